@@ -1,0 +1,1 @@
+"""What jobs stand on: object store, MLflow tracking and registry, the Ray session."""

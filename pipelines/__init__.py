@@ -1,0 +1,1 @@
+"""Photos to feature shards on Ray Data."""

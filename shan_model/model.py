@@ -1,0 +1,35 @@
+"""SHAN: two encoders and the alignment, from region features and sentences to scores."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from shan_model.alignment import Alignment
+from shan_model.config import ModelConfig
+from shan_model.encoders import ImageEncoder, TextEncoder
+from shan_model.vocabulary import Vocabulary
+
+
+class SHAN(nn.Module):
+    """Step-Wise Hierarchical Alignment Network (IJCAI 2021). It owns its vocabulary, so it takes plain sentences."""
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.image_encoder = ImageEncoder(config.region_dim, config.joint_dim)
+        self.text_encoder = TextEncoder(len(vocabulary), config.word_dim, config.joint_dim)
+        self.alignment = Alignment(config)
+
+    def encode_photos(self, regions_BRF: Tensor) -> Tensor:
+        """Region features B x R x F (any float type) to B x R x D."""
+        return self.image_encoder(regions_BRF.to(self.image_encoder.project.weight.dtype))
+
+    def encode_captions(self, captions: Sequence[str]) -> list[Tensor]:
+        """C sentences to C matrices W_c x D, `<start>` and `<end>` included."""
+        device = self.text_encoder.embedding.weight.device
+        return self.text_encoder([torch.tensor(self.vocabulary.encode(c), device=device) for c in captions])
+
+    def forward(self, regions_BRF: Tensor, captions: Sequence[str]) -> Tensor:
+        """Scores B x C of every photo with every caption (Eq. 16)."""
+        return self.alignment(self.encode_photos(regions_BRF), self.encode_captions(captions))
