@@ -1,0 +1,102 @@
+"""The detector that comes with the project: real COCO and ImageNet weights, offline, fast on a CPU.
+
+Boxes from SSDLite-MobileNetV2; a region's feature is concat(EfficientNet-Lite2 1280, SSD stride 8 192, SSD stride 16
+576), each part averaged over the box and L2-normalised. These are not the paper's Visual Genome features.
+
+Which 36: the best anchors by top class score (of the 80 named COCO classes) after class-agnostic NMS, no threshold,
+about 3 boxes a photo would pass one. Where fewer than 36 survive, the best suppressed ones fill up (`greedy_nms`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.detectors import boxes as box_ops
+from pipelines.detectors import embedded_config as pinned
+from pipelines.detectors.coco import COCO_NAMES
+from pipelines.detectors.contract import REGIONS, Regions, check_photo
+from pipelines.detectors.embedded_config import EmbeddedConfig
+from pipelines.detectors.lite2 import Lite2, load_package_model
+from pipelines.detectors.ssdlite import SSDLite, prepare
+from pipelines.detectors.weight_files import read_verified
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Embedded:
+    """Implements `contract.Detector`. Loading reads 34 MB and verifies both weight files.
+
+    Uses as many threads as torch is set to: set them from the resources of the worker (`torch.set_num_threads`); more
+    threads than free cores are far slower than one.
+    """
+
+    feature_dim: int = EmbeddedConfig.feature_dim
+    class_names: Mapping[int, str] = COCO_NAMES
+
+    def __init__(self, config: EmbeddedConfig | None = None, device: str = "cpu") -> None:
+        self.config = config or EmbeddedConfig()
+        self.device = torch.device(device)
+        # One photo at a time is the fastest on a CPU (maps stay in cache) and makes batches exactly irrelevant.
+        self.photos_at_once = 1 if self.device.type == "cpu" else 32
+        data = read_verified(_WEIGHTS / pinned.SSDLITE_FILE, pinned.SSDLITE_SHA256)
+        self.ssd = SSDLite(safetensors.torch.load(data)).to(self.device)
+        side = self.config.lite2_side
+        self.lite2 = Lite2(load_package_model(side, pinned.LITE2_SHA256), side).to(self.device)
+        self._columns = torch.tensor(sorted(COCO_NAMES), device=self.device)
+        self._mean = torch.tensor(self.config.lite2_mean) * 255
+        self._std = torch.tensor(self.config.lite2_std) * 255
+
+    def fingerprint(self) -> str:
+        """Hash of name, weight files and settings (`EmbeddedConfig.fingerprint`)."""
+        return self.config.fingerprint()
+
+    def __call__(self, photos: list[np.ndarray]) -> list[Regions]:
+        """Find 36 regions in each RGB uint8 (H, W, 3) photo; raises ValueError for another kind of array."""
+        for photo in photos:
+            check_photo(photo)
+        found: list[Regions] = []
+        # TF32 would change features by 1e-3, so a GPU would not extract what a CPU does.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            for start in range(0, len(photos), self.photos_at_once):
+                found += self._detect(photos[start : start + self.photos_at_once])
+        return found
+
+    def _detect(self, photos: list[np.ndarray]) -> list[Regions]:
+        ssd = self.ssd(self._channels_first([prepare(photo) for photo in photos]))
+        lite2_BCHW = self.lite2(self._channels_first([self._square(photo) for photo in photos]))
+
+        confidences_BA, columns_BA = ssd.logits_BAC[..., self._columns].max(dim=-1)
+        confidences_BA = confidences_BA.sigmoid()
+        sizes_B2 = torch.tensor([[p.shape[1], p.shape[0]] for p in photos], dtype=torch.float32, device=self.device)
+        sides_B14 = sizes_B2.repeat(1, 2)[:, None, :]
+        boxes_BA4 = box_ops.decode(ssd.encodings_BA4, self.ssd.anchors_A4) * sides_B14
+        boxes_BA4 = box_ops.fit_to_photo(boxes_BA4, sizes_B2, self.config.min_box_side)
+        kept_BR = box_ops.greedy_nms(boxes_BA4, confidences_BA, self.config.nms_iou, REGIONS)
+
+        boxes_BR4 = boxes_BA4.gather(1, kept_BR[..., None].expand(-1, -1, 4))
+        parts = [
+            box_ops.pool_regions(map_BCHW, boxes_BR4 / sides_B14, self.config.pool_samples)
+            for map_BCHW in (lite2_BCHW, ssd.stride8_BCHW, ssd.stride16_BCHW)
+        ]
+        features_BRF = torch.cat([F.normalize(part, dim=-1) for part in parts], dim=-1)
+        classes_BR = self._columns[columns_BA.gather(1, kept_BR)]
+        arrays = (features_BRF, boxes_BR4, classes_BR, confidences_BA.gather(1, kept_BR))
+        return [Regions(*photo) for photo in zip(*(a.cpu().numpy() for a in arrays), strict=True)]
+
+    def _square(self, photo: np.ndarray) -> Tensor:
+        """Resize a photo for EfficientNet-Lite2: (side, side, 3) float32, mean and std applied."""
+        side = self.config.lite2_side
+        resized = Image.fromarray(photo).resize((side, side), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(resized)).float().sub_(self._mean).div_(self._std)
+
+    def _channels_first(self, photos_HW3: list[Tensor]) -> Tensor:
+        """Stack to (B, 3, H, W) on the device; the memory stays channels-last, in which convolutions are fastest."""
+        return torch.stack(photos_HW3).to(self.device).permute(0, 3, 1, 2)

@@ -1,0 +1,35 @@
+"""The folded EfficientNet-Lite2 against the package's own model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from infra.errors import UserError
+from pipelines.detectors.embedded_config import LITE2_SHA256
+from pipelines.detectors.lite2 import Lite2, load_package_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("side", [260, 416])  # odd and even sides inside: 65 and 33, or 104 and 52
+def test_folding_changes_nothing_but_float_noise(side):
+    package = load_package_model(side, LITE2_SHA256)
+    photo = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        wanted = package.extract_features(photo)
+        found = Lite2(package, side)(photo)
+    assert found.shape == (1, 1280, -(-side // 32), -(-side // 32))
+    torch.testing.assert_close(found, wanted, atol=2e-4, rtol=1e-4)
+    assert wanted.max() > 1  # not zeros against zeros
+
+
+def test_another_weight_file_is_refused():
+    with pytest.raises(UserError, match="sha256"):
+        load_package_model(416, "0" * 64)
