@@ -1,7 +1,8 @@
 """The choices that define a SHAN network. Everything marked [D] is ours where the paper is silent."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_origin
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,10 @@ class ModelConfig:
     """D, width of the space that regions and words share."""
     word_dim: int = 300
     """Width of the learnable word embedding that feeds the text encoder."""
+    gru_layers: int = 1
+    """Layers of the bidirectional text encoder [D]."""
+    normalize: bool = True
+    """L2-normalise projected regions and word features, v_i and t_j [D]."""
     variant: Literal["full", "t2i", "i2t"] = "full"
     """`full`: both directions; `t2i`: only the word-queried branch; `i2t`: only the region-queried branch."""
     levels: Literal["l2l", "l2l+g2l", "l2l+g2l+g2g"] = "l2l+g2l+g2g"
@@ -33,10 +38,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
-        for name in ("region_dim", "joint_dim", "word_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.temperature > 0:
+        for name in ("region_dim", "joint_dim", "word_dim", "gru_layers"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"model.{name} is {getattr(self, name)!r}; it must be a whole number, at least 1")
+        for field in fields(self):
+            if get_origin(field.type) is Literal and getattr(self, field.name) not in get_args(field.type):
+                choices = ", ".join(get_args(field.type))
+                raise ValueError(f"model.{field.name} is {getattr(self, field.name)!r}; choose one of: {choices}")
+        if not 0 < self.temperature < math.inf:
             raise ValueError(f"model.temperature is {self.temperature}; it must be positive (the paper uses 15)")
         for name in ("l2l_weight", "g2l_weight"):
             if not 0 <= getattr(self, name) <= 1:

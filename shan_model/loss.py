@@ -1,6 +1,7 @@
 """Hinge-based triplet ranking loss (SHAN, Eq. 17)."""
 
-import torch
+import math
+
 from torch import Tensor
 
 
@@ -24,4 +25,4 @@ def ranking_loss(scores_BB: Tensor, photo_of_row: Tensor, *, margin: float = 0.2
 
 def is_collapsed(loss: float, batch_size: int, margin: float) -> bool:
     """Whether a hardest-negative loss sits at 2 B margin: all scores are equal and nothing is learnt any more."""
-    return bool(torch.isclose(torch.tensor(loss), torch.tensor(2.0 * batch_size * margin), rtol=1e-3))
+    return math.isclose(loss, 2 * batch_size * margin, rel_tol=1e-3)

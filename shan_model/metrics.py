@@ -34,9 +34,11 @@ def retrieval_recalls(scores_NC: NDArray[np.floating], photo_of_caption: NDArray
     """Recalls of a score matrix; `photo_of_caption[c]` is the row of the photo that caption c describes.
 
     Text retrieval is a hit when any of the photo's captions is in the first K (the field's protocol). A negative
-    that ties with the positive ranks before it. Raises ValueError for scores that are not finite and for a photo
-    without captions.
+    that ties with the positive ranks before it. Raises ValueError for scores that are not finite, for a matrix of
+    another shape and for a photo without captions.
     """
+    if scores_NC.ndim != 2 or scores_NC.shape[1] != len(photo_of_caption):
+        raise ValueError(f"scores of shape {scores_NC.shape} do not fit {len(photo_of_caption)} captions")
     if not np.isfinite(scores_NC).all():
         raise ValueError(f"{(~np.isfinite(scores_NC)).sum()} of {scores_NC.size} scores are not finite; none may be")
     captions_of_photo = np.bincount(photo_of_caption, minlength=len(scores_NC))

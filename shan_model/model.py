@@ -17,8 +17,8 @@ class SHAN(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
-        self.image_encoder = ImageEncoder(config.region_dim, config.joint_dim)
-        self.text_encoder = TextEncoder(len(vocabulary), config.word_dim, config.joint_dim)
+        self.image_encoder = ImageEncoder(config)
+        self.text_encoder = TextEncoder(len(vocabulary), config)
         self.alignment = Alignment(config)
 
     def encode_photos(self, regions_BRF: Tensor) -> Tensor:

@@ -1,17 +1,21 @@
 """Words to numbers: the tokenizer and the vocabulary that is stored with every model."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+_WORD = re.compile(r"\w+(?:'\w+)*")
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-cased runs of letters and digits of any script; an inner apostrophe stays. Empty text gives []."""
-    return _WORD.findall(text.lower())
+    """Lower-cased runs of letters and digits; an inner apostrophe stays. Text without any gives [].
+
+    Spellings that look the same are the same word: accents are composed (NFC), a curly apostrophe becomes straight.
+    """
+    return _WORD.findall(unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'"))
 
 
 @dataclass(frozen=True)

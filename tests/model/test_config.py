@@ -1,0 +1,43 @@
+import math
+import re
+
+import pytest
+
+from shan_model.config import ModelConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        *((name, bad) for name in ("region_dim", "joint_dim", "word_dim") for bad in (0, -3, 2.5, "8")),
+        *((name, bad) for name in ("l2l_weight", "g2l_weight") for bad in (-0.1, 1.01, math.nan)),
+        *(("temperature", bad) for bad in (0, -15, math.nan, math.inf)),
+        *((name, "") for name in ("variant", "levels", "affinity", "gate", "l2l_pooling")),
+        ("variant", "Full"),
+        ("levels", "g2l+g2g"),
+        ("affinity", "dot"),
+        ("gate", "vectr"),
+        ("l2l_pooling", "max"),
+    ],
+)
+def test_a_bad_field_is_refused_by_name_and_value(field, bad):
+    with pytest.raises(ValueError, match="^" + re.escape(f"model.{field} is {bad!r}; ")):
+        ModelConfig(**{field: bad})
+
+
+def test_a_bad_choice_is_answered_with_the_good_ones():
+    with pytest.raises(ValueError, match="choose one of: full, t2i, i2t"):
+        ModelConfig(variant="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight", [0, 0.5, 1])
+def test_shares_may_be_all_or_nothing(weight):
+    assert ModelConfig(l2l_weight=weight, g2l_weight=weight).l2l_weight == weight
+
+
+def test_defaults_are_the_papers():
+    c = ModelConfig()
+    assert (c.region_dim, c.joint_dim, c.word_dim) == (2048, 1024, 300)
+    assert (c.temperature, c.l2l_weight, c.g2l_weight) == (15, 0.3, 0.5)
+    assert (c.variant, c.levels) == ("full", "l2l+g2l+g2g")
+    assert (c.affinity, c.l2l_pooling, c.gate) == ("bilinear", "mean", "vector")

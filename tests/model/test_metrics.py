@@ -1,0 +1,115 @@
+"""Recalls against sorted lists, chance against random rankings."""
+
+import numpy as np
+import pytest
+
+from shan_model.metrics import CUTS, Recalls, chance_recalls, retrieval_recalls
+
+FEW = [0, 1, 2]
+FIVE_EACH = [n for n in range(6) for _ in range(5)]
+UNEVEN = [2, 0, 0, 3, 1, 2, 2, 2, 11, 5, 4, 6, 6, 7, 8, 9, 10, 0, 0, 0, 0, 0, 0, 0, 0]
+GALLERIES = pytest.mark.parametrize("photo_of_caption", [FEW, FIVE_EACH, UNEVEN, [0], [0, 0, 0]])
+
+
+def place_of_first_hit(ranking, hits):
+    return next(place for place, item in enumerate(ranking) if item in hits)
+
+
+def recalls_by_sorting(scores, photo_of_caption):
+    """Two sorted lists per query; of two equal scores the wrong answer comes first."""
+    photos, captions = range(len(scores)), range(len(photo_of_caption))
+    text, image = [], []
+    for n in photos:
+        ranking = sorted(captions, key=lambda c: (-scores[n][c], photo_of_caption[c] == n))
+        text.append(place_of_first_hit(ranking, {c for c in captions if photo_of_caption[c] == n}))
+    for c in captions:
+        ranking = sorted(photos, key=lambda n: (-scores[n][c], photo_of_caption[c] == n))
+        image.append(place_of_first_hit(ranking, {photo_of_caption[c]}))
+    return [100 * sum(place < k for place in places) / len(places) for places in (text, image) for k in (1, 5, 10)]
+
+
+def values(recalls):
+    r = recalls
+    return [r.text_r1, r.text_r5, r.text_r10, r.image_r1, r.image_r5, r.image_r10]
+
+
+@GALLERIES
+@pytest.mark.parametrize("levels", [None, 2, 5, 1])
+def test_equals_sorted_lists(photo_of_caption, levels):
+    """`levels`: how many different scores there are; few of them give many ties."""
+    draw = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        scores = draw.standard_normal((max(photo_of_caption) + 1, len(photo_of_caption))).astype(dtype)
+        if levels:
+            scores = draw.integers(levels, size=scores.shape).astype(dtype)
+        recalls = retrieval_recalls(scores, np.array(photo_of_caption))
+        assert values(recalls) == pytest.approx(recalls_by_sorting(scores.tolist(), photo_of_caption), abs=1e-9)
+
+
+def test_a_perfect_and_an_inverted_ranking():
+    mine = np.arange(12)[:, None] == np.repeat(np.arange(12), 5)[None, :]
+    owners = np.repeat(np.arange(12), 5)
+    assert retrieval_recalls(mine.astype(np.float32), owners) == Recalls(*[100.0] * 6)
+    assert retrieval_recalls(1 - mine.astype(np.float32), owners) == Recalls(*[0.0] * 6)
+
+
+def test_a_model_that_scores_everything_the_same_finds_nothing():
+    owners = np.repeat(np.arange(20), 5)
+    assert retrieval_recalls(np.zeros((20, 100)), owners).rsum == 0
+
+
+def test_rsum_adds_the_six_recalls_by_name():
+    recalls = Recalls(1, 2, 3, 4, 5, 6)
+    assert recalls.rsum == 21
+    assert recalls.as_metrics() == {
+        "text_r1": 1,
+        "text_r5": 2,
+        "text_r10": 3,
+        "image_r1": 4,
+        "image_r5": 5,
+        "image_r10": 6,
+        "rsum": 21,
+    }
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_refuses_scores_that_are_not_finite(bad):
+    scores = np.zeros((3, 3), np.float32)
+    scores[1, 2] = bad
+    with pytest.raises(ValueError, match="1 of 9 scores are not finite"):
+        retrieval_recalls(scores, np.arange(3))
+
+
+@pytest.mark.parametrize("photo_of_caption", [[0, 0, 1], [0, 1, 3]])
+def test_refuses_photos_without_captions_and_captions_without_photos(photo_of_caption):
+    with pytest.raises(ValueError, match="every photo needs a caption"):
+        retrieval_recalls(np.zeros((3, 3)), np.array(photo_of_caption))
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2), (3,)])
+def test_refuses_a_matrix_of_another_shape(shape):
+    with pytest.raises(ValueError, match="do not fit 3 captions"):
+        retrieval_recalls(np.zeros(shape), np.arange(3))
+
+
+def test_refuses_a_matrix_for_one_caption_that_would_broadcast():
+    with pytest.raises(ValueError, match="do not fit 1 captions"):
+        retrieval_recalls(np.zeros((1, 5)), np.array([0]))
+
+
+@GALLERIES
+def test_chance_is_the_mean_of_random_rankings(photo_of_caption):
+    draw = np.random.default_rng(0)
+    owner, photos, trials = np.array(photo_of_caption), max(photo_of_caption) + 1, 2000
+    found = np.zeros(6)
+    for _ in range(trials):
+        text = [np.flatnonzero(owner[draw.permutation(len(owner))] == n)[0] for n in range(photos)]
+        image = [draw.integers(photos) for _ in owner]
+        found += [100 * np.mean([place < k for place in places]) for places in (text, image) for k in CUTS]
+    assert values(chance_recalls(owner)) == pytest.approx(found / trials, abs=1.0)
+
+
+def test_chance_on_flickr30k():
+    """1,000 photos, five captions each; text stays a little under 0.5 and 1 % as two hits can fall in one list."""
+    chance = chance_recalls(np.repeat(np.arange(1000), 5))
+    assert values(chance) == pytest.approx([0.1, 0.4990, 0.9955, 0.1, 0.5, 1.0], abs=2e-3)

@@ -1,0 +1,83 @@
+import json
+import unicodedata
+
+import pytest
+
+from shan_model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+
+SPECIAL = (PAD, UNKNOWN, START, END)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A man, a plan; CANAL!", ["a", "man", "a", "plan", "canal"]),
+        ("the dog's ball isn't 'red'", ["the", "dog's", "ball", "isn't", "red"]),
+        ("rock'n'roll", ["rock'n'roll"]),
+        ("' '' dogs'", ["dogs"]),
+        ("2 dogs, 3.5 cats", ["2", "dogs", "3", "5", "cats"]),
+        ("well-known", ["well", "known"]),
+        ("Mädchen in Łódź", ["mädchen", "in", "łódź"]),
+        ("Собака бежит", ["собака", "бежит"]),
+        ("犬が走る", ["犬が走る"]),
+        ("a 🐕 runs", ["a", "runs"]),
+        ("tab\tand\nline", ["tab", "and", "line"]),
+        ("", []),
+        (" .,!? ", []),
+    ],
+)
+def test_tokenize(text, words):
+    assert tokenize(text) == words
+
+
+def test_spellings_that_look_the_same_are_the_same_words():
+    text = "The naïve man's café"
+    assert tokenize(unicodedata.normalize("NFD", text)) == tokenize(text) == ["the", "naïve", "man's", "café"]
+    assert tokenize("the man\u2019s café") == tokenize("the man's café")
+
+
+def test_a_long_caption_keeps_every_word():
+    text = " ".join(f"word{i}" for i in range(500))
+    assert len(tokenize(text)) == 500
+    assert len(Vocabulary.build([text]).encode(text)) == 502
+
+
+def test_build_orders_by_count_then_letters_whatever_the_order_of_captions():
+    captions = ["zebra ant", "ant bee zebra", "bee cow"]
+    assert Vocabulary.build(captions).words == (*SPECIAL, "ant", "bee", "zebra", "cow")
+    assert Vocabulary.build(captions[::-1]) == Vocabulary.build(captions)
+
+
+@pytest.mark.parametrize(
+    ("min_count", "kept"), [(1, ("ant", "bee", "cow")), (2, ("ant", "bee")), (3, ("ant",)), (4, ())]
+)
+def test_min_count_keeps_words_seen_that_often(min_count, kept):
+    assert Vocabulary.build(["ant ant bee", "ant bee cow"], min_count).words == (*SPECIAL, *kept)
+
+
+def test_encode_gives_places_between_start_and_end():
+    vocabulary = Vocabulary.build(["a dog", "a cat"])
+    assert vocabulary.words == (*SPECIAL, "a", "cat", "dog")
+    assert vocabulary.encode("A dog, a ZEBRA") == [2, 4, 6, 4, 1, 3]
+    assert vocabulary.encode("") == [2, 3]
+    assert len(vocabulary) == 7
+
+
+def test_text_cannot_name_a_special_token():
+    """A caption that spells `<end>` gets a word, never the id of the token."""
+    assert not set(SPECIAL) & set(tokenize("<pad> <unk> <start> <end>"))
+
+
+def test_round_trip_through_its_words():
+    vocabulary = Vocabulary.build(["naïve Собака 犬 isn't"])
+    again = Vocabulary(tuple(json.loads(json.dumps(vocabulary.words))))
+    assert again == vocabulary
+    assert hash(again) == hash(vocabulary)
+    assert again.encode("Собака isn't") == vocabulary.encode("Собака isn't")
+
+
+def test_refuses_a_list_that_is_no_vocabulary():
+    with pytest.raises(ValueError, match="starts with <pad>"):
+        Vocabulary(("dog", "cat"))
+    with pytest.raises(ValueError, match="repeats a word"):
+        Vocabulary((*SPECIAL, "dog", "dog"))
