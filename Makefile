@@ -1,0 +1,60 @@
+# The two commands of a newcomer: `make demo` and `make test`. Everything installs into .venv, at constraints.txt's versions.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scenes (4 minutes once installed)
+	$(BIN)/python -m jobs.quickstart
+
+.PHONY: test
+test: .venv/.installed-dev ## all tests
+	$(BIN)/python -m pytest
+
+.PHONY: unit
+unit: .venv/.installed-dev ## the quick tests only
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: lint
+lint: .venv/.installed-dev ## linter and formatter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: .venv/.installed-dev ## type checker
+	$(BIN)/mypy
+
+.PHONY: format
+format: .venv/.installed-dev ## put the code in the house's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: ## write constraints.txt anew from a fresh resolution of pyproject.toml
+	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade pip
+	build/lock/bin/pip install '.[dev]'
+	( echo "# Exact versions that were tested together (make lock). Ranges are in pyproject.toml."; \
+	  build/lock/bin/pip freeze --exclude shan-line | sed 's/+cpu$$//' ) > constraints.txt
+
+.PHONY: clean
+clean: ## remove what runs leave behind (build/); .venv stays
+	rm -rf build
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
+	  || { echo "error: Python 3.11 is needed and '$(PYTHON)' is not it; install it or run make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[dev]'
+	@touch $@

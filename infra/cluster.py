@@ -1,0 +1,63 @@
+"""The Ray session of a job: the cluster it runs on, or a small one inside this process."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+from infra.errors import UserError
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where the job's Ray tasks and actors run."""
+
+    address: str = ""
+    """Address of a running cluster (`auto`, `ray://...`). Empty: the cluster this job was submitted to, else local."""
+    local_cpus: int = 4
+    """Logical CPUs of a local cluster. More than a laptop's cores, because idle stages hold theirs."""
+    local_object_store_mb: int = 300
+    """Shared memory of a local cluster, MiB."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the field and the fix."""
+        if self.local_cpus < 2:
+            raise ValueError(f"cluster.local_cpus is {self.local_cpus}; extraction needs at least 2 logical CPUs")
+        if self.local_object_store_mb < 80:
+            raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
+
+
+def connect(config: ClusterConfig) -> None:
+    """Joins or starts the Ray cluster; does nothing if this process is already in one. UserError if none answers."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    # Ray's chatter about its own workings goes to its log files; errors, and all that our code prints, come through.
+    quiet = ray.LoggingConfig(log_level="ERROR")
+    if config.address or "RAY_ADDRESS" in os.environ:
+        try:
+            ray.init(address=config.address or None, logging_config=quiet)
+        except (ConnectionError, ValueError) as error:
+            address = config.address or os.environ["RAY_ADDRESS"]
+            raise UserError(f"no Ray cluster answers at {address}; start one or leave cluster.address empty") from error
+    else:
+        _start_local(config, quiet)
+    # Ray Data sets up its console on import and would name the log file of every execution.
+    import ray.data
+
+    for handler in logging.getLogger("ray.data").handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def _start_local(config: ClusterConfig, logging_config: object) -> None:
+    import ray
+
+    # Token authentication turns itself on after a first init; a cluster inside one process needs none.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(
+        num_cpus=config.local_cpus,
+        object_store_memory=config.local_object_store_mb * 2**20,
+        include_dashboard=False,
+        logging_config=logging_config,
+        log_to_driver=False,  # workers report through results, errors and progress bars; their logs are in files
+    )

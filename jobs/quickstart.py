@@ -1,0 +1,140 @@
+"""The whole line once: photos -> shards -> training -> MLflow -> champion -> ranked photos, on this machine.
+
+python -m jobs.quickstart                                                   # rendered scenes
+python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # your own
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import infra.tracking
+from infra.errors import UserError
+from infra.tracking import Tracking
+from jobs import cli
+from jobs.config import Config
+from jobs.evaluate import Evaluation, evaluate, load_matcher, log_evaluation
+from jobs.extract import report as extraction_report
+from jobs.extract import run_extraction
+from jobs.promote import promote
+from jobs.train import report as training_report
+from jobs.train import run_training
+from pipelines.feature_set import FeatureSet
+from pipelines.karpathy import import_karpathy
+from pipelines.manifest import Manifest
+from pipelines.scenes.generate import generate
+
+STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
+
+
+@dataclass
+class Stopwatch:
+    """Announces each stage and keeps its seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Times the body under one of `STAGES`."""
+        print(f"\n[{STAGES.index(name) + 1}/{len(STAGES)}] {what}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        print(f"      {self.seconds[name]:.0f} s", flush=True)
+
+
+def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
+    """Runs every stage and prints what it made."""
+    if (dataset is None) != (photos is None):
+        raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
+    # Whatever can be wrong with the input is found before anything is written.
+    manifest = import_karpathy(dataset, photos) if dataset and photos else None
+    tracking = infra.tracking.connect(config.tracking)
+    watch = Stopwatch()
+    with watch.stage("data set", "data set"):
+        manifest = manifest or _render_scenes(config)
+        print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")
+    with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
+        extraction = run_extraction(manifest, config)
+        print(extraction_report(extraction))
+    features, name = extraction.feature_set, f"shan-{manifest.name}"
+    with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
+        trained = run_training(features, name, config, tracking)
+        print(training_report(trained))
+    with watch.stage("evaluate", "the new version on the test split"):
+        evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features)
+        print(evaluation.table())
+    with watch.stage("promote", "the better version becomes champion"):
+        decision = promote(tracking, name, trained.version, features)
+        print(decision)
+    with watch.stage("search", f"a fresh process loads models:/{name}@champion and answers five queries"):
+        _search_in_fresh_process(name, features, tracking)
+    tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
+    print(_summary(watch, features, evaluation, str(decision), tracking))
+
+
+def _render_scenes(config: Config) -> Manifest:
+    folder = Path("build/scenes").absolute()
+    return import_karpathy(generate(config.scenes, folder), folder / "photos")
+
+
+def _evaluate(tracking: Tracking, name: str, version: int, run_id: str, features: FeatureSet) -> Evaluation:
+    uri = f"models:/{name}/{version}"
+    evaluation = evaluate(load_matcher(tracking, uri, features), uri, features.split("test"))
+    log_evaluation(tracking, run_id, evaluation)
+    return evaluation
+
+
+def _search_in_fresh_process(name: str, features: FeatureSet, tracking: Tracking) -> None:
+    """Five captions of test photos as queries, so that the right answer is known: `jobs.search` marks it."""
+    split = features.split("test")
+    rows = np.linspace(0, len(split) - 1, num=min(5, len(split)), dtype=int)
+    queries = [split.meta[row]["captions"][0] for row in rows]
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.search",
+        f"--model-uri=models:/{name}@champion",
+        f"--features={features.uri}",
+    ]
+    command += [f"--tracking.uri={tracking.uri}", "--top=3", "--", *queries]
+    subprocess.run(command, check=True)
+
+
+def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, decision: str, tracking: Tracking) -> str:
+    times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in watch.seconds.items())
+    page = f"mlflow ui --backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else tracking.uri
+    return "\n".join(
+        [
+            "\nDone.",
+            evaluation.table(),
+            f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in all",
+            f"features  {features.uri}",
+            f"model     {decision}",
+            f"runs      {Path(sys.executable).parent}/{page}" if page.startswith("mlflow") else f"runs      {page}",
+        ]
+    )
+
+
+def _arguments(parser: Any) -> None:
+    parser.add_argument("--dataset", type=Path, help="data set in the Karpathy JSON layout; none: rendered scenes")
+    parser.add_argument("--photos", type=Path, help="folder of its photos")
+
+
+def main() -> None:
+    """Command line."""
+    arguments, config = cli.parse(
+        "quickstart", "The whole line once.", _arguments, tuple(Config.__dataclass_fields__), preset="quickstart"
+    )
+    run_line(arguments.dataset, arguments.photos, config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,71 @@
+"""Sentences to ranked photos, with the model that users get.
+
+python -m jobs.search --model-uri models:/shan-flickr30k@champion --features URI "a dog runs on the beach"
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import infra.tracking
+from jobs import cli
+from jobs.evaluate import load_matcher
+from pipelines.feature_set import FeatureSet, Split
+from shan_model.model import SHAN
+from shan_model.scoring import score_matrix
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A ranked photo."""
+
+    row: int
+    source: str
+    score: float
+    described: bool
+    """Whether the query is, word for word, one of this photo's captions."""
+
+
+def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[Hit]]:
+    """The `top` best photos of the split for every query, best first."""
+    scores_NQ = score_matrix(shan, split, queries)
+    return [
+        [
+            Hit(row, split.meta[row]["source"], float(scores_NQ[row, q]), query in split.meta[row]["captions"])
+            for row in np.argsort(-scores_NQ[:, q], kind="stable")[:top].tolist()
+        ]
+        for q, query in enumerate(queries)
+    ]
+
+
+def report(queries: list[str], results: list[list[Hit]]) -> str:
+    """The ranking as text; a star marks the photo that a query was written for."""
+    lines = []
+    for query, hits in zip(queries, results, strict=True):
+        lines.append(f'"{query}"')
+        lines += [f"  {i}. {h.source}  {h.score:.3f}{'  *' if h.described else ''}" for i, h in enumerate(hits, 1)]
+    return "\n".join(lines)
+
+
+def _arguments(parser: Any) -> None:
+    parser.add_argument("queries", type=str, nargs="+", help="sentences to search with")
+    parser.add_argument(
+        "--model-uri", type=str, required=True, help="models:/<name>@champion or models:/<name>/<version>"
+    )
+    parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search in")
+    parser.add_argument("--split", type=str, default="test", help="train, val or test")
+    parser.add_argument("--top", type=int, default=5, help="photos to show for each query")
+
+
+def main() -> None:
+    """Command line."""
+    arguments, config = cli.parse("search", "Sentences to ranked photos.", _arguments, ("tracking",))
+    features = FeatureSet.open(arguments.features)
+    split = features.split(arguments.split)
+    shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
+    print(report(arguments.queries, search(shan, split, arguments.queries, arguments.top)))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,98 @@
+"""The manifest: one Arrow table of photos, captions and splits, checked once and then trusted.
+
+Stored as Parquet. Columns: `key` (safe as a webdataset key), `source` (path of the photo below the root), `split`,
+`captions`. The root itself is schema metadata and not part of the digest: moving the photos changes nothing.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import UserError
+
+SPLITS = ("train", "val", "test")
+SCHEMA = pa.schema(
+    [("key", pa.string()), ("source", pa.string()), ("split", pa.string()), ("captions", pa.list_(pa.string()))]
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One row: a photo that a manifest lists."""
+
+    key: str
+    source: str
+    split: str
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A named table of photos below one root (a folder)."""
+
+    name: str
+    root: str
+    table: pa.Table
+
+    @classmethod
+    def build(cls, name: str, root: str, photos: Iterable[Photo]) -> "Manifest":
+        """Checks every row; UserError names the first photo that has no caption, a strange split or a taken key."""
+        rows = list(photos)
+        taken: dict[str, str] = {}
+        for photo in rows:
+            if photo.split not in SPLITS:
+                raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
+            if not photo.captions:
+                raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
+            if photo.key in taken:
+                raise UserError(f"{photo.source} and {taken[photo.key]} share the key {photo.key}; rename one of them")
+            taken[photo.key] = photo.source
+        if not rows:
+            raise UserError(f"data set {name} lists no photo; check the file it was read from")
+        return cls(name, root, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+
+    def photos(self, split: str | None = None) -> Iterator[Photo]:
+        """The rows in order, all or those of one split."""
+        for batch in self.table.to_batches(max_chunksize=10_000):
+            for row in batch.to_pylist():
+                if split in (None, row["split"]):
+                    yield Photo(row["key"], row["source"], row["split"], tuple(row["captions"]))
+
+    def digest(self) -> str:
+        """sha256 of name, keys, sources, splits and captions in order: the first link of the lineage."""
+        digest = hashlib.sha256(json.dumps([self.name]).encode())
+        for photo in self.photos():
+            digest.update(json.dumps([photo.key, photo.source, photo.split, photo.captions]).encode())
+        return digest.hexdigest()
+
+    def write(self, path: Path) -> None:
+        """Writes the Parquet file whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.partial")
+        metadata = {"dataset": self.name, "root": self.root}
+        pq.write_table(self.table.replace_schema_metadata(metadata), temporary)
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Reads and checks a manifest; UserError if it is not one."""
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path}: not a readable manifest ({error}); write one with an importer") from error
+        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= metadata.keys():
+            raise UserError(f"{path}: not a manifest (columns {table.column_names}); write one with an importer")
+        rows = (Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist())
+        return cls.build(metadata["dataset"], metadata["root"], rows)
+
+
+def safe_key(source: str) -> str:
+    """A photo's file name without its ending as a webdataset key: `[A-Za-z0-9_-]+`, every other character as `_`."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(source).stem)

@@ -1,0 +1,55 @@
+"""Shared fixtures: real photos, one Ray session, a tracking store."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import ClusterConfig, connect
+from infra.tracking import Tracking, TrackingConfig
+from infra.tracking import connect as connect_tracking
+from tests.photos import Photos, flickr_photos, skimage_photos
+
+FLICKR = Path(__file__).parents[2] / "shared" / "data" / "flickr8k_mini"
+
+
+@pytest.fixture(scope="session")
+def real_photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """24 real photos: of Flickr8k where the team's shared folder is beside the checkout, else scikit-image's."""
+    folder = tmp_path_factory.mktemp("photos")
+    return flickr_photos(FLICKR, folder) if FLICKR.is_dir() else skimage_photos(folder)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """The one Ray session of the test process."""
+    import ray
+
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    connect(ClusterConfig(local_cpus=4, local_object_store_mb=150))
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> Tracking:
+    """A tracking store of its own, on SQLite."""
+    return connect_tracking(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+@pytest.fixture
+def karpathy(tmp_path: Path):
+    """Writes a Karpathy JSON of (filename, split, captions) rows and returns its path."""
+
+    def write(rows: list[tuple[str, str, list[str]]], name: str = "tiny") -> Path:
+        images = [
+            {"filename": file, "split": split, "sentences": [{"raw": caption} for caption in captions]}
+            for file, split, captions in rows
+        ]
+        path = tmp_path / f"dataset_{name}.json"
+        path.write_text(json.dumps({"dataset": name, "images": images}))
+        return path
+
+    return write
