@@ -145,4 +145,4 @@ def write_index(store: Store, plan: FeatureSetPlan, dataset: str, detector: dict
     # webdataset's convention: the number of samples of every tar.
     store.replace(SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
     store.replace(INDEX, canonical_json(index))
-    return FeatureSet(store, index, receipts)
+    return FeatureSet.open(store.uri)
