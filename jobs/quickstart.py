@@ -4,6 +4,8 @@ python -m jobs.quickstart                                                   # re
 python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # your own
 """
 
+import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import infra.tracking
 from infra.errors import UserError
@@ -29,6 +32,7 @@ from jobs.train import run_training
 from pipelines.feature_set import FeatureSet
 from pipelines.karpathy import import_karpathy
 from pipelines.manifest import Manifest
+from pipelines.scenes.config import ScenesConfig
 from pipelines.scenes.generate import generate
 
 STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
@@ -59,7 +63,7 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
     tracking = infra.tracking.connect(config.tracking)
     watch = Stopwatch()
     with watch.stage("data set", "data set"):
-        manifest = manifest or _render_scenes(config)
+        manifest = manifest or _render_scenes(config.scenes)
         print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
         extraction = run_extraction(manifest, config)
@@ -80,9 +84,12 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
     print(_summary(watch, features, evaluation, str(decision), tracking))
 
 
-def _render_scenes(config: Config) -> Manifest:
-    folder = Path("build/scenes").absolute()
-    return import_karpathy(generate(config.scenes, folder), folder / "photos")
+def _render_scenes(config: ScenesConfig) -> Manifest:
+    """The scenes of a config have a folder of their own, so that other settings never meet a folder in use."""
+    name = hashlib.sha256(json.dumps(config.as_json(), sort_keys=True).encode()).hexdigest()[:12]
+    folder = Path("build/scenes").absolute() / name
+    with tqdm(total=config.train + config.val + config.test, desc="render", unit="scene") as bar:
+        return import_karpathy(generate(config, folder, bar.update), folder / "photos")
 
 
 def _evaluate(tracking: Tracking, name: str, version: int, run_id: str, features: FeatureSet) -> Evaluation:

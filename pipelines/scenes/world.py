@@ -1,0 +1,126 @@
+"""What a scene is: a few things with attributes on a background, and the relations between them.
+
+Nothing here draws or speaks: `shapes`, `backgrounds` and `render` turn a scene into pixels,
+`captions` into sentences, `sampling` makes new ones up. Lengths are pixels of the finished picture,
+x to the right and y down. The order of a scene's things is the order of drawing: the last one is in front.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+WIDTH, HEIGHT = 320, 240
+
+SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "crescent")
+COLOURS = ("red", "yellow", "green", "blue", "purple", "white", "black")
+TEXTURES = ("plain", "striped", "dotted", "checked")
+SIZES = ("small", "large")
+BACKGROUNDS = ("grass", "wood", "bricks", "night", "sand", "sea")
+ATTRIBUTES = ("size", "texture", "colour", "shape")
+RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
+
+RADIUS = {"small": 29.0, "large": 51.0}
+"""Radius of the disc that a thing fills, in pixels; no shape reaches further than `REACH` times it."""
+REACH = 1.12
+
+CLEAR_GAP = 42.0
+"""Centres this far apart (pixels) on one axis, which also dominates the other, are worth a sentence."""
+TRUE_GAP = 6.0
+"""Centres this far apart (pixels) already make a sentence true to a generous reader."""
+
+SwapKind = Literal["colour", "texture", "size", "place"]
+SWAP_KINDS: tuple[SwapKind, ...] = ("colour", "texture", "size", "place")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its four attributes, its centre in pixels and its rotation in degrees."""
+
+    shape: str
+    colour: str
+    size: str
+    texture: str
+    x: float
+    y: float
+    angle: float
+
+    @property
+    def radius(self) -> float:
+        """Radius in pixels of the disc that the thing fills."""
+        return RADIUS[self.size]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """(colour, shape): what people call it; no two things of a scene share it."""
+        return self.colour, self.shape
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Things from back to front on a background; `seed` fixes the grain of the background."""
+
+    background: str
+    things: tuple[Thing, ...]
+    seed: int
+
+    @property
+    def key(self) -> tuple[tuple[str, str], ...]:
+        """The scene as a combination of attributes: sorted (colour, shape) pairs."""
+        return tuple(sorted(thing.name for thing in self.things))
+
+
+@dataclass(frozen=True)
+class Swap:
+    """How a twin differs: things `first` and `second` exchange one attribute, or their places."""
+
+    first: int
+    second: int
+    kind: SwapKind
+
+    def apply(self, scene: Scene) -> Scene:
+        """The twin. Exchanging places is exchanging every attribute while the places stay."""
+        names = ATTRIBUTES if self.kind == "place" else (self.kind,)
+        a, b = scene.things[self.first], scene.things[self.second]
+        things = list(scene.things)
+        things[self.first] = replace(a, **{name: getattr(b, name) for name in names})
+        things[self.second] = replace(b, **{name: getattr(a, name) for name in names})
+        return replace(scene, things=tuple(things))
+
+
+def closeness(a: Thing, b: Thing) -> float:
+    """Distance of the centres over the sum of the radii: below 1 the discs overlap."""
+    return math.hypot(a.x - b.x, a.y - b.y) / (a.radius + b.radius)
+
+
+def relates(scene: Scene, first: int, relation: str, second: int) -> bool:
+    """Whether a generous reader accepts `first relation second`: the standard of truth."""
+    a, b = scene.things[first], scene.things[second]
+    if relation in ("in front of", "behind"):
+        return closeness(a, b) < 1 and (first > second) == (relation == "in front of")
+    return _offset(a, relation, b) > TRUE_GAP
+
+
+def clear_relations(scene: Scene, first: int, second: int) -> list[str]:
+    """The relations that nobody would dispute: what captions may say. All of them are also true."""
+    a, b = scene.things[first], scene.things[second]
+    if closeness(a, b) < 1:
+        return ["in front of" if first > second else "behind"]
+    wide, high = abs(a.x - b.x), abs(a.y - b.y)
+    if wide >= max(CLEAR_GAP, 1.3 * high):
+        return ["left of" if a.x < b.x else "right of"]
+    if high >= max(CLEAR_GAP, 1.3 * wide):
+        return ["above" if a.y < b.y else "below"]
+    return []
+
+
+def _offset(a: Thing, relation: str, b: Thing) -> float:
+    match relation:
+        case "left of":
+            return b.x - a.x
+        case "right of":
+            return a.x - b.x
+        case "above":
+            return b.y - a.y
+        case "below":
+            return a.y - b.y
+    raise ValueError(f"relation {relation!r} is unknown: use one of {RELATIONS}")
