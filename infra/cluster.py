@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 
 from infra.errors import UserError
@@ -26,12 +27,27 @@ class ClusterConfig:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
 
 
+def check_address(config: ClusterConfig) -> None:
+    """UserError within seconds if the config names a cluster and nothing listens there; Ray would try for minutes."""
+    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address} ({error.strerror or error}); start it or leave cluster.address empty"
+        ) from error
+
+
 def connect(config: ClusterConfig) -> None:
     """Joins or starts the Ray cluster; does nothing if this process is already in one. UserError if none answers."""
     import ray
 
     if ray.is_initialized():
         return
+    check_address(config)
     # Ray's chatter about its own workings goes to its log files; errors, and all that our code prints, come through.
     quiet = ray.LoggingConfig(log_level="ERROR")
     if config.address or "RAY_ADDRESS" in os.environ:

@@ -103,7 +103,8 @@ def _client(uri: str) -> "MlflowClient":
 
     from mlflow import MlflowClient
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # 60 lines of migrations on a new SQLite file
+    for name in ("alembic", "mlflow.store.db.utils"):  # 60 lines of migrations on a new SQLite file
+        logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 

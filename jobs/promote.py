@@ -64,8 +64,9 @@ def main() -> None:
     arguments, config = cli.parse(
         "promote", "A candidate version to champion, if it is better.", _arguments, ("tracking",)
     )
+    features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
-    print(promote(tracking, arguments.name, arguments.version, FeatureSet.open(arguments.features)))
+    print(promote(tracking, arguments.name, arguments.version, features))
 
 
 if __name__ == "__main__":

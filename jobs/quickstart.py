@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+import infra.cluster
 import infra.tracking
 from infra.errors import UserError
 from infra.tracking import Tracking
@@ -60,6 +61,7 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
         raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
     # Whatever can be wrong with the input is found before anything is written.
     manifest = import_karpathy(dataset, photos) if dataset and photos else None
+    infra.cluster.check_address(config.cluster)
     tracking = infra.tracking.connect(config.tracking)
     watch = Stopwatch()
     with watch.stage("data set", "data set"):

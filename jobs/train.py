@@ -154,8 +154,9 @@ def main() -> None:
     arguments, config = cli.parse(
         "train", "A feature set to a registered candidate.", _arguments, ("model", "train", "tracking", "cluster")
     )
+    features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
-    print(report(run_training(FeatureSet.open(arguments.features), arguments.name, config, tracking)))
+    print(report(run_training(features, arguments.name, config, tracking)))
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class ExtractConfig:
         for name in ("photos_per_shard", "photos_per_batch", "detector_actors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")
+        open_store(self.output)
+        registry.fingerprint(self.detector)
 
 
 @dataclass(frozen=True)

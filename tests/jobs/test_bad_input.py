@@ -1,0 +1,85 @@
+"""Bad input, as a user meets it: one line on stderr that names the thing and the fix, exit code 2, nothing written."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """A job's command in a folder of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", *argv], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The error's one line, after checking that it is one and that the exit code is 2."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A sound data set of one photo in `photos`; commands run in the empty folder `cwd`."""
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
+    images = [{"filename": "a.png", "split": "train", "sentences": [{"raw": "a"}]}]
+    (tmp_path / "good.json").write_text(json.dumps({"dataset": "d", "images": images}))
+    images.append({"filename": "gone.png", "split": "val", "sentences": [{"raw": "b"}]})
+    (tmp_path / "gone.json").write_text(json.dumps({"dataset": "d", "images": images}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--dataset=../good.json", "--photos=../nowhere"], "../nowhere: no such photo folder; pass the folder"),
+        (
+            ["--dataset=../gone.json", "--photos=../photos"],
+            "1 of 2 photos that gone.json has captions for are not there",
+        ),
+        (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
+        (["--dataset=../good.json"], "--dataset and --photos go together"),
+        (["--preset=fast"], "unknown preset 'fast'; presets are coco, flickr30k, quickstart"),
+        (["--train.epoks=3"], "--train.epoks"),
+        (["--extract.detector=yolo"], "unknown detector 'yolo': choose one of embedded"),
+        (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 does not answer"),
+        (["--tracking.uri=mlruns"], "tracking.uri mlruns is no tracking store"),
+        (["--extract.output=ftp://x/y"], "no object store for ftp://"),
+        (["--cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+    ],
+)
+def test_the_quickstart_refuses_bad_input(data: Path, argv: list[str], said: str):
+    line = one_line(run(data / "cwd", "jobs.quickstart", *argv))
+    assert said in line
+    assert list((data / "cwd").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["jobs.train", "--features=nowhere", "--name=m"], "nowhere: no finished feature set here"),
+        (["jobs.evaluate", "--model-uri=models:/m@champion", "--features=nowhere"], "no finished feature set here"),
+        (["jobs.search", "--model-uri=models:/m@champion", "--features=nowhere", "q"], "no finished feature set"),
+        (["jobs.promote", "--name=m", "--version=1", "--features=nowhere"], "no finished feature set here"),
+        (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
+        (["jobs.extract"], "dataset"),
+    ],
+)
+def test_every_job_does(data: Path, argv: list[str], said: str):
+    assert said in one_line(run(data / "cwd", *argv))
+    assert list((data / "cwd").iterdir()) == []

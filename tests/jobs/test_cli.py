@@ -1,0 +1,96 @@
+"""The command line that all jobs share: presets, overrides, and one clear line for whatever is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from jobs import cli
+from jobs.config import Config
+
+ALL = tuple(Config.__dataclass_fields__)
+
+
+def parse(*argv: str, sections: tuple[str, ...] = ALL, preset: str | None = None) -> Config:
+    return cli.parse("quickstart", "d", lambda _: None, sections, list(argv), preset)[1]
+
+
+def test_presets_set_fields_and_options_override_them():
+    config = parse("--preset", "quickstart", "--train.epochs=9")
+    assert config.train.epochs == 9
+    assert config.model.joint_dim == 64
+    assert config.train.learning_rate == pytest.approx(2e-3)
+    assert parse(preset="quickstart").model.joint_dim == 64
+    assert parse("--preset=flickr30k", preset="quickstart").model.joint_dim == 1024
+
+
+def test_the_papers_settings_are_the_defaults():
+    config = parse("--preset", "flickr30k")
+    assert (config.model.joint_dim, config.model.word_dim, config.model.temperature) == (1024, 300, 15)
+    assert (config.model.l2l_weight, config.model.g2l_weight, config.train.margin) == (0.3, 0.5, 0.2)
+    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (30, 128, 2e-4)
+    assert (config.train.decay_after, config.train.clip_norm, config.train.warmup_epochs) == (15, 2.0, 0)
+
+
+def test_every_preset_is_valid():
+    for path in cli.PRESETS.glob("*.yaml"):
+        parse("--preset", path.stem)
+
+
+def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {epochs: 3}\ntracking: {experiment: mine}\n")
+    assert parse("--config", str(file), sections=("tracking",)).tracking.experiment == "mine"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--train.epoks", "3"], "--train.epoks"),
+        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; presets are coco, flickr30k, quickstart"),
+        (["--preset"], "unknown preset ''"),
+        (["--config", "nowhere.yaml"], "unknown config 'nowhere.yaml'"),
+        (["--train.epochs", "many"], "train.epochs"),
+        (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
+        (["--train.batch_size", "63"], "train.batch_size is 63 for 2 workers"),
+        (["--model.variant", "i2i"], "model.variant"),
+        (["--scenes.train", "1"], "scenes.train is 1"),
+        (["--extract.detector_actors", "0"], "extract.detector_actors is 0"),
+        (["--cluster.local_cpus", "1"], "cluster.local_cpus is 1"),
+        (["surplus"], "surplus"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(argv: list[str], message: str):
+    with pytest.raises(UserError) as caught:
+        parse(*argv)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epoks: 3}", "epoks"),
+        ("trian: {epochs: 3}", "unknown section 'trian'; sections are scenes, extract"),
+        ("train: [1, 2", "not YAML"),
+        ("3", "not YAML of config sections"),
+    ],
+)
+def test_a_bad_config_file_is_named(tmp_path: Path, text: str, message: str):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        parse("--config", str(file))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for section, field in Config.__dataclass_fields__.items():
+        for name in field.type.__dataclass_fields__:  # type: ignore[union-attr]
+            assert f"--{section}.{name} " in text, f"{section}.{name} is not offered"
+    assert "lambda of Eq. 4 and 5" in text
