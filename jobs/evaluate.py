@@ -48,7 +48,7 @@ def load_matcher(tracking: Tracking, uri: str, features: FeatureSet) -> SHAN:
     made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
     if made_for != found:
         raise UserError(
-            f"{uri} was made for features of fingerprint {str(made_for)[:12]}, {features.uri} has {found[:12]}; "
+            f"{uri} was made for features of {made_for}, {features.uri} has {found}; "
             "extract with the detector that the model was trained on"
         )
     shan: SHAN = python_model.shan

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import infra.tracking
+from infra.errors import UserError
 from infra.registry import champion_version, set_champion
 from infra.tracking import Tracking
 from jobs import cli
@@ -46,6 +47,19 @@ def promote(tracking: Tracking, name: str, candidate: int, features: FeatureSet)
         decision = Decision(name, candidate, f"better ({figures} {champion})")
     set_champion(tracking, name, candidate, {"promotion": decision.reason})
     return decision
+
+
+def check_champion(tracking: Tracking, name: str, features: FeatureSet) -> None:
+    """UserError if the present champion reads other features, so that no candidate trained on these could meet it."""
+    champion = champion_version(tracking, name)
+    if champion is None:
+        return
+    made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
+    if made_for != features.lineage["fingerprint"]:
+        raise UserError(
+            f"models:/{name}@champion (version {champion}) was made for features of {made_for}, {features.uri} has "
+            f"{features.lineage['fingerprint']}; they cannot be compared: take the alias off it first"
+        )
 
 
 def _rsum(tracking: Tracking, name: str, version: int, features: FeatureSet) -> float:

@@ -27,7 +27,7 @@ from jobs.config import Config
 from jobs.evaluate import Evaluation, evaluate, load_matcher, log_evaluation
 from jobs.extract import report as extraction_report
 from jobs.extract import run_extraction
-from jobs.promote import promote
+from jobs.promote import check_champion, promote
 from jobs.train import report as training_report
 from jobs.train import run_training
 from pipelines.feature_set import FeatureSet
@@ -36,6 +36,7 @@ from pipelines.manifest import Manifest
 from pipelines.scenes.config import ScenesConfig
 from pipelines.scenes.generate import generate
 
+PAGE = Path("build/search.html")
 STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
 
 
@@ -71,6 +72,7 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
         extraction = run_extraction(manifest, config)
         print(extraction_report(extraction))
     features, name = extraction.feature_set, f"shan-{manifest.name}"
+    check_champion(tracking, name, features)  # before training, which would be in vain
     with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
         trained = run_training(features, name, config, tracking)
         print(training_report(trained))
@@ -113,13 +115,12 @@ def _search_in_fresh_process(name: str, features: FeatureSet, tracking: Tracking
         f"--model-uri=models:/{name}@champion",
         f"--features={features.uri}",
     ]
-    command += [f"--tracking.uri={tracking.uri}", "--top=3", "--", *queries]
+    command += [f"--tracking.uri={tracking.uri}", "--top=3", f"--page={PAGE}", "--", *queries]
     subprocess.run(command, check=True)
 
 
 def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, decision: str, tracking: Tracking) -> str:
     times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in watch.seconds.items())
-    page = f"mlflow ui --backend-store-uri {tracking.uri}" if tracking.uri.startswith("sqlite") else tracking.uri
     return "\n".join(
         [
             "\nDone.",
@@ -127,9 +128,17 @@ def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, dec
             f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in all",
             f"features  {features.uri}",
             f"model     {decision}",
-            f"runs      {Path(sys.executable).parent}/{page}" if page.startswith("mlflow") else f"runs      {page}",
+            f"page      {PAGE.absolute()}",
+            f"runs      {_open_mlflow(tracking)}",
         ]
     )
+
+
+def _open_mlflow(tracking: Tracking) -> str:
+    """The one command, or the address, that shows the runs."""
+    if not tracking.uri.startswith("sqlite"):
+        return tracking.uri
+    return f"{Path(sys.executable).parent}/mlflow ui --workers 1 --backend-store-uri {tracking.uri}"
 
 
 def _arguments(parser: Any) -> None:

@@ -3,7 +3,9 @@
 python -m jobs.search --model-uri models:/shan-flickr30k@champion --features URI "a dog runs on the beach"
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 import infra.tracking
 from jobs import cli
 from jobs.evaluate import load_matcher
+from jobs.search_page import write_page
 from pipelines.feature_set import FeatureSet, Split
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
@@ -55,6 +58,7 @@ def _arguments(parser: Any) -> None:
     )
     parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search in")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
+    parser.add_argument("--page", type=Path | None, default=None, help="also write photos and boxes to this HTML file")
     parser.add_argument("--top", type=int, default=5, help="photos to show for each query")
 
 
@@ -64,7 +68,13 @@ def main() -> None:
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
-    print(report(arguments.queries, search(shan, split, arguments.queries, arguments.top)))
+    results = search(shan, split, arguments.queries, arguments.top)
+    print(report(arguments.queries, results))
+    if arguments.page is not None:
+        hits: dict[str, Sequence[tuple[int, float]]] = {
+            q: [(hit.row, hit.score) for hit in found] for q, found in zip(arguments.queries, results, strict=True)
+        }
+        write_page(arguments.page, arguments.model_uri, shan, features, split, hits)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def _signature() -> "ModelSignature":
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import Array, DataType
 
-    regions = ColSpec(Array(Array(DataType.float)), "regions")
+    regions = ColSpec(Array(Array(DataType.double)), "regions")  # takes float32 as well
     return ModelSignature(
         inputs=Schema([regions, ColSpec(DataType.string, "caption")]), outputs=Schema([ColSpec(DataType.double)])
     )

@@ -73,7 +73,7 @@ def extract(
         "feature_dim": registry.feature_dim(config.detector),
         "class_names": registry.class_names(config.detector),
     }
-    feature_set = write_index(store, plan, manifest.name, detector)
+    feature_set = write_index(store, plan, manifest, detector)
     if len(feature_set.rejected) == plan.photo_count:
         first = feature_set.rejected[0]
         raise UserError(f"all {plan.photo_count} photos were rejected, first {first.source}: {first.reason}; mend them")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.store import Store, open_store
+from pipelines.manifest import Manifest
 from pipelines.plan import FeatureSetPlan
 from pipelines.shards import Receipt, Rejection, canonical_json, load_npy, receipt_name, tar_name
 
@@ -120,7 +121,7 @@ class Split:
         return load_npy(self.store.read(tar, *offsets[member]))
 
 
-def write_index(store: Store, plan: FeatureSetPlan, dataset: str, detector: dict[str, Any]) -> FeatureSet:
+def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector: dict[str, Any]) -> FeatureSet:
     """Checks that every planned photo is accounted for and writes `sizes.json`, then `index.json`.
 
     Raises RuntimeError if planned differs from written plus rejected.
@@ -135,13 +136,14 @@ def write_index(store: Store, plan: FeatureSetPlan, dataset: str, detector: dict
     ]
     index: dict[str, Any] = {
         "format": FORMAT,
-        "dataset": dataset,
+        "dataset": manifest.name,
         "manifest": plan.manifest_digest,
         "fingerprint": plan.fingerprint,
         "detector": detector,
         "shards": shards,
     }
     index["feature_set"] = sha256(canonical_json(index)).hexdigest()
+    index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
     # webdataset's convention: the number of samples of every tar.
     store.replace(SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
     store.replace(INDEX, canonical_json(index))

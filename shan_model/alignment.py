@@ -73,10 +73,14 @@ class Alignment(nn.Module):
         queries_BRD = self.project_regions(regions_BRD)
         return torch.stack([self._score_caption(regions_BRD, queries_BRD, words_WD) for words_WD in words], dim=1)
 
+    def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
+        """beta of Eq. 5, B x R x W: how each word of a caption spreads over the regions (1 over R)."""
+        return self._logits(self.project_regions(regions_BRD), words_WD).softmax(dim=1)
+
     def _score_caption(self, regions_BRD: Tensor, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Eq. 16 for one caption: the sum of the levels that are switched on, length B."""
         words_BWD = words_WD.expand(len(regions_BRD), -1, -1)
-        logits_BRW = self.config.temperature * self._affinity(queries_BRD, self.project_words(words_WD))
+        logits_BRW = self._logits(queries_BRD, words_WD)
         text_BRD = logits_BRW.softmax(dim=2) @ words_BWD  # t*_i, Eq. 4
         image_BWD = logits_BRW.softmax(dim=1).transpose(1, 2) @ regions_BRD  # v*_j, Eq. 5
         score_B = self._local_to_local(regions_BRD, text_BRD, words_BWD, image_BWD)
@@ -88,14 +92,12 @@ class Alignment(nn.Module):
                 score_B = score_B + self._global_to_global(image, text, regions_BRD, words_BWD)
         return score_B
 
-    def _affinity(self, queries_BRD: Tensor, keys_WD: Tensor) -> Tensor:
-        """Eq. 3: A = (V W~_v^T)(T W~_t^T)^T, B x R x W."""
+    def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
+        """lambda A, where A = (V W~_v^T)(T W~_t^T)^T (Eq. 3), B x R x W."""
+        keys_WD = self.project_words(words_WD)
         if self.config.affinity == "cosine":
-            queries_BRD, keys_WD = (
-                functional.normalize(queries_BRD, dim=-1),
-                functional.normalize(keys_WD, dim=-1),
-            )
-        return queries_BRD @ keys_WD.T
+            queries_BRD, keys_WD = functional.normalize(queries_BRD, dim=-1), functional.normalize(keys_WD, dim=-1)
+        return self.config.temperature * (queries_BRD @ keys_WD.T)
 
     def _local_to_local(self, regions_BRD: Tensor, text_BRD: Tensor, words_BWD: Tensor, image_BWD: Tensor) -> Tensor:
         """Eq. 6 and 7, length B."""

@@ -125,7 +125,7 @@ def test_a_lost_photo_is_noticed(tmp_path: Path, manifest: Manifest, whole: Feat
     receipt.write_text(json.dumps(document))
     plan = plan_feature_set(manifest, registry.fingerprint("embedded"), 2)
     with pytest.raises(RuntimeError, match="planned 6 photos, written 3, rejected 2"):
-        write_index(FolderStore(copy), plan, "tiny", {})
+        write_index(FolderStore(copy), plan, manifest, {})
 
 
 def test_a_data_set_without_one_usable_photo_fails_with_the_reason(tmp_path: Path):
