@@ -9,8 +9,13 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,11 +170,47 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), shan_mod
     assert package.startswith(str(line.folder / "build" / "mlflow" / "artifacts"))
 
 
-def test_five_queries_are_answered_and_the_page_command_is_named(line: Line):
+def test_five_queries_are_answered_in_text_and_on_a_page_with_photos(line: Line):
     answers = line.output.split("answers five queries")[1]
     assert len(re.findall(r'^"', answers, re.MULTILINE)) == 5
     assert len(re.findall(r"^  1\. ", answers, re.MULTILINE)) == 5
-    assert "mlflow ui --backend-store-uri sqlite:///" in line.output
+    (page,) = re.findall(r"^page +(.+)$", line.output, re.MULTILINE)
+    text = Path(page).read_text()
+    shown = len(line.features.split("test"))
+    assert text.count("<h2>") == 5
+    assert text.count("src='data:image/jpeg;base64,") == 5 * min(3, shown)
+
+
+def test_the_printed_command_opens_mlflow_with_the_run_on_it(line: Line):
+    (command,) = re.findall(r"^runs +(.+)$", line.output, re.MULTILINE)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [*command.split(), f"--port={port}"], cwd=line.folder, env=environment, start_new_session=True
+    )
+    try:
+        query = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/alias?name={line.name}&alias=champion"
+        version = json.loads(_get(query))["model_version"]
+        assert version["version"] == "1"
+        assert "MLflow" in _get(f"http://127.0.0.1:{port}/")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+def _get(url: str) -> str:
+    """The body of an http://127.0.0.1 address, waiting until its server is up."""
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 - our own server
+                return response.read().decode()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(url)
 
 
 def test_a_second_run_reuses_the_shards_and_keeps_the_better_version(line: Line):
