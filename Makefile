@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# setuptools warns at length of editable installs, which is what a checkout wants
+INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable
 
 .PHONY: help
 help: ## show this list
@@ -52,9 +54,9 @@ clean: ## remove what runs leave behind (build/); .venv stays
 	$(BIN)/pip install --quiet --upgrade pip
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable .
+	$(INSTALL) .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	@touch $@
