@@ -26,6 +26,11 @@ class ClusterConfig:
         if self.local_object_store_mb < 80:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether `connect` would start a cluster inside this process."""
+        return not self.address and "RAY_ADDRESS" not in os.environ
+
 
 def check_address(config: ClusterConfig) -> None:
     """UserError within seconds if the config names a cluster and nothing listens there; Ray would try for minutes."""
@@ -50,14 +55,14 @@ def connect(config: ClusterConfig) -> None:
     check_address(config)
     # Ray's chatter about its own workings goes to its log files; errors, and all that our code prints, come through.
     quiet = ray.LoggingConfig(log_level="ERROR")
-    if config.address or "RAY_ADDRESS" in os.environ:
+    if config.is_local:
+        _start_local(config, quiet)
+    else:
         try:
             ray.init(address=config.address or None, logging_config=quiet)
         except (ConnectionError, ValueError) as error:
             address = config.address or os.environ["RAY_ADDRESS"]
             raise UserError(f"no Ray cluster answers at {address}; start one or leave cluster.address empty") from error
-    else:
-        _start_local(config, quiet)
     # Ray Data sets up its console on import and would name the log file of every execution.
     import ray.data
 

@@ -43,10 +43,11 @@ def parse(
         given = ["--preset", preset, *given]
     try:
         arguments = parser.instantiate(parser.parse_args(_inline_files(given, sections)))
+        config = Config(**{name: arguments[name] for name in sections})
     except (ArgumentError, ValueError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"{message}; see `python -m jobs.{job} --help`") from error
-    return arguments, Config(**{name: arguments[name] for name in sections})
+    return arguments, config
 
 
 def run(main: Callable[[], None]) -> NoReturn:

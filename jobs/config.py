@@ -69,6 +69,21 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Ray."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where a local cluster could never start what the other fields ask for: it would wait."""
+        if not self.cluster.is_local:
+            return
+        cpus = self.cluster.local_cpus
+        # Extraction also fetches and commits while it detects.
+        for field_name, needed in (
+            ("train.workers", self.train.workers),
+            ("extract.detector_actors", self.extract.detector_actors + 1),
+        ):
+            if needed > cpus:
+                raise ValueError(
+                    f"{field_name} needs {needed} logical CPUs; set cluster.local_cpus to that, it is {cpus}"
+                )
+
     def flat(self) -> dict[str, Any]:
         """Every field by its dotted name, as it is logged with a run."""
         return {f"{part}.{name}": value for part, fields in asdict(self).items() for name, value in fields.items()}

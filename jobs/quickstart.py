@@ -32,7 +32,7 @@ from jobs.train import report as training_report
 from jobs.train import run_training
 from pipelines.feature_set import FeatureSet
 from pipelines.karpathy import import_karpathy
-from pipelines.manifest import Manifest
+from pipelines.manifest import SPLITS, Manifest
 from pipelines.scenes.config import ScenesConfig
 from pipelines.scenes.generate import generate
 
@@ -61,7 +61,7 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
     if (dataset is None) != (photos is None):
         raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
     # Whatever can be wrong with the input is found before anything is written.
-    manifest = import_karpathy(dataset, photos) if dataset and photos else None
+    manifest = _import(dataset, photos) if dataset and photos else None
     infra.cluster.check_address(config.cluster)
     tracking = infra.tracking.connect(config.tracking)
     watch = Stopwatch()
@@ -72,6 +72,8 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
         extraction = run_extraction(manifest, config)
         print(extraction_report(extraction))
     features, name = extraction.feature_set, f"shan-{manifest.name}"
+    for split in SPLITS:
+        features.split(split)
     check_champion(tracking, name, features)  # before training, which would be in vain
     with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
         trained = run_training(features, name, config, tracking)
@@ -86,6 +88,15 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
         _search_in_fresh_process(name, features, tracking)
     tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
     print(_summary(watch, features, evaluation, str(decision), tracking))
+
+
+def _import(dataset: Path, photos: Path) -> Manifest:
+    """The manifest of a data set on which the whole line can run."""
+    manifest = import_karpathy(dataset, photos)
+    for split in SPLITS:
+        if next(manifest.photos(split), None) is None:
+            raise UserError(f"{dataset}: no photo is in split '{split}'; the quickstart needs train, val and test")
+    return manifest
 
 
 def _render_scenes(config: ScenesConfig) -> Manifest:

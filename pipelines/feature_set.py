@@ -20,7 +20,7 @@ from pipelines.manifest import Manifest
 from pipelines.plan import FeatureSetPlan
 from pipelines.shards import Receipt, Rejection, canonical_json, load_npy, receipt_name, tar_name
 
-INDEX, SIZES = "index.json", "sizes.json"
+INDEX, SIZES, MANIFEST = "index.json", "sizes.json", "manifest.parquet"
 FORMAT = "shan-features/1"
 
 
@@ -122,7 +122,7 @@ class Split:
 
 
 def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector: dict[str, Any]) -> FeatureSet:
-    """Checks that every planned photo is accounted for and writes `sizes.json`, then `index.json`.
+    """Checks that every planned photo is accounted for and writes the manifest, `sizes.json` and, last, `index.json`.
 
     Raises RuntimeError if planned differs from written plus rejected.
     """
@@ -144,7 +144,14 @@ def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector
     }
     index["feature_set"] = sha256(canonical_json(index)).hexdigest()
     index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
-    # webdataset's convention: the number of samples of every tar.
-    store.replace(SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
-    store.replace(INDEX, canonical_json(index))
+    files = {
+        MANIFEST: manifest.to_parquet(),
+        # webdataset's convention: the number of samples of every tar.
+        SIZES: canonical_json({tar_name(row["name"]): row["count"] for row in shards}),
+        INDEX: canonical_json(index),
+    }
+    present = store.names()
+    for name, data in files.items():
+        if name not in present or store.read(name) != data:
+            store.replace(name, data)
     return FeatureSet.open(store.uri)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,24 +71,23 @@ class Manifest:
             digest.update(json.dumps([photo.key, photo.source, photo.split, photo.captions]).encode())
         return digest.hexdigest()
 
-    def write(self, path: Path) -> None:
-        """Writes the Parquet file whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.partial")
+    def to_parquet(self) -> bytes:
+        """The table as a Parquet file, with name and root in its metadata."""
         metadata = {"dataset": self.name, "root": self.root}
-        pq.write_table(self.table.replace_schema_metadata(metadata), temporary)
-        temporary.replace(path)
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.table.replace_schema_metadata(metadata), sink)
+        return sink.getvalue().to_pybytes()
 
     @classmethod
-    def read(cls, path: Path) -> "Manifest":
-        """Reads and checks a manifest; UserError if it is not one."""
+    def from_parquet(cls, data: bytes, origin: str) -> "Manifest":
+        """Reads and checks a manifest; UserError, naming its `origin`, if it is not one."""
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(pa.BufferReader(data))
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: not a readable manifest ({error}); write one with an importer") from error
+            raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
         metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= metadata.keys():
-            raise UserError(f"{path}: not a manifest (columns {table.column_names}); write one with an importer")
+            raise UserError(f"{origin}: not a manifest (columns {table.column_names}); extract the data set again")
         rows = (Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist())
         return cls.build(metadata["dataset"], metadata["root"], rows)
 

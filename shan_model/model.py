@@ -22,8 +22,8 @@ class SHAN(nn.Module):
         self.alignment = Alignment(config)
 
     def encode_photos(self, regions_BRF: Tensor) -> Tensor:
-        """Region features B x R x F (any float type) to B x R x D."""
-        return self.image_encoder(regions_BRF.to(self.image_encoder.project.weight.dtype))
+        """Region features B x R x F (any float type, any device) to B x R x D."""
+        return self.image_encoder(regions_BRF.to(self.image_encoder.project.weight))
 
     def encode_captions(self, captions: Sequence[str]) -> list[Tensor]:
         """C sentences to C matrices W_c x D, `<start>` and `<end>` included."""

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import skimage.data
 from PIL import Image
 
 SKIMAGE = {
@@ -11,7 +13,7 @@ SKIMAGE = {
     "brick": "a wall of grey bricks seen from the front",
     "camera": "a man with a camera on a tripod in a field",
     "cat": "a brown cat looks straight at you",
-    "chessboard_gray": "a grey chess board without pieces",
+    "checkerboard": "a grey chess board without pieces",
     "coffee": "a cup of coffee on a saucer on a wooden table",
     "coins": "rows of old coins on a dark cloth",
     "colorwheel": "a wheel of all colours",
@@ -20,11 +22,10 @@ SKIMAGE = {
     "horse": "the black outline of a horse",
     "hubble_deep_field": "many galaxies in a dark sky",
     "immunohistochemistry": "brown and blue cells under a microscope",
-    "logo": "the drawn head of a snake",
     "microaneurysms": "fine vessels in a grey image of an eye",
     "moon": "the grey surface of the moon with a crater",
     "page": "a page of printed text in a shadow",
-    "phantom": "ellipses of a head in a scanner",
+    "shepp_logan_phantom": "ellipses of a head in a scanner",
     "retina": "the orange back of an eye with vessels",
     "rocket": "a rocket on its launch pad at night",
     "text": "hand-written words on paper",
@@ -54,8 +55,6 @@ def flickr_photos(source: Path, folder: Path) -> Photos:
 
 def skimage_photos(folder: Path) -> Photos:
     """Every picture that scikit-image's wheel carries and that is one picture, with captions of our own."""
-    import skimage.data
-
     photos = folder / "images"
     photos.mkdir()
     images = []
@@ -68,16 +67,11 @@ def skimage_photos(folder: Path) -> Photos:
     return _write(folder, "skimage", images, photos)
 
 
-def _uint8(pixels):
-    import numpy as np
-
-    return (
-        pixels.astype(np.uint8) * 255
-        if pixels.dtype == bool
-        else pixels
-        if pixels.dtype == np.uint8
-        else ((255 * (pixels - pixels.min()) / np.ptp(pixels)).astype(np.uint8))
-    )
+def _uint8(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    pixels = pixels.astype(np.float32)
+    return (255 * (pixels - pixels.min()) / np.ptp(pixels)).astype(np.uint8)
 
 
 def _write(folder: Path, name: str, images: list, photos: Path) -> Photos:

@@ -71,11 +71,11 @@ def test_counts_in_are_counts_out(whole: FeatureSet):
 def test_a_rerun_writes_nothing(manifest: Manifest, whole: FeatureSet):
     folder = Path(whole.uri)
     before = contents(folder)
-    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("features-*")}
+    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     again, counted = run(manifest, config(folder.parents[1]))
     assert (again.shards_written, again.shards_reused, sum(counted)) == (0, 4, 6)
     assert contents(folder) == before
-    assert {path: path.stat().st_mtime_ns for path in folder.glob("features-*")} == stamps
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
 
 
 def test_what_a_killed_run_left_is_completed_to_the_same_bytes(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
@@ -111,6 +111,8 @@ def test_features_are_the_detectors_own_and_boxes_fit_the_photo(manifest: Manife
 def test_lineage_names_each_parent(manifest: Manifest, whole: FeatureSet):
     assert whole.lineage["manifest"] == manifest.digest()
     assert whole.lineage["fingerprint"] == registry.fingerprint("embedded")
+    stored = Manifest.from_parquet((Path(whole.uri) / "manifest.parquet").read_bytes(), "stored")
+    assert stored.digest() == manifest.digest()
     sizes = json.loads((Path(whole.uri) / "sizes.json").read_text())
     assert sum(sizes.values()) == 4
 

@@ -53,6 +53,7 @@ def data(tmp_path: Path) -> Path:
             "1 of 2 photos that gone.json has captions for are not there",
         ),
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
+        (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),
         (["--dataset=../good.json"], "--dataset and --photos go together"),
         (["--preset=fast"], "unknown preset 'fast'; presets are coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),

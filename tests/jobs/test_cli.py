@@ -57,6 +57,8 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors", "0"], "extract.detector_actors is 0"),
         (["--cluster.local_cpus", "1"], "cluster.local_cpus is 1"),
+        (["--train.workers=6", "--train.batch_size=60"], "train.workers needs 6 logical CPUs; set cluster.local_cpus"),
+        (["--extract.detector_actors=4"], "extract.detector_actors needs 5 logical CPUs"),
         (["surplus"], "surplus"),
     ],
 )

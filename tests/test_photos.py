@@ -1,0 +1,18 @@
+"""The tests' own data set for machines without the team's shared photos is a sound one."""
+
+from collections import Counter
+from pathlib import Path
+
+from pipelines.karpathy import import_karpathy
+from pipelines.photos import load_photo
+from tests.photos import skimage_photos
+
+
+def test_scikit_images_photos_make_a_data_set(tmp_path: Path):
+    photos = skimage_photos(tmp_path)
+    manifest = import_karpathy(photos.dataset, photos.folder)
+    rows = list(manifest.photos())
+    assert Counter(row.split for row in rows) == {"train": 10, "val": 5, "test": 5}
+    assert len({caption for row in rows for caption in row.captions}) == 5 * photos.count
+    for row in rows:
+        assert load_photo(photos.folder / row.source).pixels.std() > 1
