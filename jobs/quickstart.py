@@ -116,9 +116,8 @@ def _evaluate(tracking: Tracking, name: str, version: int, run_id: str, features
 
 def _search_in_fresh_process(name: str, features: FeatureSet, tracking: Tracking) -> None:
     """Five captions of test photos as queries, so that the right answer is known: `jobs.search` marks it."""
-    split = features.split("test")
-    rows = np.linspace(0, len(split) - 1, num=min(5, len(split)), dtype=int)
-    queries = [split.meta[row]["captions"][0] for row in rows]
+    captions = features.split("test").captions
+    queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=5, dtype=int)]
     command = [
         sys.executable,
         "-m",

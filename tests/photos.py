@@ -31,6 +31,8 @@ SKIMAGE = {
     "text": "hand-written words on paper",
 }
 
+SAYINGS = ("{}", "a photo of {}", "here is {}", "{} fills the picture", "what you see is {}")
+
 
 @dataclass(frozen=True)
 class Photos:
@@ -60,8 +62,7 @@ def skimage_photos(folder: Path) -> Photos:
     images = []
     for number, (name, caption) in enumerate(SKIMAGE.items()):
         Image.fromarray(_uint8(getattr(skimage.data, name)())).convert("RGB").save(photos / f"{name}.png")
-        words = caption.split()
-        captions = [caption, f"a photo of {caption}", " ".join(words[1:]), " ".join(words[:6]), f"here is {caption}"]
+        captions = [said.format(caption) for said in SAYINGS]
         split = ("train", "val", "test", "train")[number % 4]
         images.append({"filename": f"{name}.png", "split": split, "sentences": [{"raw": c} for c in captions]})
     return _write(folder, "skimage", images, photos)
