@@ -12,7 +12,7 @@ from infra.cluster import ClusterConfig, connect
 from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.detectors import registry
-from pipelines.feature_set import FeatureSet, write_index
+from pipelines.feature_set import FeatureSet, write_index, write_manifest
 from pipelines.manifest import Manifest
 from pipelines.plan import ShardPlan, plan_feature_set
 from pipelines.shards import receipt_name
@@ -62,6 +62,7 @@ def extract(
     """
     plan = plan_feature_set(manifest, registry.fingerprint(config.detector), config.photos_per_shard)
     store = open_store(f"{config.output}/{plan.name}")
+    write_manifest(store, manifest)
     present = store.names()
     missing = [shard for shard in plan.shards if receipt_name(shard.name) not in present]
     progress(plan.photo_count - sum(len(shard.photos) for shard in missing))

@@ -122,7 +122,7 @@ class Split:
 
 
 def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector: dict[str, Any]) -> FeatureSet:
-    """Checks that every planned photo is accounted for and writes the manifest, `sizes.json` and, last, `index.json`.
+    """Checks that every planned photo is accounted for and writes `sizes.json`, then `index.json`.
 
     Raises RuntimeError if planned differs from written plus rejected.
     """
@@ -144,14 +144,25 @@ def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector
     }
     index["feature_set"] = sha256(canonical_json(index)).hexdigest()
     index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
-    files = {
-        MANIFEST: manifest.to_parquet(),
-        # webdataset's convention: the number of samples of every tar.
-        SIZES: canonical_json({tar_name(row["name"]): row["count"] for row in shards}),
-        INDEX: canonical_json(index),
-    }
-    present = store.names()
-    for name, data in files.items():
-        if name not in present or store.read(name) != data:
-            store.replace(name, data)
+    # webdataset's convention: the number of samples of every tar.
+    _put(store, SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
+    _put(store, INDEX, canonical_json(index))
     return FeatureSet.open(store.uri)
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
+    """The first object of a feature set; UserError if the store cannot be written, before any work is done."""
+    try:
+        _put(store, MANIFEST, manifest.to_parquet())
+    except OSError as error:
+        raise UserError(f"{store.uri}: cannot be written ({error.strerror}); choose another extract.output") from error
+
+
+def _put(store: Store, name: str, data: bytes) -> None:
+    """Writes an object unless it is there with these bytes: a rerun of a finished extraction writes nothing."""
+    try:
+        if store.read(name) == data:
+            return
+    except FileNotFoundError:
+        pass
+    store.replace(name, data)

@@ -53,5 +53,5 @@ def _rows(images: list[dict[str, Any]]) -> Iterator[Photo]:
         source = "/".join(filter(None, (image.get("filepath", ""), image["filename"])))
         if source.startswith("/") or ".." in Path(source).parts:
             raise UserError(f"{source}: a photo's path must stay below the photo folder; correct the data set file")
-        captions = tuple(str(sentence["raw"]).strip() for sentence in image["sentences"])
+        captions = tuple(sentence["raw"].strip() for sentence in image["sentences"])
         yield Photo(safe_key(source), source, _SPLITS.get(image["split"], image["split"]), captions)

@@ -130,6 +130,12 @@ def test_a_lost_photo_is_noticed(tmp_path: Path, manifest: Manifest, whole: Feat
         write_index(FolderStore(copy), plan, manifest, {})
 
 
+def test_an_output_that_cannot_be_written_is_said_before_any_work(tmp_path: Path, manifest: Manifest):
+    (tmp_path / "features").write_text("a file where the folder should be")
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another extract\.output"):
+        run(manifest, config(tmp_path))
+
+
 def test_a_data_set_without_one_usable_photo_fails_with_the_reason(tmp_path: Path):
     (tmp_path / "a.jpg").write_text("text")
     manifest = Manifest.build("tiny", str(tmp_path), [Photo("a", "a.jpg", "train", ("x",))])

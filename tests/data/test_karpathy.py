@@ -49,7 +49,19 @@ def test_missing_folder_and_file(folder: Path, karpathy, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "text",
-    ["{not json", "[]", "{}", '{"images": 3}', '{"images": [{"filename": "a.jpg"}]}', '{"images": ["a.jpg"]}'],
+    [
+        "{not json",
+        "[]",
+        "{}",
+        '{"images": 3}',
+        '{"images": [{"filename": "a.jpg"}]}',
+        '{"images": ["a.jpg"]}',
+        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": [{"raw": null}]}]}',
+        '{"images": [{"filename": 7, "split": "val", "sentences": [{"raw": "x"}]}]}',
+        '{"images": [{"filename": "a.jpg", "split": ["val"], "sentences": [{"raw": "x"}]}]}',
+        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": null}]}',
+        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": ["x"]}]}',
+    ],
 )
 def test_a_file_that_is_not_in_the_layout(folder: Path, tmp_path: Path, text: str):
     path = tmp_path / "d.json"
