@@ -94,6 +94,9 @@ def _sections_of(path: Path, sections: Sequence[str]) -> str:
         raise UserError(f"{path}: not YAML of config sections ({' '.join(str(error).split())}); correct it") from error
     if unknown:
         raise UserError(f"{path}: unknown section '{unknown[0]}'; sections are {', '.join(known)}")
+    odd = [name for name, fields in document.items() if not isinstance(fields, dict)]
+    if odd:
+        raise UserError(f"{path}: section '{odd[0]}' holds no fields; write `{odd[0]}:` and its fields below, indented")
     return yaml.safe_dump({name: fields for name, fields in document.items() if name in sections})
 
 

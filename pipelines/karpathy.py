@@ -38,7 +38,7 @@ def import_karpathy(dataset: Path, photos: Path) -> Manifest:
 
 def _read(dataset: Path) -> dict[str, Any]:
     try:
-        document = json.loads(dataset.read_text(encoding="utf-8"))
+        document = json.loads(dataset.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{dataset}: no such file; pass a data set in the Karpathy JSON layout") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -76,6 +76,9 @@ def test_what_is_wrong_is_named_in_one_line(argv: list[str], message: str):
         ("trian: {epochs: 3}", "unknown section 'trian'; sections are scenes, extract"),
         ("train: [1, 2", "not YAML"),
         ("3", "not YAML of config sections"),
+        ("model:", "section 'model' holds no fields"),
+        ("train: 3", "section 'train' holds no fields"),
+        ("train: {epochs: many}", "train.epochs"),
     ],
 )
 def test_a_bad_config_file_is_named(tmp_path: Path, text: str, message: str):
