@@ -11,7 +11,7 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scenes (4 minutes once installed)
+demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scenes (about 3 minutes once installed)
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
@@ -54,9 +54,11 @@ clean: ## remove what runs leave behind (build/); .venv stays
 	$(BIN)/pip install --quiet --upgrade pip
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) .
+	@echo "installing the requirements at the versions of constraints.txt: some minutes, once"
+	@$(INSTALL) .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(INSTALL) '.[dev]'
+	@echo "installing what the tests need"
+	@$(INSTALL) '.[dev]'
 	@touch $@

@@ -21,8 +21,8 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
-        if self.local_cpus < 2:
-            raise ValueError(f"cluster.local_cpus is {self.local_cpus}; extraction needs at least 2 logical CPUs")
+        if self.local_cpus < 3:
+            raise ValueError(f"cluster.local_cpus is {self.local_cpus}; extraction needs at least 3 logical CPUs")
         if self.local_object_store_mb < 80:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
 

@@ -81,6 +81,15 @@ class FolderStore:
         return temporary
 
 
+def require_folder(path: str | Path, field: str) -> None:
+    """UserError, naming the config field, unless a folder of that path is there or could be made."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    if not str(path) or not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{field} '{path}' cannot be written ({place} is no writable folder); choose another")
+
+
 def open_store(uri: str) -> Store:
     """The store of a root URI: a folder's path or a `file://` URI. UserError for a scheme that is not supported."""
     scheme, separator, rest = uri.partition("://")

@@ -1,6 +1,7 @@
 """MLflow tracking: where runs go, and whether anybody answers there before work begins."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,11 +92,16 @@ def connect(config: TrackingConfig) -> Tracking:
         except Exception as error:  # MLflow, SQLAlchemy and requests each have their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise UserError(
-                f"tracking.uri {uri} does not answer ({reason}); start its server or use sqlite:///<file>"
+                f"tracking.uri {redact(uri)} does not answer ({redact(reason)}); start its server or use sqlite:///<file>"
             ) from error
     if experiment is not None and experiment.lifecycle_stage != "active":
         raise UserError(f"experiment {config.experiment} at {uri} is deleted; restore it or name another one")
     return Tracking(uri, experiment_id)
+
+
+def redact(text: str) -> str:
+    """The text without the user and password of any URI in it: they are neither printed nor logged."""
+    return re.sub(r"(?<=://)[^@/\s]+@", "", text)
 
 
 def _client(uri: str) -> "MlflowClient":

@@ -97,6 +97,9 @@ def _sections_of(path: Path, sections: Sequence[str]) -> str:
     odd = [name for name, fields in document.items() if not isinstance(fields, dict)]
     if odd:
         raise UserError(f"{path}: section '{odd[0]}' holds no fields; write `{odd[0]}:` and its fields below, indented")
+    empty = [f"{name}.{key}" for name, fields in document.items() for key, value in fields.items() if value is None]
+    if empty:
+        raise UserError(f"{path}: {empty[0]} has no value; give it one or take the line out")
     return yaml.safe_dump({name: fields for name, fields in document.items() if name in sections})
 
 

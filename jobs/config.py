@@ -1,5 +1,6 @@
 """The config tree of every job: one frozen dataclass a concern, kept beside the code it steers."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,8 +44,11 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("learning_rate", "margin", "clip_norm"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
+        for name in ("decay_after", "warmup_epochs", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
         if self.batch_size < 2 * self.workers or self.batch_size % self.workers:
             raise ValueError(
                 f"train.batch_size is {self.batch_size} for {self.workers} workers; "

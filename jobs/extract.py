@@ -31,6 +31,8 @@ def report(extraction: Extraction) -> str:
         f"  {written} photos in {len(features.receipts)} shards ({shards}), {len(features.rejected)} photos rejected",
     ]
     lines += [f"  rejected {row.source}: {row.reason}" for row in features.rejected[:10]]
+    if len(features.rejected) > 10:
+        lines.append(f"  ... and {len(features.rejected) - 10} more, in the receipts")
     return "\n".join(lines)
 
 

@@ -38,6 +38,7 @@ def promote(tracking: Tracking, name: str, candidate: int, features: FeatureSet)
     if champion == candidate:
         return Decision(name, candidate, "it was champion already")
     if champion is None:
+        load_matcher(tracking, f"models:/{name}/{candidate}", features)  # it is there, loads, and reads these features
         decision = Decision(name, candidate, "the first version")
     else:
         new, old = (_rsum(tracking, name, number, features) for number in (candidate, champion))

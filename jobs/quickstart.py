@@ -6,6 +6,7 @@ python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # yo
 
 import hashlib
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ from tqdm import tqdm
 import infra.cluster
 import infra.tracking
 from infra.errors import UserError
-from infra.tracking import Tracking
+from infra.store import require_folder
+from infra.tracking import Tracking, redact
 from jobs import cli
 from jobs.config import Config
 from jobs.evaluate import Evaluation, evaluate, load_matcher, log_evaluation
@@ -63,6 +65,8 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
     # Whatever can be wrong with the input is found before anything is written.
     manifest = _import(dataset, photos) if dataset and photos else None
     infra.cluster.check_address(config.cluster)
+    require_folder(config.extract.output, "extract.output")
+    require_folder(config.train.output, "train.output")
     tracking = infra.tracking.connect(config.tracking)
     watch = Stopwatch()
     with watch.stage("data set", "data set"):
@@ -147,8 +151,9 @@ def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, dec
 def _open_mlflow(tracking: Tracking) -> str:
     """The one command, or the address, that shows the runs."""
     if not tracking.uri.startswith("sqlite"):
-        return tracking.uri
-    return f"{Path(sys.executable).parent}/mlflow ui --workers 1 --backend-store-uri {tracking.uri}"
+        return redact(tracking.uri)
+    mlflow = Path(sys.executable).parent / "mlflow"
+    return f"{shlex.quote(str(mlflow))} ui --workers 1 --backend-store-uri {shlex.quote(tracking.uri)}"
 
 
 def _arguments(parser: Any) -> None:

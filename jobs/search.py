@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 import infra.tracking
+from infra.errors import UserError
+from infra.store import require_folder
 from jobs import cli
 from jobs.evaluate import load_matcher
 from jobs.search_page import write_page
@@ -65,6 +67,10 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Command line."""
     arguments, config = cli.parse("search", "Sentences to ranked photos.", _arguments, ("tracking",))
+    if arguments.top < 1:
+        raise UserError(f"--top is {arguments.top}; show at least 1 photo")
+    if arguments.page is not None:
+        require_folder(arguments.page.parent, "--page")
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)

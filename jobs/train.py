@@ -7,6 +7,7 @@ Ray Train's controller after every epoch. The best epoch by validation rSum beco
 whether users get it.
 """
 
+import re
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ import infra.tracking
 from infra.errors import UserError
 from infra.progress import worker_bar
 from infra.registry import PyfuncPackage, register
+from infra.store import require_folder
 from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
@@ -41,6 +43,9 @@ class TrainedModel:
 
 def run_training(features: FeatureSet, name: str, config: Config, tracking: Tracking) -> TrainedModel:
     """Trains on a feature set and registers the best epoch as a version of `name`. UserError if the widths differ."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise UserError(f"'{name}' is no name for a registered model; use letters, digits, '-', '_' and '.'")
+    require_folder(config.train.output, "train.output")
     width = features.index["detector"]["feature_dim"]
     if width != config.model.region_dim:
         raise UserError(f"{features.uri} has features of width {width}; set model.region_dim to {width}")

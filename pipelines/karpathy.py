@@ -1,7 +1,6 @@
 """Importer of the Karpathy JSON layout (`dataset_flickr30k.json` and its kin) to a manifest."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,17 @@ def import_karpathy(dataset: Path, photos: Path) -> Manifest:
     if not photos.is_dir():
         raise UserError(f"{photos}: no such photo folder; pass the folder that holds the data set's photos")
     document = _read(dataset)
-    try:
-        rows = list(_rows(document["images"]))
-        name = safe_key(str(document.get("dataset") or dataset.stem))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{dataset}: not in the Karpathy layout (missing or wrong {error}); see docs/data.md"
-        ) from error
-    missing = [row.source for row in rows if not (photos / row.source).is_file()]
+    images = document.get("images")
+    if not isinstance(images, list):
+        raise UserError(f"{dataset}: not in the Karpathy layout (no list `images`); see docs/data.md")
+    rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
+    missing = [row.source for row in rows if not _is_file(photos / row.source)]
     if missing:
         raise UserError(
             f"{photos}: {len(missing)} of {len(rows)} photos that {dataset.name} has captions for are not there, "
             f"first {missing[0]}; pass the right folder or take them out of {dataset.name}"
         )
+    name = safe_key(str(document.get("dataset") or dataset.stem))
     return Manifest.build(name, str(photos.absolute()), rows)
 
 
@@ -41,17 +38,34 @@ def _read(dataset: Path) -> dict[str, Any]:
         document = json.loads(dataset.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"{dataset}: no such file; pass a data set in the Karpathy JSON layout") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{dataset}: not readable as JSON ({error}); pass a Karpathy data set file") from error
     if not isinstance(document, dict):
         raise UserError(f"{dataset}: not in the Karpathy layout (no object at the top); see docs/data.md")
     return document
 
 
-def _rows(images: list[dict[str, Any]]) -> Iterator[Photo]:
-    for image in images:
+def _row(dataset: Path, number: int, image: Any) -> Photo:
+    """One entry of `images`, checked field by field."""
+    try:
         source = "/".join(filter(None, (image.get("filepath", ""), image["filename"])))
-        if source.startswith("/") or ".." in Path(source).parts:
-            raise UserError(f"{source}: a photo's path must stay below the photo folder; correct the data set file")
         captions = tuple(sentence["raw"].strip() for sentence in image["sentences"])
-        yield Photo(safe_key(source), source, _SPLITS.get(image["split"], image["split"]), captions)
+        split = _SPLITS.get(image["split"], str(image["split"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        name = image.get("filename") if isinstance(image, dict) else image
+        raise UserError(
+            f"{dataset}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
+            "it needs a filename, a split and sentences with raw text, see docs/data.md"
+        ) from error
+    if not source or source.startswith("/") or ".." in Path(source).parts:
+        raise UserError(
+            f"image {number} ('{source}'): a photo's path must stay below the photo folder; correct {dataset.name}"
+        )
+    return Photo(safe_key(source), source, split, captions)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False

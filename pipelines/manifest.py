@@ -50,12 +50,22 @@ class Manifest:
                 raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
             if not photo.captions:
                 raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
+            if not all(caption.strip() for caption in photo.captions):
+                raise UserError(f"{photo.source}: it has an empty caption; write one or take it out of the data set")
+            if taken.get(photo.key) == photo.source:
+                raise UserError(f"{photo.source} is listed twice; take one of them out of the data set")
             if photo.key in taken:
                 raise UserError(f"{photo.source} and {taken[photo.key]} share the key {photo.key}; rename one of them")
             taken[photo.key] = photo.source
         if not rows:
             raise UserError(f"data set {name} lists no photo; check the file it was read from")
-        return cls(name, root, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+        try:
+            table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"data set {name}: a caption or name is no valid Unicode ({error.reason}); correct it"
+            ) from error
+        return cls(name, root, table)
 
     def photos(self, split: str | None = None) -> Iterator[Photo]:
         """The rows in order, all or those of one split."""

@@ -47,28 +47,50 @@ def test_missing_folder_and_file(folder: Path, karpathy, tmp_path: Path):
         import_karpathy(tmp_path / "none.json", folder)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{not json",
-        "[]",
-        "{}",
-        '{"images": 3}',
-        '{"images": [{"filename": "a.jpg"}]}',
-        '{"images": ["a.jpg"]}',
-        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": [{"raw": null}]}]}',
-        '{"images": [{"filename": 7, "split": "val", "sentences": [{"raw": "x"}]}]}',
-        '{"images": [{"filename": "a.jpg", "split": ["val"], "sentences": [{"raw": "x"}]}]}',
-        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": null}]}',
-        '{"images": [{"filename": "a.jpg", "split": "val", "sentences": ["x"]}]}',
-    ],
-)
+@pytest.mark.parametrize("text", ["{not json", "[]", "{}", '{"images": 3}', "[" * 100_000])
 def test_a_file_that_is_not_in_the_layout(folder: Path, tmp_path: Path, text: str):
     path = tmp_path / "d.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"d\.json: not (readable as JSON|in the Karpathy layout)") as caught:
         import_karpathy(path, folder)
     assert "\n" not in str(caught.value)
+
+
+GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"filename": 7}, r"image 2 \(7\) is not in the Karpathy layout"),
+        ({"filename": None}, r"image 2 \(''\): a photo's path"),
+        ({"filename": ""}, r"image 2 \(''\): a photo's path"),
+        ({"filename": "n" * 300}, r"1 of 2 photos .* are not there, first nnn"),
+        ({"split": ["val"]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"split": None}, r"b\.jpg: split 'None' is none of"),
+        ({"sentences": None}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": "a dog"}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{"raw": None}]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{"raw": ["a", "dog"]}]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{}]}, r"image 2 \('b\.jpg'\) is not in .*'raw'"),
+        ({"sentences": []}, r"b\.jpg: it has no caption"),
+        ({"sentences": [{"raw": "  "}]}, r"b\.jpg: it has an empty caption"),
+        ({"sentences": [{"raw": "\ud800"}]}, "no valid Unicode"),
+        ({"filename": "a.jpg"}, r"a\.jpg is listed twice"),
+    ],
+)
+def test_the_image_that_is_wrong_is_named(folder: Path, tmp_path: Path, change: dict, message: str):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"images": [GOOD, {**GOOD, "filename": "b.jpg", **change}]}))
+    with pytest.raises(UserError, match=message) as caught:
+        import_karpathy(path, folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_obstacle(folder: Path, tmp_path: Path):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"images": [GOOD]}), encoding="utf-8-sig")
+    assert import_karpathy(path, folder).table.num_rows == 1
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname"])

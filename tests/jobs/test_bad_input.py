@@ -61,6 +61,8 @@ def data(tmp_path: Path) -> Path:
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 does not answer"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is no tracking store"),
         (["--extract.output=ftp://x/y"], "no object store for ftp://"),
+        (["--extract.output=../good.json"], "extract.output '../good.json' cannot be written"),
+        (["--train.output=../good.json"], "train.output '../good.json' cannot be written"),
         (["--cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
     ],
 )
@@ -79,6 +81,8 @@ def test_the_quickstart_refuses_bad_input(data: Path, argv: list[str], said: str
         (["jobs.promote", "--name=m", "--version=1", "--features=nowhere"], "no finished feature set here"),
         (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
         (["jobs.extract"], "dataset"),
+        (["jobs.search", "--model-uri=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
+        (["jobs.search", "--model-uri=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
     ],
 )
 def test_every_job_does(data: Path, argv: list[str], said: str):
