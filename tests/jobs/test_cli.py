@@ -33,8 +33,10 @@ def test_the_papers_settings_are_the_defaults():
 
 
 def test_every_preset_is_valid():
-    for path in cli.PRESETS.glob("*.yaml"):
-        parse("--preset", path.stem)
+    presets = {path.stem for path in cli.PRESETS.glob("*.yaml")}
+    assert presets == {"quickstart", "flickr30k", "coco"}
+    for preset in presets:
+        assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 
 
 def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
