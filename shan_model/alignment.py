@@ -87,9 +87,9 @@ class Alignment(nn.Module):
         if "g2l" in self.config.levels:
             image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else None
             text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else None
-            score_B = score_B + self._global_to_local(image, text)
+            score_B = score_B + self.global_to_local(image, text)
             if "g2g" in self.config.levels:
-                score_B = score_B + self._global_to_global(image, text, regions_BRD, words_BWD)
+                score_B = score_B + self.global_to_global(image, text, regions_BRD, words_BWD)
         return score_B
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
@@ -102,24 +102,24 @@ class Alignment(nn.Module):
     def _local_to_local(self, regions_BRD: Tensor, text_BRD: Tensor, words_BWD: Tensor, image_BWD: Tensor) -> Tensor:
         """Eq. 6 and 7, length B."""
         pool = torch.mean if self.config.l2l_pooling == "mean" else torch.sum
-        by_regions_B = pool(cosine(regions_BRD, text_BRD), dim=1) if self.regions_query else None
-        by_words_B = pool(cosine(words_BWD, image_BWD), dim=1) if self.words_query else None
-        return _weighted(by_regions_B, by_words_B, self.config.l2l_weight)
+        by_regions_B = pool(cosine(regions_BRD, text_BRD), dim=-1) if self.regions_query else None
+        by_words_B = pool(cosine(words_BWD, image_BWD), dim=-1) if self.words_query else None
+        return weighted(by_regions_B, by_words_B, self.config.l2l_weight)
 
-    def _global_to_local(self, image: Context | None, text: Context | None) -> Tensor:
+    def global_to_local(self, image: Context | None, text: Context | None) -> Tensor:
         """Eq. 12 and 13, length B."""
-        return _weighted(image and cosine(*image), text and cosine(*text), self.config.g2l_weight)
+        return weighted(image and cosine(*image), text and cosine(*text), self.config.g2l_weight)
 
-    def _global_to_global(
+    def global_to_global(
         self, image: Context | None, text: Context | None, regions_BRD: Tensor, words_BWD: Tensor
     ) -> Tensor:
         """Eq. 14 and 15, length B; the side without a branch is the mean of its local vectors."""
-        image_BD = image.own_BD + image.other_BD if image else regions_BRD.mean(dim=1)
-        text_BD = text.own_BD + text.other_BD if text else words_BWD.mean(dim=1)
+        image_BD = image.own_BD + image.other_BD if image else regions_BRD.mean(dim=-2)
+        text_BD = text.own_BD + text.other_BD if text else words_BWD.mean(dim=-2)
         return cosine(image_BD, text_BD)
 
 
-def _weighted(by_regions_B: Tensor | None, by_words_B: Tensor | None, weight: float) -> Tensor:
+def weighted(by_regions_B: Tensor | None, by_words_B: Tensor | None, weight: float) -> Tensor:
     """weight * regions + (1 - weight) * words; in a one-direction variant the remaining term has weight 1 [D]."""
     if by_regions_B is None:
         assert by_words_B is not None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from shan_model.alignment import Alignment
+from shan_model.block_alignment import BlockAlignment
 from shan_model.config import ModelConfig
 from shan_model.encoders import ImageEncoder, TextEncoder
 from shan_model.vocabulary import Vocabulary
@@ -19,7 +19,7 @@ class SHAN(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(len(vocabulary), config)
-        self.alignment = Alignment(config)
+        self.alignment = BlockAlignment(config)
 
     def encode_photos(self, regions_BRF: Tensor) -> Tensor:
         """Region features B x R x F (any float type, any device) to B x R x D."""

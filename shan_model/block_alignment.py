@@ -1,0 +1,158 @@
+"""SHAN's alignment in block form: the numbers of `alignment.py` by identities that move work from pairs to items.
+
+Per item once: projections, both halves of the gates, norms, Gram matrices. Per pair: affinities and dot products from
+dense products of whole blocks; cosines with attended vectors from them and the Gram matrices, as
+own . attended = sum_m weights_nm (own_n . other_m) and |attended|^2 = weights_n Gram weights_n; the gate's mix and
+sigmoid (`gate_fuse_pool`); steps 2 and 3 on one vector a pair. With a scalar gate nothing per pair is as wide as D but
+that one vector.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shan_model.alignment import Alignment, Branch, Context, weighted
+from shan_model.block_form import BlockForm, Pairing
+from shan_model.gate_fuse_pool import Channels, gate_fuse_pool, layout
+
+
+class Side(NamedTuple):
+    """K photos or captions of N vectors each, with all that their scores need and no partner changes."""
+
+    local: Tensor
+    """K x N x D: v_i or t_j."""
+    norms: Tensor
+    """K x N."""
+    gram: Tensor
+    """K x N x N: dot products among them."""
+    key: Tensor
+    """K x N x D: the projection of Eq. 3, times lambda on the photos' side."""
+    own_pool: Tensor | None
+    """K x N: scalar gate only, w^ . own of Eq. 9."""
+    answer_pool: Tensor | None
+    """K x N: w^ . own for the other side's pooling."""
+    own: Tensor | None
+    own_gate: Tensor | None
+    answer_gate: Tensor | None
+    """`gate_fuse_pool.Channels`; for a scalar gate K x N x 1, and no `own`."""
+
+
+class BlockAlignment(BlockForm, Alignment):
+    """Scores of Eq. 16 for whole blocks or lists of pairs, exact to `Alignment`, whose parameters it has."""
+
+    def prepare_photos(self, regions_KRD: Tensor) -> Side:
+        """K photos of R regions."""
+        queries_KRD = self._keys(self.project_regions(regions_KRD)) * self.config.temperature
+        return self._prepare(regions_KRD, queries_KRD, self._branch("image"), self._branch("text"))
+
+    def prepare_captions(self, words_KWD: Tensor) -> Side:
+        """K captions of W words."""
+        keys_KWD = self._keys(self.project_words(words_KWD))
+        return self._prepare(words_KWD, keys_KWD, self._branch("text"), self._branch("image"))
+
+    def score_pairs(self, photos: Side, captions: Side, by: Pairing) -> Tensor:
+        """Eq. 16: the sum of the levels that are switched on."""
+        i, c, p = by
+        logits = self.product(f"{i}rd,{c}wd->{p}rw", photos.key, captions.key)
+        dots = self.product(f"{i}rd,{c}wd->{p}rw", photos.local, captions.local)
+        by_regions = by_words = image = text = None
+        if self.regions_query:
+            weights = logits.softmax(dim=-1)  # alpha of Eq. 4
+            by_regions = self._local(photos, captions, weights, dots, (i, c, p))
+            image = self._context("image", photos, captions, weights, (i, c, p))
+        if self.words_query:
+            weights = logits.transpose(-1, -2).softmax(dim=-1)  # beta of Eq. 5
+            by_words = self._local(captions, photos, weights, dots.transpose(-1, -2), (c, i, p))
+            text = self._context("text", captions, photos, weights, (c, i, p))
+        scores = weighted(by_regions, by_words, self.config.l2l_weight)
+        if "g2l" in self.config.levels:
+            scores = scores + self.global_to_local(image, text)
+        if "g2g" in self.config.levels:
+            scores = scores + self.global_to_global(
+                image, text, by.photos(photos.local), by.captions(captions.local)
+            )
+        return scores
+
+    def _keys(self, projected_KND: Tensor) -> Tensor:
+        return functional.normalize(projected_KND, dim=-1) if self.config.affinity == "cosine" else projected_KND
+
+    def _branch(self, name: str) -> Branch | None:
+        branch: Branch | None = getattr(self, f"{name}_branch", None)
+        return branch
+
+    def _prepare(self, local_KND: Tensor, key_KND: Tensor, own: Branch | None, other: Branch | None) -> Side:
+        """`own` is the branch in which these vectors query, `other` the one in which they answer."""
+        width, vector = self.config.joint_dim, self.config.gate == "vector"
+        own_gate = answer_gate = None
+        if own is not None:
+            own_gate = functional.linear(local_KND, own.gate.weight[:, :width], own.gate.bias)
+        if other is not None:
+            answer_gate = functional.linear(local_KND, other.gate.weight[:, width:])
+        if vector:
+            own_gate, answer_gate = (None if x is None else layout(x) for x in (own_gate, answer_gate))
+        return Side(
+            local=local_KND,
+            norms=torch.linalg.vector_norm(local_KND, dim=-1),
+            gram=local_KND @ local_KND.transpose(1, 2),
+            key=key_KND,
+            own_pool=None if own is None else local_KND @ own.pool.weight[0],
+            answer_pool=None if other is None else local_KND @ other.pool.weight[0],
+            own=layout(local_KND) if vector and (own or other) else None,
+            own_gate=own_gate,
+            answer_gate=answer_gate,
+        )
+
+    def _local(self, own: Side, other: Side, weights: Tensor, dots: Tensor, letters: tuple[str, str, str]) -> Tensor:
+        """One half of Eq. 6 and 7: cosines of own vectors with what they attended, pooled."""
+        o, x, p = letters
+        squares = (torch.einsum(f"{p}nm,{x}mk->{p}nk", weights, other.gram) * weights).sum(dim=-1)
+        lengths = torch.einsum(f"{p}n,{o}n->{p}n", squares.clamp(min=1e-16).sqrt(), own.norms)
+        cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
+        return cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else cosines.sum(dim=-1)
+
+    def _context(
+        self, side: str, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
+    ) -> Context | None:
+        """Eq. 8 to 11 of one side, if its branch is there."""
+        branch = self._branch(side)
+        if branch is None:
+            return None
+        o, x, p = letters
+        context = self._scalar_context if self.config.gate == "scalar" else self._vector_context
+        own_pairs = context(branch, own, other, weights, letters)
+        lengths = torch.einsum(f"{p},{x}m->{p}m", torch.linalg.vector_norm(own_pairs, dim=-1), other.norms)
+        cosines = torch.einsum(f"{p}d,{x}md->{p}m", own_pairs, other.local) / lengths.clamp(min=1e-8)
+        return Context(own_pairs, torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local))
+
+    def _vector_context(
+        self, branch: Branch, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
+    ) -> Tensor:
+        """v_c or t_c of Eq. 9, pairs x D."""
+        o, x, p = letters
+        logits = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)
+        gated, gamma = gate_fuse_pool(
+            Channels(own.own, own.own_gate, own.answer_gate),
+            Channels(other.own, other.own_gate, other.answer_gate),
+            weights,
+            logits,
+            branch.pool.weight[0],
+            own_axis=p.index(o) if len(p) == 2 else None,
+        )
+        attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, weights)
+        return gated + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)
+
+    def _scalar_context(
+        self, branch: Branch, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
+    ) -> Tensor:
+        """The same where one gate value serves all channels: two short sums over items, nothing N x D."""
+        o, x, p = letters
+        assert own.own_gate is not None
+        mixed = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_gate[..., 0])
+        gate = torch.sigmoid(torch.einsum(f"{o}n,{p}n->{p}n", own.own_gate[..., 0], torch.ones_like(mixed)) + mixed)
+        own_logits = torch.einsum(f"{p}n,{o}n->{p}n", gate, own.own_pool)
+        gamma = (own_logits + (1 - gate) * torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)).softmax(-1)
+        kept = torch.einsum(f"{p}n,{o}nd->{p}d", gamma * gate, own.local)
+        attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma * (1 - gate), weights)
+        return kept + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)

@@ -1,0 +1,147 @@
+"""All pairs of photos and captions at the speed of dense products: what every matcher's fast form shares.
+
+Photos with equally many regions and captions with equally many words make a group, so nothing is ever padded and no
+mask exists. A group's items are prepared once (`prepare_photos`, `prepare_captions`: all that needs no partner), then
+every group of photos meets every group of captions in `score_pairs`.
+
+`score_pairs` is written once for both ways to pair items up, in the letters of an einsum: in a block, photos `i` and
+captions `c` give pairs `ic`; in a list, photo p and caption p give pair `p`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Pairing(NamedTuple):
+    """Letters of the leading axes of photos, captions and their pairs."""
+
+    photo: str
+    caption: str
+    pair: str
+
+    def photos(self, x: Tensor) -> Tensor:
+        """Something of every photo, ready to broadcast over the pairs."""
+        return x[:, None] if self is BLOCK else x
+
+    def captions(self, x: Tensor) -> Tensor:
+        """Something of every caption, ready to broadcast over the pairs."""
+        return x[None] if self is BLOCK else x
+
+
+BLOCK = Pairing("i", "c", "ic")
+LIST = Pairing("p", "p", "p")
+
+
+TILE_PHOTOS, TILE_CAPTIONS = 64, 32
+"""Pairs that are scored at once: enough for dense products, few enough that what is as wide as D stays in the cache."""
+
+
+class Group(NamedTuple):
+    """Items of one size, prepared: `rows_K` are their places among all items, every tensor of `side` begins with K."""
+
+    rows_K: Tensor
+    side: Any
+
+
+def grouped(items: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) -> list[Group]:
+    """Groups of equal length of matrices N_k x D; `prepare` makes a side of K x N x D."""
+    if isinstance(items, Tensor):
+        return [Group(torch.arange(len(items), device=items.device), prepare(items))] if len(items) else []
+    rows_of: dict[int, list[int]] = {}
+    for row, matrix in enumerate(items):
+        rows_of.setdefault(len(matrix), []).append(row)
+    return [
+        Group(torch.tensor(rows, device=items[0].device), prepare(torch.stack([items[row] for row in rows])))
+        for _, rows in sorted(rows_of.items())
+    ]
+
+
+class BlockForm(nn.Module):
+    """A matcher's fast form: subclasses prepare the two sides and score pairs."""
+
+    products: torch.dtype | None = None
+    """Type in which the widest products multiply (bfloat16 doubles their speed on CPUs that have it); None: as given."""
+
+    @abstractmethod
+    def prepare_photos(self, regions_KRD: Tensor) -> Any:
+        """All that scoring needs of K photos, as a NamedTuple of tensors that begin with K."""
+
+    @abstractmethod
+    def prepare_captions(self, words_KWD: Tensor) -> Any:
+        """All that scoring needs of K captions, likewise."""
+
+    @abstractmethod
+    def score_pairs(self, photos: Any, captions: Any, by: Pairing) -> Tensor:
+        """Scores of the pairs, in the shape of their letters."""
+
+    def photo_groups(self, regions: Sequence[Tensor] | Tensor) -> list[Group]:
+        """Prepared groups of B photos: a tensor B x R x D, or one R_b x D for each."""
+        return grouped(regions, self.prepare_photos)
+
+    def caption_groups(self, words: Sequence[Tensor]) -> list[Group]:
+        """Prepared groups of C captions, one W_c x D for each."""
+        return grouped(words, self.prepare_captions)
+
+    def score_block(self, photos: Sequence[Group], captions: Sequence[Group]) -> Tensor:
+        """Scores B x C of every photo with every caption, rows and columns in the order of the items."""
+        caption_tiles = [tile for group in captions for tile in _split(group.side, TILE_CAPTIONS)]
+        columns_C = torch.cat([group.rows_K for group in captions]).argsort()
+        rows = [
+            torch.cat([self.score_pairs(photo_tile, tile, BLOCK) for tile in caption_tiles], dim=1)
+            for group in photos
+            for photo_tile in _split(group.side, TILE_PHOTOS)
+        ]
+        return torch.cat(rows)[torch.cat([group.rows_K for group in photos]).argsort()][:, columns_C]
+
+    def score_list(
+        self, photos: Sequence[Group], captions: Sequence[Group], photo_of_pair: Tensor, caption_of_pair: Tensor
+    ) -> Tensor:
+        """Scores P of P chosen pairs (places of their photos and captions), at the cost of P pairs."""
+        photo_group, photo_place = _places(photos, photo_of_pair)
+        caption_group, caption_place = _places(captions, caption_of_pair)
+        found, scores = [], []
+        for a, b in torch.unique(torch.stack([photo_group, caption_group]), dim=1).T.tolist():
+            pairs = ((photo_group == a) & (caption_group == b)).nonzero()[:, 0]
+            side_a = _take(photos[a].side, photo_place[pairs])
+            side_b = _take(captions[b].side, caption_place[pairs])
+            found.append(pairs)
+            scores.append(self.score_pairs(side_a, side_b, LIST))
+        return torch.cat(scores)[torch.cat(found).argsort()]
+
+    def forward(self, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
+        """Scores B x C of B photos (B x R x D, or one R_b x D each) with C captions (one W_c x D each)."""
+        if not len(regions) or not words:
+            some = next(self.parameters())
+            return some.new_zeros(len(regions), len(words))
+        return self.score_block(self.photo_groups(regions), self.caption_groups(words))
+
+    def product(self, equation: str, x: Tensor, y: Tensor) -> Tensor:
+        """An einsum in the type of `products`, its result in the type that came in."""
+        if self.products is None:
+            return torch.einsum(equation, x, y)
+        return torch.einsum(equation, x.to(self.products), y.to(self.products)).to(x.dtype)
+
+
+def _places(groups: Sequence[Group], items_P: Tensor) -> tuple[Tensor, Tensor]:
+    """For every item its group and its place in the group."""
+    rows = torch.cat([group.rows_K for group in groups])
+    group = torch.cat([torch.full_like(g.rows_K, number) for number, g in enumerate(groups)])
+    place = torch.cat([torch.arange(len(g.rows_K), device=rows.device) for g in groups])
+    order = rows.argsort()
+    return group[order][items_P], place[order][items_P]
+
+
+def _split(side: Any, size: int) -> list[Any]:
+    if len(side[0]) <= size:
+        return [side]
+    parts = [repeat(None) if x is None else x.split(size) for x in side]
+    return [type(side)(*part) for part in zip(*parts, strict=False)]
+
+
+def _take(side: Any, rows: Tensor) -> Any:
+    return type(side)(*(None if x is None else x.index_select(0, rows) for x in side))
