@@ -6,6 +6,7 @@ from typing import Any
 
 from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
+from jobs.score import ScoreConfig
 from pipelines.extract import ExtractConfig
 from pipelines.scenes.config import ScenesConfig
 from shan_model.config import ModelConfig
@@ -68,6 +69,8 @@ class Config:
     """The network."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Its training."""
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    """How evaluation scores."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

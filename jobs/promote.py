@@ -5,7 +5,7 @@
 Both are evaluated again, by the same code, on the validation split of one feature set; the test split stays unseen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import infra.tracking
@@ -13,6 +13,7 @@ from infra.errors import UserError
 from infra.registry import champion_version, set_champion
 from infra.tracking import Tracking
 from jobs import cli
+from jobs.config import Config
 from jobs.evaluate import evaluate, load_matcher
 from pipelines.feature_set import FeatureSet
 
@@ -32,7 +33,7 @@ class Decision:
         return f"models:/{self.name}@champion is version {self.champion}: {self.reason}"
 
 
-def promote(tracking: Tracking, name: str, candidate: int, features: FeatureSet) -> Decision:
+def promote(tracking: Tracking, name: str, candidate: int, features: FeatureSet, config: Config) -> Decision:
     """Gives the alias to the candidate if there is no champion yet or its rSum is higher; notes why on the version."""
     champion = champion_version(tracking, name)
     if champion == candidate:
@@ -41,7 +42,7 @@ def promote(tracking: Tracking, name: str, candidate: int, features: FeatureSet)
         load_matcher(tracking, f"models:/{name}/{candidate}", features)  # it is there, loads, and reads these features
         decision = Decision(name, candidate, "the first version")
     else:
-        new, old = (_rsum(tracking, name, number, features) for number in (candidate, champion))
+        new, old = (_rsum(tracking, name, number, features, config) for number in (candidate, champion))
         figures = f"validation rSum {new:.1f} against {old:.1f} of version"
         if new <= old:
             return Decision(name, champion, f"version {candidate} is not better ({figures} {champion})")
@@ -63,9 +64,10 @@ def check_champion(tracking: Tracking, name: str, features: FeatureSet) -> None:
         )
 
 
-def _rsum(tracking: Tracking, name: str, version: int, features: FeatureSet) -> float:
+def _rsum(tracking: Tracking, name: str, version: int, features: FeatureSet, config: Config) -> float:
     uri = f"models:/{name}/{version}"
-    return evaluate(load_matcher(tracking, uri, features), uri, features.split(SPLIT)).recalls.rsum
+    config = replace(config, score=replace(config.score, output=""))  # two models cannot share a kept matrix
+    return evaluate(load_matcher(tracking, uri, features), uri, features.split(SPLIT), config).recalls.rsum
 
 
 def _arguments(parser: Any) -> None:
@@ -77,11 +79,11 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Command line."""
     arguments, config = cli.parse(
-        "promote", "A candidate version to champion, if it is better.", _arguments, ("tracking",)
+        "promote", "A candidate version to champion, if it is better.", _arguments, ("score", "tracking", "cluster")
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
-    print(promote(tracking, arguments.name, arguments.version, features))
+    print(promote(tracking, arguments.name, arguments.version, features, config))
 
 
 if __name__ == "__main__":

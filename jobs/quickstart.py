@@ -83,10 +83,10 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
         trained = run_training(features, name, config, tracking)
         print(training_report(trained))
     with watch.stage("evaluate", "the new version on the test split"):
-        evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features)
+        evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features, config)
         print(evaluation.table())
     with watch.stage("promote", "the better version becomes champion"):
-        decision = promote(tracking, name, trained.version, features)
+        decision = promote(tracking, name, trained.version, features, config)
         print(decision)
     with watch.stage("search", f"a fresh process loads models:/{name}@champion and answers five queries"):
         _search_in_fresh_process(name, features, tracking)
@@ -111,9 +111,11 @@ def _render_scenes(config: ScenesConfig) -> Manifest:
         return import_karpathy(generate(config, folder, bar.update), folder / "photos")
 
 
-def _evaluate(tracking: Tracking, name: str, version: int, run_id: str, features: FeatureSet) -> Evaluation:
+def _evaluate(
+    tracking: Tracking, name: str, version: int, run_id: str, features: FeatureSet, config: Config
+) -> Evaluation:
     uri = f"models:/{name}/{version}"
-    evaluation = evaluate(load_matcher(tracking, uri, features), uri, features.split("test"))
+    evaluation = evaluate(load_matcher(tracking, uri, features), uri, features.split("test"), config)
     log_evaluation(tracking, run_id, evaluation)
     return evaluation
 

@@ -21,9 +21,10 @@ from jobs.config import TrainConfig
 from pipelines.feature_set import FeatureSet, Split
 from shan_model.bundle import save_bundle
 from shan_model.config import ModelConfig
-from shan_model.loss import is_collapsed, ranking_loss
+from shan_model.loss import is_collapsed
 from shan_model.metrics import Recalls, retrieval_recalls
 from shan_model.model import SHAN
+from shan_model.objective import RankingObjective
 from shan_model.scoring import score_matrix
 from shan_model.vocabulary import Vocabulary
 
@@ -50,13 +51,13 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
     features = FeatureSet.open(job.features)
     train, val = features.split("train"), features.split("val")
     shan = SHAN(job.model, Vocabulary.build(train.captions, job.train.min_word_count))
-    model = ray.train.torch.prepare_model(shan)
+    objective = ray.train.torch.prepare_model(RankingObjective(shan, job.train.margin))
     optimizer = torch.optim.Adam(shan.parameters(), lr=job.train.learning_rate)
     step = 0
     for epoch in range(job.train.epochs):
         losses = []
         for batch in epoch_batches(train, job.train, epoch, rank, world):
-            losses.append(_step(model, optimizer, train, batch, job.train, epoch))
+            losses.append(_step(objective, optimizer, train, batch, job.train, epoch))
             if rank == 0:
                 job.bar.move.remote(1)
         step += len(losses)
@@ -97,7 +98,7 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
 
 
 def _step(
-    model: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     train: Split,
     batch: NDArray[np.integer],
@@ -105,16 +106,18 @@ def _step(
     epoch: int,
 ) -> float:
     photos = train.photo_of_caption[batch]
-    model.train()
-    scores_BB = model(torch.from_numpy(train[photos]), [train.captions[i] for i in batch])
-    loss = ranking_loss(
-        scores_BB, torch.from_numpy(photos), margin=config.margin, hardest=epoch >= config.warmup_epochs
+    objective.train()
+    loss: torch.Tensor = objective(
+        torch.from_numpy(train[photos]),
+        [train.captions[i] for i in batch],
+        torch.from_numpy(photos),
+        epoch >= config.warmup_epochs,
     )
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, epoch)
     optimizer.zero_grad()
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    torch.nn.utils.clip_grad_norm_(objective.parameters(), config.clip_norm)
     optimizer.step()
     return loss.item()
 

@@ -10,12 +10,12 @@ that one vector.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shan_model.alignment import Alignment, Branch, Context, weighted
-from shan_model.block_form import BlockForm, Pairing
-from shan_model.gate_fuse_pool import Channels, gate_fuse_pool, layout
+from shan_model.block_form import BlockForm, Pairing, product
+from shan_model.gate_fuse_pool import gate_fuse_pool, layout
 
 
 class Side(NamedTuple):
@@ -29,14 +29,16 @@ class Side(NamedTuple):
     """K x N x N: dot products among them."""
     key: Tensor
     """K x N x D: the projection of Eq. 3, times lambda on the photos' side."""
-    own_pool: Tensor | None
-    """K x N: scalar gate only, w^ . own of Eq. 9."""
-    answer_pool: Tensor | None
-    """K x N: w^ . own for the other side's pooling."""
-    own: Tensor | None
-    own_gate: Tensor | None
-    answer_gate: Tensor | None
-    """`gate_fuse_pool.Channels`; for a scalar gate K x N x 1, and no `own`."""
+    own_pool: Tensor
+    """K x N: w^ . own of Eq. 9 in the branch where these vectors query; K x 0 where there is none."""
+    answer_pool: Tensor
+    """K x N: the same in the branch where they answer; K x 0 where there is none."""
+    channels: Tensor
+    """K x N x D: `local` as `gate_fuse_pool` wants it; K x 0 where nothing asks for it."""
+    own_gate: Tensor
+    """W_g1 own + b_g of Eq. 8, laid out like `channels` (scalar gate: K x N x 1)."""
+    answer_gate: Tensor
+    """W_g2 own of the other side's gate, likewise."""
 
 
 class BlockAlignment(BlockForm, Alignment):
@@ -52,11 +54,11 @@ class BlockAlignment(BlockForm, Alignment):
         keys_KWD = self._keys(self.project_words(words_KWD))
         return self._prepare(words_KWD, keys_KWD, self._branch("text"), self._branch("image"))
 
-    def score_pairs(self, photos: Side, captions: Side, by: Pairing) -> Tensor:
+    def score_pairs(self, photos: Side, captions: Side, by: Pairing, products: torch.dtype | None = None) -> Tensor:
         """Eq. 16: the sum of the levels that are switched on."""
         i, c, p = by
-        logits = self.product(f"{i}rd,{c}wd->{p}rw", photos.key, captions.key)
-        dots = self.product(f"{i}rd,{c}wd->{p}rw", photos.local, captions.local)
+        logits = product(f"{i}rd,{c}wd->{p}rw", photos.key, captions.key, products)
+        dots = product(f"{i}rd,{c}wd->{p}rw", photos.local, captions.local, products)
         by_regions = by_words = image = text = None
         if self.regions_query:
             weights = logits.softmax(dim=-1)  # alpha of Eq. 4
@@ -70,9 +72,7 @@ class BlockAlignment(BlockForm, Alignment):
         if "g2l" in self.config.levels:
             scores = scores + self.global_to_local(image, text)
         if "g2g" in self.config.levels:
-            scores = scores + self.global_to_global(
-                image, text, by.photos(photos.local), by.captions(captions.local)
-            )
+            scores = scores + self.global_to_global(image, text, by.photos(photos.local), by.captions(captions.local))
         return scores
 
     def _keys(self, projected_KND: Tensor) -> Tensor:
@@ -85,30 +85,27 @@ class BlockAlignment(BlockForm, Alignment):
     def _prepare(self, local_KND: Tensor, key_KND: Tensor, own: Branch | None, other: Branch | None) -> Side:
         """`own` is the branch in which these vectors query, `other` the one in which they answer."""
         width, vector = self.config.joint_dim, self.config.gate == "vector"
-        own_gate = answer_gate = None
-        if own is not None:
-            own_gate = functional.linear(local_KND, own.gate.weight[:, :width], own.gate.bias)
-        if other is not None:
-            answer_gate = functional.linear(local_KND, other.gate.weight[:, width:])
-        if vector:
-            own_gate, answer_gate = (None if x is None else layout(x) for x in (own_gate, answer_gate))
+        arrange = layout if vector else nn.Identity()
+        absent = local_KND.new_empty(len(local_KND), 0)
         return Side(
             local=local_KND,
             norms=torch.linalg.vector_norm(local_KND, dim=-1),
             gram=local_KND @ local_KND.transpose(1, 2),
             key=key_KND,
-            own_pool=None if own is None else local_KND @ own.pool.weight[0],
-            answer_pool=None if other is None else local_KND @ other.pool.weight[0],
-            own=layout(local_KND) if vector and (own or other) else None,
-            own_gate=own_gate,
-            answer_gate=answer_gate,
+            own_pool=local_KND @ own.pool.weight[0] if own else absent,
+            answer_pool=local_KND @ other.pool.weight[0] if other else absent,
+            channels=layout(local_KND) if vector and (own or other) else absent,
+            own_gate=arrange(functional.linear(local_KND, own.gate.weight[:, :width], own.gate.bias))
+            if own
+            else absent,
+            answer_gate=arrange(functional.linear(local_KND, other.gate.weight[:, width:])) if other else absent,
         )
 
     def _local(self, own: Side, other: Side, weights: Tensor, dots: Tensor, letters: tuple[str, str, str]) -> Tensor:
         """One half of Eq. 6 and 7: cosines of own vectors with what they attended, pooled."""
-        o, x, p = letters
+        _, x, p = letters
         squares = (torch.einsum(f"{p}nm,{x}mk->{p}nk", weights, other.gram) * weights).sum(dim=-1)
-        lengths = torch.einsum(f"{p}n,{o}n->{p}n", squares.clamp(min=1e-16).sqrt(), own.norms)
+        lengths = squares.clamp(min=1e-16).sqrt() * _over_pairs(own.norms, letters)
         cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
         return cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else cosines.sum(dim=-1)
 
@@ -119,40 +116,40 @@ class BlockAlignment(BlockForm, Alignment):
         branch = self._branch(side)
         if branch is None:
             return None
-        o, x, p = letters
-        context = self._scalar_context if self.config.gate == "scalar" else self._vector_context
-        own_pairs = context(branch, own, other, weights, letters)
-        lengths = torch.einsum(f"{p},{x}m->{p}m", torch.linalg.vector_norm(own_pairs, dim=-1), other.norms)
+        _, x, p = letters
+        if self.config.gate == "scalar":
+            own_pairs = self._scalar_context(own, other, weights, letters)
+        else:
+            own_pairs = self._vector_context(branch.pool.weight[0], own, other, weights, letters)
+        lengths = torch.linalg.vector_norm(own_pairs, dim=-1)[..., None] * _over_pairs(other.norms, (x, x, p))
         cosines = torch.einsum(f"{p}d,{x}md->{p}m", own_pairs, other.local) / lengths.clamp(min=1e-8)
         return Context(own_pairs, torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local))
 
     def _vector_context(
-        self, branch: Branch, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
+        self, pool_D: Tensor, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
     ) -> Tensor:
         """v_c or t_c of Eq. 9, pairs x D."""
         o, x, p = letters
         logits = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)
-        gated, gamma = gate_fuse_pool(
-            Channels(own.own, own.own_gate, own.answer_gate),
-            Channels(other.own, other.own_gate, other.answer_gate),
-            weights,
-            logits,
-            branch.pool.weight[0],
-            own_axis=p.index(o) if len(p) == 2 else None,
-        )
+        arrays = own.channels, own.own_gate, other.channels, other.answer_gate
+        own_axis = p.index(o) if len(p) == 2 else None
+        gated, gamma = gate_fuse_pool(*arrays, weights, logits, pool_D, own_axis=own_axis)
         attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, weights)
         return gated + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)
 
-    def _scalar_context(
-        self, branch: Branch, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
-    ) -> Tensor:
+    def _scalar_context(self, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]) -> Tensor:
         """The same where one gate value serves all channels: two short sums over items, nothing N x D."""
         o, x, p = letters
-        assert own.own_gate is not None
         mixed = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_gate[..., 0])
-        gate = torch.sigmoid(torch.einsum(f"{o}n,{p}n->{p}n", own.own_gate[..., 0], torch.ones_like(mixed)) + mixed)
-        own_logits = torch.einsum(f"{p}n,{o}n->{p}n", gate, own.own_pool)
-        gamma = (own_logits + (1 - gate) * torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)).softmax(-1)
+        gate = torch.sigmoid(mixed + _over_pairs(own.own_gate[..., 0], letters))
+        attended_pool = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)
+        gamma = (gate * _over_pairs(own.own_pool, letters) + (1 - gate) * attended_pool).softmax(dim=-1)
         kept = torch.einsum(f"{p}n,{o}nd->{p}d", gamma * gate, own.local)
         attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma * (1 - gate), weights)
         return kept + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)
+
+
+def _over_pairs(own: Tensor, letters: tuple[str, str, str]) -> Tensor:
+    """Something of every own item, ready to broadcast over the pairs."""
+    o, _, p = letters
+    return own if len(p) == 1 else own.unsqueeze(1 - p.index(o))

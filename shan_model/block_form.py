@@ -10,7 +10,6 @@ captions `c` give pairs `ic`; in a list, photo p and caption p give pair `p`.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -64,9 +63,6 @@ def grouped(items: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) 
 class BlockForm(nn.Module):
     """A matcher's fast form: subclasses prepare the two sides and score pairs."""
 
-    products: torch.dtype | None = None
-    """Type in which the widest products multiply (bfloat16 doubles their speed on CPUs that have it); None: as given."""
-
     @abstractmethod
     def prepare_photos(self, regions_KRD: Tensor) -> Any:
         """All that scoring needs of K photos, as a NamedTuple of tensors that begin with K."""
@@ -76,8 +72,8 @@ class BlockForm(nn.Module):
         """All that scoring needs of K captions, likewise."""
 
     @abstractmethod
-    def score_pairs(self, photos: Any, captions: Any, by: Pairing) -> Tensor:
-        """Scores of the pairs, in the shape of their letters."""
+    def score_pairs(self, photos: Any, captions: Any, by: Pairing, products: torch.dtype | None = None) -> Tensor:
+        """Scores of the pairs, in the shape of their letters; `products` as for `score_block`."""
 
     def photo_groups(self, regions: Sequence[Tensor] | Tensor) -> list[Group]:
         """Prepared groups of B photos: a tensor B x R x D, or one R_b x D for each."""
@@ -87,12 +83,17 @@ class BlockForm(nn.Module):
         """Prepared groups of C captions, one W_c x D for each."""
         return grouped(words, self.prepare_captions)
 
-    def score_block(self, photos: Sequence[Group], captions: Sequence[Group]) -> Tensor:
-        """Scores B x C of every photo with every caption, rows and columns in the order of the items."""
+    def score_block(
+        self, photos: Sequence[Group], captions: Sequence[Group], products: torch.dtype | None = None
+    ) -> Tensor:
+        """Scores B x C of every photo with every caption, rows and columns in the order of the items.
+
+        `products` is the type in which the widest products multiply; None: that of the items.
+        """
         caption_tiles = [tile for group in captions for tile in _split(group.side, TILE_CAPTIONS)]
         columns_C = torch.cat([group.rows_K for group in captions]).argsort()
         rows = [
-            torch.cat([self.score_pairs(photo_tile, tile, BLOCK) for tile in caption_tiles], dim=1)
+            torch.cat([self.score_pairs(photo_tile, tile, BLOCK, products) for tile in caption_tiles], dim=1)
             for group in photos
             for photo_tile in _split(group.side, TILE_PHOTOS)
         ]
@@ -120,11 +121,12 @@ class BlockForm(nn.Module):
             return some.new_zeros(len(regions), len(words))
         return self.score_block(self.photo_groups(regions), self.caption_groups(words))
 
-    def product(self, equation: str, x: Tensor, y: Tensor) -> Tensor:
-        """An einsum in the type of `products`, its result in the type that came in."""
-        if self.products is None:
-            return torch.einsum(equation, x, y)
-        return torch.einsum(equation, x.to(self.products), y.to(self.products)).to(x.dtype)
+
+def product(equation: str, x: Tensor, y: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """An einsum that multiplies in `dtype` (None: the inputs') and returns the inputs' type."""
+    if dtype is None:
+        return torch.einsum(equation, x, y)
+    return torch.einsum(equation, x.to(dtype), y.to(dtype)).to(x.dtype)
 
 
 def _places(groups: Sequence[Group], items_P: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,9 +141,8 @@ def _places(groups: Sequence[Group], items_P: Tensor) -> tuple[Tensor, Tensor]:
 def _split(side: Any, size: int) -> list[Any]:
     if len(side[0]) <= size:
         return [side]
-    parts = [repeat(None) if x is None else x.split(size) for x in side]
-    return [type(side)(*part) for part in zip(*parts, strict=False)]
+    return [type(side)(*part) for part in zip(*(x.split(size) for x in side), strict=True)]
 
 
 def _take(side: Any, rows: Tensor) -> Any:
-    return type(side)(*(None if x is None else x.index_select(0, rows) for x in side))
+    return type(side)(*(x.index_select(0, rows) for x in side))

@@ -10,7 +10,6 @@ In gradient mode h is made again in the backward pass rather than kept: it is N 
 """
 
 from itertools import repeat
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,44 +21,41 @@ ROWS = {"cpu": 192, "cuda": 1 << 15}
 """Vectors of D floats that are worked on at once: on a CPU they stay in a core's cache, a GPU wants to be filled."""
 
 
-class Channels(NamedTuple):
-    """What the vector gate needs of one side, K x N x D each (or `native.panels` of that)."""
-
-    own: Tensor
-    """The vectors, v_i or t_j."""
-    own_gate: Tensor | None
-    """W_g1 own + b_g of this side's gate."""
-    answer_gate: Tensor | None
-    """W_g2 own of the other side's gate, which mixes these vectors."""
-
-
 def layout(x_KND: Tensor) -> Tensor:
     """The arrangement in which channels will be worked on: `native.panels` where the compiled form is usable."""
     return native.panels(x_KND) if native.usable(x_KND) else x_KND
 
 
 def gate_fuse_pool(
-    own: Channels, other: Channels, weights: Tensor, logits: Tensor, pool_D: Tensor, own_axis: int | None
+    own: Tensor,
+    own_gate: Tensor,
+    other: Tensor,
+    other_gate: Tensor,
+    weights: Tensor,
+    logits: Tensor,
+    pool_D: Tensor,
+    *,
+    own_axis: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """Gated sums (pairs x D) and gamma (pairs x N).
+    """Gated sums (pairs x D) and gamma (pairs x N) of K own items of N vectors with L other items of M vectors.
 
-    `weights` (pairs x N x M) are the attention of Eq. 4 or 5; `logits` (pairs x N) the pooling logits of the attended
-    vectors, to which those of h are added. Pairs are K x L or L x K, as `own_axis` (0 or 1) says where the K own
-    items stand; if it is None, own item k is paired with other item k alone.
+    `own` and `own_gate` (W_g1 own + b_g) are K x N x D, `other` and `other_gate` (W_g2 other) L x M x D, all four in
+    `layout`. `weights` (pairs x N x M) are the attention of Eq. 4 or 5; `logits` (pairs x N) the pooling logits of the
+    attended vectors, to which those of h are added. Pairs are K x L or L x K, as `own_axis` (0 or 1) says where the
+    own items stand; if it is None, own item k is paired with other item k alone.
     """
-    assert own.own_gate is not None
-    assert other.answer_gate is not None
-    arrays = own.own, own.own_gate, other.own, other.answer_gate
-    if own.own.dim() == 4:
+    arrays = own, own_gate, other, other_gate
+    if own.dim() == 4:
         return native.gate_fuse_pool(*arrays, weights, logits, pool_D, own_axis=own_axis)
     if own_axis is None:
         return _in_chunks(*arrays, weights, logits, pool_D)
+    axis = 1 - own_axis
     by_other = [
-        _in_chunks(own.own, own.own_gate, *one, pool_D)
-        for one in zip(other.own, other.answer_gate, weights.unbind(1 - own_axis), logits.unbind(1 - own_axis), strict=True)
+        _in_chunks(own, own_gate, *one, pool_D)
+        for one in zip(other, other_gate, weights.unbind(axis), logits.unbind(axis), strict=True)
     ]
     gated, gamma = zip(*by_other, strict=True)
-    return torch.stack(gated, dim=1 - own_axis), torch.stack(gamma, dim=1 - own_axis)
+    return torch.stack(gated, dim=axis), torch.stack(gamma, dim=axis)
 
 
 def _in_chunks(
@@ -73,22 +69,23 @@ def _in_chunks(
 ) -> tuple[Tensor, Tensor]:
     """`_fuse` for a few own items at a time; `other` is M x D for all of them or K x M x D."""
     size = max(1, ROWS[own_KND.device.type] // own_KND.shape[1])
+    own_parts = zip(*(x.split(size) for x in (own_KND, own_gate_KND, weights_KNM, logits_KN)), strict=True)
     shared = other.dim() == 2
-    parts = zip(
-        own_KND.split(size),
-        own_gate_KND.split(size),
-        repeat(other) if shared else other.split(size),
-        repeat(other_gate) if shared else other_gate.split(size),
-        weights_KNM.split(size),
-        logits_KN.split(size),
-        strict=False,  # repeat has no end
-    )
-    if torch.is_grad_enabled():
-        done = [checkpoint(_fuse, *part, pool_D, use_reentrant=False, preserve_rng_state=False) for part in parts]
-    else:
-        done = [_fuse(*part, pool_D) for part in parts]
+    other_parts = repeat((other, other_gate)) if shared else zip(other.split(size), other_gate.split(size), strict=True)
+    done = [
+        _recomputed(own, own_gate, *other_part, weights, logits, pool_D)
+        for (own, own_gate, weights, logits), other_part in zip(own_parts, other_parts, strict=False)
+    ]
     gated, gamma = zip(*done, strict=True)
     return torch.cat(gated), torch.cat(gamma)
+
+
+def _recomputed(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+    """`_fuse`, of which nothing is kept for the backward pass but its arguments."""
+    if not torch.is_grad_enabled():
+        return _fuse(*arguments)
+    result: tuple[Tensor, Tensor] = checkpoint(_fuse, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return result
 
 
 def _fuse(

@@ -1,4 +1,4 @@
-"""Retrieval metrics both ways, with ties counted against the model, and what chance would reach."""
+"""Retrieval metrics both ways, streaming over a score matrix, ties counted against the model; what chance reaches."""
 
 from dataclasses import asdict, dataclass
 from math import comb
@@ -30,26 +30,71 @@ class Recalls:
         return {**asdict(self), "rsum": self.rsum}
 
 
-def retrieval_recalls(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer]) -> Recalls:
-    """Recalls of a score matrix; `photo_of_caption[c]` is the row of the photo that caption c describes.
+@dataclass(frozen=True)
+class Ranks:
+    """How many wrong answers come before the first right one, per query (0 is best)."""
 
-    Text retrieval is a hit when any of the photo's captions is in the first K (the field's protocol). A negative
-    that ties with the positive ranks before it. Raises ValueError for scores that are not finite, for a matrix of
-    another shape and for a photo without captions.
+    text_N: NDArray[np.int64]
+    """Of every photo among all captions."""
+    image_C: NDArray[np.int64]
+    """Of every caption among all photos."""
+
+    def recalls(self) -> Recalls:
+        """Share of queries with a right answer in the first K."""
+        return Recalls(*(100 * float((rank < k).mean()) for rank in (self.text_N, self.image_C) for k in CUTS))
+
+    def medians(self) -> dict[str, float]:
+        """`text_median_rank` and `image_median_rank`, counted from 1."""
+        return {
+            "text_median_rank": float(np.median(self.text_N)) + 1,
+            "image_median_rank": float(np.median(self.image_C)) + 1,
+        }
+
+
+def retrieval_ranks(
+    scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer], rows_at_once: int = 256
+) -> Ranks:
+    """Ranks both ways of a score matrix; `photo_of_caption[c]` is the row of the photo that caption c describes.
+
+    Text retrieval is right with any of the photo's captions (the field's protocol). A negative that ties with the
+    positive ranks before it. The matrix is read twice, a few rows at a time, so it may be a memory map larger than
+    memory. Raises ValueError for scores that are not finite, for a matrix of another shape and for a photo without
+    captions.
     """
+    _check_gallery(scores_NC, photo_of_caption)
+    photos, captions = scores_NC.shape
+    strips = [slice(top, min(top + rows_at_once, photos)) for top in range(0, photos, rows_at_once)]
+    own_C = np.empty(captions, dtype=scores_NC.dtype)
+    bad = 0
+    for rows in strips:
+        strip = np.asarray(scores_NC[rows])
+        bad += int((~np.isfinite(strip)).sum())
+        mine = np.flatnonzero((photo_of_caption >= rows.start) & (photo_of_caption < rows.stop))
+        own_C[mine] = strip[photo_of_caption[mine] - rows.start, mine]
+    if bad:
+        raise ValueError(f"{bad} of {scores_NC.size} scores are not finite; none may be")
+    best_N = np.full(photos, -np.inf, dtype=scores_NC.dtype)
+    np.maximum.at(best_N, photo_of_caption, own_C)
+    text_N, image_C = np.empty(photos, dtype=np.int64), np.zeros(captions, dtype=np.int64)
+    for rows in strips:
+        strip = np.asarray(scores_NC[rows])
+        wrong = photo_of_caption[None, :] != np.arange(rows.start, rows.stop)[:, None]
+        text_N[rows] = ((strip >= best_N[rows, None]) & wrong).sum(axis=1)
+        image_C += ((strip >= own_C[None, :]) & wrong).sum(axis=0)
+    return Ranks(text_N, image_C)
+
+
+def _check_gallery(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer]) -> None:
     if scores_NC.ndim != 2 or scores_NC.shape[1] != len(photo_of_caption):
         raise ValueError(f"scores of shape {scores_NC.shape} do not fit {len(photo_of_caption)} captions")
-    if not np.isfinite(scores_NC).all():
-        raise ValueError(f"{(~np.isfinite(scores_NC)).sum()} of {scores_NC.size} scores are not finite; none may be")
     captions_of_photo = np.bincount(photo_of_caption, minlength=len(scores_NC))
     if len(captions_of_photo) != len(scores_NC) or not captions_of_photo.all():
         raise ValueError("every photo needs a caption and every caption a photo to measure retrieval")
-    mine_NC = np.arange(len(scores_NC))[:, None] == photo_of_caption[None, :]
-    best_N = np.where(mine_NC, scores_NC, -np.inf).max(axis=1)
-    text_rank_N = ((scores_NC >= best_N[:, None]) & ~mine_NC).sum(axis=1)
-    own_C = scores_NC[photo_of_caption, np.arange(scores_NC.shape[1])]
-    image_rank_C = ((scores_NC >= own_C[None, :]) & ~mine_NC).sum(axis=0)
-    return Recalls(*(100 * float((rank < k).mean()) for rank in (text_rank_N, image_rank_C) for k in CUTS))
+
+
+def retrieval_recalls(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer]) -> Recalls:
+    """`retrieval_ranks(...).recalls()`."""
+    return retrieval_ranks(scores_NC, photo_of_caption).recalls()
 
 
 def chance_recalls(photo_of_caption: NDArray[np.integer]) -> Recalls:

@@ -1,13 +1,33 @@
-"""All pairs of photos and captions, block by block: the one way that evaluation and search score."""
+"""All pairs of photos and captions, block by block within a memory budget: how evaluation, validation and search score.
 
-from collections.abc import Callable, Sequence
+Blocks are strips of consecutive photos by runs of captions of like length (so that groups are large and nothing is
+padded). A strip's photos are encoded and prepared once and stay while all captions pass by; captions are encoded again
+for every strip, which costs little where a strip is some hundred photos high.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from shan_model.block_form import TILE_CAPTIONS, TILE_PHOTOS, Group
 from shan_model.model import SHAN
+from shan_model.score_file import ScoreFile
+from shan_model.vocabulary import tokenize
+
+MEMORY = 2 << 30
+"""Bytes that a call may use for its blocks if the caller states nothing: 2 GiB."""
+
+PHOTO_ARRAYS, CAPTION_ARRAYS = 6, 14
+"""Floats of D that a vector costs: prepared photos stay for a strip, captions are encoded and prepared all at once."""
+
+Progress = Callable[[int], object]
 
 
 class RegionRows(Protocol):
@@ -16,40 +36,159 @@ class RegionRows(Protocol):
     def __len__(self) -> int:
         """N."""
 
-    def __getitem__(self, rows: slice, /) -> NDArray[Any]:
-        """Features n x R x F of consecutive photos."""
+    def __getitem__(self, rows: slice, /) -> NDArray[Any] | Sequence[NDArray[Any]]:
+        """Features of consecutive photos: n x R x F, or n arrays R_i x F where photos differ in regions."""
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Blocks:
+    """A matrix cut into blocks: rows `photo_edges[i]` to `photo_edges[i + 1]`, columns `order` between two edges."""
+
+    photo_edges: tuple[int, ...]
+    caption_edges: tuple[int, ...]
+    order: NDArray[np.int64]
+    """Captions by number of words: block j holds columns `order[caption_edges[j] : caption_edges[j + 1]]`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Strips of photos and runs of captions."""
+        return len(self.photo_edges) - 1, len(self.caption_edges) - 1
+
+    def rows(self, i: int) -> slice:
+        """Photos of strip i."""
+        return slice(self.photo_edges[i], self.photo_edges[i + 1])
+
+    def columns(self, j: int) -> NDArray[np.int64]:
+        """Captions of run j."""
+        return self.order[self.caption_edges[j] : self.caption_edges[j + 1]]
+
+    def size(self, i: int, j: int) -> int:
+        """Pairs of a block."""
+        rows = self.rows(i)
+        return (rows.stop - rows.start) * len(self.columns(j))
+
+
+def cut_blocks(model: SHAN, regions: RegionRows, captions: Sequence[str], memory: int, strips: int = 1) -> Blocks:
+    """The blocks that fit `memory` bytes beside the model: a quarter for captions, the rest for photos.
+
+    `strips` is the least number of strips of photos, where several processes share them.
+
+    A tile of pairs in the making is counted in. Photos that differ in regions are taken to be as large as the largest
+    of the first 64. Raises ValueError where not even a few photos fit.
+    """
+    width = 4 * model.config.joint_dim
+    vectors = max((len(regions_RF) for regions_RF in regions[0:TILE_PHOTOS]), default=1)
+    lengths = np.array([len(tokenize(caption)) + 2 for caption in captions], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    # Eight vectors of D and six matrices R x W are alive for a pair of a tile; a photo being encoded holds its input.
+    longest = int(np.quantile(lengths, 0.99)) if len(lengths) else 1
+    tile = TILE_PHOTOS * TILE_CAPTIONS * (8 * width + 6 * 4 * vectors * longest)
+    encoding = TILE_PHOTOS * vectors * (8 * model.config.region_dim + 2 * width)
+    free = memory - tile - encoding
+    photos = int(0.75 * free / (vectors * PHOTO_ARRAYS * width))
+    words = int(0.25 * free / (CAPTION_ARRAYS * width))
+    if photos < 1 or words < longest:
+        need = tile + encoding + 4 * max(vectors, longest) * CAPTION_ARRAYS * width
+        raise ValueError(f"{memory / 2**20:.0f} MiB hold no block; allow at least {need / 2**20:.0f} MiB")
+    strips = max(-(-len(regions) // photos), min(strips, len(regions)))
+    photo_edges = tuple(np.linspace(0, len(regions), strips + 1).astype(int).tolist())
+    sums = np.cumsum(lengths[order])
+    runs = max(1, -(-int(sums[-1]) // words)) if len(sums) else 0
+    edges = np.searchsorted(sums, np.arange(1, runs) * (sums[-1] / runs)).tolist() if runs else []
+    caption_edges = tuple(sorted({0, *edges, len(captions)}))
+    return Blocks(photo_edges, caption_edges, order)
+
+
+@torch.no_grad()
+def score_blocks(
+    model: SHAN,
+    regions: RegionRows,
+    captions: Sequence[str],
+    blocks: Blocks,
+    wanted: Collection[tuple[int, int]],
+    *,
+    precision: str = "fp32",
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Scores of the wanted blocks (strip, run), strip by strip; every photo of a strip is read and encoded once."""
+    products = PRECISIONS[precision]
+    for i in sorted({i for i, _ in wanted}):
+        photos = _photo_groups(model, regions, blocks.rows(i))
+        for j in (j for j in range(blocks.shape[1]) if (i, j) in wanted):
+            groups = model.alignment.caption_groups(model.encode_captions([captions[c] for c in blocks.columns(j)]))
+            rows = [model.alignment.score_block(few, groups, products) for few in photos]
+            yield i, j, torch.cat(rows).float().cpu().numpy()
+
+
+def _photo_groups(model: SHAN, regions: RegionRows, rows: slice) -> list[list[Group]]:
+    """Prepared groups of a strip, a tile of photos at a time."""
+    device = next(model.parameters()).device
+    tiles = []
+    for start in range(rows.start, rows.stop, TILE_PHOTOS):
+        chunk = regions[start : min(start + TILE_PHOTOS, rows.stop)]
+        if isinstance(chunk, np.ndarray):
+            encoded: Tensor | list[Tensor] = model.encode_photos(torch.from_numpy(np.array(chunk)).to(device))
+        else:
+            encoded = [model.encode_photos(torch.from_numpy(np.array(x)).to(device)[None])[0] for x in chunk]
+        tiles.append(model.alignment.photo_groups(encoded))
+    return tiles
+
+
 def score_matrix(
     model: SHAN,
-    regions_NRF: RegionRows,
+    regions: RegionRows,
     captions: Sequence[str],
     *,
-    photos_per_block: int = 128,
-    captions_per_block: int = 256,
-    progress: Callable[[int], object] = lambda _: None,
-) -> NDArray[np.float32]:
-    """Scores N x C (float32) of N photos' region features with C captions; every item is encoded once.
+    memory: int = MEMORY,
+    precision: str = "fp32",
+    out: ScoreFile | None = None,
+    progress: Progress = lambda _: None,
+) -> NDArray[np.floating]:
+    """Scores N x C of N photos' region features with C captions.
 
-    `progress` is called with the number of pairs that a finished block added. The model leaves in the mode it came
-    in: a training loop that validates goes on training (cuDNN's GRU refuses a backward pass in evaluation mode).
+    `memory` bounds the blocks, in bytes. `precision="bf16"` multiplies the widest products in bfloat16. `out` keeps
+    the matrix in a file, memory-mapped, and goes on where an earlier call was cut off; otherwise it is float32 in
+    memory. `progress` is called with the pairs of every block that is done (those of an earlier call first). The model
+    leaves in the mode it came in: a training loop that validates goes on training.
     """
+    blocks = cut_blocks(model, regions, captions, memory)
+    blocks, matrix, wanted = open_matrix(out, blocks, (len(regions), len(captions)), progress)
     was_training = model.training
     model.eval()
-    device = next(model.parameters()).device
-    scores_NC = np.empty((len(regions_NRF), len(captions)), dtype=np.float32)
-    words = [
-        words_WD
-        for start in range(0, len(captions), captions_per_block)
-        for words_WD in model.encode_captions(captions[start : start + captions_per_block])
-    ]
-    for top in range(0, len(regions_NRF), photos_per_block):
-        block_BRF = torch.from_numpy(np.array(regions_NRF[top : top + photos_per_block])).to(device)
-        regions_BRD = model.encode_photos(block_BRF)
-        for left in range(0, len(captions), captions_per_block):
-            block_BC = model.alignment(regions_BRD, words[left : left + captions_per_block])
-            scores_NC[top : top + len(block_BC), left : left + block_BC.shape[1]] = block_BC.float().cpu().numpy()
-            progress(block_BC.numel())
-    model.train(was_training)
-    return scores_NC
+    try:
+        for i, j, scores in score_blocks(model, regions, captions, blocks, wanted, precision=precision):
+            matrix[blocks.rows(i), blocks.columns(j)] = scores
+            if out is not None:
+                out.mark(i, j)
+            progress(scores.size)
+    finally:
+        model.train(was_training)
+    return matrix
+
+
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+
+
+def open_matrix(
+    out: ScoreFile | None, blocks: Blocks, shape: tuple[int, int], progress: Progress
+) -> tuple[Blocks, NDArray[np.floating], set[tuple[int, int]]]:
+    """The blocks as the file has them (an earlier call may have cut otherwise), the matrix, and what is still to do."""
+    wanted = {(i, j) for i in range(blocks.shape[0]) for j in range(blocks.shape[1])}
+    if out is None:
+        return blocks, np.empty(shape, dtype=np.float32), wanted
+    edges = out.open(shape, (blocks.photo_edges, blocks.caption_edges))
+    blocks = Blocks(*edges, blocks.order)
+    done = out.done()
+    progress(sum(blocks.size(i, j) for i, j in done))
+    wanted = {(i, j) for i in range(blocks.shape[0]) for j in range(blocks.shape[1])} - done
+    return blocks, out.matrix, wanted
+
+
+def identity(model: SHAN, captions: Sequence[str], **more: str) -> str:
+    """A digest of all that scores depend on: weights, config, vocabulary, captions, and what the caller adds."""
+    digest = hashlib.sha256(
+        json.dumps([asdict(model.config), model.vocabulary.words, list(captions), more], sort_keys=True).encode()
+    )
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

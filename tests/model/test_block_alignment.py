@@ -26,7 +26,9 @@ def build(dtype: torch.dtype = torch.float64, width: int = 7, **fields) -> tuple
     return plain.to(dtype), fast.to(dtype)
 
 
-def matrices(lengths: list[int], dtype: torch.dtype = torch.float64, width: int = 7, seed: int = 1) -> list[torch.Tensor]:
+def matrices(
+    lengths: list[int], dtype: torch.dtype = torch.float64, width: int = 7, seed: int = 1
+) -> list[torch.Tensor]:
     draw = torch.Generator().manual_seed(seed)
     vectors = [normalize(torch.randn(n, width, generator=draw, dtype=torch.float64), dim=-1).to(dtype) for n in lengths]
     return [x.requires_grad_() for x in vectors]
@@ -50,9 +52,7 @@ def gradients(module: torch.nn.Module, scores: torch.Tensor, inputs: list[torch.
 def test_equals_the_plain_form_in_values_and_gradients(variant, levels, dtype, tolerance):
     regions, words = matrices(REGIONS, dtype), matrices(WORDS, dtype, seed=2)
     for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
-        plain, fast = build(
-            dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling
-        )
+        plain, fast = build(dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling)
         expected, found = plain_scores(plain, regions, words), fast(regions, words)
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
         with torch.no_grad():
@@ -60,7 +60,11 @@ def test_equals_the_plain_form_in_values_and_gradients(variant, levels, dtype, t
         expected_slopes = gradients(plain, expected, regions + words)
         for name, slope in gradients(fast, found, regions + words).items():
             torch.testing.assert_close(
-                slope, expected_slopes[name], rtol=tolerance, atol=10 * tolerance, msg=lambda m, name=name: f"{name}: {m}"
+                slope,
+                expected_slopes[name],
+                rtol=tolerance,
+                atol=10 * tolerance,
+                msg=lambda m, name=name: f"{name}: {m}",
             )
 
 
@@ -89,13 +93,16 @@ def test_gradients_agree_with_finite_differences(levels):
 @pytest.mark.parametrize("width", [5, 64, 100, 192])
 def test_the_compiled_form_equals_the_torch_form(width, threads):
     _, fast = build(torch.float32, width)
-    regions, words = matrices([1, 36, 36, 17, 100], torch.float32, width), matrices([1, 14, 9, 14, 40], torch.float32, width)
+    regions, words = (
+        matrices([1, 36, 36, 17, 100], torch.float32, width),
+        matrices([1, 14, 9, 14, 40], torch.float32, width),
+    )
     by_torch = fast(regions, words).detach()
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     with torch.no_grad():
         photos, captions = fast.photo_groups(regions), fast.caption_groups(words)
-        assert photos[0].side.own.shape[-1] == native.PANEL
+        assert photos[0].side.channels.shape[-1] == native.PANEL
         block = fast.score_block(photos, captions)
         rows, columns = torch.arange(25) // 5, torch.arange(25) % 5
         listed = fast.score_list(photos, captions, rows, columns).view(5, 5)
@@ -111,7 +118,7 @@ def test_without_a_compiler_the_torch_form_gives_the_same_scores(monkeypatch):
     native.library.cache_clear()
     try:
         with torch.no_grad():
-            assert fast.photo_groups(regions)[0].side.own.dim() == 3
+            assert fast.photo_groups(regions)[0].side.channels.dim() == 3
             torch.testing.assert_close(fast(regions, words), plain_scores(plain, regions, words), rtol=0, atol=1e-5)
     finally:
         native.library.cache_clear()
@@ -158,5 +165,7 @@ def test_nothing_to_score_gives_an_empty_block():
 def test_vectors_of_thousands_do_not_overflow():
     _, fast = build(torch.float32)
     with torch.no_grad():
-        scores = fast([1e3 * v for v in matrices(REGIONS, torch.float32)], [1e3 * t for t in matrices(WORDS, torch.float32)])
+        scores = fast(
+            [1e3 * v for v in matrices(REGIONS, torch.float32)], [1e3 * t for t in matrices(WORDS, torch.float32)]
+        )
     assert torch.isfinite(scores).all()

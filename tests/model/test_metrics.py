@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shan_model.metrics import CUTS, Recalls, chance_recalls, retrieval_recalls
+from shan_model.metrics import CUTS, Recalls, chance_recalls, retrieval_ranks, retrieval_recalls
 
 FEW = [0, 1, 2]
 FIVE_EACH = [n for n in range(6) for _ in range(5)]
@@ -113,3 +113,22 @@ def test_chance_on_flickr30k():
     """1,000 photos, five captions each; text stays a little under 0.5 and 1 % as two hits can fall in one list."""
     chance = chance_recalls(np.repeat(np.arange(1000), 5))
     assert values(chance) == pytest.approx([0.1, 0.4990, 0.9955, 0.1, 0.5, 1.0], abs=2e-3)
+
+
+@GALLERIES
+def test_median_ranks_count_from_one(photo_of_caption):
+    scores = np.random.default_rng(1).standard_normal((max(photo_of_caption) + 1, len(photo_of_caption)))
+    photos, captions = range(len(scores)), range(len(photo_of_caption))
+    text = [
+        1
+        + place_of_first_hit(
+            sorted(captions, key=lambda c, n=n: -scores[n][c]), {c for c in captions if photo_of_caption[c] == n}
+        )
+        for n in photos
+    ]
+    image = [
+        1 + place_of_first_hit(sorted(photos, key=lambda n, c=c: -scores[n][c]), {photo_of_caption[c]})
+        for c in captions
+    ]
+    medians = retrieval_ranks(scores, np.array(photo_of_caption)).medians()
+    assert medians == {"text_median_rank": np.median(text), "image_median_rank": np.median(image)}

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from shan_model.model import SHAN
-from shan_model.scoring import score_matrix
+from shan_model.scoring import Blocks, cut_blocks, score_blocks, score_matrix
+from shan_model.vocabulary import tokenize
+
+LITTLE = 2_400_000
+"""Bytes that hold some hundred photos and captions of these sizes beside a tile of pairs."""
 
 
 def regions(photos: int = 5, dtype: type = np.float32) -> np.ndarray:
@@ -20,21 +24,79 @@ def test_equals_the_forward_pass_of_the_model(model: SHAN, captions):
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("photos_per_block", [1, 2, 5, 100])
-@pytest.mark.parametrize("captions_per_block", [1, 3, 4, 100])
-def test_blocks_of_any_size_give_the_same_scores(model, captions, photos_per_block, captions_per_block):
-    added: list[int] = []
-    scores = score_matrix(
-        model,
-        regions(),
-        captions,
-        photos_per_block=photos_per_block,
-        captions_per_block=captions_per_block,
-        progress=added.append,
-    )
+@pytest.mark.parametrize("photo_edges", [(0, 5), (0, 1, 2, 3, 4, 5), (0, 2, 5)])
+@pytest.mark.parametrize("caption_edges", [(0, 4), (0, 1, 2, 3, 4), (0, 3, 4)])
+def test_blocks_of_any_size_give_the_same_scores(model, captions, photo_edges, caption_edges):
+    blocks = Blocks(photo_edges, caption_edges, np.array([2, 0, 3, 1]))
+    wanted = {(i, j) for i in range(len(photo_edges) - 1) for j in range(len(caption_edges) - 1)}
+    scores = np.full((5, 4), np.nan, dtype=np.float32)
+    for i, j, block in score_blocks(model, regions(), captions, blocks, wanted):
+        assert block.size == blocks.size(i, j)
+        scores[blocks.rows(i), blocks.columns(j)] = block
     np.testing.assert_allclose(scores, score_matrix(model, regions(), captions), rtol=0, atol=1e-6)
-    assert sum(added) == 5 * len(captions)
-    assert len(added) == -(-5 // photos_per_block) * -(-len(captions) // captions_per_block)
+
+
+def test_less_memory_cuts_smaller_blocks_and_too_little_is_refused(model, captions):
+    def cut(memory: int, strips: int = 1) -> Blocks:
+        return cut_blocks(model, regions(3000), captions * 500, memory, strips)
+
+    shapes = [cut(memory).shape for memory in (LITTLE, LITTLE + 200_000, 64 << 20)]
+    assert shapes[0][0] > shapes[1][0] > shapes[2][0] == 1
+    assert shapes[0][1] > shapes[1][1] > shapes[2][1]
+    assert cut(64 << 20, strips=4).shape[0] == 4
+    blocks = cut(LITTLE)
+    assert sorted(np.concatenate([blocks.columns(j) for j in range(blocks.shape[1])])) == list(range(2000))
+    assert [blocks.rows(i).start for i in range(1, blocks.shape[0])] == [
+        blocks.rows(i).stop for i in range(blocks.shape[0] - 1)
+    ]
+    with pytest.raises(ValueError, match=r"1 MiB hold no block; allow at least \d+ MiB"):
+        cut(1 << 20)
+
+
+def test_captions_of_like_length_come_together(model, captions):
+    order = cut_blocks(model, regions(), captions, 64 << 20).order
+    assert [len(tokenize(captions[c])) for c in order] == sorted(len(tokenize(c)) for c in captions)
+
+
+def test_progress_counts_every_pair_once(model, captions):
+    added: list[int] = []
+    score_matrix(model, regions(3000), captions * 100, memory=LITTLE, progress=added.append)
+    assert sum(added) == 3000 * 400
+    assert len(added) > 4
+
+
+class Ragged:
+    """Photos that differ in regions."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        draw = np.random.default_rng(0)
+        self.photos = [draw.standard_normal((n, 12)).astype(np.float16) for n in lengths]
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, rows: slice) -> list[np.ndarray]:
+        return self.photos[rows]
+
+
+def test_photos_with_different_numbers_of_regions(model, captions):
+    ragged = Ragged([10, 100, 37, 10, 1])
+    scores = score_matrix(model, ragged, captions)
+    with torch.no_grad():
+        expected = np.concatenate([model(torch.from_numpy(x)[None], captions).numpy() for x in ragged.photos])
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-6)
+
+
+def test_bf16_products_keep_nearly_every_rank(model, captions):
+    photos, sentences = regions(40), captions * 3
+    exact, rough = (score_matrix(model, photos, sentences, precision=p) for p in ("fp32", "bf16"))
+    assert 0 < np.abs(exact - rough).max() < 0.05
+    for column, other in zip(exact.T, rough.T, strict=True):
+        assert spearman(column, other) > 0.99
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -43,8 +105,8 @@ def test_reads_features_that_lie_read_only_on_disk(model, captions, dtype, tmp_p
     on_disk = np.load(tmp_path / "regions.npy", mmap_mode="r")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scores = score_matrix(model, on_disk, captions, photos_per_block=2)
-    in_memory = score_matrix(model, regions(dtype=dtype).astype(np.float32), captions, photos_per_block=2)
+        scores = score_matrix(model, on_disk, captions)
+    in_memory = score_matrix(model, regions(dtype=dtype).astype(np.float32), captions)
     np.testing.assert_array_equal(scores, in_memory)
 
 
