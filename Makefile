@@ -22,6 +22,10 @@ test: .venv/.installed-dev ## all tests
 unit: .venv/.installed-dev ## the quick tests only
 	$(BIN)/python -m pytest -m "not slow"
 
+.PHONY: bench
+bench: .venv/.installed-dev ## what the forms cost against peers and limits (some minutes; writes build/bench.json, docs/results.md)
+	$(BIN)/python -m tests.benchmarks
+
 .PHONY: lint
 lint: .venv/.installed-dev ## linter and formatter
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shan_model.alignment import Alignment, Branch, Context, weighted
-from shan_model.block_form import BlockForm, Pairing, product
+from shan_model.block_form import BlockForm, Pairing, dot_products
 from shan_model.gate_fuse_pool import gate_fuse_pool, layout
 
 
@@ -57,8 +57,8 @@ class BlockAlignment(BlockForm, Alignment):
     def score_pairs(self, photos: Side, captions: Side, by: Pairing, products: torch.dtype | None = None) -> Tensor:
         """Eq. 16: the sum of the levels that are switched on."""
         i, c, p = by
-        logits = product(f"{i}rd,{c}wd->{p}rw", photos.key, captions.key, products)
-        dots = product(f"{i}rd,{c}wd->{p}rw", photos.local, captions.local, products)
+        logits = dot_products(photos.key, captions.key, by, products)
+        dots = dot_products(photos.local, captions.local, by, products)
         by_regions = by_words = image = text = None
         if self.regions_query:
             weights = logits.softmax(dim=-1)  # alpha of Eq. 4

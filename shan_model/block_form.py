@@ -39,6 +39,9 @@ LIST = Pairing("p", "p", "p")
 TILE_PHOTOS, TILE_CAPTIONS = 64, 32
 """Pairs that are scored at once: enough for dense products, few enough that what is as wide as D stays in the cache."""
 
+LISTED = 256
+"""Listed pairs that are scored at once; each brings its own copy of both sides."""
+
 
 class Group(NamedTuple):
     """Items of one size, prepared: `rows_K` are their places among all items, every tensor of `side` begins with K."""
@@ -62,6 +65,9 @@ def grouped(items: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) 
 
 class BlockForm(nn.Module):
     """A matcher's fast form: subclasses prepare the two sides and score pairs."""
+
+    word_attention: Callable[[Tensor, Tensor], Tensor]
+    """A method: B x R x W from regions B x R x D and words W x D, how each word spreads over the regions (1 over R)."""
 
     @abstractmethod
     def prepare_photos(self, regions_KRD: Tensor) -> Any:
@@ -108,25 +114,28 @@ class BlockForm(nn.Module):
         found, scores = [], []
         for a, b in torch.unique(torch.stack([photo_group, caption_group]), dim=1).T.tolist():
             pairs = ((photo_group == a) & (caption_group == b)).nonzero()[:, 0]
-            side_a = _take(photos[a].side, photo_place[pairs])
-            side_b = _take(captions[b].side, caption_place[pairs])
-            found.append(pairs)
-            scores.append(self.score_pairs(side_a, side_b, LIST))
+            for some in pairs.split(LISTED):
+                side_a, side_b = take(photos[a].side, photo_place[some]), take(captions[b].side, caption_place[some])
+                found.append(some)
+                scores.append(self.score_pairs(side_a, side_b, LIST))
         return torch.cat(scores)[torch.cat(found).argsort()]
 
     def forward(self, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
         """Scores B x C of B photos (B x R x D, or one R_b x D each) with C captions (one W_c x D each)."""
         if not len(regions) or not words:
-            some = next(self.parameters())
+            some = regions if isinstance(regions, Tensor) else next(iter([*regions, *words]), torch.empty(0))
             return some.new_zeros(len(regions), len(words))
         return self.score_block(self.photo_groups(regions), self.caption_groups(words))
 
 
-def product(equation: str, x: Tensor, y: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """An einsum that multiplies in `dtype` (None: the inputs') and returns the inputs' type."""
-    if dtype is None:
-        return torch.einsum(equation, x, y)
-    return torch.einsum(equation, x.to(dtype), y.to(dtype)).to(x.dtype)
+def dot_products(x_KRD: Tensor, y_LWD: Tensor, by: Pairing, dtype: torch.dtype | None) -> Tensor:
+    """Dot products of all vectors of every pair, pairs x R x W, multiplied in `dtype` (None: as they come)."""
+    x, y = x_KRD.to(dtype or x_KRD.dtype), y_LWD.to(dtype or y_LWD.dtype)
+    if by is LIST:
+        return (x @ y.transpose(1, 2)).to(x_KRD.dtype)
+    block = (x.flatten(0, 1) @ y.flatten(0, 1).T).to(x_KRD.dtype)
+    # What follows sums over R and W many times: worth a copy into the order of the pairs.
+    return block.unflatten(0, x.shape[:2]).unflatten(2, y.shape[:2]).transpose(1, 2).contiguous()
 
 
 def _places(groups: Sequence[Group], items_P: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,5 +153,6 @@ def _split(side: Any, size: int) -> list[Any]:
     return [type(side)(*part) for part in zip(*(x.split(size) for x in side), strict=True)]
 
 
-def _take(side: Any, rows: Tensor) -> Any:
+def take(side: Any, rows: Tensor) -> Any:
+    """The chosen items of a prepared side."""
     return type(side)(*(x.index_select(0, rows) for x in side))

@@ -35,6 +35,13 @@ class ModelConfig:
     """Eq. 7: the text of the paper says average, its formula prints a sum [D: mean]."""
     gate: Literal["vector", "scalar"] = "vector"
     """Eq. 8: one gate value per channel, or one per region and word [D: vector]."""
+    matcher: Literal["shan", "vse++", "scan-t2i", "scan-i2t"] = "shan"
+    """What scores photos with captions: `shan`, or a baseline, which `variant` to `gate` do not concern.
+
+    `vse++`: cosine of pooled vectors; `scan-t2i`: every word attends the regions; `scan-i2t`: every region the words.
+    """
+    scan_pooling: Literal["mean", "lse"] = "mean"
+    """How SCAN pools the relevance of its words or regions: average, or LogSumExp."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""

@@ -9,7 +9,9 @@ and the function here returns its first part ("gated") and gamma; the second par
 In gradient mode h is made again in the backward pass rather than kept: it is N x D floats a pair.
 """
 
-from itertools import repeat
+import functools
+import warnings
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from shan_model import native
 
-ROWS = {"cpu": 192, "cuda": 1 << 15}
-"""Vectors of D floats that are worked on at once: on a CPU they stay in a core's cache, a GPU wants to be filled."""
+FLOATS = {"cpu": 192 << 10, "cuda": 32 << 20}
+"""Size of h that is worked on at once: on a CPU it stays in a core's cache, a GPU wants to be filled."""
 
 
 def layout(x_KND: Tensor) -> Tensor:
@@ -47,58 +49,68 @@ def gate_fuse_pool(
     arrays = own, own_gate, other, other_gate
     if own.dim() == 4:
         return native.gate_fuse_pool(*arrays, weights, logits, pool_D, own_axis=own_axis)
+    at_once = max(1, FLOATS[own.device.type] // own[0].numel())
     if own_axis is None:
-        return _in_chunks(*arrays, weights, logits, pool_D)
-    axis = 1 - own_axis
-    by_other = [
-        _in_chunks(own, own_gate, *one, pool_D)
-        for one in zip(other, other_gate, weights.unbind(axis), logits.unbind(axis), strict=True)
+        parts = zip(*(x.split(at_once) for x in (*arrays, weights, logits)), strict=True)
+        return _joined([_recomputed(*part, pool_D) for part in parts], dim=0)
+    if own_axis == 1:
+        weights, logits = weights.transpose(0, 1), logits.transpose(0, 1)
+    tall = min(len(own), at_once)
+    wide = at_once // tall
+    others = list(zip(other.split(wide), other_gate.split(wide), strict=True))
+    strips = [
+        _joined(
+            [
+                _recomputed(own[:, None], own_gate[:, None], *other, weights, logits, pool_D)
+                for other, weights, logits in zip(others, weights.split(wide, 1), logits.split(wide, 1), strict=True)
+            ],
+            dim=1,
+        )
+        for own, own_gate, weights, logits in zip(
+            *(x.split(tall) for x in (own, own_gate, weights, logits)), strict=True
+        )
     ]
-    gated, gamma = zip(*by_other, strict=True)
-    return torch.stack(gated, dim=axis), torch.stack(gamma, dim=axis)
+    gated, gamma = _joined(strips, dim=0)
+    return (gated, gamma) if own_axis == 0 else (gated.transpose(0, 1), gamma.transpose(0, 1))
 
 
-def _in_chunks(
-    own_KND: Tensor,
-    own_gate_KND: Tensor,
-    other: Tensor,
-    other_gate: Tensor,
-    weights_KNM: Tensor,
-    logits_KN: Tensor,
-    pool_D: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """`_fuse` for a few own items at a time; `other` is M x D for all of them or K x M x D."""
-    size = max(1, ROWS[own_KND.device.type] // own_KND.shape[1])
-    own_parts = zip(*(x.split(size) for x in (own_KND, own_gate_KND, weights_KNM, logits_KN)), strict=True)
-    shared = other.dim() == 2
-    other_parts = repeat((other, other_gate)) if shared else zip(other.split(size), other_gate.split(size), strict=True)
-    done = [
-        _recomputed(own, own_gate, *other_part, weights, logits, pool_D)
-        for (own, own_gate, weights, logits), other_part in zip(own_parts, other_parts, strict=False)
-    ]
-    gated, gamma = zip(*done, strict=True)
-    return torch.cat(gated), torch.cat(gamma)
+def _joined(parts: Sequence[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+    gated, gamma = zip(*parts, strict=True)
+    return torch.cat(gated, dim), torch.cat(gamma, dim)
 
 
 def _recomputed(*arguments: Tensor) -> tuple[Tensor, Tensor]:
     """`_fuse`, of which nothing is kept for the backward pass but its arguments."""
+    fuse = compiled("cuda") if arguments[0].is_cuda else _fuse
     if not torch.is_grad_enabled():
-        return _fuse(*arguments)
-    result: tuple[Tensor, Tensor] = checkpoint(_fuse, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return fuse(*arguments)
+    result: tuple[Tensor, Tensor] = checkpoint(fuse, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
 
 
+@functools.cache
+def compiled(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """`_fuse` compiled by torch, forward and backward; `_fuse` itself, with a warning, where that fails.
+
+    Used on GPUs only: on a CPU the compiled function is no faster than the eager one (docs/results.md).
+    """
+    function = torch.compile(_fuse, dynamic=True)
+    some = torch.ones(2, 3, 4, device=device, requires_grad=True)
+    try:
+        gated, gamma = function(some, some, some, some, some[..., :3], some[..., 0], some[0, 0])
+        (gated.sum() + gamma.sum()).backward()
+    except Exception as error:  # noqa: BLE001 - a missing compiler or driver shows itself in many types
+        warnings.warn(f"torch.compile failed ({type(error).__name__}); gates run unfused, slower", stacklevel=2)
+        return _fuse
+    return function
+
+
 def _fuse(
-    own_KND: Tensor,
-    own_gate_KND: Tensor,
-    other: Tensor,
-    other_gate: Tensor,
-    weights_KNM: Tensor,
-    logits_KN: Tensor,
-    pool_D: Tensor,
+    own: Tensor, own_gate: Tensor, other: Tensor, other_gate: Tensor, weights: Tensor, logits: Tensor, pool_D: Tensor
 ) -> tuple[Tensor, Tensor]:
-    gate_KND = torch.matmul(weights_KNM, other_gate).add_(own_gate_KND).sigmoid_()
-    h_KND = own_KND - torch.matmul(weights_KNM, other)
-    h_KND = h_KND * gate_KND if torch.is_grad_enabled() else h_KND.mul_(gate_KND)
-    gamma_KN = (logits_KN + h_KND @ pool_D).softmax(dim=-1)
-    return (gamma_KN[:, None] @ h_KND)[:, 0], gamma_KN
+    """The equations of this file for pairs whose own (... x N x D) and other items (... x M x D) broadcast."""
+    gate = torch.matmul(weights, other_gate).add_(own_gate).sigmoid_()
+    h = own - torch.matmul(weights, other)
+    h = h * gate if torch.is_grad_enabled() else h.mul_(gate)
+    gamma = (logits + h @ pool_D).softmax(dim=-1)
+    return (gamma[..., None, :] @ h)[..., 0, :], gamma

@@ -5,10 +5,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from shan_model.baselines.scan import SCAN
+from shan_model.baselines.vsepp import VSEPP
 from shan_model.block_alignment import BlockAlignment
+from shan_model.block_form import BlockForm
 from shan_model.config import ModelConfig
 from shan_model.encoders import ImageEncoder, TextEncoder
 from shan_model.vocabulary import Vocabulary
+
+
+def build_alignment(config: ModelConfig) -> BlockForm:
+    """The matcher that `config.matcher` names."""
+    if config.matcher == "shan":
+        return BlockAlignment(config)
+    return VSEPP() if config.matcher == "vse++" else SCAN(config)
 
 
 class SHAN(nn.Module):
@@ -19,7 +29,7 @@ class SHAN(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = TextEncoder(len(vocabulary), config)
-        self.alignment = BlockAlignment(config)
+        self.alignment = build_alignment(config)
 
     def encode_photos(self, regions_BRF: Tensor) -> Tensor:
         """Region features B x R x F (any float type, any device) to B x R x D."""
@@ -31,5 +41,5 @@ class SHAN(nn.Module):
         return self.text_encoder([torch.tensor(self.vocabulary.encode(c), device=device) for c in captions])
 
     def forward(self, regions_BRF: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores B x C of every photo with every caption (Eq. 16)."""
+        """Scores B x C of every photo with every caption (Eq. 16, or the baseline's)."""
         return self.alignment(self.encode_photos(regions_BRF), self.encode_captions(captions))

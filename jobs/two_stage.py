@@ -1,0 +1,97 @@
+"""What two-stage retrieval keeps of a model's exact answers on a split, and what it saves.
+
+python -m jobs.two_stage --model-uri models:/shan-flickr30k@champion --features URI --split test
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import infra.tracking
+from jobs import cli
+from jobs.evaluate import load_matcher
+from pipelines.feature_set import FeatureSet, Split
+from shan_model.model import SHAN
+from shan_model.two_stage import Queries, pooled_cosines, two_stage
+
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.5)
+"""Candidates a query, as a share of the gallery."""
+
+
+@torch.no_grad()
+def report(shan: SHAN, split: Split) -> str:
+    """A Markdown table: candidates K a query against the share of exact first and first ten answers that they hold."""
+    regions, words = _encoded(shan, split)
+    start = time.perf_counter()
+    exact_NC = shan.alignment(regions, words)
+    spent = time.perf_counter() - start
+    cheap_NC = pooled_cosines(regions, words)
+    lines = [
+        f"{split.name}: {len(split)} photos, {len(words)} captions; all {exact_NC.numel():,} pairs in {spent:.1f} s",
+        "",
+        "| queries | gallery | K = pairs scored a query | less work | exact top-1 kept | exact top-10 kept "
+        "| whole stage two, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    sides: tuple[tuple[Queries, Tensor, Tensor], ...] = (
+        ("photos", exact_NC, cheap_NC),
+        ("captions", exact_NC.T, cheap_NC.T),
+    )
+    for queries, exact_QA, cheap_QA in sides:
+        gallery = exact_QA.shape[1]
+        for keep in sorted({max(1, round(share * gallery)) for share in SHARES}):
+            first, ten = kept(exact_QA.numpy(), cheap_QA.numpy(), keep)
+            start = time.perf_counter()
+            two_stage(shan.alignment, regions, words, queries, keep)
+            spent = time.perf_counter() - start
+            lines.append(
+                f"| {queries} | {gallery} | {keep} | {gallery / keep:.1f}x | {100 * first:.1f} % | {100 * ten:.1f} % "
+                f"| {spent:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def kept(exact_QA: NDArray[np.floating], cheap_QA: NDArray[np.floating], keep: int) -> tuple[float, float]:
+    """Share of the exact best answer, and of the exact ten best, among the `keep` best by the cheap score."""
+    candidates_QK = np.argsort(-cheap_QA, axis=1, kind="stable")[:, :keep]
+    best_QT = np.argsort(-exact_QA, axis=1, kind="stable")[:, :10]
+    held_QT = (best_QT[:, :, None] == candidates_QK[:, None, :]).any(axis=2)
+    return float(held_QT[:, 0].mean()), float(held_QT.mean())
+
+
+def _encoded(shan: SHAN, split: Split) -> tuple[Tensor, list[Tensor]]:
+    at_once = 128
+    regions = [
+        shan.encode_photos(torch.from_numpy(split[top : top + at_once])) for top in range(0, len(split), at_once)
+    ]
+    words = []
+    for left in range(0, len(split.captions), at_once):
+        words += shan.encode_captions(split.captions[left : left + at_once])
+    return torch.cat(regions), words
+
+
+def _arguments(parser: Any) -> None:
+    parser.add_argument(
+        "--model-uri", type=str, required=True, help="models:/<name>@champion or models:/<name>/<version>"
+    )
+    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
+    parser.add_argument("--split", type=str, default="test", help="train, val or test; it is scored in memory")
+
+
+def main() -> None:
+    """Command line."""
+    arguments, config = cli.parse(
+        "two_stage", "What two-stage retrieval keeps of exact answers.", _arguments, ("tracking",)
+    )
+    features = FeatureSet.open(arguments.features)
+    split = features.split(arguments.split)
+    shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
+    print(report(shan.eval(), split))
+
+
+if __name__ == "__main__":
+    cli.run(main)
