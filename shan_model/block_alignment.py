@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from shan_model.alignment import Alignment, Branch, Context, weighted
+from shan_model.attention import Attended, Letters, attend, over_pairs
 from shan_model.block_form import BlockForm, Pairing, dot_products
 from shan_model.gate_fuse_pool import gate_fuse_pool, layout
 
@@ -60,14 +61,11 @@ class BlockAlignment(BlockForm, Alignment):
         logits = dot_products(photos.key, captions.key, by, products)
         dots = dot_products(photos.local, captions.local, by, products)
         by_regions = by_words = image = text = None
-        if self.regions_query:
-            weights = logits.softmax(dim=-1)  # alpha of Eq. 4
-            by_regions = self._local(photos, captions, weights, dots, (i, c, p))
-            image = self._context("image", photos, captions, weights, (i, c, p))
-        if self.words_query:
-            weights = logits.transpose(-1, -2).softmax(dim=-1)  # beta of Eq. 5
-            by_words = self._local(captions, photos, weights, dots.transpose(-1, -2), (c, i, p))
-            text = self._context("text", captions, photos, weights, (c, i, p))
+        if self.regions_query:  # alpha of Eq. 4
+            by_regions, image = self._direction("image", photos, captions, logits, dots, (i, c, p))
+        if self.words_query:  # beta of Eq. 5
+            turned = logits.transpose(-1, -2), dots.transpose(-1, -2)
+            by_words, text = self._direction("text", captions, photos, *turned, (c, i, p))
         scores = weighted(by_regions, by_words, self.config.l2l_weight)
         if "g2l" in self.config.levels:
             scores = scores + self.global_to_local(image, text)
@@ -101,55 +99,42 @@ class BlockAlignment(BlockForm, Alignment):
             answer_gate=arrange(functional.linear(local_KND, other.gate.weight[:, width:])) if other else absent,
         )
 
-    def _local(self, own: Side, other: Side, weights: Tensor, dots: Tensor, letters: tuple[str, str, str]) -> Tensor:
-        """One half of Eq. 6 and 7: cosines of own vectors with what they attended, pooled."""
-        _, x, p = letters
-        squares = (torch.einsum(f"{p}nm,{x}mk->{p}nk", weights, other.gram) * weights).sum(dim=-1)
-        lengths = squares.clamp(min=1e-16).sqrt() * _over_pairs(own.norms, letters)
-        cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
-        return cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else cosines.sum(dim=-1)
-
-    def _context(
-        self, side: str, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
-    ) -> Context | None:
-        """Eq. 8 to 11 of one side, if its branch is there."""
-        branch = self._branch(side)
+    def _direction(
+        self, name: str, own: Side, other: Side, logits: Tensor, dots: Tensor, letters: Letters
+    ) -> tuple[Tensor, Context | None]:
+        """One half of Eq. 6 and 7, and the context of that side (Eq. 8 to 11) if its branch is there."""
+        branch = self._branch(name)
+        values = other.answer_pool if branch else other.norms  # without a branch nobody asks for sums
+        attended = attend(own.norms, other.gram, values, logits, dots, letters)
+        pooled = attended.cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else attended.cosines.sum(dim=-1)
         if branch is None:
-            return None
-        _, x, p = letters
+            return pooled, None
         if self.config.gate == "scalar":
-            own_pairs = self._scalar_context(own, other, weights, letters)
+            own_pairs = _scalar_context(own, other, attended, letters)
         else:
-            own_pairs = self._vector_context(branch.pool.weight[0], own, other, weights, letters)
-        lengths = torch.linalg.vector_norm(own_pairs, dim=-1)[..., None] * _over_pairs(other.norms, (x, x, p))
+            own_pairs = _vector_context(branch.pool.weight[0], own, other, attended, letters)
+        _, x, p = letters
+        lengths = torch.linalg.vector_norm(own_pairs, dim=-1)[..., None] * over_pairs(other.norms, (x, x, p))
         cosines = torch.einsum(f"{p}d,{x}md->{p}m", own_pairs, other.local) / lengths.clamp(min=1e-8)
-        return Context(own_pairs, torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local))
-
-    def _vector_context(
-        self, pool_D: Tensor, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]
-    ) -> Tensor:
-        """v_c or t_c of Eq. 9, pairs x D."""
-        o, x, p = letters
-        logits = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)
-        arrays = own.channels, own.own_gate, other.channels, other.answer_gate
-        own_axis = p.index(o) if len(p) == 2 else None
-        gated, gamma = gate_fuse_pool(*arrays, weights, logits, pool_D, own_axis=own_axis)
-        attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, weights)
-        return gated + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)
-
-    def _scalar_context(self, own: Side, other: Side, weights: Tensor, letters: tuple[str, str, str]) -> Tensor:
-        """The same where one gate value serves all channels: two short sums over items, nothing N x D."""
-        o, x, p = letters
-        mixed = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_gate[..., 0])
-        gate = torch.sigmoid(mixed + _over_pairs(own.own_gate[..., 0], letters))
-        attended_pool = torch.einsum(f"{p}nm,{x}m->{p}n", weights, other.answer_pool)
-        gamma = (gate * _over_pairs(own.own_pool, letters) + (1 - gate) * attended_pool).softmax(dim=-1)
-        kept = torch.einsum(f"{p}n,{o}nd->{p}d", gamma * gate, own.local)
-        attended = torch.einsum(f"{p}n,{p}nm->{p}m", gamma * (1 - gate), weights)
-        return kept + torch.einsum(f"{p}m,{x}md->{p}d", attended, other.local)
+        return pooled, Context(own_pairs, torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local))
 
 
-def _over_pairs(own: Tensor, letters: tuple[str, str, str]) -> Tensor:
-    """Something of every own item, ready to broadcast over the pairs."""
-    o, _, p = letters
-    return own if len(p) == 1 else own.unsqueeze(1 - p.index(o))
+def _vector_context(pool_D: Tensor, own: Side, other: Side, attended: Attended, letters: Letters) -> Tensor:
+    """v_c or t_c of Eq. 9, pairs x D."""
+    o, x, p = letters
+    arrays = own.channels, own.own_gate, other.channels, other.answer_gate
+    own_axis = p.index(o) if len(p) == 2 else None
+    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, own_axis=own_axis)
+    mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, attended.weights)
+    return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, other.local)
+
+
+def _scalar_context(own: Side, other: Side, attended: Attended, letters: Letters) -> Tensor:
+    """The same where one gate value serves all channels: two short sums over items, nothing N x D."""
+    o, x, p = letters
+    mixed = torch.einsum(f"{p}nm,{x}m->{p}n", attended.weights, other.answer_gate[..., 0])
+    gate = torch.sigmoid(mixed + over_pairs(own.own_gate[..., 0], letters))
+    gamma = (gate * over_pairs(own.own_pool, letters) + (1 - gate) * attended.sums).softmax(dim=-1)
+    kept = torch.einsum(f"{p}n,{o}nd->{p}d", gamma * gate, own.local)
+    mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma * (1 - gate), attended.weights)
+    return kept + torch.einsum(f"{p}m,{x}md->{p}d", mixed, other.local)

@@ -36,7 +36,7 @@ BLOCK = Pairing("i", "c", "ic")
 LIST = Pairing("p", "p", "p")
 
 
-TILE_PHOTOS, TILE_CAPTIONS = 64, 32
+TILE_PHOTOS, TILE_CAPTIONS = 64, 16
 """Pairs that are scored at once: enough for dense products, few enough that what is as wide as D stays in the cache."""
 
 LISTED = 256

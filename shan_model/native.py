@@ -1,7 +1,7 @@
-"""The compiled form of gate, fuse and pool for scoring on a CPU: `gate_fuse_pool.cpp`, built by the machine's compiler.
+"""Compiled forms of what scoring does for every pair on a CPU: `kernels.cpp`, built by the machine's compiler.
 
 It is built for this very processor when it is first asked for, in a second, into a folder that is gone once it is
-loaded. Where there is no compiler (or it is too old for the source), callers take the torch form, which gives the
+loaded. Where there is no compiler (or it is too old for the source), callers take their torch form, which gives the
 same numbers and is slower.
 """
 
@@ -11,16 +11,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-PANEL = 64
-"""Channels that lie together; kPanel of the source."""
+PANEL, LANES = 64, 16
+"""Channels that lie together, and floats of a register: kPanel and kLanes of the source."""
 
-_SOURCE = Path(__file__).with_name("gate_fuse_pool.cpp")
+_SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared"]
 
 
@@ -31,7 +33,7 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / "gate_fuse_pool.so"
+        built = Path(folder) / "kernels.so"
         done = subprocess.run([compiler, *_FLAGS, "-o", built, _SOURCE], capture_output=True, check=False)
         return ctypes.CDLL(str(built)) if done.returncode == 0 else None
 
@@ -43,7 +45,7 @@ def usable(x: Tensor) -> bool:
 
 def panels(x_KND: Tensor) -> Tensor:
     """K x N x D to K x ceil(D / PANEL) x N x PANEL, zeros where D ends inside a panel (they change no score)."""
-    padded = torch.nn.functional.pad(x_KND, (0, -x_KND.shape[-1] % PANEL))
+    padded = functional.pad(x_KND, (0, -x_KND.shape[-1] % PANEL))
     return padded.unflatten(-1, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
@@ -60,19 +62,50 @@ def gate_fuse_pool(
 ) -> tuple[Tensor, Tensor]:
     """As `shan_model.gate_fuse_pool.gate_fuse_pool`, the four arrays as `panels`; shared out over torch's threads."""
     items, blocks, vectors, _ = own.shape
-    answers, width = other.shape[2], blocks * PANEL
-    others, strides = {None: (0, (1, 0)), 0: (len(other), (len(other), 1)), 1: (len(other), (1, items))}[own_axis]
+    width = blocks * PANEL
     weights, gammas = weights.contiguous(), logits.clone(memory_format=torch.contiguous_format)
-    pool = torch.nn.functional.pad(pool_D, (0, width - len(pool_D))).contiguous()
+    pool = functional.pad(pool_D, (0, width - len(pool_D))).contiguous()
     gated = own.new_empty(*gammas.shape[:-1], width)
     arrays = own, own_gate, other, other_gate, weights, pool, gammas, gated
+    _run("gate_fuse_pool", arrays, items, len(other), vectors, other.shape[2], own_axis, width)
+    return gated[..., : len(pool_D)], gammas
+
+
+def attend(
+    norms_KN: Tensor, gram_LMM: Tensor, values_LM: Tensor, logits: Tensor, dots: Tensor, *, own_axis: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `shan_model.attention.attend`; `logits` and `dots` lie alike, a whole N x M or its transpose a pair."""
+    vectors, answers = logits.shape[-2:]
+    assert dots.stride() == logits.stride()
+    missing = -answers % LANES
+    gram = functional.pad(gram_LMM, (0, missing)).contiguous()
+    values = functional.pad(values_LM, (0, missing)).contiguous()
+    weights = logits.new_empty(logits.shape)
+    cosines, sums = logits.new_empty(logits.shape[:-1]), logits.new_empty(logits.shape[:-1])
+    arrays = logits, dots, norms_KN.contiguous(), gram, values, weights, cosines, sums
+    strides = logits.stride()[-2:]
+    _run("attend", arrays, len(norms_KN), len(gram), vectors, answers, own_axis, answers + missing, *strides)
+    return weights, cosines, sums
+
+
+def _run(
+    name: str,
+    arrays: Sequence[Tensor],
+    items: int,
+    others: int,
+    vectors: int,
+    answers: int,
+    own_axis: int | None,
+    *more: int,
+) -> None:
+    """Calls a kernel for all pairs of `items` own with `others` other items, shared out over torch's threads."""
+    count, strides = {None: (0, (1, 0)), 0: (others, (others, 1)), 1: (others, (1, items))}[own_axis]
     pointers = [ctypes.c_void_p(x.data_ptr()) for x in arrays]
-    sizes = [ctypes.c_int64(n) for n in (others, vectors, answers, width, *strides)]
-    function = library()
-    assert function is not None
+    sizes = [ctypes.c_int64(n) for n in (count, vectors, answers, *strides, *more)]
+    kernel = getattr(library(), name)
 
     def run(begin: int, end: int) -> None:
-        function.gate_fuse_pool(*pointers, ctypes.c_int64(begin), ctypes.c_int64(end), *sizes)
+        kernel(*pointers, ctypes.c_int64(begin), ctypes.c_int64(end), *sizes)
 
     threads = min(torch.get_num_threads(), items)
     cuts = [items * n // threads for n in range(threads + 1)]
@@ -81,4 +114,3 @@ def gate_fuse_pool(
     else:
         with ThreadPoolExecutor(threads) as executor:
             list(executor.map(run, cuts[:-1], cuts[1:]))
-    return gated[..., : len(pool_D)], gammas

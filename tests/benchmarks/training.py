@@ -79,9 +79,8 @@ def _step(hardest: bool) -> dict[str, float]:
 def _plain() -> dict[str, float]:
     """Forward and backward of the plain alignment for all photos and a few captions: the slope between two counts."""
     plain, _ = forms()
-    regions, words = encoded(BATCH, max(PLAIN_CAPTIONS))
-    # Captions of 14 words, the mean: the slope is that of an average caption.
-    words = [words[6]] * max(PLAIN_CAPTIONS)
+    regions, words = encoded(BATCH, 7)
+    words = words[6:] * max(PLAIN_CAPTIONS)  # of 14 words, the mean: as long as an average caption takes
     spent, peaks = [], []
     for count in PLAIN_CAPTIONS:
         start = time.perf_counter()

@@ -1,0 +1,201 @@
+// What scoring does for every pair of a block on a CPU, float32, forward only; called by native.py.
+//
+// Pairs (k, l) of own items k_begin <= k < k_end (N vectors each) and other items 0 <= l < L (M vectors each), or (k, k)
+// if L is 0. What belongs to a pair lies at place k * k_stride + l * l_stride.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+constexpr int kLanes = 16, kVectors = 4, kPanel = kLanes * kVectors;
+constexpr int kRows = 6;  // 6 x 4 accumulators and 4 operands fit the 32 registers of AVX-512
+typedef float Floats __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t)), aligned(4)));
+
+inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
+inline void store(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
+
+// exp, by Cody-Waite reduction and the polynomial of Cephes' expf (2 ulp); beyond +-87 it stays where it is.
+inline Floats exponential(Floats y) {
+  y = y < -87.0f ? Floats{} - 87.0f : y;
+  y = y > 87.0f ? Floats{} + 87.0f : y;
+  const Ints power = __builtin_convertvector(y * 1.44269504f + (y < 0.0f ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
+  const Floats whole = __builtin_convertvector(power, Floats);
+  const Floats r = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const Ints bits = (power + 127) << 23;
+  Floats scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return p * scale;
+}
+
+inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
+
+inline float sum(Floats values) {
+  float total = 0.0f;
+  for (int lane = 0; lane < kLanes; ++lane) total += values[lane];
+  return total;
+}
+
+// sums[row] += sign * sum_m weights[row][m] other[m], one panel wide.
+template <int ROWS>
+inline void mix(Floats (&sums)[ROWS][kVectors], const float* weights, const float* other, int64_t M, float sign) {
+  for (int64_t m = 0; m < M; ++m) {
+    Floats operand[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) operand[v] = load(other + m * kPanel + v * kLanes);
+#pragma GCC unroll 6
+    for (int row = 0; row < ROWS; ++row) {
+      const float weight = sign * weights[row * M + m];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[row][v] += weight * operand[v];
+    }
+  }
+}
+
+template <int ROWS>
+inline void read(Floats (&sums)[ROWS][kVectors], const float* from) {
+#pragma GCC unroll 6
+  for (int row = 0; row < ROWS; ++row)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sums[row][v] = load(from + row * kPanel + v * kLanes);
+}
+
+// One panel of ROWS vectors: writes h, adds its share of pool . h to the logits.
+template <int ROWS>
+inline void gate(const float* own, const float* own_gate, const float* other, const float* other_gate,
+                 const float* weights, const float* pool, int64_t M, float* h, float* logits) {
+  Floats sums[ROWS][kVectors];
+  read(sums, own_gate);
+  mix(sums, weights, other_gate, M, 1.0f);
+  for (int row = 0; row < ROWS; ++row)
+    for (int v = 0; v < kVectors; ++v) store(h + row * kPanel + v * kLanes, sigmoid(sums[row][v]));
+  read(sums, own);
+  mix(sums, weights, other, M, -1.0f);
+  for (int row = 0; row < ROWS; ++row) {
+    Floats dot = Floats{};
+    for (int v = 0; v < kVectors; ++v) {
+      float* place = h + row * kPanel + v * kLanes;
+      const Floats value = load(place) * sums[row][v];
+      store(place, value);
+      dot += value * load(pool + v * kLanes);
+    }
+    logits[row] += sum(dot);
+  }
+}
+
+void softmax(float* values, int64_t count) {
+  const float top = *std::max_element(values, values + count);
+  float total = 0.0f;
+  for (int64_t n = 0; n < count; ++n) total += values[n] = std::exp(values[n] - top);
+  for (int64_t n = 0; n < count; ++n) values[n] /= total;
+}
+
+// Calls pair(k, l) for every pair; the item of more vectors stays in the cache while the smaller ones pass by.
+template <typename Pair>
+inline void every_pair(int64_t k_begin, int64_t k_end, int64_t L, bool own_is_larger, Pair pair) {
+  if (L == 0) {
+    for (int64_t k = k_begin; k < k_end; ++k) pair(k, k);
+  } else if (own_is_larger) {
+    for (int64_t k = k_begin; k < k_end; ++k)
+      for (int64_t l = 0; l < L; ++l) pair(k, l);
+  } else {
+    for (int64_t l = 0; l < L; ++l)
+      for (int64_t k = k_begin; k < k_end; ++k) pair(k, l);
+  }
+}
+}  // namespace
+
+// Gate, fuse and pool (SHAN Eq. 8 and 9). With attention weights a (N x M, rows sum to 1):
+//   x_n = own_gate_n + sum_m a_nm other_gate_m          the gate before its sigmoid
+//   h_n = sigmoid(x_n) * (own_n - sum_m a_nm other_m)   what the gate adds to the attended vector
+//   gamma = softmax_n(attended_logit_n + pool . h_n),   gated = sum_n gamma_n h_n
+// so that the context of Eq. 9 is gated + sum_nm gamma_n a_nm other_m. Only h is as wide as D for each n, and it lives in
+// the cache of one core. Arrays of width D come in panels: item x (D / 64) x vectors x 64. A pair has its N x M
+// weights, its N gammas (in: attended logits) and its D gated values.
+extern "C" void gate_fuse_pool(const float* own, const float* own_gate, const float* other, const float* other_gate,
+                               const float* weights, const float* pool, float* gammas, float* gated, int64_t k_begin,
+                               int64_t k_end, int64_t L, int64_t N, int64_t M, int64_t k_stride, int64_t l_stride,
+                               int64_t D) {
+  std::vector<float> h(N * D);
+  every_pair(k_begin, k_end, L, N >= M, [&](int64_t k, int64_t l) {
+    const int64_t place = k * k_stride + l * l_stride;
+    const float* a = weights + place * N * M;
+    float* gamma = gammas + place * N;
+    for (int64_t d = 0; d < D; d += kPanel) {
+      const float *v = own + (k * D + d) * N, *g = own_gate + (k * D + d) * N;
+      const float *t = other + (l * D + d) * M, *s = other_gate + (l * D + d) * M;
+      float* to = h.data() + d * N;
+      int64_t n = 0;
+      for (; n + kRows <= N; n += kRows)
+        gate<kRows>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
+      for (; n + 2 <= N; n += 2)
+        gate<2>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
+      if (n < N) gate<1>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
+    }
+    softmax(gamma, N);
+    for (int64_t d = 0; d < D; d += kPanel) {
+      Floats sums[1][kVectors] = {};
+      mix(sums, gamma, h.data() + d * N, N, 1.0f);
+      for (int v = 0; v < kVectors; ++v) store(gated + place * D + d + v * kLanes, sums[0][v]);
+    }
+  });
+}
+
+// Attention (SHAN Eq. 4 and 5) and its cosines (Eq. 6): weights = softmax over m of the logits,
+//   cosine_n = sum_m weights_nm dots_nm / (norm_n * |attended_n|),   |attended_n|^2 = weights_n gram weights_n,
+// and sums_n = sum_m weights_nm value_m. A pair has its logits and dots, N x M apart by n_stride and m_stride; its
+// weights (N x M), cosines (N) and sums (N) are written. gram (M x V) and values (V) of an other item have zeros from M
+// up to V, a multiple of kLanes.
+extern "C" void attend(const float* logits, const float* dots, const float* norms, const float* gram,
+                       const float* values, float* weights, float* cosines, float* sums, int64_t k_begin, int64_t k_end,
+                       int64_t L, int64_t N, int64_t M, int64_t k_stride, int64_t l_stride, int64_t V, int64_t n_stride,
+                       int64_t m_stride) {
+  std::vector<float> row(V, 0.0f), dot(V, 0.0f);
+  every_pair(k_begin, k_end, L, N >= M, [&](int64_t k, int64_t l) {
+    const int64_t place = k * k_stride + l * l_stride;
+    for (int64_t n = 0; n < N; ++n) {
+      const float *from = logits + place * N * M + n * n_stride, *dots_n = dots + place * N * M + n * n_stride;
+      float top = from[0];
+      for (int64_t m = 1; m < M; ++m) top = std::max(top, from[m * m_stride]);
+      for (int64_t m = 0; m < M; ++m) {
+        row[m] = from[m * m_stride] - top;
+        dot[m] = dots_n[m * m_stride];
+      }
+      for (int64_t v = 0; v < V; v += kLanes) store(&row[v], exponential(load(&row[v])));
+      std::fill(row.begin() + M, row.end(), 0.0f);
+      Floats total = Floats{};
+      for (int64_t v = 0; v < V; v += kLanes) total += load(&row[v]);
+      const float scale = 1.0f / sum(total);
+      Floats product = Floats{}, value = Floats{}, square = Floats{};
+      for (int64_t v = 0; v < V; v += kLanes) {
+        const Floats weight = load(&row[v]) * scale;
+        store(&row[v], weight);
+        product += weight * load(&dot[v]);
+        value += weight * load(values + l * V + v);
+      }
+      for (int64_t v = 0; v < V; v += kLanes) {
+        Floats even = Floats{}, odd = Floats{};  // two sums, or each addition would wait for the last
+        const float* column = gram + l * M * V + v;
+        int64_t m = 0;
+        for (; m + 2 <= M; m += 2) {
+          even += row[m] * load(column + m * V);
+          odd += row[m + 1] * load(column + (m + 1) * V);
+        }
+        if (m < M) even += row[m] * load(column + m * V);
+        square += (even + odd) * load(&row[v]);
+      }
+      std::copy_n(row.begin(), M, weights + (place * N + n) * M);
+      const float length = norms[k * N + n] * std::sqrt(std::max(sum(square), 1e-16f));
+      cosines[place * N + n] = sum(product) / std::max(length, 1e-8f);
+      sums[place * N + n] = sum(value);
+    }
+  });
+}
