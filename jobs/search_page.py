@@ -33,7 +33,7 @@ def write_page(
     feature set was extracted, and one that is gone leaves its name.
     """
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
-    parts.append(f"<h1>{html.escape(title)}</h1><p>A box is the region that a word looks at most (Eq. 5); the photo ")
+    parts.append(f"<h1>{html.escape(title)}</h1><p>A box is the region that a word looks at most; the photo ")
     parts.append("that the query was written for has a green frame.</p>")
     for query, hits in results.items():
         parts.append(f"<h2>{html.escape(query)}</h2>")

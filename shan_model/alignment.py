@@ -87,9 +87,9 @@ class Alignment(nn.Module):
         if "g2l" in self.config.levels:
             image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else None
             text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else None
-            score_B = score_B + self.global_to_local(image, text)
+            score_B = score_B + self._global_to_local(image, text)
             if "g2g" in self.config.levels:
-                score_B = score_B + self.global_to_global(image, text, regions_BRD, words_BWD)
+                score_B = score_B + self._global_to_global(image, text, regions_BRD, words_BWD)
         return score_B
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
@@ -106,11 +106,11 @@ class Alignment(nn.Module):
         by_words_B = pool(cosine(words_BWD, image_BWD), dim=-1) if self.words_query else None
         return weighted(by_regions_B, by_words_B, self.config.l2l_weight)
 
-    def global_to_local(self, image: Context | None, text: Context | None) -> Tensor:
+    def _global_to_local(self, image: Context | None, text: Context | None) -> Tensor:
         """Eq. 12 and 13, length B."""
         return weighted(image and cosine(*image), text and cosine(*text), self.config.g2l_weight)
 
-    def global_to_global(
+    def _global_to_global(
         self, image: Context | None, text: Context | None, regions_BRD: Tensor, words_BWD: Tensor
     ) -> Tensor:
         """Eq. 14 and 15, length B; the side without a branch is the mean of its local vectors."""

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shan_model.alignment import Alignment, Branch, Context, weighted
+from shan_model import native
+from shan_model.alignment import Alignment, Branch, cosine, weighted
 from shan_model.attention import Attended, Letters, attend, over_pairs
 from shan_model.block_form import BlockForm, Pairing, dot_products
-from shan_model.gate_fuse_pool import gate_fuse_pool, layout
+from shan_model.gate_fuse_pool import gate_fuse_pool
 
 
 class Side(NamedTuple):
@@ -35,7 +36,7 @@ class Side(NamedTuple):
     answer_pool: Tensor
     """K x N: the same in the branch where they answer; K x 0 where there is none."""
     channels: Tensor
-    """K x N x D: `local` as `gate_fuse_pool` wants it; K x 0 where nothing asks for it."""
+    """K x N x D: `local` for the vector gate, in `native.panels` where those serve; K x 0 where nothing asks for it."""
     own_gate: Tensor
     """W_g1 own + b_g of Eq. 8, laid out like `channels` (scalar gate: K x N x 1)."""
     answer_gate: Tensor
@@ -60,17 +61,20 @@ class BlockAlignment(BlockForm, Alignment):
         i, c, p = by
         logits = dot_products(photos.key, captions.key, by, products)
         dots = dot_products(photos.local, captions.local, by, products)
-        by_regions = by_words = image = text = None
+        directions: list[Direction | None] = [None, None]
         if self.regions_query:  # alpha of Eq. 4
-            by_regions, image = self._direction("image", photos, captions, logits, dots, (i, c, p))
+            directions[0] = self._direction("image", photos, captions, logits, dots, (i, c, p))
         if self.words_query:  # beta of Eq. 5
             turned = logits.transpose(-1, -2), dots.transpose(-1, -2)
-            by_words, text = self._direction("text", captions, photos, *turned, (c, i, p))
-        scores = weighted(by_regions, by_words, self.config.l2l_weight)
+            directions[1] = self._direction("text", captions, photos, *turned, (c, i, p))
+        image, text = directions
+        scores = weighted(image and image.local, text and text.local, self.config.l2l_weight)
         if "g2l" in self.config.levels:
-            scores = scores + self.global_to_local(image, text)
+            scores = scores + weighted(image and image.context, text and text.context, self.config.g2l_weight)
         if "g2g" in self.config.levels:
-            scores = scores + self.global_to_global(image, text, by.photos(photos.local), by.captions(captions.local))
+            image_global = image.globals if image else by.photos(photos.local.mean(dim=1))
+            text_global = text.globals if text else by.captions(captions.local.mean(dim=1))
+            scores = scores + cosine(image_global, text_global)
         return scores
 
     def _keys(self, projected_KND: Tensor) -> Tensor:
@@ -83,7 +87,7 @@ class BlockAlignment(BlockForm, Alignment):
     def _prepare(self, local_KND: Tensor, key_KND: Tensor, own: Branch | None, other: Branch | None) -> Side:
         """`own` is the branch in which these vectors query, `other` the one in which they answer."""
         width, vector = self.config.joint_dim, self.config.gate == "vector"
-        arrange = layout if vector else nn.Identity()
+        arrange = native.panels if vector and native.usable(local_KND) else nn.Identity()
         absent = local_KND.new_empty(len(local_KND), 0)
         return Side(
             local=local_KND,
@@ -92,7 +96,7 @@ class BlockAlignment(BlockForm, Alignment):
             key=key_KND,
             own_pool=local_KND @ own.pool.weight[0] if own else absent,
             answer_pool=local_KND @ other.pool.weight[0] if other else absent,
-            channels=layout(local_KND) if vector and (own or other) else absent,
+            channels=arrange(local_KND) if vector and (own or other) else absent,
             own_gate=arrange(functional.linear(local_KND, own.gate.weight[:, :width], own.gate.bias))
             if own
             else absent,
@@ -101,30 +105,52 @@ class BlockAlignment(BlockForm, Alignment):
 
     def _direction(
         self, name: str, own: Side, other: Side, logits: Tensor, dots: Tensor, letters: Letters
-    ) -> tuple[Tensor, Context | None]:
-        """One half of Eq. 6 and 7, and the context of that side (Eq. 8 to 11) if its branch is there."""
+    ) -> "Direction":
+        """What one side's queries add to the steps, Eq. 6 to 14; steps that are switched off stay empty."""
         branch = self._branch(name)
         values = other.answer_pool if branch else other.norms  # without a branch nobody asks for sums
         attended = attend(own.norms, other.gram, values, logits, dots, letters)
-        pooled = attended.cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else attended.cosines.sum(dim=-1)
+        local = attended.cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else attended.cosines.sum(dim=-1)
         if branch is None:
-            return pooled, None
+            return Direction(local, local.new_empty(0), local.new_empty(0))
+        pool_D = branch.pool.weight[0]
+        if own.channels.dim() == 4:
+            channels = own.channels, own.own_gate, other.channels, other.answer_gate
+            more = other.norms, attended.weights, attended.sums, pool_D
+            return Direction(local, *native.context(*channels, *more, own_axis=_own_axis(letters)))
         if self.config.gate == "scalar":
-            own_pairs = _scalar_context(own, other, attended, letters)
+            context = _scalar_context(own, other, attended, letters)
         else:
-            own_pairs = _vector_context(branch.pool.weight[0], own, other, attended, letters)
+            context = _vector_context(pool_D, own, other, attended, letters)
         _, x, p = letters
-        lengths = torch.linalg.vector_norm(own_pairs, dim=-1)[..., None] * over_pairs(other.norms, (x, x, p))
-        cosines = torch.einsum(f"{p}d,{x}md->{p}m", own_pairs, other.local) / lengths.clamp(min=1e-8)
-        return pooled, Context(own_pairs, torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local))
+        lengths = torch.linalg.vector_norm(context, dim=-1)[..., None] * over_pairs(other.norms, (x, x, p))
+        cosines = torch.einsum(f"{p}d,{x}md->{p}m", context, other.local) / lengths.clamp(min=1e-8)
+        answer = torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), other.local)
+        return Direction(local, cosine(context, answer), context + answer)
+
+
+class Direction(NamedTuple):
+    """What one side's queries add to the three steps."""
+
+    local: Tensor
+    """pairs: pooled cosines of Eq. 6."""
+    context: Tensor
+    """pairs: cosine of Eq. 12."""
+    globals: Tensor
+    """pairs x D: the global vector of Eq. 14."""
+
+
+def _own_axis(letters: Letters) -> int | None:
+    """Where the own items stand among the axes of a block's pairs; None in a list."""
+    o, _, p = letters
+    return p.index(o) if len(p) == 2 else None
 
 
 def _vector_context(pool_D: Tensor, own: Side, other: Side, attended: Attended, letters: Letters) -> Tensor:
     """v_c or t_c of Eq. 9, pairs x D."""
-    o, x, p = letters
+    _, x, p = letters
     arrays = own.channels, own.own_gate, other.channels, other.answer_gate
-    own_axis = p.index(o) if len(p) == 2 else None
-    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, own_axis=own_axis)
+    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, own_axis=_own_axis(letters))
     mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, attended.weights)
     return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, other.local)
 

@@ -17,15 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from shan_model import native
-
 FLOATS = {"cpu": 192 << 10, "cuda": 32 << 20}
 """Size of h that is worked on at once: on a CPU it stays in a core's cache, a GPU wants to be filled."""
-
-
-def layout(x_KND: Tensor) -> Tensor:
-    """The arrangement in which channels will be worked on: `native.panels` where the compiled form is usable."""
-    return native.panels(x_KND) if native.usable(x_KND) else x_KND
 
 
 def gate_fuse_pool(
@@ -41,14 +34,12 @@ def gate_fuse_pool(
 ) -> tuple[Tensor, Tensor]:
     """Gated sums (pairs x D) and gamma (pairs x N) of K own items of N vectors with L other items of M vectors.
 
-    `own` and `own_gate` (W_g1 own + b_g) are K x N x D, `other` and `other_gate` (W_g2 other) L x M x D, all four in
-    `layout`. `weights` (pairs x N x M) are the attention of Eq. 4 or 5; `logits` (pairs x N) the pooling logits of the
-    attended vectors, to which those of h are added. Pairs are K x L or L x K, as `own_axis` (0 or 1) says where the
-    own items stand; if it is None, own item k is paired with other item k alone.
+    `own` and `own_gate` (W_g1 own + b_g) are K x N x D, `other` and `other_gate` (W_g2 other) L x M x D. `weights`
+    (pairs x N x M) are the attention of Eq. 4 or 5; `logits` (pairs x N) the pooling logits of the attended vectors, to
+    which those of h are added. Pairs are K x L or L x K, as `own_axis` (0 or 1) says where own items stand; if it is
+    None, own item k is paired with other item k alone.
     """
     arrays = own, own_gate, other, other_gate
-    if own.dim() == 4:
-        return native.gate_fuse_pool(*arrays, weights, logits, pool_D, own_axis=own_axis)
     at_once = max(1, FLOATS[own.device.type] // own[0].numel())
     if own_axis is None:
         parts = zip(*(x.split(at_once) for x in (*arrays, weights, logits)), strict=True)

@@ -19,21 +19,25 @@ inline void store(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = va
 
 // exp, by Cody-Waite reduction and the polynomial of Cephes' expf (2 ulp); beyond +-87 it stays where it is.
 inline Floats exponential(Floats y) {
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the last bits
   y = y < -87.0f ? Floats{} - 87.0f : y;
   y = y > 87.0f ? Floats{} + 87.0f : y;
-  const Ints power = __builtin_convertvector(y * 1.44269504f + (y < 0.0f ? Floats{} - 0.5f : Floats{} + 0.5f), Ints);
-  const Floats whole = __builtin_convertvector(power, Floats);
-  const Floats r = (y - whole * 0.693359375f) + whole * 2.12194440e-4f;
+  const Floats rounded = y * 1.44269504f + kRound;
+  const Floats power = rounded - kRound;
+  const Floats r = (y - power * 0.693359375f) + power * 2.12194440e-4f;
   Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const Ints bits = (power + 127) << 23;
-  Floats scale;
-  std::memcpy(&scale, &bits, sizeof scale);
-  return p * scale;
+  p = p * (r * r) + (r + 1.0f);
+  Ints bits, shift;
+  std::memcpy(&bits, &p, sizeof bits);
+  std::memcpy(&shift, &rounded, sizeof shift);
+  bits += shift << 23;  // times 2^power
+  Floats result;
+  std::memcpy(&result, &bits, sizeof result);
+  return result;
 }
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exponential(-x)); }
@@ -113,39 +117,73 @@ inline void every_pair(int64_t k_begin, int64_t k_end, int64_t L, bool own_is_la
 }
 }  // namespace
 
-// Gate, fuse and pool (SHAN Eq. 8 and 9). With attention weights a (N x M, rows sum to 1):
+// Contexts (SHAN Eq. 8 to 14, one side). With attention weights a (N x M, rows sum to 1):
 //   x_n = own_gate_n + sum_m a_nm other_gate_m          the gate before its sigmoid
 //   h_n = sigmoid(x_n) * (own_n - sum_m a_nm other_m)   what the gate adds to the attended vector
-//   gamma = softmax_n(attended_logit_n + pool . h_n),   gated = sum_n gamma_n h_n
-// so that the context of Eq. 9 is gated + sum_nm gamma_n a_nm other_m. Only h is as wide as D for each n, and it lives in
-// the cache of one core. Arrays of width D come in panels: item x (D / 64) x vectors x 64. A pair has its N x M
-// weights, its N gammas (in: attended logits) and its D gated values.
-extern "C" void gate_fuse_pool(const float* own, const float* own_gate, const float* other, const float* other_gate,
-                               const float* weights, const float* pool, float* gammas, float* gated, int64_t k_begin,
-                               int64_t k_end, int64_t L, int64_t N, int64_t M, int64_t k_stride, int64_t l_stride,
-                               int64_t D) {
-  std::vector<float> h(N * D);
+//   gamma = softmax_n(logit_n + pool . h_n)             logit_n: that of the attended vector
+//   context = sum_n gamma_n h_n + sum_nm gamma_n a_nm other_m
+//   answer = sum_m softmax_m(cos(context, other_m)) other_m
+// Only h is as wide as D for each n, and it lives in the cache of one core. Arrays of width D come in panels: item x
+// (D / 64) x vectors x 64. A pair has its N x M weights and N logits; cos(context, answer) and context + answer (D) are
+// written.
+extern "C" void context(const float* own, const float* own_gate, const float* other, const float* other_gate,
+                        const float* norms, const float* weights, const float* logits, const float* pool,
+                        float* cosines, float* globals, int64_t k_begin, int64_t k_end, int64_t L, int64_t N, int64_t M,
+                        int64_t k_stride, int64_t l_stride, int64_t D) {
+  std::vector<float> h(N * D), gamma(N), mixed(M), similar(M);
+  std::vector<Floats> products(M);
   every_pair(k_begin, k_end, L, N >= M, [&](int64_t k, int64_t l) {
     const int64_t place = k * k_stride + l * l_stride;
-    const float* a = weights + place * N * M;
-    float* gamma = gammas + place * N;
+    const float *a = weights + place * N * M, *answers = other + l * D * M;
+    std::copy_n(logits + place * N, N, gamma.begin());
     for (int64_t d = 0; d < D; d += kPanel) {
       const float *v = own + (k * D + d) * N, *g = own_gate + (k * D + d) * N;
-      const float *t = other + (l * D + d) * M, *s = other_gate + (l * D + d) * M;
+      const float *t = answers + d * M, *s = other_gate + (l * D + d) * M;
       float* to = h.data() + d * N;
       int64_t n = 0;
       for (; n + kRows <= N; n += kRows)
-        gate<kRows>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
+        gate<kRows>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, &gamma[n]);
       for (; n + 2 <= N; n += 2)
-        gate<2>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
-      if (n < N) gate<1>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, gamma + n);
+        gate<2>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, &gamma[n]);
+      if (n < N) gate<1>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, &gamma[n]);
     }
-    softmax(gamma, N);
+    softmax(gamma.data(), N);
+    std::fill(mixed.begin(), mixed.end(), 0.0f);
+    for (int64_t n = 0; n < N; ++n)
+      for (int64_t m = 0; m < M; ++m) mixed[m] += gamma[n] * a[n * M + m];
+
+    float* to = globals + place * D;
+    Floats square = Floats{};
+    std::fill(products.begin(), products.end(), Floats{});
     for (int64_t d = 0; d < D; d += kPanel) {
       Floats sums[1][kVectors] = {};
-      mix(sums, gamma, h.data() + d * N, N, 1.0f);
-      for (int v = 0; v < kVectors; ++v) store(gated + place * D + d + v * kLanes, sums[0][v]);
+      mix(sums, gamma.data(), h.data() + d * N, N, 1.0f);
+      mix(sums, mixed.data(), answers + d * M, M, 1.0f);
+      for (int v = 0; v < kVectors; ++v) {
+        store(to + d + v * kLanes, sums[0][v]);
+        square += sums[0][v] * sums[0][v];
+      }
+      for (int64_t m = 0; m < M; ++m)
+        for (int v = 0; v < kVectors; ++v) products[m] += sums[0][v] * load(answers + d * M + m * kPanel + v * kLanes);
     }
+    const float length = std::sqrt(sum(square));
+    for (int64_t m = 0; m < M; ++m) {
+      similar[m] = sum(products[m]);
+      mixed[m] = similar[m] / std::max(length * norms[l * M + m], 1e-8f);
+    }
+    softmax(mixed.data(), M);
+    float product = 0.0f;
+    for (int64_t m = 0; m < M; ++m) product += mixed[m] * similar[m];
+    square = Floats{};
+    for (int64_t d = 0; d < D; d += kPanel) {
+      Floats sums[1][kVectors] = {};
+      mix(sums, mixed.data(), answers + d * M, M, 1.0f);
+      for (int v = 0; v < kVectors; ++v) {
+        square += sums[0][v] * sums[0][v];
+        store(to + d + v * kLanes, load(to + d + v * kLanes) + sums[0][v]);
+      }
+    }
+    cosines[place] = product / std::max(length * std::sqrt(sum(square)), 1e-8f);
   });
 }
 

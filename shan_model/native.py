@@ -8,6 +8,7 @@ same numbers and is slower.
 import ctypes
 import functools
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +24,9 @@ PANEL, LANES = 64, 16
 """Channels that lie together, and floats of a register: kPanel and kLanes of the source."""
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
-_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-std=c++17", "-fPIC", "-shared"]
+_FLAGS = ["-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno"]
+# Division by estimate and one Newton step, 2 ulp: a tenth of the whole kernel.
+_FLAGS_X86 = ["-mrecip=vec-div", "-freciprocal-math", "-ffinite-math-only", "-fno-trapping-math"]
 
 
 @functools.cache
@@ -34,7 +37,8 @@ def library() -> ctypes.CDLL | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "kernels.so"
-        done = subprocess.run([compiler, *_FLAGS, "-o", built, _SOURCE], capture_output=True, check=False)
+        flags = [*_FLAGS, *(_FLAGS_X86 if platform.machine() == "x86_64" else [])]
+        done = subprocess.run([compiler, *flags, "-o", built, _SOURCE], capture_output=True, check=False)
         return ctypes.CDLL(str(built)) if done.returncode == 0 else None
 
 
@@ -49,26 +53,40 @@ def panels(x_KND: Tensor) -> Tensor:
     return padded.unflatten(-1, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
-def gate_fuse_pool(
+def context(
     own: Tensor,
     own_gate: Tensor,
     other: Tensor,
     other_gate: Tensor,
+    other_norms: Tensor,
     weights: Tensor,
     logits: Tensor,
     pool_D: Tensor,
     *,
     own_axis: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """As `shan_model.gate_fuse_pool.gate_fuse_pool`, the four arrays as `panels`; shared out over torch's threads."""
+    """Cosines of contexts with what they attend (pairs) and the sums of both (pairs x D): Eq. 8 to 14 of one side.
+
+    `own`, `own_gate`, `other` and `other_gate` are `panels`; the rest is as for `shan_model.gate_fuse_pool`.
+    """
     items, blocks, vectors, _ = own.shape
     width = blocks * PANEL
-    weights, gammas = weights.contiguous(), logits.clone(memory_format=torch.contiguous_format)
     pool = functional.pad(pool_D, (0, width - len(pool_D))).contiguous()
-    gated = own.new_empty(*gammas.shape[:-1], width)
-    arrays = own, own_gate, other, other_gate, weights, pool, gammas, gated
-    _run("gate_fuse_pool", arrays, items, len(other), vectors, other.shape[2], own_axis, width)
-    return gated[..., : len(pool_D)], gammas
+    cosines, sums = own.new_empty(weights.shape[:-2]), own.new_empty(*weights.shape[:-2], width)
+    arrays = (
+        own,
+        own_gate,
+        other,
+        other_gate,
+        other_norms,
+        weights.contiguous(),
+        logits.contiguous(),
+        pool,
+        cosines,
+        sums,
+    )
+    _run("context", arrays, items, len(other), vectors, other.shape[2], own_axis, width)
+    return cosines, sums[..., : len(pool_D)]
 
 
 def attend(

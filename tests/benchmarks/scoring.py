@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shan_model import native
 from shan_model.alignment import Alignment
+from shan_model.baselines.scan import SCAN
 from shan_model.block_alignment import BlockAlignment
 from shan_model.config import ModelConfig
-from shan_model.gate_fuse_pool import gate_fuse_pool
 from shan_model.scoring import cut_blocks, score_blocks
 from tests.benchmarks.inputs import FEATURES, REGIONS, D, encoded, network, sentences
 from tests.benchmarks.measure import Row, seconds, threads
@@ -73,22 +74,32 @@ def _scalar_gate(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
 
 
 def _local_only(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
-    plain, fast = forms(levels="l2l")
     few = words[:PLAIN_CAPTIONS]
-    photos, captions = fast.photo_groups(regions), fast.caption_groups(words)
-    by_loop, by_plain, by_block, by_bf16 = seconds(
-        lambda: scan_loop(regions, few),
-        lambda: plain(regions, few),
-        lambda: fast.score_block(photos, captions),
-        lambda: fast.score_block(photos, captions, torch.bfloat16),
-    )
-    loop, alone = (1e6 * s / PHOTOS / len(few) for s in (by_loop, by_plain))
-    block, rough = (1e6 * s / PHOTOS / CAPTIONS for s in (by_block, by_bf16))
-    yield Row("SCAN's loop, word to region", loop, "us a pair")
-    yield Row("L2L alone, both directions, block form", block, "us a pair")
-    yield Row("L2L alone: block form against SCAN's loop, float32", loop / block, "x", 12)
-    yield Row("L2L alone: block form against SCAN's loop, bf16 products", loop / rough, "x", 12)
-    yield Row("L2L alone: block form against plain form, float32", alone / block, "x")
+    for variant, name in (("t2i", "words ask, as in SCAN's loop"), ("full", "both directions")):
+        plain, fast = forms(levels="l2l", variant=variant)
+        photos, captions = fast.photo_groups(regions), fast.caption_groups(words)
+        by_loop, by_plain, by_block, by_bf16 = seconds(
+            lambda: scan_loop(regions, few),
+            lambda f=plain: f(regions, few),
+            lambda f=fast, p=photos, c=captions: f.score_block(p, c),
+            lambda f=fast, p=photos, c=captions: f.score_block(p, c, torch.bfloat16),
+        )
+        loop, alone = (1e6 * s / PHOTOS / len(few) for s in (by_loop, by_plain))
+        block, rough = (1e6 * s / PHOTOS / CAPTIONS for s in (by_block, by_bf16))
+        yield Row(f"SCAN's loop, word to region, beside: {name}", loop, "us a pair")
+        yield Row(f"L2L alone, {name}, block form", block, "us a pair")
+        yield Row(f"L2L alone, {name}: block form against SCAN's loop, float32", loop / block, "x", 12)
+        yield Row(f"L2L alone, {name}: block form against SCAN's loop, bf16 products", loop / rough, "x", 12)
+        yield Row(f"L2L alone, {name}: block form against plain form, float32", alone / block, "x")
+    yield from _scan(regions, words)
+
+
+def _scan(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
+    """SCAN itself, as a baseline of the tree, against its published loop: one product a block."""
+    ours, few = SCAN(ModelConfig(matcher="scan-t2i", scan_pooling="lse")), words[:PLAIN_CAPTIONS]
+    photos, captions = ours.photo_groups(regions), ours.caption_groups(words)
+    by_loop, by_block = seconds(lambda: scan_loop(regions, few), lambda: ours.score_block(photos, captions))
+    yield Row("SCAN t2i: block form against its loop, float32", by_loop / len(few) * CAPTIONS / by_block, "x")
 
 
 def _bounds(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
@@ -110,26 +121,26 @@ def _bounds(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
     yield Row("products of a block, bf16", flops / rough / 1e9, "GFLOP/s")
     yield Row("memory copy", 2 * big.numel() * 4 / copy / 1e9, "GB/s")
     yield Row("share of a pair: the two products, float32", 100 * 2 * product / pairs / whole, "%")
-    yield Row("share of a pair: gate, fuse and pool of both sides", 100 * gate / whole, "%")
+    yield Row("share of a pair: contexts of both sides (mix, sigmoid, fuse, pool, attend)", 100 * gate / whole, "%")
     yield Row("share of a pair: 51,200 sigmoids alone, by torch", 100 * sigmoid / whole, "%")
     mixing = 2 * 2 * 2 * REGIONS * 14 * D  # two mixes of 36 x 14 x D on either side, two operations each
-    yield Row("gate, fuse and pool: its mixing products alone", mixing / gate / 1e9, "GFLOP/s")
+    yield Row("contexts: their mixing products alone", mixing / gate / 1e9, "GFLOP/s")
 
 
 def _gates(photos: list, captions: list) -> float:
-    """Seconds a pair of both sides' gates, over the captions of one length."""
+    """Seconds a pair of both sides' contexts, compiled, over the captions of one length."""
     photo, caption = photos[0].side, captions[len(captions) // 2].side
     many, few = len(photo.local), len(caption.local)
     pool_D = torch.randn(D) / D**0.5
     words, vectors = caption.local.shape[1], photo.local.shape[1]
     alpha = torch.rand(many, few, vectors, words).softmax(dim=-1)
     beta = torch.rand(many, few, words, vectors).softmax(dim=-1)
-    image = (photo.channels, photo.own_gate, caption.channels, caption.answer_gate)
-    text = (caption.channels, caption.own_gate, photo.channels, photo.answer_gate)
+    image = photo.channels, photo.own_gate, caption.channels, caption.answer_gate, caption.norms
+    text = caption.channels, caption.own_gate, photo.channels, photo.answer_gate, photo.norms
     both = seconds(
         lambda: (
-            gate_fuse_pool(*image, alpha, alpha[..., 0], pool_D, own_axis=0),
-            gate_fuse_pool(*text, beta, beta[..., 0], pool_D, own_axis=1),
+            native.context(*image, alpha, alpha[..., 0], pool_D, own_axis=0),
+            native.context(*text, beta, beta[..., 0], pool_D, own_axis=1),
         )
     )
     return both[0] / many / few

@@ -156,6 +156,17 @@ def test_regions_and_words_of_zeros_give_finite_scores_and_gradients():
         assert all(torch.isfinite(slope).all() for slope in slopes.values())
 
 
+def test_zeros_and_nans_come_through_the_compiled_form():
+    """What is not a number must stay visible: no score may look right that is not."""
+    _, fast = build(torch.float32)
+    with torch.no_grad():
+        regions, words = [v.clone() for v in matrices([4, 4, 4], torch.float32)], matrices([3, 1], torch.float32)
+        regions[0][:], words[1][:] = 0, 0
+        assert torch.isfinite(fast(regions, words)).all()
+        regions[1][2, 3] = torch.nan
+        assert torch.isnan(fast(regions, words)).tolist() == [[False] * 2, [True] * 2, [False] * 2]
+
+
 def test_nothing_to_score_gives_an_empty_block():
     _, fast = build()
     assert fast([], matrices([2])).shape == (0, 1)

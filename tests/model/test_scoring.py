@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from shan_model.block_form import TILE_CAPTIONS, TILE_PHOTOS
 from shan_model.model import SHAN
 from shan_model.scoring import Blocks, cut_blocks, score_blocks, score_matrix
 from shan_model.vocabulary import tokenize
 
-LITTLE = 2_400_000
+LITTLE = TILE_PHOTOS * TILE_CAPTIONS * 4 * (8 * 8 + 6 * 3 * 11) + 254_000
 """Bytes that hold some hundred photos and captions of these sizes beside a tile of pairs."""
 
 
