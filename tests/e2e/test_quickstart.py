@@ -130,8 +130,45 @@ def test_the_champion_is_an_alias_of_a_version_without_pickle(line: Line, tmp_pa
     assert champion_version(line.tracking, line.name) == 1
     stored = [path for path in (line.folder / "build" / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     names = {path.name for path in stored}
-    assert {"weights.safetensors", "config.json", "vocabulary.json", "registered_model.py", "alignment.py"} <= names
+    assert {
+        "weights.safetensors",
+        "config.json",
+        "vocabulary.json",
+        "registered_model.py",
+        "alignment.py",
+        "kernels.cpp",
+    } <= names
     assert not [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
+
+
+def test_evaluate_keeps_a_matrix_that_actors_made_and_does_not_make_it_twice(line: Line):
+    command = ["jobs.evaluate", f"--model-uri=models:/{line.name}@champion", f"--features={line.features.uri}"]
+    here = run(line.folder, *command)
+    kept = line.folder / "scores.npy"
+    shared = run(line.folder, *command, "--score.actors=2", f"--score.output={kept}")
+    written = kept.stat().st_mtime_ns
+    again = run(line.folder, *command, f"--score.output={kept}")
+    assert kept.stat().st_mtime_ns == written
+    split = line.features.split("test")
+    assert np.load(kept).shape == (len(split), len(split.captions))
+    tables = [[row for row in output.splitlines() if row.startswith("|")] for output in (here, shared, again)]
+    assert len(tables[0]) == 4
+    assert tables[0] == tables[1] == tables[2]
+
+
+def test_a_protocol_refuses_a_split_of_another_size(line: Line):
+    result = subprocess.run(
+        [sys.executable, "-m", "jobs.evaluate", f"--model-uri=models:/{line.name}@champion"]
+        + [f"--features={line.features.uri}", "--protocol=coco-1k-5fold"],
+        cwd=line.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 2
+    assert "error: coco-1k-5fold is defined on a test split of 5,000 photos; this one has" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_a_bare_process_loads_the_champion_by_name_and_its_scores_are_the_models_own(line: Line):
