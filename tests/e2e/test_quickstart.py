@@ -130,14 +130,8 @@ def test_the_champion_is_an_alias_of_a_version_without_pickle(line: Line, tmp_pa
     assert champion_version(line.tracking, line.name) == 1
     stored = [path for path in (line.folder / "build" / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     names = {path.name for path in stored}
-    assert {
-        "weights.safetensors",
-        "config.json",
-        "vocabulary.json",
-        "registered_model.py",
-        "alignment.py",
-        "kernels.cpp",
-    } <= names
+    assert {"weights.safetensors", "config.json", "vocabulary.json"} <= names
+    assert {"registered_model.py", "alignment.py", "kernels.cpp"} <= names
     assert not [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
 
 
@@ -157,9 +151,9 @@ def test_evaluate_keeps_a_matrix_that_actors_made_and_does_not_make_it_twice(lin
 
 
 def test_a_protocol_refuses_a_split_of_another_size(line: Line):
+    command = ["jobs.evaluate", f"--model-uri=models:/{line.name}@champion", f"--features={line.features.uri}"]
     result = subprocess.run(
-        [sys.executable, "-m", "jobs.evaluate", f"--model-uri=models:/{line.name}@champion"]
-        + [f"--features={line.features.uri}", "--protocol=coco-1k-5fold"],
+        [sys.executable, "-m", *command, "--protocol=coco-1k-5fold"],
         cwd=line.folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
