@@ -14,7 +14,7 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from shan_model.model import SHAN
 from shan_model.score_file import ScoreFile
-from shan_model.scoring import Blocks, Progress, RegionRows, cut_blocks, open_matrix, score_blocks, score_matrix
+from shan_model.scoring import Blocks, Progress, RegionRows, open_matrix, score_blocks, score_matrix
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,10 @@ def _score_on_actors(
     import ray
 
     infra.cluster.connect(cluster)
-    blocks = cut_blocks(shan, regions, captions, config.memory_mb * 2**20, strips=config.actors)
-    blocks, matrix, wanted = open_matrix(out, blocks, (len(regions), len(captions)), progress)
+    memory = config.memory_mb * 2**20
+    blocks, matrix, wanted = open_matrix(
+        shan, regions, captions, memory, out=out, progress=progress, strips=config.actors
+    )
     strips = [(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
     work = [ray.put(x) for x in (shan, regions, captions, blocks)]
     actors = [
@@ -136,6 +138,8 @@ def _score_on_actors(
                 out.mark(i, j)
             progress(scores.size)
     finally:
+        if out is not None:
+            out.close()
         for actor in actors:
             ray.kill(actor)
     return matrix

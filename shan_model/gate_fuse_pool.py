@@ -86,10 +86,14 @@ def compiled(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
     Used on GPUs only: on a CPU the compiled function is no faster than the eager one (docs/results.md).
     """
     function = torch.compile(_fuse, dynamic=True)
-    some = torch.ones(2, 3, 4, device=device, requires_grad=True)
     try:
-        gated, gamma = function(some, some, some, some, some[..., :3], some[..., 0], some[0, 0])
-        (gated.sum() + gamma.sum()).backward()
+        with torch.inference_mode(False), torch.enable_grad():  # whatever mode the first caller is in
+            some = torch.ones(2, 3, 4, device=device, requires_grad=True)
+            given = some, some, some, some, some[..., :3], some[..., 0], some[0, 0]
+            gated, gamma = function(*given)
+            (gated.sum() + gamma.sum()).backward()
+            with torch.no_grad():
+                function(*given)
     except Exception as error:  # noqa: BLE001 - a missing compiler or driver shows itself in many types
         warnings.warn(f"torch.compile failed ({type(error).__name__}); gates run unfused, slower", stacklevel=2)
         return _fuse

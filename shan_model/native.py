@@ -9,9 +9,10 @@ import ctypes
 import functools
 import os
 import platform
-import shutil
+import shlex
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,20 +32,24 @@ _FLAGS_X86 = ["-mrecip=vec-div", "-freciprocal-math", "-ffinite-math-only", "-fn
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The built source, or None where it cannot be built; `CXX` names another compiler than c++ (unset: c++)."""
-    compiler = shutil.which(os.environ.get("CXX") or "c++")
-    if compiler is None:
+    """The built source, or None, with a warning, where it cannot be built; `CXX` names another compiler than c++."""
+    command = shlex.split(os.environ.get("CXX") or "c++")
+    flags = [*_FLAGS, *(_FLAGS_X86 if platform.machine() == "x86_64" else [])]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            built = Path(folder) / "kernels.so"
+            subprocess.run([*command, *flags, "-o", built, _SOURCE], capture_output=True, check=True, timeout=120)
+            return ctypes.CDLL(str(built))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"no compiled scoring ({reason}); torch serves, at half the speed", stacklevel=2)
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / "kernels.so"
-        flags = [*_FLAGS, *(_FLAGS_X86 if platform.machine() == "x86_64" else [])]
-        done = subprocess.run([compiler, *flags, "-o", built, _SOURCE], capture_output=True, check=False)
-        return ctypes.CDLL(str(built)) if done.returncode == 0 else None
 
 
 def usable(x: Tensor) -> bool:
-    """Whether the compiled form may stand in for tensors like this one: float32, CPU, nothing to differentiate."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled() and library() is not None
+    """Whether the compiled form may stand in for such tensors: float32, CPU, nothing to differentiate or to cast."""
+    plain = x.dtype == torch.float32 and x.device.type == "cpu"
+    return plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and library() is not None
 
 
 def panels(x_KND: Tensor) -> Tensor:
@@ -118,6 +123,7 @@ def _run(
 ) -> None:
     """Calls a kernel for all pairs of `items` own with `others` other items, shared out over torch's threads."""
     count, strides = {None: (0, (1, 0)), 0: (others, (others, 1)), 1: (others, (1, items))}[own_axis]
+    assert all(x.dtype == torch.float32 and x.device.type == "cpu" for x in arrays)
     pointers = [ctypes.c_void_p(x.data_ptr()) for x in arrays]
     sizes = [ctypes.c_int64(n) for n in (count, vectors, answers, *strides, *more)]
     kernel = getattr(library(), name)

@@ -7,6 +7,7 @@ for every strip, which costs little where a strip is some hundred photos high.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -24,8 +25,12 @@ from shan_model.vocabulary import tokenize
 MEMORY = 2 << 30
 """Bytes that a call may use for its blocks if the caller states nothing: 2 GiB."""
 
-PHOTO_ARRAYS, CAPTION_ARRAYS = 6, 14
-"""Floats of D that a vector costs: prepared photos stay for a strip, captions are encoded and prepared all at once."""
+PHOTO_ARRAYS, CAPTION_ARRAYS, SCORE_ARRAYS = 6, 14, 4
+"""Floats of D that a vector costs: prepared photos stay for a strip, captions are encoded and prepared all at once.
+Floats that a score costs while a block is put together."""
+
+PHOTO_SHARE, CAPTION_SHARE = 0.6, 0.25
+"""Of the memory beside a tile; the rest is for a block's scores."""
 
 Progress = Callable[[int], object]
 
@@ -69,34 +74,46 @@ class Blocks:
 
 
 def cut_blocks(model: SHAN, regions: RegionRows, captions: Sequence[str], memory: int, strips: int = 1) -> Blocks:
-    """The blocks that fit `memory` bytes beside the model: a quarter for captions, the rest for photos.
+    """The blocks that fit `memory` bytes beside the model: photos, captions, a block's scores, a tile in the making.
 
-    `strips` is the least number of strips of photos, where several processes share them.
-
-    A tile of pairs in the making is counted in. Photos that differ in regions are taken to be as large as the largest
-    of the first 64. Raises ValueError where not even a few photos fit.
+    Photos that differ in regions are taken to have 100, the most that detectors give, or as many as the largest of the
+    first. `strips` is the least number of strips of photos, where several processes share them. Raises ValueError where
+    not even a few photos fit.
     """
     width = 4 * model.config.joint_dim
-    vectors = max((len(regions_RF) for regions_RF in regions[0:TILE_PHOTOS]), default=1)
+    first = regions[0:TILE_PHOTOS]
+    vectors = max([len(regions_RF) for regions_RF in first] + ([1] if isinstance(first, np.ndarray) else [100]))
     lengths = np.array([len(tokenize(caption)) + 2 for caption in captions], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
+    longest, counts = np.unique(lengths, return_counts=True) if len(lengths) else (np.array([1]), np.array([1]))
     # Eight vectors of D and six matrices R x W are alive for a pair of a tile; a photo being encoded holds its input.
-    longest = int(np.quantile(lengths, 0.99)) if len(lengths) else 1
-    tile = TILE_PHOTOS * TILE_CAPTIONS * (8 * width + 6 * 4 * vectors * longest)
+    widest = int((np.minimum(counts, TILE_CAPTIONS) * longest).max())
+    tile = TILE_PHOTOS * (TILE_CAPTIONS * 8 * width + widest * 6 * 4 * vectors)
     encoding = TILE_PHOTOS * vectors * (8 * model.config.region_dim + 2 * width)
     free = memory - tile - encoding
-    photos = int(0.75 * free / (vectors * PHOTO_ARRAYS * width))
-    words = int(0.25 * free / (CAPTION_ARRAYS * width))
-    if photos < 1 or words < longest:
-        need = tile + encoding + 4 * max(vectors, longest) * CAPTION_ARRAYS * width
-        raise ValueError(f"{memory / 2**20:.0f} MiB hold no block; allow at least {need / 2**20:.0f} MiB")
+    photos = int(PHOTO_SHARE * free / (vectors * PHOTO_ARRAYS * width))
+    words = int(CAPTION_SHARE * free / (CAPTION_ARRAYS * width))
+    if photos < 1 or words < longest[-1]:
+        photo, caption = (
+            vectors * PHOTO_ARRAYS * width / PHOTO_SHARE,
+            longest[-1] * CAPTION_ARRAYS * width / CAPTION_SHARE,
+        )
+        need = math.ceil((tile + encoding + max(photo, caption)) / 2**20) + 1
+        raise ValueError(f"{memory / 2**20:.0f} MiB hold no block; allow at least {need} MiB")
     strips = max(-(-len(regions) // photos), min(strips, len(regions)))
     photo_edges = tuple(np.linspace(0, len(regions), strips + 1).astype(int).tolist())
-    sums = np.cumsum(lengths[order])
-    runs = max(1, -(-int(sums[-1]) // words)) if len(sums) else 0
-    edges = np.searchsorted(sums, np.arange(1, runs) * (sums[-1] / runs)).tolist() if runs else []
-    caption_edges = tuple(sorted({0, *edges, len(captions)}))
-    return Blocks(photo_edges, caption_edges, order)
+    height = max(np.diff(photo_edges), default=1)
+    at_most = max(1, int((1 - PHOTO_SHARE - CAPTION_SHARE) * free / (SCORE_ARRAYS * 4 * height)))
+    return Blocks(photo_edges, _caption_edges(lengths[order], words, at_most), order)
+
+
+def _caption_edges(lengths_C: NDArray[np.int64], words: int, at_most: int) -> tuple[int, ...]:
+    """Runs of captions, shortest first, that padded to their longest hold no more than `words`, `at_most` captions."""
+    edges = [0] if len(lengths_C) else []
+    for c, length in enumerate(lengths_C.tolist()):
+        if c > edges[-1] and ((c + 1 - edges[-1]) * length > words or c + 1 - edges[-1] > at_most):
+            edges.append(c)
+    return (*edges, len(lengths_C))
 
 
 @torch.no_grad()
@@ -150,8 +167,7 @@ def score_matrix(
     memory. `progress` is called with the pairs of every block that is done (those of an earlier call first). The model
     leaves in the mode it came in: a training loop that validates goes on training.
     """
-    blocks = cut_blocks(model, regions, captions, memory)
-    blocks, matrix, wanted = open_matrix(out, blocks, (len(regions), len(captions)), progress)
+    blocks, matrix, wanted = open_matrix(model, regions, captions, memory, out=out, progress=progress)
     was_training = model.training
     model.eval()
     try:
@@ -161,6 +177,8 @@ def score_matrix(
                 out.mark(i, j)
             progress(scores.size)
     finally:
+        if out is not None:
+            out.close()
         model.train(was_training)
     return matrix
 
@@ -169,18 +187,35 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 
 def open_matrix(
-    out: ScoreFile | None, blocks: Blocks, shape: tuple[int, int], progress: Progress
+    model: SHAN,
+    regions: RegionRows,
+    captions: Sequence[str],
+    memory: int,
+    *,
+    out: ScoreFile | None,
+    progress: Progress,
+    strips: int = 1,
 ) -> tuple[Blocks, NDArray[np.floating], set[tuple[int, int]]]:
-    """The blocks as the file has them (an earlier call may have cut otherwise), the matrix, and what is still to do."""
-    wanted = {(i, j) for i in range(blocks.shape[0]) for j in range(blocks.shape[1])}
+    """The blocks (as the file has them, if it is there), the matrix, and what is still to do.
+
+    Raises ValueError where the file's blocks are larger than `memory` allows.
+    """
+    blocks, shape = cut_blocks(model, regions, captions, memory, strips), (len(regions), len(captions))
+    matrix: NDArray[np.floating]
+    done: set[tuple[int, int]] = set()
     if out is None:
-        return blocks, np.empty(shape, dtype=np.float32), wanted
-    edges = out.open(shape, (blocks.photo_edges, blocks.caption_edges))
-    blocks = Blocks(*edges, blocks.order)
-    done = out.done()
-    progress(sum(blocks.size(i, j) for i, j in done))
+        matrix = np.empty(shape, dtype=np.float32)
+    else:
+        blocks = Blocks(*out.open(shape, (blocks.photo_edges, blocks.caption_edges)), blocks.order)
+        matrix, done = out.matrix, out.done()
     wanted = {(i, j) for i in range(blocks.shape[0]) for j in range(blocks.shape[1])} - done
-    return blocks, out.matrix, wanted
+    fitting = cut_blocks(model, regions, captions, memory).shape
+    if wanted and (blocks.shape[0] < fitting[0] or blocks.shape[1] < fitting[1]):
+        assert out is not None
+        out.close()
+        raise ValueError(f"{out.path} was cut for more memory; allow as much again, or delete it to begin again")
+    progress(sum(blocks.size(i, j) for i, j in done))
+    return blocks, matrix, wanted
 
 
 def identity(model: SHAN, captions: Sequence[str], **more: str) -> str:

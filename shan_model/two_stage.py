@@ -40,7 +40,10 @@ def two_stage(
     """Ranks, for every query, its `keep` best answers by the cheap score; Q x `keep` pairs are scored exactly.
 
     Takes encoded photos (R x D each) and captions (W x D each), whose prepared forms must fit into memory.
+    Raises ValueError for an empty gallery and for `keep` below 1.
     """
+    if keep < 1 or not len(regions) or not words:
+        raise ValueError(f"{len(regions)} photos, {len(words)} captions, keep {keep}: each must be at least 1")
     cheap_NC = pooled_cosines(regions, words)
     cheap_QA = cheap_NC if queries == "photos" else cheap_NC.T
     answers_QK = cheap_QA.topk(min(keep, cheap_QA.shape[1]), dim=1).indices

@@ -1,9 +1,11 @@
 """Rows of a benchmark, and ratios that mean something on a machine that others use too."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -47,3 +49,9 @@ def threads(count: int) -> Iterator[None]:
     torch.set_num_threads(count)
     yield
     torch.set_num_threads(before)
+
+
+def gib(field: str) -> float:
+    """VmRSS (now) or VmHWM (most so far) of this process; getrusage would begin with the parent's."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]

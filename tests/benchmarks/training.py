@@ -6,12 +6,10 @@ what it held before the step; `python -m tests.benchmarks.training mined|all|pla
 """
 
 import json
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
@@ -19,7 +17,7 @@ from shan_model.alignment import Alignment
 from shan_model.loss import ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
 from tests.benchmarks.inputs import FEATURES, REGIONS, encoded, network, sentences
-from tests.benchmarks.measure import Row, threads
+from tests.benchmarks.measure import Row, gib, threads
 from tests.benchmarks.scoring import forms
 
 BATCH = 128
@@ -53,18 +51,12 @@ def _measured(what: str) -> dict[str, float]:
     return result
 
 
-def _gib(field: str) -> float:
-    """VmRSS (now) or VmHWM (most so far) of this process; getrusage would begin with the parent's."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
-
-
 def _step(hardest: bool) -> dict[str, float]:
     """Three whole steps of the objective: the least seconds, and the peak of memory."""
     objective = RankingObjective(network(), margin=0.2)
     optimizer = torch.optim.Adam(objective.parameters())
     regions, captions, rows_B = torch.randn(BATCH, REGIONS, FEATURES), sentences(BATCH), torch.arange(BATCH)
-    before, least = _gib("VmRSS"), float("inf")
+    before, least = gib("VmRSS"), float("inf")
     for _ in range(3):
         start = time.perf_counter()
         optimizer.zero_grad()
@@ -72,7 +64,7 @@ def _step(hardest: bool) -> dict[str, float]:
         torch.nn.utils.clip_grad_norm_(objective.parameters(), 2.0)
         optimizer.step()
         least = min(least, time.perf_counter() - start)
-    peak, start = _gib("VmHWM"), time.perf_counter()
+    peak, start = gib("VmHWM"), time.perf_counter()
     encoded_photos = objective.model.encode_photos(regions)
     (encoded_photos.sum() + sum(words.sum() for words in objective.model.encode_captions(captions))).backward()
     encoders = time.perf_counter() - start
@@ -89,7 +81,7 @@ def _plain() -> dict[str, float]:
         start = time.perf_counter()
         _forward_and_backward(plain, regions, words[:count])
         spent.append(time.perf_counter() - start)
-        peaks.append(_gib("VmHWM"))
+        peaks.append(gib("VmHWM"))
     few, many = PLAIN_CAPTIONS
     return {
         "seconds_a_caption": spent[1] / many,

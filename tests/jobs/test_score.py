@@ -74,7 +74,7 @@ def test_a_range_of_rows_is_those_rows(photos):
 
 def test_refusals_name_the_fix(shan, photos, tmp_path):
     with pytest.raises(UserError, match="allow at least"):
-        run(shan, photos, ScoreConfig(memory_mb=1))
+        run(shan, np.zeros((2, 2000, 12), np.float16), ScoreConfig(memory_mb=1))
     kept = ScoreConfig(output=str(tmp_path / "scores.npy"))
     run(shan, photos, kept)
     with pytest.raises(UserError, match=r"holds scores of another model.*delete it"):

@@ -111,17 +111,36 @@ def test_the_compiled_form_equals_the_torch_form(width, threads):
     torch.testing.assert_close(listed, by_torch, rtol=0, atol=3e-6)
 
 
-def test_without_a_compiler_the_torch_form_gives_the_same_scores(monkeypatch):
+COMPILERS = {"none": None, "fails": "exit 1", "makes nothing": "exit 0", "makes junk": 'echo junk > "${@: -2:1}"'}
+
+
+@pytest.mark.parametrize("script", COMPILERS.values(), ids=COMPILERS)
+def test_without_a_compiler_that_works_the_torch_form_gives_the_same_scores(script, monkeypatch, tmp_path):
     plain, fast = build(torch.float32)
     regions, words = matrices(REGIONS, torch.float32), matrices(WORDS, torch.float32, seed=2)
-    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiler = tmp_path / "compiler"
+    if script is not None:
+        compiler.write_text(f"#!/bin/bash\n{script}\n")
+        compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
     native.library.cache_clear()
     try:
+        with pytest.warns(UserWarning, match="no compiled scoring"):
+            assert native.library() is None
         with torch.no_grad():
             assert fast.photo_groups(regions)[0].side.channels.dim() == 3
             torch.testing.assert_close(fast(regions, words), plain_scores(plain, regions, words), rtol=0, atol=1e-5)
     finally:
         native.library.cache_clear()
+
+
+def test_under_autocast_nothing_is_taken_for_what_it_is_not():
+    plain, fast = build(torch.float32, 128)
+    regions, words = matrices(REGIONS, torch.float32, 128), matrices(WORDS, torch.float32, 128, seed=2)
+    with torch.no_grad():
+        expected = plain_scores(plain, regions, words)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(fast(regions, words).float(), expected, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("gate", GATES)

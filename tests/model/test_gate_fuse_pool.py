@@ -19,7 +19,9 @@ def arguments(own: tuple[int, ...], other: tuple[int, ...], n: int, m: int, d: i
 
 @pytest.mark.slow
 def test_the_compiled_function_equals_the_eager_one_at_every_shape():
-    compiled = forms.compiled("cpu")
+    forms.compiled.cache_clear()
+    with torch.inference_mode():  # as mining and scoring ask for it
+        compiled = forms.compiled("cpu")
     assert compiled is not forms._fuse
     for (own, other), n, m, d in zip(SHAPES, (36, 7, 1), (14, 3, 2), (64, 10, 5), strict=True):
         given = arguments(own, other, n, m, d)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -43,7 +45,7 @@ def test_less_memory_cuts_smaller_blocks_and_too_little_is_refused(model, captio
 
     shapes = [cut(memory).shape for memory in (LITTLE, LITTLE + 200_000, 64 << 20)]
     assert shapes[0][0] > shapes[1][0] > shapes[2][0] == 1
-    assert shapes[0][1] > shapes[1][1] > shapes[2][1]
+    assert shapes[0][1] >= shapes[1][1] > shapes[2][1]
     assert cut(64 << 20, strips=4).shape[0] == 4
     blocks = cut(LITTLE)
     assert sorted(np.concatenate([blocks.columns(j) for j in range(blocks.shape[1])])) == list(range(2000))
@@ -52,6 +54,32 @@ def test_less_memory_cuts_smaller_blocks_and_too_little_is_refused(model, captio
     ]
     with pytest.raises(ValueError, match=r"1 MiB hold no block; allow at least \d+ MiB"):
         cut(1 << 20)
+
+
+GROWTH = """
+import sys
+import numpy as np, torch
+from shan_model.scoring import score_matrix
+from tests.benchmarks.inputs import network
+from tests.benchmarks.measure import gib
+torch.set_num_threads(1)
+width, photos, memory = (int(x) for x in sys.argv[1:])
+model = network(joint_dim=width, word_dim=16, region_dim=64, levels="l2l", gate="scalar")
+captions = ["w1 w2 w3 w4 w5 w6 w7 w8"] * 3000 + [" ".join(["w9"] * 498)]
+regions = np.random.default_rng(0).standard_normal((photos, 36, 64), dtype=np.float32)
+score_matrix(model, regions[:2], captions[:2])
+before = gib("VmRSS")
+scores = score_matrix(model, regions, captions, memory=memory << 20)
+print((gib("VmHWM") - before - scores.nbytes / 2**30) * 1024)
+"""
+
+
+@pytest.mark.parametrize(("width", "photos", "memory"), [(256, 100, 400), (16, 3000, 150)])
+def test_memory_stays_within_what_was_stated(width, photos, memory):
+    """One caption of 500 words among 3,000 short ones; many photos at a small width. MiB beside the matrix itself."""
+    command = [sys.executable, "-c", GROWTH, str(width), str(photos), str(memory)]
+    grown = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    assert memory / 20 < grown < memory
 
 
 def test_captions_of_like_length_come_together(model, captions):

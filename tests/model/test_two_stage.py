@@ -42,3 +42,10 @@ def test_candidates_are_the_best_by_the_cheap_score_ranked_exactly(gallery, quer
         assert set(answers.tolist()) == set(cheap[query].argsort(descending=True)[:3].tolist())
         torch.testing.assert_close(scores, exact[query, answers], rtol=0, atol=1e-12)
         assert (scores[:-1] >= scores[1:]).all()
+
+
+@pytest.mark.parametrize(("photos", "captions", "keep"), [(6, 7, 0), (0, 7, 1), (6, 0, 1)])
+def test_nothing_to_rank_is_refused(gallery, photos, captions, keep):
+    fast, regions, words = gallery
+    with pytest.raises(ValueError, match="each must be at least 1"):
+        two_stage(fast, regions[:photos], words[:captions], "photos", keep)
