@@ -1,11 +1,10 @@
 """The object store behind one small interface. A store is a root URI; objects below it are named with `/`.
 
-An object appears whole or not at all, and `create` has one winner however many try: what S3 gives by a conditional
-PUT, a folder gives by a hard link.
+An object appears whole or not at all, and `create` has one winner however many try: S3 gives that by a conditional
+PUT, a folder by a hard link. `folder_store` and `s3_store` keep the same promises; one test suite holds them to it.
 """
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +12,25 @@ from typing import Protocol
 from infra.errors import UserError
 
 
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a listing tells of an object."""
+
+    size: int
+    """Bytes."""
+    stamp: str
+    """Differs when the bytes differ: an ETag, or a file's size and time of change."""
+
+
 class Store(Protocol):
-    """What the pipelines need of an object store. Implementations are small and picklable: they travel to workers."""
+    """What the pipelines need of an object store. Implementations are small and picklable: they travel to workers.
+
+    Each method retries what can pass (a busy store, a cut connection) and raises OSError when it does not pass,
+    UserError for what only the user can mend (credentials, a bucket that is not there).
+    """
+
+    def __hash__(self) -> int:
+        """Equal stores are one root."""
 
     @property
     def uri(self) -> str:
@@ -29,56 +45,17 @@ class Store(Protocol):
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """`size` bytes from `offset` (all the rest if None); FileNotFoundError if there is no such object."""
 
-    def names(self) -> set[str]:
-        """Every object below the root, by one listing; empty if the root does not exist."""
+    def objects(self) -> dict[str, ObjectInfo]:
+        """Every object below the root, by name in order; empty if the root does not exist."""
 
+    def delete(self, name: str) -> None:
+        """Removes an object; nothing happens if there is none."""
 
-@dataclass(frozen=True)
-class FolderStore:
-    """A store in a local (or mounted) folder, made when the first object is written."""
+    def sweep(self, remove: bool) -> list[str]:
+        """What killed writers left that is no object (temporary files, unfinished uploads), and removes it if told.
 
-    root: Path
-
-    @property
-    def uri(self) -> str:
-        """Absolute path of the folder."""
-        return str(self.root)
-
-    def create(self, name: str, data: bytes) -> bool:
-        """A full temporary file, then a hard link: the link fails if the name is taken."""
-        temporary = self._write_temporary(name, data)
-        try:
-            os.link(temporary, self.root / name)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
-
-    def replace(self, name: str, data: bytes) -> None:
-        """A full temporary file, then a rename over the name."""
-        self._write_temporary(name, data).replace(self.root / name)
-
-    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """Seeks and reads."""
-        with (self.root / name).open("rb") as file:
-            file.seek(offset)
-            return file.read(-1 if size is None else size)
-
-    def names(self) -> set[str]:
-        """Walks the folder; temporary files of a killed writer (their names start with a dot) are no objects."""
-        files = (path for path in self.root.rglob("*") if path.is_file() and not path.name.startswith("."))
-        return {path.relative_to(self.root).as_posix() for path in files}
-
-    def _write_temporary(self, name: str, data: bytes) -> Path:
-        target = self.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+        Only for a root at which nobody writes.
+        """
 
 
 def require_folder(path: str | Path, field: str) -> None:
@@ -91,10 +68,17 @@ def require_folder(path: str | Path, field: str) -> None:
 
 
 def open_store(uri: str) -> Store:
-    """The store of a root URI: a folder's path or a `file://` URI. UserError for a scheme that is not supported."""
+    """The store of a root URI: a folder's path, `file://` or `s3://bucket/prefix`. UserError for any other scheme."""
+    from infra.folder_store import FolderStore
+
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return FolderStore(Path(uri).expanduser().absolute())
     if scheme == "file":
         return FolderStore(Path(rest))
-    raise UserError(f"{uri}: no object store for {scheme}:// here; give a folder, such as build/features")
+    if scheme == "s3":
+        from infra.s3_store import S3Store  # boto3 takes a second to import
+
+        bucket, _, prefix = rest.partition("/")
+        return S3Store(bucket, prefix.strip("/"))
+    raise UserError(f"{uri}: no object store for {scheme}:// here; give a folder or s3://bucket/prefix")

@@ -7,7 +7,8 @@ from typing import Any
 from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
 from jobs.score import ScoreConfig
-from pipelines.extract import ExtractConfig
+from pipelines.estimate import EstimateConfig
+from pipelines.extract_config import ExtractConfig
 from pipelines.scenes.config import ScenesConfig
 from shan_model.config import ModelConfig
 
@@ -65,6 +66,8 @@ class Config:
     """The rendered scenes that the quickstart trains on when it is given no data set."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
     """Photos to region features."""
+    estimate: EstimateConfig = field(default_factory=EstimateConfig)
+    """The cluster that `jobs.extract --plan` estimates for."""
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -84,11 +87,11 @@ class Config:
         # Extraction also fetches and commits while it detects.
         for field_name, needed in (
             ("train.workers", self.train.workers),
-            ("extract.detector_actors", self.extract.detector_actors + 1),
+            ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
         ):
             if needed > cpus:
                 raise ValueError(
-                    f"{field_name} needs {needed} logical CPUs; set cluster.local_cpus to that, it is {cpus}"
+                    f"{field_name} needs {needed:g} logical CPUs; set cluster.local_cpus to that, it is {cpus}"
                 )
 
     def flat(self) -> dict[str, Any]:

@@ -1,18 +1,27 @@
 """Photos to a feature set: detector regions in webdataset shards, exactly once.
 
-python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-images --extract.output /data/features
+python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-images --extract.output s3://bucket/features
+python -m jobs.extract ... --plan --estimate.nodes 8 --estimate.cpus_per_node 16 --estimate.dollars_per_node_hour 0.8
 """
 
+import json
+import time
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from infra.cluster import connect
 from jobs import cli
 from jobs.config import Config
-from pipelines.extract import Extraction, extract
-from pipelines.karpathy import import_karpathy
+from jobs.extract_tables import ESTIMATE, plan_table, real_table
+from pipelines.dataset import import_dataset
+from pipelines.estimate import Estimate, at_hand, choose_photos, estimate, measure
+from pipelines.extract import Extraction, extract, prepare
 from pipelines.manifest import Manifest
+from pipelines.shards import canonical_json
 
 
 def run_extraction(manifest: Manifest, config: Config) -> Extraction:
@@ -24,27 +33,69 @@ def run_extraction(manifest: Manifest, config: Config) -> Extraction:
 def report(extraction: Extraction) -> str:
     """What was done, in a few lines."""
     features = extraction.feature_set
-    written = sum(row["count"] for row in features.index["shards"])
-    shards = f"{extraction.shards_written} written now, {extraction.shards_reused} reused"
+    written, rejected = sum(row["count"] for row in features.index["shards"]), features.rejected
+    shards = f"{len(extraction.written)} written now, {extraction.shards_reused} reused"
     lines = [
-        features.uri,
-        f"  {written} photos in {len(features.receipts)} shards ({shards}), {len(features.rejected)} photos rejected",
+        f"{features.uri}@{features.index['feature_set'][:12]}",
+        f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, "
+        f"in {len(features.receipts)} shards ({shards}); {extraction.photos_detected} detected now",
     ]
-    lines += [f"  rejected {row.source}: {row.reason}" for row in features.rejected[:10]]
-    if len(features.rejected) > 10:
-        lines.append(f"  ... and {len(features.rejected) - 10} more, in the receipts")
+    lines += [f"  rejected {count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common()]
+    if rejected:
+        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/rejected.parquet")
     return "\n".join(lines)
 
 
+def run_plan(manifest: Manifest, config: Config) -> str:
+    """Measures a probe, keeps the estimate beside the shards to come, and tells it."""
+    since = time.perf_counter()
+    prepared = prepare(manifest, config.extract, config.cluster)
+    photos = choose_photos(prepared.plan)
+    head = f"{prepared.store.uri}\n  {prepared.plan.photo_count} photos, {len(prepared.plan.receipts)} shards are there"
+    if not photos:
+        return f"{head}; {len(prepared.plan.missing)} to write, none needs the detector"
+    connect(config.cluster)
+    measured = measure(photos, manifest.root, prepared.spec, config.extract, since)
+    cluster = at_hand(config.estimate, config.cluster.is_local)
+    answer = estimate(measured, prepared.plan, config.extract, cluster)
+    prepared.store.replace(ESTIMATE, canonical_json(asdict(answer)))
+    return f"{head}, {answer.shards} to write\n{plan_table(measured, cluster, answer)}"
+
+
+def planned_against_real(extraction: Extraction, seconds: float) -> str:
+    """The estimate that `--plan` left against what was done; empty if there is none or nothing was to do."""
+    store = extraction.feature_set.store
+    try:
+        planned = Estimate(**json.loads(store.read(ESTIMATE)))
+    except FileNotFoundError:
+        return ""
+    store.delete(ESTIMATE)  # it was for this run; the next needs one of its own
+    if not extraction.written:
+        return ""
+    real = (len(extraction.written), extraction.photos_detected, sum(r.size for r in extraction.written), seconds)
+    return real_table(planned, real)
+
+
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--dataset", type=Path, required=True, help="data set in the Karpathy JSON layout")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of its photos")
+    parser.add_argument("--dataset", type=Path, required=True, help="Karpathy JSON, or a .csv, .jsonl, .parquet by URI")
+    parser.add_argument("--photos", type=str, default=".", help="folder, s3:// prefix or .tar of relative photo paths")
+    parser.add_argument(
+        "--plan", action="store_true", help="measure a short probe, print shards, bytes, hours, cost; stop"
+    )
 
 
 def main() -> None:
     """Command line."""
-    arguments, config = cli.parse("extract", "Photos to a feature set.", _arguments, ("extract", "cluster"))
-    print(report(run_extraction(import_karpathy(arguments.dataset, arguments.photos), config)))
+    sections = ("extract", "estimate", "cluster")
+    arguments, config = cli.parse("extract", "Photos to a feature set.", _arguments, sections)
+    manifest = import_dataset(arguments.dataset, arguments.photos)
+    if arguments.plan:
+        print(run_plan(manifest, config))
+        return
+    start = time.perf_counter()
+    extraction = run_extraction(manifest, config)
+    print(report(extraction))
+    print(planned_against_real(extraction, time.perf_counter() - start), end="")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from jobs.extract import run_extraction
 from jobs.promote import check_champion, promote
 from jobs.train import report as training_report
 from jobs.train import run_training
+from pipelines.dataset import import_dataset
 from pipelines.feature_set import FeatureSet
-from pipelines.karpathy import import_karpathy
 from pipelines.manifest import SPLITS, Manifest
 from pipelines.scenes.config import ScenesConfig
 from pipelines.scenes.generate import generate
@@ -58,7 +58,7 @@ class Stopwatch:
         print(f"      {self.seconds[name]:.0f} s", flush=True)
 
 
-def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
+def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
     """Runs every stage and prints what it made."""
     if (dataset is None) != (photos is None):
         raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
@@ -94,9 +94,9 @@ def run_line(dataset: Path | None, photos: Path | None, config: Config) -> None:
     print(_summary(watch, features, evaluation, str(decision), tracking))
 
 
-def _import(dataset: Path, photos: Path) -> Manifest:
+def _import(dataset: Path, photos: str) -> Manifest:
     """The manifest of a data set on which the whole line can run."""
-    manifest = import_karpathy(dataset, photos)
+    manifest = import_dataset(dataset, photos)
     for split in SPLITS:
         if next(manifest.photos(split), None) is None:
             raise UserError(f"{dataset}: no photo is in split '{split}'; the quickstart needs train, val and test")
@@ -108,7 +108,7 @@ def _render_scenes(config: ScenesConfig) -> Manifest:
     name = hashlib.sha256(json.dumps(config.as_json(), sort_keys=True).encode()).hexdigest()[:12]
     folder = Path("build/scenes").absolute() / name
     with tqdm(total=config.train + config.val + config.test, desc="render", unit="scene") as bar:
-        return import_karpathy(generate(config, folder, bar.update), folder / "photos")
+        return import_dataset(generate(config, folder, bar.update), folder / "photos")
 
 
 def _evaluate(
@@ -159,8 +159,8 @@ def _open_mlflow(tracking: Tracking) -> str:
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--dataset", type=Path, help="data set in the Karpathy JSON layout; none: rendered scenes")
-    parser.add_argument("--photos", type=Path, help="folder of its photos")
+    parser.add_argument("--dataset", type=Path, help="Karpathy JSON, or a table by URI; none: rendered scenes")
+    parser.add_argument("--photos", type=str, help="folder, s3:// prefix or tar of its photos")
 
 
 def main() -> None:

@@ -1,103 +1,123 @@
-"""Extraction on Ray Data: plan rows -> fetch and decode -> detect -> commit.
-
-One row is one shard through every stage, so no stage can split, merge or reorder what belongs together, each stage
-scales on its own, and photos never reach the driver: only counts do.
-"""
+"""Bringing the feature set of a manifest to completion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from infra.cluster import ClusterConfig, connect
 from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.detectors import registry
-from pipelines.feature_set import FeatureSet, write_index, write_manifest
-from pipelines.manifest import Manifest
-from pipelines.plan import ShardPlan, plan_feature_set
-from pipelines.shards import receipt_name
-from pipelines.stages import Commit, Detect, Fetch, plan_row
-
-
-@dataclass(frozen=True)
-class ExtractConfig:
-    """How photos become a feature set."""
-
-    output: str = "build/features"
-    """Root URI of the object store; each feature set is a folder below it."""
-    detector: str = "embedded"
-    """Name of the detector."""
-    photos_per_shard: int = 32
-    """Photos of one tar, and of one Ray Data block. About 160 KB a photo in the tar, about 1 MB while it is decoded."""
-    photos_per_batch: int = 8
-    """Photos that a detector takes at once."""
-    detector_actors: int = 2
-    """Detector processes, each with one logical CPU."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
-        for name in ("photos_per_shard", "photos_per_batch", "detector_actors"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")
-        open_store(self.output)
-        registry.fingerprint(self.detector)
+from pipelines.detectors.check import check_plugin
+from pipelines.detectors.contract import DetectorSpec
+from pipelines.extract_config import ExtractConfig
+from pipelines.feature_set import FeatureSet, read_index, write_index, write_manifest
+from pipelines.graph import hash_photos, run_graph
+from pipelines.manifest import Manifest, Photo
+from pipelines.plan import feature_set_name
+from pipelines.rejections import check_cap, write_report
+from pipelines.rerun import FeatureSetPlan, plan_feature_set, read_receipts
+from pipelines.shards import Receipt
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A finished extraction and how much of it was already there."""
+    """A finished extraction and what of it was done now."""
 
     feature_set: FeatureSet
-    shards_written: int
-    shards_reused: int
+    written: tuple[Receipt, ...]
+    """Receipts of the shards that were missing."""
+    plan: FeatureSetPlan
+
+    @property
+    def shards_reused(self) -> int:
+        """Shards that were there already."""
+        return len(self.plan.receipts)
+
+    @property
+    def photos_detected(self) -> int:
+        """Photos that went through the detector."""
+        return sum(len(shard.photos) - len(shard.reuse) for shard in self.plan.missing)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an extraction has to do, before it does anything."""
+
+    store: Store
+    """Of the feature set."""
+    spec: DetectorSpec
+    fingerprint: str
+    plan: FeatureSetPlan
+
+
+def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -> Prepared:
+    """Plans, and writes nothing. Ray is joined or started only if photos must be read to see whether they changed."""
+    spec = config.spec()
+    fingerprint = registry.fingerprint(config.detector, spec)
+    name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
+    store = open_store(f"{config.output.rstrip('/')}/{name}")
+
+    def hashed(photos: list[Photo]) -> dict[str, str]:
+        connect(cluster)
+        return hash_photos(photos, manifest)
+
+    earlier = _last_receipts(store)
+    return Prepared(
+        store, spec, fingerprint, plan_feature_set(manifest, config.photos_per_shard, store, earlier, hashed)
+    )
 
 
 def extract(
     manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig, progress: Callable[[int], object]
 ) -> Extraction:
-    """Brings the feature set of a manifest to completion: receipts that exist are kept, the rest is extracted.
+    """Brings the feature set of a manifest to completion: shards that exist are kept, the rest is extracted.
 
     `progress` is called with the number of photos of each shard that is complete. Ray is joined or started only if
-    something is missing.
+    something is missing. UserError if more than `config.max_rejected` of the photos are rejected, as soon as they are.
     """
-    plan = plan_feature_set(manifest, registry.fingerprint(config.detector), config.photos_per_shard)
-    store = open_store(f"{config.output}/{plan.name}")
+    prepared = prepare(manifest, config, cluster)
+    store, spec, plan = prepared.store, prepared.spec, prepared.plan
     write_manifest(store, manifest)
-    present = store.names()
-    missing = [shard for shard in plan.shards if receipt_name(shard.name) not in present]
-    progress(plan.photo_count - sum(len(shard.photos) for shard in missing))
-    if missing:
+    receipts = dict(plan.receipts)
+    progress(sum(len(receipt.planned) for receipt in receipts.values()))
+    check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
+    if plan.missing:
         connect(cluster)
-        _run_graph(missing, Path(manifest.root), store, config, progress)
-    detector = {
-        "name": config.detector,
-        "feature_dim": registry.feature_dim(config.detector),
-        "class_names": registry.class_names(config.detector),
-    }
-    feature_set = write_index(store, plan, manifest, detector)
+        if registry.is_plugin(config.detector):
+            check_plugin(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
+        for receipt in run_graph(plan.missing, manifest.root, store, spec, config):
+            receipts[receipt.shard] = receipt
+            progress(len(receipt.planned))
+            if receipt.rejected:
+                check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
+    in_order = [receipts[shard.name] for shard in plan.shards]
+    write_report(store, in_order)
+    feature_set = write_index(store, manifest, prepared.fingerprint, _describe(spec, config), in_order)
     if len(feature_set.rejected) == plan.photo_count:
         first = feature_set.rejected[0]
         raise UserError(f"all {plan.photo_count} photos were rejected, first {first.source}: {first.reason}; mend them")
-    return Extraction(feature_set, len(missing), len(plan.shards) - len(missing))
+    return Extraction(feature_set, tuple(receipts[shard.name] for shard in plan.missing), plan)
 
 
-def _run_graph(
-    shards: list[ShardPlan], root: Path, store: Store, config: ExtractConfig, progress: Callable[[int], object]
-) -> None:
-    import ray
+def _last_receipts(store: Store) -> list[Receipt]:
+    """Of the last finished extraction; none if there is none."""
+    try:
+        index = read_index(store)
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise UserError(f"{store.uri}: its index.json is not one of ours ({error}); choose another output") from error
+    return list(read_receipts(store, [row["name"] for row in index["shards"]]).values())
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job shows one bar of its own, in photos
-    rows = ray.data.from_items([plan_row(shard) for shard in shards], override_num_blocks=len(shards))
-    done = (
-        rows.map(Fetch(root), num_cpus=0.5)
-        .map(
-            Detect,
-            fn_constructor_args=(config.detector, config.photos_per_batch),
-            compute=ray.data.ActorPoolStrategy(size=min(config.detector_actors, len(shards))),
-            num_cpus=1,
-        )
-        .map(Commit(store), num_cpus=0.5)
-    )
-    for row in done.iter_rows():
-        progress(row["count"])
+
+def _describe(spec: DetectorSpec, config: ExtractConfig) -> dict[str, Any]:
+    """What users of the feature set need to know of its detector."""
+    return {
+        "name": config.detector,
+        "settings": config.detector_settings,
+        "feature_dim": spec.feature_dim,
+        "regions": list(spec.region_range),
+        "class_names": {str(id_): name for id_, name in spec.class_names.items()},
+        "attribute_names": {str(id_): name for id_, name in getattr(spec, "attribute_names", {}).items()},
+    }

@@ -1,10 +1,13 @@
 """A finished feature set: the root index that names its shards, and reading a split of it.
 
 `index.json` is written last. It holds the lineage (manifest digest, fingerprint), the shards with their checksums and
-counts, and the feature-set digest over all of that, by which runs and registered models refer to it.
+counts, and the feature-set digest over all of that, by which runs and registered models refer to it. An extraction that
+extends the set replaces it; every index stays as `index-<12 hex of its digest>.json`, and `<uri>@<12 hex>` opens it.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +20,12 @@ from numpy.typing import NDArray
 from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.manifest import Manifest
-from pipelines.plan import FeatureSetPlan
-from pipelines.shards import Receipt, Rejection, canonical_json, load_npy, receipt_name, tar_name
+from pipelines.rerun import read_receipts
+from pipelines.shards import Receipt, Rejection, canonical_json, load_npy, tar_name
 
-INDEX, SIZES, MANIFEST = "index.json", "sizes.json", "manifest.parquet"
-FORMAT = "shan-features/1"
+INDEX, SIZES = "index.json", "sizes.json"
+FORMAT = "shan-features/2"
+_DIGEST = re.compile(r"(.+)@([0-9a-f]{12})")
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,16 @@ class FeatureSet:
 
     @classmethod
     def open(cls, uri: str) -> "FeatureSet":
-        """Reads index and receipts; UserError if there is no finished feature set at the URI."""
-        store = open_store(uri)
+        """Reads index and receipts; UserError if there is no finished feature set at the URI.
+
+        `<uri>@<12 hex>` is the feature set of that digest, which later extractions have extended.
+        """
+        pinned = _DIGEST.fullmatch(uri)
+        root, digest = (pinned[1], pinned[2]) if pinned else (uri, "")
+        store = open_store(root)
         try:
-            index = json.loads(store.read(INDEX))
-            receipts = tuple(Receipt.from_json(store.read(receipt_name(row["name"]))) for row in index["shards"])
+            index = read_index(store, f"index-{digest}.json" if digest else INDEX)
+            receipts = tuple(read_receipts(store, [row["name"] for row in index["shards"]]).values())
         except FileNotFoundError as error:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -67,7 +76,7 @@ class FeatureSet:
 
     def split(self, name: str) -> "Split":
         """The photos of a split; UserError if it has none."""
-        receipts = tuple(r for r in self.receipts if r.shard.split("-")[1] == name and r.keys)
+        receipts = tuple(r for r in self.receipts if r.split == name and r.written)
         if not receipts:
             raise UserError(f"{self.uri}: split '{name}' holds no photo; the data set needs at least one usable there")
         return Split(name, self.store, receipts)
@@ -83,7 +92,7 @@ class Split:
 
     @cached_property
     def _places(self) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
-        return [(tar_name(r.shard), offsets) for r in self.receipts for offsets in r.offsets]
+        return [(tar_name(r.shard), photo.offsets) for r in self.receipts for photo in r.written]
 
     @cached_property
     def keys(self) -> list[str]:
@@ -109,11 +118,17 @@ class Split:
         return len(self._places)
 
     def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:
-        """Region features n x R x F of the chosen photos."""
-        return np.stack([self._member(row, 0) for row in np.arange(len(self))[rows]])
+        """Region features n x R x F of the chosen photos; UserError if they have different numbers of regions."""
+        regions = [self._member(row, 0) for row in np.arange(len(self))[rows]]
+        if len({len(regions_RF) for regions_RF in regions}) > 1:
+            raise UserError(
+                f"{self.store.uri}: its photos have {min(map(len, regions))} to {max(map(len, regions))} regions; "
+                "extract with a fixed number to train and score"
+            )
+        return np.stack(regions)
 
     def boxes(self, row: int) -> NDArray[np.float32]:
-        """Boxes R x 4 (xyxy, pixels) of one photo."""
+        """Boxes R x 4 (xyxy, pixels) of one photo; 0 x 4 where an import brought none."""
         return self._member(row, 1)
 
     def _member(self, row: int, member: int) -> NDArray[Any]:
@@ -121,44 +136,69 @@ class Split:
         return load_npy(self.store.read(tar, *offsets[member]))
 
 
-def write_index(store: Store, plan: FeatureSetPlan, manifest: Manifest, detector: dict[str, Any]) -> FeatureSet:
-    """Checks that every planned photo is accounted for and writes `sizes.json`, then `index.json`.
+def read_index(store: Store, name: str = INDEX) -> dict[str, Any]:
+    """An index of a feature set; FileNotFoundError if there is none, ValueError if it is not one of ours."""
+    index = json.loads(store.read(name))
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"format is not {FORMAT}")
+    return index
+
+
+def write_index(
+    store: Store,
+    manifest: Manifest,
+    fingerprint: str,
+    detector: dict[str, Any],
+    receipts: Sequence[Receipt],
+) -> FeatureSet:
+    """Checks that every photo of the manifest is accounted for, once, and writes the index and what goes with it.
 
     Raises RuntimeError if planned differs from written plus rejected.
     """
-    receipts = tuple(Receipt.from_json(store.read(receipt_name(shard.name))) for shard in plan.shards)
-    written, rejected = sum(len(r.keys) for r in receipts), sum(len(r.rejected) for r in receipts)
-    if written + rejected != plan.photo_count:
-        raise RuntimeError(f"{store.uri}: planned {plan.photo_count} photos, written {written}, rejected {rejected}")
+    written = Counter(row.key for receipt in receipts for row in receipt.written)
+    rejected = Counter(row.key for receipt in receipts for row in receipt.rejected)
+    planned = Counter(photo.key for photo in manifest.photos())
+    if written + rejected != planned:
+        raise RuntimeError(
+            f"{store.uri}: planned {planned.total()} photos, written {written.total()}, rejected {rejected.total()}"
+        )
     shards: list[dict[str, Any]] = [
-        {"name": r.shard, "sha256": r.sha256, "bytes": r.size, "count": len(r.keys), "rejected": len(r.rejected)}
+        {"name": r.shard, "sha256": r.sha256, "bytes": r.size, "count": len(r.written), "rejected": len(r.rejected)}
         for r in receipts
     ]
     index: dict[str, Any] = {
         "format": FORMAT,
         "dataset": manifest.name,
-        "manifest": plan.manifest_digest,
-        "fingerprint": plan.fingerprint,
+        "manifest": manifest.digest(),
+        "fingerprint": fingerprint,
         "detector": detector,
         "shards": shards,
     }
     index["feature_set"] = sha256(canonical_json(index)).hexdigest()
     index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
     # webdataset's convention: the number of samples of every tar.
-    _put(store, SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
-    _put(store, INDEX, canonical_json(index))
-    return FeatureSet.open(store.uri)
+    put(store, SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
+    put(store, f"index-{index['feature_set'][:12]}.json", canonical_json(index))
+    put(store, INDEX, canonical_json(index))
+    return FeatureSet(store, index, tuple(receipts))
+
+
+def manifest_name(digest: str) -> str:
+    """Object name of the manifest of a digest; each index of a feature set has its own."""
+    return f"manifest-{digest[:12]}.parquet"
 
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """The first object of a feature set; UserError if the store cannot be written, before any work is done."""
     try:
-        _put(store, MANIFEST, manifest.to_parquet())
+        store.create(manifest_name(manifest.digest()), manifest.to_parquet())
     except OSError as error:
-        raise UserError(f"{store.uri}: cannot be written ({error.strerror}); choose another extract.output") from error
+        raise UserError(
+            f"{store.uri}: cannot be written ({error.strerror or error}); choose another extract.output"
+        ) from error
 
 
-def _put(store: Store, name: str, data: bytes) -> None:
+def put(store: Store, name: str, data: bytes) -> None:
     """Writes an object unless it is there with these bytes: a rerun of a finished extraction writes nothing."""
     try:
         if store.read(name) == data:

@@ -6,31 +6,24 @@ from typing import Any
 
 from infra.errors import UserError
 from pipelines.manifest import Manifest, Photo, safe_key
+from pipelines.sources import stamped
 
 # COCO's `restval` photos train by convention.
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
-def import_karpathy(dataset: Path, photos: Path) -> Manifest:
-    """The manifest of a Karpathy JSON and the folder that holds its photos.
+def import_karpathy(dataset: Path, photos: str | Path) -> Manifest:
+    """The manifest of a Karpathy JSON; `photos` is the folder, prefix URI or tar that holds its photos.
 
     Raises UserError if either is missing, the JSON is not in the layout, or a photo it names is not in the folder.
     """
-    if not photos.is_dir():
-        raise UserError(f"{photos}: no such photo folder; pass the folder that holds the data set's photos")
     document = _read(dataset)
     images = document.get("images")
     if not isinstance(images, list):
         raise UserError(f"{dataset}: not in the Karpathy layout (no list `images`); see docs/data.md")
     rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
-    missing = [row.source for row in rows if not _is_file(photos / row.source)]
-    if missing:
-        raise UserError(
-            f"{photos}: {len(missing)} of {len(rows)} photos that {dataset.name} has captions for are not there, "
-            f"first {missing[0]}; pass the right folder or take them out of {dataset.name}"
-        )
     name = safe_key(str(document.get("dataset") or dataset.stem))
-    return Manifest.build(name, str(photos.absolute()), rows)
+    return stamped(name, photos, rows)
 
 
 def _read(dataset: Path) -> dict[str, Any]:
@@ -62,10 +55,3 @@ def _row(dataset: Path, number: int, image: Any) -> Photo:
             f"image {number} ('{source}'): a photo's path must stay below the photo folder; correct {dataset.name}"
         )
     return Photo(safe_key(source), source, split, captions)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file system takes
-        return False

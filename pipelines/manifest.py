@@ -1,7 +1,7 @@
 """The manifest: one Arrow table of photos, captions and splits, checked once and then trusted.
 
-Stored as Parquet. Columns: `key` (safe as a webdataset key), `source` (path of the photo below the root), `split`,
-`captions`. The root itself is schema metadata and not part of the digest: moving the photos changes nothing.
+Stored as Parquet. Columns: `key` (safe as a webdataset key), `source` (below the root, or a URI of its own), `split`,
+`captions`, `stamp`. Root (schema metadata) and stamps are no part of the digest: moving the photos changes nothing.
 """
 
 import hashlib
@@ -18,7 +18,13 @@ from infra.errors import UserError
 
 SPLITS = ("train", "val", "test")
 SCHEMA = pa.schema(
-    [("key", pa.string()), ("source", pa.string()), ("split", pa.string()), ("captions", pa.list_(pa.string()))]
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("split", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("stamp", pa.string()),
+    ]
 )
 
 
@@ -30,11 +36,13 @@ class Photo:
     source: str
     split: str
     captions: tuple[str, ...]
+    stamp: str = ""
+    """Tells cheaply whether the photo has changed (`pipelines.sources.stamps`)."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A named table of photos below one root (a folder)."""
+    """A named table of photos below one root (a folder, a prefix or a tar)."""
 
     name: str
     root: str
@@ -48,6 +56,8 @@ class Manifest:
         for photo in rows:
             if photo.split not in SPLITS:
                 raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
+                raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
             if not photo.captions:
                 raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
             if not all(caption.strip() for caption in photo.captions):
@@ -72,7 +82,7 @@ class Manifest:
         for batch in self.table.to_batches(max_chunksize=10_000):
             for row in batch.to_pylist():
                 if split in (None, row["split"]):
-                    yield Photo(row["key"], row["source"], row["split"], tuple(row["captions"]))
+                    yield Photo(**{**row, "captions": tuple(row["captions"])})
 
     def digest(self) -> str:
         """sha256 of name, keys, sources, splits and captions in order: the first link of the lineage."""

@@ -1,47 +1,61 @@
-"""The plan: every shard of a feature set, its members and their order, fixed before anything runs."""
+"""The plan: every shard of a feature set, its members and their order, fixed before anything runs.
+
+A shard's name says what is in it: `features-<split>-<NNNNNN>-<8 hex>`, the last a hash of its photos' keys, sources and
+captions. So the same inputs give the same names, another content never meets a name in use, and no lock is needed:
+two drivers, or a rerun after a crash, work towards the same objects.
+
+An extraction that extends an earlier one keeps the earlier shards: photos stay in the shard where they are, new ones
+get shards of their own behind, and a shard is named anew only if something in it was taken out or edited.
+"""
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.manifest import SPLITS, Manifest, Photo
+from pipelines.photos import LONGEST_SIDE
+from pipelines.shards import Receipt
 
 
 @dataclass(frozen=True)
-class ShardPlan:
-    """One shard to be: its name without ending, and its photos in order."""
+class Group:
+    """The photos of one shard, in manifest order, and its place in the split."""
 
-    name: str
+    split: str
+    number: int
     photos: tuple[Photo, ...]
 
-
-@dataclass(frozen=True)
-class FeatureSetPlan:
-    """The shards of one manifest under one fingerprint. Same inputs, same plan, same bytes."""
-
-    name: str
-    manifest_digest: str
-    fingerprint: str
-    shards: tuple[ShardPlan, ...]
-
-    @property
-    def photo_count(self) -> int:
-        """Photos in all shards: each of them will be written or rejected."""
-        return sum(len(shard.photos) for shard in self.shards)
+    def shard(self, changed: Mapping[str, str] | None = None) -> str:
+        """Name of the shard. `changed`: sha256 of photos whose file was replaced since a shard of the plain name was
+        written; they make it another shard.
+        """
+        content = [[photo.key, photo.source, photo.captions] for photo in self.photos]
+        text = json.dumps([content, dict(sorted((changed or {}).items()))])
+        return f"features-{self.split}-{self.number:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def plan_feature_set(manifest: Manifest, fingerprint: str, photos_per_shard: int) -> FeatureSetPlan:
-    """Cuts each split, in manifest order, into shards `features-<split>-<NNNNNN>` of at most `photos_per_shard`.
+def feature_set_name(dataset: str, fingerprint: str, photos_per_shard: int) -> str:
+    """Folder of a feature set: `<dataset>-<detector>-<12 hex>`, the last a hash of all that decides its numbers.
 
-    The feature set's name carries a digest of everything that decides its bytes, so that a new detector or another
-    manifest writes beside the old set and never over it.
+    Another detector, other settings or shards of another size write beside the old set and never over it.
     """
-    shards = []
+    identity = hashlib.sha256(json.dumps([fingerprint, photos_per_shard, LONGEST_SIDE]).encode()).hexdigest()
+    return f"{dataset}-{fingerprint.rpartition('-')[0] or fingerprint}-{identity[:12]}"
+
+
+def group_photos(manifest: Manifest, photos_per_shard: int, earlier: Sequence[Receipt]) -> list[Group]:
+    """The photos of a manifest by shard: those of `earlier` shards stay there, the rest is cut in manifest order."""
+    groups = []
     for split in SPLITS:
-        photos = tuple(manifest.photos(split))
-        for number, start in enumerate(range(0, len(photos), photos_per_shard)):
-            name = f"features-{split}-{number:06d}"
-            shards.append(ShardPlan(name, photos[start : start + photos_per_shard]))
-    digest = manifest.digest()
-    identity = hashlib.sha256(json.dumps([digest, fingerprint, photos_per_shard]).encode()).hexdigest()
-    return FeatureSetPlan(f"{manifest.name}-{identity[:12]}", digest, fingerprint, tuple(shards))
+        shards = [receipt for receipt in earlier if receipt.split == split]
+        home = {row.key: r.number for r in shards for row in r.planned}
+        kept: dict[int, list[Photo]] = {}
+        added: list[Photo] = []
+        for photo in manifest.photos(split):
+            kept.setdefault(home[photo.key], []).append(photo) if photo.key in home else added.append(photo)
+        groups += [Group(split, number, tuple(photos)) for number, photos in sorted(kept.items())]
+        first = max((receipt.number for receipt in shards), default=-1) + 1
+        for number, start in enumerate(range(0, len(added), photos_per_shard), first):
+            groups.append(Group(split, number, tuple(added[start : start + photos_per_shard])))
+    return groups

@@ -1,8 +1,9 @@
 """One shard: a webdataset tar with a receipt beside it. A shard exists when its receipt does.
 
-Members of a sample: `<key>.regions.npy` fp16 R x F, `<key>.boxes.npy` fp32 R x 4 (xyxy, pixels of the upright photo),
-`<key>.json` (size, source, sha256, captions, classes, confidences). The tar is byte-reproducible: mtime 0, fixed
-owner and order. Arrays are plain .npy without pickle, so the receipt's offsets make the tar a random-access file.
+Members of a sample: `<key>.regions.npy` fp16 R x F, `<key>.boxes.npy` fp32 R x 4 (xyxy, pixels of the upright photo)
+and `<key>.json` (size, source, sha256, captions, classes, confidences; attributes where the detector gives them). The
+tar is byte-reproducible: mtime 0, fixed owner and order. Arrays are plain .npy without pickle, so the receipt's offsets
+make the tar a random-access file.
 """
 
 import io
@@ -28,15 +29,33 @@ class Sample:
     regions_RF: NDArray[np.float16]
     boxes_R4: NDArray[np.float32]
     meta: dict[str, Any]
+    stamp: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A photo that is in the shard: where it came from, what it was, and where its members are."""
+
+    key: str
+    source: str
+    stamp: str
+    """What the photo's listing said just before it was read (`ObjectInfo.stamp`)."""
+    sha256: str
+    """Of the photo's file."""
+    offsets: tuple[tuple[int, int], ...]
+    """(offset, size) in bytes of each of `MEMBERS` within the tar."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """A planned photo that is not in the shard, and why."""
 
     key: str
     source: str
     reason: str
+    stamp: str = ""
+    sha256: str = ""
+    """Of the photo's file; empty if it could not be read."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +66,42 @@ class Receipt:
     size: int
     """Bytes of the tar."""
     sha256: str
-    keys: tuple[str, ...]
-    offsets: tuple[tuple[tuple[int, int], ...], ...]
-    """Per key, (offset, size) in bytes of each of `MEMBERS` within the tar."""
+    written: tuple[Written, ...]
     rejected: tuple[Rejection, ...]
+
+    @property
+    def split(self) -> str:
+        """The split that the shard belongs to, by its name."""
+        return self.shard.split("-")[1]
+
+    @property
+    def number(self) -> int:
+        """The shard's number within its split, by its name."""
+        return int(self.shard.split("-")[2])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the photos in the shard, in order."""
+        return tuple(photo.key for photo in self.written)
+
+    @property
+    def planned(self) -> "list[Written | Rejection]":
+        """Every photo that the shard was planned of."""
+        return [*self.written, *self.rejected]
 
     def to_json(self) -> bytes:
         """Canonical JSON: the same receipt has the same bytes."""
-        return canonical_json({"count": len(self.keys), **asdict(self)})
+        return canonical_json({"count": len(self.written), **asdict(self)})
 
     @classmethod
     def from_json(cls, data: bytes) -> "Receipt":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
         document = json.loads(data)
-        assert document.pop("count") == len(document["keys"]), f"receipt of {document['shard']} miscounts its keys"
-        document["keys"] = tuple(document["keys"])
-        document["offsets"] = tuple(tuple((o, s) for o, s in members) for members in document["offsets"])
+        if document.pop("count") != len(document["written"]):
+            raise ValueError(f"receipt of {document['shard']} miscounts its photos")
+        for row in document["written"]:
+            row["offsets"] = tuple((int(offset), int(size)) for offset, size in row["offsets"])
+        document["written"] = tuple(Written(**row) for row in document["written"])
         document["rejected"] = tuple(Rejection(**row) for row in document["rejected"])
         return cls(**document)
 
@@ -85,22 +124,27 @@ def receipt_name(shard: str) -> str:
 def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list[Rejection]) -> Receipt:
     """Writes the tar, then its receipt, each by one conditional create; a writer that comes second adopts the first.
 
-    A tar without a receipt was written whole by a run that died before its receipt, so it is taken as it stands.
+    A tar without a receipt was written whole by a run that died before its receipt, or is being written by a second
+    driver, so it is taken as it stands if it was made of the same photos. RuntimeError if it was not.
     """
     data = build_tar(samples)
     if not store.create(tar_name(shard), data):
         data = store.read(tar_name(shard))
-    receipt = _receipt(shard, data, rejected)
-    planned = {sample.key for sample in samples} | {row.key for row in rejected}
-    accounted = [*receipt.keys, *(row.key for row in receipt.rejected)]
-    if len(accounted) != len(planned) or set(accounted) != planned:
+    receipt = _receipt(shard, data, {sample.key: sample.stamp for sample in samples}, rejected)
+    planned = [(sample.key, sample.meta.get("sha256", "")) for sample in samples]
+    if [(photo.key, photo.sha256) for photo in receipt.written] != planned:
         raise RuntimeError(
-            f"{store.uri}/{tar_name(shard)}: {len(receipt.keys)} photos in it and {len(rejected)} rejected are not the "
-            f"{len(planned)} planned; it was written from other photos: delete it and run again"
+            f"{store.uri}/{tar_name(shard)}: the {len(receipt.written)} photos in it are not the {len(planned)} read "
+            "now; a run that died wrote it from other photos: `python -m jobs.features gc` removes it, then run again"
         )
-    if not store.create(receipt_name(shard), receipt.to_json()):
-        return Receipt.from_json(store.read(receipt_name(shard)))
-    return receipt
+    if store.create(receipt_name(shard), receipt.to_json()):
+        return receipt
+    first = Receipt.from_json(store.read(receipt_name(shard)))
+    if first.sha256 != receipt.sha256:
+        raise RuntimeError(
+            f"{store.uri}/{tar_name(shard)}: its bytes are not those of its receipt; delete both and run again"
+        )
+    return first
 
 
 def build_tar(samples: list[Sample]) -> bytes:
@@ -126,11 +170,16 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _receipt(shard: str, data: bytes, rejected: list[Rejection]) -> Receipt:
+def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rejection]) -> Receipt:
     places: dict[str, dict[str, tuple[int, int]]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")
             places.setdefault(key, {})[extension] = (member.offset_data, member.size)
-    offsets = tuple(tuple(found[member] for member in MEMBERS) for found in places.values())
-    return Receipt(shard, len(data), sha256(data).hexdigest(), tuple(places), offsets, tuple(rejected))
+    written = []
+    for key, found in places.items():
+        offset, size = found["json"]
+        meta = json.loads(data[offset : offset + size])
+        offsets = tuple(found[member] for member in MEMBERS)
+        written.append(Written(key, meta["source"], stamps.get(key, ""), meta.get("sha256", ""), offsets))
+    return Receipt(shard, len(data), sha256(data).hexdigest(), tuple(written), tuple(rejected))

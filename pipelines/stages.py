@@ -1,55 +1,71 @@
-"""The three stages of extraction. Each takes one row, a shard, and gives one row back; none of them needs Ray to run.
+"""The stages of extraction. Each takes one row, a shard, and gives one row back; none of them needs Ray to run.
 
 Rows hold strings and bytes only: Ray Data accounts for those, and they are the same whatever a shard holds.
 
 | after  | columns |
 |---|---|
-| plan   | `shard` name, `photos` JSON list of key, source, captions |
-| fetch  | + `pixels`: the photos' RGB bytes, one after the other; a photo gains its size and sha256, or a `reason` |
-| detect | + `regions` fp16, `boxes` fp32 in place of `pixels`; a photo gains classes and confidences |
-| commit | `shard`, and `count` of its photos, written and rejected |
+| plan   | `shard` name, `photos` JSON list of key, source, captions, stamp, `reuse` (where its regions are, or null) |
+| fetch  | + `pixels`: the photos' RGB bytes, one after the other; a photo gains sizes and sha256, or a `reason` |
+| detect | + `regions` fp16, `boxes` fp32 in place of `pixels`; a photo gains `found`: what is said of its regions |
+| commit | `receipt` of the shard, JSON |
+
+A photo to reuse passes through the first two untouched.
 """
 
 import json
 from dataclasses import asdict
-from pathlib import Path
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.store import Store
-from pipelines.detectors import registry
-from pipelines.detectors.contract import REGIONS, check_regions
-from pipelines.photos import PhotoError, load_photo
-from pipelines.plan import ShardPlan
-from pipelines.shards import Rejection, Sample, commit_shard
+from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
+from pipelines.photos import PhotoError, decode_photo
+from pipelines.rerun import ShardPlan
+from pipelines.shards import Rejection, Sample, commit_shard, load_npy
+from pipelines.sources import photo_uri, read_photo
 
 Row = dict[str, Any]
 
 
 def plan_row(shard: ShardPlan) -> Row:
     """The row that starts a shard on its way."""
-    return {"shard": shard.name, "photos": json.dumps([asdict(photo) for photo in shard.photos])}
+    photos = [
+        {
+            "key": photo.key,
+            "source": photo.source,
+            "captions": photo.captions,
+            "stamp": photo.stamp,
+            "reuse": asdict(shard.reuse[photo.key]) if photo.key in shard.reuse else None,
+        }
+        for photo in shard.photos
+    ]
+    return {"shard": shard.name, "photos": json.dumps(photos)}
 
 
 class Fetch:
     """Reads and decodes every photo of a shard; a photo that cannot be used goes on as its reason."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: str) -> None:
         self._root = root
 
     def __call__(self, row: Row) -> Row:
         """Plan row to fetched row."""
         photos, pixels = json.loads(row["photos"]), []
         for photo in photos:
+            if photo["reuse"]:
+                continue
             try:
-                decoded = load_photo(self._root / photo["source"])
+                data = read_photo(photo_uri(self._root, photo["source"]))
+                photo["sha256"] = sha256(data).hexdigest()
+                decoded = decode_photo(data)
             except PhotoError as error:
                 photo["reason"] = str(error)
             else:
-                photo["height"], photo["width"] = decoded.pixels.shape[:2]
-                photo["sha256"] = decoded.sha256
+                photo["width"], photo["height"] = decoded.width, decoded.height
+                photo["shape"] = decoded.pixels.shape
                 pixels.append(decoded.pixels.tobytes())
         return {"shard": row["shard"], "photos": json.dumps(photos), "pixels": b"".join(pixels)}
 
@@ -57,30 +73,32 @@ class Fetch:
 class Detect:
     """Runs the detector over a shard's photos in batches. One of these lives in each actor."""
 
-    def __init__(self, detector: str, photos_per_batch: int) -> None:
-        _use_assigned_cores()
-        self._detector = registry.build(detector)
+    def __init__(self, spec: DetectorSpec, device: str, photos_per_batch: int) -> None:
+        use_assigned_cores()
+        self._spec, self._detector = spec, spec.build(device)
         self._photos_per_batch = photos_per_batch
 
     def __call__(self, row: Row) -> Row:
         """Fetched row to detected row."""
         photos = json.loads(row["photos"])
-        usable = [photo for photo in photos if "reason" not in photo]
-        pixels = _split_pixels(row["pixels"], usable)
+        to_detect = [photo for photo in photos if "shape" in photo]
+        pixels = _split_pixels(row["pixels"], to_detect)
         found = [
             regions
             for start in range(0, len(pixels), self._photos_per_batch)
             for regions in self._detector(pixels[start : start + self._photos_per_batch])
         ]
-        for photo, regions in zip(usable, found, strict=True):
-            check_regions(regions, (photo["height"], photo["width"]), self._detector.feature_dim)
-            photo["classes"] = regions.classes.tolist()
-            photo["confidences"] = [round(float(c), 4) for c in regions.confidences]
+        boxes = []
+        for photo, regions in zip(to_detect, found, strict=True):
+            height, width, _ = photo.pop("shape")
+            check_regions(regions, (height, width), self._spec)
+            photo["found"] = _said_of(regions)
+            boxes.append(_in_original(regions.boxes, (width, height), (photo["width"], photo["height"])))
         return {
             "shard": row["shard"],
             "photos": json.dumps(photos),
             "regions": b"".join(r.features.astype(np.float16).tobytes() for r in found),
-            "boxes": b"".join(r.boxes.astype(np.float32).tobytes() for r in found),
+            "boxes": b"".join(boxes_R4.tobytes() for boxes_R4 in boxes),
         }
 
 
@@ -91,32 +109,83 @@ class Commit:
         self._store = store
 
     def __call__(self, row: Row) -> Row:
-        """Detected row to the count of photos that are now accounted for."""
+        """Detected row to the receipt of all its photos, written and rejected."""
         photos = json.loads(row["photos"])
-        usable = [photo for photo in photos if "reason" not in photo]
-        rejected = [Rejection(p["key"], p["source"], p["reason"]) for p in photos if "reason" in p]
-        boxes = np.frombuffer(row["boxes"], np.float32).reshape(len(usable), REGIONS, 4)
-        regions = np.frombuffer(row["regions"], np.float16).reshape(len(usable), REGIONS, -1 if usable else 0)
-        samples = [
-            Sample(photo["key"], regions[i], boxes[i], {k: v for k, v in photo.items() if k not in ("key", "split")})
-            for i, photo in enumerate(usable)
-        ]
+        rows = sum(len(photo["found"]["classes"]) for photo in photos if "found" in photo)
+        regions = _Taker(row.get("regions", b""), np.float16, rows)
+        boxes = _Taker(row.get("boxes", b""), np.float32, rows)
+        samples, rejected = [], []
+        for photo in photos:
+            if "reason" in photo:
+                sha = photo.get("sha256", "")
+                rejected.append(Rejection(photo["key"], photo["source"], photo["reason"], photo["stamp"], sha))
+            elif photo["reuse"]:
+                samples.append(self._reused(photo))
+            else:
+                meta = {name: photo[name] for name in ("source", "captions", "width", "height", "sha256")}
+                meta |= photo["found"]
+                count = len(meta["classes"])
+                samples.append(Sample(photo["key"], regions.take(count), boxes.take(count), meta, photo["stamp"]))
         receipt = commit_shard(self._store, row["shard"], samples, rejected)
-        return {"shard": row["shard"], "count": len(receipt.keys) + len(receipt.rejected)}
+        accounted = {entry.key for entry in receipt.planned}
+        if accounted != {photo["key"] for photo in photos}:
+            raise RuntimeError(f"{self._store.uri}/{row['shard']}: its receipt does not account for each planned photo")
+        return {"receipt": receipt.to_json()}
+
+    def _reused(self, photo: Row) -> Sample:
+        """Regions and boxes as they were; source and captions as they are now."""
+        tar, offsets = photo["reuse"]["tar"], photo["reuse"]["offsets"]
+        regions, boxes, meta = (self._store.read(tar, *place) for place in offsets)
+        said = json.loads(meta) | {"source": photo["source"], "captions": photo["captions"]}
+        return Sample(photo["key"], load_npy(regions), load_npy(boxes), said, photo["stamp"])
 
 
-def _split_pixels(pixels: bytes, photos: list[dict[str, Any]]) -> list[NDArray[np.uint8]]:
+class _Taker:
+    """Gives out the rows of a matrix that came as bytes, some at a time."""
+
+    def __init__(self, data: bytes, dtype: type, rows: int) -> None:
+        self._at = 0
+        self._matrix: NDArray[Any] = np.frombuffer(data, dtype).reshape(rows, -1) if rows else np.empty((0, 0), dtype)
+
+    def take(self, count: int) -> NDArray[Any]:
+        self._at += count
+        return self._matrix[self._at - count : self._at]
+
+
+def _in_original(
+    boxes_R4: NDArray[np.float32], shown: tuple[int, int], original: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Boxes of a photo shown to the detector at one (width, height), in pixels of its original (width, height)."""
+    if shown == original:
+        return boxes_R4
+    scaled = boxes_R4.astype(np.float64) / (shown * 2) * (original * 2)
+    return np.minimum(scaled, original * 2).astype(np.float32)
+
+
+def _said_of(regions: Regions) -> dict[str, Any]:
+    """What goes into a photo's JSON; confidences to four digits."""
+    said = {"classes": regions.classes.tolist(), "confidences": _rounded(regions.confidences)}
+    if regions.attributes is not None and regions.attribute_confidences is not None:
+        said["attributes"] = regions.attributes.tolist()
+        said["attribute_confidences"] = _rounded(regions.attribute_confidences)
+    return said
+
+
+def _rounded(values: NDArray[np.floating]) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def _split_pixels(pixels: bytes, photos: list[Row]) -> list[NDArray[np.uint8]]:
     views, start = [], 0
     for photo in photos:
-        shape = (photo["height"], photo["width"], 3)
-        size = int(np.prod(shape))
-        views.append(np.frombuffer(pixels, np.uint8, size, start).reshape(shape))
+        size = int(np.prod(photo["shape"]))
+        views.append(np.frombuffer(pixels, np.uint8, size, start).reshape(photo["shape"]))
         start += size
     assert start == len(pixels), f"{len(pixels) - start} bytes of pixels belong to no photo"
     return views
 
 
-def _use_assigned_cores() -> None:
+def use_assigned_cores() -> None:
     """Torch beside busy processes is several times slower when it takes more threads than the actor was given cores."""
     import ray
     import torch

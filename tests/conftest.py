@@ -1,4 +1,4 @@
-"""Shared fixtures: real photos, one Ray session, a tracking store."""
+"""Shared fixtures: real photos, one Ray session, an S3 server, a tracking store."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from infra.cluster import ClusterConfig, connect
 from infra.tracking import Tracking, TrackingConfig
 from infra.tracking import connect as connect_tracking
 from tests.photos import Photos, flickr_photos, skimage_photos
+from tests.servers import S3Server, aws_environment, seaweed
 
 FLICKR = Path(__file__).parents[2] / "shared" / "data" / "flickr8k_mini"
 
@@ -31,6 +32,13 @@ def ray_session() -> Iterator[None]:
     connect(ClusterConfig(local_cpus=4, local_object_store_mb=150))
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The one S3 server of the test process; AWS clients find it by the environment."""
+    with seaweed(tmp_path_factory.mktemp("s3")) as server, aws_environment(server.environment()):
+        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipelines.karpathy import import_karpathy
-from pipelines.photos import load_photo
+from pipelines.photos import decode_photo
 from tests.photos import skimage_photos
 
 
@@ -15,4 +15,4 @@ def test_scikit_images_photos_make_a_data_set(tmp_path: Path):
     assert Counter(row.split for row in rows) == {"train": 10, "val": 5, "test": 5}
     assert len({caption for row in rows for caption in row.captions}) == 5 * photos.count
     for row in rows:
-        assert load_photo(photos.folder / row.source).pixels.std() > 1
+        assert decode_photo((photos.folder / row.source).read_bytes()).pixels.std() > 1

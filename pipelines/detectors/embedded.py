@@ -9,7 +9,6 @@ about 3 boxes a photo would pass one. Where fewer than 36 survive, the best supp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +37,6 @@ class Embedded:
     threads than free cores are far slower than one.
     """
 
-    feature_dim: int = EmbeddedConfig.feature_dim
-    class_names: Mapping[int, str] = COCO_NAMES
-
     def __init__(self, config: EmbeddedConfig | None = None, device: str = "cpu") -> None:
         self.config = config or EmbeddedConfig()
         self.device = torch.device(device)
@@ -53,10 +49,6 @@ class Embedded:
         self._columns = torch.tensor(sorted(COCO_NAMES), device=self.device)
         self._mean = torch.tensor(self.config.lite2_mean) * 255
         self._std = torch.tensor(self.config.lite2_std) * 255
-
-    def fingerprint(self) -> str:
-        """Hash of name, weight files and settings (`EmbeddedConfig.fingerprint`)."""
-        return self.config.fingerprint()
 
     def __call__(self, photos: list[np.ndarray]) -> list[Regions]:
         """Find 36 regions in each RGB uint8 (H, W, 3) photo; raises ValueError for another kind of array."""

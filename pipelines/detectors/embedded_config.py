@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from pipelines.detectors.coco import COCO_NAMES
 from pipelines.detectors.contract import REGIONS, fingerprint_of
+
+if TYPE_CHECKING:
+    from pipelines.detectors.contract import Detector
 
 SSDLITE_FILE = "ssdlite_mobilenetv2_coco.safetensors"
 SSDLITE_SHA256 = "c15578f84c919ee6138523310ef02de260e9e9514eb66f0cac5f457fe5f3f3ed"
@@ -15,17 +20,19 @@ LITE2_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d
 
 @dataclass(frozen=True)
 class EmbeddedConfig:
-    """Everything beside the weights that changes the numbers; each field enters the fingerprint."""
+    """Implements `contract.DetectorSpec`. Everything beside the weights that changes the numbers is a field here, and
+    enters the fingerprint.
+    """
 
     name: ClassVar[str] = "embedded"
     feature_parts: ClassVar[tuple[int, ...]] = (1280, 192, 576)
     """Channels of the parts of a feature, in order: EfficientNet-Lite2 head, SSD stride 8, SSD stride 16."""
     feature_dim: ClassVar[int] = 2048
+    region_range: ClassVar[tuple[int, int]] = (REGIONS, REGIONS)
+    class_names: ClassVar[Mapping[int, str]] = COCO_NAMES
 
     revision: int = 1
     """Raise by 1 when code changes the numbers beyond float noise while no field below does."""
-    ssd_side: int = 300
-    """Pixels; what SSDLite and its anchors were made for. Legacy bilinear resize, aspect not kept, as in its graph."""
     lite2_side: int = 416
     """Pixels of the square EfficientNet-Lite2 sees (Pillow bilinear, aspect not kept). A multiple of its stride 32:
     13 x 13 cells, so that a box a quarter of the photo wide still covers three. Its native 260 gives 9 x 9 in less
@@ -45,3 +52,9 @@ class EmbeddedConfig:
         """Hash of name, weight files and all fields; needs neither torch nor the files."""
         weights = {SSDLITE_FILE: SSDLITE_SHA256, LITE2_FILE: LITE2_SHA256}
         return fingerprint_of(self.name, weights, {**asdict(self), "regions": REGIONS, "parts": self.feature_parts})
+
+    def build(self, device: str) -> Detector:
+        """Load it: 34 MB, both weight files verified."""
+        from pipelines.detectors.embedded import Embedded  # torch: only where a detector is loaded
+
+        return Embedded(self, device)

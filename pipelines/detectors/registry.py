@@ -1,61 +1,75 @@
-"""Detectors by name. Imports nothing heavy: a driver plans with fingerprints and leaves loading to its workers."""
+"""Detectors by name, or a user's own by import path. Imports nothing heavy: drivers plan, workers load."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any
 
 from infra.errors import UserError
-from pipelines.detectors.coco import COCO_NAMES
-from pipelines.detectors.contract import Detector
-from pipelines.detectors.embedded_config import EmbeddedConfig
+from pipelines.detectors.contract import DetectorSpec
 
-
-@dataclass(frozen=True)
-class _Entry:
-    feature_dim: int
-    class_names: Mapping[int, str]
-    fingerprint: Callable[[], str]
-    build: Callable[[str], Detector]
-
-
-def _build_embedded(device: str) -> Detector:
-    from pipelines.detectors.embedded import Embedded  # torch: only where a detector is loaded
-
-    return Embedded(EmbeddedConfig(), device)
-
-
-_DETECTORS = {
-    "embedded": _Entry(EmbeddedConfig.feature_dim, COCO_NAMES, EmbeddedConfig().fingerprint, _build_embedded),
+_SPECS = {
+    "embedded": "pipelines.detectors.embedded_config:EmbeddedConfig",
+    "bottom_up": "pipelines.detectors.bottom_up.config:BottomUpConfig",
 }
+_MEMBERS = ("feature_dim", "region_range", "class_names", "fingerprint", "build")
 
 
 def names() -> list[str]:
-    """List the known detectors."""
-    return sorted(_DETECTORS)
+    """List the detectors that come with the project."""
+    return sorted(_SPECS)
 
 
-def feature_dim(name: str) -> int:
-    """Width F of the features of detector `name`."""
-    return _entry(name).feature_dim
+def is_plugin(name: str) -> bool:
+    """Whether `name` is an import path."""
+    return ":" in name
 
 
-def class_names(name: str) -> dict[int, str]:
-    """Names of the class ids that detector `name` gives (a copy)."""
-    return dict(_entry(name).class_names)
+def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpec:
+    """The spec of a detector: one of `names()`, or `package.module:Class` with the members of `DetectorSpec`.
+
+    `settings` are its keyword arguments. UserError if it is unknown, does not take them or is no DetectorSpec.
+    """
+    path = name if is_plugin(name) else _SPECS.get(name)
+    if path is None:
+        raise UserError(f"unknown detector {name!r}: choose one of {', '.join(names())}, or give package.module:Class")
+    module, _, attribute = path.partition(":")
+    try:
+        spec_class = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"detector {name}: cannot be imported ({error}); put it on the workers' PYTHONPATH") from error
+    try:
+        spec = spec_class(**(settings or {}))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"detector {name}: its settings do not fit ({error}); see extract.detector_settings") from error
+    _check(name, spec)
+    return spec
 
 
-def fingerprint(name: str) -> str:
-    """Fingerprint of detector `name` from its pinned constants; equals that of the built detector."""
-    return _entry(name).fingerprint()
+def fingerprint(name: str, spec: DetectorSpec) -> str:
+    """The spec's fingerprint; UserError unless it is the same file name each time it is asked."""
+    told = spec.fingerprint()
+    if not isinstance(told, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", told) or told != spec.fingerprint():
+        raise UserError(f"detector {name}: fingerprint() must give the same file name each time; use fingerprint_of")
+    return told
 
 
-def build(name: str, device: str = "cpu") -> Detector:
-    """Load detector `name` on a torch device; raises UserError for an unknown name or a changed weight file."""
-    return _entry(name).build(device)
-
-
-def _entry(name: str) -> _Entry:
-    if name not in _DETECTORS:
-        raise UserError(f"unknown detector {name!r}: choose one of {', '.join(names())}")
-    return _DETECTORS[name]
+def _check(name: str, spec: Any) -> None:
+    """What can be known of a spec without loading the detector."""
+    missing = [member for member in _MEMBERS if not hasattr(spec, member)]
+    if missing:
+        raise UserError(f"detector {name}: it has no {', '.join(missing)}; see pipelines.detectors.contract")
+    try:
+        fewest, most = spec.region_range
+        sound = 1 <= fewest <= most and spec.feature_dim >= 1 and dict(spec.class_names) is not None
+    except UserError:
+        raise
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise UserError(
+            f"detector {name}: region_range must be (fewest, most) of at least 1, feature_dim at least 1 and "
+            "class_names a mapping; see pipelines.detectors.contract"
+        )

@@ -1,0 +1,126 @@
+"""The paper's detector: proposals, their features, and the original pipeline's choice among them.
+
+A region's class is the most likely of the 1600, its confidence that class's probability, as in the public TSV files;
+what ranks it is its best class score after suppression, which is that probability or a lower one. Attributes are chosen
+given the most likely of all 1601 classes, background included, as the weights were trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipelines.detectors.bottom_up import geometry, rpn
+from pipelines.detectors.bottom_up.checkpoint import read_checkpoint
+from pipelines.detectors.bottom_up.config import BottomUpConfig
+from pipelines.detectors.bottom_up.layout import CLASSES
+from pipelines.detectors.bottom_up.prepare import prepare
+from pipelines.detectors.bottom_up.resnet import Backbone
+from pipelines.detectors.bottom_up.roi_head import Predictor, RegionFeatures
+from pipelines.detectors.bottom_up.selection import keep
+from pipelines.detectors.boxes import fit_to_photo
+from pipelines.detectors.contract import Regions, check_photo
+
+_Module = TypeVar("_Module", bound=nn.Module)
+_BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""The second stage's deltas are over these (Detectron's default, which the public checkpoint keeps)."""
+_MIN_BOX_SIDE = 1 / 16
+"""Pixels of the photo: boxes thinner than that are widened to it, so that all have area whatever floats round to."""
+
+
+class BottomUp:
+    """Implements `contract.Detector`. One photo at a time on every device: a batch's other photos cannot matter.
+
+    About 2 TFLOP a photo: meant for a GPU. On a CPU it uses as many threads as torch is set to.
+    """
+
+    def __init__(self, config: BottomUpConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        tensors = read_checkpoint(config.read_weights(), config.weights)
+        self.backbone = _placed(Backbone(tensors), self.device, self.dtype)
+        self.proposal_head = _placed(rpn.ProposalHead(tensors), self.device, self.dtype)
+        self.region_features = _placed(RegionFeatures(tensors), self.device, self.dtype)
+        self.predictor = Predictor(tensors).to(self.device)
+        self.cell_anchors_A4 = rpn.cell_anchors(tensors).to(self.device)
+
+    def __call__(self, photos: list[np.ndarray]) -> list[Regions]:
+        """Find the regions of each RGB uint8 (H, W, 3) photo; raises ValueError for another kind of array."""
+        for photo in photos:
+            check_photo(photo)
+        with torch.inference_mode(), _exact_float32():
+            return [self._detect(photo) for photo in photos]
+
+    def _detect(self, photo: np.ndarray) -> Regions:
+        image_13HW, size = prepare(photo, self.config.shortest_side, self.config.longest_side)
+        map_1CHW = self.backbone(image_13HW.to(self.device, self.dtype))
+        proposals_R4 = self._propose(map_1CHW, size)
+        features_RF = self.region_features(map_1CHW[0], proposals_R4)
+
+        logits_RC = self.predictor.class_logits(features_RF)
+        scores_RC = logits_RC.softmax(dim=1)[:, :CLASSES]
+        confidences_R, classes_R = scores_RC.max(dim=1)
+        boxes_R4 = proposals_R4
+        if self.config.box_rule == "regressed":
+            deltas_R4 = self.predictor.box_deltas(features_RF, classes_R)
+            boxes_R4 = geometry.clip(geometry.apply_deltas(deltas_R4, proposals_R4, _BOX_WEIGHTS), size)
+
+        max_conf_R = geometry.best_surviving_scores(boxes_R4, scores_RC, self.config.class_nms_iou)
+        kept_R = keep(max_conf_R, self.config.keep_score, *self.config.region_range)
+        attributes = self.predictor.attribute_probabilities(features_RF[kept_R], logits_RC[kept_R]).max(dim=1)
+        found = (
+            features_RF[kept_R],
+            self._in_photo(boxes_R4[kept_R], size, photo),
+            classes_R[kept_R],
+            confidences_R[kept_R],
+            attributes.indices,
+            attributes.values,
+        )
+        return Regions(*(tensor.cpu().numpy() for tensor in found))
+
+    def _propose(self, map_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
+        scores_K, deltas_K4 = self.proposal_head(map_1CHW)
+        anchors_K4 = rpn.grid_anchors(self.cell_anchors_A4, *map_1CHW.shape[2:])
+        config = self.config
+        return rpn.propose(
+            scores_K,
+            deltas_K4,
+            anchors_K4,
+            size,
+            candidates=config.rpn_candidates,
+            iou=config.rpn_nms_iou,
+            fewest=config.min_boxes,
+            most=config.proposals,
+        )
+
+    def _in_photo(self, boxes_R4: Tensor, size: tuple[int, int], photo: np.ndarray) -> Tensor:
+        """Boxes of the resized photo in pixels of the photo itself."""
+        sizes_12 = boxes_R4.new_tensor([[photo.shape[1], photo.shape[0]]])
+        scale_4 = (sizes_12 / boxes_R4.new_tensor([[size[1], size[0]]])).repeat(1, 2)
+        return fit_to_photo((boxes_R4 * scale_4)[None], sizes_12, _MIN_BOX_SIDE)[0]
+
+
+def _placed(module: _Module, device: torch.device, dtype: torch.dtype) -> _Module:
+    """A module of convolutions where and as it computes; on a CPU channels-last weights save a seventh of the time."""
+    module.to(device, dtype)
+    if device.type == "cpu":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    """No TF32, which would move features by 1e-3, and no algorithm that differs from run to run."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,41 @@
+"""Photos that could not be used: the report of them, and the cap above which a job fails."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import UserError
+from infra.store import Store
+from pipelines.feature_set import put
+from pipelines.shards import Receipt
+
+REJECTED = "rejected.parquet"
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "key", "source", "reason", "shard")])
+
+
+def write_report(store: Store, receipts: Iterable[Receipt]) -> None:
+    """`rejected.parquet`: a row for every rejected photo, none if there was none."""
+    rows = [
+        {"split": receipt.split, "key": row.key, "source": row.source, "reason": row.reason, "shard": receipt.shard}
+        for receipt in receipts
+        for row in receipt.rejected
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink)
+    put(store, REJECTED, sink.getvalue().to_pybytes())
+
+
+def check_cap(store: Store, receipts: Iterable[Receipt], planned: int, cap: float) -> None:
+    """UserError, after writing the report, if more than `cap` (a fraction) of the planned photos are rejected."""
+    receipts = list(receipts)
+    rejected = [row for receipt in receipts for row in receipt.rejected]
+    if len(rejected) <= cap * planned:
+        return
+    write_report(store, receipts)
+    reasons = ", ".join(f"{count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common(3))
+    raise UserError(
+        f"{len(rejected)} of {planned} photos are rejected, more than extract.max_rejected ({cap:g} of them): "
+        f"{reasons}; first {rejected[0].source}. See {store.uri}/{REJECTED}; mend them, or raise the cap and run again"
+    )

@@ -1,0 +1,167 @@
+"""The whole bottom_up detector with random weights of the full layout, on a real photo and on degenerate ones.
+
+Sides and proposals are small here, for a photo of the real size is two million million operations; one slow test runs
+the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from pipelines.detectors.bottom_up.config import BottomUpConfig
+from pipelines.detectors.bottom_up.detector import BottomUp, _exact_float32
+from pipelines.detectors.contract import Regions, check_regions
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+FIELDS = [field.name for field in dataclasses.fields(Regions)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def small(bottom_up_file) -> BottomUpConfig:
+    sizes = {"shortest_side": 160, "longest_side": 300, "proposals": 16}
+    return BottomUpConfig(str(bottom_up_file), min_boxes=8, max_boxes=8, **sizes)
+
+
+@pytest.fixture(scope="module")
+def detector(small) -> BottomUp:
+    return BottomUp(small)
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    return skimage.data.chelsea()
+
+
+@pytest.fixture(scope="module")
+def found(detector, photo) -> Regions:
+    return detector([photo])[0]
+
+
+def with_settings(detector: BottomUp, **settings) -> BottomUp:
+    """The same loaded network under other settings."""
+    other = object.__new__(BottomUp)
+    other.__dict__ = detector.__dict__ | {"config": dataclasses.replace(detector.config, **settings)}
+    return other
+
+
+def test_the_contract_holds_with_attributes(small, photo, found):
+    check_regions(found, photo.shape[:2], small)
+    assert found.attributes is not None
+    assert set(found.classes.tolist()) <= set(small.class_names)
+    assert set(found.attributes.tolist()) <= set(small.attribute_names)
+    assert (found.features >= 0).all()
+    assert found.features.std(axis=0).mean() > 0.1, "regions differ"
+    assert found.confidences.max() - found.confidences.min() > 0.1, "and so do their scores"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_second_loading_among_other_photos_finds_the_same(small, photo, found, device):
+    again = BottomUp(small, device)([photo[:40, :50], photo])[1]
+    for field in FIELDS:
+        one, two = getattr(again, field), getattr(found, field)
+        if device == "cpu":
+            assert one.tobytes() == two.tobytes()
+        else:
+            np.testing.assert_allclose(one, two, atol=0.05 if field == "boxes" else 1e-2, rtol=1e-3)
+
+
+def test_adaptive_numbers_follow_the_score(detector, photo, found):
+    # Every score reaches 0, none reaches 1: the two ends of the range.
+    for score, count in ((0.0, 14), (1.0, 5)):
+        other = with_settings(detector, keep_score=score, min_boxes=5, max_boxes=14)
+        regions = other([photo])[0]
+        check_regions(regions, photo.shape[:2], other.config)
+        assert len(regions.features) == count
+        shared = min(count, 8)
+        np.testing.assert_array_equal(regions.boxes[:shared], found.boxes[:shared])
+
+
+def test_regressed_boxes_are_refined_and_features_are_not(detector, photo, found):
+    other = with_settings(detector, box_rule="regressed", min_boxes=16, max_boxes=16)
+    regions = other([photo])[0]
+    check_regions(regions, photo.shape[:2], other.config)
+    every = with_settings(detector, min_boxes=16, max_boxes=16)([photo])[0]
+    pairs = [int(np.abs(every.features - feature).sum(axis=1).argmin()) for feature in regions.features]
+    assert sorted(pairs) == list(range(16))
+    np.testing.assert_array_equal(regions.features, every.features[pairs])
+    np.testing.assert_array_equal(regions.classes, every.classes[pairs])
+    # Deltas are in units of a box, so the refinement can be told in pixels of the photo too.
+    classes = torch.from_numpy(regions.classes)
+    deltas = detector.predictor.box_deltas(torch.from_numpy(regions.features), classes).numpy()
+    low, high = np.split(every.boxes[pairs], 2, axis=1)
+    centre = (low + high) / 2 + deltas[:, :2] / 10 * (high - low)
+    half = (high - low) / 2 * np.exp(deltas[:, 2:] / 5)
+    wanted = np.clip(np.hstack([centre - half, centre + half]), 0, [451, 300, 451, 300])
+    np.testing.assert_allclose(regions.boxes, wanted, atol=0.1)
+    assert np.abs(regions.boxes - every.boxes[pairs]).max() > 5
+
+
+def test_bf16_is_close_and_returns_float32(small, photo, found):
+    config = dataclasses.replace(small, precision="bf16", min_boxes=16, max_boxes=16)
+    regions = BottomUp(config)([photo])[0]
+    check_regions(regions, photo.shape[:2], config)
+    # Near ties of the proposals fall otherwise, so each region of fp32 is looked for among all of bf16.
+    unit, other = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (found.features, regions.features))
+    assert np.median((unit @ other.T).max(axis=1)) > 0.99
+
+
+NARROW = {
+    "one pixel": np.full((1, 1, 3), 200, np.uint8),
+    "one row": np.arange(3 * 700, dtype=np.uint16).astype(np.uint8).reshape(1, 700, 3),
+    "one column": np.zeros((90_000, 1, 3), np.uint8),
+    "huge": np.broadcast_to(np.uint8(9), (12_000, 16_000, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", NARROW)
+def test_the_promised_number_on_degenerate_photos(detector, kind):
+    regions = detector([NARROW[kind]])[0]
+    check_regions(regions, NARROW[kind].shape[:2], detector.config)
+
+
+def test_no_photos_no_regions_and_no_gray(detector, photo):
+    assert detector([]) == []
+    with pytest.raises(ValueError, match="RGB uint8"):
+        detector([photo[..., 0]])
+
+
+def test_the_whole_resized_photo_is_the_whole_photo(detector, photo):
+    boxes = torch.tensor([[0.0, 0, 240, 160], [120, 80, 120, 80], [240, 160, 240, 160]])
+    whole, point, corner = detector._in_photo(boxes, (160, 240), photo).tolist()
+    assert whole == [0, 0, 451, 300]
+    assert point == [225.5, 150, 225.5 + 1 / 16, 150 + 1 / 16], "without area: widened"
+    assert corner == [451 - 1 / 16, 300 - 1 / 16, 451, 300]
+
+
+def test_tf32_is_off_inside_and_as_it_was_outside():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with _exact_float32():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", DEVICES)
+def test_36_regions_of_one_photo_at_the_settings_of_the_paper(bottom_up_file, photo, device):
+    spec = BottomUpConfig(str(bottom_up_file))
+    regions = spec.build(device)([photo])[0]
+    check_regions(regions, photo.shape[:2], spec)
+    assert regions.features.shape == (36, 2048)

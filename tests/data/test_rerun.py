@@ -1,0 +1,90 @@
+"""Re-extraction: only what a change touches is written, and only other bytes of a photo are detected again."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import pytest
+
+from pipelines.feature_set import FeatureSet
+from pipelines.manifest import Manifest
+from tests import extractions
+from tests.extractions import TINY, contents, manifest_of, save, tars, write_photos
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+
+run = functools.partial(extractions.run, detector=TINY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "photos")
+
+
+def test_added_photos_make_only_new_shards(tmp_path: Path, folder: Path):
+    first, _ = run(manifest_of(folder), tmp_path)
+    before = contents(first.feature_set.uri)
+    save("cat", folder / "added.jpg")
+    grown, _ = run(manifest_of(folder, more={"added": "train"}), tmp_path)
+    assert (len(grown.written), grown.shards_reused, grown.photos_detected) == (1, 4, 1)
+    after = contents(grown.feature_set.uri)
+    replaced = {"index.json", "sizes.json"}
+    assert {name: data for name, data in after.items() if name in before and name not in replaced} == {
+        name: data for name, data in before.items() if name not in replaced
+    }
+    # The set as it was can still be opened, by its digest.
+    digest = first.feature_set.index["feature_set"]
+    old = FeatureSet.open(f"{first.feature_set.uri}@{digest[:12]}")
+    assert old.index == first.feature_set.index
+    assert len(FeatureSet.open(first.feature_set.uri).split("train")) == len(old.split("train")) + 1
+
+
+def test_edited_captions_touch_their_shard_and_never_the_detector(tmp_path: Path, folder: Path):
+    first, _ = run(manifest_of(folder), tmp_path)
+    edited, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path)
+    assert (len(edited.written), edited.shards_reused, edited.photos_detected) == (1, 3, 0)
+    # What a fresh extraction of the edited data set gives, byte for byte.
+    fresh, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path / "fresh")
+    assert tars(edited) == tars(fresh)
+    # And back again: the old shard is still there.
+    back, _ = run(manifest_of(folder), tmp_path)
+    assert (len(back.written), back.feature_set.index) == (0, first.feature_set.index)
+
+
+def test_a_replaced_photo_is_detected_again_and_alone(tmp_path: Path, folder: Path):
+    run(manifest_of(folder), tmp_path)
+    save("cat", folder / "coffee.jpg")
+    changed, _ = run(manifest_of(folder), tmp_path)
+    assert (len(changed.written), changed.shards_reused, changed.photos_detected) == (1, 3, 1)
+    fresh, _ = run(manifest_of(folder), tmp_path / "fresh")
+    assert list(tars(changed).values()) == list(tars(fresh).values())
+    again, _ = run(manifest_of(folder), tmp_path)
+    assert (len(again.written), again.feature_set.index) == (0, changed.feature_set.index)
+
+
+def test_a_photo_that_was_only_touched_or_moved_costs_no_detector(tmp_path: Path, folder: Path):
+    first, _ = run(manifest_of(folder), tmp_path)
+    moved = folder.rename(tmp_path / "elsewhere")
+    for path in moved.iterdir():
+        path.touch()
+    again, _ = run(manifest_of(moved), tmp_path)
+    assert (len(again.written), again.photos_detected) == (0, 0)
+    assert again.feature_set.index["feature_set"] == first.feature_set.index["feature_set"]
+
+
+def test_a_rejected_photo_that_was_mended_is_taken(tmp_path: Path, folder: Path):
+    first, _ = run(manifest_of(folder), tmp_path)
+    save("cat", folder / "cut.jpg")
+    mended, _ = run(manifest_of(folder), tmp_path)
+    assert (len(mended.written), mended.photos_detected) == (1, 1)
+    assert len(mended.feature_set.rejected) == len(first.feature_set.rejected) - 1
+
+
+def test_removed_and_moved_photos_touch_only_their_shards(tmp_path: Path, folder: Path):
+    run(manifest_of(folder), tmp_path)
+    rows = [row for row in manifest_of(folder).photos() if row.key != "chelsea"]
+    rows = [dataclasses.replace(row, split="val") if row.key == "coffee" else row for row in rows]
+    changed, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
+    assert changed.photos_detected == 0
+    assert changed.feature_set.split("val").keys == ["astronaut", "coffee"]
+    assert [row.source for row in changed.feature_set.rejected] == ["cut.jpg", "text.jpg"]

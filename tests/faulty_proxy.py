@@ -1,0 +1,173 @@
+"""A proxy before an HTTP server that fails as networks and busy stores do: by a seeded plan, or when told to.
+
+Requests go on with the Host header they came with: S3 clients sign it.
+"""
+
+import http.client
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+BUSY = "busy"
+"""503 SlowDown; the server hears nothing."""
+CUT_BEFORE = "cut before"
+"""The connection is closed; the server hears nothing."""
+LOST = "lost"
+"""The server does what it was asked to, and its answer is lost."""
+CUT_BODY = "cut body"
+"""The answer breaks off: its headers and half its body arrive."""
+CUT_HEADERS = "cut headers"
+"""The answer breaks off right after its headers."""
+
+_BUSY_ANSWER = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
+_PIECE = 1 << 20
+
+
+class FaultyProxy:
+    """Faults of one proxy and how often each was injected."""
+
+    def __init__(self, upstream: str, rates: Mapping[str, float] | None = None, seed: int = 0) -> None:
+        self.upstream = urlsplit(upstream).netloc
+        self.endpoint = ""
+        self.counts: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
+        self.latency_s = 0.0
+        self._rates = dict(rates or {})
+        self._random = random.Random(seed)  # noqa: S311
+        self._told: list[tuple[str, Callable[[str, str], bool]]] = []
+        self._always: str | None = None
+        self._lock = threading.Lock()
+
+    def next(self, fault: str, times: int = 1, method: str = "", path: str = "") -> None:
+        """The next `times` requests of that method, with that text in their path and query, fail so."""
+        with self._lock:
+            self._told += [(fault, lambda m, p: method in {"", m} and path in p)] * times
+
+    def always(self, fault: str | None) -> None:
+        """Every request fails so, until told None."""
+        self._always = fault
+
+    def choose(self, method: str, path: str) -> str | None:
+        """The fault of a request that comes in, if any; counts it."""
+        with self._lock:
+            self.requests[method] += 1
+            fault = self._always or self._take(method, path) or self._draw()
+            if fault:
+                self.counts[fault] += 1
+            return fault
+
+    def _take(self, method: str, path: str) -> str | None:
+        for index, (fault, fits) in enumerate(self._told):
+            if fits(method, path):
+                del self._told[index]
+                return fault
+        return None
+
+    def _draw(self) -> str | None:
+        chance = self._random.random()
+        for fault, rate in self._rates.items():
+            chance -= rate
+            if chance < 0:
+                return fault
+        return None
+
+
+@contextmanager
+def faulty_proxy(upstream: str, rates: Mapping[str, float] | None = None, seed: int = 0) -> Iterator[FaultyProxy]:
+    """A proxy to `upstream` (http://host:port) on a free loopback port; `rates` are the chances of faults."""
+    proxy = FaultyProxy(upstream, rates, seed)
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
+    proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that went away are no news here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: FaultyProxy
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the base class names it)
+        pass
+
+    def _answer(self) -> None:
+        fault = self.proxy.choose(self.command, self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        time.sleep(self.proxy.latency_s)
+        if fault == BUSY:
+            self._send_busy()
+        elif fault == CUT_BEFORE:
+            self.close_connection = True
+        else:
+            self._forward(body, fault)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer
+
+    def _send_busy(self) -> None:
+        self.send_response(503)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(_BUSY_ANSWER)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(_BUSY_ANSWER)
+
+    def _forward(self, body: bytes, fault: str | None) -> None:
+        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in _HOP:
+                    connection.putheader(name, value)
+            connection.endheaders(body or None)
+            self._pass_on(connection.getresponse(), fault)
+        except (OSError, http.client.HTTPException):
+            self.close_connection = True
+        finally:
+            connection.close()
+
+    def _pass_on(self, answer: http.client.HTTPResponse, fault: str | None) -> None:
+        if fault == LOST:
+            answer.read()
+            self.close_connection = True
+            return
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _HOP:
+                self.send_header(name, value)
+        if answer.length is None and self.command != "HEAD":  # chunked, or until its end: ours ends likewise
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        allowed = {CUT_HEADERS: 0, CUT_BODY: (answer.length or 0) // 2}.get(fault or "")
+        self._copy(answer, allowed)
+
+    def _copy(self, answer: http.client.HTTPResponse, allowed: int | None) -> None:
+        left = allowed
+        while piece := answer.read(_PIECE if left is None else min(left, _PIECE)):
+            self.wfile.write(piece)
+            left = None if left is None else left - len(piece)
+        if allowed is not None:
+            with suppress(OSError):
+                self.wfile.flush()
+            self.close_connection = True
