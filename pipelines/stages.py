@@ -13,6 +13,7 @@ A photo to reuse passes through the first two untouched.
 """
 
 import json
+import sys
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -74,8 +75,8 @@ class Detect:
     """Runs the detector over a shard's photos in batches. One of these lives in each actor."""
 
     def __init__(self, spec: DetectorSpec, device: str, photos_per_batch: int) -> None:
-        use_assigned_cores()
         self._spec, self._detector = spec, spec.build(device)
+        use_assigned_cores()
         self._photos_per_batch = photos_per_batch
 
     def __call__(self, row: Row) -> Row:
@@ -188,8 +189,9 @@ def _split_pixels(pixels: bytes, photos: list[Row]) -> list[NDArray[np.uint8]]:
 def use_assigned_cores() -> None:
     """Torch beside busy processes is several times slower when it takes more threads than the actor was given cores."""
     import ray
-    import torch
 
-    if ray.is_initialized():
+    if ray.is_initialized() and "torch" in sys.modules:  # a detector may do without it
+        import torch
+
         cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         torch.set_num_threads(max(1, int(cores)))

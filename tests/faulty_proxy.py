@@ -39,7 +39,7 @@ class FaultyProxy:
         self.counts: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
         self.latency_s = 0.0
-        self._rates = dict(rates or {})
+        self.rates = dict(rates or {})
         self._random = random.Random(seed)  # noqa: S311
         self._told: list[tuple[str, Callable[[str, str], bool]]] = []
         self._always: str | None = None
@@ -72,7 +72,7 @@ class FaultyProxy:
 
     def _draw(self) -> str | None:
         chance = self._random.random()
-        for fault, rate in self._rates.items():
+        for fault, rate in self.rates.items():
             chance -= rate
             if chance < 0:
                 return fault

@@ -1,5 +1,6 @@
 """A detector of a user's own, as quick as one can be: features are means of the photo's parts. Used by import path."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -19,6 +20,8 @@ class TinyDetector:
 
     scale: float = 1.0
     """Multiplies the features."""
+    seconds: float = 0.0
+    """To spend on each photo."""
     fault: str = ""
     """What to do wrong, for tests of the contract."""
 
@@ -35,6 +38,7 @@ class TinyDetector:
         return found[1:] if self.fault == "count" else found
 
     def _stripes(self, photo: np.ndarray) -> Regions:
+        time.sleep(self.seconds)
         count = self.region_range[0]
         height, width = photo.shape[:2]
         edges = np.linspace(0, width, count + 1, dtype=np.float32)
