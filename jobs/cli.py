@@ -35,7 +35,10 @@ def parse(
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=f"python -m jobs.{job}", description=description, exit_on_error=False)
     add_arguments(parser)
-    parser.add_argument("--config", action="config", help=f"YAML file of config fields; --preset: {_preset_names()}")
+    if sections:
+        parser.add_argument(
+            "--config", action="config", help=f"YAML file of config fields; --preset: {_preset_names()}"
+        )
     for name in sections:
         parser.add_argument(f"--{name}", type=Config.__dataclass_fields__[name].type, default=getattr(Config(), name))
     given = sys.argv[1:] if argv is None else argv

@@ -1,24 +1,23 @@
 """A search as one HTML file: the ranked photos, and in each the regions that the query's words look at."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageOps
 
+from jobs.photo_page import photo_html
 from pipelines.feature_set import FeatureSet, Split
+from pipelines.sources import photo_uri
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize
 
 WIDTH = 300
 """Pixels of a photo on the page."""
-COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231")
-"""One a region; as many words are looked for."""
+WORDS = 4
+"""Words of a query whose regions are shown."""
 STYLE = """body{font:15px sans-serif;margin:2em;max-width:1400px}figure{display:inline-block;margin:0 1em 1em 0}
-figcaption{color:#555}.own{outline:4px solid #3cb44b}h2{font-size:1.1em;margin:1.5em 0 .5em}"""
+figcaption{color:#555}.own img{outline:4px solid #3cb44b}h2{font-size:1.1em;margin:1.5em 0 .5em}"""
 
 
 def write_page(
@@ -30,7 +29,7 @@ def write_page(
     results: dict[str, Sequence[tuple[int, float]]],
 ) -> None:
     """Writes the page. `results` maps a query to (row of the split, score), best first; photos are read from where the
-    feature set was extracted, and one that is gone leaves its name.
+    feature set was extracted, and one that is gone leaves its name and the reason.
     """
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
     parts.append(f"<h1>{html.escape(title)}</h1><p>A box is the region that a word looks at most; the photo ")
@@ -40,9 +39,10 @@ def write_page(
         for row, score in hits:
             meta = split.meta[row]
             own = " class=own" if query in meta["captions"] else ""
-            picture = _picture(Path(features.index["photos"]) / meta["source"], _looks(shan, split, row, query))
+            uri = photo_uri(features.index["photos"], meta["source"])
+            picture = photo_html(uri, _looks(shan, split, row, query), WIDTH)
             caption = f"{html.escape(meta['source'])} &middot; {score:.3f}"
-            parts.append(f"<figure><img{own} src='{picture}'><figcaption>{caption}</figcaption></figure>")
+            parts.append(f"<figure{own}>{picture}<figcaption>{caption}</figcaption></figure>")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
 
@@ -54,27 +54,9 @@ def _looks(shan: SHAN, split: Split, row: int, query: str) -> list[tuple[str, li
     (words_WD,) = shan.encode_captions([query])
     attention_RW = shan.alignment.word_attention(regions_BRD, words_WD)[0][:, 1:-1]  # without <start> and <end>
     words, looks = tokenize(query), dict[int, list[str]]()
-    for w in sorted(attention_RW.amax(dim=0).argsort(descending=True)[: len(COLOURS)].tolist()):
+    for w in sorted(attention_RW.amax(dim=0).argsort(descending=True)[:WORDS].tolist()):
         looks.setdefault(int(attention_RW[:, w].argmax()), []).append(words[w])
     boxes = split.boxes(row)
+    if not len(boxes):  # an import without boxes
+        return []
     return [(" ".join(said), boxes[region].tolist()) for region, said in looks.items()]
-
-
-def _picture(path: Path, looks: list[tuple[str, list[float]]]) -> str:
-    """A data URI of the photo with its boxes."""
-    if not path.is_file():
-        return ""
-    with Image.open(path) as file:
-        photo = ImageOps.exif_transpose(file).convert("RGB")
-    scale = WIDTH / photo.width
-    photo = photo.resize((WIDTH, max(1, round(photo.height * scale))))
-    draw = ImageDraw.Draw(photo)
-    for colour, (words, box) in zip(COLOURS, looks, strict=False):
-        corners = [edge * scale for edge in box]
-        draw.rectangle(corners, outline=colour, width=3)
-        place = (corners[0] + 4, corners[1] + 3)
-        draw.rectangle(draw.textbbox(place, words), fill=colour)
-        draw.text(place, words, fill="white")
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

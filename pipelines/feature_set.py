@@ -42,11 +42,9 @@ class FeatureSet:
 
         `<uri>@<12 hex>` is the feature set of that digest, which later extractions have extended.
         """
-        pinned = _DIGEST.fullmatch(uri)
-        root, digest = (pinned[1], pinned[2]) if pinned else (uri, "")
-        store = open_store(root)
+        store, name = locate(uri)
         try:
-            index = read_index(store, f"index-{digest}.json" if digest else INDEX)
+            index = read_index(store, name)
             receipts = tuple(read_receipts(store, [row["name"] for row in index["shards"]]).values())
         except FileNotFoundError as error:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
@@ -101,7 +99,11 @@ class Split:
 
     @cached_property
     def meta(self) -> list[dict[str, Any]]:
-        """Per photo: source, size, sha256, captions, classes and confidences of its regions."""
+        """Per photo: source, sha256, captions, classes and confidences of its regions, width and height.
+
+        Imports of precomputed features leave out what their source does not say: width and height have no entry, lists
+        of classes and confidences are empty, sha256 is ''.
+        """
         return [json.loads(self.store.read(tar, *offsets[2])) for tar, offsets in self._places]
 
     @cached_property
@@ -134,6 +136,18 @@ class Split:
     def _member(self, row: int, member: int) -> NDArray[Any]:
         tar, offsets = self._places[row]
         return load_npy(self.store.read(tar, *offsets[member]))
+
+
+def locate(uri: str) -> tuple[Store, str]:
+    """The store of a feature set's URI, and the name of the index that it means: `<uri>@<12 hex>` is a past one."""
+    pinned = _DIGEST.fullmatch(uri)
+    return (open_store(pinned[1]), f"index-{pinned[2]}.json") if pinned else (open_store(uri), INDEX)
+
+
+def index_digest(index: dict[str, Any]) -> str:
+    """The feature-set digest: sha256 of an index without the digest itself and the place of the photos."""
+    told = {name: value for name, value in index.items() if name not in ("feature_set", "photos")}
+    return sha256(canonical_json(told)).hexdigest()
 
 
 def read_index(store: Store, name: str = INDEX) -> dict[str, Any]:
@@ -174,7 +188,7 @@ def write_index(
         "detector": detector,
         "shards": shards,
     }
-    index["feature_set"] = sha256(canonical_json(index)).hexdigest()
+    index["feature_set"] = index_digest(index)
     index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
     # webdataset's convention: the number of samples of every tar.
     put(store, SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))

@@ -17,13 +17,18 @@ def import_karpathy(dataset: Path, photos: str | Path) -> Manifest:
 
     Raises UserError if either is missing, the JSON is not in the layout, or a photo it names is not in the folder.
     """
+    name, rows = karpathy_rows(dataset)
+    return stamped(name, photos, rows)
+
+
+def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
+    """Name and rows of a Karpathy JSON, without a look for the photos. UserError if it is not in the layout."""
     document = _read(dataset)
     images = document.get("images")
     if not isinstance(images, list):
         raise UserError(f"{dataset}: not in the Karpathy layout (no list `images`); see docs/data.md")
     rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
-    name = safe_key(str(document.get("dataset") or dataset.stem))
-    return stamped(name, photos, rows)
+    return safe_key(str(document.get("dataset") or dataset.stem)), rows
 
 
 def _read(dataset: Path) -> dict[str, Any]:

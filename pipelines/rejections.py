@@ -15,15 +15,19 @@ REJECTED = "rejected.parquet"
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "key", "source", "reason", "shard")])
 
 
-def write_report(store: Store, receipts: Iterable[Receipt]) -> None:
-    """`rejected.parquet`: a row for every rejected photo, none if there was none."""
-    rows = [
+def report_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
+    """The rows of `rejected.parquet`: one for every rejected photo."""
+    return [
         {"split": receipt.split, "key": row.key, "source": row.source, "reason": row.reason, "shard": receipt.shard}
         for receipt in receipts
         for row in receipt.rejected
     ]
+
+
+def write_report(store: Store, receipts: Iterable[Receipt]) -> None:
+    """`rejected.parquet`: a row for every rejected photo, none if there was none."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist(report_rows(receipts), schema=_SCHEMA), sink)
     put(store, REJECTED, sink.getvalue().to_pybytes())
 
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from infra.store import Store
 
 MEMBERS = ("regions.npy", "boxes.npy", "json")
+_NPY_HEADER = 128
+"""Bytes before the values of a .npy file of a small shape."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
     if [(photo.key, photo.sha256) for photo in receipt.written] != planned:
         raise RuntimeError(
             f"{store.uri}/{tar_name(shard)}: the {len(receipt.written)} photos in it are not the {len(planned)} read "
-            "now; a run that died wrote it from other photos: `python -m jobs.features gc` removes it, then run again"
+            "now; a run that died wrote it from other photos: delete it and run again"
         )
     if store.create(receipt_name(shard), receipt.to_json()):
         return receipt
@@ -157,6 +159,11 @@ def build_tar(samples: list[Sample]) -> bytes:
             members = (_npy(sample.regions_RF), _npy(sample.boxes_R4), canonical_json(sample.meta))
             writer.write({"__key__": sample.key, **dict(zip(MEMBERS, members, strict=True))})
     return buffer.getvalue()
+
+
+def regions_in(photo: Written, width: int) -> int:
+    """Number of regions of a photo in a shard, by the size of its member; `width`: numbers of a region."""
+    return (photo.offsets[0][1] - _NPY_HEADER) // (width * np.dtype(np.float16).itemsize)
 
 
 def load_npy(data: bytes) -> NDArray[Any]:
