@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -55,3 +55,35 @@ def gib(field: str) -> float:
     """VmRSS (now) or VmHWM (most so far) of this process; getrusage would begin with the parent's."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
+
+
+def tree_peak_gib(pid: int) -> float:
+    """Most memory that a process and its descendants had together until it ended (PSS: shared pages count once)."""
+    peak = 0
+    while Path(f"/proc/{pid}/smaps_rollup").exists() and not _ended(pid):
+        peak = max(peak, sum(_pss_kib(each) for each in _tree(pid)))
+        time.sleep(0.25)
+    return peak / 2**20
+
+
+def _ended(pid: int) -> bool:
+    """A zombie: its parent has yet to ask for its exit status."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] == "Z"
+
+
+def _tree(pid: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(folder.name)] = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    tree = [pid]
+    for each in tree:
+        tree += [child for child, parent in parents.items() if parent == each]
+    return tree
+
+
+def _pss_kib(pid: int) -> int:
+    with suppress(OSError):
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
