@@ -4,13 +4,13 @@ Two column orders are in use, told apart by their number: six (Anderson et al., 
 attribute of every region (LXMERT and its successors). Arrays are base64 of little-endian float32, ids of int64.
 """
 
+import binascii
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.precomputed.base64_numbers import decode_base64
 from pipelines.precomputed.halves import flaw_of, to_halves
 
 ORDERS = {
@@ -85,7 +85,7 @@ def _columns(line: bytes) -> list[memoryview]:
 def _array(row: dict[str, memoryview], name: str, dtype: str, count: int) -> NDArray[Any]:
     """A base64 column as `count` rows of at least one value."""
     try:
-        data = decode_base64(row[name])
+        data = bytearray(binascii.a2b_base64(row[name], strict_mode=True))
     except ValueError as error:
         raise RowError(f"{name} are not whole base64") from error
     if not data or len(data) % (count * np.dtype(dtype).itemsize):

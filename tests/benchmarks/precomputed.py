@@ -16,7 +16,7 @@ from pipelines.precomputed.scan import import_scan
 from pipelines.precomputed.shard_import import Imported
 from pipelines.precomputed.tsv import import_tsv
 from tests.benchmarks.inputs import FEATURES, REGIONS
-from tests.benchmarks.measure import Row
+from tests.benchmarks.measure import Row, forget
 
 PHOTOS, PER_SHARD, ROUNDS = 1024, 32, 5
 
@@ -45,10 +45,10 @@ def _import_rows(kind: str, source: Path, output: Path, run: Callable[[], Import
     ours, plain = float("inf"), float("inf")
     written = 0
     for _ in range(ROUNDS):
-        _forget(source)
+        forget(source)
         ours = min(ours, _timed(run, output, keep=True))
         written = sum(path.stat().st_size for path in output.rglob("*.tar"))
-        _forget(source)
+        forget(source)
         plain = min(plain, _timed(lambda: _plain(source, output, written), output.with_name("plain")))  # noqa: B023
         again = _timed(run, None)
         shutil.rmtree(output)
@@ -56,13 +56,6 @@ def _import_rows(kind: str, source: Path, output: Path, run: Callable[[], Import
     yield Row(f"{kind}: plain read of it and write of {written / 1e6:.0f} MB", megabytes / plain, "MB/s of source")
     yield Row(f"{kind}: import against plain read and write", 100 * plain / ours, "%")
     yield Row(f"{kind}: rerun with nothing to do", megabytes / again, "MB/s of source")
-
-
-def _forget(path: Path) -> None:
-    """Drops a file from the page cache: real sources are larger than memory and come from the disk."""
-    os.sync()
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _timed(function: Callable[[], object], output: Path | None, keep: bool = False) -> float:
