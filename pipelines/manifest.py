@@ -102,7 +102,8 @@ class Manifest:
     def from_parquet(cls, data: bytes, origin: str) -> "Manifest":
         """Reads and checks a manifest; UserError, naming its `origin`, if it is not one."""
         try:
-            table = pq.read_table(pa.BufferReader(data))
+            # One thread: Arrow's pool can abort the process at its end (apache/arrow#34314).
+            table = pq.read_table(pa.BufferReader(data), use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
         metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.store import Store
-from pipelines.tar_bytes import Bytes, tar_bytes
 
 MEMBERS = ("regions.npy", "boxes.npy", "json")
 _NPY_HEADER = 128
@@ -152,15 +151,14 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
 
 def build_tar(samples: list[Sample]) -> bytes:
     """The bytes of a shard, the same for the same samples."""
-    members: list[tuple[str, list[Bytes]]] = []
-    for sample in samples:
-        contents: tuple[list[Bytes], ...] = (
-            _npy(sample.regions_RF),
-            _npy(sample.boxes_R4),
-            [canonical_json(sample.meta)],
-        )
-        members += [(f"{sample.key}.{name}", parts) for name, parts in zip(MEMBERS, contents, strict=True)]
-    return tar_bytes(members)
+    from webdataset import TarWriter
+
+    buffer = io.BytesIO()
+    with TarWriter(buffer, mtime=0) as writer:
+        for sample in samples:
+            members = (_npy(sample.regions_RF), _npy(sample.boxes_R4), canonical_json(sample.meta))
+            writer.write({"__key__": sample.key, **dict(zip(MEMBERS, members, strict=True))})
+    return buffer.getvalue()
 
 
 def regions_in(photo: Written, width: int) -> int:
@@ -173,11 +171,10 @@ def load_npy(data: bytes) -> NDArray[Any]:
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def _npy(array: NDArray[Any]) -> list[Bytes]:
-    """The bytes of a .npy file as header and values; the values are not copied."""
-    array, buffer = np.ascontiguousarray(array), io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(array))
-    return [buffer.getvalue(), array.reshape(-1).view(np.uint8).data]
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rejection]) -> Receipt:

@@ -17,12 +17,16 @@ from infra.errors import UserError
 from pipelines.manifest import Manifest, Photo, safe_key
 from pipelines.sources import stamped
 
+# One thread each: Arrow's pool can abort the process at its end (apache/arrow#34314).
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".csv": lambda path: pyarrow.csv.read_csv(
-        path, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=_all_strings(path)
+        path,
+        read_options=pyarrow.csv.ReadOptions(use_threads=False),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+        convert_options=_all_strings(path),
     ),
-    ".jsonl": pyarrow.json.read_json,
-    ".parquet": pyarrow.parquet.read_table,
+    ".jsonl": lambda path: pyarrow.json.read_json(path, pyarrow.json.ReadOptions(use_threads=False)),
+    ".parquet": lambda path: pyarrow.parquet.read_table(path, use_threads=False),
 }
 SUFFIXES = tuple(_READERS)
 

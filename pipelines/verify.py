@@ -172,7 +172,7 @@ def _parsed(data: bytes) -> Any:
 
 def _rows(data: bytes) -> list[dict[str, Any]] | None:
     try:
-        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
+        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid):
         return None
     return rows
