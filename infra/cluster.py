@@ -71,6 +71,11 @@ def connect(config: ClusterConfig) -> None:
         handler.addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
+def last_line(error: Exception) -> str:
+    """What a remote exception said in the end: `<type>: <message>`. Ray's errors hold whole tracebacks as text."""
+    return str(error).strip().splitlines()[-1].strip()
+
+
 def _start_local(config: ClusterConfig, logging_config: object) -> None:
     import ray
 

@@ -104,7 +104,7 @@ def _last_receipts(store: Store) -> list[Receipt]:
     """Of the last finished extraction; none if there is none."""
     try:
         index = read_index(store)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except ValueError as error:
         raise UserError(f"{store.uri}: its index.json is not one of ours ({error}); choose another output") from error

@@ -7,6 +7,7 @@ splits a row), each stage scales on its own, and photos never reach the driver: 
 from collections.abc import Iterator
 from typing import Any
 
+from infra.errors import UserError
 from infra.store import Store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extract_config import ExtractConfig
@@ -66,11 +67,23 @@ def hash_photos(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
 def _rows(shards: list[ShardPlan]) -> Any:
     import ray.data
 
-    # The job shows one bar of its own, in photos.
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False  # the job shows one bar of its own, in photos
+    context.raise_original_map_exception = True  # so that an OSError of a worker is one here
     return ray.data.from_items([plan_row(shard) for shard in shards], override_num_blocks=len(shards))
 
 
 def _receipts(dataset: Any) -> Iterator[Receipt]:
-    for row in dataset.iter_rows():
-        yield Receipt.from_json(row["receipt"])
+    """UserError where a store or disk gave up, or what is stored stands in the way; bugs keep their traceback."""
+    try:
+        for row in dataset.iter_rows():
+            yield Receipt.from_json(row["receipt"])
+    except UserError as error:
+        raise UserError(_said(error)) from error
+    except OSError as error:
+        raise UserError(f"{_said(error)}; what is written stays, the same command goes on") from error
+
+
+def _said(error: Exception) -> str:
+    """The message of an exception that a worker raised, without the traceback and the advice that Ray puts around it."""
+    return str(getattr(error, "cause", error)).splitlines()[0]

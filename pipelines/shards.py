@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.errors import UserError
 from infra.store import Store
 
 MEMBERS = ("regions.npy", "boxes.npy", "json")
@@ -127,7 +128,7 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
     """Writes the tar, then its receipt, each by one conditional create; a writer that comes second adopts the first.
 
     A tar without a receipt was written whole by a run that died before its receipt, or is being written by a second
-    driver, so it is taken as it stands if it was made of the same photos. RuntimeError if it was not.
+    driver, so it is taken as it stands if it was made of the same photos. UserError if it was not.
     """
     data = build_tar(samples)
     if not store.create(tar_name(shard), data):
@@ -135,7 +136,7 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
     receipt = _receipt(shard, data, {sample.key: sample.stamp for sample in samples}, rejected)
     planned = [(sample.key, sample.meta.get("sha256", "")) for sample in samples]
     if [(photo.key, photo.sha256) for photo in receipt.written] != planned:
-        raise RuntimeError(
+        raise UserError(
             f"{store.uri}/{tar_name(shard)}: the {len(receipt.written)} photos in it are not the {len(planned)} read "
             "now; a run that died wrote it from other photos: delete it and run again"
         )
@@ -143,7 +144,7 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
         return receipt
     first = Receipt.from_json(store.read(receipt_name(shard)))
     if first.sha256 != receipt.sha256:
-        raise RuntimeError(
+        raise UserError(
             f"{store.uri}/{tar_name(shard)}: its bytes are not those of its receipt; delete both and run again"
         )
     return first

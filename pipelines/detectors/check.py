@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from infra.cluster import last_line
 from infra.errors import UserError
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 
@@ -19,7 +20,7 @@ def check_plugin(name: str, spec: DetectorSpec, device: str, cpus: float, gpus: 
     try:
         fault = ray.get(task.remote(spec, device))
     except ray.exceptions.RayError as error:
-        raise UserError(f"detector {name}: a worker cannot load it ({_last_line(error)}); is it there?") from error
+        raise UserError(f"detector {name}: a worker cannot load it ({last_line(error)}); is it there?") from error
     if fault:
         raise UserError(f"detector {name} breaks the contract: {fault}; see pipelines.detectors.contract")
 
@@ -48,7 +49,3 @@ def find_fault(spec: DetectorSpec, device: str) -> str:
 def _same(once: Regions, again: Regions) -> bool:
     fields = ("features", "boxes", "classes", "confidences")
     return all(np.array_equal(getattr(once, field), getattr(again, field)) for field in fields)
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]

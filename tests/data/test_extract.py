@@ -15,6 +15,7 @@ from pipelines.detectors import registry
 from pipelines.feature_set import FeatureSet, write_index
 from pipelines.manifest import Manifest, Photo
 from pipelines.rerun import read_receipts
+from pipelines.shards import build_tar
 from tests.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -137,6 +138,24 @@ def test_a_data_set_without_one_usable_photo_fails_with_the_reason(tmp_path: Pat
     (tmp_path / "a.jpg").write_text("text")
     manifest = Manifest.build("tiny", str(tmp_path), [Photo("a", "a.jpg", "train", ("x",))])
     with pytest.raises(UserError, match=r"all 1 photos were rejected, first a\.jpg: not an image"):
+        run(manifest, tmp_path)
+
+
+def test_what_stands_in_a_writers_way_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    """A tar that a killed run wrote from other photos, found by a worker: the driver says so and what to do."""
+    left = tmp_path / "features" / Path(whole.uri).name
+    left.mkdir(parents=True)
+    (left / f"{shard(whole, 'features-val')}.tar").write_bytes(build_tar([]))
+    with pytest.raises(
+        UserError, match=r"^.*features-val-000000-\w+\.tar: the 0 photos in it .* delete it and run again$"
+    ):
+        run(manifest, tmp_path)
+
+
+def test_a_store_that_breaks_off_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    left = tmp_path / "features" / Path(whole.uri).name
+    (left / f"{shard(whole, 'features-val')}.tar").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"directory.*; what is written stays, the same command goes on$"):
         run(manifest, tmp_path)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import webdataset
 
+from infra.errors import UserError
 from infra.folder_store import FolderStore
 from pipelines.shards import MEMBERS, Receipt, Rejection, Sample, build_tar, commit_shard, load_npy
 
@@ -96,7 +97,7 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
     if what == "other bytes":
         now[1].meta["sha256"] = "f" * 64
     store.create("s.tar", build_tar(samples(2 if what == "fewer" else 3)))
-    with pytest.raises(RuntimeError, match=r"are not the 3 read now; a run that died wrote it"):
+    with pytest.raises(UserError, match=r"are not the 3 read now; a run that died wrote it"):
         commit_shard(store, "s", now, REJECTED)
     assert set(store.objects()) == {"s.tar"}
 
@@ -104,7 +105,7 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
 def test_a_receipt_of_other_bytes_is_never_believed(store: FolderStore):
     commit_shard(store, "s", samples(), REJECTED)
     store.delete("s.tar")
-    with pytest.raises(RuntimeError, match="its bytes are not those of its receipt"):
+    with pytest.raises(UserError, match="its bytes are not those of its receipt"):
         commit_shard(store, "s", samples(seed=1), REJECTED)
 
 
