@@ -85,5 +85,5 @@ def _receipts(dataset: Any) -> Iterator[Receipt]:
 
 
 def _said(error: Exception) -> str:
-    """The message of an exception that a worker raised, without the traceback and the advice that Ray puts around it."""
+    """The message of an exception that a worker raised, without the traceback and advice that Ray puts around it."""
     return str(getattr(error, "cause", error)).splitlines()[0]
