@@ -71,6 +71,20 @@ def connect(config: ClusterConfig) -> None:
         handler.addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
+def check_gpus(config: ClusterConfig, gpus: float) -> None:
+    """UserError if a local cluster lacks GPUs that a process needs: Ray would wait for them in silence.
+
+    Another cluster may grow, so there it is left to Ray.
+    """
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0)
+    if config.is_local and gpus > there:
+        raise UserError(
+            f"a process needs {gpus:g} GPUs and this machine gives Ray {there:g}; ask for 0, or use a cluster"
+        )
+
+
 def last_line(error: Exception) -> str:
     """What a remote exception said in the end: `<type>: <message>`. Ray's errors hold whole tracebacks as text."""
     return str(error).strip().splitlines()[-1].strip()

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 from infra.errors import UserError
 
@@ -75,7 +76,7 @@ def open_store(uri: str) -> Store:
     if not separator:
         return FolderStore(Path(uri).expanduser().absolute())
     if scheme == "file":
-        return FolderStore(Path(rest))
+        return FolderStore(Path(unquote(rest)))
     if scheme == "s3":
         from infra.s3_store import S3Store  # boto3 takes a second to import
 

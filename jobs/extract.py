@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from infra.cluster import connect
+from infra.cluster import check_gpus, connect
 from jobs import cli
 from jobs.config import Config
 from jobs.extract_tables import ESTIMATE, plan_table, real_table
@@ -55,6 +55,7 @@ def run_plan(manifest: Manifest, config: Config) -> str:
     if not photos:
         return f"{head}; {len(prepared.plan.missing)} to write, none needs the detector"
     connect(config.cluster)
+    check_gpus(config.cluster, config.extract.detector_gpus)
     measured = measure(photos, manifest.root, prepared.spec, config.extract, since)
     cluster = at_hand(config.estimate, config.cluster.is_local)
     answer = estimate(measured, prepared.plan, config.extract, cluster)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
+from infra.errors import UserError
 from infra.store import open_store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extract_config import ExtractConfig
-from pipelines.graph import TASK_CPUS
+from pipelines.graph import TASK_CPUS, told_in_one_line
 from pipelines.manifest import Photo
 from pipelines.rerun import FeatureSetPlan, ShardPlan
 from pipelines.shards import Receipt
@@ -99,14 +100,19 @@ def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extrac
     with TemporaryDirectory() as folder:
         done = Commit(open_store(folder))(row)
     committed = clock()
-    count = len(photos)
+    receipt = Receipt.from_json(done["receipt"])
+    count = len(receipt.written)
+    if not count:
+        raise UserError(
+            f"none of {len(photos)} probed photos can be used, first: {receipt.rejected[0].reason}; mend them"
+        )
     return Probe(
         count,
         loaded - start,
         (fetched - warm) / count,
         (detected - fetched) / count,
         (committed - detected) / count,
-        Receipt.from_json(done["receipt"]).size / count,
+        receipt.size / count,
     )
 
 
@@ -115,7 +121,8 @@ def measure(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extr
     import ray
 
     task = ray.remote(num_cpus=config.detector_cpus, num_gpus=config.detector_gpus, max_retries=0)(probe)
-    found: Probe = ray.get(task.remote(list(photos), root, spec, config))
+    with told_in_one_line():
+        found: Probe = ray.get(task.remote(list(photos), root, spec, config))
     # Whatever was no work on photos was the start of Ray, of a worker and of the detector.
     work = found.photos * (found.fetch_s + found.detect_s + found.commit_s)
     return replace(found, start_s=time.perf_counter() - since - work)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infra.cluster import ClusterConfig, connect
+from infra.cluster import ClusterConfig, check_gpus, connect
 from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.detectors import registry
@@ -16,7 +16,7 @@ from pipelines.graph import hash_photos, run_graph
 from pipelines.manifest import Manifest, Photo
 from pipelines.plan import feature_set_name
 from pipelines.rejections import check_cap, write_report
-from pipelines.rerun import FeatureSetPlan, plan_feature_set, read_receipts
+from pipelines.rerun import FeatureSetPlan, keep_compared, plan_feature_set
 from pipelines.shards import Receipt
 
 
@@ -36,8 +36,8 @@ class Extraction:
 
     @property
     def photos_detected(self) -> int:
-        """Photos that went through the detector."""
-        return sum(len(shard.photos) - len(shard.reuse) for shard in self.plan.missing)
+        """Photos in those shards that went through the detector."""
+        return sum(len(receipt.written) for receipt in self.written) - sum(len(s.reuse) for s in self.plan.missing)
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,8 @@ def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -
         connect(cluster)
         return hash_photos(photos, manifest)
 
-    earlier = _last_receipts(store)
-    return Prepared(
-        store, spec, fingerprint, plan_feature_set(manifest, config.photos_per_shard, store, earlier, hashed)
-    )
+    last = _last_shards(store)
+    return Prepared(store, spec, fingerprint, plan_feature_set(manifest, config.photos_per_shard, store, last, hashed))
 
 
 def extract(
@@ -84,31 +82,36 @@ def extract(
     check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
     if plan.missing:
         connect(cluster)
+        check_gpus(cluster, config.detector_gpus)
         if registry.is_plugin(config.detector):
             check_plugin(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
-        for receipt in run_graph(plan.missing, manifest.root, store, spec, config):
-            receipts[receipt.shard] = receipt
+        for name, receipt in run_graph(plan.missing, manifest.root, store, spec, config):
+            receipts[name] = receipt
             progress(len(receipt.planned))
             if receipt.rejected:
                 check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
     in_order = [receipts[shard.name] for shard in plan.shards]
-    write_report(store, in_order)
-    feature_set = write_index(store, manifest, prepared.fingerprint, _describe(spec, config), in_order)
-    if len(feature_set.rejected) == plan.photo_count:
-        first = feature_set.rejected[0]
+    rejected = [row for receipt in in_order for row in receipt.rejected]
+    if len(rejected) == plan.photo_count:
+        first = rejected[0]
         raise UserError(f"all {plan.photo_count} photos were rejected, first {first.source}: {first.reason}; mend them")
+    write_report(store, in_order)
+    keep_compared(store, plan)
+    feature_set = write_index(store, manifest, prepared.fingerprint, _describe(spec, config), in_order)
     return Extraction(feature_set, tuple(receipts[shard.name] for shard in plan.missing), plan)
 
 
-def _last_receipts(store: Store) -> list[Receipt]:
+def _last_shards(store: Store) -> list[str]:
     """Of the last finished extraction; none if there is none."""
     try:
         index = read_index(store)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{store.uri}: its index.json is not one of ours ({error}); choose another output") from error
-    return list(read_receipts(store, [row["name"] for row in index["shards"]]).values())
+    return [row["name"] for row in index["shards"]]
 
 
 def _describe(spec: DetectorSpec, config: ExtractConfig) -> dict[str, Any]:

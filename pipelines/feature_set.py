@@ -48,8 +48,12 @@ class FeatureSet:
             receipts = tuple(read_receipts(store, [row["name"] for row in index["shards"]]).values())
         except FileNotFoundError as error:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
+        except UserError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{uri}: its {INDEX} is not one of ours ({error!r}); point at a feature set") from error
+        if len(receipts) < len(index["shards"]):
+            raise UserError(f"{uri}: receipts are missing or damaged; `python -m jobs.features verify` names them")
         return cls(store, index, receipts)
 
     @property

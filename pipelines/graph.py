@@ -5,6 +5,8 @@ splits a row), each stage scales on its own, and photos never reach the driver: 
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 
 from infra.errors import UserError
@@ -24,8 +26,11 @@ TASK_CPUS = 0.5
 
 def run_graph(
     shards: list[ShardPlan], root: str, store: Store, spec: DetectorSpec, config: ExtractConfig
-) -> Iterator[Receipt]:
-    """Writes shards and yields their receipts as they come. No detector is started for shards that need none."""
+) -> Iterator[tuple[str, Receipt]]:
+    """Writes shards and yields the planned name and the receipt of each as they come.
+
+    No detector is started for shards that need none. UserError where a store, a disk or the detector gave up.
+    """
     import ray
 
     detect = [shard for shard in shards if len(shard.reuse) < len(shard.photos)]
@@ -49,39 +54,48 @@ def run_graph(
 
 def hash_photos(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
     """sha256 of photos as they are now, by key; '' where one cannot be read. Read by tasks all over the cluster."""
-    from hashlib import sha256
-
-    def digest(row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"key": row["key"], "sha256": sha256(read_photo(row["uri"])).hexdigest()}
-        except PhotoError:
-            return {"key": row["key"], "sha256": ""}
-
     import ray.data
 
     rows = [{"key": photo.key, "uri": photo_uri(manifest.root, photo.source)} for photo in photos]
-    hashed = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // 256)).map(digest, num_cpus=TASK_CPUS)
-    return {row["key"]: row["sha256"] for row in hashed.iter_rows()}
+    with told_in_one_line():
+        hashed = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // 256)).map(_hash, num_cpus=TASK_CPUS)
+        return {row["key"]: row["sha256"] for row in _quietly(hashed).iter_rows()}
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """What a worker's store, disk or detector says becomes a UserError; bugs keep their traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(_said(error)) from error
+    except OSError as error:
+        raise UserError(f"{_said(error)}; what is written stays, the same command goes on") from error
+
+
+def _hash(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"key": row["key"], "sha256": sha256(read_photo(row["uri"])).hexdigest()}
+    except PhotoError:
+        return {"key": row["key"], "sha256": ""}
 
 
 def _rows(shards: list[ShardPlan]) -> Any:
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the job shows one bar of its own, in photos
-    context.raise_original_map_exception = True  # so that an OSError of a worker is one here
     return ray.data.from_items([plan_row(shard) for shard in shards], override_num_blocks=len(shards))
 
 
-def _receipts(dataset: Any) -> Iterator[Receipt]:
-    """UserError where a store or disk gave up, or what is stored stands in the way; bugs keep their traceback."""
-    try:
-        for row in dataset.iter_rows():
-            yield Receipt.from_json(row["receipt"])
-    except UserError as error:
-        raise UserError(_said(error)) from error
-    except OSError as error:
-        raise UserError(f"{_said(error)}; what is written stays, the same command goes on") from error
+def _receipts(dataset: Any) -> Iterator[tuple[str, Receipt]]:
+    with told_in_one_line():
+        for row in _quietly(dataset).iter_rows():
+            yield row["shard"], Receipt.from_json(row["receipt"])
+
+
+def _quietly(dataset: Any) -> Any:
+    dataset.context.enable_progress_bars = False  # the job shows one bar of its own, in photos
+    dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
+    return dataset
 
 
 def _said(error: Exception) -> str:

@@ -1,8 +1,9 @@
 """The plan: every shard of a feature set, its members and their order, fixed before anything runs.
 
 A shard's name says what is in it: `features-<split>-<NNNNNN>-<8 hex>`, the last a hash of its photos' keys, sources and
-captions. So the same inputs give the same names, another content never meets a name in use, and no lock is needed:
-two drivers, or a rerun after a crash, work towards the same objects.
+captions, and of their bytes where a shard of the plain name holds other ones. So the same inputs give the same names,
+another content never meets a name in use, and no lock is needed: two drivers, or a rerun after a crash, work towards
+the same objects.
 
 An extraction that extends an earlier one keeps the earlier shards: photos stay in the shard where they are, new ones
 get shards of their own behind, and a shard is named anew only if something in it was taken out or edited.
@@ -29,13 +30,26 @@ class Group:
     number: int
     photos: tuple[Photo, ...]
 
-    def shard(self, changed: Mapping[str, str] | None = None) -> str:
-        """Name of the shard. `changed`: sha256 of photos whose file was replaced since a shard of the plain name was
-        written; they make it another shard.
-        """
-        content = [[photo.key, photo.source, photo.captions] for photo in self.photos]
-        text = json.dumps([content, dict(sorted((changed or {}).items()))])
-        return f"features-{self.split}-{self.number:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    @property
+    def rows(self) -> str:
+        """Digest of the photos' keys, sources and captions: what a receipt notes of them."""
+        return rows_digest([(photo.key, photo.source, photo.captions) for photo in self.photos])
+
+    def shard(self, contents: Mapping[str, str] | None = None) -> str:
+        """Name of the shard; `contents`: sha256 of its photos, where the plain name is taken by others."""
+        return shard_name(self.split, self.number, self.rows, contents)
+
+
+def rows_digest(rows: Sequence[tuple[str, str, Sequence[str]]]) -> str:
+    """sha256 of key, source and captions of photos in order."""
+    text = json.dumps([[key, source, list(captions)] for key, source, captions in rows])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shard_name(split: str, number: int, rows: str, contents: Mapping[str, str] | None = None) -> str:
+    """Name of a shard from its place, the digest of its rows and, if wanted, its photos' bytes."""
+    text = json.dumps([rows, dict(sorted((contents or {}).items()))])
+    return f"features-{split}-{number:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def feature_set_name(dataset: str, fingerprint: str, photos_per_shard: int) -> str:

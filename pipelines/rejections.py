@@ -12,6 +12,8 @@ from pipelines.feature_set import put
 from pipelines.shards import Receipt
 
 REJECTED = "rejected.parquet"
+OVER_CAP = "rejected-over-cap.parquet"
+"""Written instead by a job that fails: the report beside an index is of that index."""
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "key", "source", "reason", "shard")])
 
 
@@ -26,9 +28,13 @@ def report_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
 
 def write_report(store: Store, receipts: Iterable[Receipt]) -> None:
     """`rejected.parquet`: a row for every rejected photo, none if there was none."""
+    _write(store, REJECTED, receipts)
+
+
+def _write(store: Store, name: str, receipts: Iterable[Receipt]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(report_rows(receipts), schema=_SCHEMA), sink)
-    put(store, REJECTED, sink.getvalue().to_pybytes())
+    put(store, name, sink.getvalue().to_pybytes())
 
 
 def check_cap(store: Store, receipts: Iterable[Receipt], planned: int, cap: float) -> None:
@@ -37,9 +43,9 @@ def check_cap(store: Store, receipts: Iterable[Receipt], planned: int, cap: floa
     rejected = [row for receipt in receipts for row in receipt.rejected]
     if len(rejected) <= cap * planned:
         return
-    write_report(store, receipts)
+    _write(store, OVER_CAP, receipts)
     reasons = ", ".join(f"{count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common(3))
     raise UserError(
         f"{len(rejected)} of {planned} photos are rejected, more than extract.max_rejected ({cap:g} of them): "
-        f"{reasons}; first {rejected[0].source}. See {store.uri}/{REJECTED}; mend them, or raise the cap and run again"
+        f"{reasons}; first {rejected[0].source}. See {store.uri}/{OVER_CAP}; mend them, or raise the cap and run again"
     )

@@ -1,10 +1,12 @@
 """What an extraction has to do, given what earlier ones left: the plan held against the store.
 
-A shard is there when its receipt and its tar are. A photo is read again only if its stamp or source differs from what
-the receipt noted, and detected again only if its bytes differ then: other captions, or photos that were moved, cost no
-detector.
+A shard is there when its receipt and its tar are. Every such shard counts, also those of extractions that were never
+finished or were superseded: it is taken again if it was planned of the same rows and holds the photos' present bytes,
+and otherwise its regions are taken of photos whose bytes are the same. A photo is read again only if its stamp or
+source differs from what was noted, or if it could not be read before.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +14,13 @@ from dataclasses import dataclass
 
 from infra.store import Store
 from pipelines.manifest import Manifest, Photo
-from pipelines.plan import Group, group_photos
-from pipelines.shards import Receipt, Rejection, Written, receipt_name, tar_name
+from pipelines.plan import SHARD_NAME, Group, group_photos
+from pipelines.shards import Receipt, Rejection, Written, canonical_json, read_receipt, receipt_name, tar_name
 
 HashPhotos = Callable[[list[Photo]], dict[str, str]]
 """Photos to the sha256 of their files as they are now, by key; '' for one that cannot be read."""
+COMPARED = "compared.json"
+"""Object that keeps what reruns found of photos that were touched or moved: key to source, stamp and sha256."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class FeatureSetPlan:
 
     shards: tuple[ShardPlan, ...]
     receipts: Mapping[str, Receipt]
+    compared: Mapping[str, tuple[str, str, str]]
+    """Source, stamp and sha256 of photos that had to be read to see whether they changed, by key."""
 
     @property
     def missing(self) -> list[ShardPlan]:
@@ -55,67 +61,103 @@ class FeatureSetPlan:
 
 
 def plan_feature_set(
-    manifest: Manifest, photos_per_shard: int, store: Store, earlier: Sequence[Receipt], hash_photos: HashPhotos
+    manifest: Manifest, photos_per_shard: int, store: Store, last: Sequence[str], hash_photos: HashPhotos
 ) -> FeatureSetPlan:
-    """The plan of a manifest on a store where `earlier` are the receipts of the last finished extraction."""
+    """The plan of a manifest on a store where `last` are the shards of the last finished extraction, in order."""
     listed = store.objects()
-
-    def is_there(shard: str) -> bool:
-        return receipt_name(shard) in listed and tar_name(shard) in listed
-
-    earlier = [receipt for receipt in earlier if is_there(receipt.shard)]
-    groups = group_photos(manifest, photos_per_shard, earlier)
-    known = {receipt.shard: receipt for receipt in earlier}
-    plain = [group.shard() for group in groups]
-    known |= read_receipts(store, [name for name in plain if name not in known and is_there(name)])
-    past = _Past(known.values(), manifest, hash_photos)
-    named = {_name(group, known.get(name), past): group for name, group in zip(plain, groups, strict=True)}
-    known |= read_receipts(store, [name for name in named if name not in known and is_there(name)])
-    shards = [ShardPlan(name, g.photos, {} if name in known else past.places(g.photos)) for name, g in named.items()]
-    return FeatureSetPlan(tuple(shards), {name: known[name] for name in named if name in known})
+    receipts = read_receipts(store, [name[: -len(".tar")] for name in listed if _is_tar(name, listed)])
+    # Photos stay in the shard where they were, even if its tar was lost since.
+    earlier = [receipts.get(name) or read_receipt(store, name) for name in last]
+    past = _Past(receipts, last, _compared(store) if COMPARED in listed else {}, manifest, hash_photos)
+    shards, there = [], {}
+    for group in group_photos(manifest, photos_per_shard, [receipt for receipt in earlier if receipt]):
+        found = past.shard(group)
+        if found:
+            there[found.shard] = found
+            shards.append(ShardPlan(found.shard, group.photos, {}))
+        else:
+            taken = group.shard() in receipts
+            name = group.shard({photo.key: past.now[photo.key] for photo in group.photos} if taken else None)
+            shards.append(ShardPlan(name, group.photos, past.places(group.photos)))
+    return FeatureSetPlan(tuple(shards), there, past.compared)
 
 
 def read_receipts(store: Store, shards: Iterable[str]) -> dict[str, Receipt]:
-    """Receipts by shard, read by several threads at once: an object store answers slowly but to many."""
+    """Receipts by shard, in order, read by several threads at once: an object store answers slowly but to many.
+
+    One that is not there or cannot be read is left out.
+    """
     with ThreadPoolExecutor(16) as pool:
-        receipts = pool.map(lambda shard: Receipt.from_json(store.read(receipt_name(shard))), shards)
-        return {receipt.shard: receipt for receipt in receipts}
+        found = pool.map(lambda shard: read_receipt(store, shard), shards)
+        return {receipt.shard: receipt for receipt in found if receipt}
 
 
-def _name(group: Group, plain: Receipt | None, past: "_Past") -> str:
-    """The plain name, unless a shard of that name holds other bytes of a photo than it has now."""
-    if plain is None:
-        return group.shard()
-    held = {row.key: row.sha256 for row in plain.planned}
-    return group.shard({key: now for key, old in held.items() if (now := past.now[key]) != old})
+def keep_compared(store: Store, plan: FeatureSetPlan) -> None:
+    """So that the next rerun need not read the same photos again."""
+    if plan.compared:
+        store.replace(COMPARED, canonical_json({**_compared(store), **plan.compared}))
+
+
+def _is_tar(name: str, listed: Mapping[str, object]) -> bool:
+    shard = name.removesuffix(".tar")
+    return name != shard and bool(SHARD_NAME.fullmatch(shard)) and receipt_name(shard) in listed
+
+
+def _compared(store: Store) -> dict[str, tuple[str, str, str]]:
+    try:
+        return {key: (source, stamp, sha) for key, (source, stamp, sha) in json.loads(store.read(COMPARED)).items()}
+    except FileNotFoundError:
+        return {}
 
 
 class _Past:
     """What receipts know of the manifest's photos, and what has become of those photos since."""
 
-    def __init__(self, receipts: Iterable[Receipt], manifest: Manifest, hash_photos: HashPhotos) -> None:
+    def __init__(
+        self,
+        receipts: Mapping[str, Receipt],
+        last: Sequence[str],
+        compared: Mapping[str, tuple[str, str, str]],
+        manifest: Manifest,
+        hash_photos: HashPhotos,
+    ) -> None:
         self._rows: dict[str, list[tuple[str, Written | Rejection]]] = defaultdict(list)
-        for receipt in receipts:
+        self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
+        order = {name: place for place, name in enumerate(last)}  # the last extraction is believed first
+        for name in sorted(receipts, key=lambda name: (order.get(name, len(order)), name)):
+            receipt = receipts[name]
+            self._shards[receipt.split, receipt.rows].append(receipt)
             for row in receipt.planned:
-                self._rows[row.key].append((receipt.shard, row))
+                self._rows[row.key].append((name, row))
         self.now: dict[str, str] = {}
-        """sha256 of every photo that a receipt knows, as it is now."""
+        """sha256 of every photo that a receipt knows, as it is now; '' if it cannot be read."""
         suspects = []
         for photo in manifest.photos():
+            seen = {(row.source, row.stamp): row.sha256 for _, row in reversed(self._rows.get(photo.key, []))}
+            if photo.key in compared:
+                source, stamp, sha = compared[photo.key]
+                seen[source, stamp] = sha
             if photo.key in self._rows:
-                last = self._rows[photo.key][0][1]
-                self.now[photo.key] = last.sha256
-                if (last.source, last.stamp) != (photo.source, photo.stamp):
+                self.now[photo.key] = seen.get((photo.source, photo.stamp), "")
+                if not self.now[photo.key]:  # another file than any that was read, or one that could not be read
                     suspects.append(photo)
-        if suspects:
-            self.now |= hash_photos(suspects)
+        hashed = hash_photos(suspects) if suspects else {}
+        self.now |= hashed
+        self.compared = {p.key: (p.source, p.stamp, hashed[p.key]) for p in suspects if hashed[p.key]}
+
+    def shard(self, group: Group) -> Receipt | None:
+        """A shard of just these rows that holds the photos' present bytes."""
+        for receipt in self._shards.get((group.split, group.rows), []):
+            if all(self.now[row.key] == row.sha256 for row in receipt.planned):
+                return receipt
+        return None
 
     def places(self, photos: Iterable[Photo]) -> dict[str, Place]:
         """Where regions of these photos' present bytes are, by key."""
         found = {}
         for photo in photos:
             for shard, row in self._rows.get(photo.key, ()):
-                if isinstance(row, Written) and row.sha256 == self.now[photo.key]:
+                if isinstance(row, Written) and row.sha256 == self.now[photo.key] != "":
                     found[photo.key] = Place(tar_name(shard), row.offsets)
                     break
         return found

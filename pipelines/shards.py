@@ -69,6 +69,8 @@ class Receipt:
     size: int
     """Bytes of the tar."""
     sha256: str
+    rows: str
+    """`plan.rows_digest` of what it was planned of; empty for an import."""
     written: tuple[Written, ...]
     rejected: tuple[Rejection, ...]
 
@@ -124,30 +126,42 @@ def receipt_name(shard: str) -> str:
     return f"{shard}.receipt.json"
 
 
-def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list[Rejection]) -> Receipt:
+class OtherPhotosError(UserError):
+    """A tar of this name, without a receipt, holds other photos: its writer died, and since then one was replaced."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri} was written by a run that died, of other photos; delete it and run again")
+
+
+def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list[Rejection], rows: str = "") -> Receipt:
     """Writes the tar, then its receipt, each by one conditional create; a writer that comes second adopts the first.
 
     A tar without a receipt was written whole by a run that died before its receipt, or is being written by a second
-    driver, so it is taken as it stands if it was made of the same photos. UserError if it was not.
+    driver, so it is taken as it stands if it was made of the same photos. OtherPhotosError if it was not.
     """
     data = build_tar(samples)
     if not store.create(tar_name(shard), data):
         data = store.read(tar_name(shard))
-    receipt = _receipt(shard, data, {sample.key: sample.stamp for sample in samples}, rejected)
-    planned = [(sample.key, sample.meta.get("sha256", "")) for sample in samples]
-    if [(photo.key, photo.sha256) for photo in receipt.written] != planned:
-        raise UserError(
-            f"{store.uri}/{tar_name(shard)}: the {len(receipt.written)} photos in it are not the {len(planned)} read "
-            "now; a run that died wrote it from other photos: delete it and run again"
-        )
+    receipt = _receipt(shard, data, {sample.key: sample.stamp for sample in samples}, rejected, rows)
+    if [(row.key, row.sha256) for row in receipt.written] != [(s.key, s.meta.get("sha256", "")) for s in samples]:
+        raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
     if store.create(receipt_name(shard), receipt.to_json()):
         return receipt
-    first = Receipt.from_json(store.read(receipt_name(shard)))
-    if first.sha256 != receipt.sha256:
-        raise UserError(
-            f"{store.uri}/{tar_name(shard)}: its bytes are not those of its receipt; delete both and run again"
-        )
+    first = read_receipt(store, shard)
+    if first is None or first.sha256 != receipt.sha256:  # damaged, or of a tar that was lost since
+        store.replace(receipt_name(shard), receipt.to_json())
+        return receipt
     return first
+
+
+def read_receipt(store: Store, shard: str) -> Receipt | None:
+    """The receipt of a shard; None if there is none that can be read."""
+    try:
+        return Receipt.from_json(store.read(receipt_name(shard)))
+    except UserError:
+        raise
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def build_tar(samples: list[Sample]) -> bytes:
@@ -178,7 +192,7 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rejection]) -> Receipt:
+def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rejection], rows: str) -> Receipt:
     places: dict[str, dict[str, tuple[int, int]]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
@@ -190,4 +204,4 @@ def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rej
         meta = json.loads(data[offset : offset + size])
         offsets = tuple(found[member] for member in MEMBERS)
         written.append(Written(key, meta["source"], stamps.get(key, ""), meta.get("sha256", ""), offsets))
-    return Receipt(shard, len(data), sha256(data).hexdigest(), tuple(written), tuple(rejected))
+    return Receipt(shard, len(data), sha256(data).hexdigest(), rows, tuple(written), tuple(rejected))

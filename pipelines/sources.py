@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from infra.errors import UserError
 from infra.folder_store import file_stamp
@@ -41,16 +42,19 @@ def read_photo(uri: str) -> bytes:
     or nothing. Any other OSError is trouble of a disk or store and not the photo's fault: it ends the job, and a rerun
     goes on.
     """
-    scheme, separator, rest = uri.partition("://")
+    scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
         return _download(uri)
     if scheme == "tar":
         member, _, tar = rest.partition("::")
         parent, name = parent_and_name(tar)
         return _limited(read_member(_store(parent), name, member, MAX_BYTES + 1))
-    parent, name = parent_and_name(uri if separator else os.path.abspath(uri))  # noqa: PTH100 - no resolving of links
+    path = unquote(rest) if scheme == "file" else uri
+    parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - links stay
     try:
         data = _store(parent).read(name, 0, MAX_BYTES + 1)
+    except UserError:  # credentials, a bucket that is not there: no photo's fault
+        raise
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
         raise PhotoError(f"cannot be read: {reason}") from error
@@ -98,7 +102,7 @@ def _stamp(path: str) -> str | None:
     if path.startswith("s3://"):
         return _tar_stamp(path)
     try:
-        status = Path(path.removeprefix("file://")).stat()
+        status = Path(unquote(path.removeprefix("file://")) if path.startswith("file://") else path).stat()
         return file_stamp(status) if stat.S_ISREG(status.st_mode) else None
     except (OSError, ValueError):  # a name that no file system takes
         return None

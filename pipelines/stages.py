@@ -7,7 +7,7 @@ Rows hold strings and bytes only: Ray Data accounts for those, and they are the 
 | plan   | `shard` name, `photos` JSON list of key, source, captions, stamp, `reuse` (where its regions are, or null) |
 | fetch  | + `pixels`: the photos' RGB bytes, one after the other; a photo gains sizes and sha256, or a `reason` |
 | detect | + `regions` fp16, `boxes` fp32 in place of `pixels`; a photo gains `found`: what is said of its regions |
-| commit | `receipt` of the shard, JSON |
+| commit | `shard`, and its `receipt` as JSON |
 
 A photo to reuse passes through the first two untouched.
 """
@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.errors import UserError
 from infra.store import Store
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.photos import PhotoError, decode_photo
+from pipelines.plan import rows_digest, shard_name
 from pipelines.rerun import ShardPlan
-from pipelines.shards import Rejection, Sample, commit_shard, load_npy
+from pipelines.shards import OtherPhotosError, Receipt, Rejection, Sample, commit_shard, load_npy
 from pipelines.sources import photo_uri, read_photo
 
 Row = dict[str, Any]
@@ -83,24 +85,38 @@ class Detect:
         """Fetched row to detected row."""
         photos = json.loads(row["photos"])
         to_detect = [photo for photo in photos if "shape" in photo]
-        pixels = _split_pixels(row["pixels"], to_detect)
+        pixels, step = _split_pixels(row["pixels"], to_detect), self._photos_per_batch
         found = [
             regions
-            for start in range(0, len(pixels), self._photos_per_batch)
-            for regions in self._detector(pixels[start : start + self._photos_per_batch])
+            for start in range(0, len(pixels), step)
+            for regions in self._find(to_detect[start : start + step], pixels[start : start + step])
         ]
-        boxes = []
+        kept, boxes = [], []
         for photo, regions in zip(to_detect, found, strict=True):
             height, width, _ = photo.pop("shape")
             check_regions(regions, (height, width), self._spec)
+            halves = regions.features.astype(np.float16)
+            if not np.isfinite(halves).all():
+                photo["reason"] = "features beyond float16 (65504)"
+                continue
             photo["found"] = _said_of(regions)
+            kept.append(halves)
             boxes.append(_in_original(regions.boxes, (width, height), (photo["width"], photo["height"])))
         return {
             "shard": row["shard"],
             "photos": json.dumps(photos),
-            "regions": b"".join(r.features.astype(np.float16).tobytes() for r in found),
+            "regions": b"".join(halves.tobytes() for halves in kept),
             "boxes": b"".join(boxes_R4.tobytes() for boxes_R4 in boxes),
         }
+
+    def _find(self, photos: list[Row], pixels: list[NDArray[np.uint8]]) -> list[Regions]:
+        """One batch; UserError, naming the photos, where the detector raises."""
+        try:
+            with np.errstate(over="ignore"):
+                return self._detector(pixels)
+        except Exception as error:
+            among = ", ".join(photo["source"] for photo in photos)
+            raise UserError(f"the detector fails on one of {among} ({type(error).__name__}: {error})") from error
 
 
 class Commit:
@@ -127,11 +143,20 @@ class Commit:
                 meta |= photo["found"]
                 count = len(meta["classes"])
                 samples.append(Sample(photo["key"], regions.take(count), boxes.take(count), meta, photo["stamp"]))
-        receipt = commit_shard(self._store, row["shard"], samples, rejected)
-        accounted = {entry.key for entry in receipt.planned}
-        if accounted != {photo["key"] for photo in photos}:
-            raise RuntimeError(f"{self._store.uri}/{row['shard']}: its receipt does not account for each planned photo")
-        return {"receipt": receipt.to_json()}
+        receipt = self._commit(row["shard"], photos, samples, rejected)
+        if {entry.key for entry in receipt.planned} != {photo["key"] for photo in photos}:
+            raise RuntimeError(f"{self._store.uri}/{receipt.shard}: its receipt does not account for each photo")
+        return {"shard": row["shard"], "receipt": receipt.to_json()}
+
+    def _commit(self, shard: str, photos: list[Row], samples: list[Sample], rejected: list[Rejection]) -> Receipt:
+        """Under the planned name; under one of the photos' bytes if a run that died left other photos there."""
+        rows = rows_digest([(photo["key"], photo["source"], photo["captions"]) for photo in photos])
+        try:
+            return commit_shard(self._store, shard, samples, rejected, rows)
+        except OtherPhotosError:
+            contents = {row.key: row.sha256 for row in rejected} | {s.key: s.meta["sha256"] for s in samples}
+            _, split, number, _ = shard.split("-")
+            return commit_shard(self._store, shard_name(split, int(number), rows, contents), samples, rejected, rows)
 
     def _reused(self, photo: Row) -> Sample:
         """Regions and boxes as they were; source and captions as they are now."""

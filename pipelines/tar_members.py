@@ -1,6 +1,7 @@
 """Members of a tar on any store as photos: its directory is read once a worker, then each member by its range."""
 
 import io
+import posixpath
 import tarfile
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from pipelines.photos import PhotoError
 def read_member(store: Store, tar: str, member: str, most: int) -> bytes:
     """At most `most` bytes of a member; PhotoError if the tar is not there, is none or has no such file."""
     try:
-        place = _directory(store, tar).get(member)
+        place = _directory(store, tar).get(posixpath.normpath(member))
     except (FileNotFoundError, tarfile.TarError) as error:
         raise PhotoError("its tar is not there or is no uncompressed tar") from error
     if place is None:
@@ -28,7 +29,7 @@ def read_member(store: Store, tar: str, member: str, most: int) -> bytes:
 def _directory(store: Store, tar: str) -> dict[str, tuple[int, int]]:
     """Offset and size of every file of an uncompressed tar, by one pass over it."""
     with tarfile.open(fileobj=io.BufferedReader(_Ranges(store, tar), 2**20), mode="r:") as opened:
-        return {entry.name: (entry.offset_data, entry.size) for entry in opened if entry.isfile()}
+        return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if entry.isfile()}
 
 
 class _Ranges(io.RawIOBase):

@@ -38,11 +38,13 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
     module, _, attribute = path.partition(":")
     try:
         spec_class = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         raise UserError(f"detector {name}: cannot be imported ({error}); put it on the workers' PYTHONPATH") from error
     try:
         spec = spec_class(**(settings or {}))
-    except (TypeError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(f"detector {name}: its settings do not fit ({error}); see extract.detector_settings") from error
     _check(name, spec)
     return spec
@@ -50,7 +52,12 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
 
 def fingerprint(name: str, spec: DetectorSpec) -> str:
     """The spec's fingerprint; UserError unless it is the same file name each time it is asked."""
-    told = spec.fingerprint()
+    try:
+        told = spec.fingerprint()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"detector {name}: fingerprint() raises {type(error).__name__}: {error}; mend it") from error
     if not isinstance(told, str) or not re.fullmatch(r"[A-Za-z0-9_.-]+", told) or told != spec.fingerprint():
         raise UserError(f"detector {name}: fingerprint() must give the same file name each time; use fingerprint_of")
     return told

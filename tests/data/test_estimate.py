@@ -24,6 +24,7 @@ def plan(shards: int, reused: int = 0) -> FeatureSetPlan:
             for n in range(shards)
         ),
         {},
+        {},
     )
 
 

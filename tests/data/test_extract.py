@@ -126,7 +126,7 @@ def test_too_many_rejected_photos_fail_the_job_and_are_reported(tmp_path: Path, 
     ):
         run(manifest, tmp_path, max_rejected=0.1)
     (folder,) = (tmp_path / "features").iterdir()
-    assert len(pq.read_table(folder / "rejected.parquet")) >= 1
+    assert len(pq.read_table(folder / "rejected-over-cap.parquet")) >= 1
     assert not (folder / "index.json").exists()
     # Nothing that was done is lost: with the cap raised the rest follows.
     extraction, _ = run(manifest, tmp_path)
@@ -141,15 +141,18 @@ def test_a_data_set_without_one_usable_photo_fails_with_the_reason(tmp_path: Pat
         run(manifest, tmp_path)
 
 
-def test_what_stands_in_a_writers_way_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    """A tar that a killed run wrote from other photos, found by a worker: the driver says so and what to do."""
-    left = tmp_path / "features" / Path(whole.uri).name
-    left.mkdir(parents=True)
-    (left / f"{shard(whole, 'features-val')}.tar").write_bytes(build_tar([]))
-    with pytest.raises(
-        UserError, match=r"^.*features-val-000000-\w+\.tar: the 0 photos in it .* delete it and run again$"
-    ):
-        run(manifest, tmp_path)
+def test_a_tar_of_other_photos_without_receipt_is_left_and_gone_round(
+    tmp_path: Path, manifest: Manifest, whole: FeatureSet
+):
+    """A killed run wrote it, and since then the photo's file was replaced: its name is taken, so another is used."""
+    left = tmp_path / "features" / Path(whole.uri).name / f"{shard(whole, 'features-val')}.tar"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(build_tar([]))
+    extraction, _ = run(manifest, tmp_path)
+    assert shard(extraction.feature_set, "features-val") != left.stem
+    assert extraction.feature_set.split("val").keys == whole.split("val").keys
+    again, _ = run(manifest, tmp_path)
+    assert (again.written, again.feature_set.index) == ((), extraction.feature_set.index)
 
 
 def test_a_store_that_breaks_off_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):

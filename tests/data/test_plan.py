@@ -20,6 +20,7 @@ def receipts(groups: list[Group]) -> list[Receipt]:
             group.shard(),
             1,
             "",
+            group.rows,
             tuple(Written(photo.key, photo.source, "", "", ()) for photo in group.photos[1:]),
             (Rejection(group.photos[0].key, group.photos[0].source, "bad"),),
         )

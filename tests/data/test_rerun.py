@@ -4,9 +4,14 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from infra.errors import UserError
+from pipelines import extract
+from pipelines.extract import Extraction
 from pipelines.feature_set import FeatureSet
+from pipelines.garbage import find_garbage, remove
 from pipelines.manifest import Manifest
 from tests import extractions
 from tests.extractions import TINY, contents, manifest_of, save, tars, write_photos
@@ -88,3 +93,84 @@ def test_removed_and_moved_photos_touch_only_their_shards(tmp_path: Path, folder
     assert changed.photos_detected == 0
     assert changed.feature_set.split("val").keys == ["astronaut", "coffee"]
     assert [row.source for row in changed.feature_set.rejected] == ["cut.jpg", "text.jpg"]
+
+
+def unfinished(extraction: Extraction, lost: str) -> None:
+    """Makes an extraction one that was killed: no index, and the shards whose names start so are not there."""
+    root = Path(extraction.feature_set.uri)
+    for path in root.iterdir():
+        if path.name.startswith(("index", lost)):
+            path.unlink()
+
+
+def test_an_unfinished_extraction_is_used_after_any_edit(tmp_path: Path, folder: Path):
+    first, _ = run(manifest_of(folder), tmp_path)
+    unfinished(first, "features-test")
+    edited, _ = run(manifest_of(folder, coffee="a cup"), tmp_path)
+    assert edited.photos_detected == 1  # of the shard that was lost
+    # Photos taken out move all others to other shards; their regions are in the old ones.
+    unfinished(edited, "features-none")
+    rows = [row for row in manifest_of(folder).photos() if row.key not in ("chelsea", "text", "cut")]
+    fewer, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
+    assert fewer.photos_detected == 0
+
+
+def test_two_data_sets_in_turn_settle(tmp_path: Path, folder: Path):
+    save("cat", folder / "added.jpg")
+    one, other = manifest_of(folder), manifest_of(folder, more={"added": "train"})
+    fewer = Manifest.build("tiny", str(folder), [row for row in one.photos() if row.key not in ("coffee", "cut")])
+    for manifest in (one, other, fewer):
+        run(manifest, tmp_path)
+    for manifest in (one, other, fewer, one, other):
+        assert run(manifest, tmp_path)[0].photos_detected == 0
+    names = set(contents(run(one, tmp_path)[0].feature_set.uri))
+    for manifest in (other, fewer, one, other, fewer, one):
+        run(manifest, tmp_path)
+    tars_only = {name for name in names if name.endswith(".tar")}
+    assert {n for n in contents(run(one, tmp_path)[0].feature_set.uri) if n.endswith(".tar")} == tars_only
+
+
+def test_cleaning_up_changes_nothing(tmp_path: Path, folder: Path):
+    run(manifest_of(folder), tmp_path)
+    save("cat", folder / "coffee.jpg")
+    changed, _ = run(manifest_of(folder), tmp_path)
+    store = changed.feature_set.store
+    garbage = find_garbage(store, superseded=True)
+    remove(store, garbage.items)
+    assert garbage.items
+    again, _ = run(manifest_of(folder), tmp_path)
+    assert (again.written, again.feature_set.index) == ((), changed.feature_set.index)
+
+
+def test_photos_that_were_touched_are_read_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    run(manifest_of(folder), tmp_path)
+    for path in folder.iterdir():
+        path.touch()
+    run(manifest_of(folder), tmp_path)
+    monkeypatch.setattr(extract, "hash_photos", lambda photos, _: pytest.fail(f"{len(photos)} photos are read again"))
+    run(manifest_of(folder), tmp_path)
+
+
+def test_a_photo_that_could_not_be_read_is_tried_again(tmp_path: Path, folder: Path):
+    """Its folder was away for a while: nothing about the photo has changed when it is back."""
+    manifest = manifest_of(folder)
+    away = (folder / "coffee.jpg").rename(tmp_path / "coffee.jpg")
+    first, _ = run(manifest, tmp_path)
+    assert "coffee.jpg" in [row.source for row in first.feature_set.rejected]
+    away.rename(folder / "coffee.jpg")
+    again, _ = run(manifest, tmp_path)
+    assert (len(again.written), again.photos_detected) == (1, 1)
+    assert "coffee.jpg" not in [row.source for row in again.feature_set.rejected]
+
+
+def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
+    extraction, _ = run(manifest_of(folder, more={}), tmp_path, detector_settings={"scale": 1e5}, max_rejected=1)
+    beyond = [row.source for row in extraction.feature_set.rejected if row.reason == "features beyond float16 (65504)"]
+    split = extraction.feature_set.split("train") if len(beyond) < 4 else None
+    assert beyond
+    assert split is None or np.isfinite(split[:]).all()
+
+
+def test_a_detector_that_raises_names_the_photos(tmp_path: Path, folder: Path):
+    with pytest.raises(UserError, match=r"^the detector fails on one of .*\.jpg \(ZeroDivisionError: wide\)$"):
+        run(manifest_of(folder), tmp_path, detector_settings={"fault": "wide"})

@@ -10,9 +10,18 @@ import numpy as np
 import pytest
 import webdataset
 
-from infra.errors import UserError
 from infra.folder_store import FolderStore
-from pipelines.shards import MEMBERS, Receipt, Rejection, Sample, build_tar, commit_shard, load_npy
+from pipelines.shards import (
+    MEMBERS,
+    OtherPhotosError,
+    Receipt,
+    Rejection,
+    Sample,
+    build_tar,
+    commit_shard,
+    load_npy,
+    read_receipt,
+)
 
 REJECTED = [Rejection("bad", "bad.jpg", "not an image of a known format")]
 
@@ -97,16 +106,22 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
     if what == "other bytes":
         now[1].meta["sha256"] = "f" * 64
     store.create("s.tar", build_tar(samples(2 if what == "fewer" else 3)))
-    with pytest.raises(UserError, match=r"are not the 3 read now; a run that died wrote it"):
+    with pytest.raises(OtherPhotosError, match=r"s\.tar was written by a run that died, of other photos; delete it"):
         commit_shard(store, "s", now, REJECTED)
     assert set(store.objects()) == {"s.tar"}
 
 
-def test_a_receipt_of_other_bytes_is_never_believed(store: FolderStore):
+@pytest.mark.parametrize("damage", [b"{}", b"nonsense", None])
+def test_a_receipt_that_is_damaged_or_of_a_lost_tar_is_written_anew(store: FolderStore, damage: bytes | None):
     commit_shard(store, "s", samples(), REJECTED)
-    store.delete("s.tar")
-    with pytest.raises(UserError, match="its bytes are not those of its receipt"):
-        commit_shard(store, "s", samples(seed=1), REJECTED)
+    if damage is None:
+        store.delete("s.tar")
+    else:
+        store.replace("s.receipt.json", damage)
+        assert read_receipt(store, "s") is None
+    receipt = commit_shard(store, "s", samples(seed=1 if damage is None else 0), REJECTED)
+    assert read_receipt(store, "s") == receipt
+    assert receipt.sha256 == sha256(store.read("s.tar")).hexdigest()
 
 
 def test_a_shard_of_which_every_photo_was_rejected(store: FolderStore):

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from infra import s3_client
 from infra.errors import UserError
+from infra.store import open_store
 from pipelines import sources
 from pipelines.manifest import Photo
 from pipelines.photos import PhotoError
 from pipelines.sources import photo_uri, read_photo, stamped, stamps
+from tests.servers import S3Server, aws_environment
 
 
 class Server(SimpleHTTPRequestHandler):
@@ -75,7 +78,8 @@ def test_uris_of_a_root_and_of_their_own():
 
 def test_local_photos(tmp_path: Path):
     (tmp_path / "a b#1.jpg").write_bytes(b"x")
-    for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg"):
+    for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):
+        assert list(stamps([uri])) == [uri]
         assert read_photo(uri) == b"x"
     assert reason(f"{tmp_path}/gone.jpg") == "cannot be read: No such file or directory"
     assert reason(f"{tmp_path}") == "cannot be read: Is a directory"
@@ -109,6 +113,7 @@ def test_a_photo_larger_than_any(server: str, tmp_path: Path, monkeypatch: pytes
 def test_members_of_a_tar(tar: Path):
     assert read_photo(f"tar://a.jpg::{tar}") == b"a" * 3000
     assert read_photo(f"tar://deep/b.jpg::file://{tar}") == b"b" * 3000
+    assert read_photo(f"tar://./a.jpg::{tar}") == b"a" * 3000
     assert reason(f"tar://c.jpg::{tar}") == "not in its tar"
     assert reason(f"tar://folder::{tar}") == "not in its tar"
     assert reason(f"tar://a.jpg::{tar}.gone") == "its tar is not there or is no uncompressed tar"
@@ -145,3 +150,26 @@ def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: P
         stamped("mixed", tmp_path / "none", rows)
     with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed are not there, first gone\.jpg"):
         stamped("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
+
+
+@pytest.mark.parametrize(
+    "broken", [{"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}], ids=["gone", "refused"]
+)
+def test_a_store_that_does_not_answer_rejects_no_photo(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, broken: dict[str, str]
+):
+    """It ends the job: a rejection would lose the photo."""
+    monkeypatch.setattr(s3_client, "PATIENCE_S", 0.5)
+    with aws_environment(s3_server.environment() | broken), pytest.raises(UserError):
+        read_photo(f"s3://{s3_server.bucket}/a.jpg")
+
+
+def test_photos_in_a_bucket(s3_server: S3Server):
+    with pytest.raises(UserError):
+        read_photo("s3://no-such-bucket/a.jpg")
+    assert reason(f"s3://{s3_server.bucket}/no-such-photo.jpg").startswith("cannot be read")
+    root = f"s3://{s3_server.bucket}/photos of #1"
+    open_store(root).create("deep/a b.jpg", b"a")
+    assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
+    uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
+    assert list(stamps(uris)) == uris[:1]
