@@ -13,13 +13,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from infra.cluster import check_gpus, connect
 from jobs import cli
 from jobs.config import Config
 from jobs.extract_tables import ESTIMATE, plan_table, real_table
 from pipelines.dataset import import_dataset
 from pipelines.estimate import Estimate, at_hand, choose_photos, estimate, measure
-from pipelines.extract import Extraction, extract, prepare
+from pipelines.extract import Extraction, extract, prepare, start
 from pipelines.manifest import Manifest
 from pipelines.shards import canonical_json
 
@@ -54,8 +53,7 @@ def run_plan(manifest: Manifest, config: Config) -> str:
     head = f"{prepared.store.uri}\n  {prepared.plan.photo_count} photos, {len(prepared.plan.receipts)} shards are there"
     if not photos:
         return f"{head}; {len(prepared.plan.missing)} to write, none needs the detector"
-    connect(config.cluster)
-    check_gpus(config.cluster, config.extract.detector_gpus)
+    start(config.extract, config.cluster, prepared.spec)
     measured = measure(photos, manifest.root, prepared.spec, config.extract, since)
     cluster = at_hand(config.estimate, config.cluster.is_local)
     answer = estimate(measured, prepared.plan, config.extract, cluster)

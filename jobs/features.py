@@ -45,6 +45,9 @@ def _add_gc(parser: Any) -> None:
     parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set at which nobody writes now")
     parser.add_argument("--delete", action="store_true", help="delete what is listed; without it nothing is changed")
     parser.add_argument(
+        "--unfinished", action="store_true", help="delete complete shards of extractions never finished, too"
+    )
+    parser.add_argument(
         "--superseded", action="store_true", help="count past indexes, and what only they name, as garbage too"
     )
 
@@ -76,8 +79,9 @@ def _gc(arguments: Any, _: Config) -> None:
     garbage = find_garbage(store, arguments.superseded)
     print(garbage_text(store.uri, garbage))
     if arguments.delete:
-        remove(store, garbage.items)
-        print(f"{len(garbage.items)} deleted")
+        items = [item for item in garbage.items if arguments.unfinished or item.name not in garbage.work]
+        remove(store, items)
+        print(f"{len(items)} deleted")
     elif garbage.items:
         print("nothing is deleted; --delete does it")
 

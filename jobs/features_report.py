@@ -65,6 +65,8 @@ def garbage_text(uri: str, garbage: Garbage) -> str:
             f"warning: {garbage.complete_shards} complete shards are among them, of an unfinished or superseded "
             "extraction; running it to its end first keeps them"
         )
+    if garbage.work:
+        lines.append(f"{len(garbage.work)} objects of extractions never finished stay; --unfinished deletes them, too")
     if garbage.foreign:
         lines.append(f"{garbage.foreign} objects with names that are not ours are left alone")
     return "\n".join(lines)

@@ -147,7 +147,8 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
     fit = (cpus - 2 * TASK_CPUS) / config.detector_cpus
     if config.detector_gpus:
         fit = min(fit, gpus / config.detector_gpus)
-    detectors = max(1, min(config.detector_actors_max, int(fit), len(plan.missing)))
+    detectors = max(config.detector_actors_min, min(config.detector_actors_max, int(fit)))
+    detectors = min(detectors, len(plan.missing))
     task_s = measured.fetch_s + measured.commit_s
     rates = {
         "detector processes": detectors / measured.detect_s,

@@ -8,7 +8,7 @@ from infra.cluster import ClusterConfig, check_gpus, connect
 from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.detectors import registry
-from pipelines.detectors.check import check_plugin
+from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extract_config import ExtractConfig
 from pipelines.feature_set import FeatureSet, read_index, write_index, write_manifest
@@ -66,6 +66,14 @@ def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -
     return Prepared(store, spec, fingerprint, plan_feature_set(manifest, config.photos_per_shard, store, last, hashed))
 
 
+def start(config: ExtractConfig, cluster: ClusterConfig, spec: DetectorSpec) -> None:
+    """Joins or starts Ray, and makes sure that the detector will run there. UserError if it will not."""
+    connect(cluster)
+    check_gpus(cluster, config.detector_gpus)
+    if config.detector_settings or registry.is_plugin(config.detector):
+        check_detector(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
+
+
 def extract(
     manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig, progress: Callable[[int], object]
 ) -> Extraction:
@@ -76,15 +84,13 @@ def extract(
     """
     prepared = prepare(manifest, config, cluster)
     store, spec, plan = prepared.store, prepared.spec, prepared.plan
+    if plan.missing:
+        start(config, cluster, spec)
     write_manifest(store, manifest)
     receipts = dict(plan.receipts)
     progress(sum(len(receipt.planned) for receipt in receipts.values()))
     check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
     if plan.missing:
-        connect(cluster)
-        check_gpus(cluster, config.detector_gpus)
-        if registry.is_plugin(config.detector):
-            check_plugin(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
         for name, receipt in run_graph(plan.missing, manifest.root, store, spec, config):
             receipts[name] = receipt
             progress(len(receipt.planned))

@@ -44,6 +44,9 @@ class Garbage:
     items: tuple[Item, ...]
     complete_shards: int
     """Of the items: tars with their receipts, which are work done by an extraction that is unfinished or superseded."""
+    work: frozenset[str]
+    """Of the items: tars and receipts of complete shards that no index names, past ones included: an extraction that
+    was not finished yet needs them."""
     foreign: int
     """Objects whose names are not ours; they are left alone."""
 
@@ -76,8 +79,12 @@ def find_garbage(store: Store, superseded: bool) -> Garbage:
     ]
     items += [Item("unfinished", name, None) for name in store.sweep(remove=False)]
     tars = {item.name.removesuffix(".tar") for item in items if item.kind == "tar"}
-    complete = sum(receipt_name(shard) in listed for shard in tars)
-    return Garbage(tuple(items), complete, sum(kind is None and name not in kept for name, kind in kinds.items()))
+    complete = {shard for shard in tars if receipt_name(shard) in listed}
+    unnamed = {name for shard in complete for name in (tar_name(shard), receipt_name(shard))} - _named_by(
+        store, indexes
+    )
+    foreign = sum(kind is None and name not in kept for name, kind in kinds.items())
+    return Garbage(tuple(items), len(complete), frozenset(unnamed), foreign)
 
 
 def remove(store: Store, items: Sequence[Item]) -> None:

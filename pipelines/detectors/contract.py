@@ -115,6 +115,9 @@ def check_regions(regions: Regions, photo_size: tuple[int, int], spec: DetectorS
             raise ValueError(f"{field}: {array.dtype} {array.shape}, wanted {np.dtype(dtype)} {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{field}: not all values are finite")
+    _check_ids("classes", regions.classes, spec.class_names)
+    if regions.attributes is not None:
+        _check_ids("attributes", regions.attributes, getattr(spec, "attribute_names", {}))
     height, width = photo_size
     x0, y0, x1, y1 = regions.boxes.T
     if (x0 < 0).any() or (y0 < 0).any() or (x1 > width).any() or (y1 > height).any():
@@ -125,3 +128,9 @@ def check_regions(regions: Regions, photo_size: tuple[int, int], spec: DetectorS
         values = getattr(regions, field)
         if values is not None and ((values < 0).any() or (values > 1).any()):
             raise ValueError(f"{field}: some are outside [0, 1]")
+
+
+def _check_ids(field: str, ids: np.ndarray, names: Mapping[int, str]) -> None:
+    strange = set(ids.tolist()) - set(names)
+    if strange:
+        raise ValueError(f"{field}: {min(strange)} has no name")

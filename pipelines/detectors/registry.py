@@ -70,13 +70,17 @@ def _check(name: str, spec: Any) -> None:
         raise UserError(f"detector {name}: it has no {', '.join(missing)}; see pipelines.detectors.contract")
     try:
         fewest, most = spec.region_range
-        sound = 1 <= fewest <= most and spec.feature_dim >= 1 and dict(spec.class_names) is not None
+        sound = 1 <= fewest <= most and spec.feature_dim >= 1 and _all_ids(spec.class_names)
     except UserError:
         raise
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - a stranger's members may raise anything
         sound = False
     if not sound:
         raise UserError(
             f"detector {name}: region_range must be (fewest, most) of at least 1, feature_dim at least 1 and "
-            "class_names a mapping; see pipelines.detectors.contract"
+            "class_names a mapping of whole numbers; see pipelines.detectors.contract"
         )
+
+
+def _all_ids(names: Any) -> bool:
+    return all(isinstance(id_, int) and isinstance(name, str) for id_, name in dict(names).items())

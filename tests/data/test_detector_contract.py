@@ -23,7 +23,7 @@ class Spec:
 
     feature_dim: int = 8
     region_range: tuple[int, int] = (36, 36)
-    class_names: dict[int, str] = dataclasses.field(default_factory=dict)
+    class_names: dict[int, str] = dataclasses.field(default_factory=lambda: {1: "one"})
 
 
 SPEC = Spec()
@@ -53,6 +53,7 @@ def test_good_regions_pass():
         ("boxes", np.tile(np.array([-1, 0, 3, 20], np.float32), (36, 1)), "boxes.*outside"),
         ("boxes", np.tile(np.array([5, 5, 5, 9], np.float32), (36, 1)), "boxes.*area"),
         ("classes", np.ones(36, np.int32), "classes"),
+        ("classes", np.full(36, 7, np.int64), "classes: 7 has no name"),
         ("confidences", np.full(36, 1.5, np.float32), "confidences"),
     ],
 )

@@ -51,7 +51,8 @@ def test_fetching_bounds_quick_detectors_on_gpus():
     answer = estimate(quick, plan(360), config, EstimateConfig(1, 8, gpus_per_node=1))
     assert answer.detectors == 2
     assert answer.bound in ("cores", "fetching tasks")
-    one_gpu_less = estimate(quick, plan(360), replace(config, detector_gpus=1), EstimateConfig(1, 8, gpus_per_node=1))
+    whole = replace(config, detector_gpus=1, detector_actors_min=1)
+    one_gpu_less = estimate(quick, plan(360), whole, EstimateConfig(1, 8, gpus_per_node=1))
     assert one_gpu_less.detectors == 1
 
 
