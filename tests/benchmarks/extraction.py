@@ -28,7 +28,7 @@ from tests.benchmarks.inputs import FEATURES, REGIONS
 from tests.benchmarks.measure import Row, forget, seconds, tree_peak_gib
 
 CORES, PHOTOS, PER_SHARD = 2, 512, 32
-FEW, MANY = 200, 2000
+FEW, MANY, ROUNDS = 200, 2000, 2
 
 
 def rows() -> Iterator[Row]:
@@ -51,19 +51,19 @@ def synthetic(folder: Path, count: int) -> Manifest:
 
 
 def _pipeline(manifest: Manifest, output: Path) -> Iterator[Row]:
-    """Photos a second of CORES detector processes: on their own, and as actors between the other stages."""
-    config = ExtractConfig(
-        str(output), detector_actors_min=CORES, detector_actors_max=CORES, photos_per_shard=PER_SHARD
-    )
-    bare = _bare(manifest)
+    """Photos a second of CORES detector processes: on their own, and as actors between the other stages.
+
+    The two take turns, and the best of each counts: other work on the machine comes and goes.
+    """
     connect(ClusterConfig())
-    moments: list[tuple[float, int]] = []
-    start = time.perf_counter()
-    extract(manifest, config, ClusterConfig(), lambda photos: moments.append((time.perf_counter(), photos)))
-    first = time.perf_counter() - start
-    # From the first receipts on: before that, processes start and the detector loads, once a job.
-    begun, ended = moments[CORES][0], moments[-1][0]
-    steady = sum(photos for _, photos in moments[CORES + 1 :]) / (ended - begun)
+    bare, steady, first = 0.0, 0.0, float("inf")
+    for turn in range(ROUNDS):
+        bare = max(bare, _bare(manifest))
+        config = ExtractConfig(
+            f"{output}/{turn}", detector_actors_min=CORES, detector_actors_max=CORES, photos_per_shard=PER_SHARD
+        )
+        rate, spent = _extract(manifest, config)
+        steady, first = max(steady, rate), min(first, spent)
     start = time.perf_counter()
     again = extract(manifest, config, ClusterConfig(), lambda _: None)
     rerun = time.perf_counter() - start
@@ -73,6 +73,15 @@ def _pipeline(manifest: Manifest, output: Path) -> Iterator[Row]:
     yield Row("Ray Data pipeline against the bare loop", steady / bare, "x", goal=0.9)
     yield Row("the same with starting and loading", PHOTOS / first / bare, "x")
     yield Row("rerun of a finished job against its first run", 100 * rerun / first, "%", goal=1, better="lower")
+
+
+def _extract(manifest: Manifest, config: ExtractConfig) -> tuple[float, float]:
+    """Photos a second from the first receipts on (before, processes start and the detector loads), and all seconds."""
+    moments: list[tuple[float, int]] = []
+    start = time.perf_counter()
+    extract(manifest, config, ClusterConfig(), lambda photos: moments.append((time.perf_counter(), photos)))
+    begun, ended = moments[CORES][0], moments[-1][0]
+    return sum(photos for _, photos in moments[CORES + 1 :]) / (ended - begun), ended - start
 
 
 def _bare(manifest: Manifest) -> float:
