@@ -8,7 +8,7 @@ INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --progress-bar on --c
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scenes (about 3 minutes once installed)
@@ -21,6 +21,10 @@ test: .venv/.installed-dev ## all tests
 .PHONY: unit
 unit: .venv/.installed-dev ## the quick tests only
 	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: e2e-cluster
+e2e-cluster: .venv/.installed-dev ## the whole line on SeaweedFS, PostgreSQL, MLflow and two Ray nodes that are lost (6 minutes)
+	$(BIN)/python -m pytest tests/e2e/test_cluster.py --durations=0 --session-timeout=600
 
 .PHONY: bench
 bench: .venv/.installed-dev ## what the forms cost against peers and limits (some minutes; writes build/bench.json, docs/results.md)

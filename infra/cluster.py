@@ -47,8 +47,11 @@ def check_address(config: ClusterConfig) -> None:
         ) from error
 
 
-def connect(config: ClusterConfig) -> None:
-    """Joins or starts the Ray cluster; does nothing if this process is already in one. UserError if none answers."""
+def connect(config: ClusterConfig, dashboard: bool = False) -> None:
+    """Joins or starts the Ray cluster; does nothing if this process is already in one. UserError if none answers.
+
+    `dashboard` starts one with a local cluster, on a loopback port; Ray's state API needs it.
+    """
     import ray
 
     if ray.is_initialized():
@@ -57,7 +60,7 @@ def connect(config: ClusterConfig) -> None:
     # Ray's chatter about its own workings goes to its log files; errors, and all that our code prints, come through.
     quiet = ray.LoggingConfig(log_level="ERROR")
     if config.is_local:
-        _start_local(config, quiet)
+        _start_local(config, quiet, dashboard)
     else:
         try:
             ray.init(address=config.address or None, logging_config=quiet)
@@ -85,12 +88,7 @@ def check_gpus(config: ClusterConfig, gpus: float) -> None:
         )
 
 
-def last_line(error: Exception) -> str:
-    """What a remote exception said in the end: `<type>: <message>`. Ray's errors hold whole tracebacks as text."""
-    return str(error).strip().splitlines()[-1].strip()
-
-
-def _start_local(config: ClusterConfig, logging_config: object) -> None:
+def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:
     import ray
 
     # Token authentication turns itself on after a first init; a cluster inside one process needs none.
@@ -98,7 +96,7 @@ def _start_local(config: ClusterConfig, logging_config: object) -> None:
     ray.init(
         num_cpus=config.local_cpus,
         object_store_memory=config.local_object_store_mb * 2**20,
-        include_dashboard=False,
+        include_dashboard=dashboard,
         logging_config=logging_config,
         log_to_driver=False,  # workers report through results, errors and progress bars; their logs are in files
     )

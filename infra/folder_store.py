@@ -1,5 +1,6 @@
 """The object store in a local or mounted folder."""
 
+import errno
 import os
 import secrets
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class FolderStore:
         """A full temporary file, then a hard link: the link fails if the name is taken."""
         temporary = self._write_temporary(name, data)
         try:
-            os.link(temporary, self.root / name)
+            os.link(temporary, self._path(name))
         except FileExistsError:
             return False
         finally:
@@ -32,11 +33,11 @@ class FolderStore:
 
     def replace(self, name: str, data: bytes) -> None:
         """A full temporary file, then a rename over the name."""
-        self._write_temporary(name, data).replace(self.root / name)
+        self._write_temporary(name, data).replace(self._path(name))
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Seeks and reads."""
-        with (self.root / name).open("rb") as file:
+        with self._path(name).open("rb") as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
 
@@ -51,7 +52,7 @@ class FolderStore:
 
     def delete(self, name: str) -> None:
         """Unlinks."""
-        (self.root / name).unlink(missing_ok=True)
+        self._path(name).unlink(missing_ok=True)
 
     def sweep(self, remove: bool) -> list[str]:
         """Temporary files: their names start with a dot."""
@@ -60,11 +61,17 @@ class FolderStore:
             path.unlink(missing_ok=True)
         return [path.relative_to(self.root).as_posix() for path in left]
 
+    def _path(self, name: str) -> Path:
+        """FileNotFoundError for a name that would lead out of the folder: no object has such a one."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise FileNotFoundError(errno.ENOENT, "No such object", name)
+        return self.root / name
+
     def _files(self) -> list[Path]:
         return [path for path in self.root.rglob("*") if path.is_file()]
 
     def _write_temporary(self, name: str, data: bytes) -> Path:
-        target = self.root / name
+        target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         with temporary.open("wb") as file:

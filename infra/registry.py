@@ -1,18 +1,22 @@
 """The model registry: versions by name, and the alias `champion` on the one that users get."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.tracking import Tracking
+from infra.tracking import Tracking, redact
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 CHAMPION = "champion"
+HISTORY = "champions"
+"""Tag of a registered model: versions that were champion, oldest first."""
+MOST_NOTED = 200
+"""Of them; a tag holds 5,000 letters."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,13 @@ class PyfuncPackage:
 
 
 def register(tracking: Tracking, run_id: str, name: str, package: PyfuncPackage) -> int:
-    """Logs the model to its run and registers it; the number of the new version."""
+    """Logs the model to its run and registers it; the number of the version. A run is registered once."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
+    client = tracking.client()
+    for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        return int(version.version)
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
@@ -50,9 +58,11 @@ def register(tracking: Tracking, run_id: str, name: str, package: PyfuncPackage)
             pip_requirements=package.requirements,
             metadata=dict(package.metadata),
         )
-    client = tracking.client()
-    if not client.search_registered_models(f"name = '{name}'"):
+    try:
         client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
     tags = {key: str(value) for key, value in package.metadata.items()}
     version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
     return int(version.version)
@@ -65,24 +75,69 @@ def champion_version(tracking: Tracking, name: str) -> int | None:
     return int(version) if version is not None else None
 
 
-def set_champion(tracking: Tracking, name: str, version: int, tags: Mapping[str, str]) -> None:
-    """Moves the alias and notes on the version why."""
+def champions(tracking: Tracking, name: str) -> list[int]:
+    """Versions that were champion, oldest first, without those rolled back and those deleted; the last one is it now.
+
+    The alias is the truth: what the history notes after it is a move that was cut off, and an alias that was set by
+    hand is taken in.
+    """
+    champion = champion_version(tracking, name)
+    if champion is None:
+        return []
+    client = tracking.client()
+    noted = [int(version) for version in client.get_registered_model(name).tags.get(HISTORY, "").split()]
+    if champion in noted:
+        while noted[-1] != champion:
+            noted.pop()
+    else:
+        noted.append(champion)
+    there = {int(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+    return [*(version for version in noted[:-1] if version in there), champion]
+
+
+def set_champions(tracking: Tracking, name: str, history: Sequence[int]) -> None:
+    """Moves the alias to the last of `history`, then notes the history. One process at a time: `registry_lock`."""
+    client = tracking.client()
+    client.set_registered_model_alias(name, CHAMPION, str(history[-1]))
+    client.set_registered_model_tag(name, HISTORY, " ".join(map(str, history[-MOST_NOTED:])))
+
+
+def annotate(tracking: Tracking, name: str, version: int, tags: Mapping[str, object], card: str | None = None) -> None:
+    """Tags of a version and, if given, its description in Markdown."""
     client = tracking.client()
     for key, value in tags.items():
-        client.set_model_version_tag(name, str(version), key, value)
-    client.set_registered_model_alias(name, CHAMPION, str(version))
+        client.set_model_version_tag(name, str(version), key, str(value))
+    if card is not None:
+        client.update_model_version(name, str(version), card)
 
 
-def load_model(tracking: Tracking, uri: str) -> tuple[Any, dict[str, Any]]:
-    """The Python model behind a `models:/...` or `runs:/...` URI and its metadata. UserError if there is none."""
+def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Copies a model behind a `models:/...` or `runs:/...` URI into `folder`; where the artifact is, and the metadata.
+
+    Nothing of what a model carries is run. UserError if there is none, or it has no such artifact.
+    """
     import mlflow
+    import yaml
     from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
 
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
     try:
-        loaded = mlflow.pyfunc.load_model(uri)
+        place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
     except (MlflowException, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"{uri}: no such model at {tracking.uri} ({reason}); see the Models page of MLflow") from error
-    return loaded.unwrap_python_model(), dict(loaded.metadata.metadata or {})
+        raise UserError(
+            f"{uri}: no such model at {redact(tracking.uri)} ({redact(reason)}); see the Models page of MLflow"
+        ) from error
+    try:
+        model = Model.load(str(place))
+        found = (place / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
+        lineage = dict(model.metadata or {})
+    except (MlflowException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{uri}: no model of ours (its MLmodel names no {artifact}); name one that jobs.train registered"
+        ) from error
+    if not found.is_relative_to(place):
+        raise UserError(f"{uri}: its MLmodel points outside of the model; do not trust it")
+    return found, lineage

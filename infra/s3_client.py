@@ -35,12 +35,6 @@ def client() -> Any:
         return _clients[os.getpid()]
 
 
-def forget() -> None:
-    """Drops the client, so that the next one is made from the environment as it then is."""
-    with _lock:
-        _clients.clear()
-
-
 def back_off(attempt: int) -> float:
     """Seconds to wait after failed attempt 1, 2, ...: doubling to 4 s, with jitter, so that workers come back apart."""
     return random.uniform(0.5, 1.0) * min(4.0, 0.1 * 2**attempt)  # noqa: S311 (no secret hangs on it)

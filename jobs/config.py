@@ -1,61 +1,19 @@
 """The config tree of every job: one frozen dataclass a concern, kept beside the code it steers."""
 
-import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
+from jobs.promote_config import PromoteConfig
 from jobs.score import ScoreConfig
+from jobs.sweep_config import SweepConfig
+from jobs.train_config import TrainConfig
 from pipelines.estimate import EstimateConfig
 from pipelines.extract_config import ExtractConfig
+from pipelines.node_cache import CacheConfig
 from pipelines.scenes.config import ScenesConfig
 from shan_model.config import ModelConfig
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained. Defaults are the paper's, or our decision where it is silent [D]."""
-
-    epochs: int = 30
-    """Passes over all captions of the train split."""
-    batch_size: int = 128
-    """Captions of one step over all workers; negatives are found among each worker's share [D]."""
-    workers: int = 2
-    """Training processes (torch DDP), each with one logical CPU."""
-    learning_rate: float = 2e-4
-    """Adam's step size [D]."""
-    decay_after: int = 15
-    """Epochs before the learning rate falls to a tenth, once [D]."""
-    margin: float = 0.2
-    """m of Eq. 17."""
-    warmup_epochs: int = 0
-    """First epochs on the mean of all violations; from scratch, hardest negatives can collapse. 0 is the paper."""
-    clip_norm: float = 2.0
-    """Largest global norm of a gradient [D]."""
-    min_word_count: int = 1
-    """Words of the training captions seen less often become `<unk>`."""
-    seed: int = 0
-    """Seeds the weights and the order of the batches."""
-    output: str = "build/runs"
-    """Folder (or shared storage) where Ray Train keeps a run's checkpoints."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
-        for name in ("epochs", "workers", "min_word_count"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "margin", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
-        for name in ("decay_after", "warmup_epochs", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
-        if self.batch_size < 2 * self.workers or self.batch_size % self.workers:
-            raise ValueError(
-                f"train.batch_size is {self.batch_size} for {self.workers} workers; "
-                "it must be a multiple of train.workers and leave each at least 2 captions"
-            )
 
 
 @dataclass(frozen=True)
@@ -72,8 +30,14 @@ class Config:
     """The network."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Its training."""
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    """Where the nodes keep shards that training reads from object storage."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    """Many trainings."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How evaluation scores."""
+    promote: PromoteConfig = field(default_factory=PromoteConfig)
+    """When a candidate becomes champion."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -86,7 +50,7 @@ class Config:
         cpus = self.cluster.local_cpus
         # Extraction also fetches and commits while it detects.
         for field_name, needed in (
-            ("train.workers", self.train.workers),
+            ("train.workers", (self.train.workers_min or self.train.workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
         ):
             if needed > cpus:

@@ -1,9 +1,11 @@
-"""A registered model on a split of a feature set: recalls both ways, with chance beside them.
+"""Models on a split of a feature set: recalls both ways with intervals, chance beside them, and how they differ.
 
-python -m jobs.evaluate --model-uri models:/shan-flickr30k@champion --features URI --split test
+python -m jobs.evaluate --model models:/shan-flickr30k@champion --features URI --split test
+python -m jobs.evaluate --model models:/M/6 runs:/0123abcd s3://bucket/runs/a/best --features URI --report r.html
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,68 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import infra.tracking
 from infra.errors import UserError
-from infra.registry import load_model
 from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
+from jobs.evaluation import Evaluation, tables
+from jobs.load import MODEL_HELP, load_matchers
 from jobs.score import RowRange, score
+from jobs.tables import check_report, write_report
 from pipelines.feature_set import FeatureSet, Split
-from shan_model.metrics import Recalls, retrieval_ranks
+from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
-from shan_model.protocols import PROTOCOLS, Fold, cut_folds, mean_chance, mean_medians, mean_recalls
+from shan_model.protocols import PROTOCOLS, Fold, cut_folds
 from shan_model.scoring import Progress, identity
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Recalls of a model on a split, what chance would reach there, and the size of the question."""
-
-    model: str
-    split: str
-    photos: int
-    captions: int
-    recalls: Recalls
-    chance: Recalls
-    medians: dict[str, float]
-    """Median rank of the first right answer, both ways, counted from 1."""
-    folds: int = 1
-    """Galleries that the figures are the mean of."""
-
-    def table(self) -> str:
-        """A Markdown table: text retrieval (photo asks), image retrieval (sentence asks), rSum, median ranks."""
-        gallery = f"{self.split}: {self.photos} photos, {self.captions} captions"
-        if self.folds > 1:
-            gallery += f", mean of {self.folds} folds"
-        rows = [
-            f"| {gallery} | text R@1 | R@5 | R@10 | median | image R@1 | R@5 | R@10 | median | rSum |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-            _row(self.model, self.recalls, self.medians),
-            _row("chance", self.chance, {}),
-        ]
-        return "\n".join(rows)
-
-
-def _row(name: str, recalls: Recalls, medians: dict[str, float]) -> str:
-    cells = [f"{value:.1f}" for value in recalls.as_metrics().values()]
-    for place, side in ((3, "text"), (7, "image")):
-        median = medians.get(f"{side}_median_rank")
-        cells.insert(place, "" if median is None else f"{median:g}")
-    return f"| {name} | " + " | ".join(cells) + " |"
-
-
-def load_matcher(tracking: Tracking, uri: str, features: FeatureSet) -> SHAN:
-    """The network of a registered model, if it was made for these features: UserError where the fingerprints differ."""
-    python_model, lineage = load_model(tracking, uri)
-    made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
-    if made_for != found:
-        raise UserError(
-            f"{uri} was made for features of {made_for}, {features.uri} has {found}; "
-            "extract with the detector that the model was trained on"
-        )
-    shan: SHAN = python_model.shan
-    return shan
 
 
 def evaluate(shan: SHAN, name: str, split: Split, config: Config, protocol: str | None = None) -> Evaluation:
@@ -90,16 +43,13 @@ def evaluate(shan: SHAN, name: str, split: Split, config: Config, protocol: str 
         for number, fold in enumerate(folds):
             scores_NC = _score_fold(shan, split, fold, number if len(folds) > 1 else None, config, bar.update)
             ranks.append(retrieval_ranks(scores_NC, fold.photo_of_caption))
-    return Evaluation(
-        model=name,
-        split=split.name if protocol is None else f"{split.name}, {protocol}",
-        photos=len(split),
-        captions=len(split.captions),
-        recalls=mean_recalls(ranks),
-        chance=mean_chance(folds),
-        medians=mean_medians(ranks),
-        folds=len(folds),
-    )
+    name_of_split = split.name if protocol is None else f"{split.name}, {protocol}"
+    return Evaluation(name, name_of_split, len(split), len(split.captions), folds, ranks)
+
+
+def report(evaluations: Sequence[Evaluation]) -> str:
+    """The tables as Markdown."""
+    return "\n\n".join(table.markdown() for table in tables(evaluations))
 
 
 def _score_fold(
@@ -120,13 +70,11 @@ def log_evaluation(tracking: Tracking, run_id: str, evaluation: Evaluation) -> N
     metrics = evaluation.recalls.as_metrics() | evaluation.medians
     tracking.log_metrics(run_id, {f"{evaluation.split}_{k}": v for k, v in metrics.items()})
     tracking.log_metrics(run_id, {f"{evaluation.split}_chance_rsum": evaluation.chance.rsum})
-    tracking.client().log_text(run_id, evaluation.table() + "\n", f"evaluation_{evaluation.split}.md")
+    tracking.client().log_text(run_id, report([evaluation]) + "\n", f"evaluation_{evaluation.split}.md")
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--model-uri", type=str, required=True, help="models:/<name>@champion or models:/<name>/<version>"
-    )
+    parser.add_argument("--model", type=str, nargs="+", required=True, help=f"one model or several: {MODEL_HELP}")
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
@@ -135,17 +83,27 @@ def _arguments(parser: Any) -> None:
         default=None,
         help=f"{', '.join(PROTOCOLS)}: a published protocol (its test split has a fixed size); none: the whole split",
     )
+    parser.add_argument("--report", type=Path | None, default=None, help="also write the tables to this .md or .html")
 
 
 def main() -> None:
     """Command line."""
     arguments, config = cli.parse(
-        "evaluate", "Recalls of a registered model.", _arguments, ("score", "tracking", "cluster")
+        "evaluate", "Recalls of models, side by side.", _arguments, ("score", "tracking", "cluster")
     )
+    check_report(arguments.report)
+    if len(arguments.model) > 1 and config.score.output:
+        raise UserError("score.output keeps the matrix of one model; evaluate that one alone, or leave it out")
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
-    print(evaluate(shan, arguments.model_uri, split, config, arguments.protocol).table())
+    models = load_matchers(arguments.model, features, config.tracking)
+    evaluations = [
+        evaluate(shan, uri, split, config, arguments.protocol)
+        for uri, shan in zip(arguments.model, models, strict=True)
+    ]
+    print(report(evaluations))
+    if arguments.report is not None:
+        write_report(arguments.report, f"{split.name} of {features.uri}", tables(evaluations))
 
 
 if __name__ == "__main__":

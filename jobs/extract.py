@@ -6,9 +6,7 @@ python -m jobs.extract ... --plan --estimate.nodes 8 --estimate.cpus_per_node 16
 
 import json
 import time
-from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from jobs import cli
 from jobs.config import Config
 from jobs.extract_tables import ESTIMATE, plan_table, real_table
+from jobs.features_report import written_text
 from pipelines.dataset import import_dataset
 from pipelines.estimate import Estimate, at_hand, choose_photos, estimate, measure
 from pipelines.extract import Extraction, extract, prepare, start
@@ -31,18 +30,8 @@ def run_extraction(manifest: Manifest, config: Config) -> Extraction:
 
 def report(extraction: Extraction) -> str:
     """What was done, in a few lines."""
-    features = extraction.feature_set
-    written, rejected = sum(row["count"] for row in features.index["shards"]), features.rejected
-    shards = f"{len(extraction.written)} written now, {extraction.shards_reused} reused"
-    lines = [
-        f"{features.uri}@{features.index['feature_set'][:12]}",
-        f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, "
-        f"in {len(features.receipts)} shards ({shards}); {extraction.photos_detected} detected now",
-    ]
-    lines += [f"  rejected {count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common()]
-    if rejected:
-        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/rejected.parquet")
-    return "\n".join(lines)
+    done = f"{len(extraction.written)} written now, {extraction.shards_reused} reused"
+    return written_text(extraction.feature_set, f"({done}); {extraction.photos_detected} detected now")
 
 
 def run_plan(manifest: Manifest, config: Config) -> str:
@@ -76,7 +65,12 @@ def planned_against_real(extraction: Extraction, seconds: float) -> str:
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--dataset", type=Path, required=True, help="Karpathy JSON, or a .csv, .jsonl, .parquet by URI")
+    parser.add_argument(
+        "--dataset",
+        type=str,
+        required=True,
+        help="Karpathy JSON, or a .csv, .jsonl, .parquet of URIs; path or URI itself",
+    )
     parser.add_argument("--photos", type=str, default=".", help="folder, s3:// prefix or .tar of relative photo paths")
     parser.add_argument(
         "--plan", action="store_true", help="measure a short probe, print shards, bytes, hours, cost; stop"

@@ -14,6 +14,7 @@ from jobs.charts import histogram
 from jobs.features_sample import Record, chosen_photos, in_parallel, sample_records
 from jobs.features_summary import SplitSummary, megabytes, reasons, summarise
 from jobs.photo_page import LabelledBox, photo_html
+from jobs.tables import STYLE
 from pipelines.feature_set import FeatureSet
 from pipelines.sources import photo_uri
 
@@ -26,7 +27,6 @@ CLEAR, FEWEST = 0.1, 3
 CLASSES, SOURCES = 25, 20
 """Rows of the class table; rejected photos named."""
 CONFIDENT = 0.5
-STYLE = (Path(__file__).parent / "features_page.css").read_text(encoding="utf-8")
 
 
 def write_page(path: Path, features: FeatureSet) -> None:

@@ -1,6 +1,5 @@
 """`python -m jobs.features import` and `export`: features that others extracted, and ours for code of others."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ from tqdm import tqdm
 
 from infra.errors import UserError
 from jobs.config import Config
+from jobs.features_report import written_text
 from pipelines.feature_set import FeatureSet
 from pipelines.precomputed.export import Exported, export_scan
 from pipelines.precomputed.scan import import_scan
@@ -41,17 +41,8 @@ def run_import(arguments: Any, config: Config) -> None:
 
 def report(imported: Imported) -> str:
     """What was done, in a few lines."""
-    features = imported.feature_set
-    written, rejected = sum(row["count"] for row in features.index["shards"]), features.rejected
-    lines = [
-        f"{features.uri}@{features.index['feature_set'][:12]}",
-        f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, in "
-        f"{len(features.receipts)} shards ({imported.shards_written} written now, {imported.shards_reused} reused)",
-    ]
-    lines += [f"  rejected {count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common()]
-    if rejected:
-        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/rejected.parquet")
-    return "\n".join(lines + [f"  {note}" for note in imported.notes])
+    done = f"({imported.shards_written} written now, {imported.shards_reused} reused)"
+    return "\n".join([written_text(imported.feature_set, done), *(f"  {note}" for note in imported.notes)])
 
 
 def add_export_arguments(parser: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `jobs.features` prints: a verification, a feature set in short, a list of garbage."""
+"""What jobs print of feature sets: one just written, a verification, one in short, a list of garbage."""
 
 import json
 from collections import Counter
@@ -12,6 +12,20 @@ from pipelines.verify import Verification
 
 MOST_FAULTS, MOST_ITEMS, MOST_CHARACTERS = 20, 200, 120
 """Lines printed of faults, of garbage; characters of one value of a sample."""
+
+
+def written_text(features: FeatureSet, done: str) -> str:
+    """The accounting of a feature set that a job has brought to completion; `done` is what of it was done now."""
+    written, rejected = sum(len(receipt.written) for receipt in features.receipts), features.rejected
+    lines = [
+        f"{features.uri}@{features.index['feature_set'][:12]}",
+        f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, in "
+        f"{len(features.receipts)} shards {done}",
+    ]
+    lines += [f"  rejected {count} x '{reason}'" for reason, count in reasons(features)]
+    if rejected:
+        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/rejected.parquet")
+    return "\n".join(lines)
 
 
 def verify_text(found: Verification) -> str:

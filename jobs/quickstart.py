@@ -26,12 +26,16 @@ from infra.store import require_folder
 from infra.tracking import Tracking, redact
 from jobs import cli
 from jobs.config import Config
-from jobs.evaluate import Evaluation, evaluate, load_matcher, log_evaluation
+from jobs.evaluate import evaluate, log_evaluation
+from jobs.evaluate import report as evaluation_report
+from jobs.evaluation import Evaluation
 from jobs.extract import report as extraction_report
 from jobs.extract import run_extraction
+from jobs.load import load_matcher
 from jobs.promote import check_champion, promote
 from jobs.train import report as training_report
 from jobs.train import run_training
+from jobs.training import require_output
 from pipelines.dataset import import_dataset
 from pipelines.feature_set import FeatureSet
 from pipelines.manifest import SPLITS, Manifest
@@ -66,7 +70,7 @@ def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
     manifest = _import(dataset, photos) if dataset and photos else None
     infra.cluster.check_address(config.cluster)
     require_folder(config.extract.output, "extract.output")
-    require_folder(config.train.output, "train.output")
+    require_output(config.train.output)
     tracking = infra.tracking.connect(config.tracking)
     watch = Stopwatch()
     with watch.stage("data set", "data set"):
@@ -80,16 +84,17 @@ def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
         features.split(split)
     check_champion(tracking, name, features)  # before training, which would be in vain
     with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
-        trained = run_training(features, name, config, tracking)
+        trained = run_training(features, name, config, tracking, resume=None)
         print(training_report(trained))
     with watch.stage("evaluate", "the new version on the test split"):
         evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features, config)
-        print(evaluation.table())
+        print(evaluation_report([evaluation]))
     with watch.stage("promote", "the better version becomes champion"):
         decision = promote(tracking, name, trained.version, features, config)
         print(decision)
-    with watch.stage("search", f"a fresh process loads models:/{name}@champion and answers five queries"):
-        _search_in_fresh_process(name, features, tracking)
+    uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"
+    with watch.stage("search", f"a fresh process loads {uri} and answers five queries"):
+        _search_in_fresh_process(uri, features, tracking)
     tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
     print(_summary(watch, features, evaluation, str(decision), tracking))
 
@@ -120,7 +125,7 @@ def _evaluate(
     return evaluation
 
 
-def _search_in_fresh_process(name: str, features: FeatureSet, tracking: Tracking) -> None:
+def _search_in_fresh_process(uri: str, features: FeatureSet, tracking: Tracking) -> None:
     """Five captions of test photos as queries, so that the right answer is known: `jobs.search` marks it."""
     captions = features.split("test").captions
     queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=5, dtype=int)]
@@ -128,7 +133,7 @@ def _search_in_fresh_process(name: str, features: FeatureSet, tracking: Tracking
         sys.executable,
         "-m",
         "jobs.search",
-        f"--model-uri=models:/{name}@champion",
+        f"--model={uri}",
         f"--features={features.uri}",
     ]
     command += [f"--tracking.uri={tracking.uri}", "--top=3", f"--page={PAGE}", "--", *queries]
@@ -140,7 +145,7 @@ def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, dec
     return "\n".join(
         [
             "\nDone.",
-            evaluation.table(),
+            evaluation_report([evaluation]),
             f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in all",
             f"features  {features.uri}",
             f"model     {decision}",

@@ -1,6 +1,6 @@
 """Sentences to ranked photos, with the model that users get.
 
-python -m jobs.search --model-uri models:/shan-flickr30k@champion --features URI "a dog runs on the beach"
+python -m jobs.search --model models:/shan-flickr30k@champion --features URI "a dog runs on the beach"
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-import infra.tracking
 from infra.errors import UserError
 from infra.store import require_folder
 from jobs import cli
-from jobs.evaluate import load_matcher
+from jobs.load import MODEL_HELP, load_matchers
 from jobs.search_page import write_page
 from pipelines.feature_set import FeatureSet, Split
 from shan_model.model import SHAN
@@ -55,9 +54,7 @@ def report(queries: list[str], results: list[list[Hit]]) -> str:
 
 def _arguments(parser: Any) -> None:
     parser.add_argument("queries", type=str, nargs="+", help="sentences to search with")
-    parser.add_argument(
-        "--model-uri", type=str, required=True, help="models:/<name>@champion or models:/<name>/<version>"
-    )
+    parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search in")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument("--page", type=Path | None, default=None, help="also write photos and boxes to this HTML file")
@@ -73,14 +70,14 @@ def main() -> None:
         require_folder(arguments.page.parent, "--page")
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
+    (shan,) = load_matchers([arguments.model], features, config.tracking)
     results = search(shan, split, arguments.queries, arguments.top)
     print(report(arguments.queries, results))
     if arguments.page is not None:
         hits: dict[str, Sequence[tuple[int, float]]] = {
             q: [(hit.row, hit.score) for hit in found] for q, found in zip(arguments.queries, results, strict=True)
         }
-        write_page(arguments.page, arguments.model_uri, shan, features, split, hits)
+        write_page(arguments.page, arguments.model, shan, features, split, hits)
 
 
 if __name__ == "__main__":

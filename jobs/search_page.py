@@ -10,7 +10,6 @@ from jobs.photo_page import photo_html
 from pipelines.feature_set import FeatureSet, Split
 from pipelines.sources import photo_uri
 from shan_model.model import SHAN
-from shan_model.vocabulary import tokenize
 
 WIDTH = 300
 """Pixels of a photo on the page."""
@@ -53,7 +52,7 @@ def _looks(shan: SHAN, split: Split, row: int, query: str) -> list[tuple[str, li
     regions_BRD = shan.encode_photos(torch.from_numpy(split[[row]]))
     (words_WD,) = shan.encode_captions([query])
     attention_RW = shan.alignment.word_attention(regions_BRD, words_WD)[0][:, 1:-1]  # without <start> and <end>
-    words, looks = tokenize(query), dict[int, list[str]]()
+    words, looks = shan.text_encoder.tokens(query)[1:-1], dict[int, list[str]]()
     for w in sorted(attention_RW.amax(dim=0).argsort(descending=True)[:WORDS].tolist()):
         looks.setdefault(int(attention_RW[:, w].argmax()), []).append(words[w])
     boxes = split.boxes(row)

@@ -7,25 +7,30 @@ Ray Train's controller after every epoch. The best epoch by validation rSum beco
 whether users get it.
 """
 
-import re
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import infra.cluster
 import infra.tracking
-from infra.errors import UserError
-from infra.progress import worker_bar
 from infra.registry import PyfuncPackage, register
-from infra.store import require_folder
+from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
+from jobs.load import BUNDLE
+from jobs.train_pictures import log_pictures
+from jobs.train_run import PreparedTraining, fit, prepare
+from jobs.train_state import read_progress
+from jobs.validation_record import read_record
 from pipelines.feature_set import FeatureSet
+from shan_model.bundle import load_bundle, save_bundle
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+    from ray.train import Result
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,68 +46,45 @@ class TrainedModel:
     metrics: dict[str, float]
 
 
-def run_training(features: FeatureSet, name: str, config: Config, tracking: Tracking) -> TrainedModel:
-    """Trains on a feature set and registers the best epoch as a version of `name`. UserError if the widths differ."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UserError(f"'{name}' is no name for a registered model; use letters, digits, '-', '_' and '.'")
-    require_folder(config.train.output, "train.output")
-    width = features.index["detector"]["feature_dim"]
-    if width != config.model.region_dim:
-        raise UserError(f"{features.uri} has features of width {width}; set model.region_dim to {width}")
-    for split in ("train", "val"):
-        features.split(split)
-    infra.cluster.connect(config.cluster)
-    tags = {**{f"lineage.{k}": v for k, v in features.lineage.items()}, "features": features.uri}
-    with tracking.run(name, tags) as run_id:
-        _log_config(tracking, run_id, config)
-        best_epoch, metrics, bundle = _fit(features, config, tracking, run_id)
-        package = _package(bundle, {**features.lineage, "run": run_id, "dataset": features.dataset})
-        number = register(tracking, run_id, name, package)
-        _log_curves(tracking, run_id)
-    return TrainedModel(run_id, name, number, best_epoch, metrics)
+def run_training(
+    features: FeatureSet, name: str, config: Config, tracking: Tracking, resume: bool | None = False
+) -> TrainedModel:
+    """Trains on a feature set and registers the best epoch as a version of `name`; arguments as for `prepare`."""
+    prepared = prepare(features, name, config, tracking, resume)
+    if (finished := prepared.place.finished()) is not None:
+        return TrainedModel(**finished)
+    with tracking.running(prepared.run_id):
+        # Each node tells of itself to a server; a file is written from here.
+        with system_metrics(tracking, prepared.run_id) if tracking.is_file else nullcontext():
+            result = fit(prepared, tracking)
+        trained = _register_best(prepared, result, name, tracking)
+        prepared.place.finish(asdict(trained))
+    return trained
 
 
-def _fit(features: FeatureSet, config: Config, tracking: Tracking, run_id: str) -> tuple[int, dict[str, float], Path]:
-    """Runs Ray Train; best epoch, its metrics, and the folder of its bundle."""
-    from ray.train import CheckpointConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    from jobs.train_metrics import MlflowMetrics
-    from jobs.train_worker import TrainJob, steps_per_epoch, train_loop
-
-    steps = config.train.epochs * steps_per_epoch(len(features.split("train").captions), config.train)
-    with worker_bar("train", steps, "step") as bar:
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={"job": TrainJob(features.uri, config.model, config.train, bar)},
-            scaling_config=ScalingConfig(num_workers=config.train.workers, resources_per_worker={"CPU": 1}),
-            run_config=RunConfig(
-                # A name that was used before would resume, or train nothing and report success: a run id never repeats.
-                name=run_id,
-                storage_path=str(Path(config.train.output).absolute()),
-                checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_rsum"),
-                logging_config=LoggingConfig(log_level="WARNING"),
-                callbacks=[MlflowMetrics(tracking, run_id)],
-            ),
-        )
-        result = trainer.fit()
-    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["val_rsum"])
-    numbers = {key: float(value) for key, value in metrics.items() if isinstance(value, int | float)}
-    return int(metrics["epoch"]), numbers, Path(checkpoint.path)
+def _register_best(prepared: PreparedTraining, result: "Result", name: str, tracking: Tracking) -> TrainedModel:
+    """Also brings what is still missing to the run: points of the curves that did not get through, and pictures."""
+    run_id, text_encoder = prepared.run_id, prepared.config.model.text_encoder
+    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["score"])
+    with checkpoint.as_directory() as best, TemporaryDirectory() as bundle:
+        save_bundle(load_bundle(Path(best)), Path(bundle))  # users need nothing of what training needs
+        record = read_record(Path(best))
+        number = register(tracking, run_id, name, _package(Path(bundle), prepared.lineage, text_encoder))
+    with result.checkpoint.as_directory() as last:
+        history = read_progress(Path(last)).history
+    tracking.log_rows(run_id, history)
+    log_pictures(tracking, run_id, prepared.features, record, history)
+    recalls = {key: value for key, value in metrics.items() if key.startswith("val_")}
+    return TrainedModel(run_id, name, number, metrics["epoch"], recalls)
 
 
-def _log_config(tracking: Tracking, run_id: str, config: Config) -> None:
-    tracking.log_params(run_id, config.flat())
-    tracking.client().log_dict(run_id, asdict(config), "config.yaml")
-
-
-def _package(bundle: Path, lineage: dict[str, str]) -> PyfuncPackage:
+def _package(bundle: Path, lineage: dict[str, str], text_encoder: str) -> PyfuncPackage:
     return PyfuncPackage(
         code=ROOT / "jobs" / "registered_model.py",
         package=ROOT / "shan_model",
-        artifacts={"bundle": bundle},
+        artifacts={BUNDLE: bundle},
         signature=_signature(),
-        requirements=_requirements(),
+        requirements=_requirements(text_encoder),
         metadata=lineage,
     )
 
@@ -119,26 +101,17 @@ def _signature() -> "ModelSignature":
     )
 
 
-def _requirements() -> list[str]:
+def _requirements(text_encoder: str) -> list[str]:
     """What loads a registered model, at the versions it was trained with (without torch's build tag)."""
-    packages = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+    packages = [
+        "mlflow",
+        "numpy",
+        "pandas",
+        "safetensors",
+        "torch",
+        *(["transformers"] if text_encoder == "hf" else []),
+    ]
     return [f"{package}=={version(package).split('+')[0]}" for package in packages]
-
-
-def _log_curves(tracking: Tracking, run_id: str) -> None:
-    """A picture of loss by step and validation rSum by epoch, in the run's artifacts."""
-    from matplotlib.figure import Figure
-
-    client = tracking.client()
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    for axes, (metric, label) in zip(
-        figure.subplots(1, 2), (("loss", "loss a batch"), ("val_rsum", "validation rSum")), strict=True
-    ):
-        points = client.get_metric_history(run_id, metric)
-        axes.plot([p.step for p in points], [p.value for p in points], marker="." if len(points) < 50 else "")
-        axes.set(xlabel="step", ylabel=label)
-        axes.grid(alpha=0.3)
-    client.log_figure(run_id, figure, "curves.png")
 
 
 def report(model: TrainedModel) -> str:
@@ -152,16 +125,20 @@ def report(model: TrainedModel) -> str:
 def _arguments(parser: Any) -> None:
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--name", type=str, required=True, help="registered model that gets the new version")
+    parser.add_argument("--resume", action="store_true", help="go on with the training that the same command began")
 
 
 def main() -> None:
     """Command line."""
     arguments, config = cli.parse(
-        "train", "A feature set to a registered candidate.", _arguments, ("model", "train", "tracking", "cluster")
+        "train",
+        "A feature set to a registered candidate.",
+        _arguments,
+        ("model", "train", "cache", "tracking", "cluster"),
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
-    print(report(run_training(features, arguments.name, config, tracking)))
+    print(report(run_training(features, arguments.name, config, tracking, arguments.resume)))
 
 
 if __name__ == "__main__":

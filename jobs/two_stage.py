@@ -1,6 +1,6 @@
 """What two-stage retrieval keeps of a model's exact answers on a split, and what it saves.
 
-python -m jobs.two_stage --model-uri models:/shan-flickr30k@champion --features URI --split test
+python -m jobs.two_stage --model models:/shan-flickr30k@champion --features URI --split test
 """
 
 import time
@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import infra.tracking
 from jobs import cli
-from jobs.evaluate import load_matcher
+from jobs.load import MODEL_HELP, load_matchers
 from pipelines.feature_set import FeatureSet, Split
 from shan_model.model import SHAN
 from shan_model.two_stage import Queries, pooled_cosines, two_stage
@@ -75,9 +74,7 @@ def _encoded(shan: SHAN, split: Split) -> tuple[Tensor, list[Tensor]]:
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--model-uri", type=str, required=True, help="models:/<name>@champion or models:/<name>/<version>"
-    )
+    parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--split", type=str, default="test", help="train, val or test; it is scored in memory")
 
@@ -89,7 +86,7 @@ def main() -> None:
     )
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    shan = load_matcher(infra.tracking.connect(config.tracking), arguments.model_uri, features)
+    (shan,) = load_matchers([arguments.model], features, config.tracking)
     print(report(shan.eval(), split))
 
 

@@ -51,8 +51,6 @@ class Probe:
     """What one process needed, in seconds and bytes."""
 
     photos: int
-    start_s: float
-    """To start workers and load the detector, once."""
     fetch_s: float
     """To fetch and decode a photo."""
     detect_s: float
@@ -61,6 +59,8 @@ class Probe:
     """To build and write a photo's part of a shard, on a local disk."""
     shard_bytes: float
     """Of a photo in its shard."""
+    start_s: float = 0.0
+    """To start workers and load the detector, once; `measure` knows it."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,7 @@ def choose_photos(plan: FeatureSetPlan) -> list[Photo]:
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
     """Runs the stages on some photos in this process, as a detector's process runs them; meant as a Ray task."""
     clock = time.perf_counter
-    start = clock()
     detect = Detect(spec, config.device, config.photos_per_batch)
-    loaded = clock()
     fetch = Fetch(root)
     detect(fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos[: config.photos_per_batch]), {}))))
     warm = clock()
@@ -108,7 +106,6 @@ def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extrac
         )
     return Probe(
         count,
-        loaded - start,
         (fetched - warm) / count,
         (detected - fetched) / count,
         (committed - detected) / count,

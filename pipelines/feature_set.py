@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -21,7 +21,18 @@ from infra.errors import UserError
 from infra.store import Store, open_store
 from pipelines.manifest import Manifest
 from pipelines.rerun import read_receipts
-from pipelines.shards import Receipt, Rejection, canonical_json, load_npy, tar_name
+from pipelines.shards import (
+    MEMBERS,
+    Receipt,
+    Rejection,
+    Shards,
+    StoredShards,
+    Written,
+    canonical_json,
+    read_member,
+    tar_name,
+    view_npy,
+)
 
 INDEX, SIZES = "index.json", "sizes.json"
 FORMAT = "shan-features/2"
@@ -46,14 +57,15 @@ class FeatureSet:
         try:
             index = read_index(store, name)
             receipts = tuple(read_receipts(store, [row["name"] for row in index["shards"]]).values())
+            whole = index_digest(index) == index["feature_set"] and [_row(each) for each in receipts] == index["shards"]
         except FileNotFoundError as error:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
         except UserError:
             raise
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{uri}: its {INDEX} is not one of ours ({error!r}); point at a feature set") from error
-        if len(receipts) < len(index["shards"]):
-            raise UserError(f"{uri}: receipts are missing or damaged; `python -m jobs.features verify` names them")
+        if not whole:
+            raise UserError(f"{uri}: index or receipts are damaged; `python -m jobs.features verify` names what is")
         return cls(store, index, receipts)
 
     @property
@@ -81,7 +93,8 @@ class FeatureSet:
         receipts = tuple(r for r in self.receipts if r.split == name and r.written)
         if not receipts:
             raise UserError(f"{self.uri}: split '{name}' holds no photo; the data set needs at least one usable there")
-        return Split(name, self.store, receipts)
+        shards = StoredShards(self.store, {tar_name(receipt.shard): receipt.sha256 for receipt in receipts})
+        return Split(name, self.store, receipts, self.index["manifest"], shards)
 
 
 @dataclass(frozen=True)
@@ -91,15 +104,24 @@ class Split:
     name: str
     store: Store
     receipts: tuple[Receipt, ...]
+    manifest: str
+    """Digest of the manifest that the photos are of."""
+    shards: Shards
+    """The shards in their store, or on this node, where they were fetched (`pipelines.node_cache`)."""
 
     @cached_property
-    def _places(self) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
-        return [(tar_name(r.shard), photo.offsets) for r in self.receipts for photo in r.written]
+    def _places(self) -> list[tuple[str, Written]]:
+        return [(tar_name(receipt.shard), photo) for receipt in self.receipts for photo in receipt.written]
 
     @cached_property
     def keys(self) -> list[str]:
         """Key of every photo, in order."""
         return [key for receipt in self.receipts for key in receipt.keys]
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """File of every photo, below the root of the data set."""
+        return [photo.source for receipt in self.receipts for photo in receipt.written]
 
     @cached_property
     def meta(self) -> list[dict[str, Any]]:
@@ -108,38 +130,65 @@ class Split:
         Imports of precomputed features leave out what their source does not say: width and height have no entry, lists
         of classes and confidences are empty, sha256 is ''.
         """
-        return [json.loads(self.store.read(tar, *offsets[2])) for tar, offsets in self._places]
+        return [json.loads(bytes(self._member(row, 2))) for row in range(len(self))]
+
+    @cached_property
+    def captions_of_photos(self) -> list[tuple[str, ...]]:
+        """Captions of every photo, by the manifest: one object, where the shards would be one request a photo."""
+        name = manifest_name(self.manifest)
+        manifest = Manifest.from_parquet(self.store.read(name), f"{self.store.uri}/{name}")
+        if manifest.digest() != self.manifest:
+            raise UserError(f"{self.store.uri}/{name} was changed after it was written; extract the data set again")
+        told = {photo.key: photo.captions for photo in manifest.photos()}
+        return [told[key] for key in self.keys]
 
     @cached_property
     def captions(self) -> list[str]:
         """Every caption of the split, photo by photo."""
-        return [caption for meta in self.meta for caption in meta["captions"]]
+        return [caption for captions in self.captions_of_photos for caption in captions]
 
     @cached_property
     def photo_of_caption(self) -> NDArray[np.int64]:
         """For every caption, the row of its photo."""
-        return np.repeat(np.arange(len(self)), [len(meta["captions"]) for meta in self.meta])
+        return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions_of_photos])
+
+    def on_node(self, shards: Shards) -> "Split":
+        """The same, read from files of this node."""
+        return replace(self, shards=shards)
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, rows: slice | Sequence[int] | NDArray[np.integer]) -> NDArray[np.float16]:
-        """Region features n x R x F of the chosen photos; UserError if they have different numbers of regions."""
-        regions = [self._member(row, 0) for row in np.arange(len(self))[rows]]
-        if len({len(regions_RF) for regions_RF in regions}) > 1:
-            raise UserError(
-                f"{self.store.uri}: its photos have {min(map(len, regions))} to {max(map(len, regions))} regions; "
-                "extract with a fixed number to train and score"
-            )
-        return np.stack(regions)
+    def __getitem__(
+        self, rows: slice | Sequence[int] | NDArray[np.integer]
+    ) -> NDArray[np.float16] | list[NDArray[np.float16]]:
+        """Region features of the chosen photos: n x R x F, or n arrays R_i x F where they differ in regions."""
+        return stacked([self._array(row, 0, np.float16) for row in np.arange(len(self))[rows]])
 
     def boxes(self, row: int) -> NDArray[np.float32]:
         """Boxes R x 4 (xyxy, pixels) of one photo; 0 x 4 where an import brought none."""
-        return self._member(row, 1)
+        return self._array(row, 1, np.float32)
 
-    def _member(self, row: int, member: int) -> NDArray[Any]:
-        tar, offsets = self._places[row]
-        return load_npy(self.store.read(tar, *offsets[member]))
+    def _array(self, row: int, number: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        tar, photo = self._places[row]
+        try:
+            array = view_npy(self._member(row, number))
+            found = f"{array.dtype} of shape {array.shape}"
+        except (ValueError, TypeError) as error:
+            array, found = np.empty(0), str(error)
+        if array.ndim != 2 or array.dtype != dtype:
+            raise UserError(f"{self.store.uri}/{tar}: {photo.key}.{MEMBERS[number]} is no array of ours ({found})")
+        return array
+
+    def _member(self, row: int, number: int) -> memoryview:
+        """Contents of one of a photo's members. UserError if the receipt points at something else."""
+        tar, photo = self._places[row]
+        return read_member(self.shards, tar, photo.key, number, photo.offsets[number])
+
+
+def stacked(regions: list[NDArray[np.float16]]) -> NDArray[np.float16] | list[NDArray[np.float16]]:
+    """One array where all photos have as many regions; the list as it is where they differ."""
+    return np.stack(regions) if len({len(regions_RF) for regions_RF in regions}) == 1 else regions
 
 
 def locate(uri: str) -> tuple[Store, str]:
@@ -180,10 +229,7 @@ def write_index(
         raise RuntimeError(
             f"{store.uri}: planned {planned.total()} photos, written {written.total()}, rejected {rejected.total()}"
         )
-    shards: list[dict[str, Any]] = [
-        {"name": r.shard, "sha256": r.sha256, "bytes": r.size, "count": len(r.written), "rejected": len(r.rejected)}
-        for r in receipts
-    ]
+    shards = [_row(receipt) for receipt in receipts]
     index: dict[str, Any] = {
         "format": FORMAT,
         "dataset": manifest.name,
@@ -199,6 +245,17 @@ def write_index(
     put(store, f"index-{index['feature_set'][:12]}.json", canonical_json(index))
     put(store, INDEX, canonical_json(index))
     return FeatureSet(store, index, tuple(receipts))
+
+
+def _row(receipt: Receipt) -> dict[str, Any]:
+    """What an index says of a shard."""
+    return {
+        "name": receipt.shard,
+        "sha256": receipt.sha256,
+        "bytes": receipt.size,
+        "count": len(receipt.written),
+        "rejected": len(receipt.rejected),
+    }
 
 
 def manifest_name(digest: str) -> str:

@@ -12,9 +12,8 @@ from typing import Any
 from infra.errors import UserError
 from infra.store import Store
 from pipelines.feature_set import INDEX, SIZES, manifest_name, read_index
-from pipelines.plan import SHARD_NAME
 from pipelines.rejections import REJECTED
-from pipelines.shards import receipt_name, tar_name
+from pipelines.shards import SHARD_NAME, receipt_name, tar_name
 
 _HEX = "[0-9a-f]{12}"
 _KINDS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.manifest import Manifest, Photo, safe_key
+from pipelines.manifest import Manifest, Photo, leaves_root, safe_key
 from pipelines.sources import stamped
 
 # COCO's `restval` photos train by convention.
@@ -55,7 +55,7 @@ def _row(dataset: Path, number: int, image: Any) -> Photo:
             f"{dataset}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
             "it needs a filename, a split and sentences with raw text, see docs/data.md"
         ) from error
-    if not source or source.startswith("/") or ".." in Path(source).parts:
+    if not source or "://" in source or leaves_root(source):
         raise UserError(
             f"image {number} ('{source}'): a photo's path must stay below the photo folder; correct {dataset.name}"
         )

@@ -58,6 +58,8 @@ class Manifest:
                 raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
             if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
                 raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
+            if leaves_root(photo.source):
+                raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct it")
             if not photo.captions:
                 raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
             if not all(caption.strip() for caption in photo.captions):
@@ -102,15 +104,27 @@ class Manifest:
     def from_parquet(cls, data: bytes, origin: str) -> "Manifest":
         """Reads and checks a manifest; UserError, naming its `origin`, if it is not one."""
         try:
-            # One thread: Arrow's pool can abort the process at its end (apache/arrow#34314).
-            table = pq.read_table(pa.BufferReader(data), use_threads=False)
-        except (OSError, pa.ArrowInvalid) as error:
+            table = _table(data)
+            metadata = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            rows = [Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist()]
+        except (OSError, TypeError, ValueError) as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
-        metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= metadata.keys():
-            raise UserError(f"{origin}: not a manifest (columns {table.column_names}); extract the data set again")
-        rows = (Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist())
         return cls.build(metadata["dataset"], metadata["root"], rows)
+
+
+def _table(data: bytes) -> pa.Table:
+    # One thread: Arrow's pool can abort the process at its end (apache/arrow#34314).
+    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    if not table.schema.remove_metadata().equals(SCHEMA) or not {b"dataset", b"root"} <= set(
+        table.schema.metadata or ()
+    ):
+        raise ValueError(f"its columns are {table.column_names}")
+    return table
+
+
+def leaves_root(source: str) -> bool:
+    """Whether a photo's path, which is to be below the root, is not. A URI of its own is no path."""
+    return "://" not in source and (source.startswith("/") or ".." in source.split("/"))
 
 
 def safe_key(source: str) -> str:

@@ -11,15 +11,12 @@ get shards of their own behind, and a shard is named anew only if something in i
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.manifest import SPLITS, Manifest, Photo
 from pipelines.photos import LONGEST_SIDE
 from pipelines.shards import Receipt
-
-SHARD_NAME = re.compile(rf"features-(?:{'|'.join(SPLITS)})-\d{{6,}}-[0-9a-f]{{8}}")
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,17 @@ from dataclasses import dataclass
 
 from infra.store import Store
 from pipelines.manifest import Manifest, Photo
-from pipelines.plan import SHARD_NAME, Group, group_photos
-from pipelines.shards import Receipt, Rejection, Written, canonical_json, read_receipt, receipt_name, tar_name
+from pipelines.plan import Group, group_photos
+from pipelines.shards import (
+    SHARD_NAME,
+    Receipt,
+    Rejection,
+    Written,
+    canonical_json,
+    read_receipt,
+    receipt_name,
+    tar_name,
+)
 
 HashPhotos = Callable[[list[Photo]], dict[str, str]]
 """Photos to the sha256 of their files as they are now, by key; '' for one that cannot be read."""
@@ -28,6 +37,8 @@ class Place:
     """Where a photo's regions already are."""
 
     tar: str
+    sha256: str
+    """Of the tar."""
     offsets: tuple[tuple[int, int], ...]
 
 
@@ -121,14 +132,14 @@ class _Past:
         manifest: Manifest,
         hash_photos: HashPhotos,
     ) -> None:
-        self._rows: dict[str, list[tuple[str, Written | Rejection]]] = defaultdict(list)
+        self._rows: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
         self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
         order = {name: place for place, name in enumerate(last)}  # the last extraction is believed first
         for name in sorted(receipts, key=lambda name: (order.get(name, len(order)), name)):
             receipt = receipts[name]
             self._shards[receipt.split, receipt.rows].append(receipt)
             for row in receipt.planned:
-                self._rows[row.key].append((name, row))
+                self._rows[row.key].append((receipt, row))
         self.now: dict[str, str] = {}
         """sha256 of every photo that a receipt knows, as it is now; '' if it cannot be read."""
         suspects = []
@@ -156,8 +167,8 @@ class _Past:
         """Where regions of these photos' present bytes are, by key."""
         found = {}
         for photo in photos:
-            for shard, row in self._rows.get(photo.key, ()):
+            for receipt, row in self._rows.get(photo.key, ()):
                 if isinstance(row, Written) and row.sha256 == self.now[photo.key] != "":
-                    found[photo.key] = Place(tar_name(shard), row.offsets)
+                    found[photo.key] = Place(tar_name(receipt.shard), receipt.sha256, row.offsets)
                     break
         return found

@@ -8,18 +8,25 @@ make the tar a random-access file.
 
 import io
 import json
+import re
 import tarfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.store import Store
+from pipelines.manifest import SPLITS
 
 MEMBERS = ("regions.npy", "boxes.npy", "json")
+SHARD_NAME = re.compile(rf"features-(?:{'|'.join(SPLITS)})-\d{{6,}}-[0-9a-f]{{8}}")
+TAR_BLOCK = 512
+"""Bytes of a member's header in a tar."""
 _NPY_HEADER = 128
 """Bytes before the values of a .npy file of a small shape."""
 
@@ -104,6 +111,8 @@ class Receipt:
         document = json.loads(data)
         if document.pop("count") != len(document["written"]):
             raise ValueError(f"receipt of {document['shard']} miscounts its photos")
+        if not SHARD_NAME.fullmatch(document["shard"]) or not re.fullmatch("[0-9a-f]{64}", document["sha256"]):
+            raise ValueError("a receipt names no shard of ours")  # both become file names
         for row in document["written"]:
             row["offsets"] = tuple((int(offset), int(size)) for offset, size in row["offsets"])
         document["written"] = tuple(Written(**row) for row in document["written"])
@@ -164,6 +173,64 @@ def read_receipt(store: Store, shard: str) -> Receipt | None:
         return None
 
 
+def read_shard(store: Store, tar: str, checksum: str) -> bytes:
+    """A whole tar. UserError if it does not have its receipt's checksum."""
+    data = store.read(tar)
+    check_shard(data, f"{store.uri}/{tar}", checksum)
+    return data
+
+
+def check_shard(data: bytes | memoryview, uri: str, checksum: str) -> None:
+    """UserError if the bytes of the tar at `uri` do not have its receipt's checksum."""
+    if sha256(data).hexdigest() != checksum:
+        raise UserError(
+            f"{uri} is not what its receipt says; "
+            "`python -m jobs.features verify` names what is damaged and how to mend it"
+        )
+
+
+class Shards(Protocol):
+    """Checked shards of a feature set, wherever they are read from."""
+
+    def read(self, name: str, offset: int, size: int) -> memoryview:
+        """Bytes of a shard. UserError if it is damaged."""
+
+
+class StoredShards:
+    """Shards read whole from their store and checked, the last one kept: for passes over photos in order."""
+
+    def __init__(self, store: Store, checksums: Mapping[str, str]) -> None:
+        """Of these tars, by name."""
+        self._store, self._checksums = store, checksums
+        self._last: tuple[str, memoryview] | None = None
+
+    def read(self, name: str, offset: int, size: int) -> memoryview:
+        """Bytes of a shard. UserError if it is damaged."""
+        if self._last is None or self._last[0] != name:
+            self._last = (name, memoryview(read_shard(self._store, name, self._checksums[name])))
+        return self._last[1][offset : offset + size]
+
+
+def read_member(shards: Shards, tar: str, key: str, number: int, place: tuple[int, int]) -> memoryview:
+    """Contents of one of a photo's `MEMBERS` at an (offset, size). UserError if another member is there.
+
+    POSIX 1003.1 (ustar): the name is in bytes 0 to 99 of the header before it, the size in octal digits in bytes 124
+    to 135.
+    """
+    name, (offset, size) = f"{key}.{MEMBERS[number]}", place
+    block = shards.read(tar, max(offset - TAR_BLOCK, 0), TAR_BLOCK + size)
+    header, contents = bytes(block[:TAR_BLOCK]), block[TAR_BLOCK:]
+    if (
+        header[:100] != name.encode()[:100].ljust(100, b"\0")
+        or header[124:136] != b"%011o\0" % size
+        or len(contents) != size
+    ):
+        raise UserError(
+            f"{tar} does not hold {name} where its receipt says; `python -m jobs.features verify` names what is damaged"
+        )
+    return contents
+
+
 def build_tar(samples: list[Sample]) -> bytes:
     """The bytes of a shard, the same for the same samples."""
     from webdataset import TarWriter
@@ -184,6 +251,25 @@ def regions_in(photo: Written, width: int) -> int:
 def load_npy(data: bytes) -> NDArray[Any]:
     """An array from .npy bytes; anything that would need pickle is refused."""
     return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def view_npy(data: memoryview) -> NDArray[Any]:
+    """The same without a copy: a view of the bytes. Raises ValueError for what would need pickle."""
+    header = _header(bytes(data[:_NPY_HEADER]))
+    if header is None:
+        return load_npy(bytes(data))
+    shape, dtype = header
+    return np.ndarray(shape, dtype, data, _NPY_HEADER)
+
+
+@lru_cache(64)  # a set has as many as there are numbers of regions, and parsing takes longer than reading
+def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type of an array in C order behind a header of the usual size; None for any other."""
+    header = io.BytesIO(data)
+    if np.lib.format.read_magic(header) != (1, 0):
+        return None
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+    return None if fortran or dtype.hasobject or header.tell() != _NPY_HEADER else (shape, dtype)
 
 
 def _npy(array: NDArray[Any]) -> bytes:

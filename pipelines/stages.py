@@ -27,7 +27,16 @@ from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.photos import PhotoError, decode_photo
 from pipelines.plan import rows_digest, shard_name
 from pipelines.rerun import ShardPlan
-from pipelines.shards import OtherPhotosError, Receipt, Rejection, Sample, commit_shard, load_npy
+from pipelines.shards import (
+    OtherPhotosError,
+    Receipt,
+    Rejection,
+    Sample,
+    StoredShards,
+    commit_shard,
+    load_npy,
+    read_member,
+)
 from pipelines.sources import photo_uri, read_photo
 
 Row = dict[str, Any]
@@ -132,12 +141,13 @@ class Commit:
         regions = _Taker(row.get("regions", b""), np.float16, rows)
         boxes = _Taker(row.get("boxes", b""), np.float32, rows)
         samples, rejected = [], []
+        old = StoredShards(self._store, {p["reuse"]["tar"]: p["reuse"]["sha256"] for p in photos if p["reuse"]})
         for photo in photos:
             if "reason" in photo:
                 sha = photo.get("sha256", "")
                 rejected.append(Rejection(photo["key"], photo["source"], photo["reason"], photo["stamp"], sha))
             elif photo["reuse"]:
-                samples.append(self._reused(photo))
+                samples.append(self._reused(photo, old))
             else:
                 meta = {name: photo[name] for name in ("source", "captions", "width", "height", "sha256")}
                 meta |= photo["found"]
@@ -158,10 +168,12 @@ class Commit:
             _, split, number, _ = shard.split("-")
             return commit_shard(self._store, shard_name(split, int(number), rows, contents), samples, rejected, rows)
 
-    def _reused(self, photo: Row) -> Sample:
-        """Regions and boxes as they were; source and captions as they are now."""
-        tar, offsets = photo["reuse"]["tar"], photo["reuse"]["offsets"]
-        regions, boxes, meta = (self._store.read(tar, *place) for place in offsets)
+    def _reused(self, photo: Row, old: StoredShards) -> Sample:
+        """Regions and boxes as they were; source and captions as they are now. UserError if their shard is damaged."""
+        tar, places = photo["reuse"]["tar"], photo["reuse"]["offsets"]
+        regions, boxes, meta = (
+            bytes(read_member(old, tar, photo["key"], number, place)) for number, place in enumerate(places)
+        )
         said = json.loads(meta) | {"source": photo["source"], "captions": photo["captions"]}
         return Sample(photo["key"], load_npy(regions), load_npy(boxes), said, photo["stamp"])
 

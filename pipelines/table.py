@@ -14,7 +14,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from infra.errors import UserError
-from pipelines.manifest import Manifest, Photo, safe_key
+from pipelines.manifest import Manifest, Photo, leaves_root, safe_key
 from pipelines.sources import stamped
 
 # One thread each: Arrow's pool can abort the process at its end (apache/arrow#34314).
@@ -35,12 +35,13 @@ def import_table(dataset: Path, photos: str | Path) -> Manifest:
     """The manifest of a table. UserError if it cannot be read, lacks a column, or a photo it names is not there."""
     try:
         table = _READERS[dataset.suffix](dataset)
+        columns, rows = table.column_names, table.to_pylist()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UserError(f"{dataset}: not readable as {dataset.suffix[1:]} ({error}); see docs/data.md") from error
-    if "uri" not in table.column_names or not {"caption", "captions"} & set(table.column_names):
-        raise UserError(f"{dataset}: columns are {', '.join(table.column_names)}; it needs `uri` and `caption(s)`")
+    if "uri" not in columns or not {"caption", "captions"} & set(columns):
+        raise UserError(f"{dataset}: columns are {', '.join(columns)}; it needs `uri` and `caption(s)`")
     photos_by_key: dict[str, Photo] = {}
-    for number, row in enumerate(table.to_pylist(), 1):
+    for number, row in enumerate(rows, 1):
         photo = _photo(dataset, number, row)
         earlier = photos_by_key.get(photo.key)
         if earlier and "caption" in row:
@@ -68,7 +69,7 @@ def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
         or not isinstance(key, str)
     ):
         raise UserError(f"{dataset}: row {number} ({source!r}) has no uri or no text for a caption; correct it")
-    if "://" not in source and (source.startswith("/") or ".." in source.split("/")):
+    if leaves_root(source):
         raise UserError(f"{dataset}: row {number} ('{source}'): a path must stay below the photo root; correct it")
     return Photo(key, source, row.get("split") or "train", tuple(caption.strip() for caption in captions))
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from infra.store import Store
 from pipelines.manifest import Photo
-from pipelines.plan import SHARD_NAME
-from pipelines.shards import MEMBERS, Receipt, Rejection, Written, receipt_name, tar_name
+from pipelines.shards import MEMBERS, SHARD_NAME, Receipt, Rejection, Written, receipt_name, tar_name
 from pipelines.verify_sample import Promise, read_meta, sample_faults
 
 

@@ -106,7 +106,12 @@ class BlockForm(nn.Module):
         return torch.cat(rows)[torch.cat([group.rows_K for group in photos]).argsort()][:, columns_C]
 
     def score_list(
-        self, photos: Sequence[Group], captions: Sequence[Group], photo_of_pair: Tensor, caption_of_pair: Tensor
+        self,
+        photos: Sequence[Group],
+        captions: Sequence[Group],
+        photo_of_pair: Tensor,
+        caption_of_pair: Tensor,
+        products: torch.dtype | None = None,
     ) -> Tensor:
         """Scores P of P chosen pairs (places of their photos and captions), at the cost of P pairs."""
         photo_group, photo_place = _places(photos, photo_of_pair)
@@ -117,7 +122,7 @@ class BlockForm(nn.Module):
             for some in pairs.split(LISTED):
                 side_a, side_b = take(photos[a].side, photo_place[some]), take(captions[b].side, caption_place[some])
                 found.append(some)
-                scores.append(self.score_pairs(side_a, side_b, LIST))
+                scores.append(self.score_pairs(side_a, side_b, LIST, products))
         return torch.cat(scores)[torch.cat(found).argsort()]
 
     def forward(self, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:

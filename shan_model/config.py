@@ -13,10 +13,19 @@ class ModelConfig:
     """F, width of a detector's region feature. It must equal the feature set's."""
     joint_dim: int = 1024
     """D, width of the space that regions and words share."""
+    text_encoder: Literal["gru", "hf"] = "gru"
+    """`gru`: word vectors and a bidirectional GRU, as the paper; `hf`: the encoder that `hf_model` names.
+
+    The fields `word_dim` to `gru_layers` do not concern `hf`.
+    """
+    hf_model: str = ""
+    """A folder, or a name on the hub, of a text encoder with safetensors (BERT, RoBERTa, DistilBERT, MPNet, ...)."""
     word_dim: int = 300
-    """Width of the learnable word embedding that feeds the text encoder."""
+    """Width of the learnable word embedding that feeds the GRU."""
+    fixed_word_dim: int = 0
+    """Width of the pretrained word vectors that stay fixed beside the learnable ones (the paper: 300); 0 is none."""
     gru_layers: int = 1
-    """Layers of the bidirectional text encoder [D]."""
+    """Layers of the bidirectional GRU [D]."""
     normalize: bool = True
     """L2-normalise projected regions and word features, v_i and t_j [D]."""
     variant: Literal["full", "t2i", "i2t"] = "full"
@@ -48,10 +57,23 @@ class ModelConfig:
         for name in ("region_dim", "joint_dim", "word_dim", "gru_layers"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)!r}; it must be a whole number, at least 1")
+        if not isinstance(self.fixed_word_dim, int) or self.fixed_word_dim < 0:
+            raise ValueError(
+                f"model.fixed_word_dim is {self.fixed_word_dim!r}; it must be the width of the vectors, or 0 for none"
+            )
         for field in fields(self):
             if get_origin(field.type) is Literal and getattr(self, field.name) not in get_args(field.type):
                 choices = ", ".join(get_args(field.type))
                 raise ValueError(f"model.{field.name} is {getattr(self, field.name)!r}; choose one of: {choices}")
+        if (self.text_encoder == "hf") != bool(self.hf_model):
+            raise ValueError(
+                f"model.hf_model is {self.hf_model!r} with model.text_encoder {self.text_encoder}; "
+                "an encoder of Hugging Face needs both: text_encoder hf, and hf_model its folder or name"
+            )
+        if self.text_encoder == "hf" and self.fixed_word_dim:
+            raise ValueError(
+                f"model.fixed_word_dim is {self.fixed_word_dim}; word vectors feed the GRU only, set it to 0 for hf"
+            )
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"model.temperature is {self.temperature}; it must be positive (the paper uses 15)")
         for name in ("l2l_weight", "g2l_weight"):

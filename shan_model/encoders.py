@@ -1,16 +1,22 @@
-"""The two encoders: regions and words into one space of width D.
+"""The paper's encoders: regions and words into one space of width D.
 
-B images, R regions, F feature width, C captions, W words of a caption, D joint width.
+B images, R regions, F feature width, C captions, W words of a caption, V words of the vocabulary, E width of a word
+vector, D joint width.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from shan_model.config import ModelConfig
+from shan_model.vocabulary import END, START, Vocabulary, tokenize
 
 
 class ImageEncoder(nn.Module):
@@ -30,22 +36,55 @@ class ImageEncoder(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """Eq. 2: embedding, one bidirectional GRU, t_j = (forward_j + backward_j) / 2, L2-normalised [D].
+    """Sentences to word features: what SHAN asks of every text encoder."""
 
-    The learnable half alone feeds the GRU (the paper's own ablation); it starts uniform in [-0.1, 0.1] [D].
+    @abstractmethod
+    def forward(self, captions: Sequence[str]) -> list[Tensor]:
+        """C sentences to C matrices W_c x D, of true lengths (no padding); W_c >= 1, also where a sentence is empty."""
+
+    @abstractmethod
+    def tokens(self, caption: str) -> list[str]:
+        """What the W rows of a sentence stand for, the marks of its start and end included."""
+
+    def save_files(self, folder: Path) -> None:
+        """Writes what the encoder is built from besides config, vocabulary and weights, if anything."""
+
+
+class GruEncoder(TextEncoder):
+    """Eq. 2: word vectors, one bidirectional GRU, t_j = (forward_j + backward_j) / 2, L2-normalised [D].
+
+    A word's vector is [fixed ; learnable]: the pretrained one that `set_fixed` gives it, which no training moves, and
+    an embedding that starts uniform in [-0.1, 0.1] [D]. With `fixed_word_dim` 0 the learnable half feeds the GRU alone
+    (the paper's own ablation). Every caption stands between `<start>` and `<end>`.
     """
 
-    def __init__(self, vocabulary_size: int, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.normalize = config.normalize
-        self.embedding = nn.Embedding(vocabulary_size, config.word_dim)
+        self.normalize, self.vocabulary = config.normalize, vocabulary
+        self.embedding = nn.Embedding(len(vocabulary), config.word_dim)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.gru = nn.GRU(config.word_dim, config.joint_dim, config.gru_layers, batch_first=True, bidirectional=True)
+        self.fixed: Tensor | None
+        fixed_VE = torch.zeros(len(vocabulary), config.fixed_word_dim) if config.fixed_word_dim else None
+        self.register_buffer("fixed", fixed_VE)
+        width = config.fixed_word_dim + config.word_dim
+        self.gru = nn.GRU(width, config.joint_dim, config.gru_layers, batch_first=True, bidirectional=True)
 
-    def forward(self, token_ids: Sequence[Tensor]) -> list[Tensor]:
-        """C id vectors of true lengths W_c to C matrices W_c x D: padding is gone before anyone can see it."""
+    def set_fixed(self, vectors_VE: NDArray[np.float32]) -> None:
+        """Gives every word of the vocabulary its pretrained vector (word_vectors.py). ValueError if V or E differ."""
+        shape = (len(self.vocabulary), 0) if self.fixed is None else tuple(self.fixed.shape)
+        if vectors_VE.shape != shape:
+            raise ValueError(
+                f"the word vectors are {vectors_VE.shape[0]} of width {vectors_VE.shape[1]}, where the model takes "
+                f"{shape[0]} of width {shape[1]}; set model.fixed_word_dim to the width of the file's vectors"
+            )
+        self.fixed = torch.from_numpy(vectors_VE).to(self.embedding.weight)
+
+    def forward(self, captions: Sequence[str]) -> list[Tensor]:
+        """C sentences to C matrices W_c x D."""
+        device = self.embedding.weight.device
+        token_ids = [torch.tensor(self.vocabulary.encode(caption), device=device) for caption in captions]
         lengths = torch.tensor([len(ids) for ids in token_ids])
-        padded_CWE = self.embedding(pad_sequence(list(token_ids), batch_first=True))
+        padded_CWE = self._vectors(pad_sequence(token_ids, batch_first=True))
         packed = pack_padded_sequence(padded_CWE, lengths, batch_first=True, enforce_sorted=False)
         hidden_CW2D, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
         forward_CWD, backward_CWD = hidden_CW2D.chunk(2, dim=-1)
@@ -53,3 +92,11 @@ class TextEncoder(nn.Module):
         if self.normalize:
             words_CWD = functional.normalize(words_CWD, dim=-1)
         return [words_WD[:length] for words_WD, length in zip(words_CWD, lengths.tolist(), strict=True)]
+
+    def tokens(self, caption: str) -> list[str]:
+        """`<start>`, the words as they were said (known or not), `<end>`."""
+        return [START, *tokenize(caption), END]
+
+    def _vectors(self, ids_CW: Tensor) -> Tensor:
+        learnable_CWE = self.embedding(ids_CW)
+        return learnable_CWE if self.fixed is None else torch.cat([self.fixed[ids_CW], learnable_CWE], dim=-1)

@@ -21,6 +21,16 @@ class Recalls:
     image_r10: float
 
     @property
+    def text_sum(self) -> float:
+        """Sum of the three recalls of text retrieval, at most 300."""
+        return self.text_r1 + self.text_r5 + self.text_r10
+
+    @property
+    def image_sum(self) -> float:
+        """Sum of the three recalls of image retrieval, at most 300."""
+        return self.image_r1 + self.image_r5 + self.image_r10
+
+    @property
     def rsum(self) -> float:
         """Sum of the six recalls, at most 600."""
         return sum(asdict(self).values())

@@ -20,7 +20,6 @@ from torch import Tensor
 from shan_model.block_form import TILE_CAPTIONS, TILE_PHOTOS, Group
 from shan_model.model import SHAN
 from shan_model.score_file import ScoreFile
-from shan_model.vocabulary import tokenize
 
 MEMORY = 2 << 30
 """Bytes that a call may use for its blocks if the caller states nothing: 2 GiB."""
@@ -83,7 +82,7 @@ def cut_blocks(model: SHAN, regions: RegionRows, captions: Sequence[str], memory
     width = 4 * model.config.joint_dim
     first = regions[0:TILE_PHOTOS]
     vectors = max([len(regions_RF) for regions_RF in first] + ([1] if isinstance(first, np.ndarray) else [100]))
-    lengths = np.array([len(tokenize(caption)) + 2 for caption in captions], dtype=np.int64)
+    lengths = np.array([len(model.text_encoder.tokens(caption)) for caption in captions], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     longest, counts = np.unique(lengths, return_counts=True) if len(lengths) else (np.array([1]), np.array([1]))
     # Eight vectors of D and six matrices R x W are alive for a pair of a tile; a photo being encoded holds its input.

@@ -50,6 +50,7 @@ def two_stage(
     asked_QK = torch.arange(len(answers_QK), device=answers_QK.device)[:, None].expand_as(answers_QK)
     pairs = (asked_QK, answers_QK) if queries == "photos" else (answers_QK, asked_QK)
     photos, captions = alignment.photo_groups(regions), alignment.caption_groups(words)
-    scores_QK = alignment.score_list(photos, captions, *(x.flatten() for x in pairs)).view(answers_QK.shape)
+    photo_of_pair, caption_of_pair = (x.flatten() for x in pairs)
+    scores_QK = alignment.score_list(photos, captions, photo_of_pair, caption_of_pair).view(answers_QK.shape)
     order_QK = scores_QK.argsort(dim=1, descending=True, stable=True)
     return Ranked(answers_QK.gather(1, order_QK), scores_QK.gather(1, order_QK))

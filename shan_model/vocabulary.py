@@ -7,15 +7,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 PAD, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
-_WORD = re.compile(r"\w+(?:'\w+)*")
+
+_INVISIBLE = "\u00ad\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(map(chr, range(0xFE00, 0xFE10)))
+_WIDTHS_AND_LIGATURES = [*map(chr, range(0xFB00, 0xFB07)), *map(chr, range(0xFF01, 0xFFEF))]
+_ONE_SPELLING = str.maketrans(
+    {
+        **dict.fromkeys(_INVISIBLE),
+        **{c: unicodedata.normalize("NFKC", c).lower() for c in _WIDTHS_AND_LIGATURES},
+        **dict.fromkeys("\u2019\u02bc", "'"),
+    }
+)
+_MARK = "\u0300"  # stands for every combining mark, which `re` has no class for
+_HAN_KANA = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_LETTERS = rf"(?:[^\W_{_HAN_KANA}]{_MARK}*)+"
+_IN_A_NUMBER = r"(?<=\d)(?:\.(?=\d)|,(?=\d{3}(?!\d)))"
+_WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_LETTERS}(?:(?:'|{_IN_A_NUMBER}){_LETTERS})*")
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-cased runs of letters and digits; an inner apostrophe stays. Text without any gives [].
+    """Lower-cased runs of letters (with their marks) and digits. Text without any, as emoji alone, gives [].
 
-    Spellings that look the same are the same word: accents are composed (NFC), a curly apostrophe becomes straight.
+    An inner apostrophe stays, and so do the point of 3.5 and the commas of 1,000. Chinese and Japanese are written
+    without spaces: every character of theirs is a word. Spellings that look the same are the same word: accents are
+    composed (NFC), full-width letters and ligatures become plain ones, a curly apostrophe becomes straight, invisible
+    characters go, and Turkish I with a dot becomes i.
     """
-    return _WORD.findall(unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'"))
+    text = unicodedata.normalize("NFC", text.lower().translate(_ONE_SPELLING)).replace("i\u0307", "i")
+    if text.isascii():
+        return _WORD.findall(text)
+    marked = "".join(_MARK if unicodedata.category(c) in ("Mn", "Mc") else c for c in text)
+    return [text[found.start() : found.end()] for found in _WORD.finditer(marked)]
 
 
 @dataclass(frozen=True)

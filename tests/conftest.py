@@ -11,9 +11,17 @@ from infra.cluster import ClusterConfig, connect
 from infra.tracking import Tracking, TrackingConfig
 from infra.tracking import connect as connect_tracking
 from tests.photos import Photos, flickr_photos, skimage_photos
-from tests.servers import S3Server, aws_environment, seaweed
+from tests.servers import S3Server, aws_environment, mlflow_server, seaweed
 
 FLICKR = Path(__file__).parents[2] / "shared" / "data" / "flickr8k_mini"
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking_uri() -> Iterator[None]:
+    """MLflow writes the store that was set last into the environment, from which commands take their default."""
+    yield
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +47,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The one S3 server of the test process; AWS clients find it by the environment."""
     with seaweed(tmp_path_factory.mktemp("s3")) as server, aws_environment(server.environment()):
         yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The one MLflow server of the test process."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server.uri
 
 
 @pytest.fixture

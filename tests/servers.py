@@ -1,16 +1,19 @@
-"""A real S3 server for tests: SeaweedFS on ports of its own, in a folder of its own."""
+"""Real servers for tests, on ports of their own, in folders of their own: S3 (SeaweedFS) and MLflow."""
 
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 BUCKET = "vm-test"
 _PORTS = ("s3", "master", "volume", "filer", "admin")
@@ -41,10 +44,10 @@ class S3Server:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[S3Server]:
+def seaweed(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
     """A SeaweedFS server with an empty bucket; it ends with the block."""
-    ports = _free_ports(2 * len(_PORTS))
-    server = S3Server(f"http://127.0.0.1:{ports[0]}")
+    ports = free_ports(2 * len(_PORTS))
+    server = S3Server(f"http://{host}:{ports[0]}")
     process = _start(folder, server, ports)
     try:
         _wait_for_put(server, process, folder / "weed.log")
@@ -57,6 +60,71 @@ def seaweed(folder: Path) -> Iterator[S3Server]:
         process.wait()
 
 
+@dataclass
+class MlflowServer:
+    """A server that can be taken away and brought back, with what it holds."""
+
+    folder: Path
+    port: int
+    host: str = "127.0.0.1"
+    backend: str = ""
+    """URI of its database; none: a SQLite file in the folder."""
+    artifacts: str = ""
+    """Where it keeps artifacts; none: in the folder."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of its own, such as the credentials of both."""
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def uri(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.port}"
+
+    def start(self) -> None:
+        """Waits until it is healthy."""
+        mlflow = str(Path(sys.executable).with_name("mlflow"))
+        options = [f"--host={self.host}", f"--port={self.port}", "--workers=1"]
+        options += [f"--backend-store-uri={self.backend or f'sqlite:///{self.folder}/server.db'}"]
+        options += [f"--artifacts-destination={self.artifacts or f'{self.folder}/artifacts'}"]
+        with (self.folder / "mlflow.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [mlflow, "server", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                start_new_session=True,
+            )
+        _wait_for_health(self.uri, self.process, self.folder / "mlflow.log")
+
+    def stop(self) -> None:
+        """Its whole group of processes, without a farewell."""
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+@contextmanager
+def mlflow_server(folder: Path, **settings: Any) -> Iterator[MlflowServer]:
+    """An MLflow server with an empty registry. It ends with the block."""
+    server = MlflowServer(folder, free_ports(1)[0], **settings)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 90) -> None:
+    give_up_at = time.monotonic() + patience_s
+    while process.poll() is None and time.monotonic() < give_up_at:
+        with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own server
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"mlflow did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
 @contextmanager
 def aws_environment(values: dict[str, str]) -> Iterator[None]:
     """AWS_* variables in place of those of this process; its S3 client is made anew for them and after them."""
@@ -64,12 +132,12 @@ def aws_environment(values: dict[str, str]) -> Iterator[None]:
 
     before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     _set_aws(values)
-    s3_client.forget()
+    s3_client._clients.clear()
     try:
         yield
     finally:
         _set_aws(before)
-        s3_client.forget()
+        s3_client._clients.clear()
 
 
 def _set_aws(values: dict[str, str]) -> None:
@@ -89,7 +157,8 @@ def _start(folder: Path, server: S3Server, ports: list[int]) -> "subprocess.Pope
     (folder / "data").mkdir(parents=True)
     (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     flags = [f"-dir={folder}/data", f"-s3.config={folder}/s3.json", f"-bucket={server.bucket}"]
-    flags += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.autoCreateBucket=false", "-master.telemetry=false"]
+    host = server.endpoint.removeprefix("http://").partition(":")[0]
+    flags += [f"-ip={host}", f"-ip.bind={host}", "-s3.autoCreateBucket=false", "-master.telemetry=false"]
     flags += ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     for index, part in enumerate(_PORTS):
         flags += [f"-{part}.port={ports[2 * index]}", f"-{part}.port.grpc={ports[2 * index + 1]}"]
@@ -103,7 +172,7 @@ def _start(folder: Path, server: S3Server, ports: list[int]) -> "subprocess.Pope
         )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Loopback ports that nobody listens on; all are held until all are known, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:

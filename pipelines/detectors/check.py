@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from infra.cluster import last_line
 from infra.errors import UserError
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.registry import is_plugin
@@ -24,7 +23,8 @@ def check_detector(name: str, spec: DetectorSpec, device: str, cpus: float, gpus
     try:
         fault = ray.get(task.remote(spec, device))
     except ray.exceptions.RayError as error:
-        raise UserError(f"detector {name}: a worker cannot load it ({last_line(error)}); is it there?") from error
+        said = str(error).strip().splitlines()[-1].strip()  # before it stands the worker's whole traceback
+        raise UserError(f"detector {name}: a worker cannot load it ({said}); is it there?") from error
     if fault:
         raise UserError(f"detector {name}: {fault}")
 

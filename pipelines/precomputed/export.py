@@ -83,14 +83,14 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
 
 def _write_split(split: Split, folder: Path, width: int, progress: Progress) -> None:
     name = NAMES[split.name]
-    regions = split[:1].shape[1]
+    regions = len(split[:1][0])
     # Plain writes: a full disk is an error here, and kills a process that writes to a mapped file.
     with _partial(folder, f"{name}_ims.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(split), regions, width)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(split), _PHOTOS_AT_ONCE):
             block_BRF = split[start : start + _PHOTOS_AT_ONCE]
-            file.write(to_floats(block_BRF).data)
+            file.write(to_floats(np.asarray(block_BRF)).data)
             progress(len(block_BRF))
     captions = [" ".join(text.split("\n")) for meta in split.meta for text in meta["captions"][:CAPTIONS]]
     _write_lines(_partial(folder, f"{name}_caps.txt"), [text.replace("\r", " ") for text in captions])

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import extraction, precomputed, scoring, training
+from tests.benchmarks import batches, extraction, precomputed, scoring, training
 from tests.benchmarks.measure import Row
 
 JSON, RESULTS = Path("build/bench.json"), Path("docs/results.md")
@@ -35,7 +35,7 @@ def commit() -> str:
 def main() -> None:
     """Measures, prints and keeps."""
     rows = []
-    for file in (extraction, precomputed, scoring, training):
+    for file in (batches, extraction, precomputed, scoring, training):
         for row in file.rows():
             print(f"{row.name}: {row.value:.3g} {row.unit}", flush=True)
             rows.append(row)

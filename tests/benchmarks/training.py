@@ -103,7 +103,7 @@ def _gradient_difference() -> float:
         if module is plain:
             loss = ranking_loss(plain(inputs[0], inputs[1:]), torch.arange(16))
         else:
-            loss = mined_ranking_loss(fast, inputs[0], inputs[1:], torch.arange(16), margin=0.2)
+            loss = mined_ranking_loss(fast, list(inputs[0]), inputs[1:], torch.arange(16), margin=0.2)
         slopes.append(torch.autograd.grad(loss, [*module.parameters(), *inputs]))
     pairs = zip(*slopes, strict=True)
     return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in pairs)

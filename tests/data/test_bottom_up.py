@@ -17,16 +17,10 @@ from pipelines.detectors.bottom_up.config import BottomUpConfig
 from pipelines.detectors.bottom_up.detector import BottomUp, _exact_float32
 from pipelines.detectors.contract import Regions, check_regions
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FIELDS = [field.name for field in dataclasses.fields(Regions)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

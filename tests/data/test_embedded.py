@@ -5,19 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import skimage.data
-import torch
 
 from pipelines.detectors import registry
 from pipelines.detectors.contract import Regions, check_regions
 from pipelines.detectors.embedded import Embedded
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ def plan(shards: int, reused: int = 0) -> FeatureSetPlan:
             ShardPlan(
                 f"features-train-{n:06d}-0",
                 tuple(Photo(f"p{n}-{i}", "x", "train", ("c",)) for i in range(100)),
-                {f"p{n}-{i}": Place("t", ()) for i in range(reused)},
+                {f"p{n}-{i}": Place("t", "", ()) for i in range(reused)},
             )
             for n in range(shards)
         ),

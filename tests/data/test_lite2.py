@@ -9,13 +9,7 @@ from infra.errors import UserError
 from pipelines.detectors.embedded_config import LITE2_SHA256
 from pipelines.detectors.lite2 import Lite2, load_package_model
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("side", [260, 416])  # odd and even sides inside: 65 and 33, or 104 and 52

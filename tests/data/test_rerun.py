@@ -12,7 +12,8 @@ from pipelines import extract
 from pipelines.extract import Extraction
 from pipelines.feature_set import FeatureSet
 from pipelines.garbage import find_garbage, remove
-from pipelines.manifest import Manifest
+from pipelines.graph import hash_photos
+from pipelines.manifest import Manifest, Photo
 from tests import extractions
 from tests.extractions import TINY, contents, manifest_of, save, tars, write_photos
 
@@ -54,6 +55,20 @@ def test_edited_captions_touch_their_shard_and_never_the_detector(tmp_path: Path
     # And back again: the old shard is still there.
     back, _ = run(manifest_of(folder), tmp_path)
     assert (len(back.written), back.feature_set.index) == (0, first.feature_set.index)
+
+
+@pytest.mark.parametrize("flipped", [0, 700, -3000])
+def test_regions_of_a_damaged_shard_are_not_copied(tmp_path: Path, folder: Path, flipped: int):
+    first, _ = run(manifest_of(folder), tmp_path)
+    uri = first.feature_set.uri
+    tar = Path(uri) / f"{extractions.shard(first.feature_set, 'features-train-000000')}.tar"
+    data = bytearray(tar.read_bytes())
+    data[flipped] ^= 1
+    tar.write_bytes(data)
+    before = contents(uri)
+    with pytest.raises(UserError, match=rf"{tar.name} is not what its receipt says; .*features verify"):
+        run(manifest_of(folder, chelsea="a cat"), tmp_path)
+    assert {name for name in contents(uri).keys() - before.keys() if name.endswith((".tar", ".receipt.json"))} == set()
 
 
 def test_a_replaced_photo_is_detected_again_and_alone(tmp_path: Path, folder: Path):
@@ -143,12 +158,19 @@ def test_cleaning_up_changes_nothing(tmp_path: Path, folder: Path):
 
 
 def test_photos_that_were_touched_are_read_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[int] = []
+
+    def counted(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
+        read.append(len(photos))
+        return hash_photos(photos, manifest)
+
+    monkeypatch.setattr(extract, "hash_photos", counted)
     run(manifest_of(folder), tmp_path)
     for path in folder.iterdir():
         path.touch()
     run(manifest_of(folder), tmp_path)
-    monkeypatch.setattr(extract, "hash_photos", lambda photos, _: pytest.fail(f"{len(photos)} photos are read again"))
     run(manifest_of(folder), tmp_path)
+    assert read == [6]
 
 
 def test_a_photo_that_could_not_be_read_is_tried_again(tmp_path: Path, folder: Path):

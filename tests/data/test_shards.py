@@ -21,8 +21,11 @@ from pipelines.shards import (
     commit_shard,
     load_npy,
     read_receipt,
+    receipt_name,
+    tar_name,
 )
 
+SHARD = "features-train-000000-0123abcd"
 REJECTED = [Rejection("bad", "bad.jpg", "not an image of a known format")]
 
 
@@ -64,9 +67,9 @@ def test_plain_webdataset_reads_what_was_written(store: FolderStore):
 
 
 def test_the_receipt_describes_the_stored_bytes(store: FolderStore):
-    receipt = commit_shard(store, "s", samples(), REJECTED)
-    data = (store.root / "s.tar").read_bytes()
-    assert receipt == Receipt.from_json((store.root / "s.receipt.json").read_bytes())
+    receipt = commit_shard(store, SHARD, samples(), REJECTED)
+    data = (store.root / tar_name(SHARD)).read_bytes()
+    assert receipt == Receipt.from_json((store.root / receipt_name(SHARD)).read_bytes())
     assert (receipt.size, receipt.sha256) == (len(data), sha256(data).hexdigest())
     assert json.loads(receipt.to_json())["count"] == 3
     assert receipt.rejected == tuple(REJECTED)
@@ -85,18 +88,18 @@ def test_the_receipt_describes_the_stored_bytes(store: FolderStore):
 
 
 def test_a_second_writer_changes_nothing(store: FolderStore):
-    first = commit_shard(store, "s", samples(), REJECTED)
+    first = commit_shard(store, SHARD, samples(), REJECTED)
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.root.iterdir()}
-    assert commit_shard(store, "s", samples(seed=1), REJECTED) == first
+    assert commit_shard(store, SHARD, samples(seed=1), REJECTED) == first
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.root.iterdir()} == before
 
 
 def test_a_tar_whose_writer_died_before_the_receipt_is_adopted(store: FolderStore):
-    commit_shard(store, "s", samples(), REJECTED)
-    receipt = (store.root / "s.receipt.json").read_bytes()
-    (store.root / "s.receipt.json").unlink()
-    commit_shard(store, "s", samples(), REJECTED)
-    assert (store.root / "s.receipt.json").read_bytes() == receipt
+    commit_shard(store, SHARD, samples(), REJECTED)
+    receipt = (store.root / receipt_name(SHARD)).read_bytes()
+    (store.root / receipt_name(SHARD)).unlink()
+    commit_shard(store, SHARD, samples(), REJECTED)
+    assert (store.root / receipt_name(SHARD)).read_bytes() == receipt
 
 
 @pytest.mark.parametrize("what", ["fewer", "other bytes"])
@@ -105,27 +108,29 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
     now = samples(3)
     if what == "other bytes":
         now[1].meta["sha256"] = "f" * 64
-    store.create("s.tar", build_tar(samples(2 if what == "fewer" else 3)))
-    with pytest.raises(OtherPhotosError, match=r"s\.tar was written by a run that died, of other photos; delete it"):
-        commit_shard(store, "s", now, REJECTED)
-    assert set(store.objects()) == {"s.tar"}
+    store.create(tar_name(SHARD), build_tar(samples(2 if what == "fewer" else 3)))
+    with pytest.raises(
+        OtherPhotosError, match=rf"{SHARD}\.tar was written by a run that died, of other photos; delete it"
+    ):
+        commit_shard(store, SHARD, now, REJECTED)
+    assert set(store.objects()) == {tar_name(SHARD)}
 
 
 @pytest.mark.parametrize("damage", [b"{}", b"nonsense", None])
 def test_a_receipt_that_is_damaged_or_of_a_lost_tar_is_written_anew(store: FolderStore, damage: bytes | None):
-    commit_shard(store, "s", samples(), REJECTED)
+    commit_shard(store, SHARD, samples(), REJECTED)
     if damage is None:
-        store.delete("s.tar")
+        store.delete(tar_name(SHARD))
     else:
-        store.replace("s.receipt.json", damage)
-        assert read_receipt(store, "s") is None
-    receipt = commit_shard(store, "s", samples(seed=1 if damage is None else 0), REJECTED)
-    assert read_receipt(store, "s") == receipt
-    assert receipt.sha256 == sha256(store.read("s.tar")).hexdigest()
+        store.replace(receipt_name(SHARD), damage)
+        assert read_receipt(store, SHARD) is None
+    receipt = commit_shard(store, SHARD, samples(seed=1 if damage is None else 0), REJECTED)
+    assert read_receipt(store, SHARD) == receipt
+    assert receipt.sha256 == sha256(store.read(tar_name(SHARD))).hexdigest()
 
 
 def test_a_shard_of_which_every_photo_was_rejected(store: FolderStore):
-    receipt = commit_shard(store, "s", [], REJECTED)
+    receipt = commit_shard(store, SHARD, [], REJECTED)
     assert (receipt.keys, len(receipt.rejected)) == ((), 1)
 
 

@@ -17,6 +17,8 @@ import torch
 from pipelines.detectors import boxes, conv, embedded_config, ssdlite
 from pipelines.detectors.ssdlite import SSDLite, prepare
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WEIGHTS = Path(ssdlite.__file__).parent / "weights" / embedded_config.SSDLITE_FILE
 # Largest difference measured: 2e-5, 5e-5, 4e-7, 5e-6, 5e-6, 3e-7. Each mistake below is at least 10 times over.
 NOISE = {"encodings": 2e-4, "logits": 4e-4, "boxes": 5e-6, "stride8": 5e-5, "stride16": 5e-5, "input": 2e-6}
@@ -30,14 +32,6 @@ def reference_photo(height: int = 260, width: int = 410) -> np.ndarray:
     ramps = (3 * x + 5 * y + 40 * c + ((x * y) >> 7)) & 255
     disc = (x - 150) ** 2 + (y - 120) ** 2 < 80**2
     return np.where(disc, 220 - 60 * c + ((x + y) & 31), ramps).astype(np.uint8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -31,11 +31,8 @@ def start_driver(arguments: list[str], environment: Mapping[str, str], log: Path
 def workers(title: str) -> list[int]:
     """Ids of this session's Ray workers that are at a task or actor of that name (Ray writes it in their title)."""
     found = []
-    for pid in _children(_raylet()):
-        try:
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
+    for pid in children(_raylet()):
+        line = command_line(pid)
         if line.startswith("ray::") and title in line:
             found.append(pid)
     return found
@@ -60,14 +57,23 @@ def wait_until(true: Callable[[], bool], patience_s: float = 60, every_s: float 
 
 def _raylet() -> int:
     session = ray._private.worker._global_node.get_session_dir_path()
-    for pid in _children(os.getpid()):
+    for pid in children(os.getpid()):
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
         if line.split(b"\0")[0].endswith(b"/raylet") and session.encode() in line:
             return pid
     raise AssertionError("this session has no raylet")
 
 
-def _children(parent: int) -> Iterator[int]:
+def command_line(pid: int) -> str:
+    """Of a process, or '' if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def children(parent: int) -> Iterator[int]:
+    """Ids of the processes that a process has started."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:

@@ -66,6 +66,14 @@ def test_from_bucket_to_bucket(real_photos: Photos, s3_server: S3Server, tmp_pat
     assert "features-train-000099-0123abcd.tar" in command("jobs.features", "gc", bare, "--delete", cwd=tmp_path)
     assert "features-train-000099-0123abcd.tar" not in stray.objects()
 
+    moved, digest = open_store(f"{root}/elsewhere/{Path(bare).name}"), uri.partition("@")[2]
+    for name in stray.objects():
+        moved.create(name, stray.read(name))
+    assert f"{real_photos.count} photos" in command("jobs.features", "verify", f"{moved.uri}@{digest}", cwd=tmp_path)
+    job[2] = f"--extract.output={root}/elsewhere"
+    assert f"{moved.uri}@{digest}" in (told := command("jobs.extract", *job, cwd=tmp_path))
+    assert "(0 written now," in told
+
     command("jobs.features", "export", uri, "npy", cwd=tmp_path)
     exported = np.load(tmp_path / "npy" / "test_ims.npy")
     split = FeatureSet.open(uri).split("test")

@@ -26,7 +26,7 @@ import webdataset
 
 from infra.registry import champion_version
 from infra.tracking import Tracking, TrackingConfig, connect
-from pipelines.feature_set import FeatureSet
+from pipelines.feature_set import FeatureSet, index_digest
 from shan_model.bundle import load_bundle
 from tests.photos import Photos
 
@@ -68,7 +68,7 @@ def run(folder: Path, *argv: str) -> str:
 
 
 def quickstart(folder: Path, photos: Photos) -> str:
-    options = [f"--dataset={photos.dataset}", f"--photos={photos.folder}", "--train.epochs=2"]
+    options = [f"--dataset={photos.dataset}", f"--photos={photos.folder}", "--train.epochs=2", "--train.batch_size=8"]
     return run(folder, "jobs.quickstart", *options, "--extract.max_rejected=0.05")
 
 
@@ -117,7 +117,8 @@ def test_the_run_holds_config_curves_lineage_and_results(line: Line):
     assert run.data.params["train.epochs"] == "2"
     assert run.data.params["model.joint_dim"] == "64"
     assert {"val_rsum", "test_rsum", "test_chance_rsum", "seconds_extract", "loss"} <= run.data.metrics.keys()
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "val_rsum")] == [1, 2]
+    first, second = (point.step for point in client.get_metric_history(run.info.run_id, "val_rsum"))
+    assert 0 < 2 * first == second
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"config.yaml", "curves.png", "evaluation_test.md"} <= artifacts
     for name, value in line.features.lineage.items():
@@ -136,7 +137,7 @@ def test_the_champion_is_an_alias_of_a_version_without_pickle(line: Line, tmp_pa
 
 
 def test_evaluate_keeps_a_matrix_that_actors_made_and_does_not_make_it_twice(line: Line):
-    command = ["jobs.evaluate", f"--model-uri=models:/{line.name}@champion", f"--features={line.features.uri}"]
+    command = ["jobs.evaluate", f"--model=models:/{line.name}@champion", f"--features={line.features.uri}"]
     here = run(line.folder, *command)
     kept = line.folder / "scores.npy"
     shared = run(line.folder, *command, "--score.actors=2", f"--score.output={kept}")
@@ -146,12 +147,12 @@ def test_evaluate_keeps_a_matrix_that_actors_made_and_does_not_make_it_twice(lin
     split = line.features.split("test")
     assert np.load(kept).shape == (len(split), len(split.captions))
     tables = [[row for row in output.splitlines() if row.startswith("|")] for output in (here, shared, again)]
-    assert len(tables[0]) == 4
+    assert len(tables[0]) == 12  # three tables: header, rule, model, chance
     assert tables[0] == tables[1] == tables[2]
 
 
 def test_a_protocol_refuses_a_split_of_another_size(line: Line):
-    command = ["jobs.evaluate", f"--model-uri=models:/{line.name}@champion", f"--features={line.features.uri}"]
+    command = ["jobs.evaluate", f"--model=models:/{line.name}@champion", f"--features={line.features.uri}"]
     result = subprocess.run(
         [sys.executable, "-m", *command, "--protocol=coco-1k-5fold"],
         cwd=line.folder,
@@ -188,9 +189,9 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), shan_mod
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
-        check=True,
         timeout=120,
     )
+    assert result.returncode == 0, result.stderr
     scores, inputs, package = json.loads(result.stdout.splitlines()[-1])
     assert inputs == ["regions", "caption"]
     (weights,) = (line.folder / "build" / "mlflow" / "artifacts").rglob("weights.safetensors")
@@ -244,29 +245,29 @@ def _get(url: str) -> str:
     raise TimeoutError(url)
 
 
-def test_a_second_run_reuses_the_shards_and_keeps_the_better_version(line: Line):
+def test_a_second_run_reuses_the_shards_and_the_training(line: Line):
     folder = Path(line.features.uri)
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("features-*")}
     output = quickstart(line.folder, line.photos)
     shards = len(line.features.receipts)
     assert f"(0 written now, {shards} reused)" in output
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("features-*")} == before
-    # The same seed on the same features is the same model, which is not better than itself.
-    assert "version 2 is not better" in output
+    assert f"{line.name} version 1 (run " in output
+    assert "it was champion already" in output
     assert champion_version(line.tracking, line.name) == 1
 
 
 def test_a_model_refuses_features_that_it_was_not_made_for(line: Line, tmp_path: Path):
     other = tmp_path / "features"
     shutil.copytree(line.features.uri, other)
-    index = json.loads((other / "index.json").read_text())
-    (other / "index.json").write_text(json.dumps({**index, "fingerprint": "embedded-of-another-day"}))
+    index = json.loads((other / "index.json").read_text()) | {"fingerprint": "embedded-of-another-day"}
+    (other / "index.json").write_text(json.dumps(index | {"feature_set": index_digest(index)}))
     result = subprocess.run(
         [
             sys.executable,
             "-m",
             "jobs.search",
-            f"--model-uri=models:/{line.name}@champion",
+            f"--model=models:/{line.name}@champion",
             f"--features={other}",
             f"--tracking.uri={line.tracking.uri}",
             "a dog",

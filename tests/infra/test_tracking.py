@@ -2,6 +2,7 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_run_keeps_params_metrics_and_its_end(tracking: Tracking):
-    with tracking.run("one", {"lineage.manifest": "m"}) as run_id:
+    run_id = tracking.create_run("one", {"lineage.manifest": "m"})
+    rows = [(step, 1_700_000_000_000 + step, {"loss": 1 / (step + 1), "lr": 0.1}) for step in range(1500)]
+    with tracking.running(run_id):
         tracking.log_params(run_id, {"a.b": 1, "c": "x"})
-        tracking.log_history(run_id, [(step, {"loss": 1 / (step + 1), "lr": 0.1}) for step in range(1500)])
+        tracking.log_rows(run_id, rows[:700])
+        tracking.log_rows(run_id, rows)  # what is there already is there once
     run = tracking.client().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"a.b": "1", "c": "x"}
@@ -24,10 +28,19 @@ def test_a_run_keeps_params_metrics_and_its_end(tracking: Tracking):
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1500)]
 
 
-def test_a_run_that_raises_is_marked_failed(tracking: Tracking):
-    with pytest.raises(ZeroDivisionError), tracking.run("two", {}) as run_id:
+def test_a_run_that_raises_is_marked_failed_and_can_go_on(tracking: Tracking):
+    run_id = tracking.create_run("two", {})
+    with pytest.raises(ZeroDivisionError), tracking.running(run_id):
         1 / 0  # noqa: B018
     assert tracking.client().get_run(run_id).info.status == "FAILED"
+    with tracking.running(run_id):
+        assert tracking.client().get_run(run_id).info.status == "RUNNING"
+    assert tracking.client().get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_run_of_another_store_is_refused(tracking: Tracking):
+    with pytest.raises(UserError, match="has no run 0123"):
+        tracking.require_run("0123")
 
 
 def test_a_server_that_does_not_answer_is_said_within_seconds():
@@ -51,3 +64,10 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
     (tmp_path / "mlflow.db").write_bytes(b"not a database at all, but long enough to be looked at" * 100)
     with pytest.raises(UserError, match="does not answer"):
         connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def test_two_that_begin_at_once_share_a_new_experiment(mlflow_uri: str):
+    config = TrackingConfig(uri=mlflow_uri, experiment="begun at once")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: connect(config).experiment_id, range(8)))
+    assert len(set(found)) == 1

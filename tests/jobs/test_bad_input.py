@@ -76,13 +76,15 @@ def test_the_quickstart_refuses_bad_input(data: Path, argv: list[str], said: str
     ("argv", "said"),
     [
         (["jobs.train", "--features=nowhere", "--name=m"], "nowhere: no finished feature set here"),
-        (["jobs.evaluate", "--model-uri=models:/m@champion", "--features=nowhere"], "no finished feature set here"),
-        (["jobs.search", "--model-uri=models:/m@champion", "--features=nowhere", "q"], "no finished feature set"),
+        (["jobs.evaluate", "--model=models:/m@champion", "--features=nowhere"], "no finished feature set here"),
+        (["jobs.search", "--model=models:/m@champion", "--features=nowhere", "q"], "no finished feature set"),
         (["jobs.promote", "--name=m", "--version=1", "--features=nowhere"], "no finished feature set here"),
+        (["jobs.promote", "--name=m", "--version=1"], "give --version with --features to promote, or --rollback"),
+        (["jobs.behaviour", "--model=m", "--features=nowhere", "--report=r.pdf"], "end it in .md or .html"),
         (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
         (["jobs.extract"], "dataset"),
-        (["jobs.search", "--model-uri=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
-        (["jobs.search", "--model-uri=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
+        (["jobs.search", "--model=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
+        (["jobs.search", "--model=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
     ],
 )
 def test_every_job_does(data: Path, argv: list[str], said: str):

@@ -54,7 +54,7 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
         (["--config", "nowhere.yaml"], "unknown config 'nowhere.yaml'"),
         (["--train.epochs", "many"], "train.epochs"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
-        (["--train.batch_size", "63"], "train.batch_size is 63 for 2 workers"),
+        (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
         (["--model.variant", "i2i"], "model.variant"),
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),

@@ -47,7 +47,7 @@ def test_files_hold_no_pickle(tmp_path):
     save_bundle(build(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, CONFIG, VOCABULARY}
     words = json.loads((tmp_path / VOCABULARY).read_text(encoding="utf-8"))
-    assert {"собака", "犬が走る", "mädchen", "isn't"} <= set(words)
+    assert {"собака", "犬", "mädchen", "isn't"} <= set(words)
     weights = (tmp_path / WEIGHTS).read_bytes()  # safetensors: length of the header, header in JSON, plain numbers
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     assert set(header) - {"__metadata__"} == set(build().state_dict())

@@ -17,6 +17,8 @@ from shan_model.config import ModelConfig
         ("levels", "g2l+g2g"),
         ("affinity", "dot"),
         ("gate", "vectr"),
+        ("text_encoder", "bert"),
+        *(("fixed_word_dim", bad) for bad in (-1, 2.5)),
         ("l2l_pooling", "max"),
     ],
 )
@@ -28,6 +30,19 @@ def test_a_bad_field_is_refused_by_name_and_value(field, bad):
 def test_a_bad_choice_is_answered_with_the_good_ones():
     with pytest.raises(ValueError, match="choose one of: full, t2i, i2t"):
         ModelConfig(variant="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"text_encoder": "hf"}, "hf_model"),
+        ({"hf_model": "tiny"}, "hf_model"),
+        ({"text_encoder": "hf", "hf_model": "tiny", "fixed_word_dim": 300}, "fixed_word_dim"),
+    ],
+)
+def test_fields_that_go_against_each_other_are_refused(fields, named):
+    with pytest.raises(ValueError, match=rf"^model\.{named} is "):
+        ModelConfig(**fields)
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1])

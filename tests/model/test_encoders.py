@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from shan_model.config import ModelConfig
-from shan_model.encoders import ImageEncoder, TextEncoder
+from shan_model.encoders import GruEncoder, ImageEncoder
+from shan_model.vocabulary import Vocabulary
 
-CAPTIONS = [[2, 5, 3], [2, 4, 6, 7, 8, 9, 3], [2, 3], [1]]
+WORDS = Vocabulary.build(["f", "e f", "d e f", "c d e f", "b c d e f", "a b c d e f"])
+CAPTIONS = ["e", "a, b c d unheard F", "", "f f"]
 
 
 def image_encoder() -> ImageEncoder:
@@ -17,9 +19,9 @@ def image_encoder() -> ImageEncoder:
     return encoder
 
 
-def text_encoder() -> TextEncoder:
+def text_encoder(fixed_word_dim: int = 0) -> GruEncoder:
     torch.manual_seed(0)
-    return TextEncoder(10, ModelConfig(word_dim=3, joint_dim=4)).double()
+    return GruEncoder(ModelConfig(word_dim=3, joint_dim=4, fixed_word_dim=fixed_word_dim), WORDS).double()
 
 
 def sigmoid(x):
@@ -41,9 +43,11 @@ def gru(inputs, weights, suffix):
     return states
 
 
-def words_by_hand(encoder, ids):
+def words_by_hand(encoder, ids, fixed=None):
     weights = {name: value.numpy() for name, value in encoder.state_dict().items()}
     embedded = [weights["embedding.weight"][i] for i in ids]
+    if fixed is not None:
+        embedded = [np.concatenate([fixed[i], learnable]) for i, learnable in zip(ids, embedded, strict=True)]
     forward = gru(embedded, weights, "")
     backward = gru(embedded[::-1], weights, "_reverse")[::-1]
     means = [(f + b) / 2 for f, b in zip(forward, backward, strict=True)]
@@ -63,27 +67,62 @@ def test_regions_follow_equation_1():
 def test_words_follow_equation_2_both_directions_at_their_true_length():
     encoder = text_encoder()
     with torch.no_grad():
-        encoded = encoder([torch.tensor(ids) for ids in CAPTIONS])
-    for ids, words in zip(CAPTIONS, encoded, strict=True):
+        encoded = encoder(CAPTIONS)
+    for caption, words in zip(CAPTIONS, encoded, strict=True):
+        ids = WORDS.encode(caption)
         assert words.shape == (len(ids), 4)
         np.testing.assert_allclose(words.numpy(), words_by_hand(encoder, ids), rtol=1e-10)
 
 
+def test_a_word_is_its_fixed_vector_then_its_learnable_one():
+    encoder, fixed = text_encoder(fixed_word_dim=2), np.random.default_rng(1).normal(size=(len(WORDS), 2))
+    encoder.set_fixed(fixed)
+    with torch.no_grad():
+        for caption, words in zip(CAPTIONS, encoder(CAPTIONS), strict=True):
+            by_hand = words_by_hand(encoder, WORDS.encode(caption), fixed)
+            np.testing.assert_allclose(words.numpy(), by_hand, rtol=1e-10)
+
+
+def test_training_moves_the_learnable_half_only():
+    encoder, fixed = text_encoder(fixed_word_dim=2), np.random.default_rng(1).normal(size=(len(WORDS), 2))
+    encoder.set_fixed(fixed)
+    learnable = encoder.embedding.weight.detach().clone()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1)
+    sum(words.sum() for words in encoder(CAPTIONS)).backward()
+    optimizer.step()
+    assert np.array_equal(encoder.state_dict()["fixed"], fixed)
+    assert not torch.equal(encoder.embedding.weight, learnable)
+
+
+@pytest.mark.parametrize("shape", [(10, 3), (9, 2)])
+def test_fixed_vectors_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=rf"{shape[0]} of width {shape[1]}, .* takes 10 of width 2; set model\.fixed"):
+        text_encoder(fixed_word_dim=2).set_fixed(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=r"takes 10 of width 0; set model\.fixed_word_dim"):
+        text_encoder().set_fixed(np.zeros(shape, np.float32)[:10])
+
+
+def test_tokens_name_every_row():
+    encoder = text_encoder()
+    tokens = [encoder.tokens(caption) for caption in CAPTIONS]
+    assert tokens[1:3] == [["<start>", "a", "b", "c", "d", "unheard", "f", "<end>"], ["<start>", "<end>"]]
+    assert [len(words) for words in tokens] == [len(words) for words in encoder(CAPTIONS)]
+
+
 def test_a_caption_is_encoded_the_same_alone_and_beside_longer_ones():
     encoder = text_encoder()
-    together = encoder([torch.tensor(ids) for ids in CAPTIONS])
-    for ids, words in zip(CAPTIONS, together, strict=True):
-        torch.testing.assert_close(words, encoder([torch.tensor(ids)])[0], rtol=0, atol=1e-14)
+    for caption, words in zip(CAPTIONS, encoder(CAPTIONS), strict=True):
+        torch.testing.assert_close(words, encoder([caption])[0], rtol=0, atol=1e-14)
 
 
 def test_padding_gets_no_gradient():
     encoder = text_encoder()
-    sum(words.sum() for words in encoder([torch.tensor(ids) for ids in CAPTIONS])).backward()
+    sum(words.sum() for words in encoder(CAPTIONS)).backward()
     assert not encoder.embedding.weight.grad[0].any()
 
 
 def test_every_vector_has_unit_length():
-    words = text_encoder()([torch.tensor(ids) for ids in CAPTIONS])
+    words = text_encoder()(CAPTIONS)
     for x in (*words, image_encoder()(100 * torch.randn(2, 5, 6, dtype=torch.float64))):
         torch.testing.assert_close(x.norm(dim=-1), torch.ones(x.shape[:-1], dtype=x.dtype))
 
@@ -92,7 +131,7 @@ def test_initialisation_is_as_decided():
     torch.manual_seed(0)
     image, text = (
         ImageEncoder(ModelConfig(region_dim=300, joint_dim=100)),
-        TextEncoder(500, ModelConfig(word_dim=50, joint_dim=20)),
+        GruEncoder(ModelConfig(word_dim=50, joint_dim=20), Vocabulary.build(f"w{n}" for n in range(496))),
     )
     bound = (6 / 400) ** 0.5
     assert 0.99 * bound < image.project.weight.abs().max() <= bound
@@ -109,8 +148,8 @@ def test_normalisation_is_a_switch() -> None:
     regions_BRF = torch.randn(2, 3, 6)
     image = ImageEncoder(config)
     assert torch.equal(image(regions_BRF), image.project(regions_BRF))
-    text = TextEncoder(10, config)
+    text = GruEncoder(config, WORDS)
     assert text.gru.num_layers == 2
-    (words_WD,) = text([torch.tensor([2, 5, 3])])
-    forward_WD, backward_WD = text.gru(text.embedding(torch.tensor([[2, 5, 3]])))[0][0].chunk(2, dim=-1)
+    (words_WD,) = text(["b"])
+    forward_WD, backward_WD = text.gru(text.embedding(torch.tensor([WORDS.encode("b")])))[0][0].chunk(2, dim=-1)
     assert torch.allclose(words_WD, (forward_WD + backward_WD) / 2)

@@ -74,7 +74,7 @@ print((gib("VmHWM") - before - scores.nbytes / 2**30) * 1024)
 """
 
 
-@pytest.mark.parametrize(("width", "photos", "memory"), [(256, 100, 400), (16, 1200, 100)])
+@pytest.mark.parametrize(("width", "photos", "memory"), [(256, 100, 400), (16, 1200, 150)])
 def test_memory_stays_within_what_was_stated(width, photos, memory):
     """One caption of 500 words among 3,000 short ones; many photos at a small width. MiB beside the matrix itself."""
     command = [sys.executable, "-c", GROWTH, str(width), str(photos), str(memory)]

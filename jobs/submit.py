@@ -1,0 +1,266 @@
+"""Any job on a Ray cluster, by Ray's job API: submit and follow it, look at it again, stop it.
+
+    python -m jobs.submit train --features s3://b/features/x --name m --address http://head:8265
+    python -m jobs.submit logs train-0123456789ab.1 --address http://head:8265
+
+The command line of a job is the one it has here. The same command attaches to what it submitted before while that runs,
+so a lost connection or terminal costs nothing. Exit codes: the job's own; 3 if the cluster cannot be reached, 4 if the
+job was stopped. With token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import UserError
+from infra.tracking import redact
+from jobs import cli
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+ROOT = Path(__file__).parent.parent
+PACKED = ("infra", "jobs", "pipelines", "shan_model")
+JOBS = ("behaviour", "evaluate", "extract", "features", "promote", "search", "sweep", "train", "two_stage")
+UNREACHABLE, STOPPED = 3, 4
+PATIENCE_S = 300.0
+"""How long a cluster that was there may be away."""
+AGAIN_S = 1.0
+ANSWER_S, SILENCE_S = 60.0, 60.0
+"""How long an answer, and the next piece of a log, may take before another connection is tried."""
+
+
+class UnreachableError(UserError):
+    """The cluster does not answer, or takes no orders from us; the message names it and the fix."""
+
+
+def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str:
+    """The submission of this command line with this code: a running one, or else a new one. Its id."""
+    if any(redact(argument) != argument for argument in arguments):
+        raise UserError(
+            "the command line holds a user or password in a URI, and Ray shows command lines to everybody; set it as a "
+            "variable on the cluster's nodes (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
+    with _packed() as folder:
+        stem = f"{job}-{_digest(folder, job, arguments)}"
+        runtime = {"working_dir": str(folder), "env_vars": _source_tags()}
+        entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
+        while True:
+            attempts = {int(number): each for each in client.list_jobs() if (number := _attempt(each, stem))}
+            running = [number for number, each in attempts.items() if not each.status.is_terminal()]
+            if running:
+                print(f"{stem}.{running[0]} runs already; following it", file=sys.stderr)
+                return f"{stem}.{running[0]}"
+            name = f"{stem}.{max(attempts, default=0) + 1}"
+            try:
+                return str(client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime))
+            except RuntimeError as error:
+                if "already exists" in str(error):  # the same command, submitted by somebody at the same moment
+                    continue
+                raise UnreachableError(
+                    f"the cluster did not take the job ({_line(error)}); mend that and try again"
+                ) from error
+
+
+def _attempt(job: "JobDetails", stem: str) -> str:
+    """The number of an attempt at the command line of this stem; empty if it is another one."""
+    name, _, number = (job.submission_id or "").rpartition(".")
+    return number if name == stem and number.isdigit() else ""
+
+
+def follow(client: "JobSubmissionClient", submission: str) -> int:
+    """Prints the log, each line once, until the job has ended and all is printed; the exit code for our own process."""
+    log, away_since = _Log(client, submission), time.monotonic()
+    while True:
+        shown = log.shown
+        try:
+            ended = client.get_job_info(submission).status.is_terminal()
+            whole = asyncio.run(log.print_on())
+            if ended and whole:
+                return outcome(client.get_job_info(submission))
+            away_since = time.monotonic()
+        except _away() as error:
+            if log.shown > shown:
+                away_since = time.monotonic()
+            if time.monotonic() - away_since > PATIENCE_S:
+                raise UnreachableError(
+                    f"the cluster does not answer any more ({_line(error)}); `logs {submission}` follows the job again"
+                ) from error
+        time.sleep(AGAIN_S)
+
+
+class _Log:
+    """A job's log as far as it was printed. Every stream of it begins at its beginning."""
+
+    def __init__(self, client: "JobSubmissionClient", submission: str) -> None:
+        self._client, self._submission = client, submission
+        self.shown = 0
+        """Characters that were printed."""
+
+    async def print_on(self) -> bool:
+        """Prints what is new; whether the stream came to its end. It is left where nothing comes for a while: a
+        connection that the network forgot looks like that."""
+        stream, seen = self._client.tail_job_logs(self._submission), 0
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(stream), SILENCE_S)
+            except StopAsyncIteration:
+                return True
+            except TimeoutError:
+                return False
+            print(text[max(0, self.shown - seen) :], end="", flush=True)
+            seen += len(text)
+            self.shown = max(self.shown, seen)
+
+
+def outcome(details: "JobDetails") -> int:
+    """Says how a job ended; its exit code."""
+    name = f"{details.submission_id} {details.status.lower()}"
+    why = str(details.message).partition(", last available logs")[0]  # which were shown already
+    print(name if details.status == "SUCCEEDED" else f"{name}: {why}", file=sys.stderr)
+    if details.status == "STOPPED":
+        return STOPPED
+    return (details.driver_exit_code or 1) if details.status == "FAILED" else 0
+
+
+@contextmanager
+def _packed() -> Iterator[Path]:
+    """A folder with the project's code alone: no data, no .git, nothing that runs have left."""
+    with tempfile.TemporaryDirectory(prefix="shan-submit-") as name:
+        for package in PACKED:
+            shutil.copytree(ROOT / package, Path(name, package), ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        yield Path(name)
+
+
+def _digest(folder: Path, job: str, arguments: list[str]) -> str:
+    digest = sha256("\0".join([job, *arguments]).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def _source_tags() -> dict[str, str]:
+    """The git commit, which runs note down: MLflow takes tags from this variable where there is no .git."""
+    from mlflow.tracking.context.git_context import GitRunContext
+
+    return {"MLFLOW_RUN_CONTEXT": json.dumps(tags)} if (tags := GitRunContext().tags()) else {}
+
+
+@contextmanager
+def cluster(address: str) -> Iterator["JobSubmissionClient"]:
+    """A client of the cluster's job API. UnreachableError where nobody answers, there and then or later, or refuses."""
+    try:
+        yield _client(address)
+    except _away() as error:
+        raise UnreachableError(
+            f"no Ray cluster takes orders at {address} ({_line(error)}); give --address as http://<head>:8265, and "
+            "RAY_AUTH_MODE=token with RAY_AUTH_TOKEN if it asks for a token"
+        ) from error
+
+
+def _client(address: str) -> "JobSubmissionClient":
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        """Ray's own waits for ever where the network has forgotten a connection."""
+
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=ANSWER_S, **options)
+
+    try:
+        return Client(address)
+    except ValueError as error:
+        raise UserError(f"--address {address} is no address ({_line(error)}); give http://<head>:8265") from error
+
+
+def _away() -> tuple[type[Exception], ...]:
+    """What Ray's client raises when the cluster does not answer, or with an error."""
+    import aiohttp
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    return (
+        AuthenticationError,
+        RuntimeError,
+        ConnectionError,
+        TimeoutError,
+        requests.RequestException,
+        aiohttp.ClientError,
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _details(client: "JobSubmissionClient", submission: str) -> "JobDetails":
+    found = [each for each in client.list_jobs() if each.submission_id == submission]
+    if not found:
+        raise UserError(f"the cluster knows no job {submission}; `python -m jobs.submit status` lists those it knows")
+    return found[0]
+
+
+def _listing(client: "JobSubmissionClient") -> str:
+    jobs = sorted((each for each in client.list_jobs() if each.submission_id), key=lambda each: each.start_time or 0)
+    rows = [f"{each.submission_id}  {each.status.lower():9}  {redact(each.entrypoint)}" for each in jobs]
+    return "\n".join(rows) or "no job was submitted to this cluster"
+
+
+def _parse() -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.submit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False, usage="%(prog)s {" + ",".join((*JOBS, "status", "logs", "stop")) + "} ... --address URL",
+    )  # fmt: skip
+    parser.add_argument("job", choices=(*JOBS, "status", "logs", "stop"), help="job, or what to do with one")
+    parser.add_argument("--address", default="http://127.0.0.1:8265", help="the head's dashboard (%(default)s)")
+    parser.add_argument("--detach", action="store_true", help="submit, print the id, and leave")
+    return parser.parse_known_args()
+
+
+def _ordered(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[str]) -> int:
+    if known.job in JOBS:
+        submission = submit(client, known.job, rest)
+        print(submission, file=sys.stdout if known.detach else sys.stderr, flush=True)
+        return 0 if known.detach else follow(client, submission)
+    if known.job == "status" and not rest:
+        print(_listing(client))
+        return 0
+    if len(rest) != 1:
+        raise UserError(f"`{known.job}` takes the id of one submission; `python -m jobs.submit status` lists them")
+    details = _details(client, rest[0])
+    if known.job == "status":
+        print(f"{details.submission_id}  {details.status.lower()}  {redact(details.entrypoint)}")
+        return 0
+    if known.job == "stop":
+        if not details.status.is_terminal():
+            client.stop_job(rest[0])
+        return 0
+    return follow(client, rest[0])
+
+
+def main() -> None:
+    """Command line."""
+    known, rest = _parse()
+    logging.disable(logging.INFO)  # Ray's client tells of every package and connection
+    try:
+        with cluster(known.address) as client:
+            code = _ordered(client, known, rest)
+    except UnreachableError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = UNREACHABLE
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    cli.run(main)

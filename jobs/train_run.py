@@ -1,0 +1,161 @@
+"""The driver's part of a training: its place and its MLflow run, claimed or found again, and Ray Train on it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import infra.cluster
+from infra.environment import environment
+from infra.errors import UserError
+from infra.progress import worker_bar
+from infra.tracking import Tracking, redact
+from jobs.config import Config
+from jobs.train_data import batches_of
+from jobs.training import Place, place_of
+from pipelines.feature_set import FeatureSet
+from shan_model.vocabulary import Vocabulary
+from shan_model.word_vectors import read_word_vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from ray.train import Result, UserCallback
+
+
+@dataclass(frozen=True)
+class PreparedTraining:
+    """A training that can begin or go on."""
+
+    features: FeatureSet
+    config: Config
+    place: Place
+    run_id: str
+    word_vectors: "NDArray[np.float32] | None"
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What its checkpoints and its version come from."""
+        return {**self.features.lineage, "run": self.run_id, "dataset": self.features.dataset}
+
+
+def prepare(
+    features: FeatureSet, name: str, config: Config, tracking: Tracking, resume: bool | None, parent: str | None = None
+) -> PreparedTraining:
+    """Finds or claims the place of a training, and its MLflow run, which `parent` may have below it.
+
+    `resume` True goes on with a training that is there, False begins one, None does whichever is due. Raises UserError
+    where that cannot be, and where the features do not fit the network.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise UserError(f"'{name}' is no name for a registered model; use letters, digits, '-', '_' and '.'")
+    width = features.index["detector"]["feature_dim"]
+    if width != config.model.region_dim:
+        raise UserError(f"{features.uri} has features of width {width}; set model.region_dim to {width}")
+    for split in ("train", "val"):
+        features.split(split)
+    config, word_vectors = _with_word_vectors(features, config)
+    place = place_of(features, name, config)
+    run_id = _found_run(place, resume, tracking) or _claimed_run(place, tracking, name, features, config, parent)
+    return PreparedTraining(features, config, place, run_id, word_vectors)
+
+
+def _found_run(place: Place, resume: bool | None, tracking: Tracking) -> str | None:
+    found = place.run_id()
+    if found is None and resume:
+        raise UserError(
+            f"nothing to resume at {place.store.uri}: no training of exactly these features and settings began there; "
+            "give the same ones, or leave --resume out to begin"
+        )
+    if found is not None and resume is False:
+        done = "finished" if place.finished() else "begun"
+        raise UserError(
+            f"{place.store.uri}: this training was {done} already (run {found}); --resume goes on with it, another "
+            "train.seed or train.output begins another"
+        )
+    if found is not None:
+        tracking.require_run(found)
+    return found
+
+
+def _claimed_run(
+    place: Place, tracking: Tracking, name: str, features: FeatureSet, config: Config, parent: str | None
+) -> str:
+    tags = {**{f"lineage.{k}": v for k, v in features.lineage.items()}, "features": features.uri}
+    tags |= {"checkpoints": place.store.uri, **({} if parent is None else {"mlflow.parentRunId": parent})}
+    run_id = tracking.create_run(name, tags)
+    if not place.claim(run_id):
+        tracking.client().delete_run(run_id)
+        raise UserError(f"{place.store.uri}: another process began this training just now; let it go on")
+    told = replace(config, tracking=replace(config.tracking, uri=redact(config.tracking.uri)))
+    tracking.log_params(run_id, told.flat())
+    tracking.client().log_dict(run_id, asdict(told), "config.yaml")
+    tracking.client().log_dict(run_id, environment(), "environment.json")
+    return run_id
+
+
+def _with_word_vectors(features: FeatureSet, config: Config) -> "tuple[Config, NDArray[np.float32] | None]":
+    """The config whose network has room for the vectors of `train.word_vectors`, and those of the training words."""
+    if not config.train.word_vectors:
+        return config, None
+    captions = features.split("train").captions
+    try:
+        path = Path(config.train.word_vectors)
+        found = read_word_vectors(path, Vocabulary.build(captions, config.train.min_word_count))
+        model = replace(config.model, fixed_word_dim=found.vectors_VE.shape[1])
+    except ValueError as error:
+        raise UserError(f"train.word_vectors: {error}") from error
+    print(found.coverage(captions))
+    return replace(config, model=model), found.vectors_VE
+
+
+def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
+    """Runs Ray Train to the end, from the last checkpoint if there is one. UserError if it fails for good."""
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchTrainer
+
+    from jobs.train_metrics import MlflowMetrics
+    from jobs.train_worker import TrainJob, steps_per_epoch, train_loop
+
+    features, place, train = prepared.features, prepared.place, prepared.config.train
+    infra.cluster.connect(prepared.config.cluster)
+    steps = train.epochs * steps_per_epoch(batches_of(features.split("train"), train).steps_per_epoch, train)
+    pinned = f"{features.uri}@{features.lineage['feature_set'][:12]}"
+    with worker_bar("train", steps, "step") as bar:
+        config = prepared.config
+        job = TrainJob(
+            features=pinned,
+            lineage=prepared.lineage,
+            model=config.model,
+            train=train,
+            cache=config.cache,
+            word_vectors=prepared.word_vectors,
+            tracking=tracking,
+            run_id=prepared.run_id,
+            bar=bar,
+        )
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=(train.workers_min, train.workers) if train.workers_min else train.workers,
+                use_gpu=train.use_gpu,
+                resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})},
+            ),
+            run_config=RunConfig(
+                name=place.name,
+                storage_path=place.root,
+                checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),  # and the last
+                failure_config=FailureConfig(max_failures=train.max_failures),
+                logging_config=LoggingConfig(log_level="WARNING"),
+                callbacks=[MlflowMetrics(tracking, prepared.run_id, bar), *callbacks],
+            ),
+        )
+        try:
+            return trainer.fit()
+        except TrainingFailedError as error:
+            said = str(error).strip().splitlines()[-1].strip()
+            raise UserError(
+                f"training failed for good ({said}); mend that, then --resume goes on from {place.store.uri}"
+            ) from error

@@ -1,0 +1,81 @@
+"""A training's place in storage: claimed by one run, found again by the same command with `--resume`.
+
+`<train.output>/<model name>-<12 hex>` is named by all that the result depends on (features, network, training), so that
+one configuration is trained once. In it: `run.json` (written first, by whoever claims it), Ray Train's checkpoints and
+its record of them, and `finished.json`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from infra.errors import UserError
+from infra.store import Store, open_store, require_folder
+from jobs.config import Config
+from pipelines.feature_set import FeatureSet
+from pipelines.shards import canonical_json
+
+RUN, FINISHED = "run.json", "finished.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one training keeps its checkpoints."""
+
+    store: Store
+    root: str
+    """`train.output` as Ray Train takes it: an absolute path, or s3://bucket/prefix."""
+    name: str
+
+    def claim(self, run_id: str) -> bool:
+        """Whether this run is the first here; it is then the only one, now and later."""
+        return self.store.create(RUN, canonical_json({"run": run_id}))
+
+    def run_id(self) -> str | None:
+        """The run that claimed the place; None if there is none."""
+        document = self._read(RUN)
+        return None if document is None else str(document["run"])
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Notes what the training has come to."""
+        self.store.replace(FINISHED, canonical_json(result))
+
+    def finished(self) -> dict[str, Any] | None:
+        """What it has come to; None before."""
+        return self._read(FINISHED)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            document = json.loads(self.store.read(name))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{self.store.uri}/{name} is damaged; delete the folder to train again") from error
+        assert isinstance(document, dict)
+        return document
+
+
+def place_of(features: FeatureSet, name: str, config: Config) -> Place:
+    """The place of a training; UserError if `train.output` cannot be written."""
+    told = {
+        "features": features.lineage["feature_set"],
+        "model": asdict(config.model),
+        "train": config.train.what_is_trained(),
+    }
+    require_output(config.train.output)
+    output = absolute_output(config.train.output)
+    training = f"{name}-{sha256(canonical_json(told)).hexdigest()[:12]}"
+    return Place(open_store(f"{output.rstrip('/')}/{training}"), output, training)
+
+
+def require_output(output: str) -> None:
+    """UserError if `train.output` is a folder that cannot be written; a bucket says so when it is."""
+    if "://" not in output:
+        require_folder(output, "train.output")
+
+
+def absolute_output(output: str) -> str:
+    """`train.output` as it means the same in every folder."""
+    return output if "://" in output else str(Path(output).absolute())

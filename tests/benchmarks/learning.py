@@ -1,0 +1,164 @@
+"""What is learnt, on equal terms: variants of SHAN, its open choices and the baselines, three seeds each.
+
+    python -m tests.benchmarks.learning --features URI [--objects objects.json] --output build/learning
+
+Trains by the user's command (`jobs.train`), two processes at a time with a core each, chooses the epoch on `val`,
+reports `test`. A rerun goes on where it was cut off. With `objects.json` of rendered scenes, attention is scored on
+the known boxes: does a word that names one thing look at a region of that thing?
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from infra.errors import UserError
+from infra.tracking import TrackingConfig, connect
+from jobs.config import Config
+from jobs.evaluate import evaluate
+from jobs.load import load_matcher
+from pipelines.feature_set import FeatureSet, Split
+from pipelines.scenes.lexicon import SHAPE_WORDS
+from shan_model.model import SHAN
+from shan_model.vocabulary import tokenize
+
+MODELS = {
+    "SHAN-full": [],
+    "SHAN-T2I": ["--model.variant=t2i"],
+    "SHAN-I2T": ["--model.variant=i2t"],
+    "L2L only": ["--model.levels=l2l"],
+    "L2L+G2L": ["--model.levels=l2l+g2l"],
+    "VSE++": ["--model.matcher=vse++"],
+    "SCAN t2i": ["--model.matcher=scan-t2i"],
+    "SCAN i2t": ["--model.matcher=scan-i2t"],
+    "full, scalar gate": ["--model.gate=scalar"],
+    "full, cosine affinity": ["--model.affinity=cosine"],
+    "full, sums in L2L": ["--model.l2l_pooling=sum"],
+}
+SEEDS = (0, 1, 2)
+BUDGET = [
+    "--model.joint_dim=128", "--model.word_dim=128", "--train.workers=1", "--train.batch_size=64", "--train.epochs=10",
+    "--train.learning_rate=1e-3", "--train.decay_after=7", "--train.warmup_epochs=1",
+    "--train.checkpoint_every=100000", "--cluster.local_object_store_mb=100",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One run."""
+
+    model: str
+    seed: int
+    seconds: float
+
+
+def name_of(model: str) -> str:
+    """As a registered model."""
+    return model.lower().replace("+", "p").replace(", ", "-").replace(" ", "-")
+
+
+def train(model: str, seed: int, features: str, output: Path) -> Trained:
+    """By the user's command; seconds of the process, 0 if it was trained before."""
+    folder = output / name_of(model) / str(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "seconds"
+    if not kept.exists():
+        command = [sys.executable, "-m", "jobs.train", f"--features={features}", f"--name={name_of(model)}"]
+        command += [*BUDGET, *MODELS[model], f"--train.seed={seed}"]
+        command += ["--resume"] if list(folder.glob("build/runs/*/run.json")) else []
+        start = time.monotonic()
+        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise UserError(f"{model}, seed {seed}: {result.stderr[-2000:]}")
+        kept.write_text(str(time.monotonic() - start))
+        print(f"{model}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+    return Trained(model, seed, float(kept.read_text()))
+
+
+def load(trained: Trained, features: FeatureSet, output: Path) -> SHAN:
+    """The registered version of a run."""
+    folder = (output / name_of(trained.model) / str(trained.seed)).absolute()
+    tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
+    return load_matcher(tracking, f"models:/{name_of(trained.model)}/1", features)
+
+
+def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) -> tuple[float, float, int]:
+    """Share of words whose most attended region lies on the named thing, that share by chance, and the words asked.
+
+    A word counts where it is the name of a shape that exactly one thing of the photo has. A region lies on a thing if
+    its centre does.
+    """
+    hits, chances = [], []
+    for row in range(len(split)):
+        things = objects[split.sources[row]]["objects"]
+        boxes_R4 = split.boxes(row)
+        centres_R2 = (boxes_R4[:, :2] + boxes_R4[:, 2:]) / 2
+        with torch.no_grad():
+            regions_BRD = shan.encode_photos(torch.from_numpy(np.array(split[row : row + 1])))
+        for caption in split.meta[row]["captions"]:
+            with torch.no_grad():
+                (words_WD,) = shan.encode_captions([caption])
+                attention_RW = shan.alignment.word_attention(regions_BRD, words_WD)[0]
+            for place, word in enumerate(tokenize(caption), start=1):  # behind <start>
+                named = [thing for thing in things if word in SHAPE_WORDS[thing["shape"]]]
+                if len(named) != 1:
+                    continue
+                x0, y0, x1, y1 = named[0]["box"]
+                on_R = (centres_R2 >= (x0, y0)).all(1) & (centres_R2 < (x1, y1)).all(1)
+                hits.append(bool(on_R[int(attention_RW[:, place].argmax())]))
+                chances.append(float(on_R.mean()))
+    return 100 * float(np.mean(hits)), 100 * float(np.mean(chances)), len(hits)
+
+
+def main() -> None:
+    """Trains, evaluates, prints Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--features", required=True)
+    parser.add_argument("--objects", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("build/learning"))
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    arguments = parser.parse_args()
+    jobs = [(model, seed) for seed in SEEDS for model in arguments.models]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
+    features = FeatureSet.open(arguments.features)
+    split = features.split("test")
+    things = json.loads(arguments.objects.read_text())["photos"] if arguments.objects else None
+    lines = ["| model | text R@1 5 10 | image R@1 5 10 | rSum | seconds |" + (" pointing |" if things else "")]
+    lines.append("|---|---|---|---|---|" + ("---|" if things else ""))
+    chance = None
+    for model in arguments.models:
+        found, points = [], []
+        for run in (run for run in runs if run.model == model):
+            shan = load(run, features, arguments.output)
+            evaluation = evaluate(shan, model, split, Config())
+            found.append([*vars(evaluation.recalls).values(), evaluation.recalls.rsum, run.seconds])
+            chance = evaluation.chance
+            if things is not None:
+                points.append(pointing(shan, split, things))
+        mean, spread = np.mean(found, axis=0), np.std(found, axis=0, ddof=1)
+        cells = [" ".join(f"{x:.1f}" for x in mean[:3]), " ".join(f"{x:.1f}" for x in mean[3:6])]
+        cells += [f"{mean[6]:.1f} ± {spread[6]:.1f}", f"{mean[7]:.0f}"]
+        if points:
+            cells.append(f"{np.mean([p[0] for p in points]):.1f} ± {np.std([p[0] for p in points], ddof=1):.1f}")
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    assert chance is not None
+    values = [f"{x:.1f}" for x in vars(chance).values()]
+    lines.append(f"| chance | {' '.join(values[:3])} | {' '.join(values[3:])} | {chance.rsum:.1f} | |")
+    if things is not None:
+        lines[-1] += f" {points[0][1]:.1f} |"
+        lines.append(f"\nPointing: {points[0][2]} words that name one thing of their photo.")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Training that is cut off, by real signals, and goes on: to the last bit what an undisturbed one comes to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from infra.store import open_store
+from infra.tracking import TrackingConfig, connect
+from pipelines.feature_set import FeatureSet
+from tests import feature_sets
+from tests.clusters import ENVIRONMENT, LocalCluster, local_cluster
+from tests.drills.processes import children, command_line, kill, wait_until
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.slow
+
+STEPS_PER_EPOCH, EPOCHS = 80, 3
+SETTINGS = [
+    "--name=drill", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
+    f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
+    "--train.checkpoint_every=20", "--train.warmup_epochs=1", "--cluster.local_object_store_mb=100",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    folder = tmp_path_factory.mktemp("features")
+    return feature_sets.write_set(folder, feature_sets.manifest(folder, 241))
+
+
+def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
+    """`python -m jobs.train` in a folder; its Ray cluster is its own if no address is given."""
+    environment = os.environ | ENVIRONMENT
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *more],
+            cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+
+
+def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> str:
+    process.wait(240)
+    said = (folder / "log").read_text()
+    assert process.returncode == code, said
+    return said
+
+
+def outcome(folder: Path, epochs: int = EPOCHS) -> tuple[dict[str, object], dict[str, list[tuple[int, float]]]]:
+    """Every tensor of the last checkpoint, and the curves of the only run, but for times and speeds."""
+    (last,) = folder.glob(f"build/runs/drill-*/epoch-{epochs:03d}")
+    tensors = {f"{file.name}/{name}": t for file in last.glob("*.safetensors") for name, t in load_file(file).items()}
+    tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
+    client = tracking.client()
+    (run,) = client.search_runs([tracking.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert [int(v.version) for v in client.search_model_versions("name = 'drill'")] == [1]
+    curves = {
+        name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+        for name in ("loss", "grad_norm", "lr", "val_rsum", "val_text_r1", "epoch")
+    }
+    return tensors, {name: sorted(points) for name, points in curves.items()}
+
+
+def assert_same(found: Path, expected: Path, epochs: int = EPOCHS) -> None:
+    tensors, curves = outcome(found, epochs)
+    expected_tensors, expected_curves = outcome(expected, epochs)
+    assert tensors.keys() == expected_tensors.keys()
+    assert [name for name, t in tensors.items() if not t.equal(expected_tensors[name])] == []
+    assert curves == expected_curves
+
+
+@pytest.fixture(scope="module")
+def undisturbed(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    finish(start(features, folder), folder)
+    return folder
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    """Until a checkpoint of that step or a later one is stored in the middle of an epoch."""
+
+    def there() -> bool:
+        return any(int(path.name[5:]) >= step for path in folder.glob("build/runs/drill-*/step-*"))
+
+    wait_until(there, patience_s=120)
+
+
+def train_workers(driver: int) -> list[int]:
+    """Ids of the training processes of a driver's own cluster."""
+    found, left = [], [driver]
+    while left:
+        pid = left.pop()
+        left += children(pid)
+        if "ray::RayTrainWorker" in command_line(pid) or "ray::TrainWorker" in command_line(pid):
+            found.append(pid)
+    return found
+
+
+def test_the_curves_are_whole(undisturbed: Path):
+    _, curves = outcome(undisturbed)
+    steps = EPOCHS * STEPS_PER_EPOCH
+    assert [step for step, _ in curves["loss"]] == list(range(10, steps + 1, 10))
+    assert [step for step, _ in curves["val_rsum"]] == [80, 160, 240]
+
+
+def test_a_killed_worker_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path):
+    driver = start(features, tmp_path)
+    wait_for_step(tmp_path, 100)
+    victims = train_workers(driver.pid)
+    assert len(victims) == 2
+    assert kill(victims[1])
+    finish(driver, tmp_path)
+    assert_same(tmp_path, undisturbed)
+
+
+def test_a_killed_driver_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path):
+    driver = start(features, tmp_path)
+    wait_for_step(tmp_path, 100)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert "--resume goes on with it" in finish(start(features, tmp_path), tmp_path, code=2)
+    finish(start(features, tmp_path, "--resume"), tmp_path)
+    assert_same(tmp_path, undisturbed)
+
+
+def test_resume_needs_something_and_a_finished_training_is_not_done_again(
+    features: FeatureSet, undisturbed: Path, tmp_path: Path
+):
+    assert "error: nothing to resume at" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
+    said = finish(start(features, undisturbed, "--resume"), undisturbed)
+    assert said.count("drill version 1") == 2
+    assert "this training was finished already" in finish(start(features, undisturbed), undisturbed, code=2)
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[LocalCluster]:
+    """A head and a node with a CPU each: a training process on both."""
+    with local_cluster(1) as cluster:
+        cluster.add_node(1)
+        yield cluster
+
+
+def test_a_lost_node_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster):
+    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}")
+    wait_for_step(tmp_path, 100)
+    two_nodes.lose(two_nodes.nodes[0])
+    two_nodes.add_node(1)
+    finish(driver, tmp_path)
+    assert_same(tmp_path, undisturbed)
+
+
+def test_an_elastic_training_goes_on_with_fewer_workers(
+    features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster
+):
+    """The batches stay the same, so the curves stay within rounding of those of two workers."""
+    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.workers_min=1")
+    wait_for_step(tmp_path, 100)
+    two_nodes.lose(two_nodes.nodes[0])
+    finish(driver, tmp_path)
+    (_, curves), (_, expected_curves) = outcome(tmp_path), outcome(undisturbed)
+    assert [step for step, _ in curves["loss"]] == [step for step, _ in expected_curves["loss"]]
+    losses, expected = ([value for _, value in c["loss"]] for c in (curves, expected_curves))
+    assert losses == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_node_that_is_to_be_taken_away_saves_first(features: FeatureSet, tmp_path: Path, two_nodes: LocalCluster):
+    """No checkpoint is due within an epoch: one comes because Ray announces that the node will go."""
+    epochs = 25
+    more = (f"--train.epochs={epochs}", "--train.checkpoint_every=100000")
+    whole, drained = tmp_path / "whole", tmp_path / "drained"
+    whole.mkdir()
+    drained.mkdir()
+    finish(start(features, whole, *more), whole)
+    driver = start(features, drained, *more, f"--cluster.address={two_nodes.address}")
+    wait_until(lambda: any(drained.glob("build/runs/drill-*/epoch-*")), patience_s=120)
+    two_nodes.drain(seconds=10)
+    wait_until(lambda: any(drained.glob("build/runs/drill-*/step-*/lineage.json")), patience_s=30)
+    two_nodes.add_node(1)
+    time.sleep(10)
+    two_nodes.lose(two_nodes.nodes[0])
+    finish(driver, drained)
+    assert_same(drained, whole, epochs)
+
+
+def test_checkpoints_on_s3_serve_as_well(features: FeatureSet, undisturbed: Path, tmp_path: Path, s3_server: S3Server):
+    output = f"s3://{s3_server.bucket}/runs"
+    store = open_store(output)
+    driver = start(features, tmp_path, f"--train.output={output}")
+    wait_until(lambda: any("/step-00000100/" in name for name in store.objects()), patience_s=120)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)
+    for name in store.objects():
+        path = tmp_path / "build" / "runs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(store.read(name))
+    assert_same(tmp_path, undisturbed)
+    kept = {name.split("/")[1] for name in store.objects() if name.endswith("lineage.json")}
+    assert len(kept) <= 2
+    assert f"epoch-{EPOCHS:03d}" in kept

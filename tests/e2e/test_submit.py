@@ -1,0 +1,166 @@
+"""Jobs submitted by the job API to a real Ray head, beside another Ray: exit codes, logs, attaching again, stopping."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import submit as submission
+from tests import feature_sets
+from tests.clusters import ENVIRONMENT, local_cluster
+from tests.drills.processes import ROOT, wait_until
+from tests.relay import Relay
+from tests.servers import free_ports
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    environment = ENVIRONMENT | {"PYTHONPATH": ""}  # jobs run what they bring
+    with local_cluster(4, environment=environment, dashboard=True) as cluster:
+        yield cluster.dashboard
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "jobs.submit", *arguments]
+
+
+def submit(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | ENVIRONMENT
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def train_options(folder: Path, epochs: int) -> list[str]:
+    features = feature_sets.write_set(folder, feature_sets.manifest(folder, 25))
+    return [
+        f"--features={features.uri}", "--name=submitted", f"--model.region_dim={feature_sets.FEATURE_DIM}",
+        "--model.joint_dim=8", "--model.word_dim=8", f"--train.epochs={epochs}", "--train.batch_size=4",
+        f"--train.output={folder}/runs", f"--tracking.uri=sqlite:///{folder}/mlflow.db",
+    ]  # fmt: skip
+
+
+def test_a_training_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp_path: Path):
+    done = submit("train", *train_options(tmp_path, 2), f"--address={address}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"submitted version 1 \(run [0-9a-f]{32}\)", done.stdout)
+    name = re.search(r"train-[0-9a-f]{12}\.1", done.stderr)
+    assert name
+    again = submit("logs", name[0], f"--address={address}")
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert f"{name[0]}  succeeded" in submit("status", f"--address={address}").stdout
+    refused = submit("train", *train_options(tmp_path / "b", 2)[1:], f"--address={address}")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+
+
+def test_a_lost_terminal_costs_nothing_and_a_stopped_job_has_its_own_code(address: str, tmp_path: Path):
+    options = ["train", *train_options(tmp_path, 100_000), f"--address={address}"]
+    environment = os.environ | ENVIRONMENT
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        first = subprocess.Popen(command(*options), cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+    wait_until(lambda: "step" in log.read_text(), patience_s=120)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (name,) = set(re.findall(r"train-[0-9a-f]{12}\.\d", log.read_text()))
+    second = subprocess.Popen(
+        command(*options), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert second.stdout
+    assert f"{name} runs already" in second.stdout.readline()
+    assert submit("stop", name, f"--address={address}").returncode == 0
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode == 4, said
+
+
+def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Connections are cut and refused; forgotten without a word; broken when the job has ended and its log has not."""
+    monkeypatch.setattr(submission, "SILENCE_S", 5)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    relay, said, codes = Relay(int(address.rpartition(":")[2])), io.StringIO(), list[int]()
+
+    def goes_on() -> bool:
+        return said.tell() > len(before)
+
+    with submission.cluster(f"http://127.0.0.1:{relay.port}") as client:
+        name = submission.submit(client, "train", train_options(tmp_path, 60))
+        monkeypatch.setattr(sys, "stdout", said)
+        follower = threading.Thread(target=lambda: codes.append(submission.follow(client, name)), daemon=True)
+        follower.start()
+        wait_until(lambda: "step" in said.getvalue(), patience_s=120)
+        relay.cut()
+        before = said.getvalue()
+        time.sleep(2)
+        relay.mend()
+        wait_until(goes_on, patience_s=30)
+        relay.stall()
+        before = said.getvalue()
+        wait_until(goes_on, patience_s=30)
+        monkeypatch.setattr(submission, "SILENCE_S", 120)
+        before = said.getvalue()
+        wait_until(goes_on, patience_s=30)
+        relay.stall()
+        wait_until(lambda: client.get_job_status(name).is_terminal(), patience_s=120, every_s=0.2)
+        assert "version 1" not in said.getvalue()
+        relay.drop()
+        follower.join(60)
+        monkeypatch.undo()
+    assert codes == [0]
+    assert "submitted version 1" in said.getvalue()
+    assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
+
+
+def test_the_same_command_twice_at_once_is_one_job(address: str, tmp_path: Path):
+    options = ["train", *train_options(tmp_path, 100_000), "--detach", f"--address={address}"]
+    environment = os.environ | ENVIRONMENT
+    both = [
+        subprocess.Popen(command(*options), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    names = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert names[0] == names[1]
+    assert re.fullmatch(r"train-[0-9a-f]{12}\.1\n", names[0])
+    assert submit("stop", names[0].strip(), f"--address={address}").returncode == 0
+    wait_until(lambda: "stopped" in submit("status", names[0].strip(), f"--address={address}").stdout, 60, 0.5)
+    again = submit(*options).stdout  # an attempt of its own
+    assert again == names[0].replace(".1", ".2")
+    assert submit("stop", again.strip(), f"--address={address}").returncode == 0
+
+
+def test_a_cluster_that_is_not_there_has_its_own_code():
+    (port,) = free_ports(1)
+    done = submit("train", "--features=x", "--name=y", f"--address=http://127.0.0.1:{port}")
+    assert done.returncode == 3
+    assert re.fullmatch(r"error: no Ray cluster takes orders at .*--address.*\n", done.stderr)
+
+
+def test_a_cluster_that_goes_away_after_it_answered_has_the_same(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    relay = Relay(int(address.rpartition(":")[2]))
+
+    def ask() -> None:
+        with submission.cluster(f"http://127.0.0.1:{relay.port}") as client:
+            relay.cut()
+            client.list_jobs()
+
+    with pytest.raises(submission.UnreachableError, match="no Ray cluster takes orders at"):
+        ask()
+
+
+def test_a_job_that_nobody_knows_is_named(address: str):
+    done = submit("logs", "train-0", f"--address={address}")
+    assert done.returncode == 2
+    assert "the cluster knows no job train-0" in done.stderr

@@ -1,0 +1,75 @@
+"""Trainings by the user's command with what the quickstart leaves off: the registered model has it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.store import open_store
+from infra.tracking import TrackingConfig, connect
+from jobs.load import load_matcher
+from pipelines.feature_set import FeatureSet
+from shan_model.encoders import GruEncoder
+from shan_model.hf_encoder import HuggingFaceEncoder
+from tests import feature_sets
+from tests.clusters import ENVIRONMENT
+from tests.model.tiny_bert import write_tiny_bert
+from tests.servers import S3Server
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = [
+    f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8", "--train.epochs=2",
+    "--train.batch_size=4", "--cluster.local_object_store_mb=100",
+]  # fmt: skip
+
+
+def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
+    store = open_store(uri)
+    for name in features.store.objects():
+        store.create(name, features.store.read(name))
+    return FeatureSet.open(uri)
+
+
+@pytest.mark.parametrize("name", ["vectors", "hf", "bf16", "stream", "cache"])
+def test_an_option_reaches_the_registered_model(name: str, tmp_path: Path, s3_server: S3Server):
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
+    if name == "vectors":
+        words = np.array(["photo", "number", "elsewhere"])
+        np.savez(tmp_path / "words.npz", words=words, vectors=np.eye(3, 5, dtype=np.float32))
+        more = [f"--train.word_vectors={tmp_path}/words.npz"]
+    elif name == "hf":
+        write_tiny_bert(tmp_path / "bert")
+        more = ["--model.text_encoder=hf", f"--model.hf_model={tmp_path}/bert"]
+    elif name in {"stream", "cache"}:
+        features = in_bucket(features, f"s3://{s3_server.bucket}/{name}-training")
+        more = [f"--train.reading={name}", f"--cache.folder={tmp_path}/cache"]
+    else:
+        more = ["--train.precision=bf16", "--train.accumulate=2", "--train.schedule=cosine", "--train.warmup_steps=3"]
+    command = [sys.executable, "-m", "jobs.train", f"--features={features.uri}", f"--name={name}", *SETTINGS, *more]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=200
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
+    encoder = load_matcher(tracking, f"models:/{name}/1", features).text_encoder
+    if name == "vectors":
+        assert isinstance(encoder, GruEncoder)
+        vocabulary = encoder.vocabulary
+        fixed = {word: encoder.fixed[i].tolist() for i, word in enumerate(vocabulary.words)}
+        assert fixed["photo"] == [1, 0, 0, 0, 0]
+        assert fixed["number"] == [0, 1, 0, 0, 0]
+        assert not any(fixed["of"])
+        assert "word vectors for" in result.stdout
+    elif name == "hf":
+        assert isinstance(encoder, HuggingFaceEncoder)
+    elif name in {"stream", "cache"}:
+        splits = {"val"} if name == "stream" else {"train", "val"}
+        held = {f"{r.sha256}.tar" for r in features.receipts if r.split in splits}
+        assert {path.name for path in (tmp_path / "cache").glob("*.tar")} == held
+    stored = [path.name for path in (tmp_path / "build" / "mlflow" / "artifacts" / "models").rglob("*")]
+    assert "weights.safetensors" in stored
+    assert "state.safetensors" not in stored

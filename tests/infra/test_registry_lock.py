@@ -1,0 +1,106 @@
+"""The lock between real processes, on SQLite and on a real server: nothing is lost, and a killed holder is told of."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.registry_lock import free_lock, lock_name, registry_lock
+from infra.tracking import Tracking, TrackingConfig, connect
+
+ROOT = Path(__file__).parents[2]
+PROCESSES, TIMES = 4, 5
+COUNT = f"""
+import sys, time
+from infra.registry_lock import registry_lock
+from infra.tracking import Tracking
+tracking = Tracking(sys.argv[1], "0")
+client = tracking.client()
+for _ in range({TIMES}):
+    with registry_lock(tracking, sys.argv[2], "free it"):
+        count = int(client.get_registered_model(sys.argv[2]).tags["count"])
+        time.sleep(0.05)  # without a lock, others now read the same number
+        client.set_registered_model_tag(sys.argv[2], "count", str(count + 1))
+"""
+HOLD = """
+import sys, time
+from infra.registry_lock import registry_lock
+from infra.tracking import Tracking
+with registry_lock(Tracking(sys.argv[1], "0"), sys.argv[2], "free it"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Tracking:
+    """A tracking store of either kind."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db" if request.param == "sqlite" else request.getfixturevalue("mlflow_uri")
+    return connect(TrackingConfig(uri=uri, experiment=tmp_path.name))
+
+
+def start(code: str, store: Tracking, name: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code, store.uri, name],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_read_and_write_under_the_lock_lose_nothing(store: Tracking):
+    store.client().create_registered_model("counted", {"count": "0"})
+    processes = [start(COUNT, store, "counted") for _ in range(PROCESSES)]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert store.client().get_registered_model("counted").tags["count"] == str(PROCESSES * TIMES)
+    assert [model.name for model in store.client().search_registered_models()] == ["counted"]
+    store.client().delete_registered_model("counted")
+
+
+def test_a_killed_holder_is_named_with_the_command_that_frees_its_lock(store: Tracking):
+    holder = start(HOLD, store, "m")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with (
+        pytest.raises(
+            UserError, match=rf"m.promotion-lock is held by process {holder.pid} on .* since 20.*run `free it`"
+        ),
+        registry_lock(store, "m", "free it", patience_s=1),
+    ):
+        pass
+    freed = free_lock(store, "m")
+    assert freed is not None
+    assert f"process {holder.pid} on" in freed
+    assert free_lock(store, "m") is None
+    with registry_lock(store, "m", "free it", patience_s=1) as lock:
+        lock.check()
+
+
+def test_a_holder_whose_lock_was_freed_stops_and_leaves_the_next_ones_alone(store: Tracking):
+    with registry_lock(store, "m", "free it") as first:
+        free_lock(store, "m")
+        with pytest.raises(UserError, match="was freed while it was held"):
+            first.check()
+        with registry_lock(store, "m", "free it") as second:
+            with pytest.raises(UserError, match="was freed while it was held"):
+                first.check()
+            first.release()
+            second.check()
+    assert not store.client().search_registered_models(f"name = '{lock_name('m')}'")
+
+
+def test_a_body_that_raises_gives_the_lock_back(store: Tracking):
+    with pytest.raises(ZeroDivisionError), registry_lock(store, "m", "free it"):
+        1 / 0  # noqa: B018
+    with registry_lock(store, "m", "free it", patience_s=0):
+        pass
