@@ -12,6 +12,9 @@ from urllib.parse import unquote
 
 from infra.errors import UserError
 
+SUBMITTED = "working_dir_files"
+"""Folder in which Ray keeps the working directories of submitted jobs (ray/_private/runtime_env/working_dir.py)."""
+
 
 @dataclass(frozen=True)
 class ObjectInfo:
@@ -60,12 +63,23 @@ class Store(Protocol):
 
 
 def require_folder(path: str | Path, field: str) -> None:
-    """UserError, naming the config field, unless a folder of that path is there or could be made."""
+    """UserError, naming the config field, unless a folder of that path is there or could be made, and will stay."""
+    require_lasting(path, field)
     place = Path(path).absolute()
     while not place.exists():
         place = place.parent
     if not str(path) or not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise UserError(f"{field} '{path}' cannot be written ({place} is no writable folder); choose another")
+
+
+def require_lasting(path: str | Path, field: str) -> None:
+    """UserError, naming the config field, for a relative path in a submitted job: it is below the copy of the code that
+    Ray has made on one node and deletes."""
+    if not Path(path).is_absolute() and SUBMITTED in Path.cwd().parts:
+        raise UserError(
+            f"{field} '{path}' would be deleted with this submitted job's folder; give a URI, or an absolute path that "
+            "all nodes share"
+        )
 
 
 def open_store(uri: str) -> Store:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
+from infra.store import require_lasting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -159,6 +160,7 @@ def _resolve(uri: str) -> str:
         return uri
     if not uri.startswith(_SQLITE):
         raise UserError(f"tracking.uri {redact(uri)} is no tracking store; use http://host:port or sqlite:///<file>")
+    require_lasting(uri.removeprefix(_SQLITE), "tracking.uri")
     file = Path(uri.removeprefix(_SQLITE)).absolute()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import infra.tracking
+from infra.errors import UserError
 from infra.registry import champion_version
 from infra.registry_lock import lock_name
 from infra.store import ObjectInfo, Store, open_store
@@ -58,8 +59,18 @@ def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) ->
         named = {row["name"] for row in shards}
         photos, rejected = sum(row["count"] for row in shards), sum(row["rejected"] for row in shards)
         digest, detector = index["feature_set"][:12], index["fingerprint"]
+    except UserError as error:  # the store refuses, or it is of another version
+        return [folder, str(error), "", "", str(len(complete)), f"{taken:.2f}", ""]
     except (ValueError, KeyError, TypeError):
-        return [folder, f"its {INDEX} is damaged", "", "", str(len(complete)), f"{taken:.2f}", ""]
+        return [
+            folder,
+            f"its {INDEX} is damaged, or of another version",
+            "",
+            "",
+            str(len(complete)),
+            f"{taken:.2f}",
+            "",
+        ]
     lost = len(named - complete)
     beyond = len(complete - named)
     state = (

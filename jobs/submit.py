@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PACKED = ("infra", "jobs", "pipelines", "shan_model")
+LEFT_HERE = ("__pycache__", "*.pyc", ".env")
+"""Not packed: what Python has compiled, and the secrets of infra/compose.yaml."""
 JOBS = ("behaviour", "evaluate", "extract", "features", "promote", "search", "sweep", "train", "two_stage")
 UNREACHABLE, STOPPED = 3, 4
 PATIENCE_S = 300.0
@@ -53,6 +55,7 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
             "variable on the cluster's nodes (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
         )
     with _packed() as folder:
+        arguments = _with_config_files(arguments, folder)
         stem = f"{job}-{_digest(folder, job, arguments)}"
         runtime = {"working_dir": str(folder), "env_vars": _source_tags()}
         entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
@@ -90,6 +93,8 @@ def follow(client: "JobSubmissionClient", submission: str) -> int:
             if ended and whole:
                 return outcome(client.get_job_info(submission))
             away_since = time.monotonic()
+        except BrokenPipeError:  # whoever read our output has gone, not the cluster
+            raise
         except _away() as error:
             if log.shown > shown:
                 away_since = time.monotonic()
@@ -131,7 +136,8 @@ def outcome(details: "JobDetails") -> int:
     print(name if details.status == "SUCCEEDED" else f"{name}: {why}", file=sys.stderr)
     if details.status == "STOPPED":
         return STOPPED
-    return (details.driver_exit_code or 1) if details.status == "FAILED" else 0
+    code = (details.driver_exit_code or 1) if details.status == "FAILED" else 0
+    return code if code >= 0 else 128 - code  # of a killed process, as shells tell it
 
 
 @contextmanager
@@ -139,8 +145,23 @@ def _packed() -> Iterator[Path]:
     """A folder with the project's code alone: no data, no .git, nothing that runs have left."""
     with tempfile.TemporaryDirectory(prefix="shan-submit-") as name:
         for package in PACKED:
-            shutil.copytree(ROOT / package, Path(name, package), ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+            shutil.copytree(ROOT / package, Path(name, package), ignore=shutil.ignore_patterns(*LEFT_HERE))
         yield Path(name)
+
+
+def _with_config_files(arguments: list[str], folder: Path) -> list[str]:
+    """The command line as it is on the cluster, where each file of `--config` lies beside the code."""
+    found, rest = [], iter(arguments)
+    for number, argument in enumerate(rest):
+        option, _, value = argument.partition("=")
+        if option == "--config":
+            path = Path(value or next(rest, ""))
+            if not path.is_file():
+                raise UserError(f"--config {path} is no file here; name one")
+            argument = f"--config=config-{number}.yaml"
+            shutil.copyfile(path, folder / f"config-{number}.yaml")
+        found.append(argument)
+    return found
 
 
 def _digest(folder: Path, job: str, arguments: list[str]) -> str:
@@ -162,6 +183,8 @@ def cluster(address: str) -> Iterator["JobSubmissionClient"]:
     """A client of the cluster's job API. UnreachableError where nobody answers, there and then or later, or refuses."""
     try:
         yield _client(address)
+    except BrokenPipeError:  # of our own output
+        raise
     except _away() as error:
         raise UnreachableError(
             f"no Ray cluster takes orders at {address} ({_line(error)}); give --address as http://<head>:8265, and "

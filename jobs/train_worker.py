@@ -123,11 +123,12 @@ class Training:
         for batches in self._batches_of_steps(epoch, done):
             self._step(batches)
             at_end = progress.step == (epoch + 1) * self.steps_per_epoch
-            checkpoint = progress.step % config.checkpoint_every == 0 or self._newly_preempted()
+            # The end of an epoch has a checkpoint of its own; who is preempted just then saves again soon after it.
+            checkpoint = not at_end and (progress.step % config.checkpoint_every == 0 or self._newly_preempted())
             if progress.step % config.log_every == 0 or at_end or checkpoint:
                 self._log(self._summary(self.window))
                 self.window = Window()
-            if checkpoint and not at_end:
+            if checkpoint:
                 self._report({"score": -1.0}, f"step-{progress.step:08d}")
         self._finish_epoch(epoch)
 

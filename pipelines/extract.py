@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.cluster import ClusterConfig, check_gpus, connect
 from infra.errors import UserError
-from infra.store import Store, open_store
+from infra.store import Store, open_store, require_lasting
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
@@ -56,6 +56,8 @@ def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
     name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
+    if "://" not in config.output:
+        require_lasting(config.output, "extract.output")
     store = open_store(f"{config.output.rstrip('/')}/{name}")
 
     def hashed(photos: list[Photo]) -> dict[str, str]:

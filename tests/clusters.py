@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -52,18 +53,22 @@ class LocalCluster:
                 os.kill(pid, signal.SIGKILL)
         node.wait()
 
-    def drain(self, seconds: int) -> None:
-        """Tells Ray that the node beside the head will go, as clouds do before they reclaim a spot machine."""
+    def worker_id(self) -> str:
+        """Ray's id of the node beside the head."""
         ask = (
             f"import ray; ray.init({self.address!r}, log_to_driver=False); n = ray.nodes();"
             "print(next(x['NodeID'] for x in n if x['Alive'] and not x['Resources'].get('node:__internal_head__')))"
         )
         environment = os.environ | ENVIRONMENT
         found = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+        return found.stdout.split()[-1]
+
+    def drain(self, node_id: str, seconds: int) -> None:
+        """Tells Ray that the node will go, as clouds do before they reclaim a spot machine."""
         command = [str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.address}"]
-        command += [f"--node-id={found.stdout.split()[-1]}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+        command += [f"--node-id={node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
         command += ["--reason-message=spot", f"--deadline-remaining-seconds={seconds}"]
-        subprocess.run(command, env=environment, capture_output=True, check=True)
+        subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, check=True)
 
     def start(self, *arguments: str, host: Host) -> "subprocess.Popen[bytes]":
         """`ray start --block`. Ports that Ray would not choose itself are free ones: another Ray may run here."""

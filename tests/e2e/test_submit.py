@@ -61,6 +61,9 @@ def test_a_training_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp
     assert f"{name[0]}  succeeded" in submit("status", f"--address={address}").stdout
     refused = submit("train", *train_options(tmp_path / "b", 2)[1:], f"--address={address}")
     assert refused.returncode == 2, refused.stdout + refused.stderr
+    lost = submit("train", *train_options(tmp_path / "c", 2), "--train.output=build/runs", f"--address={address}")
+    assert lost.returncode == 2, lost.stdout + lost.stderr
+    assert "train.output 'build/runs' would be deleted with this submitted job's folder" in lost.stdout
 
 
 def test_a_lost_terminal_costs_nothing_and_a_stopped_job_has_its_own_code(address: str, tmp_path: Path):
@@ -83,6 +86,16 @@ def test_a_lost_terminal_costs_nothing_and_a_stopped_job_has_its_own_code(addres
     assert second.returncode == 4, said
 
 
+COUNT_UNTIL = """
+import pathlib, sys, time
+line = 0
+while not pathlib.Path(sys.argv[1]).exists():
+    print("line", line := line + 1, flush=True)
+    time.sleep(0.1)
+print("the last line", flush=True)
+"""
+
+
 def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -95,11 +108,12 @@ def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
         return said.tell() > len(before)
 
     with submission.cluster(f"http://127.0.0.1:{relay.port}") as client:
-        name = submission.submit(client, "train", train_options(tmp_path, 60))
+        (tmp_path / "count.py").write_text(COUNT_UNTIL)
+        name = client.submit_job(entrypoint=f"python {tmp_path}/count.py {tmp_path}/end")
         monkeypatch.setattr(sys, "stdout", said)
         follower = threading.Thread(target=lambda: codes.append(submission.follow(client, name)), daemon=True)
         follower.start()
-        wait_until(lambda: "step" in said.getvalue(), patience_s=120)
+        wait_until(lambda: "line 9" in said.getvalue(), patience_s=120)
         relay.cut()
         before = said.getvalue()
         time.sleep(2)
@@ -112,13 +126,15 @@ def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
         before = said.getvalue()
         wait_until(goes_on, patience_s=30)
         relay.stall()
+        (tmp_path / "end").touch()
         wait_until(lambda: client.get_job_status(name).is_terminal(), patience_s=120, every_s=0.2)
-        assert "version 1" not in said.getvalue()
+        assert "the last line" not in said.getvalue()
         relay.drop()
         follower.join(60)
         monkeypatch.undo()
     assert codes == [0]
-    assert "submitted version 1" in said.getvalue()
+    lines = [line for line in said.getvalue().splitlines() if line.startswith(("line", "the last"))]
+    assert lines == [*(f"line {number}" for number in range(1, len(lines))), "the last line"]
     assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
 
 

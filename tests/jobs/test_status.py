@@ -35,7 +35,7 @@ def test_feature_sets_finished_under_way_and_damaged(tmp_path: Path):
     fewer = str(len(stores["whole"].receipts) - 1)
     assert rows == {
         "begun": ["not finished", "", "", fewer],
-        "damaged": ["its index.json is damaged", "", "", shards],
+        "damaged": ["its index.json is damaged, or of another version", "", "", shards],
         "grown": [f"finished @{digest}, 1 shards beyond", "5", "1", shards],
         "lost": ["1 shards are lost", "5", "1", shards],
         "whole": [f"finished @{digest}", "5", "1", shards],

@@ -1,7 +1,10 @@
 """What `jobs.submit` packs, what it refuses, and how long it waits; the rest is in tests/e2e/test_submit.py."""
 
+import shutil
 import socket
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +14,15 @@ from jobs import submit
 from tests.drills.processes import ROOT
 
 
-def test_the_code_travels_and_nothing_else():
+def test_the_code_travels_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A checkout as its users have it: with secrets in infra/.env, compiled files, and data beside the code."""
+    for package in submit.PACKED:
+        shutil.copytree(ROOT / package, tmp_path / package)
+    (tmp_path / "infra" / ".env").write_text("RAY_AUTH_TOKEN=secret\n")
+    (tmp_path / "jobs" / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "jobs" / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"")
+    (tmp_path / "build").mkdir()
+    monkeypatch.setattr(submit, "ROOT", tmp_path)
     listed = subprocess.run(
         ["git", "ls-files", *submit.PACKED], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
@@ -19,7 +30,37 @@ def test_the_code_travels_and_nothing_else():
         packed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert set(listed) <= packed
     assert {path.partition("/")[0] for path in packed} == {"infra", "jobs", "pipelines", "shan_model"}
-    assert not any("__pycache__" in path or ".git/" in path for path in packed)
+    assert not any("__pycache__" in path or ".git/" in path or path.endswith(".env") for path in packed)
+    assert "**/.env" in (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+
+
+def test_config_files_travel(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {epochs: 3}\n")
+    arguments = ["--name=m", "--config", str(file), f"--config={file}", "--preset", "coco"]
+    there = tmp_path / "there"
+    there.mkdir()
+    found = submit._with_config_files(arguments, there)
+    assert found == ["--name=m", "--config=config-1.yaml", "--config=config-2.yaml", "--preset", "coco"]
+    assert all((there / f"config-{number}.yaml").read_bytes() == file.read_bytes() for number in (1, 2))
+    with pytest.raises(UserError, match=r"nowhere\.yaml is no file here"):
+        submit._with_config_files(["--config", "nowhere.yaml"], there)
+
+
+def test_a_reader_that_leaves_is_not_taken_for_a_cluster_that_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submit, "_client", lambda address: None)
+
+    def print_on() -> None:
+        with submit.cluster("http://127.0.0.1:8265"):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        print_on()
+
+
+def test_a_killed_job_has_the_code_that_shells_give():
+    details: Any = SimpleNamespace(submission_id="train-0.1", status="FAILED", message="killed", driver_exit_code=-9)
+    assert submit.outcome(details) == 137
 
 
 def test_a_command_line_with_a_password_is_not_submitted():
