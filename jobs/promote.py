@@ -77,6 +77,7 @@ def promote(
         with registry_lock(tracking, name, _free_command(name)) as lock:
             if champion_version(tracking, name) != champion:
                 continue
+            lock.check()  # before the notes, which say what was decided
             _note(tracking, name, candidate, champion, features, met, verdict)
             if verdict.passed:
                 history = champions(tracking, name)

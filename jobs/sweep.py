@@ -20,7 +20,7 @@ from infra.errors import UserError
 from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
-from jobs.sweep_space import parse_space, with_fields
+from jobs.sweep_space import draws, parse_space, with_fields
 from jobs.tables import Table
 from jobs.train import TrainedModel, run_training
 from jobs.train import report as training_report
@@ -59,7 +59,7 @@ def run_sweep(
         tracking.log_params(parent, {f"space.{i}": entry for i, entry in enumerate(entries)} | vars(config.sweep))
         pinned = f"{features.uri}@{features.lineage['feature_set'][:12]}"
         grid = _tune(space, pinned, name, config, tracking, parent)
-        trials = _trials(grid, space)
+        trials = _trials(grid)
         _end_failed(tracking, parent)
         if not trials:
             raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
@@ -92,7 +92,7 @@ def _tune(
     base = Base(features, name, config, tracking, parent)
     cpus = ray.cluster_resources().get("CPU", 0)
     at_once = max(1, int(cpus // (train.workers * train.cpus_per_worker + TRIAL_CPUS)))
-    search = BasicVariantGenerator(max_concurrent=at_once, random_state=sweep.seed)
+    search = BasicVariantGenerator(max_concurrent=at_once)
     asha = ASHAScheduler(
         time_attr="epoch",
         max_t=train.epochs,
@@ -102,10 +102,8 @@ def _tune(
     with tqdm(desc="sweep", unit="trial") as bar:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, base=base), {"CPU": TRIAL_CPUS}),
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                metric="score", mode="max", num_samples=sweep.trials, scheduler=asha, search_alg=search
-            ),
+            param_space={"values": tune.grid_search(draws(space, sweep.trials, sweep.seed))},
+            tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
                 name=parent,
                 storage_path=str(Path("build/sweeps").absolute()),
@@ -135,15 +133,14 @@ def _ending(bar: "tqdm[Any]", tracking: Tracking) -> Any:
     return Ending()
 
 
-def _trials(grid: "ResultGrid", space: dict[str, Any]) -> list[Trial]:
+def _trials(grid: "ResultGrid") -> list[Trial]:
     found = []
     for result in grid:
         if not result.metrics or "run_id" not in result.metrics:
             continue
         history = result.metrics_dataframe
         best = float(history["score"].max()) if history is not None else result.metrics["score"]
-        values = {field: result.config[field] for field in space}
-        found.append(Trial(values, result.metrics["run_id"], best, int(result.metrics["epoch"])))
+        found.append(Trial(result.config["values"], result.metrics["run_id"], best, int(result.metrics["epoch"])))
     return sorted(found, key=lambda trial: -trial.best_rsum)
 
 

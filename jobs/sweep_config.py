@@ -8,7 +8,7 @@ class SweepConfig:
     """How a sweep draws and stops. A trial that is not among the best `1 / reduction` of its age is stopped."""
 
     trials: int = 8
-    """Draws of the space; with grids, draws for every point of the grids."""
+    """Draws of the space; with grids, draws for every point of the grids. Draws that are alike are one trial."""
     grace_epochs: int = 2
     """Epochs that every trial gets."""
     reduction: int = 3

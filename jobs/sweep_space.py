@@ -9,12 +9,15 @@ value of the other grids.
 import dataclasses
 import re
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
+import numpy as np
 import yaml
 
 from infra.errors import UserError
 from jobs.config import Config
+from jobs.train_config import PLACEMENT
 
 SECTIONS = ("model", "train")
 _ENTRY = re.compile(r"(\w+)\.(\w+)=(\w+)\((.*)\)")
@@ -38,6 +41,8 @@ def parse_space(entries: Sequence[str]) -> dict[str, Any]:
         field = f"{section}.{name}"
         if field == "train.epochs":
             raise UserError(f"--space '{entry}': trials are compared by their epochs; set --train.epochs for all")
+        if section == "train" and name in PLACEMENT:
+            raise UserError(f"--space '{entry}': {field} does not change what is trained; set it for all trials")
         if field in space:
             raise UserError(f"--space names {field} twice; give it once")
         values = yaml.safe_load(f"[{written}]")
@@ -51,6 +56,19 @@ def parse_space(entries: Sequence[str]) -> dict[str, Any]:
     if not space:
         raise UserError("--space is empty; name at least one field, as train.learning_rate=loguniform(1e-4, 1e-2)")
     return space
+
+
+def draws(space: dict[str, Any], count: int, seed: int) -> list[dict[str, Any]]:
+    """`count` draws for every point of the grids, fewer where some are alike: equal values are one training."""
+    rng = np.random.default_rng(seed)
+    grids = {field: domain["grid_search"] for field, domain in space.items() if isinstance(domain, dict)}
+    found = {}
+    for point in product(*grids.values()):
+        for _ in range(count):
+            values = dict(zip(grids, point, strict=True))
+            drawn = {f: values[f] if f in grids else d.sample(random_state=rng) for f, d in space.items()}
+            found[tuple(drawn.values())] = drawn
+    return list(found.values())
 
 
 def fields_of(section: str) -> set[str]:

@@ -28,15 +28,15 @@ class Base:
     parent: str
 
 
-def run_trial(values: dict[str, Any], base: Base) -> None:
-    """Trains from the last checkpoint of these values, or from the start, to the end or until Tune stops it.
+def run_trial(drawn: dict[str, Any], base: Base) -> None:
+    """Trains from the last checkpoint of the drawn `values`, or from the start, to the end or until Tune stops it.
 
     What Ray Train leaves to free the CPUs of a stopped trial looks for the cluster in its environment, and gives up
     where a second Ray runs on the machine; a task of its own has the address, and hands it on to all it starts.
     """
     here = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
     training = ray.remote(train_trial).options(num_cpus=0, runtime_env=here, max_retries=0)
-    tune.report(ray.get(training.remote(values, base, EpochsToTune())))
+    tune.report(ray.get(training.remote(drawn["values"], base, EpochsToTune())))
 
 
 def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> dict[str, Any]:

@@ -110,4 +110,6 @@ class TrainConfig:
 
     def what_is_trained(self) -> dict[str, Any]:
         """The fields that a trained model depends on."""
-        return {name: value for name, value in asdict(self).items() if name not in PLACEMENT}
+        # A stream's batches depend on the number of workers.
+        placement = set(PLACEMENT) - {"workers"} if self.reading == "stream" else PLACEMENT
+        return {name: value for name, value in asdict(self).items() if name not in placement}

@@ -55,6 +55,8 @@ def prepare(
         raise UserError(f"{features.uri} has features of width {width}; set model.region_dim to {width}")
     for split in ("train", "val"):
         features.split(split)
+    _ = batches_of(features.split("train"), config.train).steps_per_epoch  # refuses a batch that cannot be filled
+    infra.cluster.check_address(config.cluster)
     config, word_vectors = _with_word_vectors(features, config)
     place = place_of(features, name, config)
     run_id = _found_run(place, resume, tracking) or _claimed_run(place, tracking, name, features, config, parent)
@@ -85,13 +87,13 @@ def _claimed_run(
     tags = {**{f"lineage.{k}": v for k, v in features.lineage.items()}, "features": features.uri}
     tags |= {"checkpoints": place.store.uri, **({} if parent is None else {"mlflow.parentRunId": parent})}
     run_id = tracking.create_run(name, tags)
-    if not place.claim(run_id):
-        tracking.client().delete_run(run_id)
-        raise UserError(f"{place.store.uri}: another process began this training just now; let it go on")
     told = replace(config, tracking=replace(config.tracking, uri=redact(config.tracking.uri)))
     tracking.log_params(run_id, told.flat())
     tracking.client().log_dict(run_id, asdict(told), "config.yaml")
     tracking.client().log_dict(run_id, environment(), "environment.json")
+    if not place.claim(run_id):  # last, so that a run that is gone on with has all that
+        tracking.client().delete_run(run_id)
+        raise UserError(f"{place.store.uri}: another process began this training just now; let it go on")
     return run_id
 
 

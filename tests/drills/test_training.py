@@ -1,6 +1,7 @@
 """Training that is cut off, by real signals, and goes on: to the last bit what an undisturbed one comes to."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -187,9 +188,10 @@ def test_a_killed_driver_changes_nothing(features: FeatureSet, undisturbed: Path
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
     driver = start(features, tmp_path, f"--train.output={output}")
-    wait_until(lambda: any("/step-00000100/" in name for name in store.objects()), patience_s=120)
+    stored = re.compile(r"/step-00000(1[0-9]|2[0-3])0/")
+    wait_until(lambda: any(stored.search(name) for name in store.objects()), patience_s=120)
     driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    assert driver.wait() == -signal.SIGKILL
     again = start(features, tmp_path, f"--train.output={output}")
     assert "--resume goes on with it" in finish(again, tmp_path, code=2)
     finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)

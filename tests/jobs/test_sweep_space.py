@@ -1,10 +1,12 @@
 """Sweeps' spaces as users write them."""
 
+from dataclasses import asdict
+
 import pytest
 
 from infra.errors import UserError
 from jobs.config import Config
-from jobs.sweep_space import parse_space, with_fields
+from jobs.sweep_space import draws, parse_space, with_fields
 
 
 def test_every_draw_gives_values_of_its_range():
@@ -51,3 +53,20 @@ def test_a_field_is_named_once_and_a_space_is_not_empty():
         parse_space(["train.seed=choice(1)", "train.seed=choice(2)"])
     with pytest.raises(UserError, match="empty"):
         parse_space([])
+
+
+def test_draws_that_are_alike_are_one():
+    """Two trainings of the same settings would write to one place."""
+    space = parse_space(["model.gate=choice(vector, scalar)", "train.seed=grid(0, 1)"])
+    found = draws(space, 8, seed=0)
+    assert sorted((each["model.gate"], each["train.seed"]) for each in found) == [
+        ("scalar", 0), ("scalar", 1), ("vector", 0), ("vector", 1),
+    ]  # fmt: skip
+    rates = draws(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
+    assert len({each["train.learning_rate"] for each in rates}) == 5
+    assert rates == draws(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
+    assert all(1e-4 <= each["train.learning_rate"] <= 1e-2 for each in rates)
+    (few,) = draws(parse_space(["train.warmup_epochs=randint(1, 2)"]), 3, seed=0)
+    assert asdict(with_fields(Config(), few).train)["warmup_epochs"] == 1
+    with pytest.raises(UserError, match=r"train\.workers does not change what is trained"):
+        parse_space(["train.workers=grid(1, 2)"])
