@@ -56,8 +56,7 @@ def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
     name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
-    if "://" not in config.output:
-        require_lasting(config.output, "extract.output")
+    require_lasting(config.output, "extract.output")
     store = open_store(f"{config.output.rstrip('/')}/{name}")
 
     def hashed(photos: list[Photo]) -> dict[str, str]:

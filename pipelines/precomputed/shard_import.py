@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from infra.errors import UserError
-from infra.store import open_store
+from infra.store import open_store, require_lasting
 from pipelines.feature_set import FeatureSet, write_index, write_manifest
 from pipelines.manifest import SPLITS, Manifest
 from pipelines.plan import Group, feature_set_name
@@ -47,6 +47,7 @@ class ShardImport:
         self, manifest: Manifest, fingerprint: str, output: str, photos_per_shard: int, progress: Progress
     ) -> None:
         name = feature_set_name(manifest.name, fingerprint, photos_per_shard)
+        require_lasting(output, "URI")
         self._store = open_store(f"{output.rstrip('/')}/{name}")
         self._manifest, self._fingerprint, self._progress = manifest, fingerprint, progress
         write_manifest(self._store, manifest)

@@ -17,7 +17,7 @@ from infra.errors import UserError
 from infra.folder_store import FolderStore
 from infra.s3_client import client
 from infra.s3_store import S3Store
-from infra.store import Store, open_store
+from infra.store import Store, open_store, require_lasting
 from tests.servers import S3Server
 
 ALL_BYTES = bytes(range(256))
@@ -245,3 +245,15 @@ def test_uris(tmp_path: Path):
     assert open_store("s3://bucket").uri == "s3://bucket"
     with pytest.raises(UserError, match="gopher://"):
         open_store("gopher://x/y")
+
+
+def test_a_relative_folder_of_a_submitted_job_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ray deletes the folder that a submitted job begins in."""
+    there = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
+    there.mkdir(parents=True)
+    require_lasting("build/features", "extract.output")
+    monkeypatch.chdir(there)
+    for lasting in ("s3://bucket/features", str(tmp_path)):
+        require_lasting(lasting, "extract.output")
+    with pytest.raises(UserError, match=r"extract\.output 'build/features' would be deleted"):
+        require_lasting("build/features", "extract.output")
