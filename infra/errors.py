@@ -10,9 +10,7 @@ class UserError(ValueError):
     Jobs print it without a traceback and exit with code 2; everything else is a defect and keeps its traceback.
     """
 
-    def __init__(self, message: str) -> None:
+    def __str__(self) -> str:
         """Line breaks become spaces, and of a message that is too long the middle is left out: the fix comes last."""
-        line = " ".join(message.split())
-        if len(line) > LONGEST:
-            line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
-        super().__init__(line)
+        line = " ".join(super().__str__().split())
+        return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"

@@ -15,11 +15,12 @@ from infra.errors import UserError
 from infra.store import open_store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extract_config import ExtractConfig
-from pipelines.graph import TASK_CPUS, told_in_one_line
+from pipelines.graph import TASK_CPUS
 from pipelines.manifest import Photo
 from pipelines.rerun import FeatureSetPlan, ShardPlan
 from pipelines.shards import Receipt
 from pipelines.stages import Commit, Detect, Fetch, plan_row
+from pipelines.worker_errors import told_in_one_line
 
 PROBE_PHOTOS = 48
 

@@ -5,11 +5,9 @@ splits a row), each stage scales on its own, and photos never reach the driver: 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
-from infra.errors import UserError
 from infra.store import Store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extract_config import ExtractConfig
@@ -19,6 +17,7 @@ from pipelines.rerun import ShardPlan
 from pipelines.shards import Receipt
 from pipelines.sources import photo_uri, read_photo
 from pipelines.stages import Commit, Detect, Fetch, plan_row
+from pipelines.worker_errors import told_in_one_line, whole_errors
 
 TASK_CPUS = 0.5
 """Fetching and committing wait for disks and networks half of their time."""
@@ -62,17 +61,7 @@ def hash_photos(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
         return {row["key"]: row["sha256"] for row in _quietly(hashed).iter_rows()}
 
 
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """What a worker's store, disk or detector says becomes a UserError; bugs keep their traceback."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(_said(error)) from error
-    except OSError as error:
-        raise UserError(f"{_said(error)}; what is written stays, the same command goes on") from error
-
-
+@whole_errors
 def _hash(row: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"key": row["key"], "sha256": sha256(read_photo(row["uri"])).hexdigest()}
@@ -96,8 +85,3 @@ def _quietly(dataset: Any) -> Any:
     dataset.context.enable_progress_bars = False  # the job shows one bar of its own, in photos
     dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
     return dataset
-
-
-def _said(error: Exception) -> str:
-    """The message of an exception that a worker raised, without the traceback and advice that Ray puts around it."""
-    return str(getattr(error, "cause", error)).splitlines()[0]

@@ -38,6 +38,7 @@ from pipelines.shards import (
     read_member,
 )
 from pipelines.sources import photo_uri, read_photo
+from pipelines.worker_errors import whole_errors
 
 Row = dict[str, Any]
 
@@ -63,6 +64,7 @@ class Fetch:
     def __init__(self, root: str) -> None:
         self._root = root
 
+    @whole_errors
     def __call__(self, row: Row) -> Row:
         """Plan row to fetched row."""
         photos, pixels = json.loads(row["photos"]), []
@@ -90,6 +92,7 @@ class Detect:
         use_assigned_cores()
         self._photos_per_batch = photos_per_batch
 
+    @whole_errors
     def __call__(self, row: Row) -> Row:
         """Fetched row to detected row."""
         photos = json.loads(row["photos"])
@@ -134,6 +137,7 @@ class Commit:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    @whole_errors
     def __call__(self, row: Row) -> Row:
         """Detected row to the receipt of all its photos, written and rejected."""
         photos = json.loads(row["photos"])

@@ -1,6 +1,7 @@
 """Extraction on a real Ray cluster with the real detector: nothing lost, nothing twice, the same bytes again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -158,8 +159,12 @@ def test_a_tar_of_other_photos_without_receipt_is_left_and_gone_round(
 def test_a_store_that_breaks_off_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
     left = tmp_path / "features" / Path(whole.uri).name
     (left / f"{shard(whole, 'features-val')}.tar").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"directory.*; what is written stays, the same command goes on$"):
+    with pytest.raises(UserError) as caught:
         run(manifest, tmp_path)
+    said = re.fullmatch(r"(.*); what is written stays, the same command goes on", str(caught.value))
+    assert said
+    assert re.search(r"directory.*\.tar'$", said[1])
+    assert "Failed to apply" not in said[1]  # Ray's advice
 
 
 def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
