@@ -14,3 +14,7 @@ class UserError(ValueError):
         """Line breaks become spaces, and of a message that is too long the middle is left out: the fix comes last."""
         line = " ".join(super().__str__().split())
         return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
+class TakenOverError(UserError):
+    """Another process goes on with this work and its run; this one leaves them alone."""

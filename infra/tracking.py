@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import UserError
+from infra.errors import TakenOverError, UserError
 from infra.store import require_lasting
 
 if TYPE_CHECKING:
@@ -61,11 +61,16 @@ class Tracking:
 
     @contextmanager
     def running(self, run_id: str) -> Iterator[None]:
-        """The run goes on in the body; it ends FINISHED, or FAILED if that raises, or KILLED if it is interrupted."""
+        """The run goes on in the body; it ends FINISHED, or FAILED if that raises, or KILLED if it is interrupted.
+
+        It does not end here if another process has taken it over.
+        """
         client = self.client()
         client.update_run(run_id, status="RUNNING")
         try:
             yield
+        except TakenOverError:
+            raise
         except KeyboardInterrupt:
             client.set_terminated(run_id, "KILLED")
             raise

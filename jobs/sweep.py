@@ -8,7 +8,8 @@ Ray Tune draws the settings and stops by ASHA (Li et al., MLSys 2020) on validat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from jobs.train import TrainedModel, run_training
 from jobs.train import report as training_report
 from jobs.training import absolute_output
 from pipelines.feature_set import FeatureSet
+from pipelines.shards import canonical_json
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -54,9 +56,8 @@ def run_sweep(
     infra.cluster.connect(config.cluster, dashboard=True)
     # Trials run in folders of their own.
     config = replace(config, train=replace(config.train, output=absolute_output(config.train.output)))
-    parent = tracking.create_run(f"{name} sweep", {"features": features.uri})
+    parent = _run_of(features, name, entries, config, tracking)
     with tracking.running(parent):
-        tracking.log_params(parent, {f"space.{i}": entry for i, entry in enumerate(entries)} | vars(config.sweep))
         pinned = f"{features.uri}@{features.lineage['feature_set'][:12]}"
         grid = _tune(space, pinned, name, config, tracking, parent)
         trials = _trials(grid)
@@ -65,9 +66,30 @@ def run_sweep(
             raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
         tracking.client().log_text(parent, table(trials).markdown() + "\n", "sweep.md")
         best = run_training(features, name, with_fields(config, trials[0].values), tracking, resume=None)
-        tracking.log_metrics(parent, best.metrics)
+        began = tracking.client().get_run(parent).info.start_time  # a time that stays, so that the point is there once
+        tracking.log_rows(parent, [(0, began, best.metrics)])
         tracking.client().set_tag(parent, "best_run", best.run_id)
     return trials, best
+
+
+def _run_of(features: FeatureSet, name: str, entries: Sequence[str], config: Config, tracking: Tracking) -> str:
+    """The MLflow run of exactly this sweep: the one that an earlier process began, else a new one."""
+    told = {
+        "features": features.lineage["feature_set"],
+        "name": name,
+        "space": list(entries),
+        "sweep": asdict(config.sweep),
+        "model": asdict(config.model),
+        "train": config.train.what_is_trained(),
+        "output": config.train.output,
+    }
+    digest = sha256(canonical_json(told)).hexdigest()[:12]
+    found = tracking.client().search_runs([tracking.experiment_id], f"tags.sweep = '{digest}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    run_id = tracking.create_run(f"{name} sweep", {"features": features.uri, "sweep": digest})
+    tracking.log_params(run_id, {f"space.{i}": entry for i, entry in enumerate(entries)} | asdict(config.sweep))
+    return run_id
 
 
 def table(trials: Sequence[Trial]) -> Table:
@@ -138,9 +160,8 @@ def _trials(grid: "ResultGrid") -> list[Trial]:
     for result in grid:
         if not result.metrics or "run_id" not in result.metrics:
             continue
-        history = result.metrics_dataframe
-        best = float(history["score"].max()) if history is not None else result.metrics["score"]
-        found.append(Trial(result.config["values"], result.metrics["run_id"], best, int(result.metrics["epoch"])))
+        told = result.metrics
+        found.append(Trial(result.config["values"], told["run_id"], float(told["best"]), int(told["epoch"])))
     return sorted(found, key=lambda trial: -trial.best_rsum)
 
 

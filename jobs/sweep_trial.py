@@ -54,7 +54,8 @@ def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> d
         progress = read_progress(Path(folder))
     base.tracking.log_rows(prepared.run_id, progress.history)
     client.set_terminated(prepared.run_id)
-    return {"score": progress.best_rsum, "epoch": progress.validated, "run_id": prepared.run_id}
+    best = progress.best_rsum
+    return {"score": best, "best": best, "epoch": progress.validated, "run_id": prepared.run_id}
 
 
 class EpochsToTune(TuneReportCallback):
@@ -65,5 +66,5 @@ class EpochsToTune(TuneReportCallback):
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """Validation rSum of an epoch."""
         if "epoch" in metrics[0]:
-            told = {"score": metrics[0]["score"], "epoch": metrics[0]["epoch"], "run_id": self.run_id}
-            super().after_report(run_context, [told], checkpoint)
+            told = {key: metrics[0][key] for key in ("score", "best", "epoch")}
+            super().after_report(run_context, [told | {"run_id": self.run_id}], checkpoint)

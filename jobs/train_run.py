@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import infra.cluster
 from infra.environment import environment
-from infra.errors import UserError
+from infra.errors import TakenOverError, UserError
 from infra.progress import worker_bar
 from infra.tracking import Tracking, redact
 from jobs.config import Config
@@ -113,28 +113,32 @@ def _with_word_vectors(features: FeatureSet, config: Config) -> "tuple[Config, N
 
 
 def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
-    """Runs Ray Train to the end, from the last checkpoint if there is one. UserError if it fails for good."""
+    """Runs Ray Train to the end, from the last checkpoint if there is one. UserError if it fails for good.
+
+    TakenOverError if another process has begun to go on with the training since.
+    """
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
     from jobs.train_metrics import MlflowMetrics
     from jobs.train_worker import TrainJob, steps_per_epoch, train_loop
 
-    features, place, train = prepared.features, prepared.place, prepared.config.train
+    place, train = prepared.place, prepared.config.train
     infra.cluster.connect(prepared.config.cluster)
-    steps = train.epochs * steps_per_epoch(batches_of(features.split("train"), train).steps_per_epoch, train)
-    pinned = f"{features.uri}@{features.lineage['feature_set'][:12]}"
-    with worker_bar("train", steps, "step") as bar:
-        config = prepared.config
+    driver = place.take()
+    batches = batches_of(prepared.features.split("train"), train).steps_per_epoch
+    with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step") as bar:
         job = TrainJob(
-            features=pinned,
+            features=f"{prepared.features.uri}@{prepared.features.lineage['feature_set'][:12]}",
             lineage=prepared.lineage,
-            model=config.model,
+            model=prepared.config.model,
             train=train,
-            cache=config.cache,
+            cache=prepared.config.cache,
             word_vectors=prepared.word_vectors,
             tracking=tracking,
             run_id=prepared.run_id,
+            place=place,
+            driver=driver,
             bar=bar,
         )
         trainer = TorchTrainer(
@@ -155,9 +159,17 @@ def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[Use
             ),
         )
         try:
-            return trainer.fit()
+            result = trainer.fit()
         except TrainingFailedError as error:
+            _require_ours(place, driver)
             said = str(error).strip().splitlines()[-1].strip()
             raise UserError(
                 f"training failed for good ({said}); mend that, then --resume goes on from {place.store.uri}"
             ) from error
+    _require_ours(place, driver)
+    return result
+
+
+def _require_ours(place: Place, driver: int) -> None:
+    if place.is_taken_over(driver):
+        raise TakenOverError(f"{place.store.uri}: another process goes on with this training; this one has stopped")

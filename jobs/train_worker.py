@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,13 +23,15 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infra.errors import TakenOverError
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
-from jobs.schedule import learning_rate, takes_hardest
 from jobs.score import RowRange
 from jobs.train_config import TrainConfig
 from jobs.train_data import batches_of, splits_on_node
 from jobs.train_state import Row, TrainState
+from jobs.train_step import seed_step, take_step
+from jobs.training import Place
 from jobs.validation_record import validation_record, write_record
 from pipelines.batches import Batch
 from pipelines.feature_set import FeatureSet, Split
@@ -64,6 +66,9 @@ class TrainJob:
     """One row a word of the vocabulary; None where the model has no fixed half."""
     tracking: Tracking
     run_id: str
+    place: Place
+    driver: int
+    """Number of the driver that this process works for (`Place.take`)."""
     bar: Any
     """Actor of `infra.progress.worker_bar`, in steps."""
 
@@ -77,7 +82,7 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
         with last.as_directory() as folder:
             training.state.load(Path(folder))
     training.show()
-    with training.system_metrics():
+    with training.system_metrics(), suppress(TakenOverError):  # the driver says so
         while not training.state.progress.finished(job.train):
             training.run_epoch()
 
@@ -147,43 +152,12 @@ class Training:
             yield batches
 
     def _step(self, batches: list[Batch]) -> None:
-        """One step of the optimizer; DDP's ranks meet in the last of its batches."""
-        state, config, step = self.state, self.config, self.state.progress.step
-        # Dropout, where a text encoder has it, is then the same after a restart.
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, step, self.rank]).generate_state(1)[0]))
-        self.objective.train()
-        state.optimizer.zero_grad()
-        for number, batch in enumerate(batches):
-            with self._apart() if number + 1 < len(batches) else nullcontext():
-                loss = self._loss(batch, takes_hardest(config, step, self.steps_per_epoch)) / len(batches)
-                loss.backward()
-            self.window.losses.append(loss.detach())
-            self.window.captions += len(batch.captions)
-        norm = torch.nn.utils.clip_grad_norm_(self.objective.parameters(), config.clip_norm)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, self.steps_per_epoch)
-        state.optimizer.step()
-        if state.average:
-            state.average.update_parameters(state.shan)
-        self.window.norms.append(norm.detach())
-        state.progress.step += 1
+        seed_step(self.config, self.state.progress.step, self.rank)
+        loss, norm = take_step(self.state, self.objective, batches, self.config, self.steps_per_epoch)
+        self.window.losses.append(loss)
+        self.window.norms.append(norm)
+        self.window.captions += sum(len(batch.captions) for batch in batches)
         self.show()
-
-    def _apart(self) -> AbstractContextManager[None]:
-        """A backward pass whose gradients the ranks do not exchange yet."""
-        if isinstance(self.objective, nn.parallel.DistributedDataParallel):
-            return self.objective.no_sync()
-        return nullcontext()
-
-    def _loss(self, batch: Batch, hardest: bool) -> Tensor:
-        photos = torch.from_numpy(batch.photos).to(self.device)
-        regions = (
-            torch.from_numpy(batch.regions).to(self.device)
-            if isinstance(batch.regions, np.ndarray)
-            else [torch.from_numpy(matrix).to(self.device) for matrix in batch.regions]
-        )
-        loss: Tensor = self.objective(regions, batch.captions, photos, hardest)
-        return loss
 
     def _newly_preempted(self) -> bool:
         """Whether Ray has said, since this process began, that one of its nodes will be taken away."""
@@ -194,8 +168,7 @@ class Training:
 
     def _summary(self, window: "Window") -> dict[str, float]:
         """A point of the curves; every rank takes part. Raises RuntimeError if the loss has left the finite numbers."""
-        steps = len(window.norms)
-        loss = sum_over_ranks(torch.stack(window.losses).sum() / steps).item() / self.ranks
+        loss = sum_over_ranks(torch.stack(window.losses).mean()).item() / self.ranks
         if not np.isfinite(loss):
             step = self.state.progress.step
             raise RuntimeError(f"the loss is {loss} at step {step}; lower train.learning_rate or raise warmup_steps")
@@ -218,7 +191,8 @@ class Training:
             progress.best_rsum, progress.best_epoch = recalls.rsum, epoch + 1
         metrics = {f"val_{name}": value for name, value in recalls.as_metrics().items()}
         self._log({**metrics, "epoch": epoch + 1})
-        self._report({"score": recalls.rsum, "epoch": epoch + 1, **metrics}, f"epoch-{epoch + 1:03d}", scores_NC)
+        told = {"score": recalls.rsum, "best": progress.best_rsum, "epoch": epoch + 1, **metrics}
+        self._report(told, f"epoch-{epoch + 1:03d}", scores_NC)
         self.show(self._note(recalls))
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -230,8 +204,11 @@ class Training:
         """Points of the curves reach MLflow with the checkpoint that they lead to, so that none is there twice.
 
         Rank 0 hands the checkpoint over, which is stored while training goes on; every rank reports, or Ray Train would
-        wait for the missing one.
+        wait for the missing one. Raises TakenOverError, on every rank, where none of that is theirs to write any more.
         """
+        taken = self.rank == 0 and self.job.place.is_taken_over(self.job.driver)
+        if sum_over_ranks(torch.tensor(float(taken), device=self.device)):
+            raise TakenOverError("another process goes on with this training")
         checkpoint = None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="shan-checkpoint-")

@@ -1,8 +1,8 @@
 """A training's place in storage: claimed by one run, found again by the same command with `--resume`.
 
 `<train.output>/<model name>-<12 hex>` is named by all that the result depends on (features, network, training), so that
-one configuration is trained once. In it: `run.json` (written first, by whoever claims it), Ray Train's checkpoints and
-its record of them, and `finished.json`.
+one configuration is trained once. In it: `run.json` (written first, by whoever claims it), `driver-<number>.json` of
+every process that went on with it, Ray Train's checkpoints and its record of them, and `finished.json`.
 """
 
 import json
@@ -38,6 +38,17 @@ class Place:
         document = self._read(RUN)
         return None if document is None else str(document["run"])
 
+    def take(self) -> int:
+        """The number of the process that drives the training from now on; those of lower numbers have to stop."""
+        number = 1
+        while not self.store.create(_driver(number), b"{}\n"):
+            number += 1
+        return number
+
+    def is_taken_over(self, driver: int) -> bool:
+        """Whether a process of a higher number has come."""
+        return self._read(_driver(driver + 1)) is not None
+
     def finish(self, result: dict[str, Any]) -> None:
         """Notes what the training has come to."""
         self.store.replace(FINISHED, canonical_json(result))
@@ -55,6 +66,10 @@ class Place:
             raise UserError(f"{self.store.uri}/{name} is damaged; delete the folder to train again") from error
         assert isinstance(document, dict)
         return document
+
+
+def _driver(number: int) -> str:
+    return f"driver-{number:06d}.json"
 
 
 def place_of(features: FeatureSet, name: str, config: Config) -> Place:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -51,6 +52,8 @@ def test_a_server_that_goes_away_costs_a_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)
         wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/step-*"))), patience_s=120)
+        wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics), 60)
+        assert driver.poll() is None
         server.stop()
         wait_until(lambda: "MLflow does not take metrics" in (tmp_path / "log").read_text(), patience_s=120)
         wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/epoch-004"))), patience_s=120)
@@ -63,10 +66,15 @@ def test_a_server_that_goes_away_costs_a_warning(tmp_path: Path):
         check_run(server)
 
 
-def check_run(server: MlflowServer) -> None:
+def only_run(server: MlflowServer) -> Any:
     tracking = connect(TrackingConfig(uri=server.uri))
-    client = tracking.client()
-    (run,) = client.search_runs([tracking.experiment_id])
+    (run,) = tracking.client().search_runs([tracking.experiment_id])
+    return run
+
+
+def check_run(server: MlflowServer) -> None:
+    client = connect(TrackingConfig(uri=server.uri)).client()
+    run = only_run(server)
     run_id = run.info.run_id
     assert run.info.status == "FINISHED"
     assert [int(v.version) for v in client.search_model_versions("name = 'outage'")] == [1]

@@ -8,15 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from infra.store import open_store
-from infra.tracking import TrackingConfig, connect
+from infra.tracking import Tracking, TrackingConfig, connect
+from jobs.training import Place
 from pipelines.feature_set import FeatureSet
 from tests import feature_sets
-from tests.clusters import ENVIRONMENT, LocalCluster, local_cluster
+from tests.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
 from tests.drills.processes import children, command_line, kill, wait_until
 from tests.servers import S3Server
 
@@ -36,14 +38,31 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
     return feature_sets.write_set(folder, feature_sets.manifest(folder, 241))
 
 
+DRIVERS: list["subprocess.Popen[bytes]"] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """Where a drill fails, its driver and all that it has started end with it."""
+    yield
+    while DRIVERS:
+        driver = DRIVERS.pop()
+        if driver.poll() is None:
+            for pid in [*tree(driver.pid), driver.pid]:
+                kill(pid)
+            driver.wait()
+
+
 def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     """`python -m jobs.train` in a folder; its Ray cluster is its own if no address is given."""
     environment = os.environ | ENVIRONMENT
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *more],
             cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment,
         )  # fmt: skip
+    DRIVERS.append(driver)
+    return driver
 
 
 def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> str:
@@ -53,13 +72,22 @@ def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> s
     return said
 
 
+def tracking_of(folder: Path) -> Tracking:
+    return connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
+
+
+def run_of(folder: Path) -> Any:
+    """The only MLflow run."""
+    tracking = tracking_of(folder)
+    (run,) = tracking.client().search_runs([tracking.experiment_id])
+    return run
+
+
 def outcome(folder: Path, epochs: int = EPOCHS) -> tuple[dict[str, object], dict[str, list[tuple[int, float]]]]:
     """Every tensor of the last checkpoint, and the curves of the only run, but for times and speeds."""
     (last,) = folder.glob(f"build/runs/drill-*/epoch-{epochs:03d}")
     tensors = {f"{file.name}/{name}": t for file in last.glob("*.safetensors") for name, t in load_file(file).items()}
-    tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
-    client = tracking.client()
-    (run,) = client.search_runs([tracking.experiment_id])
+    client, run = tracking_of(folder).client(), run_of(folder)
     assert run.info.status == "FINISHED"
     assert [int(v.version) for v in client.search_model_versions("name = 'drill'")] == [1]
     curves = {
@@ -117,6 +145,7 @@ def test_a_killed_worker_changes_nothing(features: FeatureSet, undisturbed: Path
     victims = train_workers(driver.pid)
     assert len(victims) == 2
     assert kill(victims[1])
+    assert driver.poll() is None
     finish(driver, tmp_path)
     assert_same(tmp_path, undisturbed)
 
@@ -142,6 +171,7 @@ def test_a_lost_node_changes_nothing(features: FeatureSet, undisturbed: Path, tm
     driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}")
     wait_for_step(tmp_path, 100)
     two_nodes.lose(two_nodes.nodes[0])
+    assert driver.poll() is None
     two_nodes.add_node(1)
     finish(driver, tmp_path)
     assert_same(tmp_path, undisturbed)
@@ -150,10 +180,12 @@ def test_a_lost_node_changes_nothing(features: FeatureSet, undisturbed: Path, tm
 def test_an_elastic_training_goes_on_with_fewer_workers(
     features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster
 ):
-    """The batches stay the same, so the curves stay within rounding of those of two workers."""
+    """The batches stay the same, so the curves stay within rounding of those of two workers. No node is added: there is
+    room for one worker only."""
     driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.workers_min=1")
     wait_for_step(tmp_path, 100)
     two_nodes.lose(two_nodes.nodes[0])
+    assert driver.poll() is None
     finish(driver, tmp_path)
     (_, curves), (_, expected_curves) = outcome(tmp_path), outcome(undisturbed)
     assert [step for step, _ in curves["loss"]] == [step for step, _ in expected_curves["loss"]]
@@ -179,12 +211,15 @@ def test_a_node_that_is_to_be_taken_away_saves_first(features: FeatureSet, tmp_p
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))
     two_nodes.lose(two_nodes.nodes[0])
+    assert driver.poll() is None
     finish(driver, drained)
     assert_same(drained, whole, epochs)
 
 
-def test_a_killed_driver_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path, s3_server: S3Server):
-    """With its checkpoints on S3."""
+def test_a_killed_driver_and_one_that_is_taken_over_change_nothing(
+    features: FeatureSet, undisturbed: Path, tmp_path: Path, s3_server: S3Server
+):
+    """With checkpoints on S3: one driver dies, the next finds that another has come to go on, which does so."""
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
     driver = start(features, tmp_path, f"--train.output={output}")
@@ -194,6 +229,17 @@ def test_a_killed_driver_changes_nothing(features: FeatureSet, undisturbed: Path
     assert driver.wait() == -signal.SIGKILL
     again = start(features, tmp_path, f"--train.output={output}")
     assert "--resume goes on with it" in finish(again, tmp_path, code=2)
+
+    (place,) = {name.split("/")[0] for name in store.objects()}
+    late = start(features, tmp_path, f"--train.output={output}", "--resume")
+    wait_until(lambda: f"{place}/driver-000002.json" in store.objects(), patience_s=120)
+    before = {name for name in store.objects() if name.endswith("progress.json")}
+    assert Place(open_store(f"{output}/{place}"), output, place).take() == 3
+    said = finish(late, tmp_path, code=2)
+    assert f"error: {output}/{place}: another process goes on with this training; this one has stopped\n" in said
+    assert {name for name in store.objects() if name.endswith("progress.json")} == before
+    assert run_of(tmp_path).info.status == "RUNNING"
+
     finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)
     for name in store.objects():
         path = tmp_path / "build" / "runs" / name
@@ -201,5 +247,6 @@ def test_a_killed_driver_changes_nothing(features: FeatureSet, undisturbed: Path
         path.write_bytes(store.read(name))
     assert_same(tmp_path, undisturbed)
     kept = {name.split("/")[1] for name in store.objects() if name.endswith("lineage.json")}
-    assert len(kept) <= 2
-    assert f"epoch-{EPOCHS:03d}" in kept
+    _, curves = outcome(tmp_path)
+    best = max(reversed(curves["val_rsum"]), key=lambda point: point[1])[0] // STEPS_PER_EPOCH  # of equal ones the last
+    assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}

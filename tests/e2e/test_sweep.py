@@ -60,7 +60,7 @@ def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was(tmp_path: Pat
     assert {float(run.data.params["train.learning_rate"]) for run in children} == {1e-12, 1e-2, 1e-11}
     assert {run.data.params["model.gate"] for run in children} == {"scalar"}
     ends = {run.info.run_id: run.info.status for run in children}
-    assert set(ends.values()) <= {"FINISHED", "KILLED"}
+    assert set(ends.values()) == {"FINISHED", "KILLED"}
     (version,) = client.search_model_versions("name = 'swept'")
     best = next(run for run in children if run.info.run_id == version.run_id)
     assert ends[best.info.run_id] == "FINISHED"
@@ -70,9 +70,14 @@ def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was(tmp_path: Pat
         if "val_rsum" in run.data.metrics
     }
     assert peaks[version.run_id] == max(peaks.values())
+    rsums = [point.value for point in client.get_metric_history(version.run_id, "val_rsum")]
+    kept = {path.name for path in Path(best.data.tags["checkpoints"]).glob("epoch-*")}
+    assert kept == {f"epoch-{8 - rsums[::-1].index(max(rsums)):03d}", "epoch-008"}  # of equals the last
     assert version.run_id in said
     again = sweep(tmp_path, features.uri)
     assert f"swept version 1 (run {version.run_id})" in again
+    assert len(client.search_runs([tracking.experiment_id])) == 4
+    assert [point.step for point in client.get_metric_history(parent.info.run_id, "val_rsum")] == [0]
     for run_id in ends:
         steps = [point.step for point in client.get_metric_history(run_id, "val_rsum")]
         assert len(steps) == len(set(steps))
