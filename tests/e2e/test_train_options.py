@@ -34,29 +34,21 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
     return FeatureSet.open(uri)
 
 
-@pytest.mark.parametrize("name", ["vectors", "hf", "stream", "cache"])
-def test_an_option_reaches_the_registered_model(name: str, tmp_path: Path, s3_server: S3Server):
-    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
-    if name == "vectors":
-        words = np.array(["photo", "number", "elsewhere"])
-        np.savez(tmp_path / "words.npz", words=words, vectors=np.eye(3, 5, dtype=np.float32))
-        more = [f"--train.word_vectors={tmp_path}/words.npz", "--train.precision=bf16", "--train.accumulate=2"]
-        more += ["--train.schedule=cosine", "--train.warmup_steps=3"]
-    elif name == "hf":
-        write_tiny_bert(tmp_path / "bert")
-        more = ["--model.text_encoder=hf", f"--model.hf_model={tmp_path}/bert"]
-        more += ["--train.epochs=9", "--train.patience=1", "--train.learning_rate=1e-12"]  # nothing gets better
-    else:
-        features = in_bucket(features, f"s3://{s3_server.bucket}/{name}-training")
-        more = [f"--train.reading={name}", f"--cache.folder={tmp_path}/cache"]
-    command = [sys.executable, "-m", "jobs.train", f"--features={features.uri}", f"--name={name}", *SETTINGS, *more]
+@pytest.mark.parametrize("reading", ["cache", "stream"])
+def test_options_reach_the_registered_model(reading: str, tmp_path: Path, s3_server: S3Server):
+    """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
+    written = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
+    features = in_bucket(written, f"s3://{s3_server.bucket}/{reading}-training")
+    more = [f"--train.reading={reading}", f"--cache.folder={tmp_path}/cache"]
+    more += with_word_vectors(tmp_path) if reading == "cache" else with_hugging_face(tmp_path)
+    command = [sys.executable, "-m", "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more]
     result = subprocess.run(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=200
     )
     assert result.returncode == 0, result.stdout + result.stderr
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
-    encoder = load_matcher(tracking, f"models:/{name}/1", features).text_encoder
-    if name == "vectors":
+    encoder = load_matcher(tracking, "models:/options/1", features).text_encoder
+    if reading == "cache":
         assert isinstance(encoder, GruEncoder)
         vocabulary = encoder.vocabulary
         fixed = {word: encoder.fixed[i].tolist() for i, word in enumerate(vocabulary.words)}
@@ -64,13 +56,28 @@ def test_an_option_reaches_the_registered_model(name: str, tmp_path: Path, s3_se
         assert fixed["number"] == [0, 1, 0, 0, 0]
         assert not any(fixed["of"])
         assert "word vectors for" in result.stdout
-    elif name == "hf":
-        assert isinstance(encoder, HuggingFaceEncoder)
-        assert {path.name for path in tmp_path.glob("build/runs/hf-*/epoch-*")} == {"epoch-002"}  # of equals the last
     else:
-        splits = {"val"} if name == "stream" else {"train", "val"}
-        held = {f"{r.sha256}.tar" for r in features.receipts if r.split in splits}
-        assert {path.name for path in (tmp_path / "cache").glob("*.tar")} == held
+        assert isinstance(encoder, HuggingFaceEncoder)
+        assert {path.name for path in tmp_path.glob("build/runs/options-*/epoch-*")} == {
+            "epoch-002"
+        }  # of equals the last
+    splits = {"train", "val"} if reading == "cache" else {"val"}
+    held = {f"{r.sha256}.tar" for r in features.receipts if r.split in splits}
+    assert {path.name for path in (tmp_path / "cache").glob("*.tar")} == held
     stored = [path.name for path in (tmp_path / "build" / "mlflow" / "artifacts" / "models").rglob("*")]
     assert "weights.safetensors" in stored
     assert "state.safetensors" not in stored
+
+
+def with_word_vectors(folder: Path) -> list[str]:
+    words = np.array(["photo", "number", "elsewhere"])
+    np.savez(folder / "words.npz", words=words, vectors=np.eye(3, 5, dtype=np.float32))
+    more = [f"--train.word_vectors={folder}/words.npz", "--train.precision=bf16", "--train.accumulate=2"]
+    return [*more, "--train.schedule=cosine", "--train.warmup_steps=3"]
+
+
+def with_hugging_face(folder: Path) -> list[str]:
+    """Nothing gets better by such steps, so training ends after the second of 9 epochs."""
+    write_tiny_bert(folder / "bert")
+    more = ["--model.text_encoder=hf", f"--model.hf_model={folder}/bert"]
+    return [*more, "--train.epochs=9", "--train.patience=1", "--train.learning_rate=1e-12"]
