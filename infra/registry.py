@@ -1,7 +1,7 @@
 """The model registry: versions by name, and the alias `champion` on the one that users get."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,13 @@ class PyfuncPackage:
     """Lineage; it stays with the model wherever it goes."""
 
 
-def register(tracking: Tracking, run_id: str, name: str, package: PyfuncPackage) -> int:
-    """Logs the model to its run and registers it; the number of the version. A run is registered once."""
+def register(
+    tracking: Tracking, run_id: str, name: str, package: PyfuncPackage, at_last: Callable[[], None] = lambda: None
+) -> int:
+    """Logs the model to its run and registers it; the number of the version. A run is registered once.
+
+    `at_last` is called right before the version is made, minutes later where the server was away; it may raise.
+    """
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -64,6 +69,7 @@ def register(tracking: Tracking, run_id: str, name: str, package: PyfuncPackage)
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags = {key: str(value) for key, value in package.metadata.items()}
+    at_last()
     version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
     return int(version.version)
 

@@ -11,7 +11,13 @@ def system_metrics(tracking: Tracking, run_id: str, node: str | None = None) -> 
     """Samples every 10 s while the body runs; `node` names one machine among several. A failure costs nothing else."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    monitor = SystemMetricsMonitor(run_id, resume_logging=True, node_id=node, tracking_uri=tracking.uri)
+    class Monitor(SystemMetricsMonitor):
+        def monitor(self) -> None:
+            """MLflow's ends at the first request that fails; a server that was away comes back."""
+            while not self._shutdown_event.is_set():
+                super().monitor()
+
+    monitor = Monitor(run_id, resume_logging=True, node_id=node, tracking_uri=tracking.uri)
     monitor.start()
     try:
         yield

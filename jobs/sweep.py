@@ -1,12 +1,13 @@
 """Many trainings with other settings, the weaker ones stopped early, the best one trained to its end and registered.
 
-    python -m jobs.sweep --features URI --name M --preset flickr30k --trials 16 \\
+    python -m jobs.sweep --features URI --name M --preset flickr30k --sweep.trials 16 \\
         --space "train.learning_rate=loguniform(1e-4, 1e-3)" "model.gate=choice(vector, scalar)"
 
 Ray Tune draws the settings and stops by ASHA (Li et al., MLSys 2020) on validation rSum. Every trial is a training as
 `jobs.train` makes it, with a run of its own below the sweep's; the same command goes on where it was cut off.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -25,16 +26,22 @@ from jobs.sweep_space import draws, parse_space, with_fields
 from jobs.tables import Table
 from jobs.train import TrainedModel, run_training
 from jobs.train import report as training_report
-from jobs.training import absolute_output
+from jobs.train_run import stored_progress
+from jobs.training import Place, Seat, absolute_output, place_at, require_output
 from pipelines.feature_set import FeatureSet
 from pipelines.shards import canonical_json
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
+    from jobs.sweep_trial import Base
+
 
 TRIAL_CPUS = 0.01
 """A trial only waits for its training; Tune must be asked for something, though."""
+
+ASK_S = 5.0
+"""Seconds between looks at whether another process has taken the sweep over."""
 
 
 @dataclass(frozen=True)
@@ -51,44 +58,58 @@ def run_sweep(
     features: FeatureSet, name: str, entries: Sequence[str], config: Config, tracking: Tracking
 ) -> tuple[list[Trial], TrainedModel]:
     """All trials, best first, and the version that the best became. UserError if no trial has finished an epoch."""
+    from jobs.sweep_trial import Base
+
     space = parse_space(entries)
-    # Ray Train frees the CPUs of a trial that is stopped by asking the state API whether it still lives.
-    infra.cluster.connect(config.cluster, dashboard=True)
     # Trials run in folders of their own.
     config = replace(config, train=replace(config.train, output=absolute_output(config.train.output)))
-    parent = _run_of(features, name, entries, config, tracking)
+    place = _place_of(features, name, entries, config)
+    if (done := place.finished()) is not None:
+        return [Trial(**trial) for trial in done["trials"]], TrainedModel(**done["best"])
+    parent = place.run_id() or _claimed_run(place, features, name, entries, config, tracking)
+    tracking.require_run(parent)
+    # Ray Train frees the CPUs of a trial that is stopped by asking the state API whether it still lives.
+    infra.cluster.connect(config.cluster, dashboard=True)
+    seat = place.take()
+    base = Base(f"{features.uri}@{features.lineage['feature_set'][:12]}", name, config, tracking, parent)
     with tracking.running(parent):
-        pinned = f"{features.uri}@{features.lineage['feature_set'][:12]}"
-        grid = _tune(space, pinned, name, config, tracking, parent)
+        grid = _tune(space, base, seat)
+        seat.require()
         trials = _trials(grid)
-        _end_failed(tracking, parent)
+        _complete_runs(tracking, parent)
         if not trials:
             raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
         tracking.client().log_text(parent, table(trials).markdown() + "\n", "sweep.md")
         best = run_training(features, name, with_fields(config, trials[0].values), tracking, resume=None)
-        began = tracking.client().get_run(parent).info.start_time  # a time that stays, so that the point is there once
-        tracking.log_rows(parent, [(0, began, best.metrics)])
+        seat.require()
+        tracking.log_metrics(parent, best.metrics)
         tracking.client().set_tag(parent, "best_run", best.run_id)
+        place.finish({"trials": [asdict(trial) for trial in trials], "best": asdict(best)})
     return trials, best
 
 
-def _run_of(features: FeatureSet, name: str, entries: Sequence[str], config: Config, tracking: Tracking) -> str:
-    """The MLflow run of exactly this sweep: the one that an earlier process began, else a new one."""
+def _place_of(features: FeatureSet, name: str, entries: Sequence[str], config: Config) -> Place:
+    """The place of exactly this sweep, beside those of its trials."""
     told = {
         "features": features.lineage["feature_set"],
-        "name": name,
         "space": list(entries),
         "sweep": asdict(config.sweep),
         "model": asdict(config.model),
         "train": config.train.what_is_trained(),
-        "output": config.train.output,
     }
-    digest = sha256(canonical_json(told)).hexdigest()[:12]
-    found = tracking.client().search_runs([tracking.experiment_id], f"tags.sweep = '{digest}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    run_id = tracking.create_run(f"{name} sweep", {"features": features.uri, "sweep": digest})
+    require_output(config.train.output)
+    sweep = f"{name}-sweep-{sha256(canonical_json(told)).hexdigest()[:12]}"
+    return place_at(config.train.output, sweep)
+
+
+def _claimed_run(
+    place: Place, features: FeatureSet, name: str, entries: Sequence[str], config: Config, tracking: Tracking
+) -> str:
+    run_id = tracking.create_run(f"{name} sweep", {"features": features.uri})
     tracking.log_params(run_id, {f"space.{i}": entry for i, entry in enumerate(entries)} | asdict(config.sweep))
+    if not place.claim(run_id):
+        tracking.client().delete_run(run_id)
+        raise UserError(f"{place.store.uri}: another process began this sweep just now; let it go on")
     return run_id
 
 
@@ -100,21 +121,20 @@ def table(trials: Sequence[Trial]) -> Table:
     return Table("trials, best first", [*fields, "best validation rSum", "epochs", "run"], rows)
 
 
-def _tune(
-    space: dict[str, Any], features: str, name: str, config: Config, tracking: Tracking, parent: str
-) -> "ResultGrid":
+def _tune(space: dict[str, Any], base: "Base", seat: Seat) -> "ResultGrid":
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
-    from jobs.sweep_trial import Base, run_trial
+    from jobs.sweep_trial import run_trial
 
-    train, sweep = config.train, config.sweep
-    base = Base(features, name, config, tracking, parent)
-    cpus = ray.cluster_resources().get("CPU", 0)
-    at_once = max(1, int(cpus // (train.workers * train.cpus_per_worker + TRIAL_CPUS)))
-    search = BasicVariantGenerator(max_concurrent=at_once)
+    train, sweep = base.config.train, base.config.sweep
+    there = ray.cluster_resources()
+    at_once = there.get("CPU", 0) // (train.workers * train.cpus_per_worker + TRIAL_CPUS)
+    if train.use_gpu:
+        at_once = min(at_once, there.get("GPU", 0) // train.workers)
+    search = BasicVariantGenerator(max_concurrent=max(1, int(at_once)))
     asha = ASHAScheduler(
         time_attr="epoch",
         max_t=train.epochs,
@@ -127,20 +147,29 @@ def _tune(
             param_space={"values": tune.grid_search(draws(space, sweep.trials, sweep.seed))},
             tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
-                name=parent,
+                name=f"{base.parent}-{seat.number}",
                 storage_path=str(Path("build/sweeps").absolute()),
                 verbose=0,
-                callbacks=[_ending(bar, tracking)],
+                callbacks=[_watching(bar, base.tracking, seat)],
             ),
         )
         return tuner.fit()
 
 
-def _ending(bar: "tqdm[Any]", tracking: Tracking) -> Any:
+def _watching(bar: "tqdm[Any]", tracking: Tracking, seat: Seat) -> Any:
     from ray import tune
 
-    class Ending(tune.Callback):
-        """Moves the bar with every trial that ends, and ends the runs of those that ASHA stopped."""
+    class Watching(tune.Callback):
+        """Moves the bar with every trial that ends, ends the runs of those that ASHA stopped, and ends this sweep where
+        another process goes on with it."""
+
+        asked = 0.0
+
+        def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
+            """Many times a second."""
+            if time.monotonic() > self.asked + ASK_S:
+                self.asked = time.monotonic()
+                seat.require()
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
             """It finished, or was stopped."""
@@ -152,7 +181,7 @@ def _ending(bar: "tqdm[Any]", tracking: Tracking) -> Any:
                 if client.get_run(run_id).info.status == "RUNNING":
                     client.set_terminated(run_id, "KILLED")
 
-    return Ending()
+    return Watching()
 
 
 def _trials(grid: "ResultGrid") -> list[Trial]:
@@ -165,12 +194,15 @@ def _trials(grid: "ResultGrid") -> list[Trial]:
     return sorted(found, key=lambda trial: -trial.best_rsum)
 
 
-def _end_failed(tracking: Tracking, parent: str) -> None:
-    """Runs of trials that neither finished nor were stopped."""
+def _complete_runs(tracking: Tracking, parent: str) -> None:
+    """Of trials that did not finish: whoever sent their points to MLflow was stopped with them."""
     client = tracking.client()
     for run in client.search_runs(
         [tracking.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=5000
     ):
+        if run.info.status != "FINISHED":
+            output, _, name = run.data.tags["checkpoints"].rpartition("/")
+            tracking.log_rows(run.info.run_id, stored_progress(place_at(output, name)).history)
         if run.info.status == "RUNNING":
             client.set_terminated(run.info.run_id, "FAILED")
 

@@ -1,7 +1,7 @@
 """One trial of a sweep, in an actor of Tune: a training that tells Tune of every epoch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,8 +12,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from infra.tracking import Tracking
 from jobs.config import Config
 from jobs.sweep_space import with_fields
-from jobs.train_run import fit, prepare
-from jobs.train_state import read_progress
+from jobs.train_run import fit, prepare, stored_progress
 from pipelines.feature_set import FeatureSet
 
 
@@ -35,27 +34,32 @@ def run_trial(drawn: dict[str, Any], base: Base) -> None:
     where a second Ray runs on the machine; a task of its own has the address, and hands it on to all it starts.
     """
     here = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
-    training = ray.remote(train_trial).options(num_cpus=0, runtime_env=here, max_retries=0)
-    tune.report(ray.get(training.remote(drawn["values"], base, EpochsToTune())))
+    training = ray.remote(train_trial).options(num_cpus=0, runtime_env=here, max_retries=0, num_returns="streaming")
+    for told in training.remote(drawn["values"], base, EpochsToTune()):
+        tune.report(ray.get(told))
 
 
-def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> dict[str, Any]:
-    """The training of a trial; what Tune is told of it in the end. Whoever runs the sweep ends a run that does not."""
-    features = FeatureSet.open(base.features)
-    prepared = prepare(
-        features, base.name, with_fields(base.config, values), base.tracking, resume=None, parent=base.parent
-    )
-    epochs.run_id = prepared.run_id
-    client = base.tracking.client()
-    client.update_run(prepared.run_id, status="RUNNING")
-    result = fit(prepared, base.tracking, [epochs])
-    # What was trained before this sweep reports nothing anew.
-    with result.checkpoint.as_directory() as folder:
-        progress = read_progress(Path(folder))
-    base.tracking.log_rows(prepared.run_id, progress.history)
-    client.set_terminated(prepared.run_id)
-    best = progress.best_rsum
-    return {"score": best, "best": best, "epoch": progress.validated, "run_id": prepared.run_id}
+def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> Iterator[dict[str, Any]]:
+    """The training of a trial. Yields what Tune is to know of the epochs of earlier sessions, and of the end.
+
+    What Tune stopped in an earlier session stays where it is. Whoever runs the sweep ends a run that does not.
+    """
+    features, client = FeatureSet.open(base.features), base.tracking.client()
+    config = with_fields(base.config, values)
+    prepared = prepare(features, base.name, config, base.tracking, resume=None, parent=base.parent)
+    epochs.run_id = run_id = prepared.run_id
+    progress = stored_progress(prepared.place)
+    for epoch, score in progress.validations():
+        yield {"score": score, "best": progress.best_rsum, "epoch": epoch, "run_id": run_id}
+    if client.get_run(run_id).info.status == "KILLED":
+        return
+    if not progress.finished(config.train):
+        client.update_run(run_id, status="RUNNING")
+        fit(prepared, base.tracking, [epochs])
+        progress = stored_progress(prepared.place)
+    base.tracking.log_rows(run_id, progress.history)
+    client.set_terminated(run_id)
+    yield {"score": progress.best_rsum, "best": progress.best_rsum, "epoch": progress.validated, "run_id": run_id}
 
 
 class EpochsToTune(TuneReportCallback):

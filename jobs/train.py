@@ -24,6 +24,7 @@ from jobs.load import BUNDLE
 from jobs.train_pictures import log_pictures
 from jobs.train_run import PreparedTraining, fit, prepare
 from jobs.train_state import read_progress
+from jobs.training import Seat
 from jobs.validation_record import read_record
 from pipelines.feature_set import FeatureSet
 from shan_model.bundle import load_bundle, save_bundle
@@ -56,20 +57,24 @@ def run_training(
     with tracking.running(prepared.run_id):
         # Each node tells of itself to a server; a file is written from here.
         with system_metrics(tracking, prepared.run_id) if tracking.is_file else nullcontext():
-            result = fit(prepared, tracking)
-        trained = _register_best(prepared, result, name, tracking)
+            result, seat = fit(prepared, tracking)
+        trained = _register_best(prepared, result, name, tracking, seat)
+        seat.require()
         prepared.place.finish(asdict(trained))
     return trained
 
 
-def _register_best(prepared: PreparedTraining, result: "Result", name: str, tracking: Tracking) -> TrainedModel:
+def _register_best(
+    prepared: PreparedTraining, result: "Result", name: str, tracking: Tracking, seat: Seat
+) -> TrainedModel:
     """Also brings what is still missing to the run: points of the curves that did not get through, and pictures."""
     run_id, text_encoder = prepared.run_id, prepared.config.model.text_encoder
     checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["score"])
     with checkpoint.as_directory() as best, TemporaryDirectory() as bundle:
         save_bundle(load_bundle(Path(best)), Path(bundle))  # users need nothing of what training needs
         record = read_record(Path(best))
-        number = register(tracking, run_id, name, _package(Path(bundle), prepared.lineage, text_encoder))
+        package = _package(Path(bundle), prepared.lineage, text_encoder)
+        number = register(tracking, run_id, name, package, at_last=seat.require)
     with result.checkpoint.as_directory() as last:
         history = read_progress(Path(last)).history
     tracking.log_rows(run_id, history)

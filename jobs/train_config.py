@@ -103,6 +103,11 @@ class TrainConfig:
             raise ValueError(
                 f"train.workers_min is {self.workers_min}; it must not exceed train.workers, {self.workers}"
             )
+        if self.workers_min and self.reading == "stream":
+            raise ValueError(
+                "train.workers_min is set with train.reading=stream, whose batches depend on the number of workers; "
+                "leave it at 0, or use train.reading=cache"
+            )
         if self.batch_size < 2 * self.workers:
             raise ValueError(
                 f"train.batch_size is {self.batch_size} for {self.workers} workers; leave each at least 2 captions"

@@ -3,17 +3,18 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import infra.cluster
 from infra.environment import environment
-from infra.errors import TakenOverError, UserError
+from infra.errors import UserError
 from infra.progress import worker_bar
 from infra.tracking import Tracking, redact
 from jobs.config import Config
 from jobs.train_data import batches_of
-from jobs.training import Place, place_of
+from jobs.train_state import PROGRESS, Progress, parse_progress
+from jobs.training import Place, Seat, place_of
 from pipelines.feature_set import FeatureSet
 from shan_model.vocabulary import Vocabulary
 from shan_model.word_vectors import read_word_vectors
@@ -112,10 +113,24 @@ def _with_word_vectors(features: FeatureSet, config: Config) -> "tuple[Config, N
     return replace(config, model=model), found.vectors_VE
 
 
-def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
-    """Runs Ray Train to the end, from the last checkpoint if there is one. UserError if it fails for good.
+def stored_progress(place: Place) -> Progress:
+    """Of the last checkpoint on Ray Train's record; that of a beginning where there is none."""
+    from ray.train import Result
 
-    TakenOverError if another process has begun to go on with the training since.
+    try:
+        checkpoint = Result.from_path(f"{place.root.rstrip('/')}/{place.name}").checkpoint
+    except RuntimeError:  # nothing is recorded yet
+        return Progress()
+    fields = None if checkpoint is None else place.read(f"{PurePosixPath(checkpoint.path).name}/{PROGRESS}")
+    return Progress() if fields is None else parse_progress(fields)
+
+
+def fit(
+    prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()
+) -> "tuple[Result, Seat]":
+    """Runs Ray Train to the end, from the last checkpoint if there is one; also gives this process's seat.
+
+    UserError if it fails for good, TakenOverError if another process goes on with the training.
     """
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
@@ -125,7 +140,7 @@ def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[Use
 
     place, train = prepared.place, prepared.config.train
     infra.cluster.connect(prepared.config.cluster)
-    driver = place.take()
+    seat = place.take()
     batches = batches_of(prepared.features.split("train"), train).steps_per_epoch
     with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step") as bar:
         job = TrainJob(
@@ -137,8 +152,7 @@ def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[Use
             word_vectors=prepared.word_vectors,
             tracking=tracking,
             run_id=prepared.run_id,
-            place=place,
-            driver=driver,
+            seat=seat,
             bar=bar,
         )
         trainer = TorchTrainer(
@@ -161,15 +175,10 @@ def fit(prepared: PreparedTraining, tracking: Tracking, callbacks: "Sequence[Use
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
-            _require_ours(place, driver)
+            seat.require()
             said = str(error).strip().splitlines()[-1].strip()
             raise UserError(
                 f"training failed for good ({said}); mend that, then --resume goes on from {place.store.uri}"
             ) from error
-    _require_ours(place, driver)
-    return result
-
-
-def _require_ours(place: Place, driver: int) -> None:
-    if place.is_taken_over(driver):
-        raise TakenOverError(f"{place.store.uri}: another process goes on with this training; this one has stopped")
+    seat.require()
+    return result, seat

@@ -38,6 +38,10 @@ class Progress:
     """Counted from 1."""
     history: list[Row] = field(default_factory=list)
 
+    def validations(self) -> list[tuple[int, float]]:
+        """Epoch, counted from 1, and validation rSum of each that is finished."""
+        return [(int(told["epoch"]), told["val_rsum"]) for _, _, told in self.history if "epoch" in told]
+
     def finished(self, config: TrainConfig) -> bool:
         """Whether there is nothing left to train."""
         tired = config.patience and self.validated - self.best_epoch >= config.patience
@@ -94,6 +98,10 @@ class TrainState:
 
 def read_progress(folder: Path) -> Progress:
     """Of a checkpoint."""
-    fields: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    fields["history"] = [(int(step), int(time), metrics) for step, time, metrics in fields["history"]]
-    return Progress(**fields)
+    return parse_progress(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+
+
+def parse_progress(fields: dict[str, Any]) -> Progress:
+    """Of a checkpoint's file, PROGRESS."""
+    history = [(int(step), int(time), metrics) for step, time, metrics in fields["history"]]
+    return Progress(**{**fields, "history": history})

@@ -11,18 +11,33 @@ from jobs.schedule import learning_rate, takes_hardest
 from jobs.train_config import TrainConfig
 from jobs.train_state import TrainState
 from pipelines.batches import Batch
+from shan_model.model import SHAN
+from shan_model.objective import RankingObjective
+from shan_model.scoring import PRECISIONS
+
+
+def objective_of(shan: SHAN, config: TrainConfig) -> RankingObjective:
+    """The loss that a config asks for, around the model."""
+    return RankingObjective(shan, config.margin, PRECISIONS[config.precision])
 
 
 def take_step(
-    state: TrainState, objective: nn.Module, batches: Sequence[Batch], config: TrainConfig, steps_per_epoch: int
+    state: TrainState,
+    objective: nn.Module,
+    batches: Sequence[Batch],
+    config: TrainConfig,
+    steps_per_epoch: int,
+    rank: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Moves the state on by one step; DDP's ranks meet in the last of its batches.
 
-    `objective`: a `RankingObjective` of the state's model, or DDP around one. Returns the mean loss of the batches,
+    `objective`: `objective_of` the state's model, or DDP around it. Returns the mean loss of the batches,
     and the norm of the gradient before it was clipped.
     """
     step = state.progress.step
     hardest = takes_hardest(config, step, steps_per_epoch)
+    # Dropout, where a text encoder has it, is then the same after a restart.
+    torch.manual_seed(int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0]))
     objective.train()
     state.optimizer.zero_grad()
     losses = []
@@ -39,11 +54,6 @@ def take_step(
         state.average.update_parameters(state.shan)
     state.progress.step += 1
     return torch.stack(losses).sum(), norm.detach()
-
-
-def seed_step(config: TrainConfig, step: int, rank: int) -> None:
-    """Dropout, where a text encoder has it, is then the same after a restart."""
-    torch.manual_seed(int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0]))
 
 
 def _apart(objective: nn.Module) -> AbstractContextManager[None]:

@@ -30,8 +30,8 @@ from jobs.score import RowRange
 from jobs.train_config import TrainConfig
 from jobs.train_data import batches_of, splits_on_node
 from jobs.train_state import Row, TrainState
-from jobs.train_step import seed_step, take_step
-from jobs.training import Place
+from jobs.train_step import objective_of, take_step
+from jobs.training import Seat
 from jobs.validation_record import validation_record, write_record
 from pipelines.batches import Batch
 from pipelines.feature_set import FeatureSet, Split
@@ -39,12 +39,11 @@ from pipelines.node_cache import CacheConfig
 from pipelines.read_ahead import read_ahead
 from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
-from shan_model.gather import sum_over_ranks
+from shan_model.gather import max_over_ranks, sum_over_ranks
 from shan_model.loss import is_collapsed
 from shan_model.metrics import Recalls, retrieval_recalls
 from shan_model.model import SHAN
-from shan_model.objective import RankingObjective
-from shan_model.scoring import PRECISIONS, score_matrix
+from shan_model.scoring import score_matrix
 from shan_model.vocabulary import Vocabulary
 
 PREEMPTION_EVERY = 10
@@ -66,9 +65,8 @@ class TrainJob:
     """One row a word of the vocabulary; None where the model has no fixed half."""
     tracking: Tracking
     run_id: str
-    place: Place
-    driver: int
-    """Number of the driver that this process works for (`Place.take`)."""
+    seat: Seat
+    """Of the driver that this process works for."""
     bar: Any
     """Actor of `infra.progress.worker_bar`, in steps."""
 
@@ -105,8 +103,7 @@ class Training:
             shan.text_encoder.set_fixed(job.word_vectors)
         self.device = ray.train.torch.get_device()
         self.state = TrainState(shan, self.config, self.device)
-        objective = RankingObjective(shan, self.config.margin, PRECISIONS[self.config.precision])
-        self.objective: nn.Module = ray.train.torch.prepare_model(objective)
+        self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(shan, self.config))
         self.unreported: list[Row] = []
         self.preempted = False
         self.window = Window()
@@ -152,8 +149,7 @@ class Training:
             yield batches
 
     def _step(self, batches: list[Batch]) -> None:
-        seed_step(self.config, self.state.progress.step, self.rank)
-        loss, norm = take_step(self.state, self.objective, batches, self.config, self.steps_per_epoch)
+        loss, norm = take_step(self.state, self.objective, batches, self.config, self.steps_per_epoch, self.rank)
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)
@@ -178,8 +174,9 @@ class Training:
             "grad_norm": torch.stack(window.norms).mean().item(),
             "lr": self.state.optimizer.param_groups[0]["lr"],
             "samples_per_s": window.captions * self.ranks / seconds,
-            "data_wait": window.waited_s / seconds,
+            "data_wait": max_over_ranks(torch.tensor(window.waited_s / seconds, device=self.device)).item(),
             "memory_gb": _peak_memory(self.device) / 1e9,
+            "workers": self.ranks,
         }
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -206,7 +203,7 @@ class Training:
         Rank 0 hands the checkpoint over, which is stored while training goes on; every rank reports, or Ray Train would
         wait for the missing one. Raises TakenOverError, on every rank, where none of that is theirs to write any more.
         """
-        taken = self.rank == 0 and self.job.place.is_taken_over(self.job.driver)
+        taken = self.rank == 0 and self.job.seat.is_taken()
         if sum_over_ranks(torch.tensor(float(taken), device=self.device)):
             raise TakenOverError("another process goes on with this training")
         checkpoint = None
@@ -221,8 +218,19 @@ class Training:
             checkpoint=checkpoint,
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=self._upload,
+            delete_local_checkpoint_after_upload=True,
         )
         self.unreported = []
+
+    def _upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+        """Ray Train's own upload. What comes after it, another record and the end of an older checkpoint, would harm a
+        process that has taken the training over meanwhile."""
+        stored: ray.train.Checkpoint = (
+            ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
+        )
+        self.job.seat.require()
+        return stored
 
     def _note(self, recalls: Recalls) -> str:
         """What the bar says after an epoch; a loss at 2 x batch x margin means that nothing is learnt any more."""

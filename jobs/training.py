@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from infra.errors import UserError
+from infra.errors import TakenOverError, UserError
 from infra.store import Store, open_store, require_folder
 from jobs.config import Config
 from pipelines.feature_set import FeatureSet
@@ -35,19 +35,15 @@ class Place:
 
     def run_id(self) -> str | None:
         """The run that claimed the place; None if there is none."""
-        document = self._read(RUN)
+        document = self.read(RUN)
         return None if document is None else str(document["run"])
 
-    def take(self) -> int:
-        """The number of the process that drives the training from now on; those of lower numbers have to stop."""
+    def take(self) -> "Seat":
+        """The seat of the process that drives the work from now on; those before it have to stop."""
         number = 1
         while not self.store.create(_driver(number), b"{}\n"):
             number += 1
-        return number
-
-    def is_taken_over(self, driver: int) -> bool:
-        """Whether a process of a higher number has come."""
-        return self._read(_driver(driver + 1)) is not None
+        return Seat(self, number)
 
     def finish(self, result: dict[str, Any]) -> None:
         """Notes what the training has come to."""
@@ -55,9 +51,10 @@ class Place:
 
     def finished(self) -> dict[str, Any] | None:
         """What it has come to; None before."""
-        return self._read(FINISHED)
+        return self.read(FINISHED)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON object of the place; None if it is not there."""
         try:
             document = json.loads(self.store.read(name))
         except FileNotFoundError:
@@ -72,6 +69,23 @@ def _driver(number: int) -> str:
     return f"driver-{number:06d}.json"
 
 
+@dataclass(frozen=True)
+class Seat:
+    """Of one of the processes that have driven the work at a place, one after the other."""
+
+    place: Place
+    number: int
+
+    def is_taken(self) -> bool:
+        """Whether another process has come since."""
+        return self.place.read(_driver(self.number + 1)) is not None
+
+    def require(self) -> None:
+        """TakenOverError if another process has come since: nothing here is this one's to write any more."""
+        if self.is_taken():
+            raise TakenOverError(f"{self.place.store.uri}: another process goes on with this; it is left to that one")
+
+
 def place_of(features: FeatureSet, name: str, config: Config) -> Place:
     """The place of a training; UserError if `train.output` cannot be written."""
     told = {
@@ -82,7 +96,12 @@ def place_of(features: FeatureSet, name: str, config: Config) -> Place:
     require_output(config.train.output)
     output = absolute_output(config.train.output)
     training = f"{name}-{sha256(canonical_json(told)).hexdigest()[:12]}"
-    return Place(open_store(f"{output.rstrip('/')}/{training}"), output, training)
+    return place_at(output, training)
+
+
+def place_at(output: str, name: str) -> Place:
+    """The place of that name below `train.output`."""
+    return Place(open_store(f"{output.rstrip('/')}/{name}"), output, name)
 
 
 def require_output(output: str) -> None:

@@ -43,6 +43,14 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return total
 
 
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The largest of a value of each rank."""
+    largest = value.detach().clone()
+    if world()[1] > 1:
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest
+
+
 def _counts(rows_NX: Tensor) -> list[int]:
     counts = [torch.empty(1, dtype=torch.int64, device=rows_NX.device) for _ in range(world()[1])]
     dist.all_gather(counts, torch.tensor([len(rows_NX)], device=rows_NX.device))

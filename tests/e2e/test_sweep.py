@@ -3,81 +3,94 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
 
-from infra.tracking import TrackingConfig, connect
-from pipelines.feature_set import FeatureSet
-from pipelines.manifest import Manifest
+from infra.tracking import Tracking, TrackingConfig, connect
 from tests import feature_sets
-from tests.clusters import ENVIRONMENT
+from tests.clusters import ENVIRONMENT, tree
+from tests.drills.processes import kill, wait_until
 
 pytestmark = pytest.mark.slow
 
+EPOCHS = 8
 
-def memorable(folder: Path) -> FeatureSet:
-    """Validation photos are training photos once more, so that what is learnt shows."""
-    photos = list(feature_sets.manifest(folder, 60).photos())
-    rows = [
-        photo if i % 6 < 4 else replace(photos[i - 4], key=photo.key, split=photo.split)
-        for i, photo in enumerate(photos)
-    ]
-    change = {
-        photo.key: {"regions_RF": feature_sets.sample(photos[i - 4]).regions_RF}
-        for i, photo in enumerate(photos)
-        if i % 6 >= 4
-    }
-    return feature_sets.write_set(folder, Manifest.build("tiny", str(folder / "photos"), rows), change)
+
+def command(features: str) -> list[str]:
+    """Three learning rates, of which two learn nothing."""
+    found = [sys.executable, "-m", "jobs.sweep", f"--features={features}", "--name=swept", "--sweep.trials=1"]
+    found += ["--space", "train.learning_rate=grid(1e-2, 1e-12, 1e-11)", "model.gate=choice(scalar)"]
+    found += [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
+    found += [f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.workers=1", "--sweep.grace_epochs=2"]
+    return [*found, "--cluster.local_object_store_mb=100", "--cluster.local_cpus=3"]
 
 
 def sweep(folder: Path, features: str) -> str:
-    command = [sys.executable, "-m", "jobs.sweep", f"--features={features}", "--name=swept", "--sweep.trials=1"]
-    command += ["--space", "train.learning_rate=grid(1e-2, 1e-12, 1e-11)", "model.gate=choice(scalar)"]
-    command += [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
-    command += ["--train.epochs=8", "--train.batch_size=4", "--train.workers=1", "--sweep.grace_epochs=2"]
-    command += ["--cluster.local_object_store_mb=100", "--cluster.local_cpus=3"]
-    result = subprocess.run(
-        command, cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=400
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    environment = os.environ | ENVIRONMENT
+    done = subprocess.run(command(features), cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking) -> str:
+    """Ends a sweep by SIGKILL right after ASHA has stopped its first trial; the id of that one's run."""
+    with (folder / "log").open("wb") as log:
+        driver = subprocess.Popen(
+            command(features), cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        killed: list[Run] = []
+
+        def stopped() -> bool:
+            assert driver.poll() is None, (folder / "log").read_text()
+            killed[:] = tracking.client().search_runs([tracking.experiment_id], "attributes.status = 'KILLED'")
+            return bool(killed)
+
+        wait_until(stopped, patience_s=200, every_s=0.2)
+    finally:
+        for pid in [driver.pid, *tree(driver.pid)]:
+            kill(pid)
+        driver.wait()
+    return str(killed[0].info.run_id)
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was(tmp_path: Path):
+def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was_cut_off(tmp_path: Path):
     """Beside another Ray on the machine, which Ray Train's own cleaning does not expect."""
-    features = memorable(tmp_path)
-    said = sweep(tmp_path, features.uri)
+    features = feature_sets.memorable(tmp_path, 60)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     client = tracking.client()
+    loser = kill_once_a_trial_is_stopped(tmp_path, features.uri, tracking)
+    place = Path(client.get_run(loser).data.tags["checkpoints"])
+    left = {path.name for path in place.glob("epoch-*")}
+
+    said = sweep(tmp_path, features.uri)
     runs = client.search_runs([tracking.experiment_id])
     (parent,) = [run for run in runs if run.info.run_name == "swept sweep"]
-    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    assert len(runs) == 4
-    assert len(children) == 3
-    assert {float(run.data.params["train.learning_rate"]) for run in children} == {1e-12, 1e-2, 1e-11}
-    assert {run.data.params["model.gate"] for run in children} == {"scalar"}
-    ends = {run.info.run_id: run.info.status for run in children}
+    children = {run.info.run_id: run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+    assert (len(runs), len(children), parent.info.status) == (4, 3, "FINISHED")
+    assert {float(run.data.params["train.learning_rate"]) for run in children.values()} == {1e-12, 1e-2, 1e-11}
+    assert {run.data.params["model.gate"] for run in children.values()} == {"scalar"}
+    ends = {run_id: run.info.status for run_id, run in children.items()}
     assert set(ends.values()) == {"FINISHED", "KILLED"}
+    assert ends[loser] == "KILLED"
+    assert {path.name for path in place.glob("epoch-*")} == left  # what was stopped stays so
+
+    curves = {run_id: client.get_metric_history(run_id, "val_rsum") for run_id in children}
+    for run_id, points in curves.items():  # whole, and no step twice
+        steps = [point.step for point in points]
+        assert steps == [steps[0] * (i + 1) for i in range(len(steps))], ends[run_id]
+        assert len(steps) == EPOCHS if ends[run_id] == "FINISHED" else 2 <= len(steps) < EPOCHS
     (version,) = client.search_model_versions("name = 'swept'")
-    best = next(run for run in children if run.info.run_id == version.run_id)
-    assert ends[best.info.run_id] == "FINISHED"
-    peaks = {
-        run.info.run_id: max(point.value for point in client.get_metric_history(run.info.run_id, "val_rsum"))
-        for run in children
-        if "val_rsum" in run.data.metrics
-    }
-    assert peaks[version.run_id] == max(peaks.values())
-    rsums = [point.value for point in client.get_metric_history(version.run_id, "val_rsum")]
-    kept = {path.name for path in Path(best.data.tags["checkpoints"]).glob("epoch-*")}
-    assert kept == {f"epoch-{8 - rsums[::-1].index(max(rsums)):03d}", "epoch-008"}  # of equals the last
+    rsums = [point.value for point in curves[version.run_id]]
+    assert max(rsums) == max(point.value for points in curves.values() for point in points)
     assert version.run_id in said
-    again = sweep(tmp_path, features.uri)
-    assert f"swept version 1 (run {version.run_id})" in again
+    kept = {path.name for path in Path(children[version.run_id].data.tags["checkpoints"]).glob("epoch-*")}
+    best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
+    assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
+
+    assert said.endswith(sweep(tmp_path, features.uri))
     assert len(client.search_runs([tracking.experiment_id])) == 4
     assert [point.step for point in client.get_metric_history(parent.info.run_id, "val_rsum")] == [0]
-    for run_id in ends:
-        steps = [point.step for point in client.get_metric_history(run_id, "val_rsum")]
-        assert len(steps) == len(set(steps))

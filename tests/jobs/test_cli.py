@@ -55,6 +55,7 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
         (["--train.epochs", "many"], "train.epochs"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
         (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
+        (["--train.workers_min=1", "--train.reading=stream"], "train.workers_min is set with train.reading=stream"),
         (["--model.variant", "i2i"], "model.variant"),
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),

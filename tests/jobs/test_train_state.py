@@ -2,48 +2,52 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from jobs.train_config import TrainConfig
 from jobs.train_state import Progress, TrainState
+from jobs.train_step import objective_of, take_step
+from pipelines.batches import Batch
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
-from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
+from tests.model.tiny_bert import write_tiny_bert
 
 CAPTIONS = ["a dog", "two cats sleep", "a red car", "snow"]
 
 
-def fresh(ema: float, seed: int = 0) -> TrainState:
+def fresh(config: TrainConfig, model: ModelConfig, seed: int = 0) -> TrainState:
     torch.manual_seed(seed)
-    shan = SHAN(ModelConfig(region_dim=6, joint_dim=8, word_dim=4), Vocabulary.build(CAPTIONS))
-    return TrainState(shan, TrainConfig(ema_decay=ema), torch.device("cpu"))
+    return TrainState(SHAN(model, Vocabulary.build(CAPTIONS)), config, torch.device("cpu"))
 
 
-def steps(state: TrainState, count: int) -> None:
-    objective = RankingObjective(state.shan, margin=0.2)
+def steps(state: TrainState, config: TrainConfig, count: int) -> None:
     for _ in range(count):
-        draw = torch.Generator().manual_seed(state.progress.step)
-        state.optimizer.zero_grad()
-        objective(torch.randn(4, 3, 6, generator=draw), CAPTIONS, torch.arange(4), True).backward()
-        state.optimizer.step()
-        if state.average:
-            state.average.update_parameters(state.shan)
-        state.progress.step += 1
+        draw = np.random.default_rng(state.progress.step)
+        batch = Batch(CAPTIONS, np.arange(4), draw.normal(size=(4, 3, 6)).astype(np.float16))
+        take_step(state, objective_of(state.shan, config), [batch], config, steps_per_epoch=5)
 
 
+@pytest.mark.parametrize("encoder", ["gru", "hf"])
 @pytest.mark.parametrize("ema", [0.0, 0.7])
 @pytest.mark.parametrize("before", [0, 3])
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, ema: float, before: int):
-    whole, first, second = fresh(ema), fresh(ema), fresh(ema, seed=9)
-    steps(whole, before + 4)
-    steps(first, before)
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, ema: float, before: int, encoder: str):
+    """With a Hugging Face encoder there is dropout, too."""
+    more = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder == "hf" else {}
+    model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **more)
+    config = TrainConfig(ema_decay=ema, warmup_epochs=1, learning_rate=1e-3)
+    whole, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
+    steps(whole, config, before + 4)
+    steps(first, config, before)
     first.progress.history.append((1, 2, {"loss": 0.5}))
+    first.progress.validated, first.progress.best_epoch, first.progress.best_rsum = 2, 1, 123.5
     first.save(tmp_path, {"run": "r"})
+    torch.manual_seed(77)  # whatever a process has drawn before
     second.load(tmp_path)
     assert second.progress == first.progress
-    steps(second, 4)
+    steps(second, config, 4)
     for one, other in ((whole.shan, second.shan), (whole.judged, second.judged)):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from shan_model.config import ModelConfig
+from shan_model.gather import max_over_ranks, sum_over_ranks
 from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
@@ -57,6 +58,9 @@ def worker(rank: int, folder: str) -> None:
     for number, case in enumerate(CASES.values()):
         found = result(case, list(range(case.get("rows", 10)))[rank::2], distributed=True)
         save_file(found, Path(folder) / f"{number}-{rank}.safetensors")
+    value = torch.tensor(float(3 - rank))
+    totals = {"sum": sum_over_ranks(value), "max": max_over_ranks(value)}
+    save_file(totals, Path(folder) / f"totals-{rank}.safetensors")
     dist.destroy_process_group()
 
 
@@ -65,6 +69,12 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gloo")
     torch.multiprocessing.start_processes(worker, (str(folder),), nprocs=2, start_method="spawn")
     return folder
+
+
+def test_every_rank_has_the_sum_and_the_largest(two_workers: Path):
+    for rank in range(2):
+        totals = load_file(two_workers / f"totals-{rank}.safetensors")
+        assert (totals["sum"].item(), totals["max"].item()) == (5, 3)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)
