@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.tracking import Tracking, redact
+from infra.redaction import redact
+from infra.tracking import Tracking
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -47,7 +48,7 @@ def register(
     from mlflow.exceptions import MlflowException
 
     client = tracking.client()
-    for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+    for version in client.search_model_versions(f"{named(name)} and run_id = '{run_id}'"):
         return int(version.version)
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
@@ -74,9 +75,15 @@ def register(
     return int(version.version)
 
 
+def named(name: str) -> str:
+    """MLflow's filter for a model of that name, which other people may have given a quote."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"
+
+
 def champion_version(tracking: Tracking, name: str) -> int | None:
     """The version that `models:/<name>@champion` means, or None while there is none."""
-    models = tracking.client().search_registered_models(f"name = '{name}'")
+    models = tracking.client().search_registered_models(named(name))
     version = models[0].aliases.get(CHAMPION) if models else None
     return int(version) if version is not None else None
 
@@ -97,7 +104,7 @@ def champions(tracking: Tracking, name: str) -> list[int]:
             noted.pop()
     else:
         noted.append(champion)
-    there = {int(found.version) for found in client.search_model_versions(f"name = '{name}'")}
+    there = {int(found.version) for found in client.search_model_versions(named(name))}
     return [*(version for version in noted[:-1] if version in there), champion]
 
 

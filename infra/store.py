@@ -75,7 +75,8 @@ def require_folder(path: str | Path, field: str) -> None:
 def require_lasting(path: str | Path, field: str) -> None:
     """UserError, naming the config field, for a relative path in a submitted job: it is below the copy of the code that
     Ray has made on one node and deletes."""
-    if "://" not in str(path) and not Path(path).is_absolute() and SUBMITTED in Path.cwd().parts:
+    place = str(path).removeprefix("file://")
+    if "://" not in place and not Path(place).is_absolute() and SUBMITTED in Path.cwd().parts:
         raise UserError(
             f"{field} '{path}' would be deleted with this submitted job's folder; give a URI, or an absolute path that "
             "all nodes share"

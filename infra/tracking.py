@@ -1,7 +1,6 @@
 """MLflow tracking: where runs go, and whether anybody answers there before work begins."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import TakenOverError, UserError
+from infra.redaction import redact
 from infra.store import require_lasting
 
 if TYPE_CHECKING:
@@ -143,11 +143,6 @@ def _made_experiment(client: "MlflowClient", name: str, artifacts: str | None) -
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return str(client.get_experiment_by_name(name).experiment_id)
-
-
-def redact(text: str) -> str:
-    """The text without the user and password of any URI in it: they are neither printed nor logged."""
-    return re.sub(r"(?<=://)[^@/\s]+@", "", text)
 
 
 def _client(uri: str) -> "MlflowClient":

@@ -22,8 +22,9 @@ from tqdm import tqdm
 import infra.cluster
 import infra.tracking
 from infra.errors import UserError
+from infra.redaction import redact
 from infra.store import require_folder
-from infra.tracking import Tracking, redact
+from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
 from jobs.evaluate import evaluate, log_evaluation

@@ -8,16 +8,17 @@ API of Ray if an address is given.
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import infra.tracking
 from infra.errors import UserError
-from infra.registry import champion_version
+from infra.redaction import redact
+from infra.registry import champion_version, named
 from infra.registry_lock import lock_name
 from infra.store import ObjectInfo, Store, open_store
-from infra.tracking import Tracking, redact
+from infra.tracking import Tracking, TrackingConfig
 from jobs import cli
 from jobs.tables import Table
 from pipelines.extract_config import ExtractConfig
@@ -118,7 +119,7 @@ def models(tracking: Tracking) -> Table:
 
 
 def _model(tracking: Tracking, name: str, locked: bool) -> list[str]:
-    versions = {int(v.version): v for v in tracking.client().search_model_versions(f"name = '{name}'")}
+    versions = {int(v.version): v for v in tracking.client().search_model_versions(named(name))}
     champion = champion_version(tracking, name)
     tags = versions[champion].tags if champion in versions else {}
     waiting = sorted(number for number, version in versions.items() if "promotion.decision" not in version.tags)
@@ -158,11 +159,25 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Command line."""
     arguments, config = cli.parse("status", "What is there and what goes on.", _arguments, ("tracking",))
-    tracking = infra.tracking.connect(config.tracking)
-    tables = [feature_sets(open_store(arguments.features)), trainings(tracking), models(tracking)]
-    if arguments.address:
-        tables.append(cluster_jobs(arguments.address))
-    print("\n\n".join(table.markdown() if table.rows else f"**{table.title}**: none" for table in tables))
+    wanted: list[Callable[[], list[Table]]] = [
+        lambda: [feature_sets(open_store(arguments.features))],
+        lambda: _of_tracking(config.tracking),
+        lambda: [cluster_jobs(arguments.address)] if arguments.address else [],
+    ]
+    silent = []
+    for tables in wanted:
+        try:
+            for table in tables():
+                print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
+        except UserError as error:  # the others may answer, and say why
+            silent.append(str(error))
+    if silent:
+        raise UserError("; ".join(silent))
+
+
+def _of_tracking(config: TrackingConfig) -> list[Table]:
+    tracking = infra.tracking.connect(config)
+    return [trainings(tracking), models(tracking)]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.tracking import redact
+from infra.redaction import redact
 from jobs import cli
 
 if TYPE_CHECKING:
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PACKED = ("infra", "jobs", "pipelines", "shan_model")
-LEFT_HERE = ("__pycache__", "*.pyc", ".env")
-"""Not packed: what Python has compiled, and the secrets of infra/compose.yaml."""
+CODE = (".cpp", ".css", ".py", ".safetensors", ".yaml")
+"""Endings of the files that are packed: nothing else of the packages' folders, as an .env or somebody's data."""
 JOBS = ("behaviour", "evaluate", "extract", "features", "promote", "search", "sweep", "train", "two_stage")
+COMPUTING = ("behaviour", "evaluate", "promote", "search", "two_stage")
+"""Jobs whose driver scores pairs itself; drivers of the others only wait."""
 UNREACHABLE, STOPPED = 3, 4
 PATIENCE_S = 300.0
 """How long a cluster that was there may be away."""
@@ -49,11 +51,8 @@ class UnreachableError(UserError):
 
 def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str:
     """The submission of this command line with this code: a running one, or else a new one. Its id."""
-    if any(redact(argument) != argument for argument in arguments):
-        raise UserError(
-            "the command line holds a user or password in a URI, and Ray shows command lines to everybody; set it as a "
-            "variable on the cluster's nodes (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
-        )
+    for argument in arguments:
+        _refuse_secrets(argument, "the command line")
     with _packed() as folder:
         arguments = _with_config_files(arguments, folder)
         stem = f"{job}-{_digest(folder, job, arguments)}"
@@ -67,13 +66,29 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
                 return f"{stem}.{running[0]}"
             name = f"{stem}.{max(attempts, default=0) + 1}"
             try:
-                return str(client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime))
+                return str(
+                    client.submit_job(
+                        entrypoint=entrypoint,
+                        submission_id=name,
+                        runtime_env=runtime,
+                        # A driver that computes is placed where there are CPUs, which the head has none of.
+                        entrypoint_num_cpus=1 if job in COMPUTING else None,
+                    )
+                )
             except RuntimeError as error:
                 if "already exists" in str(error):  # the same command, submitted by somebody at the same moment
                     continue
                 raise UnreachableError(
                     f"the cluster did not take the job ({_line(error)}); mend that and try again"
                 ) from error
+
+
+def _refuse_secrets(text: str, where: str) -> None:
+    if redact(text) != text:
+        raise UserError(
+            f"{where} holds a user or password in a URI, which everybody on the cluster could read; set it as a "
+            "variable on the cluster's nodes (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
 
 
 def _attempt(job: "JobDetails", stem: str) -> str:
@@ -145,8 +160,13 @@ def _packed() -> Iterator[Path]:
     """A folder with the project's code alone: no data, no .git, nothing that runs have left."""
     with tempfile.TemporaryDirectory(prefix="shan-submit-") as name:
         for package in PACKED:
-            shutil.copytree(ROOT / package, Path(name, package), ignore=shutil.ignore_patterns(*LEFT_HERE))
+            shutil.copytree(ROOT / package, Path(name, package), ignore=_no_code)
         yield Path(name)
+
+
+def _no_code(folder: str, names: list[str]) -> list[str]:
+    paths = [Path(folder, name) for name in names]
+    return [p.name for p in paths if p.name == "__pycache__" or (not p.is_dir() and p.suffix not in CODE)]
 
 
 def _with_config_files(arguments: list[str], folder: Path) -> list[str]:
@@ -160,6 +180,7 @@ def _with_config_files(arguments: list[str], folder: Path) -> list[str]:
                 raise UserError(f"--config {path} is no file here; name one")
             argument = f"--config=config-{number}.yaml"
             shutil.copyfile(path, folder / f"config-{number}.yaml")
+            _refuse_secrets(path.read_text(encoding="utf-8", errors="replace"), str(path))
         found.append(argument)
     return found
 

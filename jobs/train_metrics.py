@@ -9,7 +9,8 @@ from typing import Any
 
 from ray.train import Checkpoint, UserCallback
 
-from infra.tracking import Tracking, redact
+from infra.redaction import redact
+from infra.tracking import Tracking
 from jobs.train_state import Row
 
 AGAIN_S = 5.0

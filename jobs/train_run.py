@@ -10,7 +10,8 @@ import infra.cluster
 from infra.environment import environment
 from infra.errors import UserError
 from infra.progress import worker_bar
-from infra.tracking import Tracking, redact
+from infra.redaction import redact
+from infra.tracking import Tracking
 from jobs.config import Config
 from jobs.train_data import batches_of
 from jobs.train_state import PROGRESS, Progress, parse_progress

@@ -23,19 +23,22 @@ from pipelines.manifest import Manifest
 from pipelines.rerun import read_receipts
 from pipelines.shards import (
     MEMBERS,
+    SHARD_NAME,
     Receipt,
     Rejection,
     Shards,
     StoredShards,
     Written,
     canonical_json,
+    load_json,
     read_member,
     tar_name,
     view_npy,
 )
 
 INDEX, SIZES = "index.json", "sizes.json"
-FORMAT = "shan-features/2"
+FORMAT = "shan-features/3"
+_NAMES = ("dataset", "manifest", "fingerprint", "photos", "feature_set")
 _DIGEST = re.compile(r"(.+)@([0-9a-f]{12})")
 
 
@@ -62,7 +65,7 @@ class FeatureSet:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
         except UserError:
             raise
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{uri}: its {INDEX} is not one of ours ({error!r}); point at a feature set") from error
         if not whole:
             raise UserError(f"{uri}: index or receipts are damaged; `python -m jobs.features verify` names what is")
@@ -136,7 +139,11 @@ class Split:
     def captions_of_photos(self) -> list[tuple[str, ...]]:
         """Captions of every photo, by the manifest: one object, where the shards would be one request a photo."""
         name = manifest_name(self.manifest)
-        manifest = Manifest.from_parquet(self.store.read(name), f"{self.store.uri}/{name}")
+        try:
+            data = self.store.read(name)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.store.uri}/{name} is not there; extract the data set again") from error
+        manifest = Manifest.from_parquet(data, f"{self.store.uri}/{name}")
         if manifest.digest() != self.manifest:
             raise UserError(f"{self.store.uri}/{name} was changed after it was written; extract the data set again")
         told = {photo.key: photo.captions for photo in manifest.photos()}
@@ -204,10 +211,16 @@ def index_digest(index: dict[str, Any]) -> str:
 
 
 def read_index(store: Store, name: str = INDEX) -> dict[str, Any]:
-    """An index of a feature set; FileNotFoundError if there is none, ValueError if it is not one of ours."""
-    index = json.loads(store.read(name))
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
+    """An index of a feature set; FileNotFoundError if there is none. ValueError, LookupError or TypeError if it is not
+    one of ours."""
+    index = load_json(store.read(name))
+    if index.get("format") != FORMAT:
         raise ValueError(f"format is not {FORMAT}")
+    names = [index[field] for field in _NAMES] + [row["name"] for row in index["shards"]]
+    if not all(isinstance(name, str) for name in names) or not isinstance(index["detector"], dict):
+        raise ValueError("a name is no text")
+    if not all(SHARD_NAME.fullmatch(row["name"]) for row in index["shards"]):
+        raise ValueError("a shard has no name of ours")  # it becomes a file's name
     return index
 
 
@@ -255,6 +268,7 @@ def _row(receipt: Receipt) -> dict[str, Any]:
         "bytes": receipt.size,
         "count": len(receipt.written),
         "rejected": len(receipt.rejected),
+        "photos": receipt.digest,
     }
 
 

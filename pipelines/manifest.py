@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
+from infra.redaction import redact
 
 SPLITS = ("train", "val", "test")
 SCHEMA = pa.schema(
@@ -60,6 +61,10 @@ class Manifest:
                 raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
             if leaves_root(photo.source):
                 raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct it")
+            if redact(photo.source) != photo.source:
+                raise UserError(
+                    f"{redact(photo.source)}: it was given with a user or password; take them out of the URI"
+                )
             if not photo.captions:
                 raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
             if not all(caption.strip() for caption in photo.captions):

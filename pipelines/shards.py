@@ -101,20 +101,29 @@ class Receipt:
         """Every photo that the shard was planned of."""
         return [*self.written, *self.rejected]
 
+    @property
+    def digest(self) -> str:
+        """sha256 of what an index holds it to. Left out is what a rerun may say anew: stamps, and why a photo was
+        rejected."""
+        written = [{**asdict(photo), "stamp": ""} for photo in self.written]
+        return sha256(canonical_json({"written": written, "rejected": [row.key for row in self.rejected]})).hexdigest()
+
     def to_json(self) -> bytes:
         """Canonical JSON: the same receipt has the same bytes."""
         return canonical_json({"count": len(self.written), **asdict(self)})
 
     @classmethod
     def from_json(cls, data: bytes) -> "Receipt":
-        """The inverse of `to_json`. Raises ValueError, KeyError or TypeError for anything else."""
-        document = json.loads(data)
+        """The inverse of `to_json`. Raises ValueError, LookupError, TypeError or AttributeError for anything else."""
+        document = load_json(data)
         if document.pop("count") != len(document["written"]):
             raise ValueError(f"receipt of {document['shard']} miscounts its photos")
         if not SHARD_NAME.fullmatch(document["shard"]) or not re.fullmatch("[0-9a-f]{64}", document["sha256"]):
             raise ValueError("a receipt names no shard of ours")  # both become file names
         for row in document["written"]:
             row["offsets"] = tuple((int(offset), int(size)) for offset, size in row["offsets"])
+            if len(row["offsets"]) != len(MEMBERS):
+                raise ValueError(f"receipt of {document['shard']} lacks members of {row['key']}")
         document["written"] = tuple(Written(**row) for row in document["written"])
         document["rejected"] = tuple(Rejection(**row) for row in document["rejected"])
         return cls(**document)
@@ -169,8 +178,19 @@ def read_receipt(store: Store, shard: str) -> Receipt | None:
         return Receipt.from_json(store.read(receipt_name(shard)))
     except UserError:
         raise
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def load_json(data: bytes) -> dict[str, Any]:
+    """A JSON object; ValueError for anything else."""
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("brackets within brackets") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"a JSON {type(document).__name__}, no object")  # noqa: TRY004 a fault of the file
+    return document
 
 
 def read_shard(store: Store, tar: str, checksum: str) -> bytes:
@@ -249,26 +269,35 @@ def regions_in(photo: Written, width: int) -> int:
 
 
 def load_npy(data: bytes) -> NDArray[Any]:
-    """An array from .npy bytes; anything that would need pickle is refused."""
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    """An array from .npy bytes. ValueError for anything else, and for what would need pickle."""
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy reads headers as Python: a damaged one raises what tokenizer and parser raise
+        raise ValueError(f"no .npy: {error}") from error
 
 
 def view_npy(data: memoryview) -> NDArray[Any]:
-    """The same without a copy: a view of the bytes. Raises ValueError for what would need pickle."""
+    """The same without a copy: a view of the bytes."""
     header = _header(bytes(data[:_NPY_HEADER]))
     if header is None:
         return load_npy(bytes(data))
     shape, dtype = header
-    return np.ndarray(shape, dtype, data, _NPY_HEADER)
+    try:
+        return np.ndarray(shape, dtype, data, _NPY_HEADER)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"no .npy: {error}") from error
 
 
 @lru_cache(64)  # a set has as many as there are numbers of regions, and parsing takes longer than reading
 def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     """Shape and type of an array in C order behind a header of the usual size; None for any other."""
     header = io.BytesIO(data)
-    if np.lib.format.read_magic(header) != (1, 0):
-        return None
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+    try:
+        if np.lib.format.read_magic(header) != (1, 0):
+            return None
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
+    except Exception as error:  # as in `load_npy`
+        raise ValueError(f"no .npy: {error}") from error
     return None if fortran or dtype.hasobject or header.tell() != _NPY_HEADER else (shape, dtype)
 
 

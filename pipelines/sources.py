@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from infra.errors import UserError
 from infra.folder_store import file_stamp
@@ -29,9 +29,14 @@ _TRIES, _TIMEOUT_S = 5, 20
 
 
 def photo_uri(root: str, source: str) -> str:
-    """The URI of a photo: `source` itself if it is one, else below `root` (a folder, a prefix or a tar)."""
+    """The URI of a photo: `source` itself if it is one, else below `root` (a folder, a prefix or a tar).
+
+    A path is no URI: below a `file://` root its characters are escaped, or `%2e%2e` would lead out of it.
+    """
     if "://" in source:
         return source
+    if root.startswith("file://") and not root.endswith(".tar"):
+        source = quote(source)
     return f"tar://{source}::{root}" if root.endswith(".tar") else f"{root.rstrip('/')}/{source}"
 
 

@@ -22,6 +22,7 @@ class Postgres:
     """A server that takes connections of one user by password."""
 
     port: int
+    log: Path
     password: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
@@ -39,8 +40,8 @@ class Postgres:
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """An empty server; it ends with the block."""
-    server = Postgres(free_ports(1)[0])
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # its socket must have a short path
+    server = Postgres(free_ports(1)[0], folder / "log")
     account = "postgres" if os.geteuid() == 0 else None  # PostgreSQL does not run as root
     password = folder / "password"
     password.write_text(server.password)

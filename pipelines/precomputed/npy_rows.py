@@ -27,7 +27,7 @@ class NpyRows:
         """
         try:
             rows = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
+        except Exception as error:  # NumPy reads headers as Python: a damaged one raises what its parser raises
             raise UserError(f"{path}: not a whole .npy file of numbers ({error}); download it again") from error
         if rows.ndim != 3 or 0 in rows.shape or not rows.flags.c_contiguous or rows.dtype.str not in ("<f4", "<f2"):
             raise UserError(

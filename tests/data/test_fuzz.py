@@ -8,6 +8,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ import pipelines.table
 from infra.errors import UserError
 from jobs import cli
 from jobs.config import Config
-from pipelines.feature_set import FeatureSet
+from pipelines.feature_set import FeatureSet, index_digest
 from pipelines.karpathy import karpathy_rows
 from pipelines.manifest import SPLITS, Manifest
+from pipelines.precomputed.npy_rows import NpyRows
 from pipelines.precomputed.tsv import import_tsv
+from pipelines.shards import view_npy
 from pipelines.table import import_table
 from tests import feature_sets
 from tests.data.precomputed import Photo, karpathy_file
@@ -33,7 +36,8 @@ from tests.mutations import damaged, edited
 
 pytestmark = pytest.mark.slow
 
-INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "tsv": 400, "config": 500}
+INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
+INPUTS |= {"tsv": 400, "config": 300}
 
 
 class Tally:
@@ -146,6 +150,59 @@ def test_shards(tmp_path: Path):
         tally(lambda: contents(features.uri), lambda found: same(found, expected), (path.name, number))
         path.write_bytes(source.good)
     tally.check()
+
+
+def test_records_of_a_feature_set(tmp_path: Path):
+    """Index and receipts as an editor leaves them, and an attacker too, who gives them the digests that they need."""
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))
+    expected, tally = contents(features.uri), Tally("records")
+    records = [Path(features.uri, "index.json"), *sorted(Path(features.uri).glob("*.receipt.json"))]
+    each = INPUTS["records"] // 2
+    for path in records[:2]:
+        good = path.read_bytes()
+        for data in [b"null", b"5", b'"x"', b"[" * 100_000]:
+            path.write_bytes(data)
+            with pytest.raises(UserError):
+                FeatureSet.open(features.uri)
+        path.write_bytes(good)
+    for number, path in enumerate(records[:2]):
+        good = path.read_bytes()
+        for changed in edited(json.loads(good), each, seed=50 + number):
+            path.write_text(json.dumps(changed))
+            tally(lambda: contents(features.uri), lambda found: same(found, expected), changed)
+            path.write_bytes(good)
+            if path.name == "index.json" and isinstance(changed, dict):
+                forged_is_an_error_or_whole(features.uri, changed)
+    tally.check()
+
+
+def forged_is_an_error_or_whole(uri: str, index: dict[str, Any]) -> None:
+    """An index that was changed together with its digest is another one, and tells nothing in a traceback."""
+    path = Path(uri, "index.json")
+    good = path.read_bytes()
+    with suppress(UserError, UnicodeEncodeError):  # the latter of text that has no digest
+        path.write_text(json.dumps(index | {"feature_set": index_digest(index)}))
+        contents(uri)
+    path.write_bytes(good)
+
+
+def test_npy(tmp_path: Path):
+    """Regions of imports and of shards: an array of the values that the bytes hold, or an error."""
+    array = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
+    np.save(tmp_path / "good.npy", array)
+    data, tally, path = (tmp_path / "good.npy").read_bytes(), Tally("npy"), tmp_path / "bad.npy"
+    for changed in damaged(data, INPUTS["npy"], seed=60):
+        path.write_bytes(changed)
+        tally(partial(npy_values, path), lambda found: found[0].tobytes() == found[1].tobytes(), changed[:160])
+        with suppress(ValueError):
+            view_npy(memoryview(changed))
+    tally.check()
+
+
+def npy_values(path: Path) -> tuple[Any, Any]:
+    """All rows as the importer reads them, and as NumPy does."""
+    rows = NpyRows.open(path)
+    return rows.read(0, rows.shape[0]), np.load(path, allow_pickle=False)
 
 
 class next_of:

@@ -44,6 +44,7 @@ def test_moving_the_photos_does_not_change_the_digest():
     [
         (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split 'dev' is none of train, val, test"),
         (Photo("k9", "k9.jpg", "val", ()), "k9.jpg: it has no caption"),
+        (Photo("k9", "https://me:secret@host/k9.jpg", "val", ("c",)), "^https://host/k9.jpg: .* a user or password"),
         (Photo("k1", "other/k1.png", "val", ("c",)), "other/k1.png and k1.jpg share the key k1"),
     ],
 )

@@ -76,6 +76,19 @@ def test_uris_of_a_root_and_of_their_own():
     assert photo_uri("/photos", "https://host/b.jpg") == "https://host/b.jpg"
 
 
+def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
+    """Nothing in it is an escape: `%2e%2e` would lead out of the root, and `50%25.jpg` to another photo."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (photos / "50%25.jpg").write_bytes(b"ours")
+    (photos / "50%.jpg").write_bytes(b"another")
+    assert read_photo(photo_uri(photos.as_uri(), "50%25.jpg")) == b"ours"
+    assert stamps([photo_uri(photos.as_uri(), "50%25.jpg")])
+    with pytest.raises(PhotoError):
+        read_photo(photo_uri(photos.as_uri(), "%2e%2e/secret.jpg"))
+
+
 def test_local_photos(tmp_path: Path):
     (tmp_path / "a b#1.jpg").write_bytes(b"x")
     for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):

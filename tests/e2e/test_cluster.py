@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Stack:
     cluster: LocalCluster
     nodes: list[Host]
     token: str
+    told: list[str] = field(default_factory=list)
+    """What its users have seen of their jobs."""
 
     def uri(self, path: str) -> str:
         """Of something in its bucket."""
@@ -57,7 +59,14 @@ class Stack:
 
     def done(self, *arguments: str) -> str:
         """What a submitted job has printed when it has succeeded."""
-        return finished(self.submit(*arguments))
+        return self.finished(self.submit(*arguments))
+
+    def finished(self, process: "subprocess.Popen[str]") -> str:
+        """What it has printed when it has succeeded."""
+        said, _ = process.communicate(timeout=300)
+        self.told.append(said)
+        assert process.returncode == 0, said
+        return said
 
     def here(self, job: str, *arguments: str) -> str:
         """What a job prints in a fresh process outside the cluster, which finds the stores by its environment."""
@@ -91,12 +100,6 @@ class Stack:
         """sha256 of every object below a path of the bucket."""
         store = open_store(self.uri(path))
         return {name: sha256(store.read(name)).hexdigest() for name in store.objects()}
-
-
-def finished(process: "subprocess.Popen[str]") -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    return said
 
 
 def _without_aws() -> dict[str, str]:
@@ -167,7 +170,7 @@ def test_the_whole_line_loses_a_node_twice_and_comes_to_the_same(stack: Stack, d
     lost = stack.cluster.nodes.index(detects[0])
     stack.cluster.lose(detects[0])
     assert not any(name.endswith("/index.json") for name in features.objects())
-    said = finished(disturbed)
+    said = stack.finished(disturbed)
     assert "96 photos planned = 96 written + 0 rejected" in said
     assert stack.stored("features") == stack.stored("calm")
 
@@ -187,7 +190,7 @@ def test_the_whole_line_loses_a_node_twice_and_comes_to_the_same(stack: Stack, d
     assert re.search(r"\| train-\w+\.1 \| running \|", status)
     places = [*stack.nodes, stack.nodes[lost]]
     stack.cluster.add_node(NODE_CPUS, places[stack.cluster.nodes.index(trains[0])])
-    assert "shan version 1" in finished(disturbed)
+    assert "shan version 1" in stack.finished(disturbed)
     assert weights(stack, "shan") == weights(stack, "calm")
 
     compared = stack.done("evaluate", "--model", "models:/shan/1", "models:/calm/1", f"--features={uri}")
@@ -222,7 +225,8 @@ def test_no_secret_is_stored_or_logged(stack: Stack):
     secrets_ = {"token": stack.token, "S3": stack.s3.secret_key, "PostgreSQL": stack.database.password}
     store = open_store(stack.uri(""))
     places = {f"s3 {name}": store.read(name) for name in store.objects()}
-    places["database"] = stack.database.dump()
+    places |= {"database": stack.database.dump(), "its log": stack.database.log.read_bytes()}
+    places |= {f"output {number}": said.encode() for number, said in enumerate(stack.told)}
     for folder in (stack.cluster.folder, stack.folder):
         files = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(stack.folder / "s3")]
         places |= {str(path): path.read_bytes() for path in files}

@@ -199,6 +199,7 @@ def test_the_image_has_the_programs_and_folders_that_its_users_need():
     packages = {"ssh": "openssh-client", "scp": "openssh-client", "rsync": "rsync"}
     installed = re.findall(r"apt-get install (.+)", text)[0].split()
     assert {packages[name] for name in called} <= set(installed)
+    assert "g++" in installed  # shan_model/native.py calls c++, as torch.compile does
 
     (user,) = re.findall(r"useradd --create-home --uid 1000 (\w+)", text)
     (made,) = re.findall(rf"install --directory --owner={user} --group={user} (.+)", text)

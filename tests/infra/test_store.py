@@ -255,5 +255,6 @@ def test_a_relative_folder_of_a_submitted_job_is_refused(tmp_path: Path, monkeyp
     monkeypatch.chdir(there)
     for lasting in ("s3://bucket/features", str(tmp_path)):
         require_lasting(lasting, "extract.output")
-    with pytest.raises(UserError, match=r"extract\.output 'build/features' would be deleted"):
-        require_lasting("build/features", "extract.output")
+    for lost in ("build/features", "file://build/features"):
+        with pytest.raises(UserError, match=rf"extract\.output '{lost}' would be deleted"):
+            require_lasting(lost, "extract.output")

@@ -1,13 +1,15 @@
 """`jobs.status` of real stores in the states that people look for."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from infra.errors import UserError
 from infra.registry import CHAMPION
 from infra.store import open_store
 from infra.tracking import Tracking
-from jobs.status import feature_sets, models, trainings
+from jobs.status import feature_sets, main, models, trainings
 from pipelines.shards import receipt_name
 from tests import feature_sets as sets
 
@@ -40,6 +42,24 @@ def test_feature_sets_finished_under_way_and_damaged(tmp_path: Path):
         "lost": ["1 shards are lost", "5", "1", shards],
         "whole": [f"finished @{digest}", "5", "1", shards],
     }
+
+
+def test_what_answers_is_told_though_another_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sets.write_set(tmp_path, sets.manifest(tmp_path))
+    command = ["status", f"--features={tmp_path}", "--tracking.uri=http://127.0.0.1:9", "--address=http://127.0.0.1:9"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(UserError, match=r"tracking\.uri .* does not answer .*no Ray cluster takes orders"):
+        main()
+    assert "| set | finished @" in capsys.readouterr().out
+
+
+def test_names_that_other_people_gave(tracking: Tracking):
+    name = "bob's model"
+    tracking.client().create_registered_model(name)
+    assert name in [row[0] for row in models(tracking).rows]
+    tracking.client().delete_registered_model(name)
 
 
 def test_trainings_and_models(tracking: Tracking):

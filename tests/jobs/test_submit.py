@@ -15,10 +15,11 @@ from tests.drills.processes import ROOT
 
 
 def test_the_code_travels_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A checkout as its users have it: with secrets in infra/.env, compiled files, and data beside the code."""
+    """A checkout as its users have it: with secrets beside infra/.env, compiled files, and data beside the code."""
     for package in submit.PACKED:
         shutil.copytree(ROOT / package, tmp_path / package)
-    (tmp_path / "infra" / ".env").write_text("RAY_AUTH_TOKEN=secret\n")
+    for name in (".env", ".env.local", ".env~", "prod.env", "id_rsa", "photos.tar"):
+        (tmp_path / "infra" / name).write_text("RAY_AUTH_TOKEN=secret\n")
     (tmp_path / "jobs" / "__pycache__").mkdir(exist_ok=True)
     (tmp_path / "jobs" / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"")
     (tmp_path / "build").mkdir()
@@ -28,10 +29,10 @@ def test_the_code_travels_and_nothing_else(tmp_path: Path, monkeypatch: pytest.M
     ).stdout.split()
     with submit._packed() as folder:
         packed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert set(listed) <= packed
+    assert packed == {path for path in listed if Path(path).suffix in submit.CODE}
     assert {path.partition("/")[0] for path in packed} == {"infra", "jobs", "pipelines", "shan_model"}
-    assert not any("__pycache__" in path or ".git/" in path or path.endswith(".env") for path in packed)
-    assert "**/.env" in (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    assert {"**/.env*", "**/*.env"} <= set(ignored)
 
 
 def test_config_files_travel(tmp_path: Path):
@@ -61,6 +62,16 @@ def test_a_reader_that_leaves_is_not_taken_for_a_cluster_that_does(monkeypatch: 
 def test_a_killed_job_has_the_code_that_shells_give():
     details: Any = SimpleNamespace(submission_id="train-0.1", status="FAILED", message="killed", driver_exit_code=-9)
     assert submit.outcome(details) == 137
+
+
+def test_a_config_file_with_a_password_is_not_submitted(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("tracking: {uri: postgresql://me:hunter2@db/mlflow}\n")
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(UserError, match=r"mine\.yaml holds a user or password") as caught:
+        submit._with_config_files([f"--config={file}"], there)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_command_line_with_a_password_is_not_submitted():

@@ -1,0 +1,44 @@
+import pytest
+from sqlalchemy import make_url
+
+from infra.redaction import redact
+
+SECRET = [
+    "postgresql://me:hunter2@host/db",
+    "postgresql+psycopg://me:hun/ter2@host:5432/db",
+    "postgresql://me:hun ter2@host/db",
+    "mysql+pymysql://me:hunter2@host/db?charset=utf8",
+    "postgresql:///db?password=hunter2&user=x",
+    "https://me:hunter2@host:5000",
+    "https://me:hun@ter2@host/path",
+    "https://hunter2@host/path",
+    "https://host/path?a=b&token=hunter2",
+]
+
+
+@pytest.mark.parametrize("uri", SECRET)
+def test_no_user_and_no_password_is_told(uri: str):
+    if not uri.startswith("https"):  # it is one to who reads it
+        assert "ter2" in f"{make_url(uri).password}{make_url(uri).query.get('password')}"
+    told = redact(f"the server at {uri} is away")
+    assert "ter2" not in told
+    assert "hun" not in told
+    assert told.startswith("the server at ")
+    assert told.endswith(" is away")
+    assert redact(told) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/features/x@0123456789ab",
+        "/data/features/x@0123456789ab",
+        "models:/m@champion",
+        "http://mlflow:5000/#/experiments/1",
+        "http://host:8333/a@2x.jpg",
+        "sqlite:////data/me@home/mlflow.db",
+        "mail me@example.org about https://example.org",
+    ],
+)
+def test_what_holds_none_stays(text: str):
+    assert redact(text) == text
