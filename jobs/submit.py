@@ -35,8 +35,6 @@ PACKED = ("infra", "jobs", "pipelines", "shan_model")
 CODE = (".cpp", ".css", ".py", ".safetensors", ".yaml")
 """Endings of the files that are packed: nothing else of the packages' folders, as an .env or somebody's data."""
 JOBS = ("behaviour", "evaluate", "extract", "features", "promote", "search", "sweep", "train", "two_stage")
-COMPUTING = ("behaviour", "evaluate", "promote", "search", "two_stage")
-"""Jobs whose driver scores pairs itself; drivers of the others only wait."""
 UNREACHABLE, STOPPED = 3, 4
 PATIENCE_S = 300.0
 """How long a cluster that was there may be away."""
@@ -66,15 +64,7 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
                 return f"{stem}.{running[0]}"
             name = f"{stem}.{max(attempts, default=0) + 1}"
             try:
-                return str(
-                    client.submit_job(
-                        entrypoint=entrypoint,
-                        submission_id=name,
-                        runtime_env=runtime,
-                        # A driver that computes is placed where there are CPUs, which the head has none of.
-                        entrypoint_num_cpus=1 if job in COMPUTING else None,
-                    )
-                )
+                return str(client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime))
             except RuntimeError as error:
                 if "already exists" in str(error):  # the same command, submitted by somebody at the same moment
                     continue

@@ -7,6 +7,7 @@ Ray Tune draws the settings and stops by ASHA (Li et al., MLSys 2020) on validat
 `jobs.train` makes it, with a run of its own below the sweep's; the same command goes on where it was cut off.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,7 +77,7 @@ def run_sweep(
         grid = _tune(space, base, seat)
         seat.require()
         trials = _trials(grid)
-        _complete_runs(tracking, parent)
+        _complete_runs(tracking, [trial.run_id for trial in trials])
         if not trials:
             raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
         tracking.client().log_text(parent, table(trials).markdown() + "\n", "sweep.md")
@@ -129,6 +130,7 @@ def _tune(space: dict[str, Any], base: "Base", seat: Seat) -> "ResultGrid":
 
     from jobs.sweep_trial import run_trial
 
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # its own takes an interrupted sweep for a finished one
     train, sweep = base.config.train, base.config.sweep
     there = ray.cluster_resources()
     at_once = there.get("CPU", 0) // (train.workers * train.cpus_per_worker + TRIAL_CPUS)
@@ -150,14 +152,16 @@ def _tune(space: dict[str, Any], base: "Base", seat: Seat) -> "ResultGrid":
                 name=f"{base.parent}-{seat.number}",
                 storage_path=str(Path("build/sweeps").absolute()),
                 verbose=0,
-                callbacks=[_watching(bar, base.tracking, seat)],
+                callbacks=[_watching(bar, base, seat)],
             ),
         )
         return tuner.fit()
 
 
-def _watching(bar: "tqdm[Any]", tracking: Tracking, seat: Seat) -> Any:
+def _watching(bar: "tqdm[Any]", base: "Base", seat: Seat) -> Any:
     from ray import tune
+
+    from jobs.sweep_trial import STOPPED_BY
 
     class Watching(tune.Callback):
         """Moves the bar with every trial that ends, ends the runs of those that ASHA stopped, and ends this sweep where
@@ -177,8 +181,9 @@ def _watching(bar: "tqdm[Any]", tracking: Tracking, seat: Seat) -> Any:
             bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
             bar.update()
             if run_id := trial.last_result.get("run_id"):
-                client = tracking.client()
+                client = base.tracking.client()
                 if client.get_run(run_id).info.status == "RUNNING":
+                    client.set_tag(run_id, STOPPED_BY, base.parent)
                     client.set_terminated(run_id, "KILLED")
 
     return Watching()
@@ -194,17 +199,16 @@ def _trials(grid: "ResultGrid") -> list[Trial]:
     return sorted(found, key=lambda trial: -trial.best_rsum)
 
 
-def _complete_runs(tracking: Tracking, parent: str) -> None:
+def _complete_runs(tracking: Tracking, run_ids: Sequence[str]) -> None:
     """Of trials that did not finish: whoever sent their points to MLflow was stopped with them."""
     client = tracking.client()
-    for run in client.search_runs(
-        [tracking.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=5000
-    ):
+    for run_id in run_ids:
+        run = client.get_run(run_id)
         if run.info.status != "FINISHED":
             output, _, name = run.data.tags["checkpoints"].rpartition("/")
-            tracking.log_rows(run.info.run_id, stored_progress(place_at(output, name)).history)
+            tracking.log_rows(run_id, stored_progress(place_at(output, name)).history)
         if run.info.status == "RUNNING":
-            client.set_terminated(run.info.run_id, "FAILED")
+            client.set_terminated(run_id, "FAILED")
 
 
 def _first_error(grid: "ResultGrid") -> str:

@@ -15,6 +15,9 @@ from jobs.sweep_space import with_fields
 from jobs.train_run import fit, prepare, stored_progress
 from pipelines.feature_set import FeatureSet
 
+STOPPED_BY = "sweep.stopped_by"
+"""Tag of a trial's run: the run of the sweep that stopped it."""
+
 
 @dataclass(frozen=True)
 class Base:
@@ -42,7 +45,8 @@ def run_trial(drawn: dict[str, Any], base: Base) -> None:
 def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> Iterator[dict[str, Any]]:
     """The training of a trial. Yields what Tune is to know of the epochs of earlier sessions, and of the end.
 
-    What Tune stopped in an earlier session stays where it is. Whoever runs the sweep ends a run that does not.
+    What this sweep stopped in an earlier session stays where it is; what another one stopped goes on. Whoever runs the
+    sweep ends a run that does not.
     """
     features, client = FeatureSet.open(base.features), base.tracking.client()
     config = with_fields(base.config, values)
@@ -51,7 +55,7 @@ def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> I
     progress = stored_progress(prepared.place)
     for epoch, score in progress.validations():
         yield {"score": score, "best": progress.best_rsum, "epoch": epoch, "run_id": run_id}
-    if client.get_run(run_id).info.status == "KILLED":
+    if client.get_run(run_id).data.tags.get(STOPPED_BY) == base.parent:
         return
     if not progress.finished(config.train):
         client.update_run(run_id, status="RUNNING")

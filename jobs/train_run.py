@@ -1,7 +1,9 @@
 """The driver's part of a training: its place and its MLflow run, claimed or found again, and Ray Train on it."""
 
 import re
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from ray.train import Result, UserCallback
+
+
+LOOKS = 5
+"""At a record that is just being written, a second apart."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +121,32 @@ def _with_word_vectors(features: FeatureSet, config: Config) -> "tuple[Config, N
 
 
 def stored_progress(place: Place) -> Progress:
-    """Of the last checkpoint on Ray Train's record; that of a beginning where there is none."""
+    """Of the last checkpoint on Ray Train's record; that of a beginning where there is none.
+
+    A process that was just stopped may be renewing record and checkpoint, so a look that fails is taken again.
+    """
+    for _ in range(LOOKS):
+        with suppress(Exception):  # of half a record Ray Train raises errors of its own
+            if (progress := _recorded_progress(place)) is not None:
+                return progress
+        time.sleep(1)
+    raise UserError(
+        f"{place.store.uri}: Ray Train's record of its checkpoints is damaged; delete the folder to train again"
+    )
+
+
+def _recorded_progress(place: Place) -> Progress | None:
+    """None where the checkpoint on record is not there."""
     from ray.train import Result
 
     try:
         checkpoint = Result.from_path(f"{place.root.rstrip('/')}/{place.name}").checkpoint
     except RuntimeError:  # nothing is recorded yet
         return Progress()
-    fields = None if checkpoint is None else place.read(f"{PurePosixPath(checkpoint.path).name}/{PROGRESS}")
-    return Progress() if fields is None else parse_progress(fields)
+    if checkpoint is None:
+        return Progress()
+    fields = place.read(f"{PurePosixPath(checkpoint.path).name}/{PROGRESS}")
+    return None if fields is None else parse_progress(fields)
 
 
 def fit(

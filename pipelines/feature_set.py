@@ -60,7 +60,10 @@ class FeatureSet:
         try:
             index = read_index(store, name)
             receipts = tuple(read_receipts(store, [row["name"] for row in index["shards"]]).values())
-            whole = index_digest(index) == index["feature_set"] and [_row(each) for each in receipts] == index["shards"]
+            whole = (
+                index_digest(index) == index["feature_set"]
+                and [index_row(each) for each in receipts] == index["shards"]
+            )
         except FileNotFoundError as error:
             raise UserError(f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end") from error
         except UserError:
@@ -211,16 +214,18 @@ def index_digest(index: dict[str, Any]) -> str:
 
 
 def read_index(store: Store, name: str = INDEX) -> dict[str, Any]:
-    """An index of a feature set; FileNotFoundError if there is none. ValueError, LookupError or TypeError if it is not
-    one of ours."""
+    """An index of a feature set; FileNotFoundError if there is none, ValueError if it is not one of ours."""
     index = load_json(store.read(name))
     if index.get("format") != FORMAT:
         raise ValueError(f"format is not {FORMAT}")
-    names = [index[field] for field in _NAMES] + [row["name"] for row in index["shards"]]
-    if not all(isinstance(name, str) for name in names) or not isinstance(index["detector"], dict):
-        raise ValueError("a name is no text")
-    if not all(SHARD_NAME.fullmatch(row["name"]) for row in index["shards"]):
-        raise ValueError("a shard has no name of ours")  # it becomes a file's name
+    try:
+        names = [index[field] for field in _NAMES] + [row["name"] for row in index["shards"]]
+        ours = all(isinstance(name, str) for name in names) and isinstance(index["detector"], dict)
+        ours = ours and all(SHARD_NAME.fullmatch(row["name"]) for row in index["shards"])  # they become files' names
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"it has no {error}") from error
+    if not ours:
+        raise ValueError("a name in it is none of ours")
     return index
 
 
@@ -242,7 +247,7 @@ def write_index(
         raise RuntimeError(
             f"{store.uri}: planned {planned.total()} photos, written {written.total()}, rejected {rejected.total()}"
         )
-    shards = [_row(receipt) for receipt in receipts]
+    shards = [index_row(receipt) for receipt in receipts]
     index: dict[str, Any] = {
         "format": FORMAT,
         "dataset": manifest.name,
@@ -260,7 +265,7 @@ def write_index(
     return FeatureSet(store, index, tuple(receipts))
 
 
-def _row(receipt: Receipt) -> dict[str, Any]:
+def index_row(receipt: Receipt) -> dict[str, Any]:
     """What an index says of a shard."""
     return {
         "name": receipt.shard,

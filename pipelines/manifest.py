@@ -61,7 +61,7 @@ class Manifest:
                 raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
             if leaves_root(photo.source):
                 raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct it")
-            if redact(photo.source) != photo.source:
+            if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
                 raise UserError(
                     f"{redact(photo.source)}: it was given with a user or password; take them out of the URI"
                 )

@@ -106,7 +106,8 @@ class Receipt:
         """sha256 of what an index holds it to. Left out is what a rerun may say anew: stamps, and why a photo was
         rejected."""
         written = [{**asdict(photo), "stamp": ""} for photo in self.written]
-        return sha256(canonical_json({"written": written, "rejected": [row.key for row in self.rejected]})).hexdigest()
+        rejected = [[row.key, row.source] for row in self.rejected]
+        return sha256(canonical_json({"written": written, "rejected": rejected})).hexdigest()
 
     def to_json(self) -> bytes:
         """Canonical JSON: the same receipt has the same bytes."""

@@ -152,6 +152,10 @@ DAMAGES: list[tuple[Callable[[FeatureSet], object], str]] = [
         "features-train-000000-*.receipt.json: its sha256 is 000",
     ),
     (
+        lambda f: edit_json(receipt_of(f, "p0"), lambda d: d["written"].__setitem__(1, d["written"][0])),
+        "features-train-000000-*.receipt.json: its photos is *, the index says *",
+    ),
+    (
         lambda f: edit_json(receipt_of(f, "p0"), lambda d: d | {"size": 1}),
         "features-train-000000-*.receipt.json: its bytes is 1, the index says 10240",
     ),

@@ -6,7 +6,7 @@ from infra.redaction import redact
 SECRET = [
     "postgresql://me:hunter2@host/db",
     "postgresql+psycopg://me:hun/ter2@host:5432/db",
-    "postgresql://me:hun ter2@host/db",
+    "postgresql://me@corp:hun/ter2@host/db",
     "mysql+pymysql://me:hunter2@host/db?charset=utf8",
     "postgresql:///db?password=hunter2&user=x",
     "https://me:hunter2@host:5000",
@@ -38,6 +38,8 @@ def test_no_user_and_no_password_is_told(uri: str):
         "http://host:8333/a@2x.jpg",
         "sqlite:////data/me@home/mlflow.db",
         "mail me@example.org about https://example.org",
+        "uri: postgresql://db:5432/mlflow\nmodel: models:/m@champion\n",
+        "postgresql://db:5432/mlflow and s3://b/x@0123456789ab",
     ],
 )
 def test_what_holds_none_stays(text: str):
