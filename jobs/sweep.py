@@ -66,7 +66,10 @@ def run_sweep(
     config = replace(config, train=replace(config.train, output=absolute_output(config.train.output)))
     place = _place_of(features, name, entries, config)
     if (done := place.finished()) is not None:
-        return [Trial(**trial) for trial in done["trials"]], TrainedModel(**done["best"])
+        told = [
+            replace(Trial(**each), values={field: each["values"][field] for field in space}) for each in done["trials"]
+        ]
+        return told, TrainedModel(**done["best"])
     parent = place.run_id() or _claimed_run(place, features, name, entries, config, tracking)
     tracking.require_run(parent)
     # Ray Train frees the CPUs of a trial that is stopped by asking the state API whether it still lives.
@@ -164,8 +167,10 @@ def _watching(bar: "tqdm[Any]", base: "Base", seat: Seat) -> Any:
     from jobs.sweep_trial import STOPPED_BY
 
     class Watching(tune.Callback):
-        """Moves the bar with every trial that ends, ends the runs of those that ASHA stopped, and ends this sweep where
-        another process goes on with it."""
+        """Moves the bar with every trial that ends, and ends the run of one that ASHA stopped.
+
+        Ends this sweep where another process goes on with it.
+        """
 
         asked = 0.0
 
@@ -182,9 +187,13 @@ def _watching(bar: "tqdm[Any]", base: "Base", seat: Seat) -> Any:
             bar.update()
             if run_id := trial.last_result.get("run_id"):
                 client = base.tracking.client()
-                if client.get_run(run_id).info.status == "RUNNING":
+                if client.get_run(run_id).info.status != "RUNNING":
+                    return
+                if trial.last_result["epoch"] < base.config.train.epochs:
                     client.set_tag(run_id, STOPPED_BY, base.parent)
                     client.set_terminated(run_id, "KILLED")
+                else:
+                    client.set_terminated(run_id)
 
     return Watching()
 
@@ -200,13 +209,12 @@ def _trials(grid: "ResultGrid") -> list[Trial]:
 
 
 def _complete_runs(tracking: Tracking, run_ids: Sequence[str]) -> None:
-    """Of trials that did not finish: whoever sent their points to MLflow was stopped with them."""
+    """What of their points did not reach MLflow: whoever sent them was stopped with the training."""
     client = tracking.client()
     for run_id in run_ids:
         run = client.get_run(run_id)
-        if run.info.status != "FINISHED":
-            output, _, name = run.data.tags["checkpoints"].rpartition("/")
-            tracking.log_rows(run_id, stored_progress(place_at(output, name)).history)
+        output, _, name = run.data.tags["checkpoints"].rpartition("/")
+        tracking.log_rows(run_id, stored_progress(place_at(output, name)).history)
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, "FAILED")
 

@@ -207,7 +207,7 @@ def test_an_elastic_training_goes_on_with_fewer_workers(
 def test_a_node_that_is_to_be_taken_away_saves_first(features: FeatureSet, tmp_path: Path, two_nodes: LocalCluster):
     """No checkpoint is due within an epoch: one comes because Ray announces that the node will go. Losing it is then no
     failure."""
-    epochs = 10
+    epochs = 7
     more = (f"--train.epochs={epochs}", "--train.checkpoint_every=100000", "--train.max_failures=0")
     whole, drained = tmp_path / "whole", tmp_path / "drained"
     whole.mkdir()

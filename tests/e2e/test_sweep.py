@@ -24,7 +24,8 @@ def command(features: str) -> list[str]:
     found += ["--space", "train.learning_rate=grid(1e-2, 1e-12, 1e-11)", "model.gate=choice(scalar)"]
     found += [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
     found += [f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.workers=1", "--sweep.grace_epochs=2"]
-    return [*found, "--cluster.local_object_store_mb=100", "--cluster.local_cpus=2"]  # one at a time, in order
+    found += ["--cluster.local_cpus=3", "--train.cpus_per_worker=2"]  # room for one trial at a time, so in order
+    return [*found, "--cluster.local_object_store_mb=100"]
 
 
 def sweep(folder: Path, features: str) -> str:
