@@ -3,7 +3,6 @@
 import re
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -124,11 +123,11 @@ def stored_progress(place: Place) -> Progress:
     """Of the last checkpoint on Ray Train's record; that of a beginning where there is none.
 
     A process that was just stopped may be renewing record and checkpoint, so a look that fails is taken again.
+    UserError where there is half a record; what a store raises that is away or refuses comes as it is.
     """
     for _ in range(LOOKS):
-        with suppress(Exception):  # of half a record Ray Train raises errors of its own
-            if (progress := _recorded_progress(place)) is not None:
-                return progress
+        if (progress := _recorded_progress(place)) is not None:
+            return progress
         time.sleep(1)
     raise UserError(
         f"{place.store.uri}: Ray Train's record of its checkpoints is damaged; delete the folder to train again"
@@ -136,13 +135,17 @@ def stored_progress(place: Place) -> Progress:
 
 
 def _recorded_progress(place: Place) -> Progress | None:
-    """None where the checkpoint on record is not there."""
+    """None where record and checkpoint do not fit each other."""
     from ray.train import Result
 
     try:
         checkpoint = Result.from_path(f"{place.root.rstrip('/')}/{place.name}").checkpoint
     except RuntimeError:  # nothing is recorded yet
         return Progress()
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 of half a record Ray Train raises errors of its own
+        return None
     if checkpoint is None:
         return Progress()
     fields = place.read(f"{PurePosixPath(checkpoint.path).name}/{PROGRESS}")

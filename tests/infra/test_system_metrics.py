@@ -1,0 +1,33 @@
+"""System metrics of a run whose server goes away for a while."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.system_metrics import system_metrics
+from infra.tracking import TrackingConfig, connect
+from tests.drills.processes import wait_until
+from tests.servers import mlflow_server
+
+pytestmark = pytest.mark.slow
+
+
+def test_they_go_on_when_the_server_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's monitor gives up at once
+    with mlflow_server(tmp_path) as server:
+        tracking = connect(TrackingConfig(uri=server.uri))
+        run_id = tracking.create_run("measured", {})
+
+        def latest() -> int:
+            history = tracking.client().get_metric_history(run_id, "system/cpu_utilization_percentage")
+            return max((point.timestamp for point in history), default=0)
+
+        with system_metrics(tracking, run_id):
+            wait_until(lambda: latest() > 0, patience_s=60, every_s=0.2)
+            server.stop()
+            time.sleep(3)
+            server.start()
+            back = time.time_ns() // 1_000_000
+            wait_until(lambda: latest() > back, patience_s=60, every_s=0.2)
