@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import TakenOverError, UserError
 from infra.redaction import redact
-from infra.store import require_lasting
+from infra.storage.open import require_lasting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -5,14 +5,15 @@ from typing import Any
 
 from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
-from jobs.promote_config import PromoteConfig
-from jobs.score import ScoreConfig
-from jobs.sweep_config import SweepConfig
-from jobs.train_config import TrainConfig
-from pipelines.estimate import EstimateConfig
-from pipelines.extract_config import ExtractConfig
-from pipelines.node_cache import CacheConfig
-from pipelines.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.estimate import EstimateConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.shard_cache import CacheConfig
+from pipelines.training.sweeps.config import SweepConfig
 from shan_model.config import ModelConfig
 
 
@@ -57,6 +58,10 @@ class Config:
                 raise ValueError(
                     f"{field_name} needs {needed:g} logical CPUs; set cluster.local_cpus to that, it is {cpus}"
                 )
+
+    def training(self) -> TrainingSetup:
+        """The sections that a training reads."""
+        return TrainingSetup(self.model, self.train, self.cache, self.tracking, self.cluster)
 
     def flat(self) -> dict[str, Any]:
         """Every field by its dotted name, as it is logged with a run."""

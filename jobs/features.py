@@ -12,14 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from infra.errors import UserError
-from infra.store import open_store, require_folder
+from infra.storage.open import open_store, require_folder
 from jobs import cli, features_precomputed
 from jobs.config import Config
-from jobs.features_page import write_page
-from jobs.features_report import garbage_text, inspect_text, verify_text
-from pipelines.feature_set import FeatureSet
-from pipelines.garbage import find_garbage, remove
-from pipelines.verify import verify
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.garbage_collection import find_garbage, remove
+from pipelines.features.html_report import write_page
+from pipelines.features.text_report import garbage_text, inspect_text, verify_text
+from pipelines.features.verify import verify
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from tqdm import tqdm
 
 from infra.errors import UserError
 from jobs.config import Config
-from jobs.features_report import written_text
-from pipelines.feature_set import FeatureSet
-from pipelines.precomputed.export import Exported, export_scan
-from pipelines.precomputed.scan import import_scan
-from pipelines.precomputed.shard_import import Imported
-from pipelines.precomputed.tsv import import_tsv
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.precomputed.export import Exported, export_scan
+from pipelines.features.precomputed.scan import import_scan
+from pipelines.features.precomputed.shard_import import Imported
+from pipelines.features.precomputed.tsv import import_tsv
+from pipelines.features.text_report import written_text
 
 
 def add_import_arguments(parser: Any) -> None:

@@ -23,25 +23,25 @@ import infra.cluster
 import infra.tracking
 from infra.errors import UserError
 from infra.redaction import redact
-from infra.store import require_folder
+from infra.storage.open import require_folder
 from infra.tracking import Tracking
 from jobs import cli
 from jobs.config import Config
-from jobs.evaluate import evaluate, log_evaluation
-from jobs.evaluate import report as evaluation_report
-from jobs.evaluation import Evaluation
-from jobs.extract import report as extraction_report
-from jobs.extract import run_extraction
-from jobs.load import load_matcher
-from jobs.promote import check_champion, promote
-from jobs.train import report as training_report
-from jobs.train import run_training
-from jobs.training import require_output
-from pipelines.dataset import import_dataset
-from pipelines.feature_set import FeatureSet
-from pipelines.manifest import SPLITS, Manifest
-from pipelines.scenes.config import ScenesConfig
-from pipelines.scenes.generate import generate
+from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import generate
+from pipelines.evaluation.evaluate import evaluate, log_evaluation
+from pipelines.evaluation.evaluate import report as evaluation_report
+from pipelines.evaluation.promote import check_champion, promote
+from pipelines.evaluation.results import Evaluation
+from pipelines.extraction.run import report as extraction_report
+from pipelines.extraction.run import run_extraction
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import load_matcher
+from pipelines.training.run_directory import require_output
+from pipelines.training.train import report as training_report
+from pipelines.training.train import run_training
 
 PAGE = Path("build/search.html")
 STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
@@ -78,20 +78,20 @@ def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
         manifest = manifest or _render_scenes(config.scenes)
         print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
-        extraction = run_extraction(manifest, config)
+        extraction = run_extraction(manifest, config.extract, config.cluster)
         print(extraction_report(extraction))
     features, name = extraction.feature_set, f"shan-{manifest.name}"
     for split in SPLITS:
         features.split(split)
     check_champion(tracking, name, features)  # before training, which would be in vain
     with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
-        trained = run_training(features, name, config, tracking, resume=None)
+        trained = run_training(features, name, config.training(), tracking, resume=None)
         print(training_report(trained))
     with watch.stage("evaluate", "the new version on the test split"):
         evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features, config)
         print(evaluation_report([evaluation]))
     with watch.stage("promote", "the better version becomes champion"):
-        decision = promote(tracking, name, trained.version, features, config)
+        decision = promote(tracking, name, trained.version, features, config.promote, config.score, config.cluster)
         print(decision)
     uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"
     with watch.stage("search", f"a fresh process loads {uri} and answers five queries"):
@@ -121,7 +121,9 @@ def _evaluate(
     tracking: Tracking, name: str, version: int, run_id: str, features: FeatureSet, config: Config
 ) -> Evaluation:
     uri = f"models:/{name}/{version}"
-    evaluation = evaluate(load_matcher(tracking, uri, features), uri, features.split("test"), config)
+    evaluation = evaluate(
+        load_matcher(tracking, uri, features), uri, features.split("test"), config.score, config.cluster
+    )
     log_evaluation(tracking, run_id, evaluation)
     return evaluation
 

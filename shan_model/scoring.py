@@ -226,3 +226,19 @@ def identity(model: SHAN, captions: Sequence[str], **more: str) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """Some consecutive photos of a split, as if they were all."""
+
+    regions: RegionRows
+    rows: slice
+
+    def __len__(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    def __getitem__(self, rows: slice) -> NDArray[Any] | Sequence[NDArray[Any]]:
+        """Features of consecutive photos."""
+        start, stop, _ = rows.indices(len(self))
+        return self.regions[self.rows.start + start : self.rows.start + stop]

@@ -10,10 +10,11 @@ import pytest
 from infra.cluster import ClusterConfig, connect
 from infra.tracking import Tracking, TrackingConfig
 from infra.tracking import connect as connect_tracking
-from tests.photos import Photos, flickr_photos, skimage_photos
-from tests.servers import S3Server, aws_environment, mlflow_server, seaweed
+from tests.support import ROOT
+from tests.support.photos import Photos, flickr_photos, skimage_photos
+from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
 
-FLICKR = Path(__file__).parents[2] / "shared" / "data" / "flickr8k_mini"
+FLICKR = ROOT.parent / "shared" / "data" / "flickr8k_mini"
 
 
 @pytest.fixture(autouse=True)

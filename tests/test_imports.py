@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
+
 MAY_IMPORT = {
     "jobs": {"jobs", "pipelines", "infra", "shan_model"},
     "pipelines": {"pipelines", "infra", "shan_model"},

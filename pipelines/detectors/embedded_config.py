@@ -55,6 +55,6 @@ class EmbeddedConfig:
 
     def build(self, device: str) -> Detector:
         """Load it: 34 MB, both weight files verified."""
-        from pipelines.detectors.embedded import Embedded  # torch: only where a detector is loaded
+        from pipelines.detectors.embedded import Embedded
 
         return Embedded(self, device)

@@ -3,7 +3,7 @@
 Notable: 'SAME' padding is asymmetric where stride 2 meets an even side; the first two heads read a map *inside* the
 backbone (the expansion of block 13) and its last one; anchors are a constant of the graph, not computed; the resize is
 TensorFlow's legacy bilinear, whose samples sit at i * in / out (no half-pixel shift).
-Parity with the original runtime is held by tests/data/test_ssdlite.py.
+Parity with the original runtime is held by tests/pipelines/detectors/test_ssdlite.py.
 """
 
 from __future__ import annotations

@@ -9,18 +9,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from infra.store import open_store
-from pipelines.batches import Batches, ShuffledBatches
-from pipelines.feature_set import FeatureSet, Split, write_index, write_manifest
-from pipelines.manifest import Manifest, Photo
-from pipelines.node_cache import CacheConfig, local_shards
-from pipelines.plan import group_photos
-from pipelines.read_ahead import read_ahead
-from pipelines.shards import commit_shard, load_npy, tar_name
-from pipelines.streamed_batches import StreamedBatches
+from infra.storage.open import open_store
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.extraction.shard_plan import group_photos
+from pipelines.features.feature_set import FeatureSet, Split, write_index, write_manifest
+from pipelines.features.shards import commit_shard, load_npy, tar_name
+from pipelines.training.batches import Batches, ShuffledBatches
+from pipelines.training.prefetch import read_ahead
+from pipelines.training.shard_cache import CacheConfig, local_shards
+from pipelines.training.streamed_batches import StreamedBatches
 from tests.benchmarks.inputs import FEATURES, REGIONS
 from tests.benchmarks.measure import Row, seconds
-from tests.feature_sets import DETECTOR, sample
+from tests.support.feature_sets import DETECTOR, sample
 
 PHOTOS, CAPTIONS, BATCH, SHARD = 1500, 5, 128, 100
 

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from infra.cluster import ClusterConfig, connect
-from infra.folder_store import FolderStore
+from infra.storage.folder import FolderStore
+from pipelines.datasets.decode import decode_photo
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import photo_uri, read_photo, stamped
 from pipelines.detectors import registry
 from pipelines.detectors.contract import Detector
-from pipelines.extract import extract
-from pipelines.extract_config import ExtractConfig
-from pipelines.feature_set import FeatureSet
-from pipelines.manifest import Manifest, Photo
-from pipelines.photos import decode_photo
-from pipelines.shards import Sample, build_tar, commit_shard
-from pipelines.sources import photo_uri, read_photo, stamped
+from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.run import extract
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.shards import Sample, build_tar, commit_shard
 from tests.benchmarks.inputs import FEATURES, REGIONS
 from tests.benchmarks.measure import Row, forget, seconds, tree_peak_gib
 
@@ -163,7 +163,7 @@ def _memory(folder: Path) -> Iterator[Row]:
         table = folder / f"{count}.csv"
         table.write_text("uri,caption\n" + "".join(f"{n}.jpg,noise\n" for n in range(count)))
         command = [sys.executable, "-m", "jobs.extract", f"--dataset={table}", f"--photos={photos}"]
-        command += [f"--extract.output={folder}/memory", "--extract.detector=tests.tiny_detector:TinyDetector"]
+        command += [f"--extract.output={folder}/memory", "--extract.detector=tests.support.tiny_detector:TinyDetector"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
             peaks.append(tree_peak_gib(job.pid))
         assert job.returncode == 0

@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import TrackingConfig, connect
-from jobs.config import Config
-from jobs.evaluate import evaluate
-from jobs.load import load_matcher
-from pipelines.feature_set import FeatureSet, Split
-from pipelines.scenes.lexicon import SHAPE_WORDS
+from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.models.load import load_matcher
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize
 
@@ -140,7 +141,7 @@ def main() -> None:
         found, points = [], []
         for run in (run for run in runs if run.model == model):
             shan = load(run, features, arguments.output)
-            evaluation = evaluate(shan, model, split, Config())
+            evaluation = evaluate(shan, model, split, ScoreConfig(), ClusterConfig())
             found.append([*vars(evaluation.recalls).values(), evaluation.recalls.rsum, run.seconds])
             chance = evaluation.chance
             if things is not None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.precomputed.export import export_scan
-from pipelines.precomputed.scan import import_scan
-from pipelines.precomputed.shard_import import Imported
-from pipelines.precomputed.tsv import import_tsv
+from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.scan import import_scan
+from pipelines.features.precomputed.shard_import import Imported
+from pipelines.features.precomputed.tsv import import_tsv
 from tests.benchmarks.inputs import FEATURES, REGIONS
 from tests.benchmarks.measure import Row, forget
 

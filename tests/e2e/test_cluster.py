@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.store import open_store
-from pipelines.scenes.config import ScenesConfig
-from pipelines.scenes.generate import generate
-from tests.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
-from tests.drills.processes import ROOT, command_line, wait_until
-from tests.hosts import Host, hosts
-from tests.postgres import Postgres, postgres
-from tests.servers import S3Server, aws_environment, mlflow_server, seaweed
+from infra.storage.open import open_store
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import generate
+from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
+from tests.support.hosts import Host, hosts
+from tests.support.postgres import Postgres, postgres
+from tests.support.processes import ROOT, command_line, wait_until
+from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # make e2e-cluster holds all of them to that
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.tracking import TrackingConfig, connect
-
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 
 @pytest.mark.slow

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.store import open_store
-from pipelines.feature_set import FeatureSet
-from tests.photos import Photos
-from tests.servers import S3Server
+from infra.storage.open import open_store
+from pipelines.features.feature_set import FeatureSet
+from tests.support import ROOT
+from tests.support.photos import Photos
+from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
 
 
 def command(module: str, *arguments: str, cwd: Path, code: int = 0) -> str:

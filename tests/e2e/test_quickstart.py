@@ -26,11 +26,10 @@ import webdataset
 
 from infra.registry import champion_version
 from infra.tracking import Tracking, TrackingConfig, connect
-from pipelines.feature_set import FeatureSet, index_digest
+from pipelines.features.feature_set import FeatureSet, index_digest
 from shan_model.bundle import load_bundle
-from tests.photos import Photos
-
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+from tests.support.photos import Photos
 
 pytestmark = pytest.mark.slow
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from jobs import submit as submission
-from tests import feature_sets
-from tests.clusters import ENVIRONMENT, local_cluster
-from tests.drills.processes import ROOT, wait_until
-from tests.relay import Relay
-from tests.servers import free_ports
+from tests.support import feature_sets
+from tests.support.clusters import ENVIRONMENT, local_cluster
+from tests.support.processes import ROOT, wait_until
+from tests.support.relay import Relay
+from tests.support.servers import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 

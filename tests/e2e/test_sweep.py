@@ -9,9 +9,9 @@ import pytest
 from mlflow.entities import Run
 
 from infra.tracking import Tracking, TrackingConfig, connect
-from tests import feature_sets
-from tests.clusters import ENVIRONMENT, tree
-from tests.drills.processes import kill, wait_until
+from tests.support import feature_sets
+from tests.support.clusters import ENVIRONMENT, tree
+from tests.support.processes import kill, wait_until
 
 pytestmark = pytest.mark.slow
 

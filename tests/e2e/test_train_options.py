@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.store import open_store
+from infra.storage.open import open_store
 from infra.tracking import TrackingConfig, connect
-from jobs.load import load_matcher
-from pipelines.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import load_matcher
 from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
-from tests import feature_sets
-from tests.clusters import ENVIRONMENT
-from tests.model.tiny_bert import write_tiny_bert
-from tests.servers import S3Server
+from tests.support import feature_sets
+from tests.support.clusters import ENVIRONMENT
+from tests.support.servers import S3Server
+from tests.support.tiny_bert import write_tiny_bert
 
 pytestmark = pytest.mark.slow
 

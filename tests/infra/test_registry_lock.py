@@ -10,8 +10,8 @@ import pytest
 from infra.errors import UserError
 from infra.registry_lock import free_lock, lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROCESSES, TIMES = 4, 5
 COUNT = f"""
 import sys, time

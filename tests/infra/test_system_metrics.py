@@ -7,8 +7,8 @@ import pytest
 
 from infra.system_metrics import system_metrics
 from infra.tracking import TrackingConfig, connect
-from tests.drills.processes import wait_until
-from tests.servers import mlflow_server
+from tests.support.processes import wait_until
+from tests.support.servers import mlflow_server
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 

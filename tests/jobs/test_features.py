@@ -9,8 +9,9 @@ import pytest
 import webdataset
 
 from jobs import cli, features
-from pipelines.feature_set import FeatureSet
-from tests.feature_sets import manifest, tar_of, write_photos, write_set
+from jobs.config import Config
+from pipelines.features.feature_set import FeatureSet
+from tests.support.feature_sets import manifest, tar_of, write_photos, write_set
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -154,5 +155,5 @@ def test_import_and_export_reach_their_functions(run: Run, monkeypatch: pytest.M
     monkeypatch.setattr(features.features_precomputed, "run_import", lambda a, c: called.append(type(c).__name__))
     monkeypatch.setattr(features.features_precomputed, "run_export", lambda a: called.append("export"))
     for name in ("import", "export"):
-        commands[name].run(None, cli.Config())
+        commands[name].run(None, Config())
     assert called == ["Config", "export"]

@@ -7,12 +7,12 @@ import pytest
 from infra.errors import UserError
 from jobs import cli
 from jobs.features_precomputed import add_export_arguments, add_import_arguments, run_export, run_import
-from jobs.search_page import write_page
-from pipelines.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet
+from pipelines.serving.search_page import write_page
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
-from tests.data.precomputed import Photo, karpathy_file, scan_folder
+from tests.support.precomputed import Photo, karpathy_file, scan_folder
 
 
 def run(*argv: str) -> None:

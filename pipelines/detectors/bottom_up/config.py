@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from infra.errors import UserError
-from infra.store import open_store
+from infra.storage.open import open_store
 from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CELL_ANCHORS, CLASSES, FEATURES, STRIDE
 from pipelines.detectors.contract import REGIONS, fingerprint_of
 
@@ -130,7 +130,7 @@ class BottomUpConfig:
 
     def build(self, device: str) -> Detector:
         """Load it: 262 MB of weights, twice that while they are read."""
-        from pipelines.detectors.bottom_up.detector import BottomUp  # torch: only where a detector is loaded
+        from pipelines.detectors.bottom_up.detector import BottomUp
 
         return BottomUp(self, device)
 

@@ -1,0 +1,1 @@
+"""Data sets: importers, the manifest, photo sources and decoding."""

@@ -1,0 +1,179 @@
+"""Where photos are: a local path, `file://`, `s3://`, `http(s)://`, or a member of a tar, by URI.
+
+A member is written as elsewhere in the Python world (fsspec): `tar://<member>::<URI of the tar>`.
+"""
+
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from infra.errors import UserError
+from infra.storage.base import Store
+from infra.storage.folder import file_stamp
+from infra.storage.open import open_store
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.tar_members import read_member
+
+if TYPE_CHECKING:
+    import requests
+
+MAX_BYTES = 256 * 2**20
+"""A larger file is no photo."""
+_TRIES, _TIMEOUT_S = 5, 20
+
+
+def photo_uri(root: str, source: str) -> str:
+    """The URI of a photo: `source` itself if it is one, else below `root` (a folder, a prefix or a tar).
+
+    A path is no URI: below a `file://` root its characters are escaped, or `%2e%2e` would lead out of it.
+    """
+    if "://" in source:
+        return source
+    if root.startswith("file://") and not root.endswith(".tar"):
+        source = quote(source)
+    return f"tar://{source}::{root}" if root.endswith(".tar") else f"{root.rstrip('/')}/{source}"
+
+
+def read_photo(uri: str) -> bytes:
+    """The bytes of a photo.
+
+    PhotoError where there are none to be had: nothing there, no leave to read, too large, a web server that says no
+    or nothing. Any other OSError is trouble of a disk or store and not the photo's fault: it ends the job, and a rerun
+    goes on.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme in ("http", "https"):
+        return _download(uri)
+    if scheme == "tar":
+        member, _, tar = rest.partition("::")
+        parent, name = parent_and_name(tar)
+        return _limited(read_member(_store(parent), name, member, MAX_BYTES + 1))
+    path = unquote(rest) if scheme == "file" else uri
+    parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - links stay
+    try:
+        data = _store(parent).read(name, 0, MAX_BYTES + 1)
+    except UserError:  # credentials, a bucket that is not there: no photo's fault
+        raise
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
+        raise PhotoError(f"cannot be read: {reason}") from error
+    return _limited(data)
+
+
+def stamps(uris: Iterable[str]) -> dict[str, str]:
+    """For every photo that is there, what tells cheaply whether it has changed (`ObjectInfo.stamp`).
+
+    One `stat` a local file, one listing a bucket, one look at a tar for all its members. A web server is not asked:
+    its photos count as there and unchanging, with stamp ''.
+    """
+    found: dict[str, str] = {}
+    buckets: dict[str, list[str]] = defaultdict(list)
+    for uri in uris:
+        scheme, _, rest = uri.partition("://")
+        if scheme in ("http", "https"):
+            found[uri] = ""
+        elif scheme == "s3":
+            buckets[rest.split("/")[0]].append(uri)
+        else:
+            path = rest.partition("::")[2] if scheme == "tar" else uri
+            stamp = _stamp(path)
+            if stamp is not None:
+                found[uri] = stamp
+    for group in buckets.values():
+        prefix = parent_and_name(os.path.commonprefix(group))[0]  # noqa: RUF071 - cut back to a whole folder
+        listed = open_store(prefix).objects()
+        found |= {uri: info.stamp for uri in group if (info := listed.get(uri[len(prefix) + 1 :]))}
+    return found
+
+
+def parent_and_name(uri: str) -> tuple[str, str]:
+    """Splits at the last `/`."""
+    parent, _, name = uri.rpartition("/")
+    return parent or "/", name
+
+
+@lru_cache(maxsize=1024)
+def _store(uri: str) -> Store:
+    return open_store(uri)
+
+
+def _stamp(path: str) -> str | None:
+    if path.startswith("s3://"):
+        return _tar_stamp(path)
+    try:
+        status = Path(unquote(path.removeprefix("file://")) if path.startswith("file://") else path).stat()
+        return file_stamp(status) if stat.S_ISREG(status.st_mode) else None
+    except (OSError, ValueError):  # a name that no file system takes
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _tar_stamp(uri: str) -> str | None:
+    parent, name = parent_and_name(uri)
+    info = _store(parent).objects().get(name)
+    return info.stamp if info else None
+
+
+@cache
+def _session() -> "requests.Session":
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    again = Retry(_TRIES - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    session = requests.Session()
+    session.headers["User-Agent"] = "shan-line photo fetcher"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=again))
+    return session
+
+
+def _download(uri: str) -> bytes:
+    import requests
+
+    for attempt in range(_TRIES):
+        try:
+            with _session().get(uri, timeout=_TIMEOUT_S, stream=True) as answer:
+                if not answer.ok:
+                    raise PhotoError(f"the web server answers {answer.status_code}")
+                data = b""
+                for part in answer.iter_content(2**20):
+                    data = _limited(data + part)
+                return data
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError) as error:
+            if attempt == _TRIES - 1:  # the session has retried what it can; a body that breaks off is ours
+                raise PhotoError("the web server cannot be reached") from error
+        except requests.exceptions.RequestException as error:
+            raise PhotoError("the web server cannot be reached") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _limited(data: bytes) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise PhotoError(f"larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
+def stamped(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
+    """The manifest of photos below a root, with their stamps; UserError if the root or one of them is not there."""
+    root = str(root)
+    if "://" not in root:
+        root = str(Path(root).expanduser().absolute())
+        if not Path(root).is_dir() and not root.endswith(".tar"):
+            raise UserError(f"{root}: no such photo folder; pass the folder that holds the data set's photos")
+    uris = [photo_uri(root, row.source) for row in rows]
+    found = stamps(uris)
+    missing = [row.source for row, uri in zip(rows, uris, strict=True) if uri not in found]
+    if missing:
+        raise UserError(
+            f"{root}: {len(missing)} of {len(rows)} photos of data set {name} are not there, first {missing[0]}; "
+            "pass the right folder or take them out of the data set"
+        )
+    return Manifest.build(name, root, [replace(row, stamp=found[uri]) for row, uri in zip(rows, uris, strict=True)])

@@ -1,0 +1,1 @@
+"""Scoring, retrieval metrics, behavioural tests and promotion."""

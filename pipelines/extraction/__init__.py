@@ -1,0 +1,1 @@
+"""Extraction: photos to a feature set on Ray Data."""

@@ -1,0 +1,1 @@
+"""Feature sets: shards, receipts, index, verification and reports."""

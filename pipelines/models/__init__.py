@@ -1,0 +1,1 @@
+"""Trained models: packaging for MLflow, loading, and the registered pyfunc."""

@@ -1,0 +1,1 @@
+"""Tables, histograms and photos with boxes for HTML and Markdown reports."""

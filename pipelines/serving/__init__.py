@@ -1,0 +1,1 @@
+"""Search over a feature set and retrieve-and-rerank."""

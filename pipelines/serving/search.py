@@ -1,0 +1,41 @@
+"""pipelines/serving/search.py."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.features.feature_set import Split
+from shan_model.model import SHAN
+from shan_model.scoring import score_matrix
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A ranked photo."""
+
+    row: int
+    source: str
+    score: float
+    described: bool
+    """Whether the query is, word for word, one of this photo's captions."""
+
+
+def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[Hit]]:
+    """The `top` best photos of the split for every query, best first."""
+    scores_NQ = score_matrix(shan, split, queries)
+    return [
+        [
+            Hit(row, split.meta[row]["source"], float(scores_NQ[row, q]), query in split.meta[row]["captions"])
+            for row in np.argsort(-scores_NQ[:, q], kind="stable")[:top].tolist()
+        ]
+        for q, query in enumerate(queries)
+    ]
+
+
+def report(queries: list[str], results: list[list[Hit]]) -> str:
+    """The ranking as text; a star marks the photo that a query was written for."""
+    lines = []
+    for query, hits in zip(queries, results, strict=True):
+        lines.append(f'"{query}"')
+        lines += [f"  {i}. {h.source}  {h.score:.3f}{'  *' if h.described else ''}" for i, h in enumerate(hits, 1)]
+    return "\n".join(lines)

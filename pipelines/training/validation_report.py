@@ -1,0 +1,103 @@
+"""What a validation's score matrix says beyond its recalls, small enough to be kept with every checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.features.feature_set import Split
+from shan_model.metrics import retrieval_ranks
+
+RECORD = "validation.json"
+DEEPEST = 100
+"""K of the last point of the recall curves."""
+BINS = 80
+MISTAKES = 12
+"""Of each direction."""
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Beside a checkpoint's other files."""
+    (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Of a checkpoint."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    assert isinstance(record, dict)
+    return record
+
+
+def validation_record(scores_NC: NDArray[np.floating], split: Split) -> dict[str, Any]:
+    """Recall at every K both ways, histograms of matched and unmatched scores, and the hardest mistakes.
+
+    A mistake is a query whose best wrong answer scores above its right one; the hardest have the widest margin.
+    """
+    photo_of_C = split.photo_of_caption
+    ranks = retrieval_ranks(scores_NC, photo_of_C)
+    own_C = scores_NC[photo_of_C, np.arange(len(photo_of_C))]
+    edges = np.linspace(float(scores_NC.min()), float(scores_NC.max()) + 1e-6, BINS + 1)
+    every = sum(np.histogram(row, edges)[0] for row in scores_NC)
+    matched = np.histogram(own_C, edges)[0]
+    return {
+        "text": _recalls(ranks.text_N, len(photo_of_C)),
+        "image": _recalls(ranks.image_C, len(scores_NC)),
+        "chance": [100 * k / len(scores_NC) for k in range(1, min(DEEPEST, len(scores_NC)) + 1)],
+        "edges": edges.tolist(),
+        "matched": matched.tolist(),
+        "unmatched": (every - matched).tolist(),
+        "image_mistakes": _image_mistakes(scores_NC, own_C, split),
+        "text_mistakes": _text_mistakes(scores_NC, own_C, split),
+    }
+
+
+def _recalls(ranks: NDArray[np.int64], answers: int) -> list[float]:
+    return [100 * float((ranks < k).mean()) for k in range(1, min(DEEPEST, answers) + 1)]
+
+
+def _image_mistakes(scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split) -> list[dict[str, Any]]:
+    """Captions that find another photo."""
+    wrong_C, found_C = np.full(len(own_C), -np.inf), np.zeros(len(own_C), dtype=np.int64)
+    for row, scores_C in enumerate(scores_NC):
+        better = (scores_C > wrong_C) & (split.photo_of_caption != row)
+        wrong_C[better], found_C[better] = scores_C[better], row
+    return [
+        {
+            "caption": split.captions[c],
+            "photo": split.sources[split.photo_of_caption[c]],
+            "score": float(own_C[c]),
+            "wrong_photo": split.sources[found_C[c]],
+            "wrong_caption": split.captions_of_photos[found_C[c]][0],
+            "wrong_score": float(wrong_C[c]),
+        }
+        for c in _hardest(wrong_C - own_C)
+    ]
+
+
+def _text_mistakes(scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split) -> list[dict[str, Any]]:
+    """Photos that find a caption of another photo."""
+    best_N = np.full(len(scores_NC), -np.inf)
+    np.maximum.at(best_N, split.photo_of_caption, own_C)
+    wrong_N, found_N = np.empty(len(scores_NC)), np.empty(len(scores_NC), dtype=np.int64)
+    for row, scores_C in enumerate(scores_NC):
+        others_C = np.where(split.photo_of_caption == row, -np.inf, scores_C)
+        found_N[row] = others_C.argmax()
+        wrong_N[row] = others_C[found_N[row]]
+    return [
+        {
+            "caption": split.captions_of_photos[row][0],
+            "photo": split.sources[row],
+            "score": float(best_N[row]),
+            "wrong_photo": split.sources[split.photo_of_caption[found_N[row]]],
+            "wrong_caption": split.captions[found_N[row]],
+            "wrong_score": float(wrong_N[row]),
+        }
+        for row in _hardest(wrong_N - best_N)
+    ]
+
+
+def _hardest(margins: NDArray[np.floating]) -> list[int]:
+    order = np.argsort(-margins, kind="stable")[:MISTAKES]
+    return [int(i) for i in order if margins[i] > 0]

@@ -1,0 +1,295 @@
+"""Readers of what others have written, on seeded damaged input: a right answer or one UserError, nothing else.
+
+Right is: what an independent look at the same input says, or, where the input carries checksums, what was stored.
+INPUTS is how many each reader gets.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import yaml
+
+import pipelines.datasets.table
+from infra.errors import UserError
+from jobs import cli
+from jobs.config import Config
+from pipelines.datasets.karpathy import karpathy_rows
+from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.table import import_table
+from pipelines.features.feature_set import FeatureSet, index_digest
+from pipelines.features.precomputed.npy_rows import NpyRows
+from pipelines.features.precomputed.tsv import import_tsv
+from pipelines.features.shards import view_npy
+from tests.support import feature_sets
+from tests.support.mutations import damaged, edited
+from tests.support.precomputed import Photo, karpathy_file
+
+pytestmark = pytest.mark.slow
+
+INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
+INPUTS |= {"tsv": 400, "config": 300}
+
+
+class Tally:
+    """Counts answers and errors; both must have come."""
+
+    def __init__(self, reader: str) -> None:
+        self.reader, self.right, self.refused = reader, 0, 0
+
+    def __call__(self, read: Callable[[], Any], is_right: Callable[[Any], bool], what: object) -> None:
+        """One input."""
+        try:
+            found = read()
+        except UserError as error:
+            said = str(error)
+            assert 0 < len(said) < 1100, what
+            assert said == " ".join(said.split()), what
+            self.refused += 1
+        except Exception as error:
+            raise AssertionError(f"{self.reader}: input {what!r}") from error
+        else:
+            assert is_right(found), what
+            self.right += 1
+
+    def check(self) -> None:
+        """After the last input."""
+        total = self.right + self.refused
+        assert total == INPUTS[self.reader]
+        print(f"{self.reader}: {total} inputs, {self.right} answered, {self.refused} refused")
+        assert self.right
+        assert self.refused
+
+
+def sound(manifest: Manifest) -> bool:
+    """What every manifest promises."""
+    photos = list(manifest.photos())
+    keys = {photo.key for photo in photos}
+    captions = all(photo.captions and all(c.strip() for c in photo.captions) for photo in photos)
+    below = all("://" in photo.source or ".." not in Path("/", photo.source).parts for photo in photos)
+    below &= not any(photo.source.startswith("/") for photo in photos)
+    return below and len(keys) == len(photos) and captions and all(photo.split in SPLITS for photo in photos)
+
+
+def test_karpathy(tmp_path: Path):
+    images = [
+        {"filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"a photo {i}"}, {"raw": "Zwölf Boxkämpfer"}]}
+        for i, split in enumerate(("train", "restval", "val", "test"))
+    ]
+    document = {"dataset": "tiny", "images": images}
+    path, tally = tmp_path / "dataset.json", Tally("karpathy")
+
+    def read() -> Manifest:
+        name, rows = karpathy_rows(path)
+        return Manifest.build(name, "", rows)
+
+    def is_right(manifest: Manifest) -> bool:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
+        told = [[sentence["raw"].strip() for sentence in row["sentences"]] for row in rows]
+        return sound(manifest) and [list(photo.captions) for photo in manifest.photos()] == told
+
+    half = INPUTS["karpathy"] // 2
+    for data in damaged(json.dumps(document, ensure_ascii=False).encode(), half, seed=1):
+        path.write_bytes(data)
+        tally(read, is_right, data)
+    for changed in edited(document, half, seed=2):
+        path.write_text(json.dumps(changed))
+        tally(read, is_right, changed)
+    tally.check()
+
+
+def test_tables(tmp_path: Path):
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"x")
+    rows = [{"uri": f"{name}.png", "caption": f"a {name}, of course", "split": "train"} for name in "aabbcc"]
+    table = pa.Table.from_pylist(rows)
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(table, sink, write_page_checksum=True)
+    with (tmp_path / "good.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    whole = {
+        "csv": (tmp_path / "good.csv").read_bytes(),
+        "jsonl": "\n".join(json.dumps(row) for row in rows).encode(),
+        "parquet": sink.getvalue().to_pybytes(),
+    }
+    for number, (kind, data) in enumerate(whole.items()):
+        path, tally = tmp_path / f"t.{kind}", Tally(kind)
+        for changed in damaged(data, INPUTS[kind], seed=10 + number):
+            path.write_bytes(changed)
+            tally(partial(import_table, path, tmp_path), partial(tells_every_row, path), changed)
+        tally.check()
+
+
+def tells_every_row(path: Path, manifest: Manifest) -> bool:
+    """A caption a row, none lost and none twice."""
+    rows = pipelines.datasets.table._READERS[path.suffix](path).num_rows
+    return sound(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == rows
+
+
+def test_shards(tmp_path: Path):
+    """Every object of a feature set by turns; what is read of it is what was written, or an error names the damage."""
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))  # the same bytes everywhere
+    expected, tally = contents(features.uri), Tally("shards")
+    objects = sorted(path for path in Path(features.uri).iterdir() if path.suffix in (".json", ".tar", ".parquet"))
+    read_by_all = [p for p in objects if not p.name.startswith(("sizes", "index-", "rejected"))]
+    copies = [next_of(path) for path in read_by_all]
+    for number in range(INPUTS["shards"]):
+        path, source = read_by_all[number % len(read_by_all)], copies[number % len(read_by_all)]
+        path.write_bytes(source())
+        tally(lambda: contents(features.uri), lambda found: same(found, expected), (path.name, number))
+        path.write_bytes(source.good)
+    tally.check()
+
+
+def test_records_of_a_feature_set(tmp_path: Path):
+    """Index and receipts as an editor leaves them, and an attacker too, who gives them the digests that they need."""
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))
+    expected, tally = contents(features.uri), Tally("records")
+    records = [Path(features.uri, "index.json"), *sorted(Path(features.uri).glob("*.receipt.json"))]
+    each = INPUTS["records"] // 2
+    for path in records[:2]:
+        good = path.read_bytes()
+        for data in [b"null", b"5", b'"x"', b"[" * 100_000]:
+            path.write_bytes(data)
+            with pytest.raises(UserError):
+                FeatureSet.open(features.uri)
+        path.write_bytes(good)
+    for number, path in enumerate(records[:2]):
+        good = path.read_bytes()
+        for changed in edited(json.loads(good), each, seed=50 + number):
+            path.write_text(json.dumps(changed))
+            tally(lambda: contents(features.uri), lambda found: same(found, expected), changed)
+            path.write_bytes(good)
+            if path.name == "index.json" and isinstance(changed, dict):
+                forged_is_an_error_or_whole(features.uri, changed)
+    tally.check()
+
+
+def forged_is_an_error_or_whole(uri: str, index: dict[str, Any]) -> None:
+    """An index that was changed together with its digest is another one, and tells nothing in a traceback."""
+    path = Path(uri, "index.json")
+    good = path.read_bytes()
+    with suppress(UserError, UnicodeEncodeError):  # the latter of text that has no digest
+        path.write_text(json.dumps(index | {"feature_set": index_digest(index)}))
+        contents(uri)
+    path.write_bytes(good)
+
+
+def test_npy(tmp_path: Path):
+    """Regions of imports and of shards: an array of the values that the bytes hold, or an error."""
+    array = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
+    np.save(tmp_path / "good.npy", array)
+    data, tally, path = (tmp_path / "good.npy").read_bytes(), Tally("npy"), tmp_path / "bad.npy"
+    for changed in damaged(data, INPUTS["npy"], seed=60):
+        path.write_bytes(changed)
+        tally(partial(npy_values, path), lambda found: found[0].tobytes() == found[1].tobytes(), changed[:160])
+        with suppress(ValueError):
+            view_npy(memoryview(changed))
+    tally.check()
+
+
+def npy_values(path: Path) -> tuple[Any, Any]:
+    """All rows as the importer reads them, and as NumPy does."""
+    rows = NpyRows.open(path)
+    return rows.read(0, rows.shape[0]), np.load(path, allow_pickle=False)
+
+
+class next_of:
+    """Damaged copies of a file, one a call."""
+
+    def __init__(self, path: Path) -> None:
+        self.good = path.read_bytes()
+        self._copies = damaged(self.good, INPUTS["shards"], seed=len(self.good))
+
+    def __call__(self) -> bytes:
+        return next(self._copies)
+
+
+def contents(uri: str) -> dict[str, Any]:
+    """All that training and evaluation read of a feature set."""
+    features, found = FeatureSet.open(uri), {}
+    for name in SPLITS:
+        split = features.split(name)
+        boxes = [split.boxes(row).tobytes() for row in range(len(split))]
+        found[name] = (split.keys, np.asarray(split[:]).tobytes(), boxes, split.captions)
+    return found
+
+
+def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return found == expected
+
+
+def test_tsv(tmp_path: Path):
+    """Photos in = photos out: each is in the set with its own regions, or rejected with a reason."""
+    ids = [str(n) for n in range(101, 107)]
+    photos = [Photo(id_, regions=3) for id_ in ids]
+    splits = ["train", "train", "train", "train", "val", "test"]
+    dataset = karpathy_file(tmp_path / "d.json", {f"{i}.jpg": s for i, s in zip(ids, splits, strict=True)})
+    path, output, tally = tmp_path / "a.tsv", tmp_path / "out", Tally("tsv")
+    by_key = {photo.image_id: photo for photo in photos}
+
+    def is_right(imported: Any) -> bool:
+        features, lines = imported.feature_set, path.read_bytes().splitlines(keepends=True)
+        unharmed = {key for key, photo in by_key.items() if lines.count(photo.six().encode()) == 1}
+        right = {
+            key: regions_of(features)[key] == by_key[key].features.astype(np.float16).tobytes()
+            for key in regions_of(features)
+        }
+        rejected = [row.key for row in features.rejected]
+        counted = sorted([*right, *rejected]) == sorted(by_key) and all(row.reason for row in features.rejected)
+        return counted and all(right[key] for key in unharmed & set(right)) and len(unharmed & set(rejected)) <= 1
+
+    for data in damaged("".join(photo.six() for photo in photos).encode(), INPUTS["tsv"], seed=30):
+        path.write_bytes(data)
+        tally(lambda: import_tsv(path, dataset, str(output), 2, lambda _: None), is_right, data)
+        shutil.rmtree(output, ignore_errors=True)
+    tally.check()
+
+
+def regions_of(features: FeatureSet) -> dict[str, bytes]:
+    """Of every photo of the set, by key."""
+    found = {}
+    for name in {receipt.split for receipt in features.receipts if receipt.written}:
+        split = features.split(name)
+        found |= {key: np.asarray(split[[row]][0]).tobytes() for row, key in enumerate(split.keys)}
+    return found
+
+
+def test_config(tmp_path: Path):
+    """A YAML that is taken sets just the fields that it names."""
+    good = "model:\n  joint_dim: 64\n  gate: scalar\ntrain:\n  epochs: 4\n  learning_rate: 2.0e-3\n  use_gpu: false\n"
+    path, tally = tmp_path / "c.yaml", Tally("config")
+    sections = tuple(Config.__dataclass_fields__)
+    for data in damaged(good.encode(), INPUTS["config"], seed=40):
+        path.write_bytes(data)
+        tally(
+            lambda: cli.parse("train", "", lambda _: None, sections, [f"--config={path}"])[1],
+            lambda config: agrees(config.flat(), {**Config().flat(), **told(path)}),
+            data,
+        )
+    tally.check()
+
+
+def told(path: Path) -> dict[str, Any]:
+    """The fields that a YAML sets, by dotted name."""
+    document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return {f"{part}.{name}": value for part, fields in document.items() for name, value in fields.items()}
+
+
+def agrees(fields: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Field by field; a number is one however YAML 1.1 took it (20e-3 is text there)."""
+    return fields.keys() == wanted.keys() and all(
+        value == wanted[name] or (isinstance(value, int | float) and float(value) == float(wanted[name]))
+        for name, value in fields.items()
+    )

@@ -1,0 +1,99 @@
+"""The importer of the Karpathy layout: right rows, and one clear line for everything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from infra.errors import UserError
+from pipelines.datasets.karpathy import import_karpathy
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
+        Image.new("RGB", (8, 8)).save(photos / name)
+    return photos
+
+
+def test_rows_splits_and_paths(folder: Path, karpathy):
+    path = karpathy([("a.jpg", "train", ["one ", "two"]), ("b.jpg", "restval", ["x"])])
+    document = json.loads(path.read_text())
+    document["images"].append({"filepath": "sub", "filename": "c.jpg", "split": "test", "sentences": [{"raw": "deep"}]})
+    path.write_text(json.dumps(document))
+    manifest = import_karpathy(path, folder)
+    assert [(p.key, p.source, p.split, p.captions) for p in manifest.photos()] == [
+        ("a", "a.jpg", "train", ("one", "two")),
+        ("b", "b.jpg", "train", ("x",)),
+        ("c", "sub/c.jpg", "test", ("deep",)),
+    ]
+    assert manifest.name == "tiny"
+    assert manifest.root == str(folder)
+
+
+def test_captions_for_photos_that_are_not_there(folder: Path, karpathy):
+    path = karpathy([("a.jpg", "train", ["x"]), ("gone.jpg", "val", ["y"]), ("lost.jpg", "val", ["z"])])
+    with pytest.raises(UserError, match=r"2 of 3 photos .* are not there, first gone\.jpg; pass the right folder"):
+        import_karpathy(path, folder)
+
+
+def test_missing_folder_and_file(folder: Path, karpathy, tmp_path: Path):
+    with pytest.raises(UserError, match="nowhere: no such photo folder"):
+        import_karpathy(karpathy([("a.jpg", "train", ["x"])]), tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"none\.json: no such file"):
+        import_karpathy(tmp_path / "none.json", folder)
+
+
+@pytest.mark.parametrize("text", ["{not json", "[]", "{}", '{"images": 3}', "[" * 100_000])
+def test_a_file_that_is_not_in_the_layout(folder: Path, tmp_path: Path, text: str):
+    path = tmp_path / "d.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"d\.json: not (readable as JSON|in the Karpathy layout)") as caught:
+        import_karpathy(path, folder)
+    assert "\n" not in str(caught.value)
+
+
+GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"filename": 7}, r"image 2 \(7\) is not in the Karpathy layout"),
+        ({"filename": None}, r"image 2 \(''\): a photo's path"),
+        ({"filename": ""}, r"image 2 \(''\): a photo's path"),
+        ({"filename": "n" * 300}, r"1 of 2 photos .* are not there, first nnn"),
+        ({"split": ["val"]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"split": None}, r"b\.jpg: split 'None' is none of"),
+        ({"sentences": None}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": "a dog"}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{"raw": None}]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{"raw": ["a", "dog"]}]}, r"image 2 \('b\.jpg'\) is not in"),
+        ({"sentences": [{}]}, r"image 2 \('b\.jpg'\) is not in .*'raw'"),
+        ({"sentences": []}, r"b\.jpg: it has no caption"),
+        ({"sentences": [{"raw": "  "}]}, r"b\.jpg: it has an empty caption"),
+        ({"sentences": [{"raw": "\ud800"}]}, "no valid Unicode"),
+        ({"filename": "a.jpg"}, r"a\.jpg is listed twice"),
+    ],
+)
+def test_the_image_that_is_wrong_is_named(folder: Path, tmp_path: Path, change: dict, message: str):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"images": [GOOD, {**GOOD, "filename": "b.jpg", **change}]}))
+    with pytest.raises(UserError, match=message) as caught:
+        import_karpathy(path, folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_obstacle(folder: Path, tmp_path: Path):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"images": [GOOD]}), encoding="utf-8-sig")
+    assert import_karpathy(path, folder).table.num_rows == 1
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname"])
+def test_paths_that_leave_the_folder_are_refused(folder: Path, karpathy, name: str):
+    with pytest.raises(UserError, match="must stay below the photo folder"):
+        import_karpathy(karpathy([(name, "train", ["x"])]), folder)

@@ -1,0 +1,188 @@
+"""Photos by URI: local paths, file://, http:// from a real server, members of tars."""
+
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage import s3_client
+from infra.storage.open import open_store
+from pipelines.datasets import photo_sources as sources
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.manifest import Photo
+from pipelines.datasets.photo_sources import photo_uri, read_photo, stamped, stamps
+from tests.support.servers import S3Server, aws_environment
+
+
+class Server(SimpleHTTPRequestHandler):
+    """Files of a folder; `/busy` answers 503 twice, `/cut` breaks off its body twice, before they are well."""
+
+    calls: dict[str, int]
+
+    def do_GET(self) -> None:
+        self.calls[self.path] = self.calls.get(self.path, 0) + 1
+        if self.path == "/busy" and self.calls[self.path] <= 2:
+            self.send_error(503)
+        elif self.path in ("/busy", "/cut"):
+            self.send_response(200)
+            self.send_header("Content-Length", "10")
+            self.end_headers()
+            self.wfile.write(b"01234" if self.path == "/cut" and self.calls[self.path] <= 2 else b"0123456789")
+        else:
+            super().do_GET()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "a.jpg").write_bytes(b"bytes of a")
+    handler = type("Fresh", (Server,), {"calls": {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture
+def tar(tmp_path: Path) -> Path:
+    path = tmp_path / "photos.tar"
+    with tarfile.open(path, "w") as opened:
+        for name in ("a.jpg", "deep/b.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = 3000
+            opened.addfile(info, io.BytesIO(name[-5:-4].encode() * 3000))
+        opened.add(path.parent, "folder", recursive=False)
+    return path
+
+
+def reason(uri: str) -> str:
+    with pytest.raises(PhotoError) as caught:
+        read_photo(uri)
+    return str(caught.value)
+
+
+def test_uris_of_a_root_and_of_their_own():
+    assert photo_uri("/photos", "a/b.jpg") == "/photos/a/b.jpg"
+    assert photo_uri("s3://bucket/photos/", "b.jpg") == "s3://bucket/photos/b.jpg"
+    assert photo_uri("/photos.tar", "a/b.jpg") == "tar://a/b.jpg::/photos.tar"
+    assert photo_uri("/photos", "https://host/b.jpg") == "https://host/b.jpg"
+
+
+def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
+    """Nothing in it is an escape: `%2e%2e` would lead out of the root, and `50%25.jpg` to another photo."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (photos / "50%25.jpg").write_bytes(b"ours")
+    (photos / "50%.jpg").write_bytes(b"another")
+    assert read_photo(photo_uri(photos.as_uri(), "50%25.jpg")) == b"ours"
+    assert stamps([photo_uri(photos.as_uri(), "50%25.jpg")])
+    with pytest.raises(PhotoError):
+        read_photo(photo_uri(photos.as_uri(), "%2e%2e/secret.jpg"))
+
+
+def test_local_photos(tmp_path: Path):
+    (tmp_path / "a b#1.jpg").write_bytes(b"x")
+    for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):
+        assert list(stamps([uri])) == [uri]
+        assert read_photo(uri) == b"x"
+    assert reason(f"{tmp_path}/gone.jpg") == "cannot be read: No such file or directory"
+    assert reason(f"{tmp_path}") == "cannot be read: Is a directory"
+    assert reason(f"{tmp_path}/a b#1.jpg/c") == "cannot be read: Not a directory"
+
+
+def test_a_photo_from_a_web_server(server: str):
+    assert read_photo(f"{server}/a.jpg") == b"bytes of a"
+    assert reason(f"{server}/none.jpg") == "the web server answers 404"
+    assert stamps([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
+
+
+def test_a_web_server_that_is_busy_or_breaks_off_is_asked_again(server: str):
+    assert read_photo(f"{server}/busy") == b"0123456789"
+    assert read_photo(f"{server}/cut") == b"0123456789"
+
+
+def test_a_web_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "_TRIES", 1)
+    sources._session.cache_clear()
+    assert reason("http://127.0.0.1:9/a.jpg") == "the web server cannot be reached"
+    sources._session.cache_clear()
+
+
+def test_a_photo_larger_than_any(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sources, "MAX_BYTES", 2**20)
+    (tmp_path / "large.jpg").write_bytes(b"x" * (2**20 + 1))
+    assert reason(f"{server}/large.jpg") == reason(f"{tmp_path}/large.jpg") == "larger than 1 MiB"
+
+
+def test_members_of_a_tar(tar: Path):
+    assert read_photo(f"tar://a.jpg::{tar}") == b"a" * 3000
+    assert read_photo(f"tar://deep/b.jpg::file://{tar}") == b"b" * 3000
+    assert read_photo(f"tar://./a.jpg::{tar}") == b"a" * 3000
+    assert reason(f"tar://c.jpg::{tar}") == "not in its tar"
+    assert reason(f"tar://folder::{tar}") == "not in its tar"
+    assert reason(f"tar://a.jpg::{tar}.gone") == "its tar is not there or is no uncompressed tar"
+
+
+def test_a_tar_that_is_cut_off(tar: Path):
+    cut = tar.with_name("cut.tar")
+    cut.write_bytes(tar.read_bytes()[:2000])
+    assert reason(f"tar://a.jpg::{cut}") in ("its tar is cut off", "its tar is not there or is no uncompressed tar")
+    gz = tar.with_name("packed.tar")
+    with tarfile.open(gz, "w:gz") as opened:
+        opened.add(tar, "a.jpg")
+    assert reason(f"tar://a.jpg::{gz}") == "its tar is not there or is no uncompressed tar"
+
+
+def test_stamps_change_with_the_photo_and_leave_out_what_is_not_there(tmp_path: Path, tar: Path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"one")
+    uris = [str(path), f"{tmp_path}/none.jpg", str(tmp_path), f"tar://a.jpg::{tar}", "\0"]
+    before = stamps(uris)
+    assert set(before) == {str(path), f"tar://a.jpg::{tar}"}
+    path.write_bytes(b"three")
+    assert stamps(uris)[str(path)] != before[str(path)]
+
+
+def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: Path, server: str):
+    rows = [Photo("a", "a.jpg", "train", ("x",)), Photo("w", f"{server}/a.jpg", "val", ("y",))]
+    manifest = stamped("mixed", tar, rows)
+    assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [
+        b"a" * 3000,
+        b"bytes of a",
+    ]
+    with pytest.raises(UserError, match="no such photo folder"):
+        stamped("mixed", tmp_path / "none", rows)
+    with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed are not there, first gone\.jpg"):
+        stamped("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
+
+
+@pytest.mark.parametrize(
+    "broken", [{"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}], ids=["gone", "refused"]
+)
+def test_a_store_that_does_not_answer_rejects_no_photo(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, broken: dict[str, str]
+):
+    """It ends the job: a rejection would lose the photo."""
+    monkeypatch.setattr(s3_client, "PATIENCE_S", 0.5)
+    with aws_environment(s3_server.environment() | broken), pytest.raises(UserError):
+        read_photo(f"s3://{s3_server.bucket}/a.jpg")
+
+
+def test_photos_in_a_bucket(s3_server: S3Server):
+    with pytest.raises(UserError):
+        read_photo("s3://no-such-bucket/a.jpg")
+    assert reason(f"s3://{s3_server.bucket}/no-such-photo.jpg").startswith("cannot be read")
+    root = f"s3://{s3_server.bucket}/photos of #1"
+    open_store(root).create("deep/a b.jpg", b"a")
+    assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
+    uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
+    assert list(stamps(uris)) == uris[:1]

@@ -1,0 +1,234 @@
+"""Promotion in a real registry, on SQLite and on a server: what is written, what is not, and two at once."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from infra.cluster import ClusterConfig
+from infra.errors import UserError
+from infra.registry import champion_version, champions, set_champions
+from infra.registry_lock import lock_name, registry_lock
+from infra.tracking import Tracking, TrackingConfig, connect
+from jobs import promote as job
+from pipelines.evaluation.promote import check_champion, promote, rollback
+from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.features.feature_set import FeatureSet
+from tests.support import ROOT
+from tests.support.small_models import model, register_model, small_set
+
+UNTRAINED, BETTER, BEST = 1, 2, 3
+"""Versions of every registered model here."""
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A store with three models of known order."""
+
+    tracking: Tracking
+    features: FeatureSet
+
+    def name(self, name: str, champion: int | None = UNTRAINED) -> str:
+        """A registered model with the three versions, of which one may be champion."""
+        client = self.tracking.client()
+        client.create_registered_model(name)
+        for version in (UNTRAINED, BETTER, BEST):
+            client.copy_model_version(f"models:/stock/{version}", name)
+        if champion is not None:
+            set_champions(self.tracking, name, [champion])
+        return name
+
+    def promote(self, name: str, version: int, config: PromoteConfig | None = None, dry_run: bool = False) -> str:
+        return str(
+            promote(self.tracking, name, version, self.features, config, ScoreConfig(), ClusterConfig(), dry_run)
+        )
+
+    def tags(self, name: str, version: int) -> dict[str, str]:
+        return self.tracking.client().get_model_version(name, str(version)).tags
+
+    def everything(self, name: str) -> list[object]:
+        """All that the registry says of a name."""
+        client = self.tracking.client()
+        versions = client.search_model_versions(f"name = '{name}'")
+        return [dict(client.get_registered_model(name)), sorted(str(dict(version)) for version in versions)]
+
+
+def stock(tracking: Tracking, folder: Path) -> Registry:
+    features = small_set(folder)
+    for steps in (0, 3, 20):
+        register_model(tracking, "stock", model(features, steps), features, folder / f"bundle-{steps}")
+    return Registry(tracking, features)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("registry")
+    return stock(connect(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db")), folder)
+
+
+@pytest.fixture(scope="module")
+def served(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("served")
+    return stock(connect(TrackingConfig(uri=mlflow_uri, experiment="promotion")), folder)
+
+
+def start(registry: Registry, log: Path, *argv: str) -> "subprocess.Popen[bytes]":
+    """The command, with its output in a file."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs.promote", f"--tracking.uri={registry.tracking.uri}", *argv],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[bytes]"], patience_s: float = 200) -> None:
+    """Each has scored two models to the end, by its progress bars."""
+    give_up_at = time.monotonic() + patience_s
+    while any(log.read_text().count("100%") < 2 for log in logs):
+        ended = [log.read_text() for log, process in zip(logs, processes, strict=True) if process.poll() is not None]
+        assert not ended, ended
+        assert time.monotonic() < give_up_at, [log.read_text() for log in logs]
+        time.sleep(0.1)
+
+
+def test_a_better_version_takes_the_alias_with_its_reasons_and_a_card(registry: Registry):
+    name = registry.name("better")
+    said = registry.promote(name, BETTER)
+    assert said.startswith(f"models:/{name}@champion is version {BETTER}: better (validation rSum ")
+    assert champion_version(registry.tracking, name) == BETTER
+    tags = registry.tags(name, BETTER)
+    assert tags["promotion.decision"] == "promoted"
+    assert tags["promotion.against"] == tags["replaced"] == str(UNTRAINED)
+    assert float(tags["promotion.rsum"]) > float(tags["promotion.champion_rsum"])
+    assert tags["promotion"] in said
+    digest = registry.features.lineage["feature_set"]
+    assert tags["promotion.features"] == f"{registry.features.uri}@{digest[:12]}"
+    assert FeatureSet.open(tags["promotion.features"]).lineage["feature_set"] == digest
+    card = registry.tracking.client().get_model_version(name, str(BETTER)).description
+    assert len(card) < 5000  # a server's database takes no more
+    assert f"| rSum | {float(tags['promotion.rsum']) - float(tags['promotion.champion_rsum']):+.1f} |" in card
+    assert f"load_model('models:/{name}/{BETTER}')" in card
+    assert registry.features.dataset in card
+    config = json.loads(re.search(r"Config: `(.*)`", card)[1])
+    assert config["matcher"] == "vse++"
+
+
+def test_a_worse_version_gets_reasons_but_not_the_alias(registry: Registry):
+    name = registry.name("worse", champion=BEST)
+    said = registry.promote(name, BETTER)
+    assert said.startswith(f"models:/{name}@champion is version {BEST}: version {BETTER} is not better (")
+    assert champion_version(registry.tracking, name) == BEST
+    tags = registry.tags(name, BETTER)
+    assert tags["promotion.decision"] == "refused"
+    assert "promoted_at" not in tags
+    assert "Stayed a candidate" in registry.tracking.client().get_model_version(name, str(BETTER)).description
+
+
+def test_the_first_version_has_to_beat_chance_and_the_champion_stays_itself(registry: Registry):
+    name = registry.name("first", champion=None)
+    said = registry.promote(name, BEST)
+    assert "is version 3: the first version (validation rSum" in said
+    assert registry.tags(name, BEST)["promotion.against"] == "chance"
+    assert registry.tags(name, BEST)["replaced"] == ""
+    assert "it was champion already" in registry.promote(name, BEST)
+
+
+def test_a_dry_run_decides_the_same_and_writes_nothing(registry: Registry):
+    name = registry.name("dry")
+    before = registry.everything(name)
+    said = registry.promote(name, BEST, dry_run=True)
+    assert registry.everything(name) == before
+    assert registry.promote(name, BEST) == said
+    assert registry.everything(name) != before
+    before = registry.everything(name)
+    assert rollback(registry.tracking, name, "why", dry_run=True).champion == UNTRAINED
+    assert registry.everything(name) == before
+
+
+def test_rollback_goes_back_champion_by_champion_and_says_why(registry: Registry):
+    name = registry.name("back")
+    for version in (BETTER, BEST):
+        registry.promote(name, version)
+    assert champions(registry.tracking, name) == [UNTRAINED, BETTER, BEST]
+    assert str(rollback(registry.tracking, name, "bad at night")).endswith("version 3 was rolled back (bad at night)")
+    assert champion_version(registry.tracking, name) == BETTER
+    assert registry.tags(name, BEST)["rolled_back"] == "bad at night"
+    assert registry.tags(name, BEST)["rolled_back_at"] > registry.tags(name, BEST)["promoted_at"][:10]
+    registry.promote(name, BEST)
+    rollback(registry.tracking, name, "again")
+    assert rollback(registry.tracking, name, "and again").champion == UNTRAINED
+    with pytest.raises(UserError, match="no champion before the present one"):
+        rollback(registry.tracking, name, "once more")
+
+
+def test_the_history_follows_the_alias_where_a_move_was_cut_off_or_made_by_hand(registry: Registry):
+    name, client = registry.name("history"), registry.tracking.client()
+    set_champions(registry.tracking, name, [UNTRAINED, BETTER, BEST])
+    client.set_registered_model_alias(name, "champion", str(BETTER))  # a rollback that was killed before its note
+    assert champions(registry.tracking, name) == [UNTRAINED, BETTER]
+    set_champions(registry.tracking, name, [UNTRAINED, BETTER])
+    client.set_registered_model_alias(name, "champion", str(BEST))  # by hand, or a promotion that was killed
+    assert champions(registry.tracking, name) == [UNTRAINED, BETTER, BEST]
+    client.delete_model_version(name, str(BETTER))
+    assert champions(registry.tracking, name) == [UNTRAINED, BEST]
+
+
+def test_the_margin_of_the_config_holds(registry: Registry):
+    name = registry.name("margin")
+    strict = PromoteConfig(margin=590)
+    assert "is not better" in registry.promote(name, BEST, strict)
+    assert champion_version(registry.tracking, name) == UNTRAINED
+
+
+def test_other_features_are_refused(registry: Registry):
+    index = {**registry.features.index, "fingerprint": "another-1"}
+    other = replace(registry.features, index=index)
+    with pytest.raises(UserError, match=r"was made for features of made-up-0123, .* has another-1"):
+        promote(
+            registry.tracking, registry.name("features"), BEST, other, PromoteConfig(), ScoreConfig(), ClusterConfig()
+        )
+    with pytest.raises(UserError, match="take the alias off it first"):
+        check_champion(registry.tracking, "features", other)
+
+
+def test_the_command_that_is_told_frees_a_lock(registry: Registry, monkeypatch, capsys):
+    name = registry.name("stuck")
+    registry.tracking.client().create_registered_model(lock_name(name), {"owner": "process 1 on a", "since": "then"})
+    _, _, *told = job._free_command(name).split()
+    for said in ("freed the lock of process 1 on a since then", "nobody holds the lock"):
+        monkeypatch.setattr(sys, "argv", [*told, f"--tracking.uri={registry.tracking.uri}"])
+        job.main()
+        assert said in capsys.readouterr().out
+    registry.promote(name, BEST)
+    assert champion_version(registry.tracking, name) == BEST
+
+
+@pytest.mark.parametrize("kind", ["registry", "served"])
+def test_two_at_once_lose_none(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
+    """Both have measured the old champion before either may move the alias; the better one has it in the end."""
+    registry: Registry = request.getfixturevalue(kind)
+    name = registry.name("race")
+    logs = [tmp_path / f"{version}.log" for version in (BETTER, BEST)]
+    options = [f"--features={registry.features.uri}", f"--name={name}"]
+    with registry_lock(registry.tracking, name, "free it"):
+        processes = [start(registry, log, *options, f"--version={log.stem}") for log in logs]
+        wait_until_measured(logs, processes)
+    for process, log in zip(processes, logs, strict=True):
+        assert process.wait(200) == 0, log.read_text()
+    assert champion_version(registry.tracking, name) == BEST
+    assert champions(registry.tracking, name) in ([UNTRAINED, BEST], [UNTRAINED, BETTER, BEST])
+    decided = {version: registry.tags(name, version)["promotion.decision"] for version in (BETTER, BEST)}
+    assert decided[BEST] == "promoted"
+    overtaken = decided[BETTER] == "refused"
+    assert registry.tags(name, BETTER)["promotion.against"] == str(BEST if overtaken else UNTRAINED)
+    assert registry.tags(name, BEST)["promotion.against"] == str(UNTRAINED if overtaken else BETTER)

@@ -1,0 +1,86 @@
+"""Score matrices by Ray actors: the same scores as one process, kept, cut off and gone on with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from infra.cluster import ClusterConfig
+from infra.errors import UserError
+from pipelines.evaluation.score import ScoreConfig, score
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
+from shan_model.scoring import RowRange
+from shan_model.vocabulary import Vocabulary
+
+SENTENCES = ["a dog runs over the field", "two cats sleep", "a red sofa", "the dog sleeps on a sofa"] * 5
+
+
+@pytest.fixture
+def shan() -> SHAN:
+    torch.manual_seed(0)
+    return SHAN(ModelConfig(region_dim=12, joint_dim=8, word_dim=6), Vocabulary.build(SENTENCES))
+
+
+@pytest.fixture
+def photos() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((90, 5, 12)).astype(np.float16)
+
+
+def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me") -> tuple[np.ndarray, list[int]]:
+    added: list[int] = []
+    scores = score(shan, photos, SENTENCES, config, ClusterConfig(), identity, added.append)
+    return np.array(scores), added
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
+    alone, _ = run(shan, photos, ScoreConfig())
+    for precision in ("fp32", "bf16"):
+        shared, added = run(shan, photos, ScoreConfig(actors=2, precision=precision))
+        tolerance = 1e-6 if precision == "fp32" else 0.05
+        np.testing.assert_allclose(shared, alone, rtol=0, atol=tolerance)
+        assert sum(added) == alone.size
+        assert len(added) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
+def test_actors_go_on_where_an_earlier_run_was_cut_off(shan, photos, tmp_path):
+    config = ScoreConfig(actors=2, output=str(tmp_path / "scores.npy"))
+    first = []
+
+    def stop_after_a_block(pairs: int) -> None:
+        first.append(pairs)
+        if pairs:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(shan, photos, SENTENCES, config, ClusterConfig(), "me", stop_after_a_block)
+    scores, added = run(shan, photos, config)
+    assert added[0] == sum(first)
+    assert sum(added) == scores.size
+    assert 0 < added[0] < scores.size
+    np.testing.assert_allclose(scores, run(shan, photos, ScoreConfig())[0], rtol=0, atol=1e-6)
+
+
+def test_a_range_of_rows_is_those_rows(photos):
+    rows = RowRange(photos, slice(20, 50))
+    assert len(rows) == 30
+    np.testing.assert_array_equal(rows[10:64], photos[30:50])
+    np.testing.assert_array_equal(rows[0:7], photos[20:27])
+
+
+def test_refusals_name_the_fix(shan, photos, tmp_path):
+    with pytest.raises(UserError, match="allow at least"):
+        run(shan, np.zeros((2, 2000, 12), np.float16), ScoreConfig(memory_mb=1))
+    kept = ScoreConfig(output=str(tmp_path / "scores.npy"))
+    run(shan, photos, kept)
+    with pytest.raises(UserError, match=r"holds scores of another model.*delete it"):
+        run(shan, photos, kept, identity="another")
+    for bad in ({"output": "scores.txt"}, {"actors": -1}, {"memory_mb": 0}):
+        with pytest.raises(ValueError, match=f"score.{next(iter(bad))}"):
+            ScoreConfig(**bad)
+    assert not Path("scores.txt").exists()

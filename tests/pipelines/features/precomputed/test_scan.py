@@ -1,0 +1,254 @@
+"""SCAN folders to feature sets: every number and caption arrives, a killed import goes on, nothing is unpickled."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from infra.errors import UserError
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.precomputed.scan import import_scan
+from pipelines.features.precomputed.shard_import import Imported
+from pipelines.features.precomputed.source_files import sampled_digest
+from tests.support.precomputed import SCAN_NAMES, contents, scan_folder, state
+
+COUNTS = {"train": 7, "dev": 2, "test": 3}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return scan_folder(tmp_path / "f30k_precomp", COUNTS)
+
+
+def run(folder: Path, output: Path | None = None, per_shard: int = 3) -> Imported:
+    return import_scan(folder, str(output or folder.parent / "out"), None, per_shard, lambda _: None)
+
+
+def test_everything_arrives(folder: Path):
+    done: list[int] = []
+    imported = import_scan(folder, str(folder.parent / "out"), None, 3, done.append)
+    features = FeatureSet.open(imported.feature_set.uri)
+    assert (imported.shards_written, imported.shards_reused, imported.notes, sum(done)) == (5, 0, [], 12)
+    assert features.dataset == "f30k_precomp"
+    assert features.index["detector"] | {"settings": 0} == {
+        "name": "precomputed-scan",
+        "settings": 0,
+        "feature_dim": 8,
+        "regions": [3, 3],
+        "class_names": {},
+        "attribute_names": {},
+    }
+    assert features.lineage["fingerprint"].startswith("precomputed-scan-")
+    for ours, name in SCAN_NAMES.items():
+        split = features.split(ours)
+        assert np.array_equal(split[:], np.load(folder / f"{name}_ims.npy"))
+        assert split.captions == (folder / f"{name}_caps.txt").read_text().splitlines()
+        assert split.keys == [f"{name}{n}" for n in range(COUNTS[name])]
+        assert split.meta[1]["source"] == f"{name}1.jpg"
+        assert split.boxes(1).shape == (0, 4)
+        assert split.boxes(1).dtype == np.float32
+
+
+def test_plain_webdataset_reads_it(folder: Path):
+    features = run(folder).feature_set
+    tars = [f"{features.uri}/{r.shard}.tar" for r in features.receipts if r.split == "train"]
+    rows = list(webdataset.WebDataset(tars, shardshuffle=False))
+    assert [row["__key__"] for row in rows] == [f"train{n}" for n in range(7)]
+    read = np.stack([np.load(io.BytesIO(row["regions.npy"])) for row in rows])
+    assert np.array_equal(read, np.load(folder / "train_ims.npy"))
+    assert read.dtype == np.float16
+
+
+def test_a_rerun_writes_nothing_and_reads_no_row(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    first = run(folder)
+    before = state(first.feature_set)
+    monkeypatch.setattr("pipelines.features.precomputed.npy_rows.NpyRows.read", None)
+    again = run(folder)
+    assert (again.shards_written, again.shards_reused) == (0, 5)
+    assert state(again.feature_set) == before
+
+
+@pytest.mark.parametrize("gone", ["index.json", "receipt.json", ".tar", "train-000001", ""])
+def test_a_killed_import_goes_on_to_the_same_bytes(folder: Path, gone: str):
+    first = run(folder).feature_set
+    before = contents(first)
+    for path in Path(first.uri).iterdir():
+        if gone in path.name:
+            path.unlink()
+    assert contents(run(folder).feature_set) == before
+
+
+def test_the_same_bytes_elsewhere_and_other_features_beside(folder: Path, tmp_path: Path):
+    first = run(folder).feature_set
+    moved = folder.rename(tmp_path / "moved")
+    again = import_scan(moved, str(tmp_path / "other"), "f30k_precomp", 3, lambda _: None).feature_set
+    tars = {name: data for name, data in contents(first).items() if name.endswith(".tar")}
+    assert {name: data for name, data in contents(again).items() if name.endswith(".tar")} == tars
+    assert Path(again.uri).name == Path(first.uri).name
+    rows = np.load(moved / "dev_ims.npy")
+    np.save(moved / "dev_ims.npy", rows + 1)
+    changed = import_scan(moved, str(tmp_path / "other"), "f30k_precomp", 3, lambda _: None).feature_set
+    assert changed.uri != again.uri
+    assert np.array_equal(changed.split("val")[:], (rows + 1).astype(np.float16))
+
+
+def test_captions_that_change_name_their_shards_anew(folder: Path):
+    first = run(folder).feature_set
+    text = (folder / "dev_caps.txt").read_text()
+    (folder / "dev_caps.txt").write_text(text.replace("say 3", "tell 3", 1))
+    again = run(folder)
+    assert (again.shards_written, again.shards_reused, again.feature_set.uri) == (1, 4, first.uri)
+    assert again.feature_set.split("val").captions[3] == "dev 0 tell 3 é"
+
+
+def test_without_ids_rows_are_numbered(folder: Path):
+    for path in folder.glob("*_ids.txt"):
+        path.unlink()
+    split = run(folder).feature_set.split("val")
+    assert split.keys == ["val-000000", "val-000001"]
+    assert split.meta[1]["source"] == "dev_ims.npy#1"
+
+
+def test_an_id_a_caption_and_ids_that_start_anew(folder: Path):
+    for name, count in COUNTS.items():
+        (folder / f"{name}_ids.txt").write_text("".join(f"{n}\n" * 5 for n in range(count)))
+    imported = run(folder)
+    assert imported.feature_set.split("test").keys == ["test-0", "test-1", "test-2"]
+    assert "repeat from split to split" in imported.notes[0]
+
+
+def test_a_row_a_caption(folder: Path):
+    rows = np.load(folder / "train_ims.npy")
+    np.save(folder / "train_ims.npy", np.repeat(rows, 5, axis=0))
+    features = run(folder).feature_set
+    assert np.array_equal(features.split("train")[:], rows)
+    assert features.split("train").meta[6]["captions"][0] == "train 6 say 0 é"
+    broken = np.repeat(rows, 5, axis=0)
+    broken[23, 2, 7] += 1
+    np.save(folder / "train_ims.npy", broken)
+    with pytest.raises(UserError, match="rows 20 to 24 are not one image five times"):
+        run(folder)
+
+
+def test_testall_is_the_test_split_where_there_is_no_other(folder: Path):
+    for kind in ("ims.npy", "caps.txt", "ids.txt"):
+        (folder / f"testall_{kind}").write_bytes((folder / f"dev_{kind}").read_bytes())
+    imported = run(folder)
+    assert len(imported.feature_set.split("test")) == 3
+    assert imported.notes == ["testall_ims.npy is left out: test_ims.npy is the test split"]
+    (folder / "test_ims.npy").unlink()
+    (folder / "dev_ims.npy").unlink()
+    assert run(folder).feature_set.split("test").keys == ["dev0", "dev1"]
+
+
+def test_what_float16_cannot_hold_is_rejected(folder: Path):
+    rows = np.load(folder / "train_ims.npy")
+    rows[1, 0, 0], rows[2, 1, 3], rows[4, 2, 2], rows[5] = 65520, np.nan, -np.inf, 65504
+    np.save(folder / "train_ims.npy", rows)
+    features = run(folder).feature_set
+    assert [(row.key, row.reason) for row in features.rejected] == [
+        ("train1", "features beyond float16 (65504)"),
+        ("train2", "features are not finite"),
+        ("train4", "features are not finite"),
+    ]
+    assert (features.split("train")[[2]] == 65504).all()
+    assert (Path(features.uri) / "rejected.parquet").is_file()
+
+
+def test_nothing_usable_is_no_feature_set(tmp_path: Path):
+    folder = scan_folder(tmp_path / "x", {"train": 2})
+    np.save(folder / "train_ims.npy", np.full((2, 3, 8), np.inf, np.float32))
+    with pytest.raises(UserError, match="all 2 photos were rejected, 2 x 'features are not finite'"):
+        run(folder)
+    assert not list((tmp_path / "out").rglob("index.json"))
+
+
+ROWS = np.zeros((2, 3, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("dev_ims.npy", np.array([{"a": 1}] * 2, dtype=object), "dev_ims.npy: not a whole .npy file of numbers"),
+        ("dev_ims.npy", b"\x80\x04K\x01.", "not a whole .npy file"),
+        ("dev_ims.npy", b"", "not a whole .npy file"),
+        ("dev_ims.npy", ROWS[0], "float32 3 x 8, wanted images x regions x width"),
+        ("dev_ims.npy", ROWS.astype(np.float64), "float64 2 x 3 x 8, wanted"),
+        ("dev_ims.npy", np.asfortranarray(ROWS), "C order; save it anew"),
+        ("dev_ims.npy", ROWS[:, :2], r"splits differ in regions x width \[\(2, 8\), \(3, 8\)\]"),
+        ("dev_ims.npy", np.zeros((4, 3, 8), np.float32), "4 images and 10 lines in dev_caps.txt"),
+        ("dev_caps.txt", None, "dev_caps.txt: no such file"),
+        ("dev_caps.txt", b"\xff\n" * 10, "not readable as UTF-8"),
+        ("dev_caps.txt", b"a\n" * 9, "2 images and 9 lines"),
+        ("dev_caps.txt", b"a\n" * 9 + b"\n", "dev1.jpg: it has an empty caption"),
+        ("dev_ids.txt", b"a\n", "1 ids for 2 images"),
+        ("dev_ids.txt", b"a\na\n", r"id 2 \('a'\) is that of image 1"),
+        ("dev_ids.txt", b"a\n/\n", r"id 2 \('/'\) is no name"),
+        ("dev_ids.txt", b"a.b\na.c\n", "share the key a; rename"),
+        ("dev_ids.txt", b"a\n" * 4 + b"b\n" * 6, "lines 1 to 5 name more than one image"),
+    ],
+)
+def test_one_line_for_what_is_not_in_the_layout(folder: Path, name: str, content: object, message: str):
+    path = folder / name
+    path.unlink()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, np.asanyarray(content), allow_pickle=True)
+    with pytest.raises(UserError, match=message) as caught:
+        run(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_short_and_a_folder_without_features(folder: Path, tmp_path: Path):
+    data = (folder / "train_ims.npy").read_bytes()
+    (folder / "train_ims.npy").write_bytes(data[:-4])
+    with pytest.raises(UserError, match="not a whole"):
+        run(folder)
+    with pytest.raises(UserError, match=r"no train_ims\.npy"):
+        run(tmp_path)
+
+
+def test_the_digest_of_a_large_file_sees_size_ends_and_middle(tmp_path: Path):
+    path = tmp_path / "f"
+    data = bytearray(10 * 2**20)
+    path.write_bytes(data)
+    seen = {sampled_digest(path)}
+    for change in (slice(0, 1), slice(5 * 2**20, 5 * 2**20 + 2**18), slice(len(data) - 1, len(data))):
+        data[change] = b"\1" * (change.stop - change.start)
+        path.write_bytes(data)
+        seen.add(sampled_digest(path))
+    path.write_bytes(data + b"\0")
+    seen.add(sampled_digest(path))
+    assert len(seen) == 5
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from pipelines.features.precomputed.scan import import_scan
+from tests.benchmarks.measure import gib
+from tests.pipelines.precomputed import scan_folder
+import numpy as np
+folder, images = Path(sys.argv[1]), int(sys.argv[2])
+(folder / "in").mkdir()
+rows = np.lib.format.open_memmap(folder / "in" / "train_ims.npy", "w+", np.float32, (images, 36, 2048))
+del rows
+(folder / "in" / "train_caps.txt").write_text("a\\n" * (5 * images))
+import_scan(folder / "in", str(folder / "out"), None, 8, lambda _: None)
+print(gib("VmHWM"))
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(tmp_path: Path):
+    peaks = []
+    for images in (64, 1024):  # 19 and 302 MB
+        (tmp_path / str(images)).mkdir()
+        command = [sys.executable, "-c", MEMORY, str(tmp_path / str(images)), str(images)]
+        peaks.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
+    assert peaks[1] - peaks[0] < 0.08

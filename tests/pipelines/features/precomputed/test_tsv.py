@@ -1,0 +1,253 @@
+"""Bottom-up-attention TSV to feature sets: both column orders, all that is wrong in the wild, and kills in between."""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.errors import UserError
+from pipelines.datasets.manifest import Photo as Row
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.precomputed.shard_import import Imported
+from pipelines.features.precomputed.tsv import MISSING, import_tsv
+from pipelines.features.precomputed.tsv_match import PhotoFinder
+from tests.support.precomputed import Photo, contents, floats, karpathy_file, state, whole
+
+IDS = [str(n) for n in range(101, 111)]
+SPLITS = dict(zip(IDS, ["train"] * 5 + ["val"] * 2 + ["test"] * 3, strict=True))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    files = {f"COCO_val2014_{int(id_):012d}.jpg": split for id_, split in SPLITS.items()}
+    return karpathy_file(tmp_path / "dataset_tiny.json", files)
+
+
+@pytest.fixture
+def photos() -> list[Photo]:
+    """In an order of their own, 36 regions each."""
+    return [Photo(id_) for id_ in IDS[::-1]]
+
+
+def run(source: Path, dataset: Path, per_shard: int = 2) -> Imported:
+    return import_tsv(source, dataset, str(dataset.parent / "out"), per_shard, lambda _: None)
+
+
+def write(path: Path, lines: list[str]) -> Path:
+    path.write_text("".join(lines))
+    return path
+
+
+def check(features: FeatureSet, photos: list[Photo]) -> None:
+    """Regions, boxes and captions of every photo, in the order of the rows."""
+    for name in ("train", "val", "test"):
+        split, wanted = features.split(name), [photo for photo in photos if SPLITS[photo.image_id] == name]
+        assert split.keys == [f"COCO_val2014_{int(photo.image_id):012d}" for photo in wanted]
+        for row, photo in enumerate(wanted):
+            assert np.array_equal(split[[row]][0], photo.features)
+            assert np.array_equal(split.boxes(row), photo.boxes)
+            meta = split.meta[row]
+            assert (meta["width"], meta["height"]) == (640, 480)
+            assert meta["captions"] == [f"{meta['source']} {n}" for n in range(5)]
+
+
+def test_six_columns(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    done: list[int] = []
+    source = write(tmp_path / "a.tsv", [photo.six() for photo in photos])
+    imported = import_tsv(source, dataset, str(tmp_path / "out"), 2, done.append)
+    features = FeatureSet.open(imported.feature_set.uri)
+    check(features, photos)
+    assert features.split("val").meta[0]["classes"] == features.split("val").meta[0]["confidences"] == []
+    assert "attributes" not in features.split("val").meta[0]
+    assert (imported.shards_written, imported.shards_reused, imported.notes, sum(done)) == (6, 0, [], 10)
+    assert features.index["detector"] == {
+        "name": "precomputed-tsv",
+        "settings": {},
+        "feature_dim": 8,
+        "regions": [36, 36],
+        "class_names": {},
+        "attribute_names": {},
+    }
+    assert features.dataset == "tiny"
+
+
+def test_ten_columns(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    features = run(write(tmp_path / "a.tsv", [photo.ten() for photo in photos]), dataset).feature_set
+    check(features, photos)
+    meta, photo = features.split("test").meta[1], photos[1]
+    assert (meta["classes"], meta["attributes"]) == (photo.ids[0].tolist(), photo.ids[1].tolist())
+    assert np.allclose(meta["confidences"], photo.confidences[0], atol=5e-5)
+    assert np.allclose(meta["attribute_confidences"], photo.confidences[1], atol=5e-5)
+
+
+@pytest.mark.parametrize("counts", [(10, 100), (1, 3)])
+def test_photos_of_different_numbers_of_regions(tmp_path: Path, dataset: Path, counts: tuple[int, int]):
+    draw = np.random.default_rng(0)
+    sizes = [*counts, *draw.integers(*counts, 8).tolist()]
+    photos = [Photo(id_, regions) for id_, regions in zip(IDS, sizes, strict=True)]
+    features = run(write(tmp_path / "a.tsv", [photo.six() for photo in photos]), dataset).feature_set
+    check(features, photos)
+    assert features.index["detector"]["regions"] == list(counts)
+
+
+def test_gzip_a_folder_of_parts_headers_and_other_line_ends(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    plain = run(write(tmp_path / "a.tsv", [photo.six() for photo in photos]), dataset).feature_set
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    header = "image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n"
+    write(folder / "x.tsv.0", [header, *(photo.six() for photo in photos[:3])])
+    (folder / "x.tsv.1.gz").write_bytes(gzip.compress("".join(photo.six() for photo in photos[3:6]).encode()))
+    (folder / "y.tsv").write_bytes("\n".join(photo.ten() for photo in photos[6:]).replace("\n", "\r\n").encode())
+    parts = run(folder, dataset).feature_set
+    check(parts, photos)
+    check(plain, photos)
+
+
+def test_photos_are_found_by_name_and_by_number():
+    rows = [Row(key, f"{key}.jpg", "train", ("x",)) for key in ("COCO_val2014_000000000009", "77", "a_5", "b_5", "x7y")]
+    finder = PhotoFinder(rows)
+    for image_id in ("9", "000000000009", "COCO_val2014_000000000009", "val/COCO_val2014_000000000009.jpg"):
+        assert finder.find(image_id) is rows[0]
+    assert finder.find("77") is rows[1]
+    assert finder.find("b_5") is rows[3]
+    assert [finder.find(name) for name in ("7", "", "\t", "²", "9" * 30, "nine")] == [None] * 6
+    with pytest.raises(UserError, match=r"image_id 5 fits a_5\.jpg and b_5\.jpg"):
+        finder.find("5")
+
+
+def test_missing_unnamed_and_repeated_photos(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    other = Photo(photos[3].image_id, seed=1)
+    rows = [*photos[:6], Photo("999"), other, Photo("998"), photos[6]]
+    imported = run(write(tmp_path / "a.tsv", [photo.six() for photo in rows]), dataset)
+    features = imported.feature_set
+    assert imported.notes == [
+        "2 of 10 rows are of photos that the data set does not name; left out",
+        "1 of 10 rows repeat a photo; its first row is taken",
+    ]
+    assert np.array_equal(features.split("val")[[0]][0], photos[3].features)
+    assert {(row.source[-7:-4], row.reason) for row in features.rejected} == {
+        (n, MISSING) for n in ("101", "102", "103")
+    }
+    assert sum(len(receipt.written) for receipt in features.receipts) == 7
+
+
+BOXES = Photo("104").boxes.ravel().tolist()
+NAN_FEATURES = [float("nan")] + [0.0] * (36 * 8 - 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"features": "!" * 1536}, "features are not whole base64"),
+        ({"features": floats([1.0] * 36 * 8)[:-8]}, "features do not fit num_boxes"),
+        ({"features": floats([1.0] * 36 * 8)[:-3]}, "features are not whole base64"),
+        ({"features": floats([1.0] * 36 * 9)}, "features are not as wide as those of the first row"),
+        ({"features": ""}, "features do not fit num_boxes"),
+        ({"features": floats(NAN_FEATURES)}, "features are not finite"),
+        ({"features": floats([7e4] * 36 * 8)}, "features beyond float16 (65504)"),
+        ({"boxes": floats(BOXES[:-4])}, "boxes do not fit num_boxes"),
+        ({"boxes": floats(BOXES + BOXES)}, "boxes do not fit num_boxes"),
+        ({"boxes": floats([*BOXES[:-1], float("inf")])}, "boxes are not finite"),
+        ({"boxes": floats([*BOXES[:-1], 482.0])}, "boxes reach outside the photo"),
+        ({"boxes": floats([-1.5, *BOXES[1:]])}, "boxes reach outside the photo"),
+        ({"boxes": floats([5.0, 5.0, 5.0, 9.0, *BOXES[4:]])}, "boxes without area"),
+        ({"boxes": floats([640.5, 5.0, 640.9, 9.0, *BOXES[4:]])}, "boxes without area"),
+        ({"num_boxes": 35}, "boxes do not fit num_boxes"),
+        ({"num_boxes": -36}, "size or num_boxes is not positive"),
+        ({"num_boxes": "many"}, "size or num_boxes is no whole number"),
+        ({"image_w": 0}, "size or num_boxes is not positive"),
+        ({"more": "columns"}, "the row has neither 6 nor 10 columns"),
+    ],
+)
+def test_a_broken_row_is_a_rejection(
+    tmp_path: Path, dataset: Path, photos: list[Photo], line: dict[str, object], reason: str
+):
+    lines = [photo.six(**(line if photo.image_id == "104" else {})) for photo in photos]
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    assert [(row.key[-3:], row.reason) for row in features.rejected] == [("104", reason)]
+    assert len(features.split("train")) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"objects_id": whole([1] * 35)}, "objects_id do not fit num_boxes"),
+        ({"attrs_id": floats([1.0] * 36)}, "attrs_id do not fit num_boxes"),
+        ({"objects_conf": floats([0.5] * 35 + [1.1])}, "objects_conf are outside 0 to 1"),
+        ({"attrs_conf": floats([0.5] * 35 + [float("nan")])}, "attrs_conf are outside 0 to 1"),
+    ],
+)
+def test_a_broken_row_of_ten_columns(
+    tmp_path: Path, dataset: Path, photos: list[Photo], line: dict[str, object], reason: str
+):
+    lines = [photo.ten(**(line if photo.image_id == "104" else {})) for photo in photos]
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    assert [(row.key[-3:], row.reason) for row in features.rejected] == [("104", reason)]
+
+
+def test_a_line_that_a_killed_writer_left_half_done(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    cut = photos[0].six()[:-700] + photos[1].six()  # no line end in between, and 10 columns now or 11
+    features = run(write(tmp_path / "a.tsv", [cut, *(photo.six() for photo in photos[2:])]), dataset).feature_set
+    assert {row.key[-3:] for row in features.rejected} == {"109", "110"}
+
+
+def test_boxes_are_cut_at_the_edge_of_the_photo(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    line = photos[0].six(boxes=floats([-0.4, -1e-6, 640.5, 480.9, *BOXES[4:]]))
+    features = run(write(tmp_path / "a.tsv", [line, *(photo.six() for photo in photos[1:])]), dataset).feature_set
+    assert features.split("test").boxes(0)[0].tolist() == [0, 0, 640, 480]
+
+
+def test_a_rerun_writes_nothing_and_decodes_no_row(
+    tmp_path: Path, dataset: Path, photos: list[Photo], monkeypatch: pytest.MonkeyPatch
+):
+    source = write(tmp_path / "a.tsv", [photo.six() for photo in photos[:8]])
+    before = state(run(source, dataset).feature_set)
+    monkeypatch.setattr("pipelines.features.precomputed.tsv._content", lambda *_: pytest.fail("a row was decoded"))
+    again = run(source, dataset)
+    assert (again.shards_written, again.shards_reused) == (0, 6)
+    assert state(again.feature_set) == before
+
+
+@pytest.mark.parametrize("gone", ["index.json", "receipt.json", ".tar", "train-000001", ""])
+def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path, dataset: Path, photos: list[Photo], gone: str):
+    lines = [photo.six() for photo in photos[:8]]
+    lines[3] = photos[3].six(features="broken")
+    source = write(tmp_path / "a.tsv", lines)
+    first = run(source, dataset).feature_set
+    before = contents(first)
+    for path in Path(first.uri).iterdir():
+        if gone in path.name:
+            path.unlink()
+    assert contents(run(source, dataset).feature_set) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"a\.tsv: none of its first rows can be read \(it is empty\)"),
+        (b"a\tb\n", "the row has neither 6 nor 10 columns"),
+        (b"\x80\x04K\x01.", "neither 6 nor 10"),
+        (
+            b"image_id\timage_h\timage_w\tnum_boxes\tboxes\tfeatures\n",
+            "image_h, image_w, .* in neither known order",
+        ),
+        (gzip.compress(os.urandom(5000))[:-50], "cannot be read to its end"),
+        (Photo("5").six().encode(), r"none of its 1 rows is of a photo of .* \(first image_id '5'\)"),
+    ],
+)
+def test_one_line_for_what_is_no_such_tsv(tmp_path: Path, dataset: Path, content: bytes, message: str):
+    (tmp_path / "a.tsv").write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        run(tmp_path / "a.tsv", dataset)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*index*"))
+
+
+def test_paths_that_are_not_there(tmp_path: Path, dataset: Path):
+    for path in (tmp_path / "none.tsv", tmp_path):
+        with pytest.raises(UserError, match="no TSV file there"):
+            run(path, dataset)
+    with pytest.raises(UserError, match="no such file"):
+        run(write(tmp_path / "a.tsv", ["x"]), tmp_path / "none.json")

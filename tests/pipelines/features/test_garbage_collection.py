@@ -1,0 +1,135 @@
+"""Garbage: what an index names is never among it, what is not ours is left alone, and no kill makes an index lie."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage.folder import FolderStore
+from pipelines.extraction.shard_plan import Group
+from pipelines.features.feature_set import FeatureSet, write_manifest
+from pipelines.features.garbage_collection import find_garbage, remove
+from pipelines.features.verify import verify
+from tests.support.feature_sets import manifest, shard_of, write_set, write_shard
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def is_whole(uri: str) -> bool:
+    return not verify(uri, lambda done, total: None).faults
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> FeatureSet:
+    return write_set(tmp_path, manifest(tmp_path))
+
+
+@pytest.fixture
+def second(tmp_path: Path, first: FeatureSet) -> FeatureSet:
+    """The same data set with one caption of every photo edited: all shards anew, the old ones superseded."""
+    return write_set(tmp_path, manifest(tmp_path, said="edited"))
+
+
+@pytest.fixture
+def store(first: FeatureSet) -> FolderStore:
+    return FolderStore(Path(first.uri))
+
+
+def unfinished_shard(store: FolderStore, tmp_path: Path) -> str:
+    """A complete shard and the manifest of an extraction that did not reach its index."""
+    grown = manifest(tmp_path, 8)
+    write_manifest(store, grown)
+    group = Group("train", 7, tuple(grown.photos())[6:])
+    write_shard(store, group, {})
+    return group.shard()
+
+
+def test_a_finished_set_holds_no_garbage(store: FolderStore):
+    garbage = find_garbage(store, superseded=False)
+    assert (garbage.items, garbage.complete_shards, garbage.foreign, garbage.size) == ((), 0, 0, 0)
+    assert find_garbage(store, superseded=True).items == ()
+
+
+def test_what_past_indexes_name_is_no_garbage(store: FolderStore, second: FeatureSet):
+    assert find_garbage(store, superseded=False).items == ()
+
+
+def test_superseded_lets_only_the_newest_index_live(store: FolderStore, first: FeatureSet, second: FeatureSet):
+    garbage = find_garbage(store, superseded=True)
+    assert [item.kind for item in garbage.items] == ["index", *["receipt"] * 4, *["tar"] * 4, "manifest"]
+    assert garbage.complete_shards == 4
+    assert garbage.size == sum(item.size or 0 for item in garbage.items) > 20_000
+    remove(store, garbage.items)
+    assert is_whole(second.uri)
+    assert find_garbage(store, superseded=True).items == ()
+    with pytest.raises(UserError, match="no finished feature set here"):
+        FeatureSet.open(f"{first.uri}@{first.index['feature_set'][:12]}")
+
+
+def test_what_an_unfinished_extraction_left_is_listed_and_counted(store: FolderStore, tmp_path: Path):
+    shard = unfinished_shard(store, tmp_path)
+    (store.root / ".index.json.dead").write_bytes(b"half")
+    (store.root / "features-val-000009-0123abcd.tar").write_bytes(b"tar without a receipt")
+    before = names(store.root)
+    garbage = find_garbage(store, superseded=False)
+    assert names(store.root) == before
+    found = {item.name for item in garbage.items}
+    left = {f"{shard}.tar", f"{shard}.receipt.json", ".index.json.dead", "features-val-000009-0123abcd.tar"}
+    assert left <= found
+    assert {item.kind for item in garbage.items} == {"receipt", "tar", "manifest", "unfinished"}
+    assert (len(found), garbage.complete_shards) == (5, 1)
+    remove(store, garbage.items)
+    assert names(store.root) == before - found
+    assert is_whole(store.uri)
+
+
+def test_what_is_not_ours_stays(store: FolderStore):
+    foreign = ["notes.txt", "features.tar", "features-train-1.tar", "index-old.json", "manifest.parquet"]
+    for name in foreign:
+        store.create(name, b"x")
+    store.create("sub/features-train-000000-01234567.tar", b"x")
+    garbage = find_garbage(store, superseded=True)
+    assert (garbage.items, garbage.foreign) == ((), 6)
+
+
+@pytest.mark.parametrize("superseded", [False, True])
+def test_without_an_index_nothing_is_garbage(store: FolderStore, first: FeatureSet, superseded: bool):
+    (store.root / "index.json").unlink()
+    if not superseded:
+        (store.root / f"index-{first.index['feature_set'][:12]}.json").unlink()
+    with pytest.raises(UserError, match=r"no index\.json here, so nothing tells garbage from work; run `python"):
+        find_garbage(store, superseded)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"format": "shan-features/2"}'])
+def test_a_damaged_index_stops_everything(store: FolderStore, first: FeatureSet, text: str):
+    name = f"index-{first.index['feature_set'][:12]}.json"
+    (store.root / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}: is not one of ours or damaged"):
+        find_garbage(store, superseded=False)
+
+
+def test_a_kill_half_way_leaves_no_index_that_lies(
+    store: FolderStore, second: FeatureSet, monkeypatch: pytest.MonkeyPatch
+):
+    """After every single deletion each index names only what is there, and each receipt has its tar."""
+    delete: Callable[[FolderStore, str], None] = FolderStore.delete
+    seen = []
+
+    def watched(self: FolderStore, name: str) -> None:
+        delete(self, name)
+        seen.append(name)
+        left = names(self.root)
+        for path in self.root.glob("index*.json"):
+            index = path.read_text()
+            assert not any(gone.split(".")[0] in index for gone in seen if gone.startswith("features")), path.name
+        assert all(name.replace(".receipt.json", ".tar") in left for name in left if ".receipt." in name)
+
+    monkeypatch.setattr(FolderStore, "delete", watched)
+    garbage = find_garbage(store, superseded=True)
+    remove(store, garbage.items)
+    assert len(seen) == len(garbage.items) == 10
+    assert shard_of(second, "p0") not in " ".join(seen)

@@ -1,0 +1,141 @@
+"""Shards: reproducible bytes, plain webdataset reads them, receipts tell the truth, a second writer changes nothing."""
+
+import io
+import json
+import tarfile
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from infra.storage.folder import FolderStore
+from pipelines.features.shards import (
+    MEMBERS,
+    OtherPhotosError,
+    Receipt,
+    Rejection,
+    Sample,
+    build_tar,
+    commit_shard,
+    load_npy,
+    read_receipt,
+    receipt_name,
+    tar_name,
+)
+
+SHARD = "features-train-000000-0123abcd"
+REJECTED = [Rejection("bad", "bad.jpg", "not an image of a known format")]
+
+
+def samples(count: int = 3, seed: int = 0) -> list[Sample]:
+    rng = np.random.default_rng(seed)
+    return [
+        Sample(
+            f"key_{i}",
+            rng.normal(size=(36, 2048)).astype(np.float16),
+            rng.uniform(size=(36, 4)).astype(np.float32),
+            {"captions": ["ein Übungssatz", "two"], "source": f"{i}.jpg", "width": 3, "sha256": f"{i:064d}"},
+            f"stamp {i}",
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+def test_bytes_are_the_same_for_the_same_samples():
+    assert build_tar(samples()) == build_tar(samples())
+    assert build_tar(samples()) != build_tar(samples(seed=1))
+    with tarfile.open(fileobj=io.BytesIO(build_tar(samples()))) as tar:
+        assert {m.mtime for m in tar} == {0}
+
+
+def test_plain_webdataset_reads_what_was_written(store: FolderStore):
+    commit_shard(store, "features-train-000000", samples(), [])
+    read = list(webdataset.WebDataset(str(store.root / "features-train-000000.tar"), shardshuffle=False))
+    assert [row["__key__"] for row in read] == ["key_0", "key_1", "key_2"]
+    for row, sample in zip(read, samples(), strict=True):
+        assert np.array_equal(np.load(io.BytesIO(row["regions.npy"])), sample.regions_RF)
+        assert np.load(io.BytesIO(row["regions.npy"])).dtype == np.float16
+        assert np.array_equal(np.load(io.BytesIO(row["boxes.npy"])), sample.boxes_R4)
+        assert json.loads(row["json"]) == sample.meta
+
+
+def test_the_receipt_describes_the_stored_bytes(store: FolderStore):
+    receipt = commit_shard(store, SHARD, samples(), REJECTED)
+    data = (store.root / tar_name(SHARD)).read_bytes()
+    assert receipt == Receipt.from_json((store.root / receipt_name(SHARD)).read_bytes())
+    assert (receipt.size, receipt.sha256) == (len(data), sha256(data).hexdigest())
+    assert json.loads(receipt.to_json())["count"] == 3
+    assert receipt.rejected == tuple(REJECTED)
+    for row, sample in zip(receipt.written, samples(), strict=True):
+        assert (row.key, row.source, row.stamp, row.sha256) == (
+            sample.key,
+            sample.meta["source"],
+            sample.stamp,
+            sample.meta["sha256"],
+        )
+        regions, boxes, meta = (data[offset : offset + size] for offset, size in row.offsets)
+        assert len(row.offsets) == len(MEMBERS)
+        assert np.array_equal(load_npy(regions), sample.regions_RF)
+        assert np.array_equal(load_npy(boxes), sample.boxes_R4)
+        assert json.loads(meta) == sample.meta
+
+
+def test_a_second_writer_changes_nothing(store: FolderStore):
+    first = commit_shard(store, SHARD, samples(), REJECTED)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.root.iterdir()}
+    assert commit_shard(store, SHARD, samples(seed=1), REJECTED) == first
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.root.iterdir()} == before
+
+
+def test_a_tar_whose_writer_died_before_the_receipt_is_adopted(store: FolderStore):
+    commit_shard(store, SHARD, samples(), REJECTED)
+    receipt = (store.root / receipt_name(SHARD)).read_bytes()
+    (store.root / receipt_name(SHARD)).unlink()
+    commit_shard(store, SHARD, samples(), REJECTED)
+    assert (store.root / receipt_name(SHARD)).read_bytes() == receipt
+
+
+@pytest.mark.parametrize("what", ["fewer", "other bytes"])
+def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what: str):
+    """A run that died wrote it; since then a photo was taken out, or its file was replaced."""
+    now = samples(3)
+    if what == "other bytes":
+        now[1].meta["sha256"] = "f" * 64
+    store.create(tar_name(SHARD), build_tar(samples(2 if what == "fewer" else 3)))
+    with pytest.raises(
+        OtherPhotosError, match=rf"{SHARD}\.tar was written by a run that died, of other photos; delete it"
+    ):
+        commit_shard(store, SHARD, now, REJECTED)
+    assert set(store.objects()) == {tar_name(SHARD)}
+
+
+@pytest.mark.parametrize("damage", [b"{}", b"nonsense", None])
+def test_a_receipt_that_is_damaged_or_of_a_lost_tar_is_written_anew(store: FolderStore, damage: bytes | None):
+    commit_shard(store, SHARD, samples(), REJECTED)
+    if damage is None:
+        store.delete(tar_name(SHARD))
+    else:
+        store.replace(receipt_name(SHARD), damage)
+        assert read_receipt(store, SHARD) is None
+    receipt = commit_shard(store, SHARD, samples(seed=1 if damage is None else 0), REJECTED)
+    assert read_receipt(store, SHARD) == receipt
+    assert receipt.sha256 == sha256(store.read(tar_name(SHARD))).hexdigest()
+
+
+def test_a_shard_of_which_every_photo_was_rejected(store: FolderStore):
+    receipt = commit_shard(store, SHARD, [], REJECTED)
+    assert (receipt.keys, len(receipt.rejected)) == ((), 1)
+
+
+def test_npy_that_needs_pickle_is_refused():
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_npy(buffer.getvalue())

@@ -1,0 +1,125 @@
+"""Models of a registry or folder that somebody tampered with: none of their code runs, and the fault is one line."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from infra.errors import UserError
+from infra.tracking import TrackingConfig, connect
+from pipelines.models.load import load_matchers
+from shan_model.bundle import CONFIG, VOCABULARY, WEIGHTS
+from tests.support.small_models import model, register_model, small_set, write_checkpoint
+
+pytestmark = pytest.mark.slow
+
+
+class Runs:
+    """What a hostile pickle looks like."""
+
+    def __init__(self, canary: Path) -> None:
+        self._canary = canary
+
+    def __reduce__(self):
+        return Path.touch, (self._canary,)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory):
+    """A registry in files, its config, and the features of its one version."""
+    folder = tmp_path_factory.mktemp("registry")
+    config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db")
+    features = small_set(folder)
+    shan = model(features)
+    register_model(connect(config), "m", shan, features, folder / "bundle")
+    return folder, config, features, shan
+
+
+def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Path):
+    folder, config, features, shan = stored
+    code = [path for path in folder.rglob("registered_model.py") if "mlruns" in str(path) or "artifacts" in str(path)]
+    assert code
+    for path in [*code, *folder.rglob("code/shan_model/*.py")]:
+        path.write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    run_id = connect(config).client().get_model_version("m", "1").run_id
+    for uri in ("models:/m/1", f"runs:/{run_id}", f"runs:/{run_id}/model"):
+        (found,) = load_matchers([uri], features, config)
+        assert all(torch.equal(a, b) for a, b in zip(found.parameters(), shan.parameters(), strict=True))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "said"),
+    [
+        (r"path: artifacts/\S+", "path: ../../../../../../../etc", "points outside of the model"),
+        (r"path: artifacts/\S+", "path: artifacts/gone", "its files are damaged .*gone"),
+        (r"path: artifacts/\S+", "path: [1]", "no model of ours"),
+        (r"  python_function:", "  pyfunc:", "no model of ours"),
+        (r"(?s)\A.*\Z", "!!python/object/apply:pathlib.Path.touch [{ran}]", "no such model|no model of ours"),
+    ],
+)
+def test_a_forged_mlmodel_is_one_line(stored, tmp_path: Path, pattern: str, replacement: str, said: str):
+    folder, config, features, _ = stored
+    (file,) = folder.rglob("MLmodel")
+    was = file.read_text()
+    file.write_text(re.sub(pattern, replacement.format(ran=tmp_path / "ran"), was))
+    assert file.read_text() != was
+    try:
+        with pytest.raises(UserError, match=said) as caught:
+            load_matchers(["models:/m/1"], features, config)
+    finally:
+        file.write_text(was)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def damages(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
+    """Files of a checkpoint, and what to put there."""
+    config = json.loads((folder / CONFIG).read_text())
+    weights, words = (folder / WEIGHTS).read_bytes(), json.loads((folder / VOCABULARY).read_text())
+    return {
+        "pickle": (WEIGHTS, pickle.dumps(Runs(canary))),
+        "cut": (WEIGHTS, weights[:-7]),
+        "empty": (WEIGHTS, b""),
+        "header": (WEIGHTS, b"\xff" * 8 + weights[8:]),
+        "narrower": (CONFIG, json.dumps(config | {"joint_dim": 8}).encode()),
+        "unknown field": (CONFIG, json.dumps(config | {"x": 1}).encode()),
+        "no config": (CONFIG, b"[]"),
+        "no JSON": (CONFIG, b"{"),
+        "no text": (CONFIG, b"\xff\xfe"),
+        "words": (VOCABULARY, json.dumps(words[:-1]).encode()),
+        "no words": (VOCABULARY, b"{}"),
+        "lineage": ("lineage.json", b"[1, 2]"),
+    }
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        "pickle",
+        "cut",
+        "empty",
+        "header",
+        "narrower",
+        "unknown field",
+        "no config",
+        "no JSON",
+        "no text",
+        "words",
+        "no words",
+        "lineage",
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(stored, tmp_path: Path, which: str):
+    _, config, features, shan = stored
+    uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
+    name, data = damages(tmp_path / "checkpoint", tmp_path / "ran")[which]
+    (tmp_path / "checkpoint" / name).write_bytes(data)
+    with pytest.raises(UserError, match=re.escape(uri)) as caught:
+        load_matchers([uri], features, config)
+    assert "\n" not in str(caught.value)
+    assert "damaged" in str(caught.value)
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,92 @@
+"""`jobs.status` of real stores in the states that people look for."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.registry import CHAMPION
+from infra.storage.open import open_store
+from infra.tracking import Tracking
+from jobs.status import main
+from pipelines.features.shards import receipt_name
+from pipelines.status import feature_sets, models, trainings
+from tests.support import feature_sets as sets
+
+
+def test_feature_sets_finished_under_way_and_damaged(tmp_path: Path):
+    names = ("whole", "begun", "lost", "grown", "damaged")
+    stores = {name: sets.write_set(tmp_path / name, sets.manifest(tmp_path)) for name in names}
+    root = tmp_path / "root"
+    root.mkdir()
+    for name, features in stores.items():
+        Path(features.uri).rename(root / name)
+    digest = stores["whole"].lineage["feature_set"][:12]
+    first = stores["whole"].receipts[0].shard
+    (root / "begun" / "index.json").unlink()
+    (root / "begun" / receipt_name(first)).unlink()
+    (root / "lost" / f"{first}.tar").unlink()
+    for ending in (".tar", ".receipt.json"):
+        data = (root / "grown" / f"{first}{ending}").read_bytes()
+        (root / "grown" / f"{first[:-8]}00000000{ending}").write_bytes(data)
+    (root / "damaged" / "index.json").write_text("{}")
+    (root / "else").mkdir()
+    (root / "else" / "index.json").write_text("{}")
+    rows = {row[0]: row[1:5] for row in feature_sets(open_store(str(root))).rows}
+    shards = str(len(stores["whole"].receipts))
+    fewer = str(len(stores["whole"].receipts) - 1)
+    assert rows == {
+        "begun": ["not finished", "", "", fewer],
+        "damaged": ["its index.json is damaged, or of another version", "", "", shards],
+        "grown": [f"finished @{digest}, 1 shards beyond", "5", "1", shards],
+        "lost": ["1 shards are lost", "5", "1", shards],
+        "whole": [f"finished @{digest}", "5", "1", shards],
+    }
+
+
+def test_what_answers_is_told_though_another_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    sets.write_set(tmp_path, sets.manifest(tmp_path))
+    command = ["status", f"--features={tmp_path}", "--tracking.uri=http://127.0.0.1:9", "--address=http://127.0.0.1:9"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(UserError, match=r"tracking\.uri .* does not answer .*no Ray cluster takes orders"):
+        main()
+    assert "| set | finished @" in capsys.readouterr().out
+
+
+def test_names_that_other_people_gave(tracking: Tracking):
+    name = "bob's model"
+    tracking.client().create_registered_model(name)
+    assert name in [row[0] for row in models(tracking).rows]
+    tracking.client().delete_registered_model(name)
+
+
+def test_trainings_and_models(tracking: Tracking):
+    client = tracking.client()
+    done, runs = (tracking.create_run(name, {"features": "s3://b/set"}) for name in ("done", "runs"))
+    tracking.log_metrics(done, {"val_rsum": 123.45, "epoch": 3}, 7)
+    client.set_terminated(done)
+    tracking.log_metrics(runs, {"loss": 2.5}, 1)
+    table = {row[0]: row for row in trainings(tracking).rows}
+    assert table[done][1:3] == ["done", "finished"]
+    assert table[done][4:] == ["3", "123.5", "", "s3://b/set"]
+    assert table[runs][2] == "running"
+    assert table[runs][6] == "0 min ago"
+    client.create_registered_model("shan")
+    for _ in range(3):
+        client.create_model_version("shan", "file:///nowhere", run_id=done)
+    assert models(tracking).rows == [["shan", "3", "none", "", "", "1, 2, 3", ""]]
+    client.set_registered_model_alias("shan", CHAMPION, "1")
+    client.set_model_version_tag("shan", "1", "promotion", "the first version")
+    client.set_model_version_tag("shan", "2", "promotion.decision", "refused")
+    client.create_registered_model("shan.promotion-lock")
+    assert models(tracking).rows == [
+        ["shan", "3", "1", "", "the first version", "3", "under way, or its lock was left"]
+    ]
+
+
+@pytest.mark.parametrize("root", ["", "nowhere"])
+def test_nothing_there_is_no_error(tmp_path: Path, root: str):
+    assert feature_sets(open_store(str(tmp_path / root))).rows == []

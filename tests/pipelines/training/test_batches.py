@@ -1,0 +1,190 @@
+"""Batches: every caption once, no photo twice, the same from any step on and on any number of workers."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.errors import UserError
+from pipelines.datasets.manifest import Manifest
+from pipelines.features.feature_set import Split
+from pipelines.training.batches import Batch, Batches, ShuffledBatches
+from pipelines.training.prefetch import read_ahead
+from pipelines.training.streamed_batches import StreamedBatches
+from tests.support import feature_sets
+
+WORLDS = (1, 2, 3)
+
+
+def made(folder: Path, photos: int, captions: int = 5, ragged: bool = False) -> Split:
+    rows = [
+        replace(photo, captions=tuple(f"{photo.key} caption {i}" for i in range(1 + int(photo.key[1:]) % captions)))
+        for photo in feature_sets.manifest(folder, photos).photos()
+    ]
+    change = {
+        photo.key: {"regions_RF": feature_sets.sample(photo).regions_RF[: 1 + int(photo.key[1:]) % 3]}
+        for photo in (rows if ragged else [])
+    }
+    return feature_sets.write_set(folder, Manifest.build("tiny", str(folder / "photos"), rows), change).split("train")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    """132 training photos of one to five captions."""
+    return made(tmp_path_factory.mktemp("set"), 198)
+
+
+def both(split: Split, size: int = 12, same_photo: bool = False) -> list[Batches]:
+    return [ShuffledBatches(split, size, 7, same_photo), StreamedBatches(split, size, 7, same_photo, max(WORLDS))]
+
+
+def epoch(batches: Batches, number: int, world: int, first: int = 0) -> list[list[Batch]]:
+    """Batches of shares."""
+    shares = [list(batches.batches(number, first, rank, world)) for rank in range(world)]
+    return [list(of_ranks) for of_ranks in zip(*shares, strict=True)]
+
+
+def said(shares: list[Batch]) -> list[str]:
+    return [caption for share in shares for caption in share.captions]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return (
+        one.captions == other.captions
+        and np.array_equal(one.photos, other.photos)
+        and all(np.array_equal(a, b) for a, b in zip(one.regions, other.regions, strict=True))
+    )
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_epoch_gives_captions_once_in_full_batches_without_a_photo_twice(split: Split, kind: int, world: int):
+    batches = both(split)[kind]
+    for number in range(3):
+        whole = epoch(batches, number, world)
+        assert len(whole) == batches.steps_per_epoch
+        counts = Counter(caption for shares in whole for caption in said(shares))
+        assert max(counts.values()) == 1
+        assert counts.keys() <= set(split.captions)
+        for shares in whole:
+            assert sum(len(share.captions) for share in shares) == 12
+            assert max(len(s.captions) for s in shares) - min(len(s.captions) for s in shares) <= 1
+            photos = np.concatenate([share.photos for share in shares])
+            assert len(set(photos.tolist())) == 12
+            for share in shares:
+                assert share.captions == [split.captions[i] for i in _rows(split, share)]
+                np.testing.assert_array_equal(np.asarray(share.regions), split[share.photos])
+
+
+def _rows(split: Split, share: Batch) -> list[int]:
+    rows = [split.captions.index(caption) for caption in share.captions]
+    assert split.photo_of_caption[rows].tolist() == share.photos.tolist()
+    return rows
+
+
+def test_what_waits_is_less_than_a_batch(split: Split):
+    shuffled, streamed = both(split)
+    assert len(split.captions) - 12 < 12 * shuffled.steps_per_epoch <= len(split.captions)
+    most, workers = 5, max(WORLDS)
+    assert 12 * streamed.steps_per_epoch > len(split.captions) - 12 * (1 + most) - most * (workers + 1)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_from_any_step_on_the_batches_are_the_same(split: Split, kind: int, world: int):
+    batches = both(split)[kind]
+    whole = epoch(batches, 1, world)
+    for first in (1, len(whole) // 2, len(whole) - 1, len(whole)):
+        rest = epoch(batches, 1, world, first)
+        assert len(rest) == len(whole) - first
+        for shares, others in zip(whole[first:], rest, strict=True):
+            assert all(same(a, b) for a, b in zip(shares, others, strict=True))
+
+
+def test_any_number_of_workers_shares_the_same_shuffled_batches(split: Split):
+    shuffled, _ = both(split)
+    one, two, three = (epoch(shuffled, 4, world) for world in WORLDS)
+    for a, b, c in zip(one, two, three, strict=True):
+        assert set(said(a)) == set(said(b)) == set(said(c))
+    assert said(one[0]) != said(epoch(shuffled, 5, 1)[0])
+    assert said(one[0]) != said(epoch(replace(shuffled, seed=8), 4, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("photos", "captions", "size"), [(6, 5, 3), (12, 2, 7), (24, 5, 15), (30, 5, 19), (60, 3, 39), (60, 5, 20)]
+)
+def test_small_sets_fill_as_many_batches_as_can_be(tmp_path: Path, photos: int, captions: int, size: int):
+    """Most batches by brute force: the largest count at which every photo's captions fit into batches of their own."""
+    split = made(tmp_path, photos, captions)
+    counts = Counter(split.photo_of_caption.tolist()).values()
+    can = max(n for n in range(100) if sum(min(count, n) for count in counts) >= n * size)
+    batches = ShuffledBatches(split, size, 0)
+    assert can > 0
+    assert batches.steps_per_epoch == min(can, len(split.captions) // size)
+    for number in range(20):
+        order = batches.order(number)
+        assert order.shape == (batches.steps_per_epoch, size)
+        assert len(set(order.ravel().tolist())) == order.size
+        assert all(len(set(split.photo_of_caption[rows].tolist())) == size for rows in order)
+
+
+def test_two_captions_of_a_photo_meet_where_it_is_asked_for(split: Split):
+    for batches in both(split, size=60, same_photo=True):
+        met = [shares[0].photos for shares in epoch(batches, 0, 1)]
+        assert any(len(set(photos.tolist())) < len(photos) for photos in met)
+        counts = Counter(caption for shares in epoch(batches, 0, 1) for caption in said(shares))
+        assert max(counts.values()) == 1
+
+
+def test_photos_that_differ_in_regions(tmp_path: Path):
+    split = made(tmp_path, 120, ragged=True)
+    for batches in both(split, size=8):
+        (share,) = epoch(batches, 0, 1)[0]
+        assert [regions.shape for regions in share.regions] == [split[[row]][0].shape for row in share.photos]
+        assert len({len(regions) for regions in share.regions}) > 1
+
+
+def test_a_resumed_stream_opens_only_what_it_needs(split: Split, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("pipelines.training.streamed_batches.WINDOW", 30)
+    _, streamed = both(split)
+    opened: list[str] = []
+    read = type(split.store).read
+
+    def told(self: object, name: str, *rest: int) -> bytes:
+        opened.append(name)
+        return read(self, name, *rest)  # type: ignore[arg-type]
+
+    split.captions  # noqa: B018 the manifest is read once
+    monkeypatch.setattr(type(split.store), "read", told)
+    whole = epoch(streamed, 0, 1)
+    everything, opened[:] = list(opened), []
+    assert len(everything) == len(set(everything))
+    rest = epoch(streamed, 0, 1, len(whole) - 3)
+    assert [said(shares) for shares in rest] == [said(shares) for shares in whole[-3:]]
+    assert len(opened) < len(everything) / 2
+
+
+@pytest.mark.parametrize("same_photo", [False, True])
+def test_a_batch_that_cannot_be_filled_says_so(tmp_path: Path, same_photo: bool):
+    split = made(tmp_path, 12)
+    for batches in both(split, size=200, same_photo=same_photo):
+        with pytest.raises(UserError, match=r"train\.batch_size is 200, but|too few to stream"):
+            batches.steps_per_epoch  # noqa: B018
+
+
+def test_reading_ahead_keeps_order_raises_in_place_and_ends():
+    def numbers() -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("the sixth")
+
+    made = read_ahead(numbers())
+    assert [next(made) for _ in range(5)] == list(range(5))
+    with pytest.raises(ValueError, match="the sixth"):
+        next(made)
+    assert list(read_ahead(iter(range(9)), 2)) == list(range(9))
+    endless = read_ahead(iter(int, 1))
+    assert next(endless) == 0
+    endless.close()  # type: ignore[attr-defined]

@@ -1,0 +1,61 @@
+"""A checkpoint is all that a training is: what goes on from one makes the same steps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.training.batches import Batch
+from pipelines.training.checkpoint import Progress, TrainState
+from pipelines.training.config import TrainConfig
+from pipelines.training.step import objective_of, take_step
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
+from shan_model.vocabulary import Vocabulary
+from tests.support.tiny_bert import write_tiny_bert
+
+CAPTIONS = ["a dog", "two cats sleep", "a red car", "snow"]
+
+
+def fresh(config: TrainConfig, model: ModelConfig, seed: int = 0) -> TrainState:
+    torch.manual_seed(seed)
+    return TrainState(SHAN(model, Vocabulary.build(CAPTIONS)), config, torch.device("cpu"))
+
+
+def steps(state: TrainState, config: TrainConfig, count: int) -> None:
+    for _ in range(count):
+        draw = np.random.default_rng(state.progress.step)
+        batch = Batch(CAPTIONS, np.arange(4), draw.normal(size=(4, 3, 6)).astype(np.float16))
+        take_step(state, objective_of(state.shan, config), [batch], config, steps_per_epoch=5)
+
+
+@pytest.mark.parametrize("encoder", ["gru", "hf"])
+@pytest.mark.parametrize("ema", [0.0, 0.7])
+@pytest.mark.parametrize("before", [0, 3])
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, ema: float, before: int, encoder: str):
+    """With a Hugging Face encoder there is dropout, too."""
+    more = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder == "hf" else {}
+    model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **more)
+    config = TrainConfig(ema_decay=ema, warmup_epochs=1, learning_rate=1e-3)
+    whole, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
+    steps(whole, config, before + 4)
+    steps(first, config, before)
+    first.progress.history.append((1, 2, {"loss": 0.5}))
+    first.progress.validated, first.progress.best_epoch, first.progress.best_rsum = 2, 1, 123.5
+    first.save(tmp_path, {"run": "r"})
+    torch.manual_seed(77)  # whatever a process has drawn before
+    second.load(tmp_path)
+    assert second.progress == first.progress
+    steps(second, config, 4)
+    for one, other in ((whole.shan, second.shan), (whole.judged, second.judged)):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_a_training_is_finished_by_its_epochs_or_its_patience():
+    config = TrainConfig(epochs=5, patience=2)
+    assert not Progress(validated=4, best_epoch=3).finished(config)
+    assert Progress(validated=4, best_epoch=2).finished(config)
+    assert Progress(validated=5, best_epoch=5).finished(config)
+    assert not Progress(validated=4, best_epoch=1).finished(TrainConfig(epochs=5))

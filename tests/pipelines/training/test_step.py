@@ -1,0 +1,104 @@
+"""One step against its definition: gradients of each batch alone, their mean, its norm, clipping, Adam's first step."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.training.batches import Batch
+from pipelines.training.checkpoint import TrainState
+from pipelines.training.config import TrainConfig
+from pipelines.training.step import objective_of, take_step
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
+from shan_model.objective import RankingObjective
+from shan_model.vocabulary import Vocabulary
+
+CAPTIONS = ["a dog", "two cats sleep", "a red car", "snow"]
+
+
+def fresh(config: TrainConfig) -> TrainState:
+    torch.manual_seed(0)
+    shan = SHAN(ModelConfig(region_dim=6, joint_dim=8, word_dim=4), Vocabulary.build(CAPTIONS))
+    return TrainState(shan, config, torch.device("cpu"))
+
+
+def batch(seed: int) -> Batch:
+    regions = np.random.default_rng(seed).normal(size=(4, 3, 6)).astype(np.float16)
+    return Batch(CAPTIONS, np.arange(4), regions)
+
+
+def gradients(shan: SHAN, one: Batch, margin: float) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one batch alone, by a copy of the model."""
+    own = deepcopy(shan)
+    loss = loss_of(RankingObjective(own, margin), one, hardest=True)
+    loss.backward()
+    return loss.item(), {name: parameter.grad for name, parameter in own.named_parameters()}
+
+
+def loss_of(objective: RankingObjective, one: Batch, hardest: bool) -> torch.Tensor:
+    return objective(torch.from_numpy(one.regions), one.captions, torch.from_numpy(one.photos), hardest)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("clip_norm", [1e-2, 1e3])
+def test_a_step_is_adams_by_the_clipped_mean_gradient(count: int, clip_norm: float):
+    config = TrainConfig(accumulate=count, clip_norm=clip_norm, learning_rate=1e-2, warmup_steps=4)
+    state = fresh(config)
+    before = {name: parameter.detach().clone() for name, parameter in state.shan.named_parameters()}
+    batches = [batch(seed) for seed in range(count)]
+    alone = [gradients(state.shan, one, config.margin) for one in batches]
+    mean = {name: sum(grads[name] for _, grads in alone) / count for name in before}
+    norm = sum(gradient.square().sum() for gradient in mean.values()).sqrt().item()
+
+    loss, told = take_step(state, objective_of(state.shan, config), batches, config, steps_per_epoch=10)
+
+    assert loss.item() == pytest.approx(sum(loss for loss, _ in alone) / count, rel=1e-5)
+    assert told.item() == pytest.approx(norm, rel=1e-5)
+    assert state.progress.step == 1
+    scale = min(1.0, clip_norm / norm)
+    for name, parameter in state.shan.named_parameters():
+        gradient = scale * mean[name]
+        # Adam's first moments, corrected for their bias, are the gradient and its square; one of 4 warm-up steps.
+        expected = before[name] - 1e-2 / 4 * gradient / (gradient.abs() + 1e-8)
+        reached = gradient.abs() > 1e-6  # below it rounding decides the sign that Adam blows up
+        assert torch.allclose(parameter[reached], expected[reached], rtol=0, atol=2e-5), name
+    assert (norm > clip_norm) == (clip_norm < 1)
+    moments = [state.optimizer.state[parameter]["exp_avg"] for parameter in state.shan.parameters()]
+    length = sum(moment.square().sum() for moment in moments).sqrt().item() / 0.1
+    assert length == pytest.approx(min(norm, clip_norm), rel=1e-4)
+
+
+def test_the_mean_of_violations_comes_before_the_hardest():
+    config = TrainConfig(warmup_epochs=1)
+    state = fresh(config)
+    for step, hardest in ((0, False), (9, False), (10, True)):
+        state.progress.step = step
+        expected = loss_of(RankingObjective(deepcopy(state.shan), config.margin), batch(0), hardest)
+        loss, _ = take_step(state, objective_of(state.shan, config), [batch(0)], config, steps_per_epoch=10)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_what_is_judged_is_the_average_of_the_weights():
+    """The first step's weights, then `ema_decay` of what was and the rest of what is."""
+    config = TrainConfig(ema_decay=0.75, learning_rate=1e-2)
+    state, seen = fresh(config), []
+    for seed in range(3):
+        take_step(state, objective_of(state.shan, config), [batch(seed)], config, steps_per_epoch=10)
+        seen.append({name: tensor.clone() for name, tensor in state.shan.state_dict().items()})
+    for name, tensor in state.judged.named_parameters():
+        expected = 0.75 * (0.75 * seen[0][name] + 0.25 * seen[1][name]) + 0.25 * seen[2][name]
+        assert torch.allclose(tensor, expected, atol=1e-6), name
+        assert not torch.allclose(tensor, seen[2][name], atol=1e-6), name
+
+
+def test_bf16_is_another_rounding_of_the_same_loss():
+    state = fresh(TrainConfig())
+    narrow, wide = (
+        loss_of(objective_of(state.shan, TrainConfig(precision=name)), batch(0), hardest=False)
+        for name in ("bf16", "fp32")
+    )
+    assert narrow.dtype == wide.dtype == torch.float32
+    assert narrow.item() != wide.item()
+    assert narrow.item() == pytest.approx(wide.item(), rel=0.05)

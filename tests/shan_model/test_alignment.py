@@ -1,0 +1,227 @@
+"""The alignment against `oracle.py`, which was written from the equations alone."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from shan_model.alignment import Alignment, cosine
+from shan_model.config import ModelConfig
+from tests.support import oracle
+
+D = 5
+VARIANTS, LEVELS = ("full", "t2i", "i2t"), ("l2l", "l2l+g2l", "l2l+g2l+g2g")
+AFFINITIES, GATES, POOLINGS = ("bilinear", "cosine"), ("vector", "scalar"), ("mean", "sum")
+NAMES = {  # state_dict: oracle
+    "project_regions.weight": "region_projection",
+    "project_words.weight": "word_projection",
+    "image_branch.gate.weight": "region_gate",
+    "image_branch.gate.bias": "region_gate_bias",
+    "image_branch.pool.weight": "region_pool",
+    "text_branch.gate.weight": "word_gate",
+    "text_branch.gate.bias": "word_gate_bias",
+    "text_branch.pool.weight": "word_pool",
+}
+
+
+def build(seed=0, dtype=torch.float64, **fields) -> Alignment:
+    """An alignment whose every parameter is random: the biases too, and large enough to matter."""
+    torch.manual_seed(seed)
+    alignment = Alignment(ModelConfig(joint_dim=D, **fields))
+    for parameter in alignment.parameters():
+        torch.nn.init.normal_(parameter, std=0.8)
+    return alignment.to(dtype)
+
+
+def inputs(images, regions, lengths, dtype=torch.float64, unit=True):
+    draw = torch.Generator().manual_seed(images + regions + sum(lengths))
+    shapes = [(images, regions, D), *((length, D) for length in lengths)]
+    tensors = [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes]
+    tensors = [(normalize(x, dim=-1) if unit else x).to(dtype) for x in tensors]
+    return tensors[0], tensors[1:]
+
+
+def parameters_of(alignment):
+    arrays = {NAMES[name]: value.double().numpy().copy() for name, value in alignment.state_dict().items()}
+    return {name: array[0] if name.endswith("_pool") else array for name, array in arrays.items()}
+
+
+def oracle_pair(config, parameters, v, t):
+    return oracle.pair_score(
+        v,
+        t,
+        parameters,
+        variant=config.variant,
+        levels=config.levels.split("+"),
+        affinity_kind={"bilinear": "dot", "cosine": "cosine"}[config.affinity],
+        l2l_pooling=config.l2l_pooling,
+        temperature=config.temperature,
+        mu1=config.l2l_weight,
+        mu2=config.g2l_weight,
+    )
+
+
+def oracle_scores(alignment, regions, words):
+    parameters = parameters_of(alignment)
+    rows = [
+        [oracle_pair(alignment.config, parameters, v.double().numpy(), t.double().numpy()) for t in words]
+        for v in regions
+    ]
+    return np.array(rows)
+
+
+def assert_equals_oracle(alignment, regions, words, tolerance):
+    with torch.no_grad():
+        scores = alignment(regions, words)
+    assert scores.shape == (len(regions), len(words))
+    assert scores.dtype == regions.dtype
+    expected = oracle_scores(alignment, regions, words)
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(("variant", "levels"), list(product(VARIANTS, LEVELS)))
+def test_equals_the_equations_in_every_form(variant, levels, dtype, tolerance):
+    regions, words = inputs(2, 4, [1, 6, 3], dtype)
+    for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
+        # Weights and temperature away from their defaults: 0.5 would hide a swapped mu2.
+        fields = {"affinity": affinity, "gate": gate, "l2l_pooling": pooling}
+        weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "temperature": 4.0}
+        alignment = build(dtype=dtype, variant=variant, levels=levels, **fields, **weights)
+        assert_equals_oracle(alignment, regions, words, tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("images", "regions", "lengths"),
+    [
+        pytest.param(1, 36, [14], id="one image, one caption"),
+        pytest.param(1, 1, [1], id="one of everything"),
+        pytest.param(3, 1, [1, 2], id="one region"),
+        pytest.param(2, 10, [1, 60, 2], id="long caption"),
+        pytest.param(2, 36, [3, 1, 12], id="36 regions"),
+    ],
+)
+def test_equals_the_equations_at_every_size_with_the_papers_constants(images, regions, lengths, dtype, tolerance):
+    assert ModelConfig().temperature == 15
+    assert (ModelConfig().l2l_weight, ModelConfig().g2l_weight) == (0.3, 0.5)
+    assert_equals_oracle(build(dtype=dtype), *inputs(images, regions, lengths, dtype), tolerance)
+
+
+def test_equals_the_equations_for_vectors_of_any_length():
+    """The encoders normalise; the alignment does not rely on it."""
+    for variant in VARIANTS:
+        assert_equals_oracle(build(variant=variant), *inputs(2, 4, [1, 5], unit=False), 1e-10)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("affinity", "gate"), [("bilinear", "vector"), ("cosine", "scalar")])
+def test_gradients_equal_finite_differences_of_the_oracle(variant, affinity, gate):
+    alignment = build(variant=variant, affinity=affinity, gate=gate, temperature=3.0)
+    regions, words = inputs(1, 3, [4], unit=False)
+    regions.requires_grad_()
+    words[0].requires_grad_()
+    alignment(regions, words).sum().backward()
+    v, t = regions[0].detach().numpy(), words[0].detach().numpy()
+    places = parameters_of(alignment)
+    gradients = {NAMES[name]: p.grad.numpy() for name, p in alignment.named_parameters()}
+    gradients |= {"v": regions.grad[0].numpy(), "t": words[0].grad.numpy()}
+
+    def nudged(name, at, by):
+        arrays = {**places, "v": v, "t": t}
+        arrays[name] = arrays[name].copy()
+        arrays[name].flat[at] += by
+        return oracle_pair(alignment.config, arrays, arrays["v"], arrays["t"])
+
+    draw = np.random.default_rng(0)
+    for name, gradient in gradients.items():
+        for at in draw.choice(gradient.size, size=min(4, gradient.size), replace=False):
+            slope = (nudged(name, at, 1e-5) - nudged(name, at, -1e-5)) / 2e-5
+            assert gradient.flat[at] == pytest.approx(slope, abs=1e-8), f"{name}[{at}]"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_score_of_a_pair_does_not_depend_on_its_block(variant):
+    alignment = build(variant=variant)
+    regions, words = inputs(3, 6, [2, 1, 40, 9])
+    with torch.no_grad():
+        block = alignment(regions, words)
+        alone = torch.cat([torch.cat([alignment(v[None], [t]) for t in words], dim=1) for v in regions])
+    torch.testing.assert_close(block, alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_order_of_regions_and_words_does_not_matter(variant):
+    """Nothing after the encoders knows a position."""
+    alignment = build(variant=variant)
+    regions, words = inputs(2, 9, [5, 7])
+    with torch.no_grad():
+        scores = alignment(regions, words)
+        shuffled = alignment(regions[:, torch.randperm(9)], [t[torch.randperm(len(t))] for t in words])
+    torch.testing.assert_close(scores, shuffled, rtol=0, atol=1e-12)
+
+
+def test_the_order_of_images_and_captions_is_the_order_of_rows_and_columns():
+    alignment = build()
+    regions, words = inputs(3, 4, [2, 5, 1])
+    with torch.no_grad():
+        scores, turned = alignment(regions, words), alignment(regions.flip(0), words[::-1])
+    torch.testing.assert_close(turned, scores.flip(0, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("variant", "levels", "gate"), list(product(VARIANTS, LEVELS, GATES)))
+def test_only_steps_that_run_own_parameters_and_each_gets_a_gradient(variant, levels, gate):
+    alignment = build(variant=variant, levels=levels, gate=gate)
+    expected = {"project_regions.weight", "project_words.weight"}
+    for branch, variants in (("image_branch", ("full", "i2t")), ("text_branch", ("full", "t2i"))):
+        if "g2l" in levels and variant in variants:
+            expected |= {f"{branch}.gate.weight", f"{branch}.gate.bias", f"{branch}.pool.weight"}
+    parameters = dict(alignment.named_parameters())
+    assert set(parameters) == expected
+    alignment(*inputs(2, 4, [3, 5])).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in parameters.values())
+
+
+def test_the_gate_is_as_wide_as_its_name_says():
+    assert build(gate="vector").image_branch.gate.weight.shape == (D, 2 * D)
+    assert build(gate="scalar").image_branch.gate.weight.shape == (1, 2 * D)
+
+
+def test_initialisation_is_xavier_uniform_with_zero_bias():
+    torch.manual_seed(0)
+    alignment = Alignment(ModelConfig(joint_dim=64))
+    for name, value in alignment.state_dict().items():
+        if name.endswith("bias"):
+            assert not value.any(), name
+        else:
+            bound = (6 / sum(value.shape)) ** 0.5
+            assert 0.9 * bound < value.abs().max() <= bound, name
+
+
+def test_scores_stay_in_the_range_of_their_sum_of_cosines():
+    regions, words = inputs(4, 10, [1, 8, 20])
+    for levels, bound in zip(LEVELS, (1, 2, 3), strict=True):
+        assert build(levels=levels)(regions, words).abs().max() <= bound
+
+
+def test_large_affinities_do_not_overflow():
+    regions, words = inputs(2, 4, [3, 5], torch.float32, unit=False)
+    scores = build(dtype=torch.float32)(1e3 * regions, [1e3 * t for t in words])
+    assert torch.isfinite(scores).all()
+
+
+def test_a_region_of_zeros_gives_finite_scores_and_gradients():
+    regions, words = inputs(2, 4, [3, 1])
+    regions[0, 1] = 0
+    regions.requires_grad_()
+    scores = build()(regions, words)
+    scores.sum().backward()
+    assert torch.isfinite(scores).all()
+    assert torch.isfinite(regions.grad).all()
+
+
+def test_cosine_of_a_zero_vector_is_zero():
+    assert cosine(torch.zeros(3), torch.ones(3)) == 0
+    assert cosine(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])) == pytest.approx(24 / 25)

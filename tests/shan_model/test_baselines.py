@@ -1,0 +1,192 @@
+"""VSE++ and SCAN against `baseline_oracle.py`, which was written from their papers, and within the whole model."""
+
+import pytest
+import torch
+
+from shan_model import block_form
+from shan_model.bundle import load_bundle, save_bundle
+from shan_model.config import ModelConfig
+from shan_model.loss import ranking_loss
+from shan_model.model import SHAN, build_alignment
+from shan_model.objective import RankingObjective
+from shan_model.vocabulary import Vocabulary
+from tests.shan_model.test_block_alignment import gradients
+from tests.support.baseline_oracle import scan_score, similarities, t2i_attention, vsepp_score
+
+BASELINES = {
+    "vse++": {"matcher": "vse++"},
+    "t2i mean": {"matcher": "scan-t2i", "scan_pooling": "mean"},
+    "t2i lse": {"matcher": "scan-t2i", "scan_pooling": "lse"},
+    "i2t mean": {"matcher": "scan-i2t", "scan_pooling": "mean"},
+    "i2t lse": {"matcher": "scan-i2t", "scan_pooling": "lse"},
+}
+each_baseline = pytest.mark.parametrize("fields", BASELINES.values(), ids=BASELINES)
+
+
+def matrices(lengths, dtype=torch.float64, width=16, seed=1):
+    """Vectors of many lengths: the encoders normalise, the matchers do not rely on it."""
+    draw = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn(n, width, generator=draw, dtype=torch.float64) for n in lengths]
+    sizes = [torch.rand(n, 1, generator=draw, dtype=torch.float64) + 0.1 for n in lengths]
+    return [(x * size).to(dtype).requires_grad_() for x, size in zip(drawn, sizes, strict=True)]
+
+
+def arrays(tensors):
+    return [x.detach().double().numpy() for x in tensors]
+
+
+def oracle_scores(fields, regions, words):
+    if fields["matcher"] == "vse++":
+        rows = [[vsepp_score(v, t) for t in arrays(words)] for v in arrays(regions)]
+    else:
+        direction, pooling = fields["matcher"].removeprefix("scan-"), fields["scan_pooling"]
+        rows = [[scan_score(v, t, direction, pooling) for t in arrays(words)] for v in arrays(regions)]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@each_baseline
+def test_equals_the_oracle(fields, dtype, tolerance):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([36, 1, 100, 2, 36, 7], dtype), matrices([12, 1, 3, 12, 40], dtype, seed=2)
+    found = matcher(regions, words)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), oracle_scores(fields, regions, words), rtol=tolerance, atol=tolerance)
+
+
+@each_baseline
+def test_photos_of_equal_size_may_come_as_one_tensor(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([5] * 3), matrices([4, 2], seed=2)
+    torch.testing.assert_close(matcher(torch.stack(regions), words), matcher(regions, words), rtol=0, atol=0)
+
+
+@each_baseline
+def test_a_list_of_pairs_equals_its_places_in_the_block(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([10, 3, 10, 7]), matrices([2, 5, 1, 5, 9], seed=2)
+    photo_of_pair, caption_of_pair = torch.tensor([0, 3, 3, 1, 2, 0, 0]), torch.tensor([4, 0, 1, 1, 2, 0, 4])
+    block = matcher(regions, words)[photo_of_pair, caption_of_pair]
+    listed = matcher.score_list(
+        matcher.photo_groups(regions), matcher.caption_groups(words), photo_of_pair, caption_of_pair
+    )
+    torch.testing.assert_close(listed, block, rtol=0, atol=1e-12)
+    inputs = [*regions, *words[:3], words[4]]  # the fourth caption is in no pair
+    slopes, expected = gradients(matcher, listed, inputs), gradients(matcher, block, inputs)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(slope, expected[name], rtol=0, atol=1e-10)
+
+
+@each_baseline
+def test_tiles_of_any_size_give_the_same_scores(fields, monkeypatch):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
+    expected = matcher(regions, words)
+    monkeypatch.setattr(block_form, "TILE_PHOTOS", 3)
+    monkeypatch.setattr(block_form, "TILE_CAPTIONS", 2)
+    torch.testing.assert_close(matcher(regions, words), expected, rtol=0, atol=1e-12)
+
+
+@each_baseline
+def test_gradients_agree_with_finite_differences(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([3, 2], width=4), matrices([4, 2], width=4, seed=2)
+    assert torch.autograd.gradcheck(lambda *x: matcher(list(x[:2]), list(x[2:])), (*regions, *words), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@each_baseline
+def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([4, 4, 1, 2], dtype), matrices([3, 1, 2], dtype, seed=2)
+    with torch.no_grad():
+        regions[0][1] = 0
+        regions[1][:] = 0
+        regions[3][1] = -regions[3][0]  # a mean of zero
+        words[0][1] = 0
+        words[1][:] = 0
+        words[2].copy_(-regions[0][[0, 0]])  # nothing similar to what it opposes
+    scores = matcher(regions, words)
+    slopes = gradients(matcher, scores, regions + words)
+    assert torch.isfinite(scores).all()
+    assert all(torch.isfinite(slope).all() for slope in slopes.values())
+
+
+@each_baseline
+def test_products_in_bfloat16_are_close(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, words = matrices([36, 20, 36], torch.float32, 64), matrices([12, 9, 5], torch.float32, 64, seed=2)
+    photos, captions = matcher.photo_groups(regions), matcher.caption_groups(words)
+    exact, rough = matcher.score_block(photos, captions), matcher.score_block(photos, captions, torch.bfloat16)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, rtol=0, atol=0.01)
+
+
+@each_baseline
+def test_nothing_to_score_gives_an_empty_block(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    assert matcher([], matrices([2])).shape == (0, 1)
+    assert matcher(matrices([2]), []).shape == (1, 0)
+    assert matcher([], []).shape == (0, 0)
+    assert matcher(torch.empty(0, 3, 16, dtype=torch.float64), matrices([2], torch.float32)).dtype == torch.float64
+
+
+@each_baseline
+def test_word_attention_is_a_share_of_every_region(fields):
+    matcher = build_alignment(ModelConfig(**fields))
+    regions, (words,) = torch.stack(matrices([5, 5, 5])).detach(), matrices([4], seed=2)
+    attention = matcher.word_attention(regions, words.detach())
+    assert attention.shape == (3, 5, 4)
+    torch.testing.assert_close(attention.sum(dim=1), torch.ones(3, 4, dtype=torch.float64))
+    cosines = torch.tensor([similarities(v, *arrays([words])) for v in arrays(regions)])
+    if fields["matcher"] == "vse++":
+        assert (attention == 1 / 5).all()
+    elif fields["matcher"] == "scan-i2t":  # a word looks most at what is most similar
+        assert torch.equal(attention.argmax(dim=1), cosines.relu().argmax(dim=1))
+    else:
+        expected = torch.tensor([t2i_attention(s, lambda1=9) for s in cosines.tolist()], dtype=torch.float64)
+        torch.testing.assert_close(attention.transpose(1, 2), expected)
+
+
+def build(captions, fields):
+    torch.manual_seed(0)
+    return SHAN(ModelConfig(region_dim=12, joint_dim=8, word_dim=6, **fields), Vocabulary.build(captions))
+
+
+@pytest.mark.parametrize("hardest", [True, False])
+@each_baseline
+def test_a_step_of_training_moves_every_parameter_and_lowers_the_loss(fields, hardest, captions):
+    model, photos = build(captions, fields), torch.tensor([0, 1, 1, 2])
+    objective, regions = RankingObjective(model, margin=0.2), torch.randn(4, 3, 12)
+    loss = objective(regions, captions, photos, hardest)
+    torch.testing.assert_close(loss, ranking_loss(model(regions, captions), photos, hardest=hardest))
+    loss.backward()
+    for name, parameter in objective.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+    torch.optim.SGD(objective.parameters(), lr=1e-3).step()
+    assert objective(regions, captions, photos, hardest) < loss
+
+
+@each_baseline
+def test_a_bundle_gives_the_same_scores(fields, captions, tmp_path):
+    model, regions = build(captions, fields).eval(), torch.randn(2, 3, 12)
+    save_bundle(model, tmp_path)
+    again = load_bundle(tmp_path)
+    assert again.config == model.config
+    assert type(again.alignment) is type(model.alignment)
+    with torch.no_grad():
+        assert torch.equal(again(regions, captions), model(regions, captions))
+
+
+def test_every_matcher_scores_differently(captions):
+    regions = torch.randn(2, 3, 12)
+    scores = [build(captions, fields)(regions, captions) for fields in [{}, *BASELINES.values()]]
+    assert all(not torch.allclose(a, b) for n, a in enumerate(scores) for b in scores[:n])
+
+
+@pytest.mark.parametrize(("field", "bad"), [("matcher", "scan"), ("scan_pooling", "sum")])
+def test_an_unknown_matcher_or_pooling_is_refused(field, bad):
+    with pytest.raises(ValueError, match=rf"^model\.{field} is '{bad}'; choose one of: "):
+        ModelConfig(**{field: bad})

@@ -1,0 +1,63 @@
+"""The baselines' scores again, in the slowest way there is: float64 numpy, one pair, a loop per region and word.
+
+Written from the papers' equations alone and sharing nothing with `shan_model`: `v` (R, D) are the regions of one image,
+`t` (W, D) the words of one caption.
+"""
+
+import math
+
+import numpy as np
+
+from tests.support.oracle import average, cosine, softmax, weighted_sum
+
+
+def vsepp_score(v, t):
+    """VSE++, Section 2.1, with means in the place of the paper's encoders."""
+    f, g = average(list(v)), average(list(t))
+    f, g = f / math.sqrt(np.dot(f, f)), g / math.sqrt(np.dot(g, g))
+    return float(np.dot(f, g))
+
+
+def clipped(x):
+    return max(x, 0.0)
+
+
+def share(x, others):
+    """[x]_+ over the length of all [.]_+; the paper's 0 / 0 (none of them is positive) is 0."""
+    length = math.sqrt(sum(clipped(other) ** 2 for other in others))
+    return clipped(x) / length if length > 0 else 0.0
+
+
+def i2t_attention(s, lambda1):
+    """alpha_ij of SCAN: a row for every region, 1 over the words."""
+    regions, words = range(len(s)), range(len(s[0]))
+    s_bar = [[share(s[i][j], [s[other][j] for other in regions]) for j in words] for i in regions]
+    return [softmax([lambda1 * s_bar[i][j] for j in words]) for i in regions]
+
+
+def t2i_attention(s, lambda1):
+    """alpha'_ij of SCAN, turned: a row for every word, 1 over the regions."""
+    regions, words = range(len(s)), range(len(s[0]))
+    s_bar = [[share(s[i][j], [s[i][other] for other in words]) for j in words] for i in regions]
+    return [softmax([lambda1 * s_bar[i][j] for i in regions]) for j in words]
+
+
+def similarities(v, t):
+    """SCAN, Eq. 1."""
+    return [[cosine(region, word) for word in t] for region in v]
+
+
+def scan_score(v, t, direction, pooling):
+    """SCAN, Eq. 1 to 9, with the authors' constants."""
+    s = similarities(v, t)
+    if direction == "i2t":
+        lambda2 = 5
+        attended = [weighted_sum(alpha, t) for alpha in i2t_attention(s, lambda1=4)]
+        relevance = [cosine(v[i], attended[i]) for i in range(len(v))]
+    else:
+        lambda2 = 6
+        attended = [weighted_sum(alpha, v) for alpha in t2i_attention(s, lambda1=9)]
+        relevance = [cosine(t[j], attended[j]) for j in range(len(t))]
+    if pooling == "mean":
+        return average(relevance)
+    return math.log(sum(math.exp(lambda2 * r) for r in relevance)) / lambda2

@@ -1,0 +1,70 @@
+"""Small extractions for tests: a few photos, two to a shard, and what they leave in a folder."""
+
+import dataclasses
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from infra.cluster import ClusterConfig
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import stamped
+from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.run import Extraction, extract
+from pipelines.features.feature_set import FeatureSet
+
+TINY = "tests.support.tiny_detector:TinyDetector"
+PHOTOS = {"chelsea": "train", "coffee": "train", "astronaut": "val", "rocket": "test"}
+
+
+def save(name: str, path: Path) -> None:
+    """One of scikit-image's photos, small."""
+    Image.fromarray(getattr(skimage.data, name)()).resize((160, 120)).save(path)
+
+
+def write_photos(folder: Path) -> Path:
+    """Four real photos, one cut in half and one that is text."""
+    folder.mkdir()
+    for name in PHOTOS:
+        save(name, folder / f"{name}.jpg")
+    whole = (folder / "chelsea.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("no photo")
+    return folder
+
+
+def manifest_of(folder: Path, more: dict[str, str] | None = None, **captions: str) -> Manifest:
+    rows = [
+        Photo(name, f"{name}.jpg", split, (captions.get(name, f"a {name}"), f"{name}!"))
+        for name, split in (PHOTOS | (more or {})).items()
+    ]
+    rows += [Photo("cut", "cut.jpg", "train", ("cut",)), Photo("text", "text.jpg", "test", ("text",))]
+    return stamped("tiny", folder, rows)
+
+
+def config(tmp_path: Path) -> ExtractConfig:
+    return ExtractConfig(
+        output=str(tmp_path / "features"), photos_per_shard=2, photos_per_batch=2, max_rejected=1, detector_actors_min=1
+    )
+
+
+def run(manifest: Manifest, tmp_path: Path, **changes: object) -> tuple[Extraction, list[int]]:
+    """An extraction, and the counts that its bar was moved by."""
+    counted: list[int] = []
+    settings = dataclasses.replace(config(tmp_path), **changes)
+    return extract(manifest, settings, ClusterConfig(), counted.append), counted
+
+
+def contents(folder: Path | str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def tars(extraction: Extraction) -> dict[str, bytes]:
+    """Those that the index names."""
+    folder = Path(extraction.feature_set.uri)
+    return {row["name"]: (folder / f"{row['name']}.tar").read_bytes() for row in extraction.feature_set.index["shards"]}
+
+
+def shard(features: FeatureSet, start: str) -> str:
+    (name,) = [row["name"] for row in features.index["shards"] if row["name"].startswith(start)]
+    return name

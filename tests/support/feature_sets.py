@@ -1,0 +1,119 @@
+"""Small feature sets of made-up numbers, written by the project's own writers, for tests that need no detector."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from infra.storage.base import Store
+from infra.storage.open import open_store
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.extraction.shard_plan import Group, group_photos
+from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
+from pipelines.features.rejections import write_report
+from pipelines.features.shards import Receipt, Rejection, Sample, commit_shard, receipt_name, tar_name
+
+REGIONS, FEATURE_DIM, WIDTH, HEIGHT = 3, 8, 60, 40
+DETECTOR: dict[str, Any] = {
+    "name": "made-up",
+    "settings": {},
+    "feature_dim": FEATURE_DIM,
+    "regions": [REGIONS, REGIONS],
+    "class_names": {"1": "person", "2": "dog"},
+    "attribute_names": {},
+}
+SPLITS = ("train", "train", "train", "train", "val", "test")
+BROKEN = "p3"
+"""The photo of the train split that is rejected."""
+
+
+def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest:
+    """Photos p0, p1, ... with two captions each."""
+    rows = [
+        Photo(f"p{i}", f"p{i}.png", SPLITS[i % 6], (f"{said} {i}", f"number {i} <again>"), f"stamp{i}")
+        for i in range(count)
+    ]
+    return Manifest.build("tiny", str(folder / "photos"), rows)
+
+
+def sample(photo: Photo, seed: int = 0) -> Sample:
+    """Regions, boxes within WIDTH x HEIGHT, classes and confidences of one photo."""
+    rng = np.random.default_rng([seed, int(photo.key[1:])])
+    corners = rng.uniform(0, [WIDTH / 2, HEIGHT / 2], (REGIONS, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 20, (REGIONS, 2))], axis=1).astype(np.float32)
+    meta = {
+        "source": photo.source,
+        "captions": list(photo.captions),
+        "width": WIDTH,
+        "height": HEIGHT,
+        "sha256": f"{int(photo.key[1:]):064x}",
+        "classes": [1, 2, 1],
+        "confidences": [0.9, 0.5, 0.05],
+    }
+    return Sample(photo.key, rng.normal(size=(REGIONS, FEATURE_DIM)).astype(np.float16), boxes, meta, photo.stamp)
+
+
+def write_set(
+    root: Path, photos: Manifest, change: dict[str, dict[str, Any]] | None = None, detector: Any = None
+) -> FeatureSet:
+    """Writes a whole feature set with shards of two photos; photo BROKEN is rejected.
+
+    `change` replaces fields of samples by key (`meta` is merged), before anything is written.
+    """
+    store = open_store(str(root / "set"))
+    write_manifest(store, photos)
+    receipts = [write_shard(store, group, change or {}) for group in group_photos(photos, 2, [])]
+    write_report(store, receipts)
+    return write_index(store, photos, "made-up-0123", detector or DETECTOR, receipts)
+
+
+def memorable(root: Path, count: int) -> FeatureSet:
+    """A feature set whose validation photos are training photos once more, so that what is learnt shows."""
+    photos = list(manifest(root, count).photos())
+    rows = [
+        photo if i % 6 < 4 else replace(photos[i - 4], key=photo.key, split=photo.split)
+        for i, photo in enumerate(photos)
+    ]
+    change = {
+        photo.key: {"regions_RF": sample(photos[i - 4]).regions_RF} for i, photo in enumerate(photos) if i % 6 >= 4
+    }
+    return write_set(root, Manifest.build("tiny", str(root / "photos"), rows), change)
+
+
+def write_shard(store: Store, group: Group, change: dict[str, dict[str, Any]]) -> Receipt:
+    """One shard of a group of photos."""
+    samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in group.photos if photo.key != BROKEN]
+    rejected = [Rejection(p.key, p.source, "not an image", p.stamp) for p in group.photos if p.key == BROKEN]
+    return commit_shard(store, group.shard(), samples, rejected)
+
+
+def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:
+    """The photos themselves, one colour each."""
+    folder = Path(photos.root)
+    folder.mkdir(parents=True)
+    for number, photo in enumerate(photos.photos()):
+        if photo.key not in but:
+            Image.new("RGB", (WIDTH, HEIGHT), (40 * number, 120, 80)).save(folder / photo.source)
+
+
+def shard_of(features: FeatureSet, key: str) -> str:
+    """Name of the shard that a photo is in."""
+    return next(r.shard for r in features.receipts if key in [row.key for row in r.planned])
+
+
+def tar_of(features: FeatureSet, key: str) -> Path:
+    """Path of the tar that a photo is in."""
+    return Path(features.uri) / tar_name(shard_of(features, key))
+
+
+def receipt_of(features: FeatureSet, key: str) -> Path:
+    """Path of the receipt that a photo is in."""
+    return Path(features.uri) / receipt_name(shard_of(features, key))
+
+
+def _changed(made: Sample, fields: dict[str, Any]) -> Sample:
+    meta = {k: v for k, v in {**made.meta, **fields.get("meta", {})}.items() if v is not None}
+    return replace(made, **{**fields, "meta": meta})

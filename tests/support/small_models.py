@@ -1,0 +1,60 @@
+"""Small models of known worth for tests of what is done with models: an untrained one and some that know a split."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from infra.registry import PyfuncPackage, register
+from infra.tracking import Tracking
+from pipelines.features.feature_set import FeatureSet
+from shan_model.bundle import save_bundle
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
+from shan_model.objective import RankingObjective
+from shan_model.vocabulary import Vocabulary
+from tests.support import ROOT
+from tests.support.feature_sets import FEATURE_DIM, manifest, write_set
+
+
+def small_set(folder: Path, photos: int = 180) -> FeatureSet:
+    """A sixth of the photos is val, a sixth test; no caption is like another."""
+    return write_set(folder, manifest(folder, photos))
+
+
+def model(features: FeatureSet, steps: int = 0, seed: int = 0) -> SHAN:
+    """A model that has seen the val split (!) for some steps: the more, the better it is there."""
+    torch.manual_seed(seed)
+    val = features.split("val")
+    config = ModelConfig(region_dim=FEATURE_DIM, joint_dim=16, word_dim=12, matcher="vse++")
+    shan = SHAN(config, Vocabulary.build(val.captions))
+    objective, optimizer = RankingObjective(shan, 0.2), torch.optim.Adam(shan.parameters(), lr=0.02)
+    rows = torch.from_numpy(val.photo_of_caption)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        objective(torch.from_numpy(val[val.photo_of_caption]), val.captions, rows, False).backward()
+        optimizer.step()
+    return shan.eval()
+
+
+def write_checkpoint(folder: Path, shan: SHAN, features: FeatureSet) -> str:
+    """A checkpoint as training leaves it: bundle and lineage. Its URI."""
+    save_bundle(shan, folder)
+    (folder / "lineage.json").write_text(json.dumps(features.lineage))
+    return str(folder)
+
+
+def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureSet, folder: Path) -> int:
+    """A version of `name`, as training registers it, of a run of its own."""
+    save_bundle(shan, folder)
+    run_id = tracking.create_run(name, {})
+    with tracking.running(run_id):
+        package = PyfuncPackage(
+            code=ROOT / "jobs" / "registered_model.py",
+            package=ROOT / "shan_model",
+            artifacts={"bundle": folder},
+            signature=None,
+            requirements=["torch"],
+            metadata={**features.lineage, "run": run_id, "dataset": features.dataset},
+        )
+        return register(tracking, run_id, name, package)

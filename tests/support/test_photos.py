@@ -1,0 +1,18 @@
+"""The tests' own data set for machines without the team's shared photos is a sound one."""
+
+from collections import Counter
+from pathlib import Path
+
+from pipelines.datasets.decode import decode_photo
+from pipelines.datasets.karpathy import import_karpathy
+from tests.support.photos import skimage_photos
+
+
+def test_scikit_images_photos_make_a_data_set(tmp_path: Path):
+    photos = skimage_photos(tmp_path)
+    manifest = import_karpathy(photos.dataset, photos.folder)
+    rows = list(manifest.photos())
+    assert Counter(row.split for row in rows) == {"train": 10, "val": 5, "test": 5}
+    assert len({caption for row in rows for caption in row.captions}) == 5 * photos.count
+    for row in rows:
+        assert decode_photo((photos.folder / row.source).read_bytes()).pixels.std() > 1
