@@ -198,7 +198,8 @@ class TestParts:
         """Its third part never gets an answer."""
         proxy.next(CUT_BEFORE, times=1000, method="PUT", path="partNumber=3")
         code = (
-            "import sys; from infra.storage import s3 as s3_store, s3_upload; from infra.storage.open import open_store\n"
+            "import sys; from infra.storage import s3 as s3_store, s3_upload\n"
+            "from infra.storage.open import open_store\n"
             f"s3_store.MULTIPART_BYTES, s3_upload.PART_BYTES = {s3_store.MULTIPART_BYTES}, {s3_upload.PART_BYTES}\n"
             f"open_store(sys.argv[1]).create('big', bytes({len(LARGE)}))"
         )
