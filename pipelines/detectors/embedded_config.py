@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipelines.detectors.coco import COCO_NAMES
 from pipelines.detectors.contract import REGIONS, fingerprint_of
+from pipelines.detectors.weight_files import LITE2_FILE, LITE2_SHA256, SSDLITE_FILE, SSDLITE_SHA256
 
 if TYPE_CHECKING:
     from pipelines.detectors.contract import Detector
-
-SSDLITE_FILE = "ssdlite_mobilenetv2_coco.safetensors"
-SSDLITE_SHA256 = "c15578f84c919ee6138523310ef02de260e9e9514eb66f0cac5f457fe5f3f3ed"
-LITE2_FILE = "efficientnet-lite2-9656183e.pth"
-LITE2_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 
 
 @dataclass(frozen=True)

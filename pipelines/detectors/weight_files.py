@@ -1,4 +1,7 @@
-"""Weight files are read once, as bytes, and only when their sha256 is the pinned one."""
+"""Weight files of the `embedded` detector: their pinned hashes, and the function that reads and verifies them.
+
+Light to import: a driver computes the detector's fingerprint from the pinned hashes without loading a model.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,18 @@ from pathlib import Path
 
 from infra.errors import UserError
 
+SSDLITE_FILE = "ssdlite_mobilenetv2_coco.safetensors"
+SSDLITE_SHA256 = "c15578f84c919ee6138523310ef02de260e9e9514eb66f0cac5f457fe5f3f3ed"
+LITE2_FILE = "efficientnet-lite2-9656183e.pth"
+LITE2_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+
 
 def read_verified(path: Path, sha256: str) -> bytes:
-    """Read a file whose sha256 must be `sha256`; raises UserError if it is missing or another one."""
+    """Reads a file and returns its bytes; raises UserError if it is missing or its sha256 differs from `sha256`."""
     if not path.is_file():
-        raise UserError(f"{path} is missing: install the project with its package data again")
+        raise UserError(f"weight file {path} does not exist; reinstall the project with its package data")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise UserError(f"{path} has sha256 {found}, not the pinned {sha256}: restore the file")
+        raise UserError(f"weight file {path} has sha256 {found}, expected {sha256}; restore the original file")
     return data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from pipelines.detectors.bottom_up import geometry, rpn
 from pipelines.detectors.bottom_up.checkpoint import read_checkpoint
-from pipelines.detectors.bottom_up.config import BottomUpConfig
 from pipelines.detectors.bottom_up.layout import CLASSES
 from pipelines.detectors.bottom_up.prepare import prepare
 from pipelines.detectors.bottom_up.resnet import Backbone
@@ -25,6 +24,9 @@ from pipelines.detectors.bottom_up.roi_head import Predictor, RegionFeatures
 from pipelines.detectors.bottom_up.selection import keep
 from pipelines.detectors.boxes import fit_to_photo
 from pipelines.detectors.contract import Regions, check_photo
+
+if TYPE_CHECKING:
+    from pipelines.detectors.bottom_up.config import BottomUpConfig
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from infra.errors import UserError
-from pipelines.detectors.embedded_config import LITE2_SHA256
 from pipelines.detectors.lite2 import Lite2, load_package_model
+from pipelines.detectors.weight_files import LITE2_SHA256
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

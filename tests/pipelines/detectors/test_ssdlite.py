@@ -14,12 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from pipelines.detectors import boxes, conv, embedded_config, ssdlite
+from pipelines.detectors import boxes, conv, ssdlite, weight_files
 from pipelines.detectors.ssdlite import SSDLite, prepare
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WEIGHTS = Path(ssdlite.__file__).parent / "weights" / embedded_config.SSDLITE_FILE
+WEIGHTS = Path(ssdlite.__file__).parent / "weights" / weight_files.SSDLITE_FILE
 # Largest difference measured: 2e-5, 5e-5, 4e-7, 5e-6, 5e-6, 3e-7. Each mistake below is at least 10 times over.
 NOISE = {"encodings": 2e-4, "logits": 4e-4, "boxes": 5e-6, "stride8": 5e-5, "stride16": 5e-5, "input": 2e-6}
 # Largest difference measured: 0.069, 0.158, 0.0020, 0.020, 0.017.
