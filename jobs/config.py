@@ -51,7 +51,7 @@ class Config:
         cpus = self.cluster.local_cpus
         # Extraction also fetches and commits while it detects.
         for field_name, needed in (
-            ("train.workers", (self.train.workers_min or self.train.workers) * self.train.cpus_per_worker),
+            ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
         ):
             if needed > cpus:

@@ -84,7 +84,7 @@ def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
     for split in SPLITS:
         features.split(split)
     check_champion(tracking, name, features)  # before training, which would be in vain
-    with watch.stage("train", f"SHAN on Ray Train, {config.train.workers} workers"):
+    with watch.stage("train", f"SHAN on Ray Train, {config.train.num_workers} workers"):
         trained = run_training(features, name, config.training(), tracking, resume=None)
         print(training_report(trained))
     with watch.stage("evaluate", "the new version on the test split"):

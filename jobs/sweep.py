@@ -1,6 +1,6 @@
 """Many trainings with other settings, the weaker ones stopped early, the best one trained to its end and registered.
 
-    python -m jobs.sweep --features URI --name M --preset flickr30k --sweep.trials 16 \\
+    python -m jobs.sweep --features URI --name M --preset flickr30k --sweep.num_trials 16 \\
         --space "train.learning_rate=loguniform(1e-4, 1e-3)" "model.gate=choice(vector, scalar)"
 
 Ray Tune draws the settings and stops by ASHA (Li et al., MLSys 2020) on validation rSum. Every trial is a training as

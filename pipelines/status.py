@@ -98,7 +98,7 @@ def _training(tracking: Tracking, run: Any) -> list[str]:
         f"{metrics['epoch']:.0f}" if "epoch" in metrics else "",
         f"{metrics['val_rsum']:.1f}" if "val_rsum" in metrics else "",
         "" if last is None else f"{(datetime.now(UTC).timestamp() - last / 1000) / 60:.0f} min ago",
-        run.data.tags.get("features", ""),
+        run.data.tags.get("feature_set_uri", ""),
     ]
 
 

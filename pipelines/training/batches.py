@@ -39,26 +39,26 @@ class Batches(Protocol):
 class ShuffledBatches:
     """The captions of a split in an order that depends on seed and epoch alone; what fills no batch waits an epoch.
 
-    A batch holds no two captions of one photo unless `same_photo`. Raises UserError if no batch can be filled.
+    A batch holds no two captions of one photo unless `allow_same_photo`. Raises UserError if no batch can be filled.
     """
 
     split: Split
     batch_size: int
     seed: int
-    same_photo: bool = False
+    allow_same_photo: bool = False
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """Most batches that the captions fill: of a photo with more captions than there are batches, some must wait."""
         counts = np.bincount(self.split.photo_of_caption)
         steps = int(counts.sum()) // self.batch_size
-        while not self.same_photo and steps and np.minimum(counts, steps).sum() < steps * self.batch_size:
+        while not self.allow_same_photo and steps and np.minimum(counts, steps).sum() < steps * self.batch_size:
             steps -= 1
         if not steps:
-            held = f"{len(counts)} photos, and a batch holds no two captions of one (train.same_photo allows it)"
+            held = f"{len(counts)} photos, and a batch holds no two captions of one (train.allow_same_photo allows it)"
             raise UserError(
                 f"train.batch_size is {self.batch_size}, but split '{self.split.name}' of {self.split.store.uri} has "
-                f"only {f'{counts.sum()} captions' if self.same_photo else held}; lower it"
+                f"only {f'{counts.sum()} captions' if self.allow_same_photo else held}; lower it"
             )
         return steps
 
@@ -71,7 +71,7 @@ class ShuffledBatches:
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Rows of captions, one line a batch: steps x batch size."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.captions))
-        if self.same_photo:
+        if self.allow_same_photo:
             return order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         batches, waiting = _dealt(order.tolist(), self.split.photo_of_caption.tolist(), *self._shape)
         _filled(batches, waiting, self.split.photo_of_caption.tolist(), self.batch_size)

@@ -44,7 +44,7 @@ class Progress:
 
     def finished(self, config: TrainConfig) -> bool:
         """Whether there is nothing left to train."""
-        tired = config.patience and self.validated - self.best_epoch >= config.patience
+        tired = config.early_stopping_patience and self.validated - self.best_epoch >= config.early_stopping_patience
         return self.validated >= config.epochs or bool(tired)
 
 

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 PLACEMENT = (
-    "workers",
-    "workers_min",
+    "num_workers",
+    "min_workers",
     "cpus_per_worker",
     "use_gpu",
     "max_failures",
-    "checkpoint_every",
-    "log_every",
+    "checkpoint_every_n_steps",
+    "log_every_n_steps",
     "output",
 )
 """Fields that say where and how safely a training runs, not what it trains: `--resume` may change them."""
@@ -25,17 +25,17 @@ class TrainConfig:
     """Passes over all captions of the train split."""
     batch_size: int = 128
     """Captions among which negatives are found, over all workers [D]."""
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     """Batches whose gradients are averaged into one step of the optimizer; negatives stay within a batch."""
-    reading: Literal["cache", "stream"] = "cache"
+    data_mode: Literal["cache", "stream"] = "cache"
     """`cache`: shards on the node's disk (`cache.folder`), exact shuffles, the same on any number of workers; `stream`:
     for sets larger than that, shards in another order each epoch, shuffled within a window."""
-    same_photo: bool = False
+    allow_same_photo: bool = False
     """Allow two captions of one photo in a batch; they are never each other's negatives."""
-    workers: int = 2
+    num_workers: int = 2
     """Training processes (torch DDP); they share every batch."""
-    workers_min: int = 0
-    """Elastic training: as few as these will do while the cluster has no more. 0: always `workers`."""
+    min_workers: int = 0
+    """Elastic training: as few as these will do while the cluster has no more. 0: always `num_workers`."""
     cpus_per_worker: int = 1
     """Logical CPUs of a process, and the threads that torch uses in it."""
     use_gpu: bool = False
@@ -44,21 +44,21 @@ class TrainConfig:
     """`bf16` runs the encoders under autocast and multiplies the alignment's widest products in bfloat16."""
     learning_rate: float = 2e-4
     """Adam's step size after the warm-up [D]."""
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    """`step`: a tenth after `decay_after` epochs [D]; `cosine`: down to 0 at the last step."""
-    decay_after: int = 15
+    lr_schedule: Literal["step", "cosine", "constant"] = "step"
+    """`step`: a tenth after `lr_decay_epoch` epochs [D]; `cosine`: down to 0 at the last step."""
+    lr_decay_epoch: int = 15
     """Epochs before the learning rate of the `step` schedule falls to a tenth, once [D]."""
     warmup_steps: int = 0
     """First steps, over which the learning rate rises from 0 in a straight line."""
     margin: float = 0.2
     """m of Eq. 17."""
-    warmup_epochs: int = 0
+    hard_negative_warmup_epochs: int = 0
     """First epochs on the mean of all violations; from scratch, hardest negatives can collapse. 0 is the paper."""
-    clip_norm: float = 2.0
+    max_grad_norm: float = 2.0
     """Largest global norm of a gradient [D]."""
     ema_decay: float = 0.0
     """Validate and keep an exponential moving average of the weights, this much of it staying at every step. 0: off."""
-    patience: int = 0
+    early_stopping_patience: int = 0
     """Epochs without a better validation rSum after which training ends. 0: never before `epochs`."""
     min_word_count: int = 1
     """Words of the training captions seen less often become `<unk>`."""
@@ -66,9 +66,9 @@ class TrainConfig:
     """GloVe or word2vec text, or .npz (`words`, `vectors`): the fixed half of the words' input (Eq. 2). Empty: none."""
     seed: int = 0
     """Seeds the weights and the order of the batches."""
-    checkpoint_every: int = 500
+    checkpoint_every_n_steps: int = 500
     """Steps between checkpoints, beside the one after each epoch; a restart repeats the steps since the last."""
-    log_every: int = 10
+    log_every_n_steps: int = 10
     """Steps whose mean loss, gradient norm and speed make one point of the curves."""
     max_failures: int = 3
     """Lost workers after which the job fails; each time training goes on from the last checkpoint. Preempted nodes do
@@ -80,41 +80,50 @@ class TrainConfig:
         """Raises ValueError naming the field and the fix."""
         at_least = {
             "epochs": 1,
-            "accumulate": 1,
-            "workers": 1,
+            "gradient_accumulation_steps": 1,
+            "num_workers": 1,
             "cpus_per_worker": 1,
             "min_word_count": 1,
-            "log_every": 1,
+            "log_every_n_steps": 1,
         }
-        at_least |= dict.fromkeys(("checkpoint_every", "batch_size"), 1)
+        at_least |= dict.fromkeys(("checkpoint_every_n_steps", "batch_size"), 1)
         at_least |= dict.fromkeys(
-            ("decay_after", "warmup_steps", "warmup_epochs", "patience", "workers_min", "max_failures", "seed"), 0
+            (
+                "lr_decay_epoch",
+                "warmup_steps",
+                "hard_negative_warmup_epochs",
+                "early_stopping_patience",
+                "min_workers",
+                "max_failures",
+                "seed",
+            ),
+            0,
         )
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 must = f"it must be at least {least}" if least else "it must not be negative"
                 raise ValueError(f"train.{name} is {getattr(self, name)}; {must}")
-        for name in ("learning_rate", "margin", "clip_norm"):
+        for name in ("learning_rate", "margin", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
-        if self.workers_min > self.workers:
+        if self.min_workers > self.num_workers:
             raise ValueError(
-                f"train.workers_min is {self.workers_min}; it must not exceed train.workers, {self.workers}"
+                f"train.min_workers is {self.min_workers}; it must not exceed train.num_workers, {self.num_workers}"
             )
-        if self.workers_min and self.reading == "stream":
+        if self.min_workers and self.data_mode == "stream":
             raise ValueError(
-                "train.workers_min is set with train.reading=stream, whose batches depend on the number of workers; "
-                "leave it at 0, or use train.reading=cache"
+                "train.min_workers is set with train.data_mode=stream, whose batches depend on the number of workers; "
+                "leave it at 0, or use train.data_mode=cache"
             )
-        if self.batch_size < 2 * self.workers:
+        if self.batch_size < 2 * self.num_workers:
             raise ValueError(
-                f"train.batch_size is {self.batch_size} for {self.workers} workers; leave each at least 2 captions"
+                f"train.batch_size is {self.batch_size} for {self.num_workers} workers; leave each at least 2 captions"
             )
 
     def what_is_trained(self) -> dict[str, Any]:
         """The fields that a trained model depends on."""
         # A stream's batches depend on the number of workers.
-        placement = set(PLACEMENT) - {"workers"} if self.reading == "stream" else PLACEMENT
+        placement = set(PLACEMENT) - {"num_workers"} if self.data_mode == "stream" else PLACEMENT
         return {name: value for name, value in asdict(self).items() if name not in placement}

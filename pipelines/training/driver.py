@@ -96,8 +96,8 @@ def _found_run(place: Place, resume: bool | None, tracking: Tracking) -> str | N
 def _claimed_run(
     place: Place, tracking: Tracking, name: str, features: FeatureSet, setup: TrainingSetup, parent: str | None
 ) -> str:
-    tags = {**{f"lineage.{k}": v for k, v in features.lineage.items()}, "features": features.uri}
-    tags |= {"checkpoints": place.store.uri, **({} if parent is None else {"mlflow.parentRunId": parent})}
+    tags = {**{f"lineage.{k}": v for k, v in features.lineage.items()}, "feature_set_uri": features.uri}
+    tags |= {"run_directory": place.store.uri, **({} if parent is None else {"mlflow.parentRunId": parent})}
     run_id = tracking.create_run(name, tags)
     told = replace(setup, tracking=replace(setup.tracking, uri=redact(setup.tracking.uri)))
     tracking.log_params(run_id, told.flat())
@@ -193,7 +193,7 @@ def fit(
             train_loop,
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
-                num_workers=(train.workers_min, train.workers) if train.workers_min else train.workers,
+                num_workers=(train.min_workers, train.num_workers) if train.min_workers else train.num_workers,
                 use_gpu=train.use_gpu,
                 resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})},
             ),

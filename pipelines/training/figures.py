@@ -18,8 +18,8 @@ CURVES = {
     "loss": "loss a batch",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
-    "samples_per_s": "captions a second",
-    "data_wait": "share of time waiting for data",
+    "captions_per_s": "captions a second",
+    "data_wait_fraction": "share of time waiting for data",
     "memory_gb": "peak memory, GB",
     "val_rsum": "validation rSum",
 }

@@ -95,7 +95,7 @@ def _hold(folder: Path, sizes: dict[str, int], max_gb: float) -> IO[str]:
             taken = f", beside what others on this node read {sum(others.values()) / 1e9:.3g} GB" if others else ""
             raise UserError(
                 f"cache.max_gb is {max_gb:g}, but the shards have {sum(sizes.values()) / 1e9:.3g} GB{taken}; raise it, "
-                "or stream them with train.reading=stream"
+                "or stream them with train.data_mode=stream"
             )
         held = (folder / "users" / secrets.token_hex(8)).open("w", encoding="ascii")
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -46,7 +46,7 @@ def take_step(
             loss = _loss(objective, batch, hardest) / len(batches)
             loss.backward()
         losses.append(loss.detach())
-    norm = nn.utils.clip_grad_norm_(objective.parameters(), config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step, steps_per_epoch)
     state.optimizer.step()

@@ -29,15 +29,15 @@ WINDOW = 4000
 class StreamedBatches:
     """The captions of a split in an order that depends on seed, epoch and number of workers.
 
-    Every epoch has `steps_per_epoch` batches, on any number of workers up to `workers`; the captions that fill none
+    Every epoch has `steps_per_epoch` batches, on any number of workers up to `num_workers`; the captions that fill none
     (about a batch for each caption that a photo has) are others in each epoch. Raises UserError if none is filled.
     """
 
     split: Split
     batch_size: int
     seed: int
-    same_photo: bool
-    workers: int
+    allow_same_photo: bool
+    num_workers: int
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -48,11 +48,13 @@ class StreamedBatches:
         """
         counts = np.bincount(self.split.photo_of_caption)
         most = int(counts.max())
-        steps = int(counts.sum() - most * (self.workers + 1)) // self.batch_size - (0 if self.same_photo else most)
+        steps = int(counts.sum() - most * (self.num_workers + 1)) // self.batch_size - (
+            0 if self.allow_same_photo else most
+        )
         if steps < 1:
             raise UserError(
                 f"split '{self.split.name}' of {self.split.store.uri} has {counts.sum()} captions, too few to stream "
-                f"in batches of {self.batch_size}; use train.reading=cache"
+                f"in batches of {self.batch_size}; use train.data_mode=cache"
             )
         return steps
 
@@ -101,7 +103,7 @@ class StreamedBatches:
             window[at], window[-1] = window[-1], window[at]
             row = window.pop()
             photo = int(self.split.photo_of_caption[row])
-            if photo in taken and not self.same_photo:
+            if photo in taken and not self.allow_same_photo:
                 again.append(row)
                 continue
             taken.add(photo)

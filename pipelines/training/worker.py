@@ -125,8 +125,10 @@ class Training:
             self._step(batches)
             at_end = progress.step == (epoch + 1) * self.steps_per_epoch
             # The end of an epoch has a checkpoint of its own; who is preempted just then saves again soon after it.
-            checkpoint = not at_end and (progress.step % config.checkpoint_every == 0 or self._newly_preempted())
-            if progress.step % config.log_every == 0 or at_end or checkpoint:
+            checkpoint = not at_end and (
+                progress.step % config.checkpoint_every_n_steps == 0 or self._newly_preempted()
+            )
+            if progress.step % config.log_every_n_steps == 0 or at_end or checkpoint:
                 self._log(self._summary(self.window))
                 self.window = Window()
             if checkpoint:
@@ -140,10 +142,12 @@ class Training:
 
     def _batches_of_steps(self, epoch: int, done: int) -> Iterator[list[Batch]]:
         """This rank's shares of the batches of every step that is left; waiting for them is counted."""
-        share = read_ahead(self.batches.batches(epoch, done * self.config.accumulate, self.rank, self.ranks))
+        share = read_ahead(
+            self.batches.batches(epoch, done * self.config.gradient_accumulation_steps, self.rank, self.ranks)
+        )
         for _ in range(done, self.steps_per_epoch):
             start = time.perf_counter()
-            batches = list(islice(share, self.config.accumulate))
+            batches = list(islice(share, self.config.gradient_accumulation_steps))
             self.window.waited_s += time.perf_counter() - start
             yield batches
 
@@ -172,10 +176,10 @@ class Training:
             "loss": loss,
             "grad_norm": torch.stack(window.norms).mean().item(),
             "lr": self.state.optimizer.param_groups[0]["lr"],
-            "samples_per_s": window.captions * self.ranks / seconds,
-            "data_wait": max_over_ranks(torch.tensor(window.waited_s / seconds, device=self.device)).item(),
+            "captions_per_s": window.captions * self.ranks / seconds,
+            "data_wait_fraction": max_over_ranks(torch.tensor(window.waited_s / seconds, device=self.device)).item(),
             "memory_gb": _peak_memory(self.device) / 1e9,
-            "workers": self.ranks,
+            "num_workers": self.ranks,
         }
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -237,7 +241,7 @@ class Training:
         losses = [metrics["loss"] for _, _, metrics in progress.history if "loss" in metrics]
         note = f"epoch {progress.validated}: loss {losses[-1]:.2f}, validation rSum {recalls.rsum:.1f}"
         if is_collapsed(losses[-1], self.config.batch_size, self.config.margin):
-            note += "; collapsed: start again with train.warmup_epochs=1 or more"
+            note += "; collapsed: start again with train.hard_negative_warmup_epochs=1 or more"
         return note
 
 
@@ -254,7 +258,7 @@ class Window:
 
 def steps_per_epoch(batches: int, config: TrainConfig) -> int:
     """Whole steps in an epoch of that many batches."""
-    return max(1, batches // config.accumulate)
+    return max(1, batches // config.gradient_accumulation_steps)
 
 
 def _validate(shan: SHAN, val: Split, rank: int, ranks: int, precision: str) -> NDArray[np.floating]:

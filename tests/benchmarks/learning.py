@@ -46,9 +46,10 @@ MODELS = {
 }
 SEEDS = (0, 1, 2)
 BUDGET = [
-    "--model.joint_dim=128", "--model.word_dim=128", "--train.workers=1", "--train.batch_size=64", "--train.epochs=10",
-    "--train.learning_rate=1e-3", "--train.decay_after=7", "--train.warmup_epochs=1",
-    "--train.checkpoint_every=100000", "--cluster.local_object_store_mb=100",
+    "--model.joint_dim=128", "--model.word_dim=128", "--train.num_workers=1", "--train.batch_size=64",
+    "--train.epochs=10", "--train.learning_rate=1e-3", "--train.lr_decay_epoch=7",
+    "--train.hard_negative_warmup_epochs=1",
+    "--train.checkpoint_every_n_steps=100000", "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
 
 

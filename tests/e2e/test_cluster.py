@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # make e2e-cluster ho
 
 NODE_CPUS = 3
 SMALL = ["--model.joint_dim=16", "--model.word_dim=16", "--train.batch_size=16", "--train.epochs=4"]
-SMALL += ["--train.learning_rate=5e-3", "--train.warmup_epochs=1"]
+SMALL += ["--train.learning_rate=5e-3", "--train.hard_negative_warmup_epochs=1"]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,15 @@ def extract(dataset: list[str], output: str) -> list[str]:
 def train(stack: Stack, features: str, name: str) -> list[str]:
     place = f"--train.output={stack.uri(f'runs-{name}')}"
     cache = f"--cache.folder={stack.cluster.folder}/cache"
-    return ["train", f"--features={features}", f"--name={name}", place, cache, "--train.checkpoint_every=4", *SMALL]
+    return [
+        "train",
+        f"--features={features}",
+        f"--name={name}",
+        place,
+        cache,
+        "--train.checkpoint_every_n_steps=4",
+        *SMALL,
+    ]
 
 
 def weights(stack: Stack, name: str) -> dict[str, str]:

@@ -20,10 +20,15 @@ EPOCHS = 8
 
 def command(features: str) -> list[str]:
     """Three learning rates, of which the last two learn nothing."""
-    found = [sys.executable, "-m", "jobs.sweep", f"--features={features}", "--name=swept", "--sweep.trials=1"]
+    found = [sys.executable, "-m", "jobs.sweep", f"--features={features}", "--name=swept", "--sweep.num_trials=1"]
     found += ["--space", "train.learning_rate=grid(1e-2, 1e-12, 1e-11)", "model.gate=choice(scalar)"]
     found += [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
-    found += [f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.workers=1", "--sweep.grace_epochs=2"]
+    found += [
+        f"--train.epochs={EPOCHS}",
+        "--train.batch_size=4",
+        "--train.num_workers=1",
+        "--sweep.grace_period_epochs=2",
+    ]
     found += ["--cluster.local_cpus=3", "--train.cpus_per_worker=2"]  # room for one trial at a time, so in order
     return [*found, "--cluster.local_object_store_mb=100"]
 
@@ -64,7 +69,7 @@ def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was_cut_off(tmp_p
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     client = tracking.client()
     loser = kill_once_a_trial_is_stopped(tmp_path, features.uri, tracking)
-    place = Path(client.get_run(loser).data.tags["checkpoints"])
+    place = Path(client.get_run(loser).data.tags["run_directory"])
     left = {path.name for path in place.glob("epoch-*")}
 
     said = sweep(tmp_path, features.uri)
@@ -88,7 +93,7 @@ def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was_cut_off(tmp_p
     rsums = [point.value for point in curves[version.run_id]]
     assert max(rsums) == max(point.value for points in curves.values() for point in points)
     assert version.run_id in said
-    kept = {path.name for path in Path(children[version.run_id].data.tags["checkpoints"]).glob("epoch-*")}
+    kept = {path.name for path in Path(children[version.run_id].data.tags["run_directory"]).glob("epoch-*")}
     best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
 

@@ -34,13 +34,13 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
     return FeatureSet.open(uri)
 
 
-@pytest.mark.parametrize("reading", ["cache", "stream"])
-def test_options_reach_the_registered_model(reading: str, tmp_path: Path, s3_server: S3Server):
+@pytest.mark.parametrize("data_mode", ["cache", "stream"])
+def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_server: S3Server):
     """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
     written = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
-    features = in_bucket(written, f"s3://{s3_server.bucket}/{reading}-training")
-    more = [f"--train.reading={reading}", f"--cache.folder={tmp_path}/cache"]
-    more += with_word_vectors(tmp_path) if reading == "cache" else with_hugging_face(tmp_path)
+    features = in_bucket(written, f"s3://{s3_server.bucket}/{data_mode}-training")
+    more = [f"--train.data_mode={data_mode}", f"--cache.folder={tmp_path}/cache"]
+    more += with_word_vectors(tmp_path) if data_mode == "cache" else with_hugging_face(tmp_path)
     command = [sys.executable, "-m", "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more]
     result = subprocess.run(
         command, cwd=tmp_path, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=200
@@ -48,7 +48,7 @@ def test_options_reach_the_registered_model(reading: str, tmp_path: Path, s3_ser
     assert result.returncode == 0, result.stdout + result.stderr
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     encoder = load_matcher(tracking, "models:/options/1", features).text_encoder
-    if reading == "cache":
+    if data_mode == "cache":
         assert isinstance(encoder, GruEncoder)
         vocabulary = encoder.vocabulary
         fixed = {word: encoder.fixed[i].tolist() for i, word in enumerate(vocabulary.words)}
@@ -61,7 +61,7 @@ def test_options_reach_the_registered_model(reading: str, tmp_path: Path, s3_ser
         assert {path.name for path in tmp_path.glob("build/runs/options-*/epoch-*")} == {
             "epoch-002"
         }  # of equals the last
-    splits = {"train", "val"} if reading == "cache" else {"val"}
+    splits = {"train", "val"} if data_mode == "cache" else {"val"}
     held = {f"{r.sha256}.tar" for r in features.receipts if r.split in splits}
     assert {path.name for path in (tmp_path / "cache").glob("*.tar")} == held
     stored = [path.name for path in (tmp_path / "build" / "mlflow" / "artifacts" / "models").rglob("*")]
@@ -72,12 +72,16 @@ def test_options_reach_the_registered_model(reading: str, tmp_path: Path, s3_ser
 def with_word_vectors(folder: Path) -> list[str]:
     words = np.array(["photo", "number", "elsewhere"])
     np.savez(folder / "words.npz", words=words, vectors=np.eye(3, 5, dtype=np.float32))
-    more = [f"--train.word_vectors={folder}/words.npz", "--train.precision=bf16", "--train.accumulate=2"]
-    return [*more, "--train.schedule=cosine", "--train.warmup_steps=3"]
+    more = [
+        f"--train.word_vectors={folder}/words.npz",
+        "--train.precision=bf16",
+        "--train.gradient_accumulation_steps=2",
+    ]
+    return [*more, "--train.lr_schedule=cosine", "--train.warmup_steps=3"]
 
 
 def with_hugging_face(folder: Path) -> list[str]:
     """Nothing gets better by such steps, so training ends after the second of 9 epochs."""
     write_tiny_bert(folder / "bert")
     more = ["--model.text_encoder=hf", f"--model.hf_model={folder}/bert"]
-    return [*more, "--train.epochs=9", "--train.patience=1", "--train.learning_rate=1e-12"]
+    return [*more, "--train.epochs=9", "--train.early_stopping_patience=1", "--train.learning_rate=1e-12"]

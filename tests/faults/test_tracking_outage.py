@@ -20,9 +20,10 @@ pytestmark = pytest.mark.slow
 STEPS = 320
 SETTINGS = [
     "--name=outage", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
-    "--train.epochs=4", "--train.batch_size=4", "--train.checkpoint_every=20", "--cluster.local_object_store_mb=100",
+    "--train.epochs=4", "--train.batch_size=4", "--train.checkpoint_every_n_steps=20",
+    "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
-CURVES = {"loss", "grad_norm", "lr", "samples_per_s", "data_wait", "memory_gb", "val_rsum"} | {
+CURVES = {"loss", "grad_norm", "lr", "captions_per_s", "data_wait_fraction", "memory_gb", "val_rsum"} | {
     f"val_{direction}_r{k}" for direction in ("text", "image") for k in (1, 5, 10)
 }
 
@@ -85,7 +86,7 @@ def check_run(server: MlflowServer) -> None:
     root = ROOT
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True)
     assert run.data.tags["mlflow.source.git.commit"] == head.stdout.strip()
-    assert {"lineage.manifest", "lineage.fingerprint", "lineage.feature_set", "features"} <= run.data.tags.keys()
+    assert {"lineage.manifest", "lineage.fingerprint", "lineage.feature_set", "feature_set_uri"} <= run.data.tags.keys()
     assert run.data.params["train.batch_size"] == "4"
     here = Path(client.download_artifacts(run_id, ""))
     assert "torch" in (here / "environment.json").read_text()

@@ -29,7 +29,8 @@ STEPS_PER_EPOCH, EPOCHS = 80, 3
 SETTINGS = [
     "--name=drill", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
-    "--train.checkpoint_every=20", "--train.warmup_epochs=1", "--cluster.local_object_store_mb=100",
+    "--train.checkpoint_every_n_steps=20", "--train.hard_negative_warmup_epochs=1",
+    "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
 
 
@@ -190,11 +191,11 @@ def test_an_elastic_training_goes_on_with_fewer_workers(
     features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster
 ):
     """The batches stay the same, so the curves stay within rounding of those of two workers."""
-    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.workers_min=1")
+    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.min_workers=1")
     wait_for_step(tmp_path, 100)
     two_nodes.lose(two_nodes.nodes[0])
     finish(driver, tmp_path)
-    history = tracking_of(tmp_path).client().get_metric_history(run_of(tmp_path).info.run_id, "workers")
+    history = tracking_of(tmp_path).client().get_metric_history(run_of(tmp_path).info.run_id, "num_workers")
     workers = [point.value for point in history]
     assert workers == sorted(workers, reverse=True)
     assert set(workers) == {2, 1}
@@ -208,7 +209,7 @@ def test_a_node_that_is_to_be_taken_away_saves_first(features: FeatureSet, tmp_p
     """No checkpoint is due within an epoch: one comes because Ray announces that the node will go. Losing it is then no
     failure."""
     epochs = 7
-    more = (f"--train.epochs={epochs}", "--train.checkpoint_every=100000", "--train.max_failures=0")
+    more = (f"--train.epochs={epochs}", "--train.checkpoint_every_n_steps=100000", "--train.max_failures=0")
     whole, drained = tmp_path / "whole", tmp_path / "drained"
     whole.mkdir()
     drained.mkdir()

@@ -29,7 +29,11 @@ def test_the_papers_settings_are_the_defaults():
     assert (config.model.joint_dim, config.model.word_dim, config.model.temperature) == (1024, 300, 15)
     assert (config.model.l2l_weight, config.model.g2l_weight, config.train.margin) == (0.3, 0.5, 0.2)
     assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (30, 128, 2e-4)
-    assert (config.train.decay_after, config.train.clip_norm, config.train.warmup_epochs) == (15, 2.0, 0)
+    assert (config.train.lr_decay_epoch, config.train.max_grad_norm, config.train.hard_negative_warmup_epochs) == (
+        15,
+        2.0,
+        0,
+    )
 
 
 def test_every_preset_is_valid():
@@ -55,14 +59,17 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
         (["--train.epochs", "many"], "train.epochs"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
         (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
-        (["--train.workers_min=1", "--train.reading=stream"], "train.workers_min is set with train.reading=stream"),
+        (["--train.min_workers=1", "--train.data_mode=stream"], "train.min_workers is set with train.data_mode=stream"),
         (["--model.variant", "i2i"], "model.variant"),
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),
         (["--cluster.local_cpus", "2"], "cluster.local_cpus is 2"),
         (["--train.seed=-1"], "train.seed is -1"),
         (["--train.learning_rate=.inf"], "train.learning_rate is inf"),
-        (["--train.workers=6", "--train.batch_size=60"], "train.workers needs 6 logical CPUs; set cluster.local_cpus"),
+        (
+            ["--train.num_workers=6", "--train.batch_size=60"],
+            "train.num_workers needs 6 logical CPUs; set cluster.local_cpus",
+        ),
         (["--extract.detector_actors_max=4"], "extract.detector_actors_max needs 5 logical CPUs"),
         (["surplus"], "surplus"),
     ],

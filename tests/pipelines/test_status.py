@@ -65,7 +65,7 @@ def test_names_that_other_people_gave(tracking: Tracking):
 
 def test_trainings_and_models(tracking: Tracking):
     client = tracking.client()
-    done, runs = (tracking.create_run(name, {"features": "s3://b/set"}) for name in ("done", "runs"))
+    done, runs = (tracking.create_run(name, {"feature_set_uri": "s3://b/set"}) for name in ("done", "runs"))
     tracking.log_metrics(done, {"val_rsum": 123.45, "epoch": 3}, 7)
     client.set_terminated(done)
     tracking.log_metrics(runs, {"loss": 2.5}, 1)

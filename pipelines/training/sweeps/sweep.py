@@ -114,7 +114,7 @@ def _claimed_run(
     sweep: SweepConfig,
     tracking: Tracking,
 ) -> str:
-    run_id = tracking.create_run(f"{name} sweep", {"features": features.uri})
+    run_id = tracking.create_run(f"{name} sweep", {"feature_set_uri": features.uri})
     tracking.log_params(run_id, {f"space.{i}": entry for i, entry in enumerate(entries)} | asdict(sweep))
     if not place.claim(run_id):
         tracking.client().delete_run(run_id)
@@ -141,20 +141,20 @@ def _tune(space: dict[str, Any], sweep: SweepConfig, base: "Base", seat: Seat) -
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # its own takes an interrupted sweep for a finished one
     train = base.setup.train
     there = ray.cluster_resources()
-    at_once = there.get("CPU", 0) // (train.workers * train.cpus_per_worker + TRIAL_CPUS)
+    at_once = there.get("CPU", 0) // (train.num_workers * train.cpus_per_worker + TRIAL_CPUS)
     if train.use_gpu:
-        at_once = min(at_once, there.get("GPU", 0) // train.workers)
+        at_once = min(at_once, there.get("GPU", 0) // train.num_workers)
     search = BasicVariantGenerator(max_concurrent=max(1, int(at_once)))
     asha = ASHAScheduler(
         time_attr="epoch",
         max_t=train.epochs,
-        grace_period=min(sweep.grace_epochs, train.epochs),
-        reduction_factor=sweep.reduction,
+        grace_period=min(sweep.grace_period_epochs, train.epochs),
+        reduction_factor=sweep.reduction_factor,
     )
     with tqdm(desc="sweep", unit="trial") as bar:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, base=base), {"CPU": TRIAL_CPUS}),
-            param_space={"values": tune.grid_search(draws(space, sweep.trials, sweep.seed))},
+            param_space={"values": tune.grid_search(draws(space, sweep.num_trials, sweep.seed))},
             tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
                 name=f"{base.parent}-{seat.number}",
@@ -218,7 +218,7 @@ def _complete_runs(tracking: Tracking, run_ids: Sequence[str]) -> None:
     client = tracking.client()
     for run_id in run_ids:
         run = client.get_run(run_id)
-        output, _, name = run.data.tags["checkpoints"].rpartition("/")
+        output, _, name = run.data.tags["run_directory"].rpartition("/")
         tracking.log_rows(run_id, stored_progress(place_at(output, name)).history)
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, "FAILED")

@@ -37,8 +37,11 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return made(tmp_path_factory.mktemp("set"), 198)
 
 
-def both(split: Split, size: int = 12, same_photo: bool = False) -> list[Batches]:
-    return [ShuffledBatches(split, size, 7, same_photo), StreamedBatches(split, size, 7, same_photo, max(WORLDS))]
+def both(split: Split, size: int = 12, allow_same_photo: bool = False) -> list[Batches]:
+    return [
+        ShuffledBatches(split, size, 7, allow_same_photo),
+        StreamedBatches(split, size, 7, allow_same_photo, max(WORLDS)),
+    ]
 
 
 def epoch(batches: Batches, number: int, world: int, first: int = 0) -> list[list[Batch]]:
@@ -132,7 +135,7 @@ def test_small_sets_fill_as_many_batches_as_can_be(tmp_path: Path, photos: int, 
 
 
 def test_two_captions_of_a_photo_meet_where_it_is_asked_for(split: Split):
-    for batches in both(split, size=60, same_photo=True):
+    for batches in both(split, size=60, allow_same_photo=True):
         met = [shares[0].photos for shares in epoch(batches, 0, 1)]
         assert any(len(set(photos.tolist())) < len(photos) for photos in met)
         counts = Counter(caption for shares in epoch(batches, 0, 1) for caption in said(shares))
@@ -167,10 +170,10 @@ def test_a_resumed_stream_opens_only_what_it_needs(split: Split, monkeypatch: py
     assert len(opened) < len(everything) / 2
 
 
-@pytest.mark.parametrize("same_photo", [False, True])
-def test_a_batch_that_cannot_be_filled_says_so(tmp_path: Path, same_photo: bool):
+@pytest.mark.parametrize("allow_same_photo", [False, True])
+def test_a_batch_that_cannot_be_filled_says_so(tmp_path: Path, allow_same_photo: bool):
     split = made(tmp_path, 12)
-    for batches in both(split, size=200, same_photo=same_photo):
+    for batches in both(split, size=200, allow_same_photo=allow_same_photo):
         with pytest.raises(UserError, match=r"train\.batch_size is 200, but|too few to stream"):
             batches.steps_per_epoch  # noqa: B018
 

@@ -37,7 +37,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, 
     """With a Hugging Face encoder there is dropout, too."""
     more = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder == "hf" else {}
     model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **more)
-    config = TrainConfig(ema_decay=ema, warmup_epochs=1, learning_rate=1e-3)
+    config = TrainConfig(ema_decay=ema, hard_negative_warmup_epochs=1, learning_rate=1e-3)
     whole, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
     steps(whole, config, before + 4)
     steps(first, config, before)
@@ -54,7 +54,7 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, 
 
 
 def test_a_training_is_finished_by_its_epochs_or_its_patience():
-    config = TrainConfig(epochs=5, patience=2)
+    config = TrainConfig(epochs=5, early_stopping_patience=2)
     assert not Progress(validated=4, best_epoch=3).finished(config)
     assert Progress(validated=4, best_epoch=2).finished(config)
     assert Progress(validated=5, best_epoch=5).finished(config)

@@ -96,7 +96,7 @@ def test_the_longest_unused_go_first_and_what_is_held_stays(s3_server: S3Server,
 
 
 def test_a_set_larger_than_the_cap_is_refused_before_anything_is_fetched(on_s3: FeatureSet, tmp_path: Path):
-    with pytest.raises(UserError, match=r"cache.max_gb is 1e-06, .* train.reading=stream"):
+    with pytest.raises(UserError, match=r"cache.max_gb is 1e-06, .* train.data_mode=stream"):
         fetch(on_s3, tmp_path / "cache", 1e-6)
     assert not tars(tmp_path / "cache")
 
@@ -106,7 +106,7 @@ def test_processes_that_begin_at_once_share_the_downloads(on_s3: FeatureSet, tmp
     code = f"""
 import sys
 from infra.storage.s3 import S3Store
-from tests.pipelines.test_node_cache import fetch
+from tests.pipelines.training.test_shard_cache import fetch
 from pipelines.feature_set import FeatureSet
 from pathlib import Path
 read = S3Store.read

@@ -13,7 +13,8 @@ def test_every_draw_gives_values_of_its_range():
     space = parse_space(
         [
             "train.learning_rate=loguniform(1e-4, 1e-2)", "train.margin=uniform(0.1, 0.3)",
-            "model.gate=choice(vector, scalar)", "train.warmup_epochs=randint(0, 3)", "train.seed=grid(0, 1, 2)",
+            "model.gate=choice(vector, scalar)", "train.hard_negative_warmup_epochs=randint(0, 3)",
+            "train.seed=grid(0, 1, 2)",
         ]
     )  # fmt: skip
     assert space["train.seed"] == {"grid_search": [0, 1, 2]}
@@ -21,7 +22,7 @@ def test_every_draw_gives_values_of_its_range():
     assert all(1e-4 <= d["train.learning_rate"] <= 1e-2 for d in drawn)
     assert sum(d["train.learning_rate"] < 1e-3 for d in drawn) > 60  # half in truth; a third of it if it were uniform
     assert {d["model.gate"] for d in drawn} == {"vector", "scalar"}
-    assert {d["train.warmup_epochs"] for d in drawn} == {0, 1, 2}
+    assert {d["train.hard_negative_warmup_epochs"] for d in drawn} == {0, 1, 2}
     config = with_fields(TrainingSetup(), drawn[0])
     assert config.flat() == TrainingSetup().flat() | drawn[0]
 
@@ -37,7 +38,7 @@ def test_every_draw_gives_values_of_its_range():
         ("train.margin=uniform(0.3, 0.1)", "uniform takes a lower and an upper end"),
         ("train.margin=loguniform(0, 0.1)", "loguniform takes positive ends"),
         ("train.batch_size=choice(32.5)", "train.batch_size is a whole number"),
-        ("train.patience=choice(many)", "'many' is of another kind"),
+        ("train.early_stopping_patience=choice(many)", "'many' is of another kind"),
         ("train.epochs=choice(2, 3)", "set --train.epochs for all"),
         ("train.seed=choice()", "no values between the brackets"),
     ],
@@ -66,7 +67,7 @@ def test_draws_that_are_alike_are_one():
     assert len({each["train.learning_rate"] for each in rates}) == 5
     assert rates == draws(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
     assert all(1e-4 <= each["train.learning_rate"] <= 1e-2 for each in rates)
-    (few,) = draws(parse_space(["train.warmup_epochs=randint(1, 2)"]), 3, seed=0)
-    assert asdict(with_fields(TrainingSetup(), few).train)["warmup_epochs"] == 1
-    with pytest.raises(UserError, match=r"train\.workers does not change what is trained"):
-        parse_space(["train.workers=grid(1, 2)"])
+    (few,) = draws(parse_space(["train.hard_negative_warmup_epochs=randint(1, 2)"]), 3, seed=0)
+    assert asdict(with_fields(TrainingSetup(), few).train)["hard_negative_warmup_epochs"] == 1
+    with pytest.raises(UserError, match=r"train\.num_workers does not change what is trained"):
+        parse_space(["train.num_workers=grid(1, 2)"])
