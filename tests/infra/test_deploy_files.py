@@ -22,8 +22,8 @@ from tests.support import kuberay_schema
 from tests.support.processes import ROOT
 
 KUBERNETES = "1.33"
-COMPOSE, AWS = ROOT / "infra" / "compose.yaml", ROOT / "ray_cluster.yaml"
-KUBERAY = ROOT / "infra" / "kuberay"
+COMPOSE, AWS = ROOT / "infra" / "deploy" / "compose.yaml", ROOT / "ray_cluster.yaml"
+KUBERAY = ROOT / "infra" / "deploy" / "kuberay"
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -162,13 +162,15 @@ def test_every_secret_of_compose_is_in_the_example_and_none_has_a_value():
 
 def test_the_dockerfile_passes_its_linter():
     hadolint = Path(sys.executable).with_name("hadolint")
-    result = subprocess.run([hadolint, ROOT / "infra" / "Dockerfile"], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [hadolint, ROOT / "infra" / "deploy" / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout
 
 
 def test_the_image_installs_what_the_lock_holds():
     """Its own line that lists the requirements, run here; every one has an exact version in constraints.txt."""
-    text = (ROOT / "infra" / "Dockerfile").read_text().replace("\\\n", "")
+    text = (ROOT / "infra" / "deploy" / "Dockerfile").read_text().replace("\\\n", "")
     (program,) = re.findall(r'python -c "(.+?)"', text)
     listed = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
@@ -180,9 +182,9 @@ def test_the_image_installs_what_the_lock_holds():
 
 
 def test_the_image_copies_what_is_there():
-    text = (ROOT / "infra" / "Dockerfile").read_text()
+    text = (ROOT / "infra" / "deploy" / "Dockerfile").read_text()
     sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
-    kept = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    kept = (ROOT / "infra" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     for source in sources:
         assert (ROOT / source).exists()
         assert f"!{source}" in kept
@@ -193,7 +195,7 @@ def test_the_image_has_the_programs_and_folders_that_its_users_need():
     folder that it is mounted over, and the image's user is not root."""
     import ray.autoscaler._private.command_runner as runner
 
-    text = (ROOT / "infra" / "Dockerfile").read_text()
+    text = (ROOT / "infra" / "deploy" / "Dockerfile").read_text()
     called = set(re.findall(r'= \["(ssh|rsync|scp)"', Path(runner.__file__).read_text()))
     assert {"ssh", "rsync"} <= called
     packages = {"ssh": "openssh-client", "scp": "openssh-client", "rsync": "rsync"}

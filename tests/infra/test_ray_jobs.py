@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 
+from infra import ray_jobs
 from infra.errors import UserError
-from jobs import submit
 from tests.support.processes import ROOT
 
 
 def test_the_code_travels_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A checkout as its users have it: with secrets beside infra/.env, compiled files, and data beside the code."""
-    for package in submit.PACKED:
+    """A checkout as its users have it: secrets beside the code, compiled files, and data."""
+    for package in ray_jobs.PACKED:
         shutil.copytree(ROOT / package, tmp_path / package)
     for name in (".env", ".env.local", ".env~", "prod.env", "id_rsa", "photos.tar"):
         (tmp_path / "infra" / name).write_text("RAY_AUTH_TOKEN=secret\n")
     (tmp_path / "jobs" / "__pycache__").mkdir(exist_ok=True)
     (tmp_path / "jobs" / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"")
     (tmp_path / "build").mkdir()
-    monkeypatch.setattr(submit, "ROOT", tmp_path)
+    monkeypatch.setattr(ray_jobs, "ROOT", tmp_path)
     listed = subprocess.run(
-        ["git", "ls-files", *submit.PACKED], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", *ray_jobs.PACKED], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    with submit._packed() as folder:
+    with ray_jobs._packed() as folder:
         packed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert packed == {path for path in listed if Path(path).suffix in submit.CODE}
+    assert packed == {path for path in listed if Path(path).suffix in ray_jobs.CODE}
     assert {path.partition("/")[0] for path in packed} == {"infra", "jobs", "pipelines", "shan_model"}
-    ignored = (ROOT / "infra" / "Dockerfile.dockerignore").read_text().splitlines()
+    ignored = (ROOT / "infra" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
     assert {"**/.env*", "**/*.env"} <= set(ignored)
 
 
@@ -41,18 +41,18 @@ def test_config_files_travel(tmp_path: Path):
     arguments = ["--name=m", "--config", str(file), f"--config={file}", "--preset", "coco"]
     there = tmp_path / "there"
     there.mkdir()
-    found = submit._with_config_files(arguments, there)
+    found = ray_jobs._with_config_files(arguments, there)
     assert found == ["--name=m", "--config=config-1.yaml", "--config=config-2.yaml", "--preset", "coco"]
     assert all((there / f"config-{number}.yaml").read_bytes() == file.read_bytes() for number in (1, 2))
     with pytest.raises(UserError, match=r"nowhere\.yaml is no file here"):
-        submit._with_config_files(["--config", "nowhere.yaml"], there)
+        ray_jobs._with_config_files(["--config", "nowhere.yaml"], there)
 
 
 def test_a_reader_that_leaves_is_not_taken_for_a_cluster_that_does(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(submit, "_client", lambda address: None)
+    monkeypatch.setattr(ray_jobs, "_client", lambda address: None)
 
     def print_on() -> None:
-        with submit.cluster("http://127.0.0.1:8265"):
+        with ray_jobs.cluster("http://127.0.0.1:8265"):
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
@@ -61,7 +61,7 @@ def test_a_reader_that_leaves_is_not_taken_for_a_cluster_that_does(monkeypatch: 
 
 def test_a_killed_job_has_the_code_that_shells_give():
     details: Any = SimpleNamespace(submission_id="train-0.1", status="FAILED", message="killed", driver_exit_code=-9)
-    assert submit.outcome(details) == 137
+    assert ray_jobs.outcome(details) == 137
 
 
 def test_a_config_file_with_a_password_is_not_submitted(tmp_path: Path):
@@ -70,20 +70,20 @@ def test_a_config_file_with_a_password_is_not_submitted(tmp_path: Path):
     there = tmp_path / "there"
     there.mkdir()
     with pytest.raises(UserError, match=r"mine\.yaml holds a user or password") as caught:
-        submit._with_config_files([f"--config={file}"], there)
+        ray_jobs._with_config_files([f"--config={file}"], there)
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_command_line_with_a_password_is_not_submitted():
     client: Any = None  # nothing is asked of it
     with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
-        submit.submit(client, "train", ["--tracking.uri=https://me:hunter2@mlflow"])
+        ray_jobs.submit(client, "train", ["--tracking.uri=https://me:hunter2@mlflow"])
     assert "hunter2" not in str(caught.value)
 
 
 def test_a_cluster_that_takes_connections_and_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(submit, "ANSWER_S", 0.5)
+    monkeypatch.setattr(ray_jobs, "ANSWER_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(submit.UnreachableError, match=f"{address}.*timed out"), submit.cluster(address):
+        with pytest.raises(ray_jobs.UnreachableError, match=f"{address}.*timed out"), ray_jobs.cluster(address):
             pass

@@ -107,7 +107,7 @@ def test_processes_that_begin_at_once_share_the_downloads(on_s3: FeatureSet, tmp
 import sys
 from infra.storage.s3 import S3Store
 from tests.pipelines.training.test_shard_cache import fetch
-from pipelines.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet
 from pathlib import Path
 read = S3Store.read
 def told(self, name, *rest):
