@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import submit as submission
+from infra import ray_jobs as submission
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, local_cluster
 from tests.support.processes import ROOT, wait_until

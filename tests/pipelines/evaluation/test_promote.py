@@ -16,6 +16,7 @@ from infra.registry import champion_version, champions, set_champions
 from infra.registry_lock import lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from jobs import promote as job
+from pipelines.evaluation import promote as promotion
 from pipelines.evaluation.promote import check_champion, promote, rollback
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
@@ -204,7 +205,7 @@ def test_other_features_are_refused(registry: Registry):
 def test_the_command_that_is_told_frees_a_lock(registry: Registry, monkeypatch, capsys):
     name = registry.name("stuck")
     registry.tracking.client().create_registered_model(lock_name(name), {"owner": "process 1 on a", "since": "then"})
-    _, _, *told = job._free_command(name).split()
+    _, _, *told = promotion._free_command(name).split()
     for said in ("freed the lock of process 1 on a since then", "nobody holds the lock"):
         monkeypatch.setattr(sys, "argv", [*told, f"--tracking.uri={registry.tracking.uri}"])
         job.main()
