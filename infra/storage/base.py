@@ -10,7 +10,7 @@ class ObjectInfo:
 
     size: int
     """Bytes."""
-    stamp: str
+    version_token: str
     """Differs when the bytes differ: an ETag, or a file's size and time of change."""
 
 

@@ -47,7 +47,7 @@ class FolderStore:
         for path in self._files():
             if not path.name.startswith("."):
                 status = path.stat()
-                found[path.relative_to(self.root).as_posix()] = ObjectInfo(status.st_size, file_stamp(status))
+                found[path.relative_to(self.root).as_posix()] = ObjectInfo(status.st_size, file_version_token(status))
         return dict(sorted(found.items()))
 
     def delete(self, name: str) -> None:
@@ -81,6 +81,6 @@ class FolderStore:
         return temporary
 
 
-def file_stamp(status: os.stat_result) -> str:
+def file_version_token(status: os.stat_result) -> str:
     """Size and time of change of a file: what rsync and make go by."""
     return f"{status.st_size}-{status.st_mtime_ns}"

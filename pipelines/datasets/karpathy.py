@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, leaves_root, safe_key
-from pipelines.datasets.photo_sources import stamped
+from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
+from pipelines.datasets.photo_sources import locate_photos
 
 # COCO's `restval` photos train by convention.
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
@@ -18,7 +18,7 @@ def import_karpathy(dataset: Path, photos: str | Path) -> Manifest:
     Raises UserError if either is missing, the JSON is not in the layout, or a photo it names is not in the folder.
     """
     name, rows = karpathy_rows(dataset)
-    return stamped(name, photos, rows)
+    return locate_photos(name, photos, rows)
 
 
 def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
@@ -55,7 +55,7 @@ def _row(dataset: Path, number: int, image: Any) -> Photo:
             f"{dataset}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
             "it needs a filename, a split and sentences with raw text, see docs/data.md"
         ) from error
-    if not source or "://" in source or leaves_root(source):
+    if not source or "://" in source or escapes_root(source):
         raise UserError(
             f"image {number} ('{source}'): a photo's path must stay below the photo folder; correct {dataset.name}"
         )

@@ -1,7 +1,8 @@
 """The manifest: one Arrow table of photos, captions and splits, checked once and then trusted.
 
 Stored as Parquet. Columns: `key` (safe as a webdataset key), `source` (below the root, or a URI of its own), `split`,
-`captions`, `stamp`. Root (schema metadata) and stamps are no part of the digest: moving the photos changes nothing.
+`captions`, `version_token`. Root (schema metadata) and version tokens do not enter the digest, so moving the photos
+changes nothing.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("split", pa.string()),
         ("captions", pa.list_(pa.string())),
-        ("stamp", pa.string()),
+        ("version_token", pa.string()),
     ]
 )
 
@@ -37,8 +38,8 @@ class Photo:
     source: str
     split: str
     captions: tuple[str, ...]
-    stamp: str = ""
-    """Tells cheaply whether the photo has changed (`pipelines.datasets.photo_sources.stamps`)."""
+    version_token: str = ""
+    """Tells cheaply whether the photo has changed (`pipelines.datasets.photo_sources.version_tokens`)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Manifest:
                 raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
             if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
                 raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
-            if leaves_root(photo.source):
+            if escapes_root(photo.source):
                 raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct it")
             if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
                 raise UserError(
@@ -127,7 +128,7 @@ def _table(data: bytes) -> pa.Table:
     return table
 
 
-def leaves_root(source: str) -> bool:
+def escapes_root(source: str) -> bool:
     """Whether a photo's path, which is to be below the root, is not. A URI of its own is no path."""
     return "://" not in source and (source.startswith("/") or ".." in source.split("/"))
 

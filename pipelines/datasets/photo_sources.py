@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from infra.storage.folder import file_stamp
+from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.manifest import Manifest, Photo
@@ -67,11 +67,11 @@ def read_photo(uri: str) -> bytes:
     return _limited(data)
 
 
-def stamps(uris: Iterable[str]) -> dict[str, str]:
-    """For every photo that is there, what tells cheaply whether it has changed (`ObjectInfo.stamp`).
+def version_tokens(uris: Iterable[str]) -> dict[str, str]:
+    """For every photo that is there, what tells cheaply whether it has changed (`ObjectInfo.version_token`).
 
     One `stat` a local file, one listing a bucket, one look at a tar for all its members. A web server is not asked:
-    its photos count as there and unchanging, with stamp ''.
+    its photos count as there and unchanging, with an empty version token.
     """
     found: dict[str, str] = {}
     buckets: dict[str, list[str]] = defaultdict(list)
@@ -83,13 +83,13 @@ def stamps(uris: Iterable[str]) -> dict[str, str]:
             buckets[rest.split("/")[0]].append(uri)
         else:
             path = rest.partition("::")[2] if scheme == "tar" else uri
-            stamp = _stamp(path)
-            if stamp is not None:
-                found[uri] = stamp
+            token = _version_token(path)
+            if token is not None:
+                found[uri] = token
     for group in buckets.values():
         prefix = parent_and_name(os.path.commonprefix(group))[0]  # noqa: RUF071 - cut back to a whole folder
         listed = open_store(prefix).objects()
-        found |= {uri: info.stamp for uri in group if (info := listed.get(uri[len(prefix) + 1 :]))}
+        found |= {uri: info.version_token for uri in group if (info := listed.get(uri[len(prefix) + 1 :]))}
     return found
 
 
@@ -104,21 +104,21 @@ def _store(uri: str) -> Store:
     return open_store(uri)
 
 
-def _stamp(path: str) -> str | None:
+def _version_token(path: str) -> str | None:
     if path.startswith("s3://"):
-        return _tar_stamp(path)
+        return _tar_version_token(path)
     try:
         status = Path(unquote(path.removeprefix("file://")) if path.startswith("file://") else path).stat()
-        return file_stamp(status) if stat.S_ISREG(status.st_mode) else None
+        return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
     except (OSError, ValueError):  # a name that no file system takes
         return None
 
 
 @lru_cache(maxsize=1024)
-def _tar_stamp(uri: str) -> str | None:
+def _tar_version_token(uri: str) -> str | None:
     parent, name = parent_and_name(uri)
     info = _store(parent).objects().get(name)
-    return info.stamp if info else None
+    return info.version_token if info else None
 
 
 @cache
@@ -161,19 +161,23 @@ def _limited(data: bytes) -> bytes:
     return data
 
 
-def stamped(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
-    """The manifest of photos below a root, with their stamps; UserError if the root or one of them is not there."""
+def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
+    """Returns the manifest of photos below `root`, with the version token of each.
+
+    Raises UserError if the root does not exist, or naming the first photo that does not.
+    """
     root = str(root)
     if "://" not in root:
         root = str(Path(root).expanduser().absolute())
         if not Path(root).is_dir() and not root.endswith(".tar"):
             raise UserError(f"{root}: no such photo folder; pass the folder that holds the data set's photos")
     uris = [photo_uri(root, row.source) for row in rows]
-    found = stamps(uris)
+    found = version_tokens(uris)
     missing = [row.source for row, uri in zip(rows, uris, strict=True) if uri not in found]
     if missing:
         raise UserError(
             f"{root}: {len(missing)} of {len(rows)} photos of data set {name} are not there, first {missing[0]}; "
             "pass the right folder or take them out of the data set"
         )
-    return Manifest.build(name, root, [replace(row, stamp=found[uri]) for row, uri in zip(rows, uris, strict=True)])
+    located = [replace(row, version_token=found[uri]) for row, uri in zip(rows, uris, strict=True)]
+    return Manifest.build(name, root, located)

@@ -14,8 +14,8 @@ import pyarrow.json
 import pyarrow.parquet
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, leaves_root, safe_key
-from pipelines.datasets.photo_sources import stamped
+from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
+from pipelines.datasets.photo_sources import locate_photos
 
 # One thread each: Arrow's pool can abort the process at its end (apache/arrow#34314).
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
@@ -54,7 +54,7 @@ def import_table(dataset: Path, photos: str | Path) -> Manifest:
         elif earlier:
             raise UserError(f"{dataset}: row {number} ({photo.source}) has the key of {earlier.source}; rename one")
         photos_by_key[photo.key] = photo
-    return stamped(safe_key(dataset.name), photos, list(photos_by_key.values()))
+    return locate_photos(safe_key(dataset.name), photos, list(photos_by_key.values()))
 
 
 def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
@@ -69,7 +69,7 @@ def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
         or not isinstance(key, str)
     ):
         raise UserError(f"{dataset}: row {number} ({source!r}) has no uri or no text for a caption; correct it")
-    if leaves_root(source):
+    if escapes_root(source):
         raise UserError(f"{dataset}: row {number} ('{source}'): a path must stay below the photo root; correct it")
     return Photo(key, source, row.get("split") or "train", tuple(caption.strip() for caption in captions))
 

@@ -134,17 +134,17 @@ class _Past:
         """sha256 of every photo that a receipt knows, as it is now; '' if it cannot be read."""
         suspects = []
         for photo in manifest.photos():
-            seen = {(row.source, row.stamp): row.sha256 for _, row in reversed(self._rows.get(photo.key, []))}
+            seen = {(row.source, row.version_token): row.sha256 for _, row in reversed(self._rows.get(photo.key, []))}
             if photo.key in compared:
                 source, stamp, sha = compared[photo.key]
                 seen[source, stamp] = sha
             if photo.key in self._rows:
-                self.now[photo.key] = seen.get((photo.source, photo.stamp), "")
+                self.now[photo.key] = seen.get((photo.source, photo.version_token), "")
                 if not self.now[photo.key]:  # another file than any that was read, or one that could not be read
                     suspects.append(photo)
         hashed = hash_photos(suspects) if suspects else {}
         self.now |= hashed
-        self.compared = {p.key: (p.source, p.stamp, hashed[p.key]) for p in suspects if hashed[p.key]}
+        self.compared = {p.key: (p.source, p.version_token, hashed[p.key]) for p in suspects if hashed[p.key]}
 
     def shard(self, group: Group) -> Receipt | None:
         """A shard of just these rows that holds the photos' present bytes."""

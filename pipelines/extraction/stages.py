@@ -50,7 +50,7 @@ def plan_row(shard: ShardPlan) -> Row:
             "key": photo.key,
             "source": photo.source,
             "captions": photo.captions,
-            "stamp": photo.stamp,
+            "version_token": photo.version_token,
             "reuse": asdict(shard.reuse[photo.key]) if photo.key in shard.reuse else None,
         }
         for photo in shard.photos
@@ -149,14 +149,16 @@ class Commit:
         for photo in photos:
             if "reason" in photo:
                 sha = photo.get("sha256", "")
-                rejected.append(Rejection(photo["key"], photo["source"], photo["reason"], photo["stamp"], sha))
+                rejected.append(Rejection(photo["key"], photo["source"], photo["reason"], photo["version_token"], sha))
             elif photo["reuse"]:
                 samples.append(self._reused(photo, old))
             else:
                 meta = {name: photo[name] for name in ("source", "captions", "width", "height", "sha256")}
                 meta |= photo["found"]
                 count = len(meta["classes"])
-                samples.append(Sample(photo["key"], regions.take(count), boxes.take(count), meta, photo["stamp"]))
+                samples.append(
+                    Sample(photo["key"], regions.take(count), boxes.take(count), meta, photo["version_token"])
+                )
         receipt = self._commit(row["shard"], photos, samples, rejected)
         if {entry.key for entry in receipt.planned} != {photo["key"] for photo in photos}:
             raise RuntimeError(f"{self._store.uri}/{receipt.shard}: its receipt does not account for each photo")
@@ -179,7 +181,7 @@ class Commit:
             bytes(read_member(old, tar, photo["key"], number, place)) for number, place in enumerate(places)
         )
         said = json.loads(meta) | {"source": photo["source"], "captions": photo["captions"]}
-        return Sample(photo["key"], load_npy(regions), load_npy(boxes), said, photo["stamp"])
+        return Sample(photo["key"], load_npy(regions), load_npy(boxes), said, photo["version_token"])
 
 
 class _Taker:

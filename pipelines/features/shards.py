@@ -40,7 +40,7 @@ class Sample:
     regions_RF: NDArray[np.float16]
     boxes_R4: NDArray[np.float32]
     meta: dict[str, Any]
-    stamp: str = ""
+    version_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Written:
 
     key: str
     source: str
-    stamp: str
-    """What the photo's listing said just before it was read (`ObjectInfo.stamp`)."""
+    version_token: str
+    """What the photo's listing said just before it was read (`ObjectInfo.version_token`)."""
     sha256: str
     """Of the photo's file."""
     offsets: tuple[tuple[int, int], ...]
@@ -64,7 +64,7 @@ class Rejection:
     key: str
     source: str
     reason: str
-    stamp: str = ""
+    version_token: str = ""
     sha256: str = ""
     """Of the photo's file; empty if it could not be read."""
 
@@ -106,7 +106,7 @@ class Receipt:
     def digest(self) -> str:
         """sha256 of what an index holds it to. Left out is what a rerun may say anew: stamps, and why a photo was
         rejected."""
-        written = [{**asdict(photo), "stamp": ""} for photo in self.written]
+        written = [{**asdict(photo), "version_token": ""} for photo in self.written]
         rejected = [[row.key, row.source] for row in self.rejected]
         return sha256(canonical_json({"written": written, "rejected": rejected})).hexdigest()
 
@@ -162,7 +162,7 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
     data = build_tar(samples)
     if not store.create(tar_name(shard), data):
         data = store.read(tar_name(shard))
-    receipt = _receipt(shard, data, {sample.key: sample.stamp for sample in samples}, rejected, rows)
+    receipt = _receipt(shard, data, {sample.key: sample.version_token for sample in samples}, rejected, rows)
     if [(row.key, row.sha256) for row in receipt.written] != [(s.key, s.meta.get("sha256", "")) for s in samples]:
         raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
     if store.create(receipt_name(shard), receipt.to_json()):

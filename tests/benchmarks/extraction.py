@@ -17,7 +17,7 @@ from infra.cluster import ClusterConfig, connect
 from infra.storage.folder import FolderStore
 from pipelines.datasets.decode import decode_photo
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import photo_uri, read_photo, stamped
+from pipelines.datasets.photo_sources import locate_photos, photo_uri, read_photo
 from pipelines.detectors import registry
 from pipelines.detectors.contract import Detector
 from pipelines.extraction.config import ExtractConfig
@@ -47,7 +47,7 @@ def synthetic(folder: Path, count: int) -> Manifest:
     for number in range(count):
         coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
         coarse.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg")
-    return stamped("synthetic", folder, [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",)) for n in range(count)])
+    return locate_photos("synthetic", folder, [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",)) for n in range(count)])
 
 
 def _pipeline(manifest: Manifest, output: Path) -> Iterator[Row]:

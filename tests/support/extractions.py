@@ -8,7 +8,7 @@ from PIL import Image
 
 from infra.cluster import ClusterConfig
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import stamped
+from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import Extraction, extract
 from pipelines.features.feature_set import FeatureSet
@@ -39,7 +39,7 @@ def manifest_of(folder: Path, more: dict[str, str] | None = None, **captions: st
         for name, split in (PHOTOS | (more or {})).items()
     ]
     rows += [Photo("cut", "cut.jpg", "train", ("cut",)), Photo("text", "text.jpg", "test", ("text",))]
-    return stamped("tiny", folder, rows)
+    return locate_photos("tiny", folder, rows)
 
 
 def config(tmp_path: Path) -> ExtractConfig:

@@ -53,7 +53,8 @@ def sample(photo: Photo, seed: int = 0) -> Sample:
         "classes": [1, 2, 1],
         "confidences": [0.9, 0.5, 0.05],
     }
-    return Sample(photo.key, rng.normal(size=(REGIONS, FEATURE_DIM)).astype(np.float16), boxes, meta, photo.stamp)
+    regions = rng.normal(size=(REGIONS, FEATURE_DIM)).astype(np.float16)
+    return Sample(photo.key, regions, boxes, meta, photo.version_token)
 
 
 def write_set(
@@ -86,7 +87,7 @@ def memorable(root: Path, count: int) -> FeatureSet:
 def write_shard(store: Store, group: Group, change: dict[str, dict[str, Any]]) -> Receipt:
     """One shard of a group of photos."""
     samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in group.photos if photo.key != BROKEN]
-    rejected = [Rejection(p.key, p.source, "not an image", p.stamp) for p in group.photos if p.key == BROKEN]
+    rejected = [Rejection(p.key, p.source, "not an image", p.version_token) for p in group.photos if p.key == BROKEN]
     return commit_shard(store, group.shard(), samples, rejected)
 
 

@@ -88,7 +88,7 @@ def karpathy_file(path: Path, photos: dict[str, str], name: str = "tiny") -> Pat
 def state(features: FeatureSet) -> dict[str, tuple[bytes, str]]:
     """Bytes and time of change of every object of a feature set."""
     store = open_store(features.uri)
-    return {name: (store.read(name), info.stamp) for name, info in store.objects().items()}
+    return {name: (store.read(name), info.version_token) for name, info in store.objects().items()}
 
 
 def contents(features: FeatureSet) -> dict[str, bytes]:

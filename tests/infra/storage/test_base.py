@@ -184,7 +184,7 @@ def test_stamps_tell_changed_bytes(store: Store):
     store.replace("x", b"two")
     after = store.objects()
     assert before["x"].size == after["x"].size == 3
-    assert before["x"].stamp != after["x"].stamp
+    assert before["x"].version_token != after["x"].version_token
     assert before["y"] == after["y"]
 
 

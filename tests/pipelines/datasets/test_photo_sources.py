@@ -16,7 +16,7 @@ from infra.storage.open import open_store
 from pipelines.datasets import photo_sources as sources
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.manifest import Photo
-from pipelines.datasets.photo_sources import photo_uri, read_photo, stamped, stamps
+from pipelines.datasets.photo_sources import locate_photos, photo_uri, read_photo, version_tokens
 from tests.support.servers import S3Server, aws_environment
 
 
@@ -84,7 +84,7 @@ def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
     (photos / "50%25.jpg").write_bytes(b"ours")
     (photos / "50%.jpg").write_bytes(b"another")
     assert read_photo(photo_uri(photos.as_uri(), "50%25.jpg")) == b"ours"
-    assert stamps([photo_uri(photos.as_uri(), "50%25.jpg")])
+    assert version_tokens([photo_uri(photos.as_uri(), "50%25.jpg")])
     with pytest.raises(PhotoError):
         read_photo(photo_uri(photos.as_uri(), "%2e%2e/secret.jpg"))
 
@@ -92,7 +92,7 @@ def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
 def test_local_photos(tmp_path: Path):
     (tmp_path / "a b#1.jpg").write_bytes(b"x")
     for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):
-        assert list(stamps([uri])) == [uri]
+        assert list(version_tokens([uri])) == [uri]
         assert read_photo(uri) == b"x"
     assert reason(f"{tmp_path}/gone.jpg") == "cannot be read: No such file or directory"
     assert reason(f"{tmp_path}") == "cannot be read: Is a directory"
@@ -102,7 +102,7 @@ def test_local_photos(tmp_path: Path):
 def test_a_photo_from_a_web_server(server: str):
     assert read_photo(f"{server}/a.jpg") == b"bytes of a"
     assert reason(f"{server}/none.jpg") == "the web server answers 404"
-    assert stamps([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
+    assert version_tokens([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
 
 
 def test_a_web_server_that_is_busy_or_breaks_off_is_asked_again(server: str):
@@ -146,23 +146,23 @@ def test_stamps_change_with_the_photo_and_leave_out_what_is_not_there(tmp_path: 
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
     uris = [str(path), f"{tmp_path}/none.jpg", str(tmp_path), f"tar://a.jpg::{tar}", "\0"]
-    before = stamps(uris)
+    before = version_tokens(uris)
     assert set(before) == {str(path), f"tar://a.jpg::{tar}"}
     path.write_bytes(b"three")
-    assert stamps(uris)[str(path)] != before[str(path)]
+    assert version_tokens(uris)[str(path)] != before[str(path)]
 
 
 def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: Path, server: str):
     rows = [Photo("a", "a.jpg", "train", ("x",)), Photo("w", f"{server}/a.jpg", "val", ("y",))]
-    manifest = stamped("mixed", tar, rows)
+    manifest = locate_photos("mixed", tar, rows)
     assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [
         b"a" * 3000,
         b"bytes of a",
     ]
     with pytest.raises(UserError, match="no such photo folder"):
-        stamped("mixed", tmp_path / "none", rows)
+        locate_photos("mixed", tmp_path / "none", rows)
     with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed are not there, first gone\.jpg"):
-        stamped("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
+        locate_photos("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_photos_in_a_bucket(s3_server: S3Server):
     open_store(root).create("deep/a b.jpg", b"a")
     assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
     uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
-    assert list(stamps(uris)) == uris[:1]
+    assert list(version_tokens(uris)) == uris[:1]

@@ -56,7 +56,7 @@ def test_names_say_what_is_in_them():
     names = {group.shard(), group.shard({"train0": "aa"}), group.shard({"train0": "bb"}), *(o.shard() for o in others)}
     assert len(names) == 3 + len(others)
     # A file's time of change is no content.
-    touched = replace(group, photos=(replace(group.photos[0], stamp="later"), group.photos[1]))
+    touched = replace(group, photos=(replace(group.photos[0], version_token="later"), group.photos[1]))
     assert touched.shard() == group.shard() == group.shard({})
 
 

@@ -74,10 +74,10 @@ def test_the_receipt_describes_the_stored_bytes(store: FolderStore):
     assert json.loads(receipt.to_json())["count"] == 3
     assert receipt.rejected == tuple(REJECTED)
     for row, sample in zip(receipt.written, samples(), strict=True):
-        assert (row.key, row.source, row.stamp, row.sha256) == (
+        assert (row.key, row.source, row.version_token, row.sha256) == (
             sample.key,
             sample.meta["source"],
-            sample.stamp,
+            sample.version_token,
             sample.meta["sha256"],
         )
         regions, boxes, meta = (data[offset : offset + size] for offset, size in row.offsets)
