@@ -15,16 +15,24 @@ demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scen
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
-test: .venv/.installed-dev ## all tests
-	$(BIN)/python -m pytest
+test: .venv/.installed-dev ## unit and integration tests, the demo included (12 minutes)
+	$(BIN)/python -m pytest -m "unit or integration"
 
 .PHONY: unit
-unit: .venv/.installed-dev ## the quick tests only
-	$(BIN)/python -m pytest -m "not slow"
+unit: .venv/.installed-dev ## only the tests that need no server
+	$(BIN)/python -m pytest -m unit
+
+.PHONY: faults
+faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input (15 minutes)
+	$(BIN)/python -m pytest -m faults
 
 .PHONY: e2e-cluster
-e2e-cluster: .venv/.installed-dev ## the whole line on SeaweedFS, PostgreSQL, MLflow and two Ray nodes that are lost (6 minutes)
-	$(BIN)/python -m pytest tests/e2e/test_cluster.py --durations=0 --session-timeout=600
+e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes (10 minutes)
+	$(BIN)/python -m pytest -m cluster
+
+.PHONY: faults-short
+faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (10 minutes)
+	$(BIN)/python -m pytest -m "faults or cluster" --short
 
 .PHONY: bench
 bench: .venv/.installed-dev ## what the forms cost against peers and limits (some minutes; writes build/bench.json, docs/results.md)

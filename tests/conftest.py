@@ -1,8 +1,12 @@
-"""Shared fixtures: real photos, one Ray session, an S3 server, a tracking store."""
+"""The tiers of the tests, and the fixtures that they share: photos, one Ray session, an S3 server, an MLflow server.
+
+A test's tier follows from its folder and from the servers it uses (`tier_of`). tests/README.md describes the tiers.
+"""
 
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,9 +21,61 @@ from tests.support.servers import S3Server, aws_environment, mlflow_server, seaw
 FLICKR = ROOT.parent / "shared" / "data" / "flickr8k_mini"
 
 
+TIERS = {
+    "unit": "make unit",
+    "integration": "make test",
+    "faults": "make faults, or make faults-short",
+    "cluster": "make e2e-cluster, or make faults-short",
+    "gpu": "make test-gpu",
+}
+"""Every tier and the command that runs it."""
+SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
+"""Fixtures that start servers."""
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+"""Numbers of tests that this run does not execute, by tier."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--short", action="store_true", help="run each kind of fault once: leave out tests marked `long`")
+
+
+def tier_of(item: pytest.Item) -> str:
+    """Returns the name of a test's tier."""
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    if folder in TIERS:
+        return folder
+    needed = set(getattr(item, "fixturenames", ()))
+    return "integration" if folder == "e2e" or needed & SERVERS else "unit"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks each test with its tier, and leaves out long ones if --short is given."""
+    for item in items:
+        item.add_marker(tier_of(item))
+    if config.getoption("--short"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        item.config.stash[LEFT_OUT][tier_of(item)] += 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints which tiers were left out and how to run them."""
+    for tier, count in config.stash[LEFT_OUT].items():
+        terminalreporter.write_line(f"left out: {count} tests of the tier '{tier}'; run them by {TIERS[tier]}")
+
+
 @pytest.fixture(autouse=True)
 def _own_tracking_uri() -> Iterator[None]:
-    """MLflow writes the store that was set last into the environment, from which commands take their default."""
+    """Removes the tracking URI that MLflow writes into the environment, where the next test would find it."""
     yield
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
@@ -27,14 +83,14 @@ def _own_tracking_uri() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def real_photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
-    """24 real photos: of Flickr8k where the team's shared folder is beside the checkout, else scikit-image's."""
+    """24 photos of Flickr8k if the folder shared/ is beside the checkout, else the 20 that scikit-image carries."""
     folder = tmp_path_factory.mktemp("photos")
     return flickr_photos(FLICKR, folder) if FLICKR.is_dir() else skimage_photos(folder)
 
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """The one Ray session of the test process."""
+    """The one Ray session of the test process, with 4 logical CPUs."""
     import ray
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -45,7 +101,7 @@ def ray_session() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """The one S3 server of the test process; AWS clients find it by the environment."""
+    """The one S3 server of the test process; AWS clients find it by environment variables."""
     with seaweed(tmp_path_factory.mktemp("s3")) as server, aws_environment(server.environment()):
         yield server
 
@@ -59,13 +115,13 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def tracking(tmp_path: Path) -> Tracking:
-    """A tracking store of its own, on SQLite."""
+    """An empty tracking store on SQLite."""
     return connect_tracking(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
 
 
 @pytest.fixture
 def karpathy(tmp_path: Path):
-    """Writes a Karpathy JSON of (filename, split, captions) rows and returns its path."""
+    """Returns a function that writes rows (filename, split, captions) as a Karpathy JSON and returns its path."""
 
     def write(rows: list[tuple[str, str, list[str]]], name: str = "tiny") -> Path:
         images = [

@@ -6,13 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from infra.tracking import TrackingConfig, connect
 from tests.support import ROOT
 
 
-@pytest.mark.slow
 def test_the_demo_reaches_three_times_chance_on_unseen_scenes(tmp_path: Path):
     result = subprocess.run(
         [sys.executable, "-m", "jobs.quickstart"],

@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from tests.support import ROOT
 from tests.support.photos import Photos
 from tests.support.servers import S3Server
-
-pytestmark = pytest.mark.slow
 
 
 def command(module: str, *arguments: str, cwd: Path, code: int = 0) -> str:

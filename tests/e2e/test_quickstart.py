@@ -31,8 +31,6 @@ from shan_model.bundle import load_bundle
 from tests.support import ROOT
 from tests.support.photos import Photos
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass(frozen=True)
 class Line:

@@ -19,8 +19,6 @@ from tests.support.clusters import ENVIRONMENT
 from tests.support.servers import S3Server
 from tests.support.tiny_bert import write_tiny_bert
 
-pytestmark = pytest.mark.slow
-
 SETTINGS = [
     f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8", "--train.epochs=2",
     "--train.batch_size=4", "--cluster.local_object_store_mb=100",

@@ -18,7 +18,7 @@ from tests.support.photos import Photos
 from tests.support.processes import kill, start_driver, wait_until, workers
 from tests.support.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 LATENCY_S = 0.05
 """Of each request, so that a writer is long enough at work to be met."""

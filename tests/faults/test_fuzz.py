@@ -34,8 +34,6 @@ from tests.support import feature_sets
 from tests.support.mutations import damaged, edited
 from tests.support.precomputed import Photo, karpathy_file
 
-pytestmark = pytest.mark.slow
-
 INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
 INPUTS |= {"tsv": 400, "config": 300}
 

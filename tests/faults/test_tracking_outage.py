@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from infra.tracking import TrackingConfig, connect
@@ -14,8 +13,6 @@ from tests.support import ROOT, feature_sets
 from tests.support.clusters import ENVIRONMENT
 from tests.support.processes import wait_until
 from tests.support.servers import MlflowServer, mlflow_server
-
-pytestmark = pytest.mark.slow
 
 STEPS = 320
 SETTINGS = [

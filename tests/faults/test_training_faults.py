@@ -23,8 +23,6 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tre
 from tests.support.processes import children, command_line, kill, wait_until
 from tests.support.servers import S3Server
 
-pytestmark = pytest.mark.slow
-
 STEPS_PER_EPOCH, EPOCHS = 80, 3
 SETTINGS = [
     "--name=drill", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",

@@ -1,4 +1,4 @@
-"""What `jobs.submit` packs, what it refuses, and how long it waits; the rest is in tests/e2e/test_submit.py."""
+"""What `jobs.submit` packs, what it refuses, and how long it waits; the rest is in tests/cluster/test_submit.py."""
 
 import shutil
 import socket

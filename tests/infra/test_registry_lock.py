@@ -34,8 +34,6 @@ with registry_lock(Tracking(sys.argv[1], "0"), sys.argv[2], "free it"):
     time.sleep(600)
 """
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(params=["sqlite", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Tracking:

@@ -10,8 +10,6 @@ from infra.tracking import TrackingConfig, connect
 from tests.support.processes import wait_until
 from tests.support.servers import mlflow_server
 
-pytestmark = pytest.mark.slow
-
 
 def test_they_go_on_when_the_server_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")

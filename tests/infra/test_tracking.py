@@ -10,8 +10,6 @@ import pytest
 from infra.errors import UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 
-pytestmark = pytest.mark.slow
-
 
 def test_a_run_keeps_params_metrics_and_its_end(tracking: Tracking):
     run_id = tracking.create_run("one", {"lineage.manifest": "m"})

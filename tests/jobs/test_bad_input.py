@@ -11,8 +11,6 @@ from PIL import Image
 
 from tests.support import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 def run(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
     """A job's command in a folder of its own."""

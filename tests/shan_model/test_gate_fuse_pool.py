@@ -17,7 +17,6 @@ def arguments(own: tuple[int, ...], other: tuple[int, ...], n: int, m: int, d: i
     return [x.requires_grad_() for x in found]
 
 
-@pytest.mark.slow
 def test_the_compiled_function_equals_the_eager_one_at_every_shape():
     forms.compiled.cache_clear()
     with torch.inference_mode():  # as mining and scoring ask for it

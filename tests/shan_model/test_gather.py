@@ -16,8 +16,6 @@ from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
 
-pytestmark = pytest.mark.slow
-
 CAPTIONS = [
     "a dog runs over the grass", "two dogs", "a child on a red swing", "the swing", "a man in a boat fishing at dawn",
     "boats", "a woman reads", "someone with a book on the grass", "snow", "a very small dog in very deep snow",

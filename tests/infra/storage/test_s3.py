@@ -110,7 +110,6 @@ def test_more_failures_than_botocore_repeats_are_survived(
     assert proxy.counts == {fault: 50}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [BUSY, CUT_BEFORE])
 def test_an_outage_of_20_s_is_survived_by_many_threads(store: S3Store, proxy: FaultyProxy, fault: str):
     proxy.always(fault)

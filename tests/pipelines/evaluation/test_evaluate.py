@@ -82,7 +82,6 @@ def test_checkpoints_are_compared_without_a_tracking_store_and_reported(features
     assert not Path("build").exists()
 
 
-@pytest.mark.slow
 def test_a_version_an_alias_and_a_run_are_one_model(features, tracking: Tracking, tmp_path):
     shan = model(features, 5)
     number = register_model(tracking, "small", shan, features, tmp_path / "bundle")
@@ -98,7 +97,6 @@ def test_a_version_an_alias_and_a_run_are_one_model(features, tracking: Tracking
             load_matcher(tracking, gone, features)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_in_s3_is_the_model(features, s3_server: S3Server, tmp_path):
     shan = model(features, 5)
     local = Path(write_checkpoint(tmp_path / "local", shan, features))

@@ -27,8 +27,6 @@ from tests.support.small_models import model, register_model, small_set
 UNTRAINED, BETTER, BEST = 1, 2, 3
 """Versions of every registered model here."""
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass(frozen=True)
 class Registry:

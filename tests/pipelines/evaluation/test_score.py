@@ -34,7 +34,6 @@ def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me
     return np.array(scores), added
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
     alone, _ = run(shan, photos, ScoreConfig())
@@ -46,7 +45,6 @@ def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
         assert len(added) >= 2
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_actors_go_on_where_an_earlier_run_was_cut_off(shan, photos, tmp_path):
     config = ScoreConfig(actors=2, output=str(tmp_path / "scores.npy"))

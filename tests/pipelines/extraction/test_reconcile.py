@@ -17,7 +17,7 @@ from pipelines.features.garbage_collection import find_garbage, remove
 from tests.support import extractions
 from tests.support.extractions import TINY, contents, manifest_of, save, tars, write_photos
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 run = functools.partial(extractions.run, detector=TINY)
 

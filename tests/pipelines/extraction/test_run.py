@@ -18,7 +18,7 @@ from pipelines.features.feature_set import FeatureSet, write_index
 from pipelines.features.shards import build_tar, read_receipts
 from tests.support.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture(scope="module")

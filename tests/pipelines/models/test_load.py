@@ -14,8 +14,6 @@ from pipelines.models.load import load_matchers
 from shan_model.bundle import CONFIG, VOCABULARY, WEIGHTS
 from tests.support.small_models import model, register_model, small_set, write_checkpoint
 
-pytestmark = pytest.mark.slow
-
 
 class Runs:
     """What a hostile pickle looks like."""

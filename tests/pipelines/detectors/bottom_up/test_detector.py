@@ -152,7 +152,6 @@ def test_tf32_is_off_inside_and_as_it_was_outside():
         torch.set_float32_matmul_precision(before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_36_regions_of_one_photo_at_the_settings_of_the_paper(bottom_up_file, photo, device):
     spec = BottomUpConfig(str(bottom_up_file))

@@ -20,7 +20,7 @@ from tests.support.processes import ROOT, wait_until
 from tests.support.relay import Relay
 from tests.support.servers import free_ports
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,6 @@ from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, tree
 from tests.support.processes import kill, wait_until
 
-pytestmark = pytest.mark.slow
-
 EPOCHS = 8
 
 

@@ -24,7 +24,7 @@ from tests.support.postgres import Postgres, postgres
 from tests.support.processes import ROOT, command_line, wait_until
 from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # make e2e-cluster holds all of them to that
+pytestmark = pytest.mark.timeout(600)  # make e2e-cluster holds all of them to that
 
 NODE_CPUS = 3
 SMALL = ["--model.joint_dim=16", "--model.word_dim=16", "--train.batch_size=16", "--train.epochs=4"]
