@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import TakenOverError, UserError
 from infra.redaction import redact
-from infra.storage.open import require_lasting
+from infra.storage.open import require_durable_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -160,7 +160,7 @@ def _resolve(uri: str) -> str:
         return uri
     if not uri.startswith(_SQLITE):
         raise UserError(f"tracking.uri {redact(uri)} is no tracking store; use http://host:port or sqlite:///<file>")
-    require_lasting(uri.removeprefix(_SQLITE), "tracking.uri")
+    require_durable_path(uri.removeprefix(_SQLITE), "tracking.uri")
     file = Path(uri.removeprefix(_SQLITE)).absolute()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Object storage behind one interface: local folders and S3."""
+"""Object storage behind one interface (`base.Store`), implemented by a local folder and by an S3 bucket."""

@@ -1,4 +1,9 @@
-"""infra/storage/base.py."""
+"""The object store's interface. A store is a root URI; the names of objects below it are separated by `/`.
+
+An object appears complete or not at all, and exactly one of any number of concurrent `put_if_absent` calls for a name
+succeeds. S3 gives that by a conditional PUT, a folder by a hard link. One test suite (tests/infra/storage/test_base.py)
+runs against both implementations. `open.open_store` opens the store of a URI.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,45 +11,45 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a listing tells of an object."""
+    """An object as a listing describes it."""
 
     size: int
     """Bytes."""
     version_token: str
-    """Differs when the bytes differ: an ETag, or a file's size and time of change."""
+    """Differs when the bytes differ: the ETag of an S3 object, the size and modification time of a file."""
 
 
 class Store(Protocol):
-    """What the pipelines need of an object store. Implementations are small and picklable: they travel to workers.
+    """The operations that the pipelines need. Implementations are small and picklable, so they travel to workers.
 
-    Each method retries what can pass (a busy store, a cut connection) and raises OSError when it does not pass,
-    UserError for what only the user can mend (credentials, a bucket that is not there).
+    Every method retries transient errors (a busy store, a dropped connection). It raises OSError for an error that
+    persists and UserError for one that only the user can fix (credentials, a missing bucket).
     """
 
     def __hash__(self) -> int:
-        """Equal stores are one root."""
+        """Stores of the same root are equal and have the same hash."""
 
     @property
     def uri(self) -> str:
-        """The root that `open_store` was given, in its absolute form."""
+        """The root that `open_store` was given, as an absolute URI or path."""
 
-    def create(self, name: str, data: bytes) -> bool:
-        """Writes a new object; False, and nothing changed, if one of that name exists."""
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        """Writes a new object and returns True. Returns False, and changes nothing, if the name exists."""
 
     def replace(self, name: str, data: bytes) -> None:
-        """Writes an object whether or not one exists; readers see the old bytes or the new."""
+        """Writes an object, whether or not the name exists. Readers see the old bytes or the new ones, never a mix."""
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """`size` bytes from `offset` (all the rest if None); FileNotFoundError if there is no such object."""
+        """Returns up to `size` bytes from `offset` on (None: up to the end). FileNotFoundError for a missing object."""
 
     def objects(self) -> dict[str, ObjectInfo]:
-        """Every object below the root, by name in order; empty if the root does not exist."""
+        """Returns every object below the root, sorted by name; empty for a root that does not exist."""
 
     def delete(self, name: str) -> None:
-        """Removes an object; nothing happens if there is none."""
+        """Deletes an object. A missing object is no error."""
 
-    def sweep(self, remove: bool) -> list[str]:
-        """What killed writers left that is no object (temporary files, unfinished uploads), and removes it if told.
+    def incomplete_uploads(self) -> list[str]:
+        """Returns the names of what killed writers left: temporary files of a folder, multipart uploads of a bucket."""
 
-        Only for a root at which nobody writes.
-        """
+    def abort_incomplete_uploads(self) -> list[str]:
+        """Removes what `incomplete_uploads` returns, and returns it. Never call it while another process writes."""

@@ -11,7 +11,7 @@ from infra.storage.base import ObjectInfo
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Implements `store.Store`. The folder is made when the first object is written."""
+    """Implements `base.Store`. The folder is created when the first object is written."""
 
     root: Path
 
@@ -20,8 +20,8 @@ class FolderStore:
         """Absolute path of the folder."""
         return str(self.root)
 
-    def create(self, name: str, data: bytes) -> bool:
-        """A full temporary file, then a hard link: the link fails if the name is taken."""
+    def put_if_absent(self, name: str, data: bytes) -> bool:
+        """Writes a temporary file, then creates a hard link, which fails if the name exists."""
         temporary = self._write_temporary(name, data)
         try:
             os.link(temporary, self._path(name))
@@ -32,7 +32,7 @@ class FolderStore:
         return True
 
     def replace(self, name: str, data: bytes) -> None:
-        """A full temporary file, then a rename over the name."""
+        """Writes a temporary file, then renames it over the name."""
         self._write_temporary(name, data).replace(self._path(name))
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -42,27 +42,34 @@ class FolderStore:
             return file.read(-1 if size is None else size)
 
     def objects(self) -> dict[str, ObjectInfo]:
-        """Walks the folder; temporary files of a killed writer are no objects."""
+        """Walks the folder and leaves out temporary files, whose names start with a dot."""
         found = {}
         for path in self._files():
             if not path.name.startswith("."):
                 status = path.stat()
-                found[path.relative_to(self.root).as_posix()] = ObjectInfo(status.st_size, file_version_token(status))
+                found[self._name(path)] = ObjectInfo(status.st_size, file_version_token(status))
         return dict(sorted(found.items()))
 
     def delete(self, name: str) -> None:
-        """Unlinks."""
+        """Unlinks the file."""
         self._path(name).unlink(missing_ok=True)
 
-    def sweep(self, remove: bool) -> list[str]:
-        """Temporary files: their names start with a dot."""
-        left = sorted(path for path in self._files() if path.name.startswith("."))
-        for path in left if remove else ():
-            path.unlink(missing_ok=True)
-        return [path.relative_to(self.root).as_posix() for path in left]
+    def incomplete_uploads(self) -> list[str]:
+        """Temporary files."""
+        return sorted(self._name(path) for path in self._files() if path.name.startswith("."))
+
+    def abort_incomplete_uploads(self) -> list[str]:
+        """Deletes temporary files."""
+        names = self.incomplete_uploads()
+        for name in names:
+            self.delete(name)
+        return names
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
 
     def _path(self, name: str) -> Path:
-        """FileNotFoundError for a name that would lead out of the folder: no object has such a one."""
+        """Raises FileNotFoundError for a path traversal: no object has such a name."""
         if name.startswith("/") or ".." in name.split("/"):
             raise FileNotFoundError(errno.ENOENT, "No such object", name)
         return self.root / name
@@ -82,5 +89,5 @@ class FolderStore:
 
 
 def file_version_token(status: os.stat_result) -> str:
-    """Size and time of change of a file: what rsync and make go by."""
+    """Returns a file's size and modification time (ns), by which rsync and make detect a change, too."""
     return f"{status.st_size}-{status.st_mtime_ns}"

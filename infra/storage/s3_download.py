@@ -1,4 +1,4 @@
-"""Reads S3 objects whole although connections break: botocore repeats requests, but leaves streams to the caller."""
+"""Downloads S3 objects over connections that break: botocore retries requests, but not the reading of their bodies."""
 
 import contextlib
 import time
@@ -10,48 +10,49 @@ from infra.storage.s3_client import back_off
 from infra.storage.s3_errors import PRECONDITION, code_of
 
 READ_BYTES = 32 << 20
-"""Bytes asked of the stream at once; what came before a cut is kept."""
+"""Bytes per read of the body. The bytes of completed reads are kept when the connection breaks."""
 BODY_ATTEMPTS = 10
-"""Cuts in a row that bring nothing new before it is given up: about 20 s of waiting, besides the requests' own."""
+"""Consecutive broken bodies without a new byte before the download fails: about 20 s of waiting in all."""
 
 
 def download(client: Any, target: dict[str, str], start: int, stop: int | None) -> bytes:
-    """Bytes from `start` up to `stop` (the end if None) of the object; none at or beyond its end, as of a file.
+    """Returns the bytes from `start` up to `stop` (None: the end) of an object; none at or beyond its end.
 
-    After a cut it goes on where it stopped, on condition that the object is the same; else from the start.
+    After a break it resumes at the last byte, on condition (If-Match) that the object is the same, else at `start`.
+    Raises botocore's errors.
     """
     parts: list[bytes] = []
-    same: dict[str, str] = {}
-    barren = 0
+    same_object: dict[str, str] = {}
+    without_progress = 0
     while True:
         try:
-            answer = client.get_object(**target, **_range(start + sum(map(len, parts)), stop), **same)
+            response = client.get_object(**target, **_range(start + sum(map(len, parts)), stop), **same_object)
         except ClientError as error:
             if code_of(error) in {"InvalidRange", "416"}:
                 return b"".join(parts)
             if code_of(error) not in PRECONDITION:
                 raise
-            parts, same = [], {}
+            parts, same_object = [], {}
             continue
-        same = {"IfMatch": answer["ETag"]}
-        pieces, cut = _pieces(answer["Body"])
+        same_object = {"IfMatch": response["ETag"]}
+        pieces, broken = _read_body(response["Body"])
         parts += pieces
-        if cut is None:
+        if broken is None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
-        barren = 0 if pieces else barren + 1
-        if barren == BODY_ATTEMPTS:
-            raise cut
-        time.sleep(back_off(barren))
+        without_progress = 0 if pieces else without_progress + 1
+        if without_progress == BODY_ATTEMPTS:
+            raise broken
+        time.sleep(back_off(without_progress))
 
 
 def _range(start: int, stop: int | None) -> dict[str, str]:
     if start == 0 and stop is None:
-        return {}  # a range of an empty object is refused
+        return {}  # S3 refuses a range of an empty object
     return {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
 
 
-def _pieces(body: Any) -> tuple[list[bytes], Exception | None]:
-    """What a stream gives, and how it broke off, if it did."""
+def _read_body(body: Any) -> tuple[list[bytes], Exception | None]:
+    """Returns the pieces that arrived, and the error that ended the body early, if any."""
     pieces = []
     with contextlib.closing(body):
         try:

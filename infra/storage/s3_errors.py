@@ -1,4 +1,7 @@
-"""What an S3 store's refusals mean to the user. No text of botocore's is passed on: some hold headers or URLs."""
+"""Translates botocore's exceptions: UserError for what the user can fix, OSError for the rest.
+
+botocore's own texts are not passed on, because some contain request headers or URLs with credentials.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +13,11 @@ from botocore import exceptions as boto
 from infra.errors import UserError
 
 PRECONDITION = {"PreconditionFailed", "412"}
-"""Codes of a condition that did not hold."""
+"""Error codes of a condition that does not hold."""
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
-"""Codes of two writers who met: the one that gets it shall try again."""
+"""Error codes of two concurrent writers: the one that receives it should retry."""
 
-_REFUSED = {
+_BAD_CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
@@ -23,49 +26,49 @@ _REFUSED = {
     "InvalidSecurity",
 }
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
-_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Raises UserError for what the user can mend about the store at `uri`, OSError for what else botocore raises."""
+    """Raises UserError for what the user can fix about the store at `uri`, OSError for botocore's other errors."""
     try:
         yield
     except boto.ClientError as error:
-        raise _of_answer(error, uri) from None
+        raise _from_response(error, uri) from None
     except boto.BotoCoreError as error:
-        raise _of_client(error, uri) from None
+        raise _from_client(error, uri) from None
 
 
 def code_of(error: Any) -> str:
-    """The S3 error code of a ClientError; answers to HEAD have no body and give the HTTP status as text."""
+    """Returns the S3 error code of a ClientError. A HEAD response has no body, so its code is the HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def _of_answer(error: Any, uri: str) -> Exception:
+def _from_response(error: Any, uri: str) -> Exception:
     code, bucket = code_of(error), urlsplit(uri).netloc
     if code == "NoSuchBucket":
-        return UserError(f"{uri}: there is no bucket '{bucket}'; create it or correct the URI")
+        return UserError(f"{uri}: the bucket '{bucket}' does not exist; create it or correct the URI")
     if code == "InvalidBucketName":
-        return UserError(f"{uri}: '{bucket}' is no name for a bucket; correct the URI")
-    if code in _REFUSED:
+        return UserError(f"{uri}: '{bucket}' is not a bucket name; correct the URI")
+    if code in _BAD_CREDENTIALS:
         return UserError(
-            f"{uri}: the store refuses the credentials ({code}); "
-            "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose another AWS_PROFILE"
+            f"{uri}: the store rejects the credentials ({code}); "
+            "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set another AWS_PROFILE"
         )
     if code in _FORBIDDEN:
         return UserError(
-            f"{uri}: the store does not allow {error.operation_name} with these credentials; "
-            "grant it to them or use others (AWS_ACCESS_KEY_ID or AWS_PROFILE)"
+            f"{uri}: these credentials lack permission for {error.operation_name}; "
+            "grant it or use other credentials (AWS_ACCESS_KEY_ID or AWS_PROFILE)"
         )
     if code == "RequestTimeTooSkewed":
-        return UserError(f"{uri}: this machine's clock differs from the store's; set it right")
-    if code in _ELSEWHERE:
+        return UserError(f"{uri}: this machine's clock differs from the store's; synchronise it")
+    if code in _OTHER_REGION:
         return UserError(f"{uri}: the bucket is in another region; set AWS_REGION to it")
     return OSError(f"{uri}: {error.operation_name} failed: {code or 'no error code'}")
 
 
-def _of_client(error: Any, uri: str) -> Exception:
+def _from_client(error: Any, uri: str) -> Exception:
     name = type(error).__name__
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return UserError(f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
@@ -74,13 +77,15 @@ def _of_client(error: Any, uri: str) -> Exception:
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.SSOError):
         return UserError(f"{uri}: the S3 credentials could not be fetched ({name}); log in again")
     if isinstance(error, boto.SSLError):
-        return UserError(f"{uri}: the certificate of {_host(error)} is not trusted; set AWS_CA_BUNDLE or the address")
+        return UserError(
+            f"{uri}: the certificate of {_host(error)} is not trusted; set AWS_CA_BUNDLE or correct AWS_ENDPOINT_URL"
+        )
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
-        return UserError(f"{uri}: nobody answers at {_host(error)}; start the store or correct AWS_ENDPOINT_URL")
+        return UserError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
     return OSError(f"{uri}: {name}")
 
 
 def _host(error: Any) -> str:
-    """Host and port that a connection error is about, without user and password."""
+    """Returns the host and port of a connection error, without user and password."""
     address = urlsplit(str(error.kwargs.get("endpoint_url") or error.kwargs.get("proxy_url") or ""))
     return address.netloc.rpartition("@")[2] or "the store's address"

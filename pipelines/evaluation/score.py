@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import infra.cluster
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
-from infra.storage.open import require_lasting
+from infra.storage.open import require_durable_path
 from shan_model.model import SHAN
 from shan_model.score_file import ScoreFile
 from shan_model.scoring import Blocks, Progress, RegionRows, open_matrix, score_blocks, score_matrix
@@ -57,7 +57,7 @@ def score(
     Raises UserError for a memory too small or a file that holds other scores.
     """
     if config.output:
-        require_lasting(config.output, "score.output")
+        require_durable_path(config.output, "score.output")
     try:
         out = ScoreFile(Path(config.output), f"{identity} {config.precision}", config.dtype) if config.output else None
         if config.actors:

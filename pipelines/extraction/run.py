@@ -9,7 +9,7 @@ from tqdm import tqdm
 from infra.cluster import ClusterConfig, check_gpus, connect
 from infra.errors import UserError
 from infra.storage.base import Store
-from infra.storage.open import open_store, require_lasting
+from infra.storage.open import open_store, require_durable_path
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
@@ -60,7 +60,7 @@ def prepare(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
     name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
-    require_lasting(config.output, "extract.output")
+    require_durable_path(config.output, "extract.output")
     store = open_store(f"{config.output.rstrip('/')}/{name}")
 
     def hashed(photos: list[Photo]) -> dict[str, str]:

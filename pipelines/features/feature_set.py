@@ -286,7 +286,7 @@ def manifest_name(digest: str) -> str:
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """The first object of a feature set; UserError if the store cannot be written, before any work is done."""
     try:
-        store.create(manifest_name(manifest.digest()), manifest.to_parquet())
+        store.put_if_absent(manifest_name(manifest.digest()), manifest.to_parquet())
     except OSError as error:
         raise UserError(
             f"{store.uri}: cannot be written ({error.strerror or error}); choose another extract.output"

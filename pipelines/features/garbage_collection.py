@@ -76,7 +76,7 @@ def find_garbage(store: Store, superseded: bool) -> Garbage:
         for name, its_kind in kinds.items()
         if its_kind == kind and name not in kept
     ]
-    items += [Item("unfinished", name, None) for name in store.sweep(remove=False)]
+    items += [Item("unfinished", name, None) for name in store.incomplete_uploads()]
     tars = {item.name.removesuffix(".tar") for item in items if item.kind == "tar"}
     complete = {shard for shard in tars if receipt_name(shard) in listed}
     unnamed = {name for shard in complete for name in (tar_name(shard), receipt_name(shard))} - _named_by(
@@ -91,7 +91,7 @@ def remove(store: Store, items: Sequence[Item]) -> None:
     for item in items:
         if item.kind != "unfinished":
             store.delete(item.name)
-    store.sweep(remove=True)
+    store.abort_incomplete_uploads()
 
 
 def _kind(name: str) -> str | None:

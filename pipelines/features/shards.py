@@ -160,12 +160,12 @@ def commit_shard(store: Store, shard: str, samples: list[Sample], rejected: list
     driver, so it is taken as it stands if it was made of the same photos. OtherPhotosError if it was not.
     """
     data = build_tar(samples)
-    if not store.create(tar_name(shard), data):
+    if not store.put_if_absent(tar_name(shard), data):
         data = store.read(tar_name(shard))
     receipt = _receipt(shard, data, {sample.key: sample.version_token for sample in samples}, rejected, rows)
     if [(row.key, row.sha256) for row in receipt.written] != [(s.key, s.meta.get("sha256", "")) for s in samples]:
         raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
-    if store.create(receipt_name(shard), receipt.to_json()):
+    if store.put_if_absent(receipt_name(shard), receipt.to_json()):
         return receipt
     first = read_receipt(store, shard)
     if first is None or first.sha256 != receipt.sha256:  # damaged, or of a tar that was lost since

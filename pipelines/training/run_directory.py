@@ -32,7 +32,7 @@ class Place:
 
     def claim(self, run_id: str) -> bool:
         """Whether this run is the first here; it is then the only one, now and later."""
-        return self.store.create(RUN, canonical_json({"run": run_id}))
+        return self.store.put_if_absent(RUN, canonical_json({"run": run_id}))
 
     def run_id(self) -> str | None:
         """The run that claimed the place; None if there is none."""
@@ -42,7 +42,7 @@ class Place:
     def take(self) -> "Seat":
         """The seat of the process that drives the work from now on; those before it have to stop."""
         number = 1
-        while not self.store.create(_driver(number), b"{}\n"):
+        while not self.store.put_if_absent(_driver(number), b"{}\n"):
             number += 1
         return Seat(self, number)
 

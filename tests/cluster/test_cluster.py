@@ -138,8 +138,8 @@ def dataset(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> list[str]
     file = generate(ScenesConfig(train=64, val=16, test=16), folder, lambda _: None)
     store = open_store(stack.uri("photos"))
     for path in (folder / "photos").iterdir():
-        store.create(path.name, path.read_bytes())
-    open_store(stack.uri("sets")).create(file.name, file.read_bytes())
+        store.put_if_absent(path.name, path.read_bytes())
+    open_store(stack.uri("sets")).put_if_absent(file.name, file.read_bytes())
     return [f"--dataset={stack.uri(f'sets/{file.name}')}", f"--photos={stack.uri('photos')}"]
 
 

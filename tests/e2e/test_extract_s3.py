@@ -34,7 +34,7 @@ def test_from_bucket_to_bucket(real_photos: Photos, s3_server: S3Server, tmp_pat
     photos = open_store(f"{root}/photos")
     for path in real_photos.folder.iterdir():
         if path.name in real_photos.dataset.read_text():
-            photos.create(path.name, path.read_bytes())
+            photos.put_if_absent(path.name, path.read_bytes())
     job = [f"--dataset={real_photos.dataset}", f"--photos={root}/photos", f"--extract.output={root}/features"]
     job.append("--extract.photos_per_shard=6")
 
@@ -58,13 +58,13 @@ def test_from_bucket_to_bucket(real_photos: Photos, s3_server: S3Server, tmp_pat
 
     bare = uri.partition("@")[0]
     stray = open_store(bare)
-    stray.create("features-train-000099-0123abcd.tar", b"left by a killed run")
+    stray.put_if_absent("features-train-000099-0123abcd.tar", b"left by a killed run")
     assert "features-train-000099-0123abcd.tar" in command("jobs.features", "gc", bare, "--delete", cwd=tmp_path)
     assert "features-train-000099-0123abcd.tar" not in stray.objects()
 
     moved, digest = open_store(f"{root}/elsewhere/{Path(bare).name}"), uri.partition("@")[2]
     for name in stray.objects():
-        moved.create(name, stray.read(name))
+        moved.put_if_absent(name, stray.read(name))
     assert f"{real_photos.count} photos" in command("jobs.features", "verify", f"{moved.uri}@{digest}", cwd=tmp_path)
     job[2] = f"--extract.output={root}/elsewhere"
     assert f"{moved.uri}@{digest}" in (told := command("jobs.extract", *job, cwd=tmp_path))

@@ -28,7 +28,7 @@ SETTINGS = [
 def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
     store = open_store(uri)
     for name in features.store.objects():
-        store.create(name, features.store.read(name))
+        store.put_if_absent(name, features.store.read(name))
     return FeatureSet.open(uri)
 
 

@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Path:
         (["--extract.detector=yolo"], "unknown detector 'yolo': choose one of bottom_up, embedded"),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 does not answer"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is no tracking store"),
-        (["--extract.output=ftp://x/y"], "no object store for ftp://"),
+        (["--extract.output=ftp://x/y"], "ftp:// is not supported"),
         (["--extract.output=../good.json"], "extract.output '../good.json' cannot be written"),
         (["--train.output=../good.json"], "train.output '../good.json' cannot be written"),
         (["--cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),

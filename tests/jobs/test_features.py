@@ -59,7 +59,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run):
         (["inspect", "nowhere"], "no finished feature set here"),
         (["gc", "nowhere"], "no index.json here, so nothing tells garbage from work"),
         (["gc", "nowhere", "--remove"], "--remove"),
-        (["verify", "ftp://host/x"], "no object store for ftp://"),
+        (["verify", "ftp://host/x"], "ftp:// is not supported"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(run: Run, argv: list[str], message: str):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from infra.errors import UserError
-from infra.storage.open import open_store, require_lasting
+from infra.storage.open import open_store, require_durable_path
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.extraction.shard_plan import Group, feature_set_name
 from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
@@ -47,7 +47,7 @@ class ShardImport:
         self, manifest: Manifest, fingerprint: str, output: str, photos_per_shard: int, progress: Progress
     ) -> None:
         name = feature_set_name(manifest.name, fingerprint, photos_per_shard)
-        require_lasting(output, "URI")
+        require_durable_path(output, "URI")
         self._store = open_store(f"{output.rstrip('/')}/{name}")
         self._manifest, self._fingerprint, self._progress = manifest, fingerprint, progress
         write_manifest(self._store, manifest)

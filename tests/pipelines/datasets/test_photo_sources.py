@@ -172,7 +172,7 @@ def test_a_store_that_does_not_answer_rejects_no_photo(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, broken: dict[str, str]
 ):
     """It ends the job: a rejection would lose the photo."""
-    monkeypatch.setattr(s3_client, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(s3_client, "DEADLINE_S", 0.5)
     with aws_environment(s3_server.environment() | broken), pytest.raises(UserError):
         read_photo(f"s3://{s3_server.bucket}/a.jpg")
 
@@ -182,7 +182,7 @@ def test_photos_in_a_bucket(s3_server: S3Server):
         read_photo("s3://no-such-bucket/a.jpg")
     assert reason(f"s3://{s3_server.bucket}/no-such-photo.jpg").startswith("cannot be read")
     root = f"s3://{s3_server.bucket}/photos of #1"
-    open_store(root).create("deep/a b.jpg", b"a")
+    open_store(root).put_if_absent("deep/a b.jpg", b"a")
     assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
     uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
     assert list(version_tokens(uris)) == uris[:1]

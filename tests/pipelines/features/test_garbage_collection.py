@@ -89,8 +89,8 @@ def test_what_an_unfinished_extraction_left_is_listed_and_counted(store: FolderS
 def test_what_is_not_ours_stays(store: FolderStore):
     foreign = ["notes.txt", "features.tar", "features-train-1.tar", "index-old.json", "manifest.parquet"]
     for name in foreign:
-        store.create(name, b"x")
-    store.create("sub/features-train-000000-01234567.tar", b"x")
+        store.put_if_absent(name, b"x")
+    store.put_if_absent("sub/features-train-000000-01234567.tar", b"x")
     garbage = find_garbage(store, superseded=True)
     assert (garbage.items, garbage.foreign) == ((), 6)
 

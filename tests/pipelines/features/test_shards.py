@@ -108,7 +108,7 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
     now = samples(3)
     if what == "other bytes":
         now[1].meta["sha256"] = "f" * 64
-    store.create(tar_name(SHARD), build_tar(samples(2 if what == "fewer" else 3)))
+    store.put_if_absent(tar_name(SHARD), build_tar(samples(2 if what == "fewer" else 3)))
     with pytest.raises(
         OtherPhotosError, match=rf"{SHARD}\.tar was written by a run that died, of other photos; delete it"
     ):

@@ -22,7 +22,7 @@ def on_s3(s3_server: S3Server, tmp_path: Path) -> FeatureSet:
     made = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 60))
     store = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}")
     for name in made.store.objects():
-        store.create(name, made.store.read(name))
+        store.put_if_absent(name, made.store.read(name))
     return FeatureSet.open(store.uri)
 
 
@@ -81,7 +81,7 @@ def test_the_longest_unused_go_first_and_what_is_held_stays(s3_server: S3Server,
     other = feature_sets.write_set(tmp_path / "b", feature_sets.manifest(tmp_path / "b", 6, "another photo of"))
     store = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}-b")
     for name in other.store.objects():
-        store.create(name, other.store.read(name))
+        store.put_if_absent(name, other.store.read(name))
     other = FeatureSet.open(store.uri)
     more = sum(receipt.size for receipt in other.receipts)
     held = fetch(on_s3, folder)

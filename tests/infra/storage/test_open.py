@@ -1,0 +1,38 @@
+"""Opening stores by URI, and checks of output paths."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage.open import open_store, require_durable_path, require_folder
+
+
+def test_uris_of_stores(tmp_path: Path):
+    assert open_store(f"file://{tmp_path}").uri == str(tmp_path)
+    assert open_store(str(tmp_path)).uri == str(tmp_path)
+    assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
+    assert open_store("s3://bucket").uri == "s3://bucket"
+    with pytest.raises(UserError, match="gopher:// is not supported; give a folder or s3://"):
+        open_store("gopher://x/y")
+
+
+def test_a_relative_path_in_a_submitted_job_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ray deletes the folder in which a submitted job starts."""
+    folder = tmp_path / "runtime_resources" / "working_dir_files" / "_ray_pkg_0"
+    folder.mkdir(parents=True)
+    require_durable_path("build/features", "extract.output")
+    monkeypatch.chdir(folder)
+    for durable in ("s3://bucket/features", str(tmp_path)):
+        require_durable_path(durable, "extract.output")
+    for lost in ("build/features", "file://build/features"):
+        with pytest.raises(UserError, match=rf"extract\.output '{lost}' would be deleted"):
+            require_durable_path(lost, "extract.output")
+
+
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    require_folder(tmp_path / "a" / "b", "--page")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(UserError, match=r"--page '.*/file/a' cannot be written \(.*/file is not a writable folder\)"):
+        require_folder(tmp_path / "file" / "a", "--page")

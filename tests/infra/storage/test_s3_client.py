@@ -1,0 +1,58 @@
+"""Retries of the S3 client, and how it is configured."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage import s3_client
+from infra.storage.s3 import S3Store
+from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, FaultyProxy
+from tests.support.servers import S3Server, aws_environment
+
+
+@pytest.mark.parametrize("fault", [CUT_BEFORE, CUT_HEADERS])
+def test_more_failures_than_botocores_retry_quota(
+    s3_store: S3Store, proxy: FaultyProxy, fault: str, monkeypatch: pytest.MonkeyPatch
+):
+    s3_store.put_if_absent("x", b"1")
+    monkeypatch.setattr(s3_client, "back_off", lambda _: 0.01)
+    proxy.next(fault, times=50)  # its quota allows 35
+    assert list(s3_store.objects()) == ["x"]
+    assert proxy.counts == {fault: 50}
+
+
+@pytest.mark.parametrize("fault", [BUSY, CUT_BEFORE])
+def test_many_threads_survive_an_outage_of_20_s(s3_store: S3Store, proxy: FaultyProxy, fault: str):
+    proxy.always(fault)
+    threading.Timer(20, proxy.always, [None]).start()
+    with ThreadPoolExecutor(32) as pool:
+        assert all(pool.map(lambda i: s3_store.put_if_absent(f"{i}", b"1"), range(64)))
+    assert len(s3_store.objects()) == 64
+
+
+def test_a_truncated_listing_is_an_error(s3_store: S3Store, proxy: FaultyProxy, short_deadline: None):
+    s3_store.put_if_absent("x", b"1")
+    proxy.always(CUT_HEADERS)
+    with pytest.raises(OSError, match=f"{s3_store.uri}: ListObjectsV2 failed: 502"):
+        s3_store.objects()
+
+
+def test_an_invalid_endpoint_url(s3_store: S3Store, s3_server: S3Server):
+    with (
+        aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": "localhost:9000"}),
+        pytest.raises(UserError, match=r"AWS_ENDPOINT_URL is not an http\(s\) URL; correct it"),
+    ):
+        s3_store.objects()
+
+
+def test_the_region_comes_from_the_environment(s3_server: S3Server):
+    rest = {name: value for name, value in s3_server.environment().items() if "REGION" not in name}
+    for variables, region in (
+        ({}, "us-east-1"),
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+    ):
+        with aws_environment({**rest, **variables}):
+            assert s3_client.client().meta.region_name == region

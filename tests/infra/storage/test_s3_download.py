@@ -1,0 +1,37 @@
+"""Downloads over connections that break."""
+
+import pytest
+
+from infra.storage import s3_download
+from infra.storage.s3 import S3Store
+from tests.support.faulty_proxy import CUT_BODY, CUT_HEADERS, FaultyProxy
+
+LARGE = b"".join(i.to_bytes(4, "big") for i in range(3 << 20))
+
+
+def test_a_broken_download_resumes_at_its_last_byte(
+    s3_store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(s3_download, "READ_BYTES", 1 << 20)
+    s3_store.put_if_absent("big", LARGE)
+    proxy.next(CUT_BODY, times=4, method="GET")
+    assert s3_store.read("big", 1) == LARGE[1:]
+    assert proxy.requests["GET"] == 5
+
+
+def test_an_object_replaced_during_its_download_is_read_again(
+    s3_store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+):
+    s3_store.put_if_absent("x", b"a" * 1_000_000)
+    monkeypatch.setattr(s3_download, "READ_BYTES", 100_000)
+    monkeypatch.setattr(s3_download, "back_off", lambda _: s3_store.replace("x", b"b" * 1_000_000) or 0.0)
+    proxy.next(CUT_BODY, method="GET")
+    assert s3_store.read("x") == b"b" * 1_000_000
+
+
+def test_a_download_without_progress_fails(s3_store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch):
+    s3_store.put_if_absent("x", b"12")
+    monkeypatch.setattr(s3_download, "back_off", lambda _: 0.0)
+    proxy.always(CUT_HEADERS)
+    with pytest.raises(OSError, match=f"{s3_store.uri}: IncompleteReadError"):
+        s3_store.read("x")
