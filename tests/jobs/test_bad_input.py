@@ -1,32 +1,37 @@
 """Bad input, as a user meets it: one line on stderr that names the thing and the fix, exit code 2, nothing written."""
 
+import importlib
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from jobs import cli
 from tests.support import ROOT
 
-
-def run(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
-    """A job's command in a folder of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", *argv], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
-    )
+Run = Callable[..., str]
 
 
-def one_line(result: subprocess.CompletedProcess[str]) -> str:
-    """The error's one line, after checking that it is one and that the exit code is 2."""
-    lines = result.stderr.strip().splitlines()
-    assert result.returncode == 2, result.stderr
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    return lines[0]
+@pytest.fixture
+def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Returns a function that runs a job in `cwd`, checks that it fails with one line, and returns that line."""
+    monkeypatch.chdir(data / "cwd")
+
+    def run_(module: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.run(importlib.import_module(module).main)
+        errors = capsys.readouterr().err
+        assert caught.value.code == 2, errors
+        (line,) = errors.strip().splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return run_
 
 
 @pytest.fixture
@@ -64,9 +69,8 @@ def data(tmp_path: Path) -> Path:
         (["--cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
     ],
 )
-def test_the_quickstart_refuses_bad_input(data: Path, argv: list[str], said: str):
-    line = one_line(run(data / "cwd", "jobs.quickstart", *argv))
-    assert said in line
+def test_the_quickstart_refuses_bad_input(data: Path, run: Run, argv: list[str], said: str):
+    assert said in run("jobs.quickstart", *argv)
     assert list((data / "cwd").iterdir()) == []
 
 
@@ -85,6 +89,14 @@ def test_the_quickstart_refuses_bad_input(data: Path, argv: list[str], said: str
         (["jobs.search", "--model=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
     ],
 )
-def test_every_job_does(data: Path, argv: list[str], said: str):
-    assert said in one_line(run(data / "cwd", *argv))
+def test_every_job_does(data: Path, run: Run, argv: list[str], said: str):
+    assert said in run(*argv)
     assert list((data / "cwd").iterdir()) == []
+
+
+def test_a_process_fails_with_one_line_and_exit_code_2():
+    command = [sys.executable, "-m", "jobs.train", "--features=nowhere", "--name=m"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: nowhere: no finished feature set here")
