@@ -9,11 +9,11 @@ from typing import Any
 
 from infra.errors import UserError
 from jobs import cli
-from pipelines.evaluation.evaluate import evaluate, report
-from pipelines.evaluation.results import tables
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.results import evaluation_tables
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import MODEL_HELP, load_matchers
-from pipelines.reports.tables import check_report, write_report
+from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
 
 
@@ -36,8 +36,8 @@ def main() -> None:
         "evaluate", "Recalls of models, side by side.", _arguments, ("score", "tracking", "cluster")
     )
     check_report(arguments.report)
-    if len(arguments.model) > 1 and config.score.output:
-        raise UserError("score.output keeps the matrix of one model; evaluate that one alone, or leave it out")
+    if len(arguments.model) > 1 and config.score.cache_file:
+        raise UserError("score.cache_file keeps the matrix of one model; evaluate that one alone, or leave it out")
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     models = load_matchers(arguments.model, features, config.tracking)
@@ -45,9 +45,9 @@ def main() -> None:
         evaluate(shan, uri, split, config.score, config.cluster, arguments.protocol)
         for uri, shan in zip(arguments.model, models, strict=True)
     ]
-    print(report(evaluations))
+    print(markdown(evaluation_tables(evaluations)))
     if arguments.report is not None:
-        write_report(arguments.report, f"{split.name} of {features.uri}", tables(evaluations))
+        write_report(arguments.report, f"{split.name} of {features.uri}", evaluation_tables(evaluations))
 
 
 if __name__ == "__main__":

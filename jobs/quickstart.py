@@ -32,13 +32,13 @@ from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from pipelines.evaluation.evaluate import evaluate, log_evaluation
-from pipelines.evaluation.evaluate import report as evaluation_report
 from pipelines.evaluation.promote import check_champion, promote
-from pipelines.evaluation.results import Evaluation
+from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.extraction.run import report as extraction_report
 from pipelines.extraction.run import run_extraction
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
+from pipelines.reports.tables import markdown
 from pipelines.training.run_directory import require_output
 from pipelines.training.train import report as training_report
 from pipelines.training.train import run_training
@@ -89,7 +89,7 @@ def run_line(dataset: Path | None, photos: str | None, config: Config) -> None:
         print(training_report(trained))
     with watch.stage("evaluate", "the new version on the test split"):
         evaluation = _evaluate(tracking, name, trained.version, trained.run_id, features, config)
-        print(evaluation_report([evaluation]))
+        print(markdown(evaluation_tables([evaluation])))
     with watch.stage("promote", "the better version becomes champion"):
         decision = promote(tracking, name, trained.version, features, config.promote, config.score, config.cluster)
         print(decision)
@@ -148,7 +148,7 @@ def _summary(watch: Stopwatch, features: FeatureSet, evaluation: Evaluation, dec
     return "\n".join(
         [
             "\nDone.",
-            evaluation_report([evaluation]),
+            markdown(evaluation_tables([evaluation])),
             f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in all",
             f"features  {features.uri}",
             f"model     {decision}",

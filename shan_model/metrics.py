@@ -1,4 +1,8 @@
-"""Retrieval metrics both ways, streaming over a score matrix, ties counted against the model; what chance reaches."""
+"""Retrieval metrics of a score matrix: recall at K, rSum and median rank in both directions.
+
+Image-to-text retrieval ranks all captions for a photo, text-to-image retrieval ranks all photos for a caption.
+Recalls are in per cent. Ties count against the model. Shapes: N photos, C captions.
+"""
 
 from dataclasses import asdict, dataclass
 from math import comb
@@ -7,28 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 CUTS = (1, 5, 10)
+"""The values of K."""
 
 
 @dataclass(frozen=True)
 class Recalls:
-    """Recall at 1, 5 and 10 in per cent. `text_*`: a photo asks for captions; `image_*`: a caption for its photo."""
+    """Recall at 1, 5 and 10 in both directions, in per cent."""
 
-    text_r1: float
-    text_r5: float
-    text_r10: float
-    image_r1: float
-    image_r5: float
-    image_r10: float
-
-    @property
-    def text_sum(self) -> float:
-        """Sum of the three recalls of text retrieval, at most 300."""
-        return self.text_r1 + self.text_r5 + self.text_r10
+    image_to_text_r1: float
+    image_to_text_r5: float
+    image_to_text_r10: float
+    text_to_image_r1: float
+    text_to_image_r5: float
+    text_to_image_r10: float
 
     @property
-    def image_sum(self) -> float:
-        """Sum of the three recalls of image retrieval, at most 300."""
-        return self.image_r1 + self.image_r5 + self.image_r10
+    def image_to_text_sum(self) -> float:
+        """Sum of the three image-to-text recalls, at most 300."""
+        return self.image_to_text_r1 + self.image_to_text_r5 + self.image_to_text_r10
+
+    @property
+    def text_to_image_sum(self) -> float:
+        """Sum of the three text-to-image recalls, at most 300."""
+        return self.text_to_image_r1 + self.text_to_image_r5 + self.text_to_image_r10
 
     @property
     def rsum(self) -> float:
@@ -36,86 +41,95 @@ class Recalls:
         return sum(asdict(self).values())
 
     def as_metrics(self) -> dict[str, float]:
-        """The six recalls and `rsum` by name."""
+        """Returns the six recalls and `rsum` by name: the metrics that a run logs."""
         return {**asdict(self), "rsum": self.rsum}
+
+    def with_sums(self) -> dict[str, float]:
+        """Returns the six recalls, the sum of each direction and `rsum` by name."""
+        sums = {"image_to_text_sum": self.image_to_text_sum, "text_to_image_sum": self.text_to_image_sum}
+        return {**asdict(self), **sums, "rsum": self.rsum}
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """How many wrong answers come before the first right one, per query (0 is best)."""
+    """Number of wrong items ranked before the first correct one, per query (0 is best)."""
 
-    text_N: NDArray[np.int64]
-    """Of every photo among all captions."""
-    image_C: NDArray[np.int64]
-    """Of every caption among all photos."""
+    image_to_text_N: NDArray[np.int64]
+    """Per photo, among all captions."""
+    text_to_image_C: NDArray[np.int64]
+    """Per caption, among all photos."""
 
     def recalls(self) -> Recalls:
-        """Share of queries with a right answer in the first K."""
-        return Recalls(*(100 * float((rank < k).mean()) for rank in (self.text_N, self.image_C) for k in CUTS))
+        """Returns the share of queries with a correct item among the first K, in per cent."""
+        directions = (self.image_to_text_N, self.text_to_image_C)
+        return Recalls(*(100 * float((rank < k).mean()) for rank in directions for k in CUTS))
 
     def medians(self) -> dict[str, float]:
-        """`text_median_rank` and `image_median_rank`, counted from 1."""
+        """Returns `image_to_text_median_rank` and `text_to_image_median_rank`, counted from 1."""
         return {
-            "text_median_rank": float(np.median(self.text_N)) + 1,
-            "image_median_rank": float(np.median(self.image_C)) + 1,
+            "image_to_text_median_rank": float(np.median(self.image_to_text_N)) + 1,
+            "text_to_image_median_rank": float(np.median(self.text_to_image_C)) + 1,
         }
 
 
 def retrieval_ranks(
-    scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer], rows_at_once: int = 256
+    scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer], block_rows: int = 256
 ) -> Ranks:
-    """Ranks both ways of a score matrix; `photo_of_caption[c]` is the row of the photo that caption c describes.
+    """Computes the ranks of both directions; `photo_of_caption[c]` is the row of the photo that caption c describes.
 
-    Text retrieval is right with any of the photo's captions (the field's protocol). A negative that ties with the
-    positive ranks before it. The matrix is read twice, a few rows at a time, so it may be a memory map larger than
-    memory. Raises ValueError for scores that are not finite, for a matrix of another shape and for a photo without
-    captions.
+    In image-to-text retrieval any of the photo's captions is correct (the field's protocol). A wrong item that ties
+    with the correct one ranks before it. The matrix is read twice, `block_rows` rows at a time, so it may be a memory
+    map larger than memory. Raises ValueError if a score is not finite, if the matrix does not have one column per
+    caption, and if a photo has no caption or a caption no photo.
     """
     _check_gallery(scores_NC, photo_of_caption)
     photos, captions = scores_NC.shape
-    strips = [slice(top, min(top + rows_at_once, photos)) for top in range(0, photos, rows_at_once)]
-    own_C = np.empty(captions, dtype=scores_NC.dtype)
-    bad = 0
-    for rows in strips:
-        strip = np.asarray(scores_NC[rows])
-        bad += int((~np.isfinite(strip)).sum())
-        mine = np.flatnonzero((photo_of_caption >= rows.start) & (photo_of_caption < rows.stop))
-        own_C[mine] = strip[photo_of_caption[mine] - rows.start, mine]
-    if bad:
-        raise ValueError(f"{bad} of {scores_NC.size} scores are not finite; none may be")
+    row_blocks = [slice(top, min(top + block_rows, photos)) for top in range(0, photos, block_rows)]
+    positive_C = np.empty(captions, dtype=scores_NC.dtype)
+    not_finite = 0
+    for rows in row_blocks:
+        block = np.asarray(scores_NC[rows])
+        not_finite += int((~np.isfinite(block)).sum())
+        own = np.flatnonzero((photo_of_caption >= rows.start) & (photo_of_caption < rows.stop))
+        positive_C[own] = block[photo_of_caption[own] - rows.start, own]
+    if not_finite:
+        raise ValueError(f"{not_finite} of {scores_NC.size} scores are not finite; all scores must be finite")
     best_N = np.full(photos, -np.inf, dtype=scores_NC.dtype)
-    np.maximum.at(best_N, photo_of_caption, own_C)
-    text_N, image_C = np.empty(photos, dtype=np.int64), np.zeros(captions, dtype=np.int64)
-    for rows in strips:
-        strip = np.asarray(scores_NC[rows])
+    np.maximum.at(best_N, photo_of_caption, positive_C)
+    image_to_text_N, text_to_image_C = np.empty(photos, dtype=np.int64), np.zeros(captions, dtype=np.int64)
+    for rows in row_blocks:
+        block = np.asarray(scores_NC[rows])
         wrong = photo_of_caption[None, :] != np.arange(rows.start, rows.stop)[:, None]
-        text_N[rows] = ((strip >= best_N[rows, None]) & wrong).sum(axis=1)
-        image_C += ((strip >= own_C[None, :]) & wrong).sum(axis=0)
-    return Ranks(text_N, image_C)
+        image_to_text_N[rows] = ((block >= best_N[rows, None]) & wrong).sum(axis=1)
+        text_to_image_C += ((block >= positive_C[None, :]) & wrong).sum(axis=0)
+    return Ranks(image_to_text_N, text_to_image_C)
 
 
 def _check_gallery(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer]) -> None:
     if scores_NC.ndim != 2 or scores_NC.shape[1] != len(photo_of_caption):
-        raise ValueError(f"scores of shape {scores_NC.shape} do not fit {len(photo_of_caption)} captions")
+        raise ValueError(
+            f"scores have shape {scores_NC.shape} but there are {len(photo_of_caption)} captions; "
+            "pass a matrix with one column per caption"
+        )
     captions_of_photo = np.bincount(photo_of_caption, minlength=len(scores_NC))
     if len(captions_of_photo) != len(scores_NC) or not captions_of_photo.all():
         raise ValueError("every photo needs a caption and every caption a photo to measure retrieval")
 
 
 def retrieval_recalls(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.integer]) -> Recalls:
-    """`retrieval_ranks(...).recalls()`."""
+    """Returns `retrieval_ranks(...).recalls()`."""
     return retrieval_ranks(scores_NC, photo_of_caption).recalls()
 
 
-def chance_recalls(photo_of_caption: NDArray[np.integer]) -> Recalls:
-    """Expected recalls of a random ranking of the same photos and captions (hypergeometric, exact)."""
+def random_recalls(photo_of_caption: NDArray[np.integer]) -> Recalls:
+    """Returns the random baseline: the exact expected recalls of a uniformly random ranking (hypergeometric)."""
     captions_of_photo = np.bincount(photo_of_caption)
     photos, captions = len(captions_of_photo), len(photo_of_caption)
 
-    def text(k: int) -> float:
+    def image_to_text(k: int) -> float:
         if k >= captions:
             return 100.0
         missed = [comb(captions - int(own), k) / comb(captions, k) for own in captions_of_photo]
         return 100 * (1 - float(np.mean(missed)))
 
-    return Recalls(*(text(k) for k in CUTS), *(100 * min(1.0, k / photos) for k in CUTS))
+    return Recalls(*(image_to_text(k) for k in CUTS), *(100 * min(1.0, k / photos) for k in CUTS))

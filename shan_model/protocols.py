@@ -1,16 +1,16 @@
-"""The protocols by which the field reports retrieval: which photos and captions make a gallery."""
+"""Published evaluation protocols: which photos and captions of a test split form a gallery."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shan_model.metrics import Ranks, Recalls, chance_recalls
+from shan_model.metrics import Ranks, Recalls, random_recalls
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A test split of `photos` photos, cut into `folds` galleries in its order; figures are the mean over them."""
+    """A test split of `photos` photos, cut in order into `folds` galleries; metrics are means over the galleries."""
 
     photos: int
     folds: int
@@ -25,18 +25,20 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Fold:
-    """One gallery: consecutive photos and the captions that describe them."""
+    """One gallery: consecutive photos of a split and the captions that describe them."""
 
     photos: slice
+    """Rows of the split."""
     captions: NDArray[np.int64]
+    """Indices of the split's captions."""
     photo_of_caption: NDArray[np.int64]
-    """Row of each of these captions' photo, counted within the fold."""
+    """Row of the photo of each of these captions, counted within the fold."""
 
 
 def cut_folds(protocol: str | None, photo_count: int, photo_of_caption: NDArray[np.integer]) -> list[Fold]:
-    """The galleries of a split under a protocol; None takes the split as it is.
+    """Returns the galleries of a split under a protocol; None means one gallery of the full split.
 
-    Raises ValueError for a protocol that is not known and for a split of another size than the protocol's.
+    Raises ValueError for an unknown protocol and for a split whose size differs from the protocol's.
     """
     if protocol is None:
         wanted = Protocol(photos=photo_count, folds=1)
@@ -46,7 +48,8 @@ def cut_folds(protocol: str | None, photo_count: int, photo_of_caption: NDArray[
         wanted = PROTOCOLS[protocol]
     if photo_count != wanted.photos:
         raise ValueError(
-            f"{protocol} is defined on a test split of {wanted.photos:,} photos; this one has {photo_count:,}"
+            f"protocol {protocol} is defined on a test split of {wanted.photos:,} photos but this split has "
+            f"{photo_count:,}; evaluate the standard test split or choose another protocol"
         )
     height = wanted.photos // wanted.folds
     folds = []
@@ -57,16 +60,16 @@ def cut_folds(protocol: str | None, photo_count: int, photo_of_caption: NDArray[
 
 
 def mean_recalls(folds: list[Ranks]) -> Recalls:
-    """Mean of every recall over the folds."""
+    """Returns the mean of every recall over the folds."""
     return Recalls(*np.mean([list(vars(ranks.recalls()).values()) for ranks in folds], axis=0).tolist())
 
 
-def mean_chance(folds: list[Fold]) -> Recalls:
-    """What random rankings of the same galleries would reach, on average."""
-    return Recalls(*np.mean([list(vars(chance_recalls(f.photo_of_caption)).values()) for f in folds], axis=0).tolist())
+def mean_random_recalls(folds: list[Fold]) -> Recalls:
+    """Returns the random baseline of the same galleries, averaged over the folds."""
+    return Recalls(*np.mean([list(vars(random_recalls(f.photo_of_caption)).values()) for f in folds], axis=0).tolist())
 
 
 def mean_medians(folds: list[Ranks]) -> dict[str, float]:
-    """Mean of the median ranks over the folds."""
-    every = [ranks.medians() for ranks in folds]
-    return {name: float(np.mean([medians[name] for medians in every])) for name in every[0]}
+    """Returns the mean of the median ranks over the folds, by name."""
+    medians = [ranks.medians() for ranks in folds]
+    return {name: float(np.mean([fold[name] for fold in medians])) for name in medians[0]}

@@ -1,6 +1,5 @@
-"""pipelines/evaluation/evaluate.py."""
+"""Evaluates a model on a split of a feature set and logs the results to its MLflow run."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from tqdm import tqdm
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import Tracking
-from pipelines.evaluation.results import Evaluation, tables
+from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score
 from pipelines.features.feature_set import Split
+from pipelines.reports.tables import markdown
 from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
 from shan_model.protocols import Fold, cut_folds
@@ -23,9 +23,9 @@ from shan_model.scoring import Progress, RowRange, identity
 def evaluate(
     shan: SHAN, name: str, split: Split, config: ScoreConfig, cluster: ClusterConfig, protocol: str | None = None
 ) -> Evaluation:
-    """Scores the split's photos with its captions and measures retrieval both ways, fold by fold of the protocol.
+    """Scores all photos of the split with all its captions and ranks them in both directions, per fold of the protocol.
 
-    Raises UserError for a split of another size than the protocol's.
+    `name` is the model's name in tables. Raises UserError if the split does not have the protocol's size.
     """
     try:
         folds = cut_folds(protocol, len(split), split.photo_of_caption)
@@ -37,13 +37,8 @@ def evaluate(
         for number, fold in enumerate(folds):
             scores_NC = _score_fold(shan, split, fold, number if len(folds) > 1 else None, config, cluster, bar.update)
             ranks.append(retrieval_ranks(scores_NC, fold.photo_of_caption))
-    name_of_split = split.name if protocol is None else f"{split.name}, {protocol}"
-    return Evaluation(name, name_of_split, len(split), len(split.captions), folds, ranks)
-
-
-def report(evaluations: Sequence[Evaluation]) -> str:
-    """The tables as Markdown."""
-    return "\n\n".join(table.markdown() for table in tables(evaluations))
+    split_name = split.name if protocol is None else f"{split.name}, {protocol}"
+    return Evaluation(name, split_name, len(split), len(split.captions), folds, ranks)
 
 
 def _score_fold(
@@ -55,18 +50,19 @@ def _score_fold(
     cluster: ClusterConfig,
     progress: Progress,
 ) -> NDArray[np.floating]:
+    """Scores one gallery; every fold of several has a cache file of its own."""
     captions = [split.captions[c] for c in fold.captions]
-    if config.output and number is not None:
-        path = Path(config.output)
-        config = replace(config, output=str(path.with_stem(f"{path.stem}-fold{number}")))
-    of = "|".join((*(receipt.sha256 for receipt in split.receipts), str(fold.photos)))
-    scores_of = identity(shan, captions, features=of) if config.output else ""
+    if config.cache_file and number is not None:
+        path = Path(config.cache_file)
+        config = replace(config, cache_file=str(path.with_stem(f"{path.stem}-fold{number}")))
+    features = "|".join((*(receipt.sha256 for receipt in split.receipts), str(fold.photos)))
+    scores_of = identity(shan, captions, features=features) if config.cache_file else ""
     return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 
 
 def log_evaluation(tracking: Tracking, run_id: str, evaluation: Evaluation) -> None:
-    """Metrics `<split>_...` and the table into a run."""
-    metrics = evaluation.recalls.as_metrics() | evaluation.medians
-    tracking.log_metrics(run_id, {f"{evaluation.split}_{k}": v for k, v in metrics.items()})
-    tracking.log_metrics(run_id, {f"{evaluation.split}_chance_rsum": evaluation.chance.rsum})
-    tracking.client().log_text(run_id, report([evaluation]) + "\n", f"evaluation_{evaluation.split}.md")
+    """Logs metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum` and the artifact `evaluation_<split>.md`."""
+    metrics = evaluation.recalls.as_metrics() | evaluation.medians | {"random_rsum": evaluation.random_baseline.rsum}
+    tracking.log_metrics(run_id, {f"{evaluation.split}_{name}": value for name, value in metrics.items()})
+    text = markdown(evaluation_tables([evaluation])) + "\n"
+    tracking.client().log_text(run_id, text, f"evaluation_{evaluation.split}.md")

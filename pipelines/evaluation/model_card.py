@@ -6,8 +6,9 @@ from dataclasses import asdict
 from datetime import datetime
 
 from pipelines.evaluation.gate import Verdict
-from pipelines.evaluation.results import Evaluation, tables
+from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.features.feature_set import FeatureSet
+from pipelines.reports.tables import markdown
 from shan_model.model import SHAN
 
 
@@ -25,7 +26,7 @@ def model_card(
     size = sum(p.numel() for p in shan.parameters())
     outcome = "Became champion" if verdict.passed else "Stayed a candidate"
     trained = ", ".join(f"{key} {lineage[key]}" for key in ("dataset", "run", "fingerprint") if key in lineage)
-    shown = [table.markdown() for table in tables(evaluations[::-1] if len(evaluations) > 1 else evaluations)]
+    tables = evaluation_tables(evaluations[::-1])
     return "\n\n".join(
         [
             f"# {name} version {version}",
@@ -34,7 +35,7 @@ def model_card(
             f"{outcome} on {at:%Y-%m-%d %H:%M} UTC: {verdict.reason}.",
             f"Trained on: {trained}. Feature set `{lineage.get('feature_set', '')[:12]}`.",
             f"Measured on {pinned(features)}, intervals 95 %:",
-            *shown,
+            markdown(tables),
             f"```python\nmlflow.pyfunc.load_model('models:/{name}/{version}').unwrap_python_model().shan\n```",
             f"Config: `{json.dumps(asdict(shan.config))}`",
         ]

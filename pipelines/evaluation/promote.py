@@ -117,7 +117,7 @@ def _measure(
     tracking: Tracking, name: str, version: int, features: FeatureSet, score: ScoreConfig, cluster: ClusterConfig
 ) -> Contender:
     shan = load_matcher(tracking, f"models:/{name}/{version}", features)
-    score = replace(score, output="")  # two models cannot share a kept matrix
+    score = replace(score, cache_file="")  # two models cannot share a kept matrix
     return Contender(shan, evaluate(shan, f"version {version}", features.split(SPLIT), score, cluster))
 
 
@@ -136,7 +136,7 @@ def _note(
         "promotion": verdict.reason,
         "promotion.decision": "promoted" if verdict.passed else "refused",
         "promotion.at": now.isoformat(),
-        "promotion.against": "chance" if champion is None else champion,
+        "promotion.against": "random baseline" if champion is None else champion,
         "promotion.features": pinned(features),
         "promotion.split": SPLIT,
         **{f"promotion.{key}": f"{value:.4f}" for key, value in verdict.figures.items()},

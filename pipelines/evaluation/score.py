@@ -22,25 +22,27 @@ from shan_model.scoring import Blocks, Progress, RegionRows, open_matrix, score_
 class ScoreConfig:
     """How whole score matrices are made."""
 
-    actors: int = 0
+    num_actors: int = 0
     """Ray actors that share the photos, one CPU each; 0: this process alone."""
     memory_mb: int = 2048
     """Memory for the blocks of each process, MiB, beside the model and the matrix itself."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` multiplies the widest products in bfloat16: faster on CPUs and GPUs that have it (docs/results.md)."""
-    output: str = ""
+    cache_file: str = ""
     """Keep the matrix in this .npy file; the same command goes on where it was cut off. Empty: in memory only."""
-    dtype: Literal["float32", "float16"] = "float32"
+    cache_dtype: Literal["float32", "float16"] = "float32"
     """Type of the kept matrix; float16 makes more ties, and ties count against the model."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
-        if self.actors < 0:
-            raise ValueError(f"score.actors is {self.actors}; give a number of actors, or 0 for this process")
+        if self.num_actors < 0:
+            raise ValueError(f"score.num_actors is {self.num_actors}; give a number of actors, or 0 for this process")
         if self.memory_mb < 1:
             raise ValueError(f"score.memory_mb is {self.memory_mb}; it must be positive")
-        if self.output and not self.output.endswith(".npy"):
-            raise ValueError(f"score.output is {self.output!r}; a score matrix is a NumPy file, so end it in .npy")
+        if self.cache_file and not self.cache_file.endswith(".npy"):
+            raise ValueError(
+                f"score.cache_file is {self.cache_file!r}; a score matrix is a NumPy file, so end it in .npy"
+            )
 
 
 def score(
@@ -56,11 +58,15 @@ def score(
 
     Raises UserError for a memory too small or a file that holds other scores.
     """
-    if config.output:
-        require_durable_path(config.output, "score.output")
+    if config.cache_file:
+        require_durable_path(config.cache_file, "score.cache_file")
     try:
-        out = ScoreFile(Path(config.output), f"{identity} {config.precision}", config.dtype) if config.output else None
-        if config.actors:
+        out = (
+            ScoreFile(Path(config.cache_file), f"{identity} {config.precision}", config.cache_dtype)
+            if config.cache_file
+            else None
+        )
+        if config.num_actors:
             return _score_on_actors(shan, regions, captions, config, cluster, out, progress)
         memory = config.memory_mb * 2**20
         return score_matrix(
@@ -99,13 +105,13 @@ def _score_on_actors(
     infra.cluster.connect(cluster)
     memory = config.memory_mb * 2**20
     blocks, matrix, wanted = open_matrix(
-        shan, regions, captions, memory, out=out, progress=progress, strips=config.actors
+        shan, regions, captions, memory, out=out, progress=progress, strips=config.num_actors
     )
     strips = [(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
     work = [ray.put(x) for x in (shan, regions, captions, blocks)]
     actors = [
         ray.remote(BlockScorer).options(num_cpus=1).remote(*work, config.precision)
-        for _ in range(min(config.actors, len(strips)))
+        for _ in range(min(config.num_actors, len(strips)))
     ]
     try:
         streams = {}

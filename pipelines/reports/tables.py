@@ -33,6 +33,11 @@ class Table:
         return f"<h2>{html.escape(self.title)}</h2><table><tr>{head}</tr>{body}</table>"
 
 
+def markdown(tables: Sequence[Table]) -> str:
+    """Returns the tables as Markdown, one blank line between them."""
+    return "\n\n".join(table.markdown() for table in tables)
+
+
 def page(title: str, body: str) -> str:
     """A whole page of HTML in the project's style."""
     head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
@@ -45,7 +50,7 @@ def write_report(path: Path, title: str, tables: Sequence[Table]) -> None:
     if path.suffix == ".html":
         text = page(title, "".join(table.html() for table in tables))
     else:
-        text = "\n\n".join([f"# {title}", *(table.markdown() for table in tables)]) + "\n"
+        text = f"# {title}\n\n{markdown(tables)}\n"
     path.write_text(text, encoding="utf-8")
 
 

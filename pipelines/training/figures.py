@@ -23,7 +23,7 @@ CURVES = {
     "memory_gb": "peak memory, GB",
     "val_rsum": "validation rSum",
 }
-RECALLS = [f"val_{direction}_r{k}" for direction in ("text", "image") for k in (1, 5, 10)]
+RECALLS = [f"val_{direction}_r{k}" for direction in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 WIDTH = 260
 """Pixels of a photo on the page."""
 STYLE = """body{font:15px sans-serif;margin:2em;max-width:1200px}figure{display:inline-block;margin:0 1em 1em 0;
@@ -71,10 +71,12 @@ def recall_curves(record: dict[str, Any]) -> "Figure":
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for direction, label in (("text", "photo to captions"), ("image", "caption to photos")):
+    for direction, label in (("image_to_text", "image-to-text"), ("text_to_image", "text-to-image")):
         axes.plot(range(1, len(record[direction]) + 1), record[direction], label=label)
-    chance = record["chance"]
-    axes.plot(range(1, len(chance) + 1), chance, "--", color="grey", label="caption to photos, chance")
+    random_baseline = record["random_baseline"]
+    axes.plot(
+        range(1, len(random_baseline) + 1), random_baseline, "--", color="grey", label="text-to-image, random baseline"
+    )
     axes.set(xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 100))
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
@@ -101,8 +103,8 @@ def mistakes_page(record: dict[str, Any], features: FeatureSet) -> str:
     parts = [f"<!doctype html><meta charset=utf-8><title>Hardest mistakes</title><style>{STYLE}</style>"]
     parts.append("<h1>Hardest mistakes on the validation split</h1><p>The right photo has a green frame.</p>")
     for kind, title in (
-        ("image_mistakes", "Captions that find another photo"),
-        ("text_mistakes", "Photos that find another photo's caption"),
+        ("text_to_image_mistakes", "Captions that find another photo"),
+        ("image_to_text_mistakes", "Photos that find another photo's caption"),
     ):
         parts.append(f"<h2>{title}</h2>")
         parts += [_mistake(each, features) for each in record[kind]] or ["<p>None.</p>"]

@@ -42,14 +42,14 @@ def validation_record(scores_NC: NDArray[np.floating], split: Split) -> dict[str
     every = sum(np.histogram(row, edges)[0] for row in scores_NC)
     matched = np.histogram(own_C, edges)[0]
     return {
-        "text": _recalls(ranks.text_N, len(photo_of_C)),
-        "image": _recalls(ranks.image_C, len(scores_NC)),
-        "chance": [100 * k / len(scores_NC) for k in range(1, min(DEEPEST, len(scores_NC)) + 1)],
+        "image_to_text": _recalls(ranks.image_to_text_N, len(photo_of_C)),
+        "text_to_image": _recalls(ranks.text_to_image_C, len(scores_NC)),
+        "random_baseline": [100 * k / len(scores_NC) for k in range(1, min(DEEPEST, len(scores_NC)) + 1)],
         "edges": edges.tolist(),
         "matched": matched.tolist(),
         "unmatched": (every - matched).tolist(),
-        "image_mistakes": _image_mistakes(scores_NC, own_C, split),
-        "text_mistakes": _text_mistakes(scores_NC, own_C, split),
+        "text_to_image_mistakes": _text_to_image_mistakes(scores_NC, own_C, split),
+        "image_to_text_mistakes": _image_to_text_mistakes(scores_NC, own_C, split),
     }
 
 
@@ -57,7 +57,9 @@ def _recalls(ranks: NDArray[np.int64], answers: int) -> list[float]:
     return [100 * float((ranks < k).mean()) for k in range(1, min(DEEPEST, answers) + 1)]
 
 
-def _image_mistakes(scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split) -> list[dict[str, Any]]:
+def _text_to_image_mistakes(
+    scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split
+) -> list[dict[str, Any]]:
     """Captions that find another photo."""
     wrong_C, found_C = np.full(len(own_C), -np.inf), np.zeros(len(own_C), dtype=np.int64)
     for row, scores_C in enumerate(scores_NC):
@@ -76,7 +78,9 @@ def _image_mistakes(scores_NC: NDArray[np.floating], own_C: NDArray[np.floating]
     ]
 
 
-def _text_mistakes(scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split) -> list[dict[str, Any]]:
+def _image_to_text_mistakes(
+    scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split
+) -> list[dict[str, Any]]:
     """Photos that find a caption of another photo."""
     best_N = np.full(len(scores_NC), -np.inf)
     np.maximum.at(best_N, split.photo_of_caption, own_C)

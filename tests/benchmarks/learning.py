@@ -135,16 +135,19 @@ def main() -> None:
     features = FeatureSet.open(arguments.features)
     split = features.split("test")
     things = json.loads(arguments.objects.read_text())["photos"] if arguments.objects else None
-    lines = ["| model | text R@1 5 10 | image R@1 5 10 | rSum | seconds |" + (" pointing |" if things else "")]
+    lines = [
+        "| model | image-to-text R@1 5 10 | text-to-image R@1 5 10 | rSum | seconds |"
+        + (" pointing |" if things else "")
+    ]
     lines.append("|---|---|---|---|---|" + ("---|" if things else ""))
-    chance = None
+    baseline = None
     for model in arguments.models:
         found, points = [], []
         for run in (run for run in runs if run.model == model):
             shan = load(run, features, arguments.output)
             evaluation = evaluate(shan, model, split, ScoreConfig(), ClusterConfig())
             found.append([*vars(evaluation.recalls).values(), evaluation.recalls.rsum, run.seconds])
-            chance = evaluation.chance
+            baseline = evaluation.random_baseline
             if things is not None:
                 points.append(pointing(shan, split, things))
         mean, spread = np.mean(found, axis=0), np.std(found, axis=0, ddof=1)
@@ -153,9 +156,9 @@ def main() -> None:
         if points:
             cells.append(f"{np.mean([p[0] for p in points]):.1f} ± {np.std([p[0] for p in points], ddof=1):.1f}")
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    assert chance is not None
-    values = [f"{x:.1f}" for x in vars(chance).values()]
-    lines.append(f"| chance | {' '.join(values[:3])} | {' '.join(values[3:])} | {chance.rsum:.1f} | |")
+    assert baseline is not None
+    values = [f"{x:.1f}" for x in vars(baseline).values()]
+    lines.append(f"| random baseline | {' '.join(values[:3])} | {' '.join(values[3:])} | {baseline.rsum:.1f} | |")
     if things is not None:
         lines[-1] += f" {points[0][1]:.1f} |"
         lines.append(f"\nPointing: {points[0][2]} words that name one thing of their photo.")

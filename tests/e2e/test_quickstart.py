@@ -113,7 +113,7 @@ def test_the_run_holds_config_curves_lineage_and_results(line: Line):
     assert run.info.status == "FINISHED"
     assert run.data.params["train.epochs"] == "2"
     assert run.data.params["model.joint_dim"] == "64"
-    assert {"val_rsum", "test_rsum", "test_chance_rsum", "seconds_extract", "loss"} <= run.data.metrics.keys()
+    assert {"val_rsum", "test_rsum", "test_random_rsum", "seconds_extract", "loss"} <= run.data.metrics.keys()
     first, second = (point.step for point in client.get_metric_history(run.info.run_id, "val_rsum"))
     assert 0 < 2 * first == second
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
@@ -137,14 +137,14 @@ def test_evaluate_keeps_a_matrix_that_actors_made_and_does_not_make_it_twice(lin
     command = ["jobs.evaluate", f"--model=models:/{line.name}@champion", f"--features={line.features.uri}"]
     here = run(line.folder, *command)
     kept = line.folder / "scores.npy"
-    shared = run(line.folder, *command, "--score.actors=2", f"--score.output={kept}")
+    shared = run(line.folder, *command, "--score.num_actors=2", f"--score.cache_file={kept}")
     written = kept.stat().st_mtime_ns
-    again = run(line.folder, *command, f"--score.output={kept}")
+    again = run(line.folder, *command, f"--score.cache_file={kept}")
     assert kept.stat().st_mtime_ns == written
     split = line.features.split("test")
     assert np.load(kept).shape == (len(split), len(split.captions))
     tables = [[row for row in output.splitlines() if row.startswith("|")] for output in (here, shared, again)]
-    assert len(tables[0]) == 12  # three tables: header, rule, model, chance
+    assert len(tables[0]) == 12  # three tables: header, rule, model, random baseline
     assert tables[0] == tables[1] == tables[2]
 
 

@@ -21,7 +21,7 @@ SETTINGS = [
     "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
 CURVES = {"loss", "grad_norm", "lr", "captions_per_s", "data_wait_fraction", "memory_gb", "val_rsum"} | {
-    f"val_{direction}_r{k}" for direction in ("text", "image") for k in (1, 5, 10)
+    f"val_{direction}_r{k}" for direction in ("image_to_text", "text_to_image") for k in (1, 5, 10)
 }
 
 

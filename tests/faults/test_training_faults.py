@@ -92,7 +92,7 @@ def outcome(folder: Path, epochs: int = EPOCHS) -> tuple[dict[str, object], dict
     assert [int(v.version) for v in client.search_model_versions("name = 'drill'")] == [1]
     curves = {
         name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
-        for name in ("loss", "grad_norm", "lr", "val_rsum", "val_text_r1", "epoch")
+        for name in ("loss", "grad_norm", "lr", "val_rsum", "val_image_to_text_r1", "epoch")
     }
     progress = read_progress(last)
     curves["best"] = [(progress.best_epoch, progress.best_rsum)]

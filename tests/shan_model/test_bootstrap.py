@@ -19,7 +19,7 @@ def written_out(ranks: Ranks, owners: np.ndarray, counts: np.ndarray) -> list[fl
     photos = [n for n, count in enumerate(counts) for _ in range(count)]
     captions = [c for n in photos for c in range(len(owners)) if owners[c] == n]
     recalls = []
-    for queries, rank in ((photos, ranks.text_N), (captions, ranks.image_C)):
+    for queries, rank in ((photos, ranks.image_to_text_N), (captions, ranks.text_to_image_C)):
         recalls += [100 * sum(int(rank[q] < k) for q in queries) / len(queries) for k in (1, 5, 10)]
     return recalls
 
@@ -29,7 +29,7 @@ def test_a_resample_is_the_recalls_of_the_drawn_photos_with_their_captions():
     drawn = resample_recalls([r for r, _ in galleries], [o for _, o in galleries], resamples=50, seed=3)
     folds = []
     for number, (ranks, owners) in enumerate(galleries):
-        counts_SN = draw_counts(np.random.default_rng([3, number]), 50, len(ranks.text_N))
+        counts_SN = draw_counts(np.random.default_rng([3, number]), 50, len(ranks.image_to_text_N))
         folds.append([written_out(ranks, owners, counts) for counts in counts_SN])
     np.testing.assert_allclose(drawn, np.mean(folds, axis=0), rtol=0, atol=1e-9)
 
@@ -44,7 +44,7 @@ def test_as_many_photos_are_drawn_as_there_are_each_as_often_as_any_other():
 def test_the_draws_in_pieces_are_the_draws_at_once(monkeypatch):
     ranks, owners = made_up(20, 0)
     whole = resample_recalls([ranks], [owners], resamples=30)
-    monkeypatch.setattr("shan_model.bootstrap._AT_ONCE", 140)
+    monkeypatch.setattr("shan_model.bootstrap._MAX_COUNTS", 140)
     np.testing.assert_array_equal(resample_recalls([ranks], [owners], resamples=30), whole)
 
 
@@ -70,7 +70,7 @@ def test_captions_of_a_photo_stand_or_fall_together():
 
 def test_two_models_get_the_same_photos_and_a_seed_its_own():
     ranks, owners = made_up(50, 0)
-    better = Ranks(np.maximum(ranks.text_N - 3, 0), ranks.image_C)
+    better = Ranks(np.maximum(ranks.image_to_text_N - 3, 0), ranks.text_to_image_C)
     ours, theirs = (resample_recalls([r], [owners], resamples=500) for r in (better, ranks))
     np.testing.assert_array_equal(ours[:, 3:], theirs[:, 3:])
     assert (ours[:, :3] >= theirs[:, :3]).all()

@@ -60,4 +60,4 @@ def test_overfits_eight_random_photos_with_eight_captions(variant):
         losses.append(loss.item())
     assert losses[-1] < 0.05 * losses[0], losses[::10]
     recalls = retrieval_recalls(score_matrix(model, photos.numpy(), captions), torch.arange(8).numpy())
-    assert (recalls.text_r1, recalls.image_r1) == (100, 100)
+    assert (recalls.image_to_text_r1, recalls.text_to_image_r1) == (100, 100)

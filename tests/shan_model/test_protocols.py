@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shan_model.metrics import Ranks, retrieval_ranks, retrieval_recalls
-from shan_model.protocols import PROTOCOLS, cut_folds, mean_chance, mean_medians, mean_recalls
+from shan_model.protocols import PROTOCOLS, cut_folds, mean_medians, mean_random_recalls, mean_recalls
 
 FIVE_EACH = np.repeat(np.arange(5000), 5)
 
@@ -28,7 +28,7 @@ def test_captions_in_any_order_and_number_find_their_fold():
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_refuses_a_split_of_another_size(protocol):
     with pytest.raises(
-        ValueError, match=rf"{protocol} is defined on a test split of [15],000 photos; this one has 999"
+        ValueError, match=rf"protocol {protocol} is defined on a test split of [15],000 photos but this split has 999"
     ):
         cut_folds(protocol, 999, np.arange(999))
 
@@ -43,10 +43,16 @@ def test_figures_are_the_mean_over_the_folds():
     right = Ranks(np.zeros(1000, int), np.zeros(1000, int))
     wrong = Ranks(np.full(1000, 20), np.full(1000, 2))
     assert mean_recalls([right, wrong, wrong, wrong]).as_metrics() == {
-        "text_r1": 25, "text_r5": 25, "text_r10": 25, "image_r1": 25, "image_r5": 100, "image_r10": 100, "rsum": 300,
-    }  # fmt: skip
-    assert mean_medians([right, wrong]) == {"text_median_rank": 11, "image_median_rank": 2}
-    assert mean_chance(folds).image_r1 == pytest.approx(0.1)
+        "image_to_text_r1": 25,
+        "image_to_text_r5": 25,
+        "image_to_text_r10": 25,
+        "text_to_image_r1": 25,
+        "text_to_image_r5": 100,
+        "text_to_image_r10": 100,
+        "rsum": 300,
+    }
+    assert mean_medians([right, wrong]) == {"image_to_text_median_rank": 11, "text_to_image_median_rank": 2}
+    assert mean_random_recalls(folds).text_to_image_r1 == pytest.approx(0.1)
 
 
 def test_the_matrix_is_read_in_strips_and_may_lie_on_disk(tmp_path):
@@ -54,9 +60,9 @@ def test_the_matrix_is_read_in_strips_and_may_lie_on_disk(tmp_path):
     np.save(tmp_path / "scores.npy", draw.standard_normal((37, 120)).astype(np.float16))
     owners = np.concatenate([np.arange(37), draw.integers(37, size=83)])
     on_disk = np.load(tmp_path / "scores.npy", mmap_mode="r")
-    whole = retrieval_ranks(np.load(tmp_path / "scores.npy"), owners, rows_at_once=1000)
+    whole = retrieval_ranks(np.load(tmp_path / "scores.npy"), owners, block_rows=1000)
     for rows in (1, 5, 37):
-        strips = retrieval_ranks(on_disk, owners, rows_at_once=rows)
-        np.testing.assert_array_equal(strips.text_N, whole.text_N)
-        np.testing.assert_array_equal(strips.image_C, whole.image_C)
+        strips = retrieval_ranks(on_disk, owners, block_rows=rows)
+        np.testing.assert_array_equal(strips.image_to_text_N, whole.image_to_text_N)
+        np.testing.assert_array_equal(strips.text_to_image_C, whole.text_to_image_C)
     assert whole.recalls() == retrieval_recalls(on_disk, owners)

@@ -15,7 +15,7 @@ from infra.registry import set_champions
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from jobs import evaluate
-from pipelines.evaluation.results import Evaluation, difference_table, tables
+from pipelines.evaluation.results import Evaluation, difference_table, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher, load_matchers
@@ -38,21 +38,27 @@ def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
     evaluate.main()
 
 
-def test_figures_are_those_of_the_ranks_and_lie_in_their_intervals(features):
+def test_tables_show_the_recalls_of_the_ranks_within_their_intervals(features):
     found = measured(features, 5, "m")
     split = features.split("val")
     scores_NC = score_matrix(model(features, 5), split, split.captions)
     best_C = scores_NC.argmax(axis=0)
-    assert found.recalls.image_r1 == pytest.approx(100 * (best_C == split.photo_of_caption).mean())
-    text, image, both, *_ = tables([found])
+    assert found.recalls.text_to_image_r1 == pytest.approx(100 * (best_C == split.photo_of_caption).mean())
+    text, image, both, *_ = evaluation_tables([found])
     recalls = found.recalls
-    figures = [recalls.text_r1, recalls.text_r5, recalls.text_r10, recalls.text_sum]
-    figures += [recalls.image_r1, recalls.image_r5, recalls.image_r10, recalls.image_sum, recalls.rsum]
+    figures = [recalls.image_to_text_r1, recalls.image_to_text_r5, recalls.image_to_text_r10, recalls.image_to_text_sum]
+    figures += [
+        recalls.text_to_image_r1,
+        recalls.text_to_image_r5,
+        recalls.text_to_image_r10,
+        recalls.text_to_image_sum,
+        recalls.rsum,
+    ]
     for cell, figure in zip([*text.rows[0][1:5], *image.rows[0][1:5], both.rows[0][1]], figures, strict=True):
         value, low, high = map(float, re.fullmatch(r"(.+) \((.+) to (.+)\)", cell).groups())
         assert value == pytest.approx(figure, abs=0.05)
         assert low <= value <= high
-    assert text.rows[-1][0] == image.rows[-1][0] == both.rows[-1][0] == "chance"
+    assert text.rows[-1][0] == image.rows[-1][0] == both.rows[-1][0] == "random baseline"
     assert float(image.rows[-1][1]) == pytest.approx(100 / 30, abs=0.05)
 
 
@@ -64,7 +70,7 @@ def test_a_difference_is_of_pairs(features):
     rows = {row[0]: row for row in difference_table(other, one).rows}
     assert float(rows["rSum"][1]) == pytest.approx(other.recalls.rsum - one.recalls.rsum, abs=0.05)
     assert rows["rSum"][3] == "100.0 %"
-    assert list(rows)[:3] == ["text R@1", "text R@5", "text R@10"]
+    assert list(rows)[:3] == ["image-to-text R@1", "image-to-text R@5", "image-to-text R@10"]
 
 
 def test_checkpoints_are_compared_without_a_tracking_store_and_reported(features, tmp_path, monkeypatch, capsys):
@@ -77,7 +83,7 @@ def test_checkpoints_are_compared_without_a_tracking_store_and_reported(features
     assert markdown.split("\n\n", 1)[1].strip() in printed
     assert f"**{uris[1]} minus {uris[0]}**" in printed
     cells = re.findall(r"<td>(.*?)</td>", page)
-    assert [c for line in markdown.splitlines() if re.match(r"\| [^-m]", line) and "figure" not in line
+    assert [c for line in markdown.splitlines() if re.match(r"\| [^-m]", line)
             for c in line.strip("| ").split(" | ")] == [c for c in cells if c]  # fmt: skip
     assert not Path("build").exists()
 
@@ -121,6 +127,9 @@ def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="damaged"):
         load_matcher(None, other, features)
     options = [f"--features={features.uri}", "--split=val"]
-    for bad, said in (("--report=r.pdf", "end it in .md or .html"), ("--score.output=s.npy", "score.output keeps")):
+    for bad, said in (
+        ("--report=r.pdf", "end it in .md or .html"),
+        ("--score.cache_file=s.npy", "score.cache_file keeps"),
+    ):
         with pytest.raises(UserError, match=said):
             run(monkeypatch, "--model", good, good, *options, bad)

@@ -50,7 +50,7 @@ def test_no_side_may_pay_for_the_other(sides: tuple[int, int]):
     candidate, champion = evaluation(*sides), evaluation(100, 100, "version 1")
     verdict = judge(candidate, champion, PromoteConfig())  # four photos of 200 are 6 points
     assert not verdict.passed
-    assert f"{'text' if sides[0] == 96 else 'image'} retrieval" in verdict.reason
+    assert f"{'image-to-text' if sides[0] == 96 else 'text-to-image'} retrieval" in verdict.reason
     assert "falls by 6.0 points, max_drop 3 (" in verdict.reason
     assert judge(candidate, champion, PromoteConfig(max_drop=6)).passed
 
@@ -59,8 +59,10 @@ def test_a_first_version_that_is_no_better_than_chance_is_refused():
     assert judge(evaluation(20, 20), None, PromoteConfig()).passed
     verdict = judge(evaluation(1, 1), None, PromoteConfig())
     assert not verdict.passed
-    assert verdict.reason.startswith("candidate is no better than chance (validation rSum 3.0, at 95 % at most")
-    assert verdict.reason.endswith("chance 16.0)")
+    assert verdict.reason.startswith(
+        "candidate is not better than the random baseline (validation rSum 3.0, at 95 % at most"
+    )
+    assert verdict.reason.endswith("random baseline 16.0)")
 
 
 def test_few_photos_do_not_refuse_a_first_version():
@@ -68,7 +70,7 @@ def test_few_photos_do_not_refuse_a_first_version():
     (fold,) = cut_folds(None, 10, np.arange(10))
     ranks = np.array([0, 3, 3, 3, *[9] * 6])
     few = Evaluation("candidate", "val", 10, 10, [fold], [Ranks(ranks, ranks)])
-    assert few.recalls.rsum < few.chance.rsum
+    assert few.recalls.rsum < few.random_baseline.rsum
     assert judge(few, None, PromoteConfig()).passed
 
 

@@ -137,7 +137,7 @@ def test_the_first_version_has_to_beat_chance_and_the_champion_stays_itself(regi
     name = registry.name("first", champion=None)
     said = registry.promote(name, BEST)
     assert "is version 3: the first version (validation rSum" in said
-    assert registry.tags(name, BEST)["promotion.against"] == "chance"
+    assert registry.tags(name, BEST)["promotion.against"] == "random baseline"
     assert registry.tags(name, BEST)["replaced"] == ""
     assert "it was champion already" in registry.promote(name, BEST)
 

@@ -38,7 +38,7 @@ def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me
 def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
     alone, _ = run(shan, photos, ScoreConfig())
     for precision in ("fp32", "bf16"):
-        shared, added = run(shan, photos, ScoreConfig(actors=2, precision=precision))
+        shared, added = run(shan, photos, ScoreConfig(num_actors=2, precision=precision))
         tolerance = 1e-6 if precision == "fp32" else 0.05
         np.testing.assert_allclose(shared, alone, rtol=0, atol=tolerance)
         assert sum(added) == alone.size
@@ -47,7 +47,7 @@ def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
 
 @pytest.mark.usefixtures("ray_session")
 def test_actors_go_on_where_an_earlier_run_was_cut_off(shan, photos, tmp_path):
-    config = ScoreConfig(actors=2, output=str(tmp_path / "scores.npy"))
+    config = ScoreConfig(num_actors=2, cache_file=str(tmp_path / "scores.npy"))
     first = []
 
     def stop_after_a_block(pairs: int) -> None:
@@ -74,11 +74,11 @@ def test_a_range_of_rows_is_those_rows(photos):
 def test_refusals_name_the_fix(shan, photos, tmp_path):
     with pytest.raises(UserError, match="allow at least"):
         run(shan, np.zeros((2, 2000, 12), np.float16), ScoreConfig(memory_mb=1))
-    kept = ScoreConfig(output=str(tmp_path / "scores.npy"))
+    kept = ScoreConfig(cache_file=str(tmp_path / "scores.npy"))
     run(shan, photos, kept)
     with pytest.raises(UserError, match=r"holds scores of another model.*delete it"):
         run(shan, photos, kept, identity="another")
-    for bad in ({"output": "scores.txt"}, {"actors": -1}, {"memory_mb": 0}):
+    for bad in ({"cache_file": "scores.txt"}, {"num_actors": -1}, {"memory_mb": 0}):
         with pytest.raises(ValueError, match=f"score.{next(iter(bad))}"):
             ScoreConfig(**bad)
     assert not Path("scores.txt").exists()
