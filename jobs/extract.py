@@ -1,7 +1,7 @@
 """Photos to a feature set: detector regions in webdataset shards, exactly once.
 
 python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-images --extract.output s3://bucket/features
-python -m jobs.extract ... --plan --estimate.nodes 8 --estimate.cpus_per_node 16 --estimate.dollars_per_node_hour 0.8
+python -m jobs.extract ... --plan --estimate.num_nodes 8 --estimate.dollars_per_node_hour 0.8
 """
 
 import time

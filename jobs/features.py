@@ -16,9 +16,9 @@ from infra.storage.open import open_store, require_folder
 from jobs import cli, features_precomputed
 from jobs.config import Config
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.garbage_collection import find_garbage, remove
 from pipelines.features.html_report import write_page
-from pipelines.features.text_report import garbage_text, inspect_text, verify_text
+from pipelines.features.orphans import find_orphans, remove
+from pipelines.features.text_report import inspect_text, orphans_text, verify_text
 from pipelines.features.verify import verify
 
 
@@ -48,7 +48,7 @@ def _add_gc(parser: Any) -> None:
         "--unfinished", action="store_true", help="delete complete shards of extractions never finished, too"
     )
     parser.add_argument(
-        "--superseded", action="store_true", help="count past indexes, and what only they name, as garbage too"
+        "--earlier-snapshots", action="store_true", help="count past indexes, and what only they name, as orphans too"
     )
 
 
@@ -76,13 +76,13 @@ def _inspect(arguments: Any, _: Config) -> None:
 
 def _gc(arguments: Any, _: Config) -> None:
     store = open_store(arguments.uri)
-    garbage = find_garbage(store, arguments.superseded)
-    print(garbage_text(store.uri, garbage))
+    orphans = find_orphans(store, arguments.earlier_snapshots)
+    print(orphans_text(store.uri, orphans))
     if arguments.delete:
-        items = [item for item in garbage.items if arguments.unfinished or item.name not in garbage.work]
+        items = [item for item in orphans.items if arguments.unfinished or item.name not in orphans.work]
         remove(store, items)
         print(f"{len(items)} deleted")
-    elif garbage.items:
+    elif orphans.items:
         print("nothing is deleted; --delete does it")
 
 

@@ -29,7 +29,7 @@ class ExtractConfig:
     """Logical CPUs of a detector process; torch takes as many threads."""
     detector_gpus: float = 0.0
     """GPUs of a detector process, or the fraction of one that it shares; 0 detects on the CPU."""
-    photos_per_batch: int = 8
+    detector_batch_size: int = 8
     """Photos that a detector takes at once."""
     photos_per_shard: int = 32
     """Photos of one tar, and of one Ray Data block. About 160 KB a photo in the tar, about 1 MB while it is decoded."""
@@ -38,7 +38,7 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
-        for name in ("photos_per_shard", "photos_per_batch", "detector_actors_min"):
+        for name in ("photos_per_shard", "detector_batch_size", "detector_actors_min"):
             if getattr(self, name) < 1:
                 raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")
         if self.detector_actors_max < self.detector_actors_min:

@@ -29,7 +29,7 @@ PROBE_PHOTOS = 48
 class EstimateConfig:
     """The cluster that `--plan` estimates for."""
 
-    nodes: int = 0
+    num_nodes: int = 0
     """Worker nodes; 0 is the cluster at hand, with all that it has as one node."""
     cpus_per_node: float = 16.0
     """Cores of a node."""
@@ -40,7 +40,7 @@ class EstimateConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
-        for name in ("nodes", "gpus_per_node", "dollars_per_node_hour"):
+        for name in ("num_nodes", "gpus_per_node", "dollars_per_node_hour"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"estimate.{name} is {getattr(self, name)}; it must not be negative")
         if not 0 < self.cpus_per_node < math.inf:
@@ -88,9 +88,11 @@ def choose_photos(plan: FeatureSetPlan) -> list[Photo]:
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
     """Runs the stages on some photos in this process, as a detector's process runs them; meant as a Ray task."""
     clock = time.perf_counter
-    detect = Detect(spec, config.device, config.photos_per_batch)
+    detect = Detect(spec, config.device, config.detector_batch_size)
     fetch = Fetch(root)
-    detect(fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos[: config.photos_per_batch]), {}))))
+    detect(
+        fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos[: config.detector_batch_size]), {})))
+    )
     warm = clock()
     row = fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos), {})))
     fetched = clock()
@@ -130,17 +132,17 @@ def at_hand(config: EstimateConfig, is_local: bool) -> EstimateConfig:
     """The cluster that a config means: one node with all that Ray has, where it names none."""
     import ray
 
-    if config.nodes:
+    if config.num_nodes:
         return config
     there = ray.cluster_resources()
     # A local cluster has more logical CPUs than cores, for stages that wait.
     cpus = os.cpu_count() or 1 if is_local else there.get("CPU", 1)
-    return replace(config, nodes=1, cpus_per_node=float(cpus), gpus_per_node=float(there.get("GPU", 0)))
+    return replace(config, num_nodes=1, cpus_per_node=float(cpus), gpus_per_node=float(there.get("GPU", 0)))
 
 
 def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, cluster: EstimateConfig) -> Estimate:
     """Scales a probe to `cluster`, which has nodes."""
-    cpus, gpus = cluster.nodes * cluster.cpus_per_node, cluster.nodes * cluster.gpus_per_node
+    cpus, gpus = cluster.num_nodes * cluster.cpus_per_node, cluster.num_nodes * cluster.gpus_per_node
     # A detector process leaves at least one fetching and one committing task room to run.
     fit = (cpus - 2 * TASK_CPUS) / config.detector_cpus
     if config.detector_gpus:
@@ -157,7 +159,7 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
     detected = sum(len(shard.photos) - len(shard.reuse) for shard in plan.missing)
     written = sum(len(shard.photos) for shard in plan.missing)
     seconds = measured.start_s + detected / rates[bound]
-    dollars = seconds / 3600 * cluster.nodes * cluster.dollars_per_node_hour
+    dollars = seconds / 3600 * cluster.num_nodes * cluster.dollars_per_node_hour
     return Estimate(
         len(plan.missing),
         detected,

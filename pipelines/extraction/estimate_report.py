@@ -23,7 +23,7 @@ def plan_table(measured: Probe, cluster: EstimateConfig, answer: Estimate) -> st
         [
             f"  probe of {measured.photos} photos, one process: fetch and decode {milliseconds[0]}, detect "
             f"{milliseconds[1]}, commit {milliseconds[2]} a photo; {measured.start_s:.0f} s to start",
-            f"  cluster: {cluster.nodes} x ({cluster.cpus_per_node:g} cores, {cluster.gpus_per_node:g} GPUs), "
+            f"  cluster: {cluster.num_nodes} x ({cluster.cpus_per_node:g} cores, {cluster.gpus_per_node:g} GPUs), "
             f"{answer.detectors} detector processes; {answer.bound} bound it at {answer.photos_per_s:.1f} photos/s",
             "",
             "| shards | photos to detect | GB | hours | cost |",

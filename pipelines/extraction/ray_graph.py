@@ -43,7 +43,7 @@ def run_graph(
         fetched = _rows(detect).map(Fetch(root), num_cpus=TASK_CPUS)
         detected = fetched.map(
             Detect,
-            fn_constructor_args=(spec, config.device, config.photos_per_batch),
+            fn_constructor_args=(spec, config.device, config.detector_batch_size),
             compute=actors,
             num_cpus=config.detector_cpus,
             num_gpus=config.detector_gpus,

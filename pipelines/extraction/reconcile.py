@@ -2,8 +2,8 @@
 
 A shard is there when its receipt and its tar are. Every such shard counts, also those of extractions that were never
 finished or were superseded: it is taken again if it was planned of the same rows and holds the photos' present bytes,
-and otherwise its regions are taken of photos whose bytes are the same. A photo is read again only if its stamp or
-source differs from what was noted, or if it could not be read before.
+and otherwise its regions are taken of photos whose bytes are the same. A photo is read again only if its version token
+or source differs from what was noted, or if it could not be read before.
 """
 
 import json
@@ -28,8 +28,8 @@ from pipelines.features.shards import (
 
 HashPhotos = Callable[[list[Photo]], dict[str, str]]
 """Photos to the sha256 of their files as they are now, by key; '' for one that cannot be read."""
-COMPARED = "compared.json"
-"""Object that keeps what reruns found of photos that were touched or moved: key to source, stamp and sha256."""
+REHASHED = "rehashed-photos.json"
+"""Object that keeps what reruns found of photos that were touched or moved: key to source, version token and sha256."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class FeatureSetPlan:
 
     shards: tuple[ShardPlan, ...]
     receipts: Mapping[str, Receipt]
-    compared: Mapping[str, tuple[str, str, str]]
-    """Source, stamp and sha256 of photos that had to be read to see whether they changed, by key."""
+    rehashed: Mapping[str, tuple[str, str, str]]
+    """Source, version token and sha256 of photos that had to be read to see whether they changed, by key."""
 
     @property
     def missing(self) -> list[ShardPlan]:
@@ -79,7 +79,7 @@ def plan_feature_set(
     receipts = read_receipts(store, [name[: -len(".tar")] for name in listed if _is_tar(name, listed)])
     # Photos stay in the shard where they were, even if its tar was lost since.
     earlier = [receipts.get(name) or read_receipt(store, name) for name in last]
-    past = _Past(receipts, last, _compared(store) if COMPARED in listed else {}, manifest, hash_photos)
+    past = _Past(receipts, last, _read_rehashed(store) if REHASHED in listed else {}, manifest, hash_photos)
     shards, there = [], {}
     for group in group_photos(manifest, photos_per_shard, [receipt for receipt in earlier if receipt]):
         found = past.shard(group)
@@ -90,13 +90,13 @@ def plan_feature_set(
             taken = group.shard() in receipts
             name = group.shard({photo.key: past.now[photo.key] for photo in group.photos} if taken else None)
             shards.append(ShardPlan(name, group.photos, past.places(group.photos)))
-    return FeatureSetPlan(tuple(shards), there, past.compared)
+    return FeatureSetPlan(tuple(shards), there, past.rehashed)
 
 
-def keep_compared(store: Store, plan: FeatureSetPlan) -> None:
+def write_rehashed(store: Store, plan: FeatureSetPlan) -> None:
     """So that the next rerun need not read the same photos again."""
-    if plan.compared:
-        store.replace(COMPARED, canonical_json({**_compared(store), **plan.compared}))
+    if plan.rehashed:
+        store.replace(REHASHED, canonical_json({**_read_rehashed(store), **plan.rehashed}))
 
 
 def _is_tar(name: str, listed: Mapping[str, object]) -> bool:
@@ -104,9 +104,9 @@ def _is_tar(name: str, listed: Mapping[str, object]) -> bool:
     return name != shard and bool(SHARD_NAME.fullmatch(shard)) and receipt_name(shard) in listed
 
 
-def _compared(store: Store) -> dict[str, tuple[str, str, str]]:
+def _read_rehashed(store: Store) -> dict[str, tuple[str, str, str]]:
     try:
-        return {key: (source, stamp, sha) for key, (source, stamp, sha) in json.loads(store.read(COMPARED)).items()}
+        return {key: (source, token, sha) for key, (source, token, sha) in json.loads(store.read(REHASHED)).items()}
     except FileNotFoundError:
         return {}
 
@@ -118,7 +118,7 @@ class _Past:
         self,
         receipts: Mapping[str, Receipt],
         last: Sequence[str],
-        compared: Mapping[str, tuple[str, str, str]],
+        rehashed: Mapping[str, tuple[str, str, str]],
         manifest: Manifest,
         hash_photos: HashPhotos,
     ) -> None:
@@ -135,16 +135,16 @@ class _Past:
         suspects = []
         for photo in manifest.photos():
             seen = {(row.source, row.version_token): row.sha256 for _, row in reversed(self._rows.get(photo.key, []))}
-            if photo.key in compared:
-                source, stamp, sha = compared[photo.key]
-                seen[source, stamp] = sha
+            if photo.key in rehashed:
+                source, token, sha = rehashed[photo.key]
+                seen[source, token] = sha
             if photo.key in self._rows:
                 self.now[photo.key] = seen.get((photo.source, photo.version_token), "")
                 if not self.now[photo.key]:  # another file than any that was read, or one that could not be read
                     suspects.append(photo)
         hashed = hash_photos(suspects) if suspects else {}
         self.now |= hashed
-        self.compared = {p.key: (p.source, p.version_token, hashed[p.key]) for p in suspects if hashed[p.key]}
+        self.rehashed = {p.key: (p.source, p.version_token, hashed[p.key]) for p in suspects if hashed[p.key]}
 
     def shard(self, group: Group) -> Receipt | None:
         """A shard of just these rows that holds the photos' present bytes."""

@@ -16,10 +16,10 @@ from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.ray_graph import hash_photos, run_graph
-from pipelines.extraction.reconcile import FeatureSetPlan, keep_compared, plan_feature_set
+from pipelines.extraction.reconcile import FeatureSetPlan, plan_feature_set, write_rehashed
 from pipelines.extraction.shard_plan import feature_set_name
 from pipelines.features.feature_set import FeatureSet, read_index, write_index, write_manifest
-from pipelines.features.rejections import check_cap, write_report
+from pipelines.features.quarantine import check_max_rejected, write_quarantine_report
 from pipelines.features.shards import Receipt
 from pipelines.features.text_report import written_text
 
@@ -94,20 +94,20 @@ def extract(
     write_manifest(store, manifest)
     receipts = dict(plan.receipts)
     progress(sum(len(receipt.planned) for receipt in receipts.values()))
-    check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
+    check_max_rejected(store, receipts.values(), plan.photo_count, config.max_rejected)
     if plan.missing:
         for name, receipt in run_graph(plan.missing, manifest.root, store, spec, config):
             receipts[name] = receipt
             progress(len(receipt.planned))
             if receipt.rejected:
-                check_cap(store, receipts.values(), plan.photo_count, config.max_rejected)
+                check_max_rejected(store, receipts.values(), plan.photo_count, config.max_rejected)
     in_order = [receipts[shard.name] for shard in plan.shards]
     rejected = [row for receipt in in_order for row in receipt.rejected]
     if len(rejected) == plan.photo_count:
         first = rejected[0]
         raise UserError(f"all {plan.photo_count} photos were rejected, first {first.source}: {first.reason}; mend them")
-    write_report(store, in_order)
-    keep_compared(store, plan)
+    write_quarantine_report(store, in_order)
+    write_rehashed(store, plan)
     feature_set = write_index(store, manifest, prepared.fingerprint, _describe(spec, config), in_order)
     return Extraction(feature_set, tuple(receipts[shard.name] for shard in plan.missing), plan)
 

@@ -4,7 +4,7 @@ Rows hold strings and bytes only: Ray Data accounts for those, and they are the 
 
 | after  | columns |
 |---|---|
-| plan   | `shard` name, `photos` JSON list of key, source, captions, stamp, `reuse` (where its regions are, or null) |
+| plan   | `shard` name, `photos`: JSON list of key, source, captions, version_token, `reuse` (a location or null) |
 | fetch  | + `pixels`: the photos' RGB bytes, one after the other; a photo gains sizes and sha256, or a `reason` |
 | detect | + `regions` fp16, `boxes` fp32 in place of `pixels`; a photo gains `found`: what is said of its regions |
 | commit | `shard`, and its `receipt` as JSON |
@@ -87,17 +87,17 @@ class Fetch:
 class Detect:
     """Runs the detector over a shard's photos in batches. One of these lives in each actor."""
 
-    def __init__(self, spec: DetectorSpec, device: str, photos_per_batch: int) -> None:
+    def __init__(self, spec: DetectorSpec, device: str, detector_batch_size: int) -> None:
         self._spec, self._detector = spec, spec.build(device)
         use_assigned_cores()
-        self._photos_per_batch = photos_per_batch
+        self._detector_batch_size = detector_batch_size
 
     @whole_errors
     def __call__(self, row: Row) -> Row:
         """Fetched row to detected row."""
         photos = json.loads(row["photos"])
         to_detect = [photo for photo in photos if "shape" in photo]
-        pixels, step = _split_pixels(row["pixels"], to_detect), self._photos_per_batch
+        pixels, step = _split_pixels(row["pixels"], to_detect), self._detector_batch_size
         found = [
             regions
             for start in range(0, len(pixels), step)

@@ -2,7 +2,7 @@
 
 `index.json` is written last. It holds the lineage (manifest digest, fingerprint), the shards with their checksums and
 counts, and the feature-set digest over all of that, by which runs and registered models refer to it. An extraction that
-extends the set replaces it; every index stays as `index-<12 hex of its digest>.json`, and `<uri>@<12 hex>` opens it.
+extends the set replaces it; every index stays as `snapshot-<12 hex of its digest>.json`, and `<uri>@<12 hex>` opens it.
 """
 
 import json
@@ -205,7 +205,7 @@ def stacked(regions: list[NDArray[np.float16]]) -> NDArray[np.float16] | list[ND
 def locate(uri: str) -> tuple[Store, str]:
     """The store of a feature set's URI, and the name of the index that it means: `<uri>@<12 hex>` is a past one."""
     pinned = _DIGEST.fullmatch(uri)
-    return (open_store(pinned[1]), f"index-{pinned[2]}.json") if pinned else (open_store(uri), INDEX)
+    return (open_store(pinned[1]), f"snapshot-{pinned[2]}.json") if pinned else (open_store(uri), INDEX)
 
 
 def index_digest(index: dict[str, Any]) -> str:
@@ -261,7 +261,7 @@ def write_index(
     index["photos"] = manifest.root  # where pages find the photos; moving them changes nothing, so not in the digest
     # webdataset's convention: the number of samples of every tar.
     put(store, SIZES, canonical_json({tar_name(row["name"]): row["count"] for row in shards}))
-    put(store, f"index-{index['feature_set'][:12]}.json", canonical_json(index))
+    put(store, f"snapshot-{index['feature_set'][:12]}.json", canonical_json(index))
     put(store, INDEX, canonical_json(index))
     return FeatureSet(store, index, tuple(receipts))
 

@@ -179,7 +179,7 @@ def _rejections(features: FeatureSet) -> Iterable[str]:
         (f"<code>{html.escape(row.source)}</code>", html.escape(row.reason)) for row in features.rejected[:SOURCES]
     ]
     if len(features.rejected) > SOURCES:
-        yield f"<p>The first {SOURCES}; all of them are in rejected.parquet.</p>"
+        yield f"<p>The first {SOURCES}; all of them are in quarantine.parquet.</p>"
     yield _table(("photo", "reason"), first)
 
 

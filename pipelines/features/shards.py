@@ -104,8 +104,7 @@ class Receipt:
 
     @property
     def digest(self) -> str:
-        """sha256 of what an index holds it to. Left out is what a rerun may say anew: stamps, and why a photo was
-        rejected."""
+        """sha256 over the photos, without version tokens and rejection reasons, which a rerun may change."""
         written = [{**asdict(photo), "version_token": ""} for photo in self.written]
         rejected = [[row.key, row.source] for row in self.rejected]
         return sha256(canonical_json({"written": written, "rejected": rejected})).hexdigest()
@@ -309,7 +308,7 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rejection], rows: str) -> Receipt:
+def _receipt(shard: str, data: bytes, version_tokens: dict[str, str], rejected: list[Rejection], rows: str) -> Receipt:
     places: dict[str, dict[str, tuple[int, int]]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
@@ -320,7 +319,7 @@ def _receipt(shard: str, data: bytes, stamps: dict[str, str], rejected: list[Rej
         offset, size = found["json"]
         meta = json.loads(data[offset : offset + size])
         offsets = tuple(found[member] for member in MEMBERS)
-        written.append(Written(key, meta["source"], stamps.get(key, ""), meta.get("sha256", ""), offsets))
+        written.append(Written(key, meta["source"], version_tokens.get(key, ""), meta.get("sha256", ""), offsets))
     return Receipt(shard, len(data), sha256(data).hexdigest(), rows, tuple(written), tuple(rejected))
 
 

@@ -11,7 +11,7 @@ from infra.storage.base import Store
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.features.feature_set import INDEX, FeatureSet, manifest_name, read_index
 
-_KEPT = re.compile(r"index-[0-9a-f]{12}\.json")
+_KEPT = re.compile(r"snapshot-[0-9a-f]{12}\.json")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SplitSummary:
 
 
 @dataclass(frozen=True)
-class PastIndex:
+class Snapshot:
     """One index that the feature set has or had."""
 
     digest: str
@@ -55,7 +55,7 @@ def summarise(features: FeatureSet) -> list[SplitSummary]:
     return rows
 
 
-def past_indexes(store: Store) -> list[PastIndex]:
+def snapshots(store: Store) -> list[Snapshot]:
     """Every readable index of the store, the newest first, then by digest."""
     indexes: dict[str, dict[str, Any]] = {}
     for name in store.objects():
@@ -64,7 +64,7 @@ def past_indexes(store: Store) -> list[PastIndex]:
                 indexes[name] = read_index(store, name)
     newest = indexes.pop(INDEX, {}).get("feature_set")
     found = [
-        PastIndex(
+        Snapshot(
             index["feature_set"][:12],
             sum(row["count"] for row in index["shards"]),
             len(index["shards"]),

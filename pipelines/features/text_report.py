@@ -1,17 +1,17 @@
-"""What jobs print of feature sets: one just written, a verification, one in short, a list of garbage."""
+"""What jobs print of feature sets: one just written, a verification, one in short, a list of orphans."""
 
 import json
 from collections import Counter
 
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.garbage_collection import Garbage
+from pipelines.features.orphans import Orphans
 from pipelines.features.sample import chosen_photos
 from pipelines.features.shards import tar_name
-from pipelines.features.summary import megabytes, past_indexes, reasons, summarise
+from pipelines.features.summary import megabytes, reasons, snapshots, summarise
 from pipelines.features.verify import Verification
 
 MOST_FAULTS, MOST_ITEMS, MOST_CHARACTERS = 20, 200, 120
-"""Lines printed of faults, of garbage; characters of one value of a sample."""
+"""Lines printed of faults, of orphans; characters of one value of a sample."""
 
 
 def written_text(features: FeatureSet, done: str) -> str:
@@ -24,7 +24,7 @@ def written_text(features: FeatureSet, done: str) -> str:
     ]
     lines += [f"  rejected {count} x '{reason}'" for reason, count in reasons(features)]
     if rejected:
-        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/rejected.parquet")
+        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/quarantine.parquet")
     return "\n".join(lines)
 
 
@@ -55,34 +55,34 @@ def inspect_text(features: FeatureSet) -> str:
         told = f"{split.written} photos, {split.captions} captions, {split.shards} shards, {megabytes(split.size)}"
         lines.append(f"{split.split:12} {told}; {split.rejected} rejected")
     lines += [f"rejected     {count} x '{reason}'" for reason, count in reasons(features)]
-    for past in past_indexes(features.store):
+    for past in snapshots(features.store):
         newest = " (newest)" if past.newest else ""
         lines.append(f"index        @{past.digest}: {past.photos} photos in {past.shards} shards{newest}")
     return "\n".join([*lines, *_how_to_open(features), *_sample(features)])
 
 
-def garbage_text(uri: str, garbage: Garbage) -> str:
+def orphans_text(uri: str, orphans: Orphans) -> str:
     """Every object, the sums by kind, and what to think of before deleting."""
-    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in garbage.items[:MOST_ITEMS]]
-    if len(garbage.items) > MOST_ITEMS:
-        lines.append(f"  and {len(garbage.items) - MOST_ITEMS} more")
-    kinds = Counter(item.kind for item in garbage.items)
+    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in orphans.items[:MOST_ITEMS]]
+    if len(orphans.items) > MOST_ITEMS:
+        lines.append(f"  and {len(orphans.items) - MOST_ITEMS} more")
+    kinds = Counter(item.kind for item in orphans.items)
     sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "nothing to collect"
-    lines.append(f"{uri}: {sums}, {megabytes(garbage.size)}")
-    if kinds["index"]:
+    lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
+    if kinds["snapshot"]:
         lines.append(
-            f"warning: {kinds['index']} past indexes are among them; what was trained on `URI@<12 hex>` of one loses "
-            "its features"
+            f"warning: {kinds['snapshot']} earlier snapshots are among them; runs that were trained on "
+            "`URI@<12 hex>` of one of them lose their features"
         )
-    if garbage.complete_shards:
+    if orphans.complete_shards:
         lines.append(
-            f"warning: {garbage.complete_shards} complete shards are among them, of an unfinished or superseded "
+            f"warning: {orphans.complete_shards} complete shards are among them, of an unfinished or replaced "
             "extraction; running it to its end first keeps them"
         )
-    if garbage.work:
-        lines.append(f"{len(garbage.work)} objects of extractions never finished stay; --unfinished deletes them, too")
-    if garbage.foreign:
-        lines.append(f"{garbage.foreign} objects with names that are not ours are left alone")
+    if orphans.work:
+        lines.append(f"{len(orphans.work)} objects of extractions never finished stay; --unfinished deletes them, too")
+    if orphans.foreign:
+        lines.append(f"{orphans.foreign} objects with names that are not ours are left alone")
     return "\n".join(lines)
 
 

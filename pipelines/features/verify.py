@@ -19,7 +19,7 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.feature_set import INDEX, SIZES, index_digest, locate, manifest_name, read_index
-from pipelines.features.rejections import REJECTED, report_rows
+from pipelines.features.quarantine import QUARANTINE, quarantine_rows
 from pipelines.features.shards import Receipt, tar_name
 from pipelines.features.verify_sample import Promise
 from pipelines.features.verify_shard import ShardReport, check_shard, read_object
@@ -97,7 +97,7 @@ def _index_faults(store: Store, name: str, index: dict[str, Any]) -> Iterator[st
     digest = index["feature_set"]
     if index_digest(index) != digest:
         yield f"{name}: its content is not that of its digest {digest[:12]}"
-    kept = f"index-{digest[:12]}.json"
+    kept = f"snapshot-{digest[:12]}.json"
     if name not in (INDEX, kept):
         yield f"{name}: holds the index of digest {digest[:12]}"
     for shard, times in Counter(row["name"] for row in index["shards"]).items():
@@ -144,7 +144,7 @@ def _key_faults(receipts: Sequence[Receipt], planned: dict[str, Photo] | None, m
 
 
 def _is_newest(store: Store, index: dict[str, Any]) -> bool:
-    """Whether `sizes.json` and `rejected.parquet` go with this index: past ones have none of their own."""
+    """Whether `sizes.json` and `quarantine.parquet` go with this index: past ones have none of their own."""
     try:
         return bool(read_index(store)["feature_set"] == index["feature_set"])
     except (FileNotFoundError, ValueError, KeyError):
@@ -157,9 +157,9 @@ def _side_faults(store: Store, index: dict[str, Any], receipts: Sequence[Receipt
     sizes = read_object(store, SIZES, faults)
     if sizes is not None and _parsed(sizes) != {tar_name(row["name"]): row["count"] for row in index["shards"]}:
         faults.append(f"{SIZES}: is not what the index says ({UNFINISHED})")
-    rejected = read_object(store, REJECTED, faults)
-    if rejected is not None and len(receipts) == len(index["shards"]) and _rows(rejected) != report_rows(receipts):
-        faults.append(f"{REJECTED}: is not what the receipts say ({UNFINISHED})")
+    rejected = read_object(store, QUARANTINE, faults)
+    if rejected is not None and len(receipts) == len(index["shards"]) and _rows(rejected) != quarantine_rows(receipts):
+        faults.append(f"{QUARANTINE}: is not what the receipts say ({UNFINISHED})")
     yield from faults
 
 

@@ -134,14 +134,14 @@ def test_gc_lists_first_and_deletes_when_told(run: Run, made: FeatureSet, tmp_pa
     write_set(tmp_path, manifest(tmp_path, said="edited"))
     before = sorted(path.name for path in Path(made.uri).iterdir())
     assert "nothing to collect" in run("gc", made.uri)[1]
-    code, out, _ = run("gc", made.uri, "--superseded")
+    code, out, _ = run("gc", made.uri, "--earlier-snapshots")
     assert code == 0
-    assert "1 x index, 4 x receipt, 4 x tar, 1 x manifest" in out
+    assert "1 x snapshot, 4 x receipt, 4 x tar, 1 x manifest" in out
     assert "warning: 4 complete shards are among them" in out
-    assert "warning: 1 past indexes are among them" in out
+    assert "warning: 1 earlier snapshots are among them" in out
     assert "nothing is deleted; --delete does it" in out
     assert sorted(path.name for path in Path(made.uri).iterdir()) == before
-    code, out, _ = run("gc", made.uri, "--superseded", "--delete")
+    code, out, _ = run("gc", made.uri, "--earlier-snapshots", "--delete")
     assert (code, out.strip().split("\n")[-1]) == (0, "10 deleted")
     assert run("verify", made.uri)[0] == 0
     assert len(list(Path(made.uri).iterdir())) == len(before) - 10

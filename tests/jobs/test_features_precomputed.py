@@ -39,7 +39,7 @@ def test_a_tsv(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.splitlines()[1:] == [
         "  2 photos planned = 1 written + 1 rejected, in 1 shards (1 written now, 0 reused)",
         "  rejected 1 x 'no row of the TSV is of this photo'",
-        f"  first 2.jpg; all of them in {next((tmp_path / 'out').iterdir())}/rejected.parquet",
+        f"  first 2.jpg; all of them in {next((tmp_path / 'out').iterdir())}/quarantine.parquet",
         "  1 of 2 rows are of photos that the data set does not name; left out",
     ]
 

@@ -44,7 +44,11 @@ def manifest_of(folder: Path, more: dict[str, str] | None = None, **captions: st
 
 def config(tmp_path: Path) -> ExtractConfig:
     return ExtractConfig(
-        output=str(tmp_path / "features"), photos_per_shard=2, photos_per_batch=2, max_rejected=1, detector_actors_min=1
+        output=str(tmp_path / "features"),
+        photos_per_shard=2,
+        detector_batch_size=2,
+        max_rejected=1,
+        detector_actors_min=1,
     )
 
 

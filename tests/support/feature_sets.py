@@ -13,7 +13,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.extraction.shard_plan import Group, group_photos
 from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
-from pipelines.features.rejections import write_report
+from pipelines.features.quarantine import write_quarantine_report
 from pipelines.features.shards import Receipt, Rejection, Sample, commit_shard, receipt_name, tar_name
 
 REGIONS, FEATURE_DIM, WIDTH, HEIGHT = 3, 8, 60, 40
@@ -67,7 +67,7 @@ def write_set(
     store = open_store(str(root / "set"))
     write_manifest(store, photos)
     receipts = [write_shard(store, group, change or {}) for group in group_photos(photos, 2, [])]
-    write_report(store, receipts)
+    write_quarantine_report(store, receipts)
     return write_index(store, photos, "made-up-0123", detector or DETECTOR, receipts)
 
 

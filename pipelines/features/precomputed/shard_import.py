@@ -16,7 +16,7 @@ from infra.storage.open import open_store, require_durable_path
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.extraction.shard_plan import Group, feature_set_name
 from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
-from pipelines.features.rejections import write_report
+from pipelines.features.quarantine import write_quarantine_report
 from pipelines.features.shards import Receipt, Rejection, Sample, commit_shard, receipt_name, tar_name
 
 Progress = Callable[[int], object]
@@ -79,13 +79,13 @@ class ShardImport:
         while self._under_way:
             self._take()
         receipts = sorted(self._receipts, key=lambda receipt: (SPLITS.index(receipt.split), receipt.number))
-        write_report(self._store, receipts)
+        write_quarantine_report(self._store, receipts)
         if not any(receipt.written for receipt in receipts):
             rejected = [row for receipt in receipts for row in receipt.rejected]
             (reason, count), *_ = Counter(row.reason for row in rejected).most_common(1)
             raise UserError(
                 f"{self._manifest.name}: all {len(rejected)} photos were rejected, {count} x '{reason}'; "
-                "see its rejected.parquet and mend the source"
+                "see its quarantine.parquet and mend the source"
             )
         features = write_index(self._store, self._manifest, self._fingerprint, describe(receipts), receipts)
         return Imported(features, len(receipts) - self._reused, self._reused, notes)

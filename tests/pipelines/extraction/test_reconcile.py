@@ -13,7 +13,7 @@ from pipelines.extraction import run as extract
 from pipelines.extraction.ray_graph import hash_photos
 from pipelines.extraction.run import Extraction
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.garbage_collection import find_garbage, remove
+from pipelines.features.orphans import find_orphans, remove
 from tests.support import extractions
 from tests.support.extractions import TINY, contents, manifest_of, save, tars, write_photos
 
@@ -150,9 +150,9 @@ def test_cleaning_up_changes_nothing(tmp_path: Path, folder: Path):
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
     store = changed.feature_set.store
-    garbage = find_garbage(store, superseded=True)
-    remove(store, garbage.items)
-    assert garbage.items
+    orphans = find_orphans(store, earlier_snapshots=True)
+    remove(store, orphans.items)
+    assert orphans.items
     again, _ = run(manifest_of(folder), tmp_path)
     assert (again.written, again.feature_set.index) == ((), changed.feature_set.index)
 

@@ -39,7 +39,7 @@ def test_counts_in_are_counts_out(whole: FeatureSet):
     assert sorted(written) == sorted(PHOTOS)
     reasons = {"cut.jpg": "image data is truncated or corrupt", "text.jpg": "not an image of a known format"}
     assert {row.source: row.reason for row in whole.rejected} == reasons
-    report = pq.read_table(Path(whole.uri) / "rejected.parquet").to_pylist()
+    report = pq.read_table(Path(whole.uri) / "quarantine.parquet").to_pylist()
     assert {row["source"]: row["reason"] for row in report} == reasons
     assert {row["split"] for row in report} == {"train", "test"}
 
@@ -126,7 +126,7 @@ def test_too_many_rejected_photos_fail_the_job_and_are_reported(tmp_path: Path, 
     ):
         run(manifest, tmp_path, max_rejected=0.1)
     (folder,) = (tmp_path / "features").iterdir()
-    assert len(pq.read_table(folder / "rejected-over-cap.parquet")) >= 1
+    assert len(pq.read_table(folder / "quarantine-over-cap.parquet")) >= 1
     assert not (folder / "index.json").exists()
     # Nothing that was done is lost: with the cap raised the rest follows.
     extraction, _ = run(manifest, tmp_path)

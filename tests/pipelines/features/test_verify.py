@@ -193,13 +193,13 @@ DAMAGES: list[tuple[Callable[[FeatureSet], object], str]] = [
     ),
     (
         lambda f: edit_json(receipt_of(f, "p3"), lambda d: d["rejected"][0].update(reason="other")),
-        "rejected.parquet: is not what the receipts say",
+        "quarantine.parquet: is not what the receipts say",
     ),
     (lambda f: (Path(f.uri) / "sizes.json").write_text("{}"), "sizes.json: is not what the index says"),
     (lambda f: (Path(f.uri) / "sizes.json").write_text("{"), "sizes.json: is not what the index says"),
     (lambda f: (Path(f.uri) / "sizes.json").unlink(), "sizes.json: is not there"),
-    (lambda f: (Path(f.uri) / "rejected.parquet").unlink(), "rejected.parquet: is not there"),
-    (lambda f: cut(Path(f.uri) / "rejected.parquet"), "rejected.parquet: is not what the receipts say"),
+    (lambda f: (Path(f.uri) / "quarantine.parquet").unlink(), "quarantine.parquet: is not there"),
+    (lambda f: cut(Path(f.uri) / "quarantine.parquet"), "quarantine.parquet: is not what the receipts say"),
     (lambda f: manifest_of(f).unlink(), "manifest-*.parquet: is not there"),
     (lambda f: cut(manifest_of(f)), "manifest-*.parquet: not a readable manifest"),
     (
@@ -210,9 +210,12 @@ DAMAGES: list[tuple[Callable[[FeatureSet], object], str]] = [
         lambda f: edit_json(Path(f.uri) / "index.json", lambda d: d | {"fingerprint": "other"}),
         "index.json: its content is not that of its digest",
     ),
-    (lambda f: kept_index(f).unlink(), "index-*.json: is not there"),
-    (lambda f: kept_index(f).write_text("{}"), "index-*.json: is no index of ours"),
-    (lambda f: edit_json(kept_index(f), lambda d: d | {"photos": "x"}), "index-*.json: is not the same as index.json"),
+    (lambda f: kept_index(f).unlink(), "snapshot-*.json: is not there"),
+    (lambda f: kept_index(f).write_text("{}"), "snapshot-*.json: is no index of ours"),
+    (
+        lambda f: edit_json(kept_index(f), lambda d: d | {"photos": "x"}),
+        "snapshot-*.json: is not the same as index.json",
+    ),
 ]
 
 
@@ -221,7 +224,7 @@ def manifest_of(features: FeatureSet) -> Path:
 
 
 def kept_index(features: FeatureSet) -> Path:
-    return Path(features.uri) / f"index-{features.index['feature_set'][:12]}.json"
+    return Path(features.uri) / f"snapshot-{features.index['feature_set'][:12]}.json"
 
 
 @pytest.mark.parametrize(("damage", "fault"), DAMAGES, ids=[fault for _, fault in DAMAGES])
@@ -251,17 +254,17 @@ def test_an_index_of_its_own_digest_that_names_a_split_wrongly(tmp_path: Path):
     edit_json(folder / f"{new}.receipt.json", lambda d: d | {"shard": new})
     index["shards"][2]["name"] = new
     index["feature_set"] = index_digest(index)
-    for name in ("index.json", f"index-{index['feature_set'][:12]}.json"):
+    for name in ("index.json", f"snapshot-{index['feature_set'][:12]}.json"):
         (folder / name).write_text(json.dumps(index))
     assert f"{new}.receipt.json: p4 is of split val in the manifest" in check(features.uri).faults
 
 
 def test_a_report_with_other_rows_is_a_fault(features: FeatureSet):
-    path = Path(features.uri) / "rejected.parquet"
+    path = Path(features.uri) / "quarantine.parquet"
     table = pq.read_table(path)
     pq.write_table(pa.concat_tables([table, table]), path)
     (fault,) = check(features.uri).faults
-    assert fault.startswith("rejected.parquet: is not what the receipts say")
+    assert fault.startswith("quarantine.parquet: is not what the receipts say")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"format": "shan-features/2"}'])

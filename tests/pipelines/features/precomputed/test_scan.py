@@ -156,7 +156,7 @@ def test_what_float16_cannot_hold_is_rejected(folder: Path):
         ("train4", "features are not finite"),
     ]
     assert (features.split("train")[[2]] == 65504).all()
-    assert (Path(features.uri) / "rejected.parquet").is_file()
+    assert (Path(features.uri) / "quarantine.parquet").is_file()
 
 
 def test_nothing_usable_is_no_feature_set(tmp_path: Path):
@@ -232,7 +232,7 @@ import sys
 from pathlib import Path
 from pipelines.features.precomputed.scan import import_scan
 from tests.benchmarks.measure import gib
-from tests.pipelines.precomputed import scan_folder
+from tests.support.precomputed import scan_folder
 import numpy as np
 folder, images = Path(sys.argv[1]), int(sys.argv[2])
 (folder / "in").mkdir()

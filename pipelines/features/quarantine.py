@@ -11,14 +11,14 @@ from infra.storage.base import Store
 from pipelines.features.feature_set import put
 from pipelines.features.shards import Receipt
 
-REJECTED = "rejected.parquet"
-OVER_CAP = "rejected-over-cap.parquet"
+QUARANTINE = "quarantine.parquet"
+QUARANTINE_OVER_CAP = "quarantine-over-cap.parquet"
 """Written instead by a job that fails: the report beside an index is of that index."""
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "key", "source", "reason", "shard")])
 
 
-def report_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
-    """The rows of `rejected.parquet`: one for every rejected photo."""
+def quarantine_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
+    """The rows of `quarantine.parquet`: one for every rejected photo."""
     return [
         {"split": receipt.split, "key": row.key, "source": row.source, "reason": row.reason, "shard": receipt.shard}
         for receipt in receipts
@@ -26,26 +26,27 @@ def report_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
     ]
 
 
-def write_report(store: Store, receipts: Iterable[Receipt]) -> None:
-    """`rejected.parquet`: a row for every rejected photo, none if there was none."""
-    _write(store, REJECTED, receipts)
+def write_quarantine_report(store: Store, receipts: Iterable[Receipt]) -> None:
+    """`quarantine.parquet`: a row for every rejected photo, none if there was none."""
+    _write(store, QUARANTINE, receipts)
 
 
 def _write(store: Store, name: str, receipts: Iterable[Receipt]) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(report_rows(receipts), schema=_SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist(quarantine_rows(receipts), schema=_SCHEMA), sink)
     put(store, name, sink.getvalue().to_pybytes())
 
 
-def check_cap(store: Store, receipts: Iterable[Receipt], planned: int, cap: float) -> None:
+def check_max_rejected(store: Store, receipts: Iterable[Receipt], planned: int, cap: float) -> None:
     """UserError, after writing the report, if more than `cap` (a fraction) of the planned photos are rejected."""
     receipts = list(receipts)
     rejected = [row for receipt in receipts for row in receipt.rejected]
     if len(rejected) <= cap * planned:
         return
-    _write(store, OVER_CAP, receipts)
+    _write(store, QUARANTINE_OVER_CAP, receipts)
     reasons = ", ".join(f"{count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common(3))
     raise UserError(
         f"{len(rejected)} of {planned} photos are rejected, more than extract.max_rejected ({cap:g} of them): "
-        f"{reasons}; first {rejected[0].source}. See {store.uri}/{OVER_CAP}; mend them, or raise the cap and run again"
+        f"{reasons}; first {rejected[0].source}. See {store.uri}/{QUARANTINE_OVER_CAP}; fix the photos, "
+        "or raise extract.max_rejected, and run again"
     )

@@ -9,7 +9,7 @@ from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.extraction.shard_plan import Group
 from pipelines.features.feature_set import FeatureSet, write_manifest
-from pipelines.features.garbage_collection import find_garbage, remove
+from pipelines.features.orphans import find_orphans, remove
 from pipelines.features.verify import verify
 from tests.support.feature_sets import manifest, shard_of, write_set, write_shard
 
@@ -29,7 +29,7 @@ def first(tmp_path: Path) -> FeatureSet:
 
 @pytest.fixture
 def second(tmp_path: Path, first: FeatureSet) -> FeatureSet:
-    """The same data set with one caption of every photo edited: all shards anew, the old ones superseded."""
+    """The same data set with one caption of every photo edited, so that all shards are new."""
     return write_set(tmp_path, manifest(tmp_path, said="edited"))
 
 
@@ -48,23 +48,25 @@ def unfinished_shard(store: FolderStore, tmp_path: Path) -> str:
 
 
 def test_a_finished_set_holds_no_garbage(store: FolderStore):
-    garbage = find_garbage(store, superseded=False)
-    assert (garbage.items, garbage.complete_shards, garbage.foreign, garbage.size) == ((), 0, 0, 0)
-    assert find_garbage(store, superseded=True).items == ()
+    orphans = find_orphans(store, earlier_snapshots=False)
+    assert (orphans.items, orphans.complete_shards, orphans.foreign, orphans.size) == ((), 0, 0, 0)
+    assert find_orphans(store, earlier_snapshots=True).items == ()
 
 
 def test_what_past_indexes_name_is_no_garbage(store: FolderStore, second: FeatureSet):
-    assert find_garbage(store, superseded=False).items == ()
+    assert find_orphans(store, earlier_snapshots=False).items == ()
 
 
-def test_superseded_lets_only_the_newest_index_live(store: FolderStore, first: FeatureSet, second: FeatureSet):
-    garbage = find_garbage(store, superseded=True)
-    assert [item.kind for item in garbage.items] == ["index", *["receipt"] * 4, *["tar"] * 4, "manifest"]
-    assert garbage.complete_shards == 4
-    assert garbage.size == sum(item.size or 0 for item in garbage.items) > 20_000
-    remove(store, garbage.items)
+def test_with_earlier_snapshots_only_the_current_index_counts(
+    store: FolderStore, first: FeatureSet, second: FeatureSet
+):
+    orphans = find_orphans(store, earlier_snapshots=True)
+    assert [item.kind for item in orphans.items] == ["snapshot", *["receipt"] * 4, *["tar"] * 4, "manifest"]
+    assert orphans.complete_shards == 4
+    assert orphans.size == sum(item.size or 0 for item in orphans.items) > 20_000
+    remove(store, orphans.items)
     assert is_whole(second.uri)
-    assert find_garbage(store, superseded=True).items == ()
+    assert find_orphans(store, earlier_snapshots=True).items == ()
     with pytest.raises(UserError, match="no finished feature set here"):
         FeatureSet.open(f"{first.uri}@{first.index['feature_set'][:12]}")
 
@@ -74,42 +76,42 @@ def test_what_an_unfinished_extraction_left_is_listed_and_counted(store: FolderS
     (store.root / ".index.json.dead").write_bytes(b"half")
     (store.root / "features-val-000009-0123abcd.tar").write_bytes(b"tar without a receipt")
     before = names(store.root)
-    garbage = find_garbage(store, superseded=False)
+    orphans = find_orphans(store, earlier_snapshots=False)
     assert names(store.root) == before
-    found = {item.name for item in garbage.items}
+    found = {item.name for item in orphans.items}
     left = {f"{shard}.tar", f"{shard}.receipt.json", ".index.json.dead", "features-val-000009-0123abcd.tar"}
     assert left <= found
-    assert {item.kind for item in garbage.items} == {"receipt", "tar", "manifest", "unfinished"}
-    assert (len(found), garbage.complete_shards) == (5, 1)
-    remove(store, garbage.items)
+    assert {item.kind for item in orphans.items} == {"receipt", "tar", "manifest", "unfinished"}
+    assert (len(found), orphans.complete_shards) == (5, 1)
+    remove(store, orphans.items)
     assert names(store.root) == before - found
     assert is_whole(store.uri)
 
 
 def test_what_is_not_ours_stays(store: FolderStore):
-    foreign = ["notes.txt", "features.tar", "features-train-1.tar", "index-old.json", "manifest.parquet"]
+    foreign = ["notes.txt", "features.tar", "features-train-1.tar", "snapshot-old.json", "manifest.parquet"]
     for name in foreign:
         store.put_if_absent(name, b"x")
     store.put_if_absent("sub/features-train-000000-01234567.tar", b"x")
-    garbage = find_garbage(store, superseded=True)
-    assert (garbage.items, garbage.foreign) == ((), 6)
+    orphans = find_orphans(store, earlier_snapshots=True)
+    assert (orphans.items, orphans.foreign) == ((), 6)
 
 
-@pytest.mark.parametrize("superseded", [False, True])
-def test_without_an_index_nothing_is_garbage(store: FolderStore, first: FeatureSet, superseded: bool):
+@pytest.mark.parametrize("earlier_snapshots", [False, True])
+def test_without_an_index_nothing_is_garbage(store: FolderStore, first: FeatureSet, earlier_snapshots: bool):
     (store.root / "index.json").unlink()
-    if not superseded:
-        (store.root / f"index-{first.index['feature_set'][:12]}.json").unlink()
+    if not earlier_snapshots:
+        (store.root / f"snapshot-{first.index['feature_set'][:12]}.json").unlink()
     with pytest.raises(UserError, match=r"no index\.json here, so nothing tells garbage from work; run `python"):
-        find_garbage(store, superseded)
+        find_orphans(store, earlier_snapshots)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"format": "shan-features/2"}'])
 def test_a_damaged_index_stops_everything(store: FolderStore, first: FeatureSet, text: str):
-    name = f"index-{first.index['feature_set'][:12]}.json"
+    name = f"snapshot-{first.index['feature_set'][:12]}.json"
     (store.root / name).write_text(text)
     with pytest.raises(UserError, match=f"{name}: is not one of ours or damaged"):
-        find_garbage(store, superseded=False)
+        find_orphans(store, earlier_snapshots=False)
 
 
 def test_a_kill_half_way_leaves_no_index_that_lies(
@@ -129,7 +131,7 @@ def test_a_kill_half_way_leaves_no_index_that_lies(
         assert all(name.replace(".receipt.json", ".tar") in left for name in left if ".receipt." in name)
 
     monkeypatch.setattr(FolderStore, "delete", watched)
-    garbage = find_garbage(store, superseded=True)
-    remove(store, garbage.items)
-    assert len(seen) == len(garbage.items) == 10
+    orphans = find_orphans(store, earlier_snapshots=True)
+    remove(store, orphans.items)
+    assert len(seen) == len(orphans.items) == 10
     assert shard_of(second, "p0") not in " ".join(seen)
