@@ -31,7 +31,7 @@ RETIRED = {
     r"\bseats?\b": "lease",
     r"\btaken? over\b|\btakes? over (this|the) (run|training|sweep|work)\b": "lost the lease, acquire the lease",
     r"\bgarbage\b": "orphaned objects",
-    r"(?<!--)\bsuperseded\b|\bpast index(es)?\b": "snapshot, earlier snapshot",
+    r"\bsuperseded\b|\bpast index(es)?\b": "snapshot, earlier snapshot",
     r"\bnode cache\b": "local shard cache",
     r"\bread(s|ing)? ahead\b": "prefetch",
     r"\bpatience\b": "deadline, early stopping",
@@ -146,5 +146,5 @@ def test_retired_words_are_found_in_every_kind_of_text(text, tmp_path):
 
 def test_program_output_and_standard_terms_are_accepted(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("There is no run; resume the training with `gc --superseded`.\n```text\nchance 52.1\n```\n")
+    page.write_text("There is no run; resume the training with `gc --delete`.\n```text\nchance 52.1\n```\n")
     assert not problems(page)
