@@ -1,1 +1,1 @@
-"""What jobs stand on: object store, MLflow tracking and registry, the Ray session."""
+"""Everything below the pipelines: object storage, MLflow tracking and registry, Ray sessions and submitted jobs."""

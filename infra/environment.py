@@ -1,4 +1,4 @@
-"""What a run was made with, for its record: versions and machine, never variables, which hold credentials."""
+"""The software and hardware of a run, for its record. Environment variables are left out: they hold credentials."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def environment() -> dict[str, Any]:
-    """Python, platform, CPUs and the version of every installed package."""
+    """Returns the versions of Python and of every installed package, the platform and the number of CPUs."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

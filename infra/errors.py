@@ -1,20 +1,21 @@
-"""The one error type that is shown to a user as a single line."""
+"""The error types that a command prints as one line, without a traceback."""
 
-LONGEST = 1000
-"""Characters of a message; what it quotes of a damaged file may have any length."""
+MAX_MESSAGE_CHARS = 1000
+"""Longest message. A message may quote a corrupt file, whose content has any length."""
 
 
 class UserError(ValueError):
-    """Something a user can mend. The message is one line: the thing that is wrong, then the fix.
+    """An error that the user can fix. The message is one line: what is wrong, then the fix.
 
-    Jobs print it without a traceback and exit with code 2; everything else is a defect and keeps its traceback.
+    Commands print it without a traceback and exit with code 2. Any other exception is a defect and keeps its traceback.
     """
 
     def __str__(self) -> str:
-        """Line breaks become spaces, and of a message that is too long the middle is left out: the fix comes last."""
+        """Joins the lines of the message, and cuts the middle out of one that is too long: the fix comes last."""
         line = " ".join(super().__str__().split())
-        return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+        half = MAX_MESSAGE_CHARS // 2
+        return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:half]} ... {line[-half:]}"
 
 
-class TakenOverError(UserError):
-    """Another process goes on with this work and its run; this one leaves them alone."""
+class LeaseLostError(UserError):
+    """Another process acquired the lease of this work. The holder of the lost lease must stop and write nothing."""

@@ -1,4 +1,4 @@
-"""A progress bar in the driver that workers anywhere on the cluster move."""
+"""A progress bar in the driver that workers anywhere on the cluster update."""
 
 import sys
 import threading
@@ -9,58 +9,58 @@ from typing import Any
 from tqdm import tqdm
 
 
-class Counter:
-    """Runs as a Ray actor: what workers have done so far, and the last thing they said."""
+class ProgressActor:
+    """A Ray actor that holds the number of steps done, a note and the warnings of the workers."""
 
     def __init__(self) -> None:
-        self._count, self._note = 0, ""
+        self._steps, self._note = 0, ""
         self._warnings: list[str] = []
 
-    def at(self, count: int, note: str = "") -> None:
-        """Says how many steps are done in all; a note that is not empty replaces the last."""
-        self._count, self._note = count, note or self._note
+    def update(self, steps: int, note: str = "") -> None:
+        """Sets the number of steps done in total, and the note unless it is empty."""
+        self._steps, self._note = steps, note or self._note
 
     def warn(self, text: str) -> None:
-        """Something that the user should know, though work goes on."""
+        """Adds a warning that the driver prints; the work continues."""
         self._warnings.append(text)
 
     def state(self) -> tuple[int, str, list[str]]:
-        """Steps so far, the last note, and the warnings that were not asked for before."""
+        """Returns the steps done, the note, and the warnings added since the last call."""
         warnings, self._warnings = self._warnings, []
-        return self._count, self._note, warnings
+        return self._steps, self._note, warnings
 
 
 @contextmanager
 def worker_bar(description: str, total: int, unit: str) -> Iterator[Any]:
-    """Shows a bar while the body runs; yields the `Counter` actor, on which workers call `at.remote(steps, note)`."""
+    """Shows a bar while the body runs. Yields the `ProgressActor`; workers call `update.remote(steps, note)` on it."""
     import ray
 
-    counter = ray.remote(Counter).options(num_cpus=0).remote()
+    actor = ray.remote(ProgressActor).options(num_cpus=0).remote()
     finished = threading.Event()
     with tqdm(desc=description, total=total, unit=unit) as bar:
-        thread = threading.Thread(target=_follow, args=(counter, bar, finished), daemon=True)
+        thread = threading.Thread(target=_refresh, args=(actor, bar, finished), daemon=True)
         thread.start()
         try:
-            yield counter
+            yield actor
         finally:
             finished.set()
             thread.join()
-            ray.kill(counter)
+            ray.kill(actor)
 
 
-def _follow(counter: Any, bar: "tqdm[Any]", finished: threading.Event) -> None:
+def _refresh(actor: Any, bar: "tqdm[Any]", finished: threading.Event) -> None:
     import ray
 
     last, shown = False, ""
     while not last:
         last = finished.wait(timeout=0.5)
         try:
-            count, note, warnings = ray.get(counter.state.remote(), timeout=5)
+            steps, note, warnings = ray.get(actor.state.remote(), timeout=5)
         except ray.exceptions.RayError:
-            continue  # a bar that stands still must not end the work that it shows
+            continue  # a bar that cannot be refreshed must not end the work
         for warning in warnings:
             bar.write(f"warning: {warning}", file=sys.stderr)
-        if count != bar.n or note != shown:
+        if steps != bar.n or note != shown:
             shown = note
             bar.set_postfix_str(note, refresh=False)
-            bar.update(count - bar.n)
+            bar.update(steps - bar.n)

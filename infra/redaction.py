@@ -1,13 +1,13 @@
-"""What is told, stored or shown holds no user and no password."""
+"""Removes credentials from text before it is printed, logged or stored."""
 
 import re
 
 
 def redact(text: str) -> str:
-    """The text without users and passwords of URIs in it: they are neither printed nor logged.
+    """Returns the text without the users, passwords and tokens of the URIs in it. A URI ends at white space.
 
-    What they may hold depends on who reads them: a password is all but `@` for SQLAlchemy, all but `/`, `?` and `#` for
-    HTTP clients. Spaces end a URI.
+    What a password may contain depends on the reader: anything but `@` in a database URI (SQLAlchemy), anything but
+    `/`, `?` and `#` in an HTTP URL.
     """
     text = re.sub(r"\b((?:postgresql|mysql|mssql|oracle)[+\w]*://)[^:/\s]*(?::[^@\s]*)?@", r"\1", text)
     text = re.sub(r"(?<=://)[^/?#\s]+@", "", text)

@@ -1,4 +1,4 @@
-"""The model registry: versions by name, and the alias `champion` on the one that users get."""
+"""The model registry: numbered versions under a name, and the alias `champion` on the version in use."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,46 +14,52 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 CHAMPION = "champion"
-HISTORY = "champions"
-"""Tag of a registered model: versions that were champion, oldest first."""
-MOST_NOTED = 200
-"""Of them; a tag holds 5,000 letters."""
+"""The alias that `models:/<name>@champion` resolves."""
+HISTORY_TAG = "champions"
+"""Tag of a registered model: the versions that were champion, oldest first, separated by spaces."""
+MAX_HISTORY = 200
+"""Versions that the tag keeps; MLflow limits a tag to 5,000 characters."""
 
 
 @dataclass(frozen=True)
 class PyfuncPackage:
-    """What a registered model carries."""
+    """The content of a registered model."""
 
     code: Path
-    """The pyfunc, as a file of code (never pickled)."""
+    """Python file that defines the pyfunc ("models from code": nothing is pickled)."""
     package: Path
     """Folder of the package that the code imports."""
     artifacts: Mapping[str, Path]
     """Files and folders that the pyfunc reads, by name."""
     signature: "ModelSignature"
     requirements: list[str]
-    """Exact requirements of an environment that can load it."""
+    """Exact pip requirements of an environment that can load the model."""
     metadata: Mapping[str, Any]
-    """Lineage; it stays with the model wherever it goes."""
+    """Lineage. It is stored in the model and as tags of its version."""
 
 
 def register(
-    tracking: Tracking, run_id: str, name: str, package: PyfuncPackage, at_last: Callable[[], None] = lambda: None
+    tracking: Tracking,
+    run_id: str,
+    name: str,
+    package: PyfuncPackage,
+    before_register: Callable[[], None] = lambda: None,
 ) -> int:
-    """Logs the model to its run and registers it; the number of the version. A run is registered once.
+    """Logs the model to its run, registers it under `name` and returns the number of the new version.
 
-    `at_last` is called right before the version is made, minutes later where the server was away; it may raise.
+    A run is registered once: a second call returns the existing version. `before_register` is called between logging
+    and registering (which may be minutes apart if the server was unreachable); it raises to prevent the registration.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
     client = tracking.client()
-    for version in client.search_model_versions(f"{named(name)} and run_id = '{run_id}'"):
+    for version in client.search_model_versions(f"{name_filter(name)} and run_id = '{run_id}'"):
         return int(version.version)
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-        # MLflow asks for an input example to check a signature that it would otherwise guess; ours is given.
+        # MLflow recommends an input example, from which it would infer the signature; here the signature is given.
         warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
         info = mlflow.pyfunc.log_model(
             name="model",
@@ -70,53 +76,53 @@ def register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     tags = {key: str(value) for key, value in package.metadata.items()}
-    at_last()
+    before_register()
     version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
     return int(version.version)
 
 
-def named(name: str) -> str:
-    """MLflow's filter for a model of that name, which other people may have given a quote."""
+def name_filter(name: str) -> str:
+    """Returns MLflow's search filter for the model `name`, which may contain a quote."""
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"
 
 
 def champion_version(tracking: Tracking, name: str) -> int | None:
-    """The version that `models:/<name>@champion` means, or None while there is none."""
-    models = tracking.client().search_registered_models(named(name))
+    """Returns the version that `models:/<name>@champion` resolves to, or None if there is no champion."""
+    models = tracking.client().search_registered_models(name_filter(name))
     version = models[0].aliases.get(CHAMPION) if models else None
     return int(version) if version is not None else None
 
 
 def champions(tracking: Tracking, name: str) -> list[int]:
-    """Versions that were champion, oldest first, without those rolled back and those deleted; the last one is it now.
+    """Returns the versions that were champion, oldest first; the last one is the current champion.
 
-    The alias is the truth: what the history notes after it is a move that was cut off, and an alias that was set by
-    hand is taken in.
+    Versions that were rolled back or deleted are left out. The alias decides: entries of the history after it come from
+    an interrupted promotion and are ignored, and a version whose alias was set by hand is appended.
     """
     champion = champion_version(tracking, name)
     if champion is None:
         return []
     client = tracking.client()
-    noted = [int(version) for version in client.get_registered_model(name).tags.get(HISTORY, "").split()]
-    if champion in noted:
-        while noted[-1] != champion:
-            noted.pop()
+    history = [int(version) for version in client.get_registered_model(name).tags.get(HISTORY_TAG, "").split()]
+    if champion in history:
+        while history[-1] != champion:
+            history.pop()
     else:
-        noted.append(champion)
-    there = {int(found.version) for found in client.search_model_versions(named(name))}
-    return [*(version for version in noted[:-1] if version in there), champion]
+        history.append(champion)
+    existing = {int(found.version) for found in client.search_model_versions(name_filter(name))}
+    return [*(version for version in history[:-1] if version in existing), champion]
 
 
 def set_champions(tracking: Tracking, name: str, history: Sequence[int]) -> None:
-    """Moves the alias to the last of `history`, then notes the history. One process at a time: `registry_lock`."""
+    """Moves the alias to the last version of `history`, then stores the history. Call it under `registry_lock`."""
     client = tracking.client()
     client.set_registered_model_alias(name, CHAMPION, str(history[-1]))
-    client.set_registered_model_tag(name, HISTORY, " ".join(map(str, history[-MOST_NOTED:])))
+    client.set_registered_model_tag(name, HISTORY_TAG, " ".join(map(str, history[-MAX_HISTORY:])))
 
 
 def annotate(tracking: Tracking, name: str, version: int, tags: Mapping[str, object], card: str | None = None) -> None:
-    """Tags of a version and, if given, its description in Markdown."""
+    """Sets tags of a version and, if given, its description in Markdown."""
     client = tracking.client()
     for key, value in tags.items():
         client.set_model_version_tag(name, str(version), key, str(value))
@@ -125,9 +131,10 @@ def annotate(tracking: Tracking, name: str, version: int, tags: Mapping[str, obj
 
 
 def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Copies a model behind a `models:/...` or `runs:/...` URI into `folder`; where the artifact is, and the metadata.
+    """Copies the model of a `models:/...` or `runs:/...` URI into `folder`. Executes none of its code.
 
-    Nothing of what a model carries is run. UserError if there is none, or it has no such artifact.
+    Returns the path of the artifact with this name, and the model's metadata. Raises UserError if the model does not
+    exist, or has no such artifact.
     """
     import mlflow
     import yaml
@@ -137,20 +144,21 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
     try:
-        place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
+        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
     except (MlflowException, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UserError(
-            f"{uri}: no such model at {redact(tracking.uri)} ({redact(reason)}); see the Models page of MLflow"
+            f"{uri}: no such model at {redact(tracking.uri)} ({redact(reason)}); MLflow's Models page lists what exists"
         ) from error
     try:
-        model = Model.load(str(place))
-        found = (place / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
-        lineage = dict(model.metadata or {})
+        model = Model.load(str(root))
+        found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
+        metadata = dict(model.metadata or {})
     except (MlflowException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{uri}: no model of ours (its MLmodel names no {artifact}); name one that jobs.train registered"
+            f"{uri}: not a model of this project (its MLmodel has no artifact '{artifact}'); give a version that "
+            "jobs.train registered"
         ) from error
-    if not found.is_relative_to(place):
-        raise UserError(f"{uri}: its MLmodel points outside of the model; do not trust it")
-    return found, lineage
+    if not found.is_relative_to(root):
+        raise UserError(f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model")
+    return found, metadata

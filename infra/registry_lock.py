@@ -1,8 +1,9 @@
-"""A lock out of what every MLflow registry has: a registered model of a fixed name, which only one client can create.
+"""A lock on a registered model, built from the one atomic operation that every MLflow registry has.
 
-The name is a primary key of the registry's database, and the holder's tags are written by the same transaction, so it
-holds on SQLite and behind a server of any number of workers. Deleting has no condition, so nobody takes a lock away by
-guessing that its holder is dead: who waits too long is told who holds it and what frees it.
+Only one client can create a registered model of a given name. The name is a primary key of the registry's database, and
+the holder's tags are written in the same transaction, so the lock works on SQLite and behind a server with any number
+of workers. MLflow's delete is unconditional, so no process breaks the lock of a holder that it believes to be dead: a
+process that waits too long fails with the holder's name and the command that frees the lock.
 """
 
 import os
@@ -21,46 +22,52 @@ from infra.tracking import Tracking
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PATIENCE_S = 60.0
-"""What is done under the lock takes a second or two."""
+DEADLINE_S = 60.0
+"""Seconds to wait for the lock. A holder needs a second or two."""
 _POLL_S = 0.2
-_PASSING = {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE"}
-"""Held; given back while the registry looked who holds it; a database that is busy."""
+_TRANSIENT = {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE"}
+"""The lock is held; it was released while the registry looked up its holder; the database is busy."""
 
 
 @dataclass(frozen=True)
 class HeldLock:
-    """A lock that this process took."""
+    """A lock that this process acquired."""
 
     client: "MlflowClient"
     model: str
-    """The registered model that is the lock."""
+    """Name of the registered model that represents the lock."""
     token: str
-    """Of this taking alone."""
+    """Random, of this acquisition."""
 
     def check(self) -> None:
-        """UserError if the lock was freed by hand meanwhile: the last look before what it protects."""
+        """Raises UserError if the lock was freed by hand. Call it right before the write that the lock protects."""
         if _tags(self.client, self.model).get("token") != self.token:
-            raise UserError(f"the lock {self.model} was freed while it was held, so no alias was moved; run this again")
+            raise UserError(
+                f"the lock {self.model} was freed while this process held it, so no alias was moved; run the command "
+                "again"
+            )
 
     def release(self) -> None:
-        """Gives it back, unless somebody freed it by hand."""
+        """Releases the lock, unless it was freed by hand."""
         if _tags(self.client, self.model).get("token") == self.token:
             self.client.delete_registered_model(self.model)
 
 
 def lock_name(name: str) -> str:
-    """The registered model that is the lock of a name."""
+    """Returns the name of the registered model that represents the lock of model `name`."""
     return f"{name}.promotion-lock"
 
 
 @contextmanager
-def registry_lock(tracking: Tracking, name: str, free: str, patience_s: float = PATIENCE_S) -> Iterator[HeldLock]:
-    """Holds the lock of a registered model for the body. UserError, naming holder and the command `free`, if it cannot
-    be had in `patience_s`.
+def registry_lock(
+    tracking: Tracking, name: str, free_command: str, deadline_s: float = DEADLINE_S
+) -> Iterator[HeldLock]:
+    """Holds the lock of registered model `name` for the body.
+
+    Raises UserError, naming the holder and `free_command`, if the lock cannot be acquired within `deadline_s`.
     """
     lock = HeldLock(tracking.client(), lock_name(name), secrets.token_hex(16))
-    _take(lock, free, patience_s)
+    _acquire(lock, free_command, deadline_s)
     try:
         yield lock
     finally:
@@ -68,7 +75,7 @@ def registry_lock(tracking: Tracking, name: str, free: str, patience_s: float = 
 
 
 def free_lock(tracking: Tracking, name: str) -> str | None:
-    """Frees the lock of a registered model whoever holds it; who held it, or None if nobody did."""
+    """Frees the lock of registered model `name`, whoever holds it. Returns the holder, or None if it was free."""
     client = tracking.client()
     tags = _tags(client, lock_name(name))
     if not tags:
@@ -77,7 +84,7 @@ def free_lock(tracking: Tracking, name: str) -> str | None:
     return _holder(tags)
 
 
-def _take(lock: HeldLock, free: str, patience_s: float) -> None:
+def _acquire(lock: HeldLock, free_command: str, deadline_s: float) -> None:
     from mlflow.exceptions import MlflowException
 
     tags = {
@@ -85,25 +92,27 @@ def _take(lock: HeldLock, free: str, patience_s: float) -> None:
         "owner": f"process {os.getpid()} on {socket.gethostname()}",
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    give_up_at = time.monotonic() + patience_s
+    deadline = time.monotonic() + deadline_s
     while True:
         try:
-            lock.client.create_registered_model(lock.model, tags, "Held while an alias moves; not a model.")
+            lock.client.create_registered_model(lock.model, tags, "Exists while an alias moves; not a model.")
         except MlflowException as error:
-            if error.error_code not in _PASSING:
+            if error.error_code not in _TRANSIENT:
                 raise
         else:
             return
         found = _tags(lock.client, lock.model)
-        if found.get("token") == lock.token:  # created, but the answer was lost and the client tried again
+        if found.get("token") == lock.token:  # created, but the response was lost and the client tried again
             return
-        if time.monotonic() > give_up_at:
-            raise UserError(f"{lock.model} is held by {_holder(found)}; if that process is gone, run `{free}`")
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{lock.model} is held by {_holder(found)}; if that process has ended, run `{free_command}`"
+            )
         time.sleep(_POLL_S)
 
 
 def _tags(client: "MlflowClient", model: str) -> dict[str, str]:
-    """Tags of the lock, empty if nobody holds it."""
+    """Returns the tags of the lock; empty if it is free."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -115,4 +124,4 @@ def _tags(client: "MlflowClient", model: str) -> dict[str, str]:
 
 
 def _holder(tags: dict[str, str]) -> str:
-    return f"{tags.get('owner', 'somebody')} since {tags.get('since', 'no known time')}"
+    return f"{tags.get('owner', 'an unknown process')} since {tags.get('since', 'an unknown time')}"

@@ -1,4 +1,4 @@
-"""MLflow's system metrics of this machine (CPU, memory, disk, network, GPUs) in a run, as its page shows them."""
+"""MLflow's system metrics of this machine (CPU, memory, disk, network, GPUs), logged to a run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,15 @@ from infra.tracking import Tracking
 
 @contextmanager
 def system_metrics(tracking: Tracking, run_id: str, node: str | None = None) -> Iterator[None]:
-    """Samples every 10 s while the body runs; `node` names one machine among several. A failure costs nothing else."""
+    """Samples every 10 s while the body runs. `node` tells several machines of a run apart.
+
+    A failed request does not affect the body: the monitor continues when the server responds again.
+    """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
     class Monitor(SystemMetricsMonitor):
         def monitor(self) -> None:
-            """MLflow's ends at the first request that fails; a server that was away comes back."""
+            """MLflow's own loop ends at the first failed request; this one starts it again."""
             while not self._shutdown_event.is_set():
                 super().monitor()
 
@@ -22,4 +25,4 @@ def system_metrics(tracking: Tracking, run_id: str, node: str | None = None) -> 
     try:
         yield
     finally:
-        monitor._shutdown_event.set()  # noqa: SLF001 `finish` would wait for a server that is away
+        monitor._shutdown_event.set()  # noqa: SLF001 `finish` would wait for a server that is unreachable

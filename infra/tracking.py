@@ -1,4 +1,4 @@
-"""MLflow tracking: where runs go, and whether anybody answers there before work begins."""
+"""MLflow tracking: the connection to a tracking store, checked before any work begins, and runs in it."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import TakenOverError, UserError
+from infra.errors import LeaseLostError, UserError
 from infra.redaction import redact
 from infra.storage.open import require_durable_path
 
@@ -20,29 +20,30 @@ DEFAULT_URI = f"{_SQLITE}build/mlflow/mlflow.db"
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where runs and models are kept."""
+    """The store of runs and registered models."""
 
     uri: str = field(default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    """Tracking and registry: a server (`http://host:5000`) or a SQLite file. A relative file is below this folder. What
-    MLFLOW_TRACKING_URI names, if it is set."""
+    """URI of the tracking store and registry: a server (`http://host:5000`) or a file (`sqlite:///<path>`), relative to
+    the current folder. Default: the environment variable MLFLOW_TRACKING_URI, else a file below `build/`."""
     experiment: str = "shan"
-    """Experiment that runs are filed under."""
+    """Name of the MLflow experiment that contains the runs; created if it does not exist."""
 
 
 @dataclass(frozen=True)
 class Tracking:
-    """A tracking store that answered. Small and picklable: workers and callbacks make their own client from it."""
+    """A tracking store that responded. It is small and picklable: workers and callbacks create clients from it."""
 
     uri: str
     experiment_id: str
 
     def client(self) -> "MlflowClient":
-        """A client of this store and of its registry."""
+        """Returns a client of this store and of its registry."""
         return _client(self.uri)
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """A new run, by id, with MLflow's own tags (user, command, git commit) and these. It counts as running until
-        `running` has seen it end.
+        """Creates a run with these tags and MLflow's own (user, command, git commit), and returns its id.
+
+        The run has the status RUNNING until `running` ends it.
         """
         from mlflow.tracking.context.registry import resolve_tags
 
@@ -51,25 +52,27 @@ class Tracking:
         return run_id
 
     def require_run(self, run_id: str) -> None:
-        """UserError if this store has no such run."""
+        """Raises UserError if this store has no such run."""
         from mlflow.exceptions import MlflowException
 
         try:
             self.client().get_run(run_id)
         except MlflowException as error:
-            raise UserError(f"tracking.uri {redact(self.uri)} has no run {run_id}; name the store it is in") from error
+            raise UserError(
+                f"tracking.uri {redact(self.uri)} has no run {run_id}; set the URI of the store that has it"
+            ) from error
 
     @contextmanager
     def running(self, run_id: str) -> Iterator[None]:
-        """The run goes on in the body; it ends FINISHED, or FAILED if that raises, or KILLED if it is interrupted.
+        """Sets the run's status to RUNNING for the body, then to FINISHED, FAILED (exception) or KILLED (Ctrl-C).
 
-        It does not end here if another process has taken it over.
+        After a LeaseLostError the status is left alone: the run belongs to the process that holds the lease.
         """
         client = self.client()
         client.update_run(run_id, status="RUNNING")
         try:
             yield
-        except TakenOverError:
+        except LeaseLostError:
             raise
         except KeyboardInterrupt:
             client.set_terminated(run_id, "KILLED")
@@ -81,60 +84,65 @@ class Tracking:
 
     @property
     def is_file(self) -> bool:
-        """Whether only processes of this machine reach it."""
+        """Whether the store is a SQLite file, which only processes of this machine can open."""
         return self.uri.startswith(_SQLITE)
 
     def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        """All parameters of a run by one call; they cannot be changed afterwards."""
+        """Logs all parameters of a run in one request. MLflow does not allow to change them later."""
         from mlflow.entities import Param
 
         self.client().log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Metrics of one step by one call."""
+        """Logs the metrics of one step in one request."""
         import time
 
         self.log_rows(run_id, [(step, time.time_ns() // 1_000_000, metrics)])
 
     def log_rows(self, run_id: str, rows: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
-        """Metrics of many (step, milliseconds since 1970), by one call per thousand values, MLflow's limit.
+        """Logs metrics of many steps, as rows of (step, milliseconds since 1970, values), in requests of 1,000 values.
 
-        A row that is sent twice is there once: MLflow's stores know it by its time.
+        Logging a row twice stores it once: MLflow identifies a value by its metric, step and time.
         """
         from mlflow.entities import Metric
 
-        values = [Metric(key, float(v), at, step) for step, at, metrics in rows for key, v in metrics.items()]
+        values = [Metric(key, float(v), time, step) for step, time, metrics in rows for key, v in metrics.items()]
         client = self.client()
         for start in range(0, len(values), 1000):
             client.log_batch(run_id, metrics=values[start : start + 1000])
 
 
 def connect(config: TrackingConfig) -> Tracking:
-    """Asks the store for its experiment, making it if need be. UserError if the URI is of no use or does not answer."""
+    """Connects to the store and creates the experiment if it does not exist.
+
+    Raises UserError for an invalid URI, a store that is unreachable within seconds, and a deleted experiment.
+    """
     uri = _resolve(config.uri)
-    # MLflow retries for minutes by default; the question whether a server is there deserves seconds.
-    patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    with _environment(patience):
+    # MLflow retries for minutes by default; a wrong address must show within seconds.
+    short_timeouts = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    with _environment(short_timeouts):
         try:
             client = _client(uri)
             experiment = client.get_experiment_by_name(config.experiment)
             experiment_id = (
                 experiment.experiment_id
                 if experiment is not None
-                else _made_experiment(client, config.experiment, _artifacts(uri))
+                else _create_experiment(client, config.experiment, _artifact_location(uri))
             )
-        except Exception as error:  # MLflow, SQLAlchemy and requests each have their own
+        except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own types
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             raise UserError(
-                f"tracking.uri {redact(uri)} does not answer ({redact(reason)}); start its server or use sqlite:///<file>"
+                f"tracking.uri {redact(uri)} is unreachable ({redact(reason)}); start the server or use sqlite:///<file>"
             ) from error
     if experiment is not None and experiment.lifecycle_stage != "active":
-        raise UserError(f"experiment {config.experiment} at {redact(uri)} is deleted; restore it or name another one")
+        raise UserError(
+            f"tracking.experiment {config.experiment} at {redact(uri)} is deleted; restore it or set another name"
+        )
     return Tracking(uri, experiment_id)
 
 
-def _made_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    """Id of a new experiment, or of the one that another process made just now."""
+def _create_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
+    """Returns the id of a new experiment, or of the one that another process created at the same moment."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -150,7 +158,7 @@ def _client(uri: str) -> "MlflowClient":
 
     from mlflow import MlflowClient
 
-    for name in ("alembic", "mlflow.store.db.utils"):  # 60 lines of migrations on a new SQLite file
+    for name in ("alembic", "mlflow.store.db.utils"):  # they log 60 lines of migrations on a new SQLite file
         logging.getLogger(name).setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -159,20 +167,20 @@ def _resolve(uri: str) -> str:
     if uri.startswith(("http://", "https://", "postgresql", "mysql", "databricks")):
         return uri
     if not uri.startswith(_SQLITE):
-        raise UserError(f"tracking.uri {redact(uri)} is no tracking store; use http://host:port or sqlite:///<file>")
+        raise UserError(f"tracking.uri {redact(uri)} is not a tracking store; use http://host:port or sqlite:///<file>")
     require_durable_path(uri.removeprefix(_SQLITE), "tracking.uri")
     file = Path(uri.removeprefix(_SQLITE)).absolute()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"tracking.uri {redact(uri)}: cannot make its folder ({error.strerror}); choose another"
+            f"tracking.uri {redact(uri)}: its folder cannot be created ({error.strerror}); choose another path"
         ) from error
     return f"{_SQLITE}{file}"
 
 
-def _artifacts(uri: str) -> str | None:
-    """Beside a SQLite file; a server decides for itself."""
+def _artifact_location(uri: str) -> str | None:
+    """Returns a folder beside a SQLite file; None for a server, which has its own."""
     return str(Path(uri.removeprefix(_SQLITE)).parent / "artifacts") if uri.startswith(_SQLITE) else None
 
 

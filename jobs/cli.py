@@ -53,6 +53,11 @@ def parse(
     return arguments, config
 
 
+def program(command: str) -> str:
+    """Returns how the user starts a command: `shan <command>`, or `python -m jobs.<command>`."""
+    return f"shan {command}" if Path(sys.argv[0]).stem == "shan" else f"python -m jobs.{command}"
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a job's main function as a command: a UserError becomes one line and exit code 2."""
     _quiet_libraries()

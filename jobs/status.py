@@ -1,9 +1,7 @@
-"""What is there and what goes on: feature sets, trainings, models and their champions, and jobs of a cluster.
+"""Prints the state of feature sets, runs, models and their champions, and of the jobs of a cluster.
 
-    python -m jobs.status --features s3://bucket/features --tracking.uri http://mlflow:5000 --address http://head:8265
-
-Read from the stores themselves at every call: the listing of the object store, MLflow's runs and registry, and the job
-API of Ray if an address is given.
+    python -m jobs.status --feature-root s3://bucket/features --tracking.uri http://mlflow:5000 \
+        --address http://head:8265
 """
 
 from collections.abc import Callable
@@ -18,27 +16,35 @@ from pipelines.status import cluster_jobs, feature_sets, tracking_tables
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--features", type=str, default=ExtractConfig.output, help="root of feature sets")
-    parser.add_argument("--address", type=str | None, default=None, help="the head's dashboard, for jobs in flight")
+    parser.add_argument(
+        "--feature-root",
+        type=str,
+        default=ExtractConfig.output,
+        metavar="URI",
+        help="folder or s3:// prefix that contains feature sets",
+    )
+    parser.add_argument(
+        "--address", type=str | None, default=None, metavar="URL", help="http://<head>:8265 of a cluster, to list jobs"
+    )
 
 
 def main() -> None:
     """Command line."""
-    arguments, config = cli.parse("status", "What is there and what goes on.", _arguments, ("tracking",))
-    wanted: list[Callable[[], list[Table]]] = [
-        lambda: [feature_sets(open_store(arguments.features))],
+    arguments, config = cli.parse("status", "State of feature sets, runs, models, jobs.", _arguments, ("tracking",))
+    queries: list[Callable[[], list[Table]]] = [
+        lambda: [feature_sets(open_store(arguments.feature_root))],
         lambda: tracking_tables(config.tracking),
         lambda: [cluster_jobs(arguments.address)] if arguments.address else [],
     ]
-    silent = []
-    for tables in wanted:
+    errors = []
+    for query in queries:
         try:
-            for table in tables():
+            for table in query():
                 print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
-        except UserError as error:  # the others may answer, and say why
-            silent.append(str(error))
-    if silent:
-        raise UserError("; ".join(silent))
+        except UserError as error:  # the other services may respond
+            errors.append(str(error))
+    if errors:
+        raise UserError("; ".join(errors))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""pipelines/status.py."""
+"""The state of everything that jobs write and use, as tables: feature sets, runs, models, jobs of a cluster.
+
+Nothing is cached: each function queries the object store, MLflow or Ray's job API.
+"""
 
 import re
 from collections import defaultdict
@@ -7,10 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import infra.tracking
-from infra import ray_jobs
 from infra.errors import UserError
+from infra.ray_jobs import job_client
 from infra.redaction import redact
-from infra.registry import champion_version, named
+from infra.registry import champion_version, name_filter
 from infra.registry_lock import lock_name
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
@@ -19,12 +22,12 @@ from pipelines.features.feature_set import INDEX, read_index
 from pipelines.features.shards import SHARD_NAME, receipt_name
 from pipelines.reports.tables import Table
 
-MOST_RUNS = 20
-"""Trainings that are shown, the newest first."""
+MAX_RUNS = 20
+"""Number of runs that `trainings` returns."""
 
 
 def feature_sets(root: Store) -> Table:
-    """A row a feature set below the root. Shards beyond those of the index are of an unfinished extraction."""
+    """Returns a row for each feature set below the root, finished or not."""
     listed: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
     for name, info in root.objects().items():
         folder, _, rest = name.partition("/")
@@ -45,43 +48,38 @@ def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) ->
         for name in objects
         if SHARD_NAME.fullmatch(name.removesuffix(".tar")) and receipt_name(name.removesuffix(".tar")) in objects
     }
-    taken = sum(info.size for name, info in objects.items() if name.endswith(".tar")) / 1e9
+    size = f"{sum(info.size for name, info in objects.items() if name.endswith('.tar')) / 1e9:.2f}"
+
+    def without_index(state: str) -> list[str]:
+        return [folder, state, "", "", str(len(complete)), size, ""]
+
     if INDEX not in objects:
-        return [folder, "not finished", "", "", str(len(complete)), f"{taken:.2f}", ""]
+        return without_index("not finished")
     try:
         index = read_index(open_store(f"{root.uri}/{folder}"))
         shards = index["shards"]
-        named = {row["name"] for row in shards}
+        indexed = {row["name"] for row in shards}
         photos, rejected = sum(row["count"] for row in shards), sum(row["rejected"] for row in shards)
         digest, detector = index["feature_set"][:12], index["fingerprint"]
-    except UserError as error:  # the store refuses, or it is of another version
-        return [folder, str(error), "", "", str(len(complete)), f"{taken:.2f}", ""]
+    except UserError as error:  # the store rejects the request, or the index is of another version
+        return without_index(str(error))
     except (ValueError, KeyError, TypeError):
-        return [
-            folder,
-            f"its {INDEX} is damaged, or of another version",
-            "",
-            "",
-            str(len(complete)),
-            f"{taken:.2f}",
-            "",
-        ]
-    lost = len(named - complete)
-    beyond = len(complete - named)
-    state = (
-        f"{lost} shards are lost" if lost else f"finished @{digest}" + (f", {beyond} shards beyond" if beyond else "")
-    )
-    return [folder, state, str(photos), str(rejected), str(len(named)), f"{taken:.2f}", detector]
+        return without_index(f"{INDEX} is corrupt or of another version")
+    missing, unindexed = len(indexed - complete), len(complete - indexed)
+    state = f"{missing} shards are missing" if missing else f"finished @{digest}"
+    if unindexed and not missing:
+        state += f", {unindexed} shards of an unfinished extraction"
+    return [folder, state, str(photos), str(rejected), str(len(indexed)), size, detector]
 
 
 def trainings(tracking: Tracking) -> Table:
-    """The newest runs, with what their curves say last and how long ago."""
+    """Returns the newest runs with their latest metrics, and how long ago a running one logged its loss."""
     runs = tracking.client().search_runs(
-        [tracking.experiment_id], order_by=["attributes.start_time DESC"], max_results=MOST_RUNS
+        [tracking.experiment_id], order_by=["attributes.start_time DESC"], max_results=MAX_RUNS
     )
     return Table(
-        f"trainings, the {MOST_RUNS} newest at most",
-        ["run", "name", "state", "began", "epoch", "validation rSum", "last point", "features"],
+        f"trainings (the newest {MAX_RUNS})",
+        ["run", "name", "state", "started", "epoch", "validation rSum", "last metric", "features"],
         [_training(tracking, run) for run in runs],
     )
 
@@ -89,7 +87,7 @@ def trainings(tracking: Tracking) -> Table:
 def _training(tracking: Tracking, run: Any) -> list[str]:
     metrics = run.data.metrics
     history = tracking.client().get_metric_history(run.info.run_id, "loss") if run.info.status == "RUNNING" else []
-    last = max((point.timestamp for point in history), default=None)
+    last = max((value.timestamp for value in history), default=None)
     return [
         run.info.run_id,
         run.info.run_name,
@@ -103,17 +101,17 @@ def _training(tracking: Tracking, run: Any) -> list[str]:
 
 
 def models(tracking: Tracking) -> Table:
-    """A row a registered model: its champion and why, and the candidates after it that nobody has judged."""
+    """Returns a row for each registered model: its champion, and later versions not evaluated by `jobs.promote`."""
     client = tracking.client()
     names = {model.name for model in client.search_registered_models(max_results=1000)}
     locks = {lock_name(name) for name in names}
     rows = [_model(tracking, name, lock_name(name) in names) for name in sorted(names - locks)]
-    header = ["model", "versions", "champion", "since", "why", "not judged", "promotion"]
+    header = ["model", "versions", "champion", "since", "reason", "not evaluated", "promotion"]
     return Table("models", header, rows)
 
 
 def _model(tracking: Tracking, name: str, locked: bool) -> list[str]:
-    versions = {int(v.version): v for v in tracking.client().search_model_versions(named(name))}
+    versions = {int(v.version): v for v in tracking.client().search_model_versions(name_filter(name))}
     champion = champion_version(tracking, name)
     tags = versions[champion].tags if champion in versions else {}
     waiting = sorted(number for number, version in versions.items() if "promotion.decision" not in version.tags)
@@ -124,19 +122,19 @@ def _model(tracking: Tracking, name: str, locked: bool) -> list[str]:
         tags.get("promoted_at", ""),
         tags.get("promotion", ""),
         ", ".join(str(number) for number in waiting if champion is None or number > champion),
-        "under way, or its lock was left" if locked else "",
+        "running, or a killed one left its lock" if locked else "",
     ]
 
 
 def cluster_jobs(address: str) -> Table:
-    """Jobs that were submitted to a cluster and have not ended."""
-    with ray_jobs.cluster(address) as client:
+    """Returns the submitted jobs of a cluster that have not ended. Raises UnreachableError."""
+    with job_client(address) as client:
         jobs = client.list_jobs()
     found = [job for job in jobs if job.submission_id and not job.status.is_terminal()]
     rows = [
         [str(job.submission_id), job.status.lower(), _when(job.start_time), redact(job.entrypoint)] for job in found
     ]
-    return Table(f"jobs in flight at {address}", ["submission", "state", "began", "command"], rows)
+    return Table(f"running jobs at {address}", ["submission", "state", "started", "command"], rows)
 
 
 def _when(milliseconds: int | None) -> str:
@@ -144,6 +142,6 @@ def _when(milliseconds: int | None) -> str:
 
 
 def tracking_tables(config: TrackingConfig) -> list[Table]:
-    """Trainings and models of a tracking store."""
+    """Returns `trainings` and `models` of a tracking store. Raises UserError if it is unreachable."""
     tracking = infra.tracking.connect(config)
     return [trainings(tracking), models(tracking)]

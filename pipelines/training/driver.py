@@ -164,7 +164,7 @@ def fit(
 ) -> "tuple[Result, Seat]":
     """Runs Ray Train to the end, from the last checkpoint if there is one; also gives this process's seat.
 
-    UserError if it fails for good, TakenOverError if another process goes on with the training.
+    UserError if it fails for good, LeaseLostError if another process goes on with the training.
     """
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from infra.errors import TakenOverError, UserError
+from infra.errors import LeaseLostError, UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store, require_folder
 from pipelines.features.feature_set import FeatureSet
@@ -82,9 +82,9 @@ class Seat:
         return self.place.read(_driver(self.number + 1)) is not None
 
     def require(self) -> None:
-        """TakenOverError if another process has come since: nothing here is this one's to write any more."""
+        """LeaseLostError if another process has come since: nothing here is this one's to write any more."""
         if self.is_taken():
-            raise TakenOverError(f"{self.place.store.uri}: another process goes on with this; it is left to that one")
+            raise LeaseLostError(f"{self.place.store.uri}: another process goes on with this; it is left to that one")
 
 
 def place_of(features: FeatureSet, name: str, setup: TrainingSetup) -> Place:

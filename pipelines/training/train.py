@@ -61,7 +61,7 @@ def _register_best(
         save_bundle(load_bundle(Path(best)), Path(bundle))  # users need nothing of what training needs
         record = read_record(Path(best))
         packaged = package_model(Path(bundle), prepared.lineage, text_encoder)
-        number = register(tracking, run_id, name, packaged, at_last=seat.require)
+        number = register(tracking, run_id, name, packaged, before_register=seat.require)
     with result.checkpoint.as_directory() as last:
         history = read_progress(Path(last)).history
     tracking.log_rows(run_id, history)

@@ -23,7 +23,7 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infra.errors import TakenOverError
+from infra.errors import LeaseLostError
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet, Split
@@ -79,7 +79,7 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
         with last.as_directory() as folder:
             training.state.load(Path(folder))
     training.show()
-    with training.system_metrics(), suppress(TakenOverError):  # the driver says so
+    with training.system_metrics(), suppress(LeaseLostError):  # the driver says so
         while not training.state.progress.finished(job.train):
             training.run_epoch()
 
@@ -138,7 +138,7 @@ class Training:
     def show(self, note: str = "") -> None:
         """Moves the bar in the driver; a restart takes it back."""
         if self.rank == 0:
-            self.job.bar.at.remote(self.state.progress.step, note)
+            self.job.bar.update.remote(self.state.progress.step, note)
 
     def _batches_of_steps(self, epoch: int, done: int) -> Iterator[list[Batch]]:
         """This rank's shares of the batches of every step that is left; waiting for them is counted."""
@@ -204,11 +204,11 @@ class Training:
         """Points of the curves reach MLflow with the checkpoint that they lead to, so that none is there twice.
 
         Rank 0 hands the checkpoint over, which is stored while training goes on; every rank reports, or Ray Train would
-        wait for the missing one. Raises TakenOverError, on every rank, where none of that is theirs to write any more.
+        wait for the missing one. Raises LeaseLostError, on every rank, where none of that is theirs to write any more.
         """
         taken = self.rank == 0 and self.job.seat.is_taken()
         if sum_over_ranks(torch.tensor(float(taken), device=self.device)):
-            raise TakenOverError("another process goes on with this training")
+            raise LeaseLostError("another process goes on with this training")
         checkpoint = None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="shan-checkpoint-")

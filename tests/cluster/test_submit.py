@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import ray_jobs as submission
+from infra import job_log, ray_jobs
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, local_cluster
 from tests.support.processes import ROOT, wait_until
@@ -80,7 +80,7 @@ def test_a_lost_terminal_costs_nothing_and_a_stopped_job_has_its_own_code(addres
         command(*options), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert second.stdout
-    assert f"{name} runs already" in second.stdout.readline()
+    assert f"{name} is running; attaching to it" in second.stdout.readline()
     assert submit("stop", name, f"--address={address}").returncode == 0
     said, _ = second.communicate(timeout=120)
     assert second.returncode == 4, said
@@ -100,18 +100,18 @@ def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Connections are cut and refused; forgotten without a word; broken when the job has ended and its log has not."""
-    monkeypatch.setattr(submission, "SILENCE_S", 5)
+    monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 5)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     relay, said, codes = Relay(int(address.rpartition(":")[2])), io.StringIO(), list[int]()
 
     def goes_on() -> bool:
         return said.tell() > len(before)
 
-    with submission.cluster(f"http://127.0.0.1:{relay.port}") as client:
+    with ray_jobs.job_client(f"http://127.0.0.1:{relay.port}") as client:
         (tmp_path / "count.py").write_text(COUNT_UNTIL)
         name = client.submit_job(entrypoint=f"python {tmp_path}/count.py {tmp_path}/end")
         monkeypatch.setattr(sys, "stdout", said)
-        follower = threading.Thread(target=lambda: codes.append(submission.follow(client, name)), daemon=True)
+        follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
         follower.start()
         wait_until(lambda: "line 9" in said.getvalue(), patience_s=120)
         relay.cut()
@@ -122,7 +122,7 @@ def test_a_network_that_comes_and_goes_loses_no_line_and_doubles_none(
         relay.stall()
         before = said.getvalue()
         wait_until(goes_on, patience_s=30)
-        monkeypatch.setattr(submission, "SILENCE_S", 120)
+        monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 120)
         before = said.getvalue()
         wait_until(goes_on, patience_s=30)
         relay.stall()
@@ -160,7 +160,7 @@ def test_a_cluster_that_is_not_there_has_its_own_code():
     (port,) = free_ports(1)
     done = submit("train", "--features=x", "--name=y", f"--address=http://127.0.0.1:{port}")
     assert done.returncode == 3
-    assert re.fullmatch(r"error: no Ray cluster takes orders at .*--address.*\n", done.stderr)
+    assert re.fullmatch(r"error: the Ray cluster at .* is unreachable or rejects requests .*--address.*\n", done.stderr)
 
 
 def test_a_cluster_that_goes_away_after_it_answered_has_the_same(address: str, monkeypatch: pytest.MonkeyPatch):
@@ -168,15 +168,15 @@ def test_a_cluster_that_goes_away_after_it_answered_has_the_same(address: str, m
     relay = Relay(int(address.rpartition(":")[2]))
 
     def ask() -> None:
-        with submission.cluster(f"http://127.0.0.1:{relay.port}") as client:
+        with ray_jobs.job_client(f"http://127.0.0.1:{relay.port}") as client:
             relay.cut()
             client.list_jobs()
 
-    with pytest.raises(submission.UnreachableError, match="no Ray cluster takes orders at"):
+    with pytest.raises(ray_jobs.UnreachableError, match="is unreachable or rejects requests"):
         ask()
 
 
 def test_a_job_that_nobody_knows_is_named(address: str):
     done = submit("logs", "train-0", f"--address={address}")
     assert done.returncode == 2
-    assert "the cluster knows no job train-0" in done.stderr
+    assert "the cluster has no job train-0" in done.stderr

@@ -1,4 +1,4 @@
-"""The lock between real processes, on SQLite and on a real server: nothing is lost, and a killed holder is told of."""
+"""The lock between real processes, on SQLite and on a real server: no lost updates, and killed holders are named."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ client = tracking.client()
 for _ in range({TIMES}):
     with registry_lock(tracking, sys.argv[2], "free it"):
         count = int(client.get_registered_model(sys.argv[2]).tags["count"])
-        time.sleep(0.05)  # without a lock, others now read the same number
+        time.sleep(0.05)  # without the lock, other processes would read the same number here
         client.set_registered_model_tag(sys.argv[2], "count", str(count + 1))
 """
 HOLD = """
@@ -37,7 +37,7 @@ with registry_lock(Tracking(sys.argv[1], "0"), sys.argv[2], "free it"):
 
 @pytest.fixture(params=["sqlite", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Tracking:
-    """A tracking store of either kind."""
+    """A tracking store in a SQLite file, and behind a server."""
     uri = f"sqlite:///{tmp_path}/mlflow.db" if request.param == "sqlite" else request.getfixturevalue("mlflow_uri")
     return connect(TrackingConfig(uri=uri, experiment=tmp_path.name))
 
@@ -52,7 +52,7 @@ def start(code: str, store: Tracking, name: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_processes_that_read_and_write_under_the_lock_lose_nothing(store: Tracking):
+def test_no_update_under_the_lock_is_lost(store: Tracking):
     store.client().create_registered_model("counted", {"count": "0"})
     processes = [start(COUNT, store, "counted") for _ in range(PROCESSES)]
     for process in processes:
@@ -63,7 +63,7 @@ def test_processes_that_read_and_write_under_the_lock_lose_nothing(store: Tracki
     store.client().delete_registered_model("counted")
 
 
-def test_a_killed_holder_is_named_with_the_command_that_frees_its_lock(store: Tracking):
+def test_the_error_names_a_killed_holder_and_the_command_that_frees_its_lock(store: Tracking):
     holder = start(HOLD, store, "m")
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -73,32 +73,32 @@ def test_a_killed_holder_is_named_with_the_command_that_frees_its_lock(store: Tr
         pytest.raises(
             UserError, match=rf"m.promotion-lock is held by process {holder.pid} on .* since 20.*run `free it`"
         ),
-        registry_lock(store, "m", "free it", patience_s=1),
+        registry_lock(store, "m", "free it", deadline_s=1),
     ):
         pass
     freed = free_lock(store, "m")
     assert freed is not None
     assert f"process {holder.pid} on" in freed
     assert free_lock(store, "m") is None
-    with registry_lock(store, "m", "free it", patience_s=1) as lock:
+    with registry_lock(store, "m", "free it", deadline_s=1) as lock:
         lock.check()
 
 
-def test_a_holder_whose_lock_was_freed_stops_and_leaves_the_next_ones_alone(store: Tracking):
+def test_a_holder_whose_lock_was_freed_stops_and_keeps_the_next_holders_lock(store: Tracking):
     with registry_lock(store, "m", "free it") as first:
         free_lock(store, "m")
-        with pytest.raises(UserError, match="was freed while it was held"):
+        with pytest.raises(UserError, match="was freed while this process held it"):
             first.check()
         with registry_lock(store, "m", "free it") as second:
-            with pytest.raises(UserError, match="was freed while it was held"):
+            with pytest.raises(UserError, match="was freed while this process held it"):
                 first.check()
             first.release()
             second.check()
     assert not store.client().search_registered_models(f"name = '{lock_name('m')}'")
 
 
-def test_a_body_that_raises_gives_the_lock_back(store: Tracking):
+def test_a_body_that_raises_releases_the_lock(store: Tracking):
     with pytest.raises(ZeroDivisionError), registry_lock(store, "m", "free it"):
         1 / 0  # noqa: B018
-    with registry_lock(store, "m", "free it", patience_s=0):
+    with registry_lock(store, "m", "free it", deadline_s=0):
         pass

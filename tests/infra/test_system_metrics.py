@@ -1,4 +1,4 @@
-"""System metrics of a run whose server goes away for a while."""
+"""System metrics of a run whose server is unreachable for a while."""
 
 import time
 from pathlib import Path
@@ -11,16 +11,16 @@ from tests.support.processes import wait_until
 from tests.support.servers import mlflow_server
 
 
-def test_they_go_on_when_the_server_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's monitor gives up at once
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's monitor stops at the first failure
     with mlflow_server(tmp_path) as server:
         tracking = connect(TrackingConfig(uri=server.uri))
         run_id = tracking.create_run("measured", {})
 
         def latest() -> int:
             history = tracking.client().get_metric_history(run_id, "system/cpu_utilization_percentage")
-            return max((point.timestamp for point in history), default=0)
+            return max((value.timestamp for value in history), default=0)
 
         with system_metrics(tracking, run_id):
             wait_until(lambda: latest() > 0, patience_s=60, every_s=0.2)

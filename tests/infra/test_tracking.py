@@ -1,4 +1,4 @@
-"""Tracking stores that answer and those that do not."""
+"""Runs in a tracking store, and stores that cannot be used."""
 
 import socket
 import time
@@ -11,13 +11,13 @@ from infra.errors import UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 
 
-def test_a_run_keeps_params_metrics_and_its_end(tracking: Tracking):
+def test_params_metrics_and_status_of_a_run(tracking: Tracking):
     run_id = tracking.create_run("one", {"lineage.manifest": "m"})
     rows = [(step, 1_700_000_000_000 + step, {"loss": 1 / (step + 1), "lr": 0.1}) for step in range(1500)]
     with tracking.running(run_id):
         tracking.log_params(run_id, {"a.b": 1, "c": "x"})
         tracking.log_rows(run_id, rows[:700])
-        tracking.log_rows(run_id, rows)  # what is there already is there once
+        tracking.log_rows(run_id, rows)  # rows logged twice are stored once
     run = tracking.client().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"a.b": "1", "c": "x"}
@@ -26,7 +26,7 @@ def test_a_run_keeps_params_metrics_and_its_end(tracking: Tracking):
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1500)]
 
 
-def test_a_run_that_raises_is_marked_failed_and_can_go_on(tracking: Tracking):
+def test_a_run_that_raises_fails_and_can_be_resumed(tracking: Tracking):
     run_id = tracking.create_run("two", {})
     with pytest.raises(ZeroDivisionError), tracking.running(run_id):
         1 / 0  # noqa: B018
@@ -36,36 +36,36 @@ def test_a_run_that_raises_is_marked_failed_and_can_go_on(tracking: Tracking):
     assert tracking.client().get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_run_of_another_store_is_refused(tracking: Tracking):
+def test_a_run_of_another_store_is_an_error(tracking: Tracking):
     with pytest.raises(UserError, match="has no run 0123"):
         tracking.require_run("0123")
 
 
-def test_a_server_that_does_not_answer_is_said_within_seconds():
+def test_an_unreachable_server_is_reported_within_seconds():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     start = time.monotonic()
-    with pytest.raises(UserError, match=f"127.0.0.1:{port}.*does not answer.*start its server") as caught:
+    with pytest.raises(UserError, match=f"127.0.0.1:{port}.*is unreachable .*; start the server") as caught:
         connect(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
     assert "\n" not in str(caught.value)
     assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/x", "sqlite:relative.db"])
-def test_what_is_no_tracking_store_is_refused(uri: str):
-    with pytest.raises(UserError, match="no tracking store; use http"):
+def test_an_invalid_tracking_uri_is_an_error(uri: str):
+    with pytest.raises(UserError, match="is not a tracking store; use http"):
         connect(TrackingConfig(uri=uri))
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
+def test_a_file_that_is_not_a_database_is_an_error(tmp_path: Path):
     (tmp_path / "mlflow.db").write_bytes(b"not a database at all, but long enough to be looked at" * 100)
-    with pytest.raises(UserError, match="does not answer"):
+    with pytest.raises(UserError, match="is unreachable"):
         connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
 
 
-def test_two_that_begin_at_once_share_a_new_experiment(mlflow_uri: str):
-    config = TrackingConfig(uri=mlflow_uri, experiment="begun at once")
+def test_clients_that_start_at_once_share_a_new_experiment(mlflow_uri: str):
+    config = TrackingConfig(uri=mlflow_uri, experiment="started at once")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: connect(config).experiment_id, range(8)))
     assert len(set(found)) == 1

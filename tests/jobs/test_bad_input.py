@@ -61,12 +61,12 @@ def data(tmp_path: Path) -> Path:
         (["--preset=fast"], "unknown preset 'fast'; presets are coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--extract.detector=yolo"], "unknown detector 'yolo': choose one of bottom_up, embedded"),
-        (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 does not answer"),
-        (["--tracking.uri=mlruns"], "tracking.uri mlruns is no tracking store"),
+        (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),
+        (["--tracking.uri=mlruns"], "tracking.uri mlruns is not a tracking store"),
         (["--extract.output=ftp://x/y"], "ftp:// is not supported"),
         (["--extract.output=../good.json"], "extract.output '../good.json' cannot be written"),
         (["--train.output=../good.json"], "train.output '../good.json' cannot be written"),
-        (["--cluster.address=127.0.0.1:9"], "no Ray cluster answers at 127.0.0.1:9"),
+        (["--cluster.address=127.0.0.1:9"], "cluster.address 127.0.0.1:9 is unreachable"),
     ],
 )
 def test_the_quickstart_refuses_bad_input(data: Path, run: Run, argv: list[str], said: str):

@@ -1,4 +1,4 @@
-"""`jobs.status` of real stores in the states that people look for."""
+"""Tables of feature sets, runs and models, from real stores in every state."""
 
 import sys
 from pathlib import Path
@@ -15,48 +15,53 @@ from pipelines.status import feature_sets, models, trainings
 from tests.support import feature_sets as sets
 
 
-def test_feature_sets_finished_under_way_and_damaged(tmp_path: Path):
-    names = ("whole", "begun", "lost", "grown", "damaged")
+def test_feature_sets_in_every_state(tmp_path: Path):
+    names = ("intact", "unfinished", "incomplete", "extended", "corrupt")
     stores = {name: sets.write_set(tmp_path / name, sets.manifest(tmp_path)) for name in names}
     root = tmp_path / "root"
     root.mkdir()
     for name, features in stores.items():
         Path(features.uri).rename(root / name)
-    digest = stores["whole"].lineage["feature_set"][:12]
-    first = stores["whole"].receipts[0].shard
-    (root / "begun" / "index.json").unlink()
-    (root / "begun" / receipt_name(first)).unlink()
-    (root / "lost" / f"{first}.tar").unlink()
+    digest = stores["intact"].lineage["feature_set"][:12]
+    first = stores["intact"].receipts[0].shard
+    (root / "unfinished" / "index.json").unlink()
+    (root / "unfinished" / receipt_name(first)).unlink()
+    (root / "incomplete" / f"{first}.tar").unlink()
     for ending in (".tar", ".receipt.json"):
-        data = (root / "grown" / f"{first}{ending}").read_bytes()
-        (root / "grown" / f"{first[:-8]}00000000{ending}").write_bytes(data)
-    (root / "damaged" / "index.json").write_text("{}")
-    (root / "else").mkdir()
-    (root / "else" / "index.json").write_text("{}")
+        data = (root / "extended" / f"{first}{ending}").read_bytes()
+        (root / "extended" / f"{first[:-8]}00000000{ending}").write_bytes(data)
+    (root / "corrupt" / "index.json").write_text("{}")
+    (root / "other").mkdir()
+    (root / "other" / "index.json").write_text("{}")
     rows = {row[0]: row[1:5] for row in feature_sets(open_store(str(root))).rows}
-    shards = str(len(stores["whole"].receipts))
-    fewer = str(len(stores["whole"].receipts) - 1)
+    shards = str(len(stores["intact"].receipts))
+    fewer = str(len(stores["intact"].receipts) - 1)
     assert rows == {
-        "begun": ["not finished", "", "", fewer],
-        "damaged": ["its index.json is damaged, or of another version", "", "", shards],
-        "grown": [f"finished @{digest}, 1 shards beyond", "5", "1", shards],
-        "lost": ["1 shards are lost", "5", "1", shards],
-        "whole": [f"finished @{digest}", "5", "1", shards],
+        "unfinished": ["not finished", "", "", fewer],
+        "corrupt": ["index.json is corrupt or of another version", "", "", shards],
+        "extended": [f"finished @{digest}, 1 shards of an unfinished extraction", "5", "1", shards],
+        "incomplete": ["1 shards are missing", "5", "1", shards],
+        "intact": [f"finished @{digest}", "5", "1", shards],
     }
 
 
-def test_what_answers_is_told_though_another_does_not(
+def test_one_unreachable_service_does_not_hide_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     sets.write_set(tmp_path, sets.manifest(tmp_path))
-    command = ["status", f"--features={tmp_path}", "--tracking.uri=http://127.0.0.1:9", "--address=http://127.0.0.1:9"]
+    command = [
+        "status",
+        f"--feature-root={tmp_path}",
+        "--tracking.uri=http://127.0.0.1:9",
+        "--address=http://127.0.0.1:9",
+    ]
     monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(UserError, match=r"tracking\.uri .* does not answer .*no Ray cluster takes orders"):
+    with pytest.raises(UserError, match=r"tracking\.uri .* is unreachable .*the Ray cluster at .* is unreachable"):
         main()
     assert "| set | finished @" in capsys.readouterr().out
 
 
-def test_names_that_other_people_gave(tracking: Tracking):
+def test_model_names_with_a_quote(tracking: Tracking):
     name = "bob's model"
     tracking.client().create_registered_model(name)
     assert name in [row[0] for row in models(tracking).rows]
@@ -83,10 +88,10 @@ def test_trainings_and_models(tracking: Tracking):
     client.set_model_version_tag("shan", "2", "promotion.decision", "refused")
     client.create_registered_model("shan.promotion-lock")
     assert models(tracking).rows == [
-        ["shan", "3", "1", "", "the first version", "3", "under way, or its lock was left"]
+        ["shan", "3", "1", "", "the first version", "3", "running, or a killed one left its lock"]
     ]
 
 
 @pytest.mark.parametrize("root", ["", "nowhere"])
-def test_nothing_there_is_no_error(tmp_path: Path, root: str):
+def test_a_root_without_feature_sets(tmp_path: Path, root: str):
     assert feature_sets(open_store(str(tmp_path / root))).rows == []

@@ -54,9 +54,13 @@ def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Pa
     [
         (r"path: artifacts/\S+", "path: ../../../../../../../etc", "points outside of the model"),
         (r"path: artifacts/\S+", "path: artifacts/gone", "its files are damaged .*gone"),
-        (r"path: artifacts/\S+", "path: [1]", "no model of ours"),
-        (r"  python_function:", "  pyfunc:", "no model of ours"),
-        (r"(?s)\A.*\Z", "!!python/object/apply:pathlib.Path.touch [{ran}]", "no such model|no model of ours"),
+        (r"path: artifacts/\S+", "path: [1]", "not a model of this project"),
+        (r"  python_function:", "  pyfunc:", "not a model of this project"),
+        (
+            r"(?s)\A.*\Z",
+            "!!python/object/apply:pathlib.Path.touch [{ran}]",
+            "no such model|not a model of this project",
+        ),
     ],
 )
 def test_a_forged_mlmodel_is_one_line(stored, tmp_path: Path, pattern: str, replacement: str, said: str):

@@ -1,0 +1,81 @@
+"""Follows the log of a submitted job over connections that break, up to the job's exit code."""
+
+import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from infra.ray_jobs import UnreachableError, client_errors, one_line
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+STOPPED = 4
+"""Exit code for a job that was stopped."""
+RECONNECT_DEADLINE_S = 300.0
+"""Seconds for which the cluster may be unreachable before following ends with an error."""
+POLL_S = 1.0
+"""Seconds between two connections."""
+IDLE_TIMEOUT_S = 60.0
+"""Seconds without a new line after which the connection is replaced: it may have been dropped without notice."""
+
+
+def follow(client: "JobSubmissionClient", submission: str) -> int:
+    """Prints the log, each line once, until the job has ended and its log is complete. Returns its `exit_code`.
+
+    Raises UnreachableError if the cluster does not respond for RECONNECT_DEADLINE_S.
+    """
+    log, last_response = _Log(client, submission), time.monotonic()
+    while True:
+        printed = log.printed
+        try:
+            ended = client.get_job_info(submission).status.is_terminal()
+            complete = asyncio.run(log.print_new())
+            if ended and complete:
+                return exit_code(client.get_job_info(submission))
+            last_response = time.monotonic()
+        except BrokenPipeError:  # the reader of our output is gone, not the cluster
+            raise
+        except client_errors() as error:
+            if log.printed > printed:
+                last_response = time.monotonic()
+            if time.monotonic() - last_response > RECONNECT_DEADLINE_S:
+                raise UnreachableError(
+                    f"the cluster does not respond any more ({one_line(error)}); `logs {submission}` follows the job "
+                    "again"
+                ) from error
+        time.sleep(POLL_S)
+
+
+class _Log:
+    """A job's log and how much of it was printed. Every stream starts at the beginning of the log."""
+
+    def __init__(self, client: "JobSubmissionClient", submission: str) -> None:
+        self._client, self._submission = client, submission
+        self.printed = 0
+        """Characters that were printed."""
+
+    async def print_new(self) -> bool:
+        """Prints what is new. Returns whether the stream ended; False if nothing came for IDLE_TIMEOUT_S."""
+        stream, seen = self._client.tail_job_logs(self._submission), 0
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(stream), IDLE_TIMEOUT_S)
+            except StopAsyncIteration:
+                return True
+            except TimeoutError:
+                return False
+            print(text[max(0, self.printed - seen) :], end="", flush=True)
+            seen += len(text)
+            self.printed = max(self.printed, seen)
+
+
+def exit_code(details: "JobDetails") -> int:
+    """Prints how a job ended and returns its exit code: its own, 128 + the signal that killed it, or STOPPED."""
+    name = f"{details.submission_id} {details.status.lower()}"
+    reason = str(details.message).partition(", last available logs")[0]  # the log was printed already
+    print(name if details.status == "SUCCEEDED" else f"{name}: {reason}", file=sys.stderr)
+    if details.status == "STOPPED":
+        return STOPPED
+    code = (details.driver_exit_code or 1) if details.status == "FAILED" else 0
+    return code if code >= 0 else 128 - code  # as shells report a killed process

@@ -1,0 +1,69 @@
+"""Packs what a submitted job needs: the project's code and the config files of its command line, but no secrets."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from infra.errors import UserError
+from infra.redaction import redact
+from infra.source_tree import PACKAGES, SOURCE_ROOT
+
+CODE_SUFFIXES = (".cpp", ".css", ".py", ".safetensors", ".yaml")
+"""Suffixes of the files that are packed. Others in the packages' folders may be an .env file or data."""
+
+
+@contextmanager
+def packed_code() -> Iterator[Path]:
+    """Yields a temporary folder with a copy of the project's code alone: no data, no .git, no outputs of runs."""
+    with tempfile.TemporaryDirectory(prefix="shan-submit-") as name:
+        for package in PACKAGES:
+            shutil.copytree(SOURCE_ROOT / package, Path(name, package), ignore=_not_code)
+        yield Path(name)
+
+
+def _not_code(folder: str, names: list[str]) -> list[str]:
+    paths = [Path(folder, name) for name in names]
+    return [p.name for p in paths if p.name == "__pycache__" or (not p.is_dir() and p.suffix not in CODE_SUFFIXES)]
+
+
+def add_config_files(arguments: list[str], folder: Path) -> list[str]:
+    """Copies each file of `--config` into `folder`, and returns the arguments with the names of the copies.
+
+    Raises UserError for a file that does not exist or that contains credentials.
+    """
+    packed, rest = [], iter(arguments)
+    for number, argument in enumerate(rest):
+        option, _, value = argument.partition("=")
+        if option != "--config":
+            packed.append(argument)
+            continue
+        path = Path(value or next(rest, ""))
+        if not path.is_file():
+            raise UserError(f"--config {path}: no such file; give the path of a YAML file")
+        refuse_secrets(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        shutil.copyfile(path, folder / f"config-{number}.yaml")
+        packed.append(f"--config=config-{number}.yaml")
+    return packed
+
+
+def refuse_secrets(text: str, source: str) -> None:
+    """Raises UserError, naming `source`, if the text contains a URI with a user or password.
+
+    Ray shows a job's command line and working directory to everyone who can reach the cluster.
+    """
+    if redact(text) != text:
+        raise UserError(
+            f"{source} contains a user or password in a URI, which everyone on the cluster could read; set it as an "
+            "environment variable on the cluster's nodes (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
+
+
+def package_digest(folder: Path, job: str, arguments: list[str]) -> str:
+    """Returns 12 hex digits that identify a command line together with all packed files."""
+    digest = sha256("\0".join([job, *arguments]).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
