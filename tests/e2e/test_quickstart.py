@@ -129,7 +129,7 @@ def test_the_champion_is_an_alias_of_a_version_without_pickle(line: Line, tmp_pa
     stored = [path for path in (line.folder / "build" / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     names = {path.name for path in stored}
     assert {"weights.safetensors", "config.json", "vocabulary.json"} <= names
-    assert {"registered_model.py", "alignment.py", "kernels.cpp"} <= names
+    assert {"pyfunc.py", "alignment.py", "kernels.cpp"} <= names
     assert not [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
 
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-from infra.registry import PyfuncPackage, register
+from infra.registry import register
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.package import package_model
 from shan_model.bundle import save_bundle
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
-from tests.support import ROOT
 from tests.support.feature_sets import FEATURE_DIM, manifest, write_set
 
 
@@ -49,12 +49,6 @@ def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureS
     save_bundle(shan, folder)
     run_id = tracking.create_run(name, {})
     with tracking.running(run_id):
-        package = PyfuncPackage(
-            code=ROOT / "jobs" / "registered_model.py",
-            package=ROOT / "shan_model",
-            artifacts={"bundle": folder},
-            signature=None,
-            requirements=["torch"],
-            metadata={**features.lineage, "run": run_id, "dataset": features.dataset},
-        )
+        lineage = {**features.lineage, "run": run_id, "dataset": features.dataset}
+        package = package_model(folder, lineage, shan.config.text_encoder)
         return register(tracking, run_id, name, package)

@@ -38,7 +38,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory):
 
 def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Path):
     folder, config, features, shan = stored
-    code = [path for path in folder.rglob("registered_model.py") if "mlruns" in str(path) or "artifacts" in str(path)]
+    code = [path for path in folder.rglob("pyfunc.py") if "mlruns" in str(path) or "artifacts" in str(path)]
     assert code
     for path in [*code, *folder.rglob("code/shan_model/*.py")]:
         path.write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
