@@ -38,7 +38,7 @@ class Config:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     """How evaluation scores."""
     promote: PromoteConfig = field(default_factory=PromoteConfig)
-    """When a candidate becomes champion."""
+    """When a challenger becomes champion."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -1,9 +1,10 @@
-"""Moves the alias `champion` to a candidate version if it is better than the present champion, or back again.
+"""Promotes a registered version to champion if it meets the promotion criterion, or rolls the alias back.
 
     python -m jobs.promote --name shan-flickr30k --version 7 --features URI [--dry-run]
-    python -m jobs.promote --name shan-flickr30k --rollback "wrong answers on night photos"
+    python -m jobs.promote --name shan-flickr30k --rollback "wrong results for night photos"
 
-Both are evaluated again, by the same code, on the validation split of one feature set; the test split stays unseen.
+Challenger and champion are evaluated by the same code on the validation split of one feature set; the test split is
+not used.
 """
 
 from typing import Any
@@ -18,41 +19,43 @@ from pipelines.features.feature_set import FeatureSet
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--name", type=str, required=True, help="registered model")
-    parser.add_argument("--version", type=int | None, default=None, help="candidate version")
-    parser.add_argument("--features", type=str | None, default=None, help="URI of the feature set to compare on")
-    parser.add_argument("--dry-run", action="store_true", help="decide, but write nothing")
+    parser.add_argument("--name", type=str, required=True, help="name of the registered model")
+    parser.add_argument("--version", type=int | None, default=None, help="version of the challenger")
     parser.add_argument(
-        "--rollback", type=str | None, default=None, metavar="REASON", help="give the alias back to the champion before"
+        "--features", type=str | None, default=None, help="URI of the feature set on which to compare the versions"
     )
-    parser.add_argument("--unlock", action="store_true", help="free the lock that a killed promotion left")
+    parser.add_argument("--dry-run", action="store_true", help="decide and print, but write nothing")
+    parser.add_argument(
+        "--rollback", type=str | None, default=None, metavar="REASON", help="move the alias to the previous champion"
+    )
+    parser.add_argument("--unlock", action="store_true", help="release the lock that a killed promotion left behind")
 
 
 def _run(arguments: Any, config: Config) -> str:
-    """One of promote, roll back, unlock; what came of it."""
-    name, candidate = arguments.name, arguments.version
-    asked = [candidate is not None, arguments.rollback is not None, arguments.unlock]
-    if sum(asked) != 1 or (candidate is None) != (arguments.features is None):
-        raise UserError("give --version with --features to promote, or --rollback REASON, or --unlock")
+    """Promotes, rolls back or unlocks; returns the line to print."""
+    name, challenger = arguments.name, arguments.version
+    actions = [challenger is not None, arguments.rollback is not None, arguments.unlock]
+    if sum(actions) != 1 or (challenger is None) != (arguments.features is None):
+        raise UserError("give exactly one of: --version with --features, --rollback REASON, --unlock")
     features = FeatureSet.open(arguments.features) if arguments.features is not None else None
     tracking = infra.tracking.connect(config.tracking)
     if arguments.unlock:
-        held = free_lock(tracking, name)
-        return f"models:/{name}: {f'freed the lock of {held}' if held else 'nobody holds the lock'}"
+        holder = free_lock(tracking, name)
+        return f"models:/{name}: {f'released the lock of {holder}' if holder else 'the lock is not held'}"
     if features is None:
-        decision = rollback(tracking, name, arguments.rollback, arguments.dry_run)
+        state = rollback(tracking, name, arguments.rollback, arguments.dry_run)
     else:
-        decision = promote(
-            tracking, name, candidate, features, config.promote, config.score, config.cluster, arguments.dry_run
+        state = promote(
+            tracking, name, challenger, features, config.promote, config.score, config.cluster, arguments.dry_run
         )
-    return f"dry run, nothing written; otherwise {decision}" if arguments.dry_run else str(decision)
+    return f"dry run, nothing written; without --dry-run: {state}" if arguments.dry_run else str(state)
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     arguments, config = cli.parse(
         "promote",
-        "A candidate version to champion, if it is better.",
+        "Promote a registered version to champion, or roll back.",
         _arguments,
         ("promote", "score", "tracking", "cluster"),
     )

@@ -120,7 +120,7 @@ def _model(tracking: Tracking, name: str, locked: bool) -> list[str]:
         str(len(versions)),
         "none" if champion is None else str(champion),
         tags.get("promoted_at", ""),
-        tags.get("promotion", ""),
+        tags.get("promotion.reason", ""),
         ", ".join(str(number) for number in waiting if champion is None or number > champion),
         "running, or a killed one left its lock" if locked else "",
     ]

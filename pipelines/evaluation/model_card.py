@@ -1,11 +1,11 @@
-"""The card of a registered version, in Markdown: what it is, on which features, how good, against whom, how to load."""
+"""The model card of a registered version, in Markdown: model, training data, results, comparison, how to load it."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from pipelines.evaluation.gate import Verdict
+from pipelines.evaluation.criterion import Decision
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.features.feature_set import FeatureSet
 from pipelines.reports.tables import markdown
@@ -19,29 +19,32 @@ def model_card(
     lineage: Mapping[str, str],
     features: FeatureSet,
     evaluations: list[Evaluation],
-    verdict: Verdict,
-    at: datetime,
+    decision: Decision,
+    decided_at: datetime,
 ) -> str:
-    """`evaluations`: the candidate's, then the champion's if it met one. `lineage`: tags of the version."""
-    size = sum(p.numel() for p in shan.parameters())
-    outcome = "Became champion" if verdict.passed else "Stayed a candidate"
-    trained = ", ".join(f"{key} {lineage[key]}" for key in ("dataset", "run", "fingerprint") if key in lineage)
-    tables = evaluation_tables(evaluations[::-1])
+    """Returns the card of a challenger.
+
+    `lineage` holds the tags of the version. `evaluations` holds the challenger's evaluation, followed by the
+    champion's if there was one.
+    """
+    parameters = sum(p.numel() for p in shan.parameters())
+    outcome = "Promoted to champion" if decision.promote else "Not promoted"
+    trained_on = ", ".join(f"{key} {lineage[key]}" for key in ("dataset", "run", "fingerprint") if key in lineage)
     return "\n\n".join(
         [
             f"# {name} version {version}",
-            f"Scores photos with sentences over region features: `{shan.config.matcher}`, {size:,} parameters, "
-            f"{len(shan.vocabulary):,} words.",
-            f"{outcome} on {at:%Y-%m-%d %H:%M} UTC: {verdict.reason}.",
-            f"Trained on: {trained}. Feature set `{lineage.get('feature_set', '')[:12]}`.",
-            f"Measured on {pinned(features)}, intervals 95 %:",
-            markdown(tables),
+            f"Scores pairs of a photo, given by its region features, and a caption. Matcher `{shan.config.matcher}`, "
+            f"{parameters:,} parameters, {len(shan.vocabulary):,} words.",
+            f"{outcome} on {decided_at:%Y-%m-%d %H:%M} UTC: {decision.reason}.",
+            f"Trained on: {trained_on}. Feature set `{lineage.get('feature_set', '')[:12]}`.",
+            f"Evaluated on {snapshot_uri(features)}, with 95 % intervals:",
+            markdown(evaluation_tables(evaluations[::-1])),
             f"```python\nmlflow.pyfunc.load_model('models:/{name}/{version}').unwrap_python_model().shan\n```",
             f"Config: `{json.dumps(asdict(shan.config))}`",
         ]
     )
 
 
-def pinned(features: FeatureSet) -> str:
-    """The URI that means this very feature set, also after an extraction has extended it."""
+def snapshot_uri(features: FeatureSet) -> str:
+    """Returns the URI of this snapshot of the feature set; it stays valid after later extractions extend the set."""
     return f"{features.uri}@{features.lineage['feature_set'][:12]}"

@@ -1,4 +1,8 @@
-"""pipelines/evaluation/promote.py."""
+"""Promotes a registered model version to champion if it meets the promotion criterion, and rolls back.
+
+MLflow has no compare-and-swap for aliases, so the alias moves only while a registry lock is held
+(infra/registry_lock.py) and after the champion has been read again.
+"""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -9,9 +13,9 @@ from infra.errors import UserError
 from infra.registry import annotate, champion_version, champions, set_champions
 from infra.registry_lock import registry_lock
 from infra.tracking import Tracking
+from pipelines.evaluation.criterion import Decision, decide
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.gate import Verdict, judge
-from pipelines.evaluation.model_card import model_card, pinned
+from pipelines.evaluation.model_card import model_card, snapshot_uri
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
@@ -20,26 +24,27 @@ from pipelines.models.load import load_matcher
 from shan_model.model import SHAN
 
 SPLIT = "val"
+"""Split on which versions are compared; the test split stays unused until a final evaluation."""
 
 
 @dataclass(frozen=True)
-class Decision:
-    """Who is champion now, and why."""
+class ChampionState:
+    """The champion of a registered model after a promotion or a rollback, and the reason."""
 
     name: str
     champion: int | None
     reason: str
 
     def __str__(self) -> str:
-        """One line."""
+        """Returns one line."""
         if self.champion is None:
             return f"models:/{self.name} has no champion: {self.reason}"
         return f"models:/{self.name}@champion is version {self.champion}: {self.reason}"
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A version, loaded and measured."""
+class EvaluatedVersion:
+    """A loaded version and its evaluation."""
 
     shan: SHAN
     evaluation: Evaluation
@@ -48,110 +53,117 @@ class Contender:
 def promote(
     tracking: Tracking,
     name: str,
-    candidate: int,
+    challenger: int,
     features: FeatureSet,
     config: PromoteConfig,
     score: ScoreConfig,
     cluster: ClusterConfig,
     dry_run: bool = False,
-) -> Decision:
-    """Gives the alias to the candidate if the gate says so, and notes on the version what was decided and why.
+) -> ChampionState:
+    """Moves the alias to the challenger if it meets the criterion; tags the version with the decision and a model card.
 
-    Models are measured before the lock is taken; if another promotion was quicker, the candidate meets the new one.
-    With `dry_run` nothing is written. UserError if a version cannot be had or the lock is left by a killed process.
+    Versions are evaluated before the lock is taken. If another promotion moved the alias meanwhile, the challenger is
+    compared with the new champion. With `dry_run` nothing is written. Raises UserError if a version cannot be loaded,
+    if it was made for other features, and if the lock cannot be acquired.
     """
-    measured: dict[int, Contender] = {}
+    evaluated: dict[int, EvaluatedVersion] = {}
     while True:
         champion = champion_version(tracking, name)
-        if champion == candidate:
-            return Decision(name, candidate, "it was champion already")
-        versions = [candidate] if champion is None else [candidate, champion]
+        if champion == challenger:
+            return ChampionState(name, challenger, "it is already the champion")
+        versions = [challenger] if champion is None else [challenger, champion]
         for version in versions:
-            if version not in measured:
-                measured[version] = _measure(tracking, name, version, features, score, cluster)
-        met = [measured[version] for version in versions]
-        verdict = judge(met[0].evaluation, met[1].evaluation if champion is not None else None, config)
-        decision = Decision(name, candidate if verdict.passed else champion, verdict.reason)
+            if version not in evaluated:
+                evaluated[version] = _evaluate_version(tracking, name, version, features, score, cluster)
+        compared = [evaluated[version] for version in versions]
+        decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
+        state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
-            return decision
-        with registry_lock(tracking, name, _free_command(name)) as lock:
+            return state
+        with registry_lock(tracking, name, _unlock_command(name)) as lock:
             if champion_version(tracking, name) != champion:
                 continue
-            lock.check()  # before the notes, which say what was decided
-            _note(tracking, name, candidate, champion, features, met, verdict)
-            if verdict.passed:
+            lock.check()  # before the tags, which record the decision
+            _record_decision(tracking, name, challenger, champion, features, compared, decision)
+            if decision.promote:
                 history = champions(tracking, name)
                 lock.check()
-                set_champions(tracking, name, [*history, candidate])
-        return decision
+                set_champions(tracking, name, [*history, challenger])
+        return state
 
 
-def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) -> Decision:
-    """Gives the alias back to the champion before; UserError if there is none."""
-    with nullcontext() if dry_run else registry_lock(tracking, name, _free_command(name)) as lock:
+def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) -> ChampionState:
+    """Moves the alias back to the previous champion and tags the present one with the reason.
+
+    Raises UserError if there is no previous champion and if the lock cannot be acquired.
+    """
+    with nullcontext() if dry_run else registry_lock(tracking, name, _unlock_command(name)) as lock:
         history = champions(tracking, name)
         if len(history) < 2:
-            raise UserError(f"models:/{name} has no champion before the present one; promote another version instead")
-        *_, before, present = history
+            raise UserError(f"models:/{name} has no previous champion to roll back to; promote another version instead")
+        *_, previous, present = history
         if lock is not None:
-            annotate(tracking, name, present, {"rolled_back_at": _now().isoformat(), "rolled_back": reason})
+            annotate(tracking, name, present, {"rolled_back_at": _now().isoformat(), "rollback_reason": reason})
             lock.check()
             set_champions(tracking, name, history[:-1])
-    return Decision(name, before, f"version {present} was rolled back ({reason})")
+    return ChampionState(name, previous, f"version {present} was rolled back ({reason})")
 
 
 def check_champion(tracking: Tracking, name: str, features: FeatureSet) -> None:
-    """UserError if the present champion reads other features, so that no candidate trained on these could meet it."""
+    """Raises UserError if the champion was trained on features of another detector than `features`.
+
+    A version trained on these features could then not be compared with it.
+    """
     champion = champion_version(tracking, name)
     if champion is None:
         return
     made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
     if made_for != features.lineage["fingerprint"]:
         raise UserError(
-            f"models:/{name}@champion (version {champion}) was made for features of {made_for}, {features.uri} has "
-            f"{features.lineage['fingerprint']}; they cannot be compared: take the alias off it first"
+            f"models:/{name}@champion (version {champion}) was made for features of {made_for} but {features.uri} has "
+            f"features of {features.lineage['fingerprint']}, so they cannot be compared; remove the alias first"
         )
 
 
-def _measure(
+def _evaluate_version(
     tracking: Tracking, name: str, version: int, features: FeatureSet, score: ScoreConfig, cluster: ClusterConfig
-) -> Contender:
+) -> EvaluatedVersion:
     shan = load_matcher(tracking, f"models:/{name}/{version}", features)
-    score = replace(score, cache_file="")  # two models cannot share a kept matrix
-    return Contender(shan, evaluate(shan, f"version {version}", features.split(SPLIT), score, cluster))
+    score = replace(score, cache_file="")  # two models cannot share one score cache
+    return EvaluatedVersion(shan, evaluate(shan, f"version {version}", features.split(SPLIT), score, cluster))
 
 
-def _note(
+def _record_decision(
     tracking: Tracking,
     name: str,
-    candidate: int,
+    challenger: int,
     champion: int | None,
     features: FeatureSet,
-    met: list[Contender],
-    verdict: Verdict,
+    compared: list[EvaluatedVersion],
+    decision: Decision,
 ) -> None:
-    """Decision, figures and what they were measured on, as tags and as the version's card."""
+    """Writes the decision, its metrics and the data behind them as tags of the challenger, and its model card."""
     now = _now()
     tags: dict[str, object] = {
-        "promotion": verdict.reason,
-        "promotion.decision": "promoted" if verdict.passed else "refused",
-        "promotion.at": now.isoformat(),
-        "promotion.against": "random baseline" if champion is None else champion,
-        "promotion.features": pinned(features),
+        "promotion.decision": "promoted" if decision.promote else "rejected",
+        "promotion.reason": decision.reason,
+        "promotion.decided_at": now.isoformat(),
+        "promotion.compared_with": "random baseline" if champion is None else champion,
+        "promotion.feature_set": snapshot_uri(features),
         "promotion.split": SPLIT,
-        **{f"promotion.{key}": f"{value:.4f}" for key, value in verdict.figures.items()},
+        **{f"promotion.{key}": f"{value:.4f}" for key, value in decision.metrics.items()},
     }
-    if verdict.passed:
-        tags |= {"promoted_at": now.isoformat(), "replaced": "" if champion is None else champion}
-    lineage = tracking.client().get_model_version(name, str(candidate)).tags
-    evaluations = [contender.evaluation for contender in met]
-    card = model_card(name, candidate, met[0].shan, lineage, features, evaluations, verdict, now)
-    annotate(tracking, name, candidate, tags, card)
+    if decision.promote:
+        tags |= {"promoted_at": now.isoformat(), "replaced_version": "" if champion is None else champion}
+    lineage = tracking.client().get_model_version(name, str(challenger)).tags
+    evaluations = [version.evaluation for version in compared]
+    card = model_card(name, challenger, compared[0].shan, lineage, features, evaluations, decision, now)
+    annotate(tracking, name, challenger, tags, card)
 
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _free_command(name: str) -> str:
+def _unlock_command(name: str) -> str:
     return f"python -m jobs.promote --name {name} --unlock"

@@ -1,4 +1,4 @@
-"""When a candidate counts as better."""
+"""Configuration of the promotion criterion."""
 
 import math
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PromoteConfig:
-    """What a candidate must show against the champion, in points of recall."""
+    """What a challenger must achieve against the champion, in points of recall on the validation split."""
 
     margin: float = 0.0
-    """rSum (of 600) by which it must be better for certain: the lower bound of the difference has to exceed this."""
+    """Points of rSum (at most 600) that the lower bound of the paired difference must exceed."""
     confidence: float = 0.95
-    """Share of the bootstrap's resamples that lie above that lower bound (one-sided)."""
+    """Confidence of that one-sided bound: the share of bootstrap resamples at or above it."""
     max_drop: float = 3.0
-    """Points (of 300) by which the sum of text recalls, and that of image recalls, may fall [D]."""
+    """Points (of 300) that the recall sum of either direction may lose, however much the other one gains."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
+        """Raises ValueError with the field, its value and the constraint."""
         for name in ("margin", "max_drop"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"promote.{name} is {getattr(self, name)}; it must not be negative")
+                raise ValueError(f"promote.{name} is {getattr(self, name)}; it must be finite and at least 0")
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"promote.confidence is {self.confidence}; it must be at least 0.5 and below 1")

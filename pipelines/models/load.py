@@ -42,7 +42,7 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet) -> S
     made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
     if made_for != found:
         raise UserError(
-            f"{uri} was made for features of {made_for}, {features.uri} has {found}; "
+            f"{uri} was made for features of {made_for} but {features.uri} has features of {found}; "
             "extract with the detector that the model was trained on"
         )
     return shan

@@ -250,7 +250,7 @@ def test_a_second_run_reuses_the_shards_and_the_training(line: Line):
     assert f"(0 written now, {shards} reused)" in output
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("features-*")} == before
     assert f"{line.name} version 1 (run " in output
-    assert "it was champion already" in output
+    assert "it is already the champion" in output
     assert champion_version(line.tracking, line.name) == 1
 
 

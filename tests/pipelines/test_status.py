@@ -84,7 +84,7 @@ def test_trainings_and_models(tracking: Tracking):
         client.create_model_version("shan", "file:///nowhere", run_id=done)
     assert models(tracking).rows == [["shan", "3", "none", "", "", "1, 2, 3", ""]]
     client.set_registered_model_alias("shan", CHAMPION, "1")
-    client.set_model_version_tag("shan", "1", "promotion", "the first version")
+    client.set_model_version_tag("shan", "1", "promotion.reason", "the first version")
     client.set_model_version_tag("shan", "2", "promotion.decision", "refused")
     client.create_registered_model("shan.promotion-lock")
     assert models(tracking).rows == [

@@ -1,4 +1,4 @@
-"""Small models of known worth for tests of what is done with models: an untrained one and some that know a split."""
+"""Small models of known quality: an untrained one, and some trained on the split on which tests evaluate them."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ from tests.support.feature_sets import FEATURE_DIM, manifest, write_set
 
 
 def small_set(folder: Path, photos: int = 180) -> FeatureSet:
-    """A sixth of the photos is val, a sixth test; no caption is like another."""
+    """Writes a feature set: a sixth of the photos is val, a sixth test; all captions differ."""
     return write_set(folder, manifest(folder, photos))
 
 
 def model(features: FeatureSet, steps: int = 0, seed: int = 0) -> SHAN:
-    """A model that has seen the val split (!) for some steps: the more, the better it is there."""
+    """Trains a model on the val split itself for some steps: the more steps, the better its results there."""
     torch.manual_seed(seed)
     val = features.split("val")
     config = ModelConfig(region_dim=FEATURE_DIM, joint_dim=16, word_dim=12, matcher="vse++")
@@ -38,14 +38,14 @@ def model(features: FeatureSet, steps: int = 0, seed: int = 0) -> SHAN:
 
 
 def write_checkpoint(folder: Path, shan: SHAN, features: FeatureSet) -> str:
-    """A checkpoint as training leaves it: bundle and lineage. Its URI."""
+    """Writes a checkpoint as training does (bundle and lineage) and returns its URI."""
     save_bundle(shan, folder)
     (folder / "lineage.json").write_text(json.dumps(features.lineage))
     return str(folder)
 
 
 def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureSet, folder: Path) -> int:
-    """A version of `name`, as training registers it, of a run of its own."""
+    """Registers a version of `name` as training does, with a run of its own; returns the version number."""
     save_bundle(shan, folder)
     run_id = tracking.create_run(name, {})
     with tracking.running(run_id):

@@ -121,7 +121,9 @@ def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
         load_matcher(None, str(tmp_path / "nowhere"), features)
     other = write_checkpoint(tmp_path / "other", shan, features)
     (tmp_path / "other" / "lineage.json").write_text(json.dumps({"fingerprint": "another-1"}))
-    with pytest.raises(UserError, match=r"other was made for features of another-1, .* has made-up-0123; extract"):
+    with pytest.raises(
+        UserError, match=r"other was made for features of another-1 but .* has features of made-up-0123; extract"
+    ):
         load_matcher(None, other, features)
     (tmp_path / "other" / "lineage.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):

@@ -1,4 +1,4 @@
-"""Promotion in a real registry, on SQLite and on a server: what is written, what is not, and two at once."""
+"""Promotion and rollback in a real registry, on SQLite and on a server, also by two processes at a time."""
 
 import json
 import re
@@ -25,18 +25,18 @@ from tests.support import ROOT
 from tests.support.small_models import model, register_model, small_set
 
 UNTRAINED, BETTER, BEST = 1, 2, 3
-"""Versions of every registered model here."""
+"""Versions of every registered model in these tests, in the order of their quality."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A store with three models of known order."""
+    """A tracking store with three registered versions, and the feature set on which they are compared."""
 
     tracking: Tracking
     features: FeatureSet
 
     def name(self, name: str, champion: int | None = UNTRAINED) -> str:
-        """A registered model with the three versions, of which one may be champion."""
+        """Registers a model with the three versions, one of which may be the champion; returns its name."""
         client = self.tracking.client()
         client.create_registered_model(name)
         for version in (UNTRAINED, BETTER, BEST):
@@ -47,14 +47,23 @@ class Registry:
 
     def promote(self, name: str, version: int, config: PromoteConfig | None = None, dry_run: bool = False) -> str:
         return str(
-            promote(self.tracking, name, version, self.features, config, ScoreConfig(), ClusterConfig(), dry_run)
+            promote(
+                self.tracking,
+                name,
+                version,
+                self.features,
+                config or PromoteConfig(),
+                ScoreConfig(),
+                ClusterConfig(),
+                dry_run,
+            )
         )
 
     def tags(self, name: str, version: int) -> dict[str, str]:
         return self.tracking.client().get_model_version(name, str(version)).tags
 
     def everything(self, name: str) -> list[object]:
-        """All that the registry says of a name."""
+        """Returns all that the registry stores under a name."""
         client = self.tracking.client()
         versions = client.search_model_versions(f"name = '{name}'")
         return [dict(client.get_registered_model(name)), sorted(str(dict(version)) for version in versions)]
@@ -80,7 +89,7 @@ def served(mlflow_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Registr
 
 
 def start(registry: Registry, log: Path, *argv: str) -> "subprocess.Popen[bytes]":
-    """The command, with its output in a file."""
+    """Starts the command with its output in a file."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.promote", f"--tracking.uri={registry.tracking.uri}", *argv],
@@ -90,9 +99,9 @@ def start(registry: Registry, log: Path, *argv: str) -> "subprocess.Popen[bytes]
         )
 
 
-def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[bytes]"], patience_s: float = 200) -> None:
-    """Each has scored two models to the end, by its progress bars."""
-    give_up_at = time.monotonic() + patience_s
+def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[bytes]"], deadline_s: float = 200) -> None:
+    """Waits until each process has scored two models, according to its progress bars."""
+    give_up_at = time.monotonic() + deadline_s
     while any(log.read_text().count("100%") < 2 for log in logs):
         ended = [log.read_text() for log, process in zip(logs, processes, strict=True) if process.poll() is not None]
         assert not ended, ended
@@ -100,19 +109,19 @@ def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[byte
         time.sleep(0.1)
 
 
-def test_a_better_version_takes_the_alias_with_its_reasons_and_a_card(registry: Registry):
+def test_a_better_version_becomes_champion_with_tags_and_a_model_card(registry: Registry):
     name = registry.name("better")
     said = registry.promote(name, BETTER)
     assert said.startswith(f"models:/{name}@champion is version {BETTER}: better (validation rSum ")
     assert champion_version(registry.tracking, name) == BETTER
     tags = registry.tags(name, BETTER)
     assert tags["promotion.decision"] == "promoted"
-    assert tags["promotion.against"] == tags["replaced"] == str(UNTRAINED)
+    assert tags["promotion.compared_with"] == tags["replaced_version"] == str(UNTRAINED)
     assert float(tags["promotion.rsum"]) > float(tags["promotion.champion_rsum"])
-    assert tags["promotion"] in said
+    assert tags["promotion.reason"] in said
     digest = registry.features.lineage["feature_set"]
-    assert tags["promotion.features"] == f"{registry.features.uri}@{digest[:12]}"
-    assert FeatureSet.open(tags["promotion.features"]).lineage["feature_set"] == digest
+    assert tags["promotion.feature_set"] == f"{registry.features.uri}@{digest[:12]}"
+    assert FeatureSet.open(tags["promotion.feature_set"]).lineage["feature_set"] == digest
     card = registry.tracking.client().get_model_version(name, str(BETTER)).description
     assert len(card) < 5000  # a server's database takes no more
     assert f"| rSum | {float(tags['promotion.rsum']) - float(tags['promotion.champion_rsum']):+.1f} |" in card
@@ -122,27 +131,27 @@ def test_a_better_version_takes_the_alias_with_its_reasons_and_a_card(registry: 
     assert config["matcher"] == "vse++"
 
 
-def test_a_worse_version_gets_reasons_but_not_the_alias(registry: Registry):
+def test_a_worse_version_is_tagged_with_the_reason_but_does_not_become_champion(registry: Registry):
     name = registry.name("worse", champion=BEST)
     said = registry.promote(name, BETTER)
     assert said.startswith(f"models:/{name}@champion is version {BEST}: version {BETTER} is not better (")
     assert champion_version(registry.tracking, name) == BEST
     tags = registry.tags(name, BETTER)
-    assert tags["promotion.decision"] == "refused"
+    assert tags["promotion.decision"] == "rejected"
     assert "promoted_at" not in tags
-    assert "Stayed a candidate" in registry.tracking.client().get_model_version(name, str(BETTER)).description
+    assert "Not promoted on" in registry.tracking.client().get_model_version(name, str(BETTER)).description
 
 
-def test_the_first_version_has_to_beat_chance_and_the_champion_stays_itself(registry: Registry):
+def test_the_first_version_is_compared_with_the_random_baseline_and_a_champion_stays_champion(registry: Registry):
     name = registry.name("first", champion=None)
     said = registry.promote(name, BEST)
     assert "is version 3: the first version (validation rSum" in said
-    assert registry.tags(name, BEST)["promotion.against"] == "random baseline"
-    assert registry.tags(name, BEST)["replaced"] == ""
-    assert "it was champion already" in registry.promote(name, BEST)
+    assert registry.tags(name, BEST)["promotion.compared_with"] == "random baseline"
+    assert registry.tags(name, BEST)["replaced_version"] == ""
+    assert "it is already the champion" in registry.promote(name, BEST)
 
 
-def test_a_dry_run_decides_the_same_and_writes_nothing(registry: Registry):
+def test_a_dry_run_makes_the_same_decision_and_writes_nothing(registry: Registry):
     name = registry.name("dry")
     before = registry.everything(name)
     said = registry.promote(name, BEST, dry_run=True)
@@ -154,23 +163,23 @@ def test_a_dry_run_decides_the_same_and_writes_nothing(registry: Registry):
     assert registry.everything(name) == before
 
 
-def test_rollback_goes_back_champion_by_champion_and_says_why(registry: Registry):
+def test_rollback_restores_the_previous_champions_one_by_one_and_records_the_reason(registry: Registry):
     name = registry.name("back")
     for version in (BETTER, BEST):
         registry.promote(name, version)
     assert champions(registry.tracking, name) == [UNTRAINED, BETTER, BEST]
     assert str(rollback(registry.tracking, name, "bad at night")).endswith("version 3 was rolled back (bad at night)")
     assert champion_version(registry.tracking, name) == BETTER
-    assert registry.tags(name, BEST)["rolled_back"] == "bad at night"
+    assert registry.tags(name, BEST)["rollback_reason"] == "bad at night"
     assert registry.tags(name, BEST)["rolled_back_at"] > registry.tags(name, BEST)["promoted_at"][:10]
     registry.promote(name, BEST)
     rollback(registry.tracking, name, "again")
     assert rollback(registry.tracking, name, "and again").champion == UNTRAINED
-    with pytest.raises(UserError, match="no champion before the present one"):
+    with pytest.raises(UserError, match="no previous champion to roll back to"):
         rollback(registry.tracking, name, "once more")
 
 
-def test_the_history_follows_the_alias_where_a_move_was_cut_off_or_made_by_hand(registry: Registry):
+def test_the_history_follows_the_alias_after_an_interrupted_or_manual_move(registry: Registry):
     name, client = registry.name("history"), registry.tracking.client()
     set_champions(registry.tracking, name, [UNTRAINED, BETTER, BEST])
     client.set_registered_model_alias(name, "champion", str(BETTER))  # a rollback that was killed before its note
@@ -182,30 +191,30 @@ def test_the_history_follows_the_alias_where_a_move_was_cut_off_or_made_by_hand(
     assert champions(registry.tracking, name) == [UNTRAINED, BEST]
 
 
-def test_the_margin_of_the_config_holds(registry: Registry):
+def test_the_configured_margin_is_applied(registry: Registry):
     name = registry.name("margin")
     strict = PromoteConfig(margin=590)
     assert "is not better" in registry.promote(name, BEST, strict)
     assert champion_version(registry.tracking, name) == UNTRAINED
 
 
-def test_other_features_are_refused(registry: Registry):
+def test_features_of_another_detector_are_an_error(registry: Registry):
     index = {**registry.features.index, "fingerprint": "another-1"}
     other = replace(registry.features, index=index)
-    with pytest.raises(UserError, match=r"was made for features of made-up-0123, .* has another-1"):
+    with pytest.raises(UserError, match=r"was made for features of made-up-0123 but .* has features of another-1"):
         promote(
             registry.tracking, registry.name("features"), BEST, other, PromoteConfig(), ScoreConfig(), ClusterConfig()
         )
-    with pytest.raises(UserError, match="take the alias off it first"):
+    with pytest.raises(UserError, match="remove the alias first"):
         check_champion(registry.tracking, "features", other)
 
 
-def test_the_command_that_is_told_frees_a_lock(registry: Registry, monkeypatch, capsys):
+def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):
     name = registry.name("stuck")
     registry.tracking.client().create_registered_model(lock_name(name), {"owner": "process 1 on a", "since": "then"})
-    _, _, *told = promotion._free_command(name).split()
-    for said in ("freed the lock of process 1 on a since then", "nobody holds the lock"):
-        monkeypatch.setattr(sys, "argv", [*told, f"--tracking.uri={registry.tracking.uri}"])
+    _, _, *argv = promotion._unlock_command(name).split()
+    for said in ("released the lock of process 1 on a since then", "the lock is not held"):
+        monkeypatch.setattr(sys, "argv", [*argv, f"--tracking.uri={registry.tracking.uri}"])
         job.main()
         assert said in capsys.readouterr().out
     registry.promote(name, BEST)
@@ -213,8 +222,10 @@ def test_the_command_that_is_told_frees_a_lock(registry: Registry, monkeypatch, 
 
 
 @pytest.mark.parametrize("kind", ["registry", "served"])
-def test_two_at_once_lose_none(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
-    """Both have measured the old champion before either may move the alias; the better one has it in the end."""
+def test_of_two_concurrent_promotions_the_better_version_ends_as_champion(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+):
+    """Both evaluate the old champion before either may move the alias."""
     registry: Registry = request.getfixturevalue(kind)
     name = registry.name("race")
     logs = [tmp_path / f"{version}.log" for version in (BETTER, BEST)]
@@ -228,6 +239,6 @@ def test_two_at_once_lose_none(kind: str, request: pytest.FixtureRequest, tmp_pa
     assert champions(registry.tracking, name) in ([UNTRAINED, BEST], [UNTRAINED, BETTER, BEST])
     decided = {version: registry.tags(name, version)["promotion.decision"] for version in (BETTER, BEST)}
     assert decided[BEST] == "promoted"
-    overtaken = decided[BETTER] == "refused"
-    assert registry.tags(name, BETTER)["promotion.against"] == str(BEST if overtaken else UNTRAINED)
-    assert registry.tags(name, BEST)["promotion.against"] == str(UNTRAINED if overtaken else BETTER)
+    overtaken = decided[BETTER] == "rejected"
+    assert registry.tags(name, BETTER)["promotion.compared_with"] == str(BEST if overtaken else UNTRAINED)
+    assert registry.tags(name, BEST)["promotion.compared_with"] == str(UNTRAINED if overtaken else BETTER)
