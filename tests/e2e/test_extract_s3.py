@@ -1,82 +1,133 @@
-"""Photos in a bucket to a feature set in a bucket by the user's commands: plan, extract, again, look, check, export."""
+"""Photos in a bucket, one of them corrupt, become a feature set in the bucket: plan, extract, inspect, move, export."""
 
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
-from tests.support import ROOT
+from tests.support.commands import call_command, run_command
 from tests.support.photos import Photos
 from tests.support.servers import S3Server
 
-
-def command(module: str, *arguments: str, cwd: Path, code: int = 0) -> str:
-    """What a command prints, its bars left out."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == code, (done.stdout + done.stderr)[-3000:]
-    return done.stdout if code == 0 else done.stdout + done.stderr
+STRAY = "features-train-000099-0123abcd.tar"
+"""The name of an object that no index refers to."""
+Call = Callable[..., tuple[int, str, str]]
 
 
-def test_from_bucket_to_bucket(real_photos: Photos, s3_server: S3Server, tmp_path: Path):
-    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
+@dataclass(frozen=True)
+class Extracted:
+    """A finished extraction of real photos, and what its commands printed."""
+
+    folder: Path
+    root: str
+    job: list[str]
+    count: int
+    planned: str
+    output: str
+
+    @property
+    def uri(self) -> str:
+        """URI of the feature set, with its digest."""
+        return self.output.split()[0]
+
+
+@pytest.fixture(scope="module")
+def extracted(real_photos: Photos, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
+    folder, root = tmp_path_factory.mktemp("extracted"), f"s3://{s3_server.bucket}/bucket-to-bucket"
     photos = open_store(f"{root}/photos")
-    for path in real_photos.folder.iterdir():
-        if path.name in real_photos.dataset.read_text():
-            photos.put_if_absent(path.name, path.read_bytes())
-    job = [f"--dataset={real_photos.dataset}", f"--photos={root}/photos", f"--extract.output={root}/features"]
-    job.append("--extract.photos_per_shard=6")
-
-    planned = command("jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2", cwd=tmp_path)
-    assert re.search(r"\| shards \| photos to detect \| GB \| hours \| cost \|", planned)
-    assert re.search(rf"\| \d+ \| {real_photos.count} \| .* dollars \|", planned)
+    names = real_photos.names()
+    for name in names:
+        data = (real_photos.folder / name).read_bytes()
+        photos.put_if_absent(name, data[:1500] if name == names[-1] else data)
+    job = [f"--dataset={real_photos.dataset}", f"--photos={root}/photos", "--extract.photos_per_shard=6"]
+    job += ["--extract.max_rejected=0.05", f"--extract.output={root}/features"]
+    planned = run_command(folder, "jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2")
     assert not any(name.endswith(".tar") for name in open_store(f"{root}/features").objects())
+    output = run_command(folder, "jobs.extract", *job)
+    return Extracted(folder, root, job, real_photos.count, planned, output)
 
-    first = command("jobs.extract", *job, cwd=tmp_path)
-    uri = first.split()[0]
-    assert f"{real_photos.count} photos planned = {real_photos.count} written + 0 rejected" in first
-    assert re.search(rf"photos detected \| {real_photos.count} \| {real_photos.count} \| 1.00", first)
 
-    again = command("jobs.extract", *job, cwd=tmp_path)
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+    """Returns a function that runs a command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return partial(call_command, monkeypatch, capsys)
+
+
+def test_the_plan_estimates_time_and_cost(extracted: Extracted):
+    assert re.search(r"\| shards \| photos to detect \| GB \| hours \| cost \|", extracted.planned)
+    assert re.search(rf"\| \d+ \| {extracted.count} \| .* dollars \|", extracted.planned)
+
+
+def test_the_extraction_reports_every_photo_beside_its_plan(extracted: Extracted):
+    written = extracted.count - 1
+    assert f"{extracted.count} photos planned = {written} written + 1 rejected" in extracted.output
+    assert re.search(rf"photos detected \| {extracted.count} \| {written} \| 0.9\d", extracted.output)
+
+
+def test_the_corrupt_photo_is_recorded_with_its_reason(extracted: Extracted):
+    (rejection,) = FeatureSet.open(extracted.uri).rejected
+    assert rejection.reason in ("image data is truncated or corrupt", "not an image of a known format")
+    assert f"rejected 1 x '{rejection.reason}'" in extracted.output
+    assert f"first {rejection.source}; all of them in" in extracted.output
+
+
+def test_a_second_extraction_writes_nothing(extracted: Extracted):
+    again = run_command(extracted.folder, "jobs.extract", *extracted.job)
     assert "(0 written now," in again
     assert "0 detected now" in again
 
-    assert f"{real_photos.count} photos" in command("jobs.features", "verify", uri, cwd=tmp_path)
-    assert "fingerprint  embedded-" in command("jobs.features", "inspect", uri, "--page=page.html", cwd=tmp_path)
-    assert (tmp_path / "page.html").read_text().count("data:image/jpeg;base64,") == 12
 
-    bare = uri.partition("@")[0]
-    stray = open_store(bare)
-    stray.put_if_absent("features-train-000099-0123abcd.tar", b"left by a killed run")
-    assert "features-train-000099-0123abcd.tar" in command("jobs.features", "gc", bare, "--delete", cwd=tmp_path)
-    assert "features-train-000099-0123abcd.tar" not in stray.objects()
+def test_verify_and_inspect_read_the_bucket(extracted: Extracted, call: Call):
+    code, out, _ = call("jobs.features", "verify", extracted.uri)
+    assert (code, f"{extracted.count - 1} photos" in out) == (0, True), out
+    code, out, _ = call("jobs.features", "inspect", extracted.uri, "--page=page.html")
+    assert (code, "fingerprint  embedded-" in out) == (0, True), out
+    assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 12
 
-    moved, digest = open_store(f"{root}/elsewhere/{Path(bare).name}"), uri.partition("@")[2]
-    for name in stray.objects():
-        moved.put_if_absent(name, stray.read(name))
-    assert f"{real_photos.count} photos" in command("jobs.features", "verify", f"{moved.uri}@{digest}", cwd=tmp_path)
-    job[2] = f"--extract.output={root}/elsewhere"
-    assert f"{moved.uri}@{digest}" in (told := command("jobs.extract", *job, cwd=tmp_path))
-    assert "(0 written now," in told
 
-    command("jobs.features", "export", uri, "npy", cwd=tmp_path)
-    exported = np.load(tmp_path / "npy" / "test_ims.npy")
-    split = FeatureSet.open(uri).split("test")
-    assert np.array_equal(exported, split[:].astype(np.float32))
+def test_gc_deletes_an_orphaned_object(extracted: Extracted, call: Call):
+    bare = extracted.uri.partition("@")[0]
+    store = open_store(bare)
+    store.put_if_absent(STRAY, b"left by a killed run")
+    code, out, _ = call("jobs.features", "gc", bare, "--delete")
+    assert (code, STRAY in out) == (0, True), out
+    assert STRAY not in store.objects()
 
-    name = next(name for name in stray.objects() if name.endswith(".tar"))
-    data = bytearray(stray.read(name))
-    data[5000] ^= 1
-    stray.replace(name, bytes(data))
-    assert name in command("jobs.features", "verify", uri, cwd=tmp_path, code=1)
+
+def test_a_copied_feature_set_is_valid_and_is_reused_where_it_is(extracted: Extracted, call: Call):
+    bare, _, digest = extracted.uri.partition("@")
+    store, copy = open_store(bare), open_store(f"{extracted.root}/elsewhere/{Path(bare).name}")
+    for name in store.objects():
+        copy.put_if_absent(name, store.read(name))
+    code, out, _ = call("jobs.features", "verify", f"{copy.uri}@{digest}")
+    assert (code, f"{extracted.count - 1} photos" in out) == (0, True), out
+    elsewhere = [*extracted.job[:-1], f"--extract.output={extracted.root}/elsewhere"]
+    output = run_command(extracted.folder, "jobs.extract", *elsewhere)
+    assert f"{copy.uri}@{digest}" in output
+    assert "(0 written now," in output
+
+
+def test_export_writes_the_features_as_numpy_arrays(extracted: Extracted, call: Call):
+    assert call("jobs.features", "export", extracted.uri, "npy")[0] == 0
+    exported = np.load(Path("npy", "test_ims.npy"))
+    assert np.array_equal(exported, FeatureSet.open(extracted.uri).split("test")[:].astype(np.float32))
+
+
+def test_verify_finds_one_flipped_bit(extracted: Extracted, call: Call):
+    store = open_store(extracted.uri.partition("@")[0])
+    name = next(name for name in store.objects() if name.endswith(".tar"))
+    good = store.read(name)
+    bad = bytearray(good)
+    bad[5000] ^= 1
+    store.replace(name, bytes(bad))
+    code, out, err = call("jobs.features", "verify", extracted.uri)
+    store.replace(name, good)
+    assert code == 1
+    assert name in out + err

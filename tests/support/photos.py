@@ -42,6 +42,10 @@ class Photos:
     folder: Path
     count: int
 
+    def names(self) -> list[str]:
+        """Returns the file names of the photos, in the order of the data set."""
+        return [image["filename"] for image in json.loads(self.dataset.read_text())["images"]]
+
 
 def flickr_photos(source: Path, folder: Path) -> Photos:
     """The first 12 train, 6 val and 6 test photos of a Karpathy data set; the photos stay where they are."""
