@@ -1,4 +1,7 @@
-"""Training that is cut off, by real signals, and goes on: to the last bit what an undisturbed one comes to."""
+"""Trainings that lose workers, nodes and drivers, by real signals.
+
+Each must end with exactly the weights and metrics of an uninterrupted training.
+"""
 
 import os
 import re
@@ -20,30 +23,31 @@ from pipelines.training.checkpoint import read_progress
 from pipelines.training.run_directory import place_at
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
-from tests.support.processes import children, command_line, kill, wait_until
+from tests.support.processes import command_line, kill, wait_until
 from tests.support.servers import S3Server
 
-STEPS_PER_EPOCH, EPOCHS = 80, 3
+STEPS_PER_EPOCH, EPOCHS = 80, 8
+"""Four epochs must last longer than Ray needs to notice that a node will be taken away."""
 SETTINGS = [
-    "--name=drill", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
+    "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
-    "--train.checkpoint_every_n_steps=20", "--train.hard_negative_warmup_epochs=1",
-    "--cluster.local_object_store_mb=100",
+    "--train.hard_negative_warmup_epochs=1", "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
+MID_EPOCH = "--train.checkpoint_every_n_steps=20"
+"""Checkpoints within epochs, too. It does not change what is trained."""
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    folder = tmp_path_factory.mktemp("features")
-    return feature_sets.memorable(folder, 241)
+    return feature_sets.memorable(tmp_path_factory.mktemp("features"), 241)
 
 
 DRIVERS: list["subprocess.Popen[bytes]"] = []
 
 
 @pytest.fixture(autouse=True)
-def nothing_goes_on() -> Iterator[None]:
-    """Where a drill fails, its driver and all that it has started end with it."""
+def no_driver_survives() -> Iterator[None]:
+    """Ends the drivers of a failed test, with all of their processes."""
     yield
     while DRIVERS:
         driver = DRIVERS.pop()
@@ -54,22 +58,22 @@ def nothing_goes_on() -> Iterator[None]:
 
 
 def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
-    """`python -m jobs.train` in a folder; its Ray cluster is its own if no address is given."""
-    environment = os.environ | ENVIRONMENT
+    """Starts `python -m jobs.train` in a folder, on a local Ray session unless `more` names a cluster."""
     with (folder / "log").open("ab") as log:
         driver = subprocess.Popen(
             [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *more],
-            cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment,
+            cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT,
         )  # fmt: skip
     DRIVERS.append(driver)
     return driver
 
 
-def finish(process: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> str:
-    process.wait(240)
-    said = (folder / "log").read_text()
-    assert process.returncode == code, said
-    return said
+def finish(driver: "subprocess.Popen[bytes]", folder: Path, code: int = 0) -> str:
+    """Waits for a driver, checks its exit code and returns its log."""
+    driver.wait(300)
+    log = (folder / "log").read_text()
+    assert driver.returncode == code, log
+    return log
 
 
 def tracking_of(folder: Path) -> Tracking:
@@ -77,166 +81,120 @@ def tracking_of(folder: Path) -> Tracking:
 
 
 def run_of(folder: Path) -> Any:
-    """The only MLflow run."""
+    """Returns the only MLflow run."""
     tracking = tracking_of(folder)
     (run,) = tracking.client().search_runs([tracking.experiment_id])
     return run
 
 
-def outcome(folder: Path, epochs: int = EPOCHS) -> tuple[dict[str, object], dict[str, list[tuple[int, float]]]]:
-    """Every tensor of the last checkpoint, and the curves of the only run, but for times and speeds."""
-    (last,) = folder.glob(f"build/runs/drill-*/epoch-{epochs:03d}")
+def result(folder: Path) -> tuple[dict[str, object], dict[str, list[tuple[int, float]]]]:
+    """Returns every tensor of the last checkpoint and the metrics of the only run, except times and throughput."""
+    (last,) = folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}")
     tensors = {f"{file.name}/{name}": t for file in last.glob("*.safetensors") for name, t in load_file(file).items()}
     client, run = tracking_of(folder).client(), run_of(folder)
     assert run.info.status == "FINISHED"
-    assert [int(v.version) for v in client.search_model_versions("name = 'drill'")] == [1]
-    curves = {
+    assert [int(v.version) for v in client.search_model_versions("name = 'shan'")] == [1]
+    metrics = {
         name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
         for name in ("loss", "grad_norm", "lr", "val_rsum", "val_image_to_text_r1", "epoch")
     }
     progress = read_progress(last)
-    curves["best"] = [(progress.best_epoch, progress.best_rsum)]
-    return tensors, {name: sorted(points) for name, points in curves.items()}
+    metrics["best"] = [(progress.best_epoch, progress.best_rsum)]
+    return tensors, {name: sorted(points) for name, points in metrics.items()}
 
 
-def goes_on(driver: "subprocess.Popen[bytes]", folder: Path, epochs: int = EPOCHS) -> bool:
-    """Whether a driver lives and its last epoch has no checkpoint yet: whatever happens now happens to a training."""
-    return driver.poll() is None and not any(folder.glob(f"build/runs/drill-*/epoch-{epochs:03d}"))
+def is_training(driver: "subprocess.Popen[bytes]", folder: Path) -> bool:
+    """Returns whether a driver runs and has not saved its last epoch, so that a fault now hits a training."""
+    return driver.poll() is None and not any(folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}"))
 
 
-def assert_same(found: Path, expected: Path, epochs: int = EPOCHS) -> None:
-    tensors, curves = outcome(found, epochs)
-    expected_tensors, expected_curves = outcome(expected, epochs)
+def assert_same(found: Path, expected: Path) -> None:
+    """Checks that two trainings ended with the same tensors, bit by bit, and the same metrics."""
+    tensors, metrics = result(found)
+    expected_tensors, expected_metrics = result(expected)
     assert tensors.keys() == expected_tensors.keys()
     assert [name for name, t in tensors.items() if not t.equal(expected_tensors[name])] == []
-    assert curves == expected_curves
+    assert metrics == expected_metrics
 
 
 @pytest.fixture(scope="module")
-def undisturbed(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     finish(start(features, folder), folder)
     return folder
 
 
-def wait_for_step(folder: Path, step: int) -> None:
-    """Until a checkpoint of that step or a later one is stored in the middle of an epoch."""
-
-    def there() -> bool:
-        return any(int(path.name[5:]) >= step for path in folder.glob("build/runs/drill-*/step-*"))
-
-    wait_until(there, patience_s=120)
+def wait_for_checkpoint(folder: Path, pattern: str) -> None:
+    """Waits until a checkpoint of a name is stored."""
+    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), patience_s=120)
 
 
-def train_workers(driver: int) -> list[int]:
-    """Ids of the training processes of a driver's own cluster."""
-    found, left = [], [driver]
-    while left:
-        pid = left.pop()
-        left += children(pid)
-        if "ray::RayTrainWorker" in command_line(pid) or "ray::TrainWorker" in command_line(pid):
-            found.append(pid)
-    return found
-
-
-def test_the_curves_are_whole(undisturbed: Path):
-    _, curves = outcome(undisturbed)
-    steps = EPOCHS * STEPS_PER_EPOCH
-    assert [step for step, _ in curves["loss"]] == list(range(10, steps + 1, 10))
-    assert [step for step, _ in curves["val_rsum"]] == [80, 160, 240]
-    assert len({rsum for _, rsum in curves["val_rsum"]}) == 3  # else the drills say nothing about it
-
-
-def test_a_killed_worker_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path):
-    driver = start(features, tmp_path)
-    wait_for_step(tmp_path, 100)
-    victims = train_workers(driver.pid)
-    assert len(victims) == 2
-    assert kill(victims[1])
-    assert goes_on(driver, tmp_path)
-    finish(driver, tmp_path)
-    assert_same(tmp_path, undisturbed)
-
-
-def test_resume_needs_something_and_a_finished_training_is_not_done_again(
-    features: FeatureSet, undisturbed: Path, tmp_path: Path
-):
-    assert "error: nothing to resume at" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
-    said = finish(start(features, undisturbed, "--resume"), undisturbed)
-    assert said.count("drill version 1") == 2
-    assert "this training was finished already" in finish(start(features, undisturbed), undisturbed, code=2)
+def train_workers(pid: int) -> list[int]:
+    """Returns the ids of the training processes that a process has started."""
+    return [each for each in tree(pid) if re.search("ray::(Ray)?TrainWorker", command_line(each))]
 
 
 @pytest.fixture
 def two_nodes() -> Iterator[LocalCluster]:
-    """A head and a node with a CPU each: a training process on both."""
+    """A head and a node with a CPU each, so that each has one training process."""
     with local_cluster(1) as cluster:
         cluster.add_node(1)
         yield cluster
 
 
-def test_a_lost_node_changes_nothing(features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster):
-    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}")
-    wait_for_step(tmp_path, 100)
-    two_nodes.lose(two_nodes.nodes[0])
-    assert goes_on(driver, tmp_path)
-    two_nodes.add_node(1)
-    finish(driver, tmp_path)
-    assert_same(tmp_path, undisturbed)
+def test_metrics_are_complete_and_change_from_epoch_to_epoch(uninterrupted: Path):
+    _, metrics = result(uninterrupted)
+    steps = EPOCHS * STEPS_PER_EPOCH
+    assert [step for step, _ in metrics["loss"]] == list(range(10, steps + 1, 10))
+    assert [step for step, _ in metrics["val_rsum"]] == list(range(STEPS_PER_EPOCH, steps + 1, STEPS_PER_EPOCH))
+    assert len({rsum for _, rsum in metrics["val_rsum"]}) > EPOCHS // 2  # else comparing them would show nothing
 
 
-def test_an_elastic_training_goes_on_with_fewer_workers(
-    features: FeatureSet, undisturbed: Path, tmp_path: Path, two_nodes: LocalCluster
+def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path, two_nodes: LocalCluster
 ):
-    """The batches stay the same, so the curves stay within rounding of those of two workers."""
-    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.min_workers=1")
-    wait_for_step(tmp_path, 100)
+    """The two failures use up `max_failures`, so the training ends only if losing the preempted node is none.
+
+    Within epochs only a preemption notice saves a checkpoint here.
+    """
+    driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.max_failures=2")
+    wait_for_checkpoint(tmp_path, "epoch-001")
+    (victim,) = train_workers(two_nodes.nodes[0].pid)
+    assert is_training(driver, tmp_path)
+    assert kill(victim)
+
+    wait_for_checkpoint(tmp_path, "epoch-002")
+    assert is_training(driver, tmp_path)
     two_nodes.lose(two_nodes.nodes[0])
-    finish(driver, tmp_path)
-    history = tracking_of(tmp_path).client().get_metric_history(run_of(tmp_path).info.run_id, "num_workers")
-    workers = [point.value for point in history]
-    assert workers == sorted(workers, reverse=True)
-    assert set(workers) == {2, 1}
-    (_, curves), (_, expected_curves) = outcome(tmp_path), outcome(undisturbed)
-    assert [step for step, _ in curves["loss"]] == [step for step, _ in expected_curves["loss"]]
-    losses, expected = ([value for _, value in c["loss"]] for c in (curves, expected_curves))
-    assert losses == pytest.approx(expected, rel=1e-3)
+    two_nodes.add_node(1)
 
-
-def test_a_node_that_is_to_be_taken_away_saves_first(features: FeatureSet, tmp_path: Path, two_nodes: LocalCluster):
-    """No checkpoint is due within an epoch: one comes because Ray announces that the node will go. Losing it is then no
-    failure."""
-    epochs = 7
-    more = (f"--train.epochs={epochs}", "--train.checkpoint_every_n_steps=100000", "--train.max_failures=0")
-    whole, drained = tmp_path / "whole", tmp_path / "drained"
-    whole.mkdir()
-    drained.mkdir()
-    finish(start(features, whole, *more), whole)
-    worker = two_nodes.worker_id()  # asked for now: it takes seconds, in which training might end
-    driver = start(features, drained, *more, f"--cluster.address={two_nodes.address}")
-    wait_until(lambda: any(drained.glob("build/runs/drill-*/epoch-*")), patience_s=120)
-    two_nodes.drain(worker, seconds=3)
-    deadline = time.monotonic() + 3  # a node that dies before it counts as a failure
-    wait_until(lambda: "/step-" in (drained / "log").read_text(), patience_s=60)  # Ray Train tells of checkpoints
+    wait_for_checkpoint(tmp_path, "epoch-003")
+    assert is_training(driver, tmp_path)
+    assert "/step-" not in (tmp_path / "log").read_text()
+    two_nodes.drain(seconds=1)
+    deadline = time.monotonic() + 1  # a node that dies before its deadline counts as a failure
+    wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), patience_s=60)  # Ray Train logs checkpoints
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))
-    two_nodes.lose(two_nodes.nodes[0])
-    assert goes_on(driver, drained, epochs)
-    finish(driver, drained)
-    assert_same(drained, whole, epochs)
+    assert is_training(driver, tmp_path)
+    two_nodes.lose(two_nodes.nodes[1])
+    finish(driver, tmp_path)
+    assert_same(tmp_path, uninterrupted)
 
 
-def test_a_killed_driver_and_one_that_is_taken_over_change_nothing(
-    features: FeatureSet, undisturbed: Path, tmp_path: Path, s3_server: S3Server
+def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server
 ):
-    """With checkpoints on S3: one driver dies, the next finds that another has come to go on, which does so."""
+    """With checkpoints on S3. One driver is killed, the next loses its lease to a third, which finishes."""
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
-    driver = start(features, tmp_path, f"--train.output={output}")
-    stored = re.compile(r"/step-00000(1[0-9]|2[0-3])0/")
+    driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
+    stored = re.compile(r"/step-00000[1-4]\d0/")
     wait_until(lambda: any(stored.search(name) for name in store.objects()), patience_s=120)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
+    assert not any("/epoch-008/" in name for name in store.objects())
     again = start(features, tmp_path, f"--train.output={output}")
     assert "--resume goes on with it" in finish(again, tmp_path, code=2)
 
@@ -255,8 +213,54 @@ def test_a_killed_driver_and_one_that_is_taken_over_change_nothing(
         path = tmp_path / "build" / "runs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.read(name))
-    assert_same(tmp_path, undisturbed)
+    assert_same(tmp_path, uninterrupted)
     kept = {name.split("/")[1] for name in store.objects() if name.endswith("lineage.json")}
-    _, curves = outcome(tmp_path)
-    best = max(reversed(curves["val_rsum"]), key=lambda point: point[1])[0] // STEPS_PER_EPOCH  # of equal ones the last
+    _, metrics = result(tmp_path)
+    best = max(reversed(metrics["val_rsum"]), key=lambda point: point[1])[0] // STEPS_PER_EPOCH  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
+
+
+@pytest.mark.long
+def test_a_worker_killed_in_a_local_session_resumes_within_its_epoch(
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path
+):
+    driver = start(features, tmp_path, MID_EPOCH)
+    wait_for_checkpoint(tmp_path, "step-00000[1-4]?0")
+    victims = train_workers(driver.pid)
+    assert len(victims) == 2
+    assert kill(victims[1])
+    assert is_training(driver, tmp_path)
+    finish(driver, tmp_path)
+    assert_same(tmp_path, uninterrupted)
+
+
+@pytest.mark.long
+def test_resume_needs_a_run_directory_and_a_finished_training_is_not_repeated(
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path
+):
+    assert "error: nothing to resume at" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
+    said = finish(start(features, uninterrupted, "--resume"), uninterrupted)
+    assert said.count("shan version 1") == 2
+    assert "this training was finished already" in finish(start(features, uninterrupted), uninterrupted, code=2)
+
+
+@pytest.mark.long
+def test_an_elastic_training_continues_with_fewer_workers(
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path, two_nodes: LocalCluster
+):
+    """The batches stay the same, so the metrics equal those of two workers within rounding."""
+    driver = start(
+        features, tmp_path, MID_EPOCH, f"--cluster.address={two_nodes.address}", "--train.min_workers=1"
+    )  # fmt: skip
+    wait_for_checkpoint(tmp_path, "step-00000[1-4]?0")
+    assert is_training(driver, tmp_path)
+    two_nodes.lose(two_nodes.nodes[0])
+    finish(driver, tmp_path)
+    history = tracking_of(tmp_path).client().get_metric_history(run_of(tmp_path).info.run_id, "num_workers")
+    workers = [point.value for point in history]
+    assert workers == sorted(workers, reverse=True)
+    assert set(workers) == {2, 1}
+    (_, metrics), (_, expected_metrics) = result(tmp_path), result(uninterrupted)
+    assert [step for step, _ in metrics["loss"]] == [step for step, _ in expected_metrics["loss"]]
+    losses, expected = ([value for _, value in each["loss"]] for each in (metrics, expected_metrics))
+    assert losses == pytest.approx(expected, rel=1e-3)

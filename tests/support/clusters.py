@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, each node a tree of processes of its own that can be killed."""
+"""A Ray cluster of several nodes on this machine. Each node is a tree of processes that can be killed."""
 
 import os
 import shutil
@@ -7,10 +7,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 from tests.support.hosts import LOOPBACK, Host
 from tests.support.processes import ROOT, children, wait_until
@@ -31,52 +36,45 @@ ENVIRONMENT = {
 
 @dataclass
 class LocalCluster:
-    """A running head; nodes are added to it and lost."""
+    """A running head, to which nodes are added and from which they are lost."""
 
     address: str
     folder: Path
     environment: Mapping[str, str]
     dashboard: str
-    """URL of the head's dashboard, which takes orders."""
+    """URL of the head's dashboard, which accepts jobs."""
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def add_node(self, cpus: int, host: Host = LOOPBACK) -> "subprocess.Popen[bytes]":
-        """A node that has joined when a job can use it."""
+        """Starts a node. It joins the cluster some seconds later. Returns its `ray start` process."""
         node = self.start(f"--address={self.address}", f"--num-cpus={cpus}", host=host)
         self.nodes.append(node)
         return node
 
     def lose(self, node: "subprocess.Popen[bytes]") -> None:
-        """SIGKILL to every process of a node, its workers first asked for: as if its power had gone."""
+        """Sends SIGKILL to every process of a node, as if its power had failed."""
         for pid in [*tree(node.pid), node.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         node.wait()
 
-    def worker_id(self) -> str:
-        """Ray's id of the node beside the head."""
-        ask = (
-            f"import ray; ray.init({self.address!r}, log_to_driver=False); n = ray.nodes();"
-            "print(next(x['NodeID'] for x in n if x['Alive'] and not x['Resources'].get('node:__internal_head__')))"
-        )
-        environment = os.environ | ENVIRONMENT
-        found = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
-        return found.stdout.split()[-1]
-
-    def drain(self, node_id: str, seconds: int) -> None:
-        """Tells Ray that the node will go, as clouds do before they reclaim a spot machine."""
-        command = [str(Path(sys.executable).with_name("ray")), "drain-node", f"--address={self.address}"]
-        command += [f"--node-id={node_id}", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
-        command += ["--reason-message=spot", f"--deadline-remaining-seconds={seconds}"]
-        subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, check=True)
+    def drain(self, seconds: int) -> None:
+        """Announces that the only node beside the head will be taken away, as clouds do with spot VMs."""
+        client = GcsClient(address=self.address)
+        nodes = client.get_all_node_info(timeout=30).items()
+        (node_id,) = [key.hex() for key, node in nodes if node.state == GcsNodeInfo.ALIVE and not node.is_head_node]
+        deadline_ms = int(time.time() * 1000) + seconds * 1000
+        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        accepted, message = client.drain_node(node_id, reason, "spot", deadline_ms, timeout=30)
+        assert accepted, message
 
     def start(self, *arguments: str, host: Host) -> "subprocess.Popen[bytes]":
-        """`ray start --block`. Ports that Ray would not choose itself are free ones: another Ray may run here."""
+        """Runs `ray start --block` on free ports, since another Ray may run on this machine."""
         (agent,) = free_ports(1)
-        place = Path(tempfile.mkdtemp(dir=self.folder))  # shared, two that start at once take the same socket
+        folder = Path(tempfile.mkdtemp(dir=self.folder))  # nodes with one folder would take the same socket
         command = [*host.enter, str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
         command += [f"--object-store-memory={OBJECT_STORE}", f"--node-ip-address={host.address}"]
-        command += [f"--dashboard-agent-listen-port={agent}", f"--temp-dir={place}", *arguments]
+        command += [f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}", *arguments]
         with (self.folder / "ray.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(self.environment)
@@ -87,7 +85,7 @@ class LocalCluster:
 def local_cluster(
     head_cpus: int, host: Host = LOOPBACK, environment: Mapping[str, str] = ENVIRONMENT, dashboard: bool = False
 ) -> Iterator[LocalCluster]:
-    """A head with that many CPUs, with its dashboard if wanted; everything ends with the block."""
+    """Starts a head with that many CPUs, and its dashboard if wanted. All nodes end with the block."""
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # sockets below it must have short paths
     port, dashboard_port = free_ports(2)
     cluster = LocalCluster(f"{host.address}:{port}", folder, environment, f"http://{host.address}:{dashboard_port}")
@@ -111,6 +109,6 @@ def _listens(address: str, port: int) -> bool:
 
 
 def tree(pid: int) -> list[int]:
-    """Ids of all that a process has started, and what that has."""
+    """Returns the ids of all processes that a process has started, directly or not."""
     found = list(children(pid))
     return found + [deeper for child in found for deeper in tree(child)]
