@@ -40,7 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def tier_of(item: pytest.Item) -> str:
-    """Returns the name of a test's tier."""
+    """Returns a test's tier: the one it is marked with, else that of its folder, else that of the servers it uses."""
+    marked = [tier for tier in TIERS if item.get_closest_marker(tier)]
+    if marked:
+        return marked[0]
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     if folder in TIERS:
         return folder

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
+from operator import index
 from typing import Any, Protocol
 
 import numpy as np
@@ -122,7 +123,7 @@ class Receipt:
         if not SHARD_NAME.fullmatch(document["shard"]) or not re.fullmatch("[0-9a-f]{64}", document["sha256"]):
             raise ValueError("a receipt names no shard of ours")  # both become file names
         for row in document["written"]:
-            row["offsets"] = tuple((int(offset), int(size)) for offset, size in row["offsets"])
+            row["offsets"] = tuple((index(offset), index(size)) for offset, size in row["offsets"])
             if len(row["offsets"]) != len(MEMBERS):
                 raise ValueError(f"receipt of {document['shard']} lacks members of {row['key']}")
         document["written"] = tuple(Written(**row) for row in document["written"])

@@ -1,7 +1,7 @@
-"""Readers of what others have written, on seeded damaged input: a right answer or one UserError, nothing else.
+"""Readers of external data on seeded corrupt input: each returns a right answer or raises one UserError.
 
-Right is: what an independent look at the same input says, or, where the input carries checksums, what was stored.
-INPUTS is how many each reader gets.
+An answer is right if an independent reader of the same input agrees or, where the input carries checksums, if it is
+what was stored. INPUTS is the number of inputs for each reader; the unit tier takes the first few of them.
 """
 
 import csv
@@ -31,27 +31,38 @@ from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.tsv import import_tsv
 from pipelines.features.shards import view_npy
 from tests.support import feature_sets
-from tests.support.mutations import damaged, edited
+from tests.support.mutations import corrupted, edited
 from tests.support.precomputed import Photo, karpathy_file
 
 INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
 INPUTS |= {"tsv": 400, "config": 300}
+SHARE = 5
+"""The unit tier takes every reader's first 1/SHARE of the inputs."""
+Inputs = Callable[[str], int]
+
+
+@pytest.fixture(
+    params=[pytest.param(True, id="few", marks=pytest.mark.unit), pytest.param(False, id="all", marks=pytest.mark.long)]
+)
+def inputs(request: pytest.FixtureRequest) -> Inputs:
+    """Returns a function from a reader to the number of its inputs."""
+    return lambda reader: INPUTS[reader] // (SHARE if request.param else 1)
 
 
 class Tally:
-    """Counts answers and errors; both must have come."""
+    """Counts the answers and the errors of a reader, both of which must occur."""
 
-    def __init__(self, reader: str) -> None:
-        self.reader, self.right, self.refused = reader, 0, 0
+    def __init__(self, reader: str, inputs: Inputs) -> None:
+        self.reader, self.inputs, self.right, self.refused = reader, inputs(reader), 0, 0
 
     def __call__(self, read: Callable[[], Any], is_right: Callable[[Any], bool], what: object) -> None:
-        """One input."""
+        """Reads one input."""
         try:
             found = read()
         except UserError as error:
-            said = str(error)
-            assert 0 < len(said) < 1100, what
-            assert said == " ".join(said.split()), what
+            message = str(error)
+            assert 0 < len(message) < 1100, what
+            assert message == " ".join(message.split()), what
             self.refused += 1
         except Exception as error:
             raise AssertionError(f"{self.reader}: input {what!r}") from error
@@ -60,16 +71,16 @@ class Tally:
             self.right += 1
 
     def check(self) -> None:
-        """After the last input."""
+        """Checks the counts after the last input."""
         total = self.right + self.refused
-        assert total == INPUTS[self.reader]
+        assert total == self.inputs
         print(f"{self.reader}: {total} inputs, {self.right} answered, {self.refused} refused")
         assert self.right
         assert self.refused
 
 
-def sound(manifest: Manifest) -> bool:
-    """What every manifest promises."""
+def is_valid(manifest: Manifest) -> bool:
+    """Returns whether a manifest has unique keys, captions, known splits and sources inside the photo root."""
     photos = list(manifest.photos())
     keys = {photo.key for photo in photos}
     captions = all(photo.captions and all(c.strip() for c in photo.captions) for photo in photos)
@@ -78,13 +89,13 @@ def sound(manifest: Manifest) -> bool:
     return below and len(keys) == len(photos) and captions and all(photo.split in SPLITS for photo in photos)
 
 
-def test_karpathy(tmp_path: Path):
+def test_karpathy(tmp_path: Path, inputs: Inputs):
     images = [
         {"filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"a photo {i}"}, {"raw": "Zwölf Boxkämpfer"}]}
         for i, split in enumerate(("train", "restval", "val", "test"))
     ]
     document = {"dataset": "tiny", "images": images}
-    path, tally = tmp_path / "dataset.json", Tally("karpathy")
+    path, tally = tmp_path / "dataset.json", Tally("karpathy", inputs)
 
     def read() -> Manifest:
         name, rows = karpathy_rows(path)
@@ -92,11 +103,11 @@ def test_karpathy(tmp_path: Path):
 
     def is_right(manifest: Manifest) -> bool:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
-        told = [[sentence["raw"].strip() for sentence in row["sentences"]] for row in rows]
-        return sound(manifest) and [list(photo.captions) for photo in manifest.photos()] == told
+        captions = [[sentence["raw"].strip() for sentence in row["sentences"]] for row in rows]
+        return is_valid(manifest) and [list(photo.captions) for photo in manifest.photos()] == captions
 
-    half = INPUTS["karpathy"] // 2
-    for data in damaged(json.dumps(document, ensure_ascii=False).encode(), half, seed=1):
+    half = tally.inputs // 2
+    for data in corrupted(json.dumps(document, ensure_ascii=False).encode(), half, seed=1):
         path.write_bytes(data)
         tally(read, is_right, data)
     for changed in edited(document, half, seed=2):
@@ -105,7 +116,7 @@ def test_karpathy(tmp_path: Path):
     tally.check()
 
 
-def test_tables(tmp_path: Path):
+def test_tables(tmp_path: Path, inputs: Inputs):
     for name in ("a.png", "b.png", "c.png"):
         (tmp_path / name).write_bytes(b"x")
     rows = [{"uri": f"{name}.png", "caption": f"a {name}, of course", "split": "train"} for name in "aabbcc"]
@@ -116,46 +127,46 @@ def test_tables(tmp_path: Path):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    whole = {
+    intact = {
         "csv": (tmp_path / "good.csv").read_bytes(),
         "jsonl": "\n".join(json.dumps(row) for row in rows).encode(),
         "parquet": sink.getvalue().to_pybytes(),
     }
-    for number, (kind, data) in enumerate(whole.items()):
-        path, tally = tmp_path / f"t.{kind}", Tally(kind)
-        for changed in damaged(data, INPUTS[kind], seed=10 + number):
+    for number, (kind, data) in enumerate(intact.items()):
+        path, tally = tmp_path / f"t.{kind}", Tally(kind, inputs)
+        for changed in corrupted(data, tally.inputs, seed=10 + number):
             path.write_bytes(changed)
-            tally(partial(import_table, path, tmp_path), partial(tells_every_row, path), changed)
+            tally(partial(import_table, path, tmp_path), partial(has_every_row, path), changed)
         tally.check()
 
 
-def tells_every_row(path: Path, manifest: Manifest) -> bool:
-    """A caption a row, none lost and none twice."""
+def has_every_row(path: Path, manifest: Manifest) -> bool:
+    """Returns whether a manifest has one caption for each row."""
     rows = pipelines.datasets.table._READERS[path.suffix](path).num_rows
-    return sound(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == rows
+    return is_valid(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == rows
 
 
-def test_shards(tmp_path: Path):
-    """Every object of a feature set by turns; what is read of it is what was written, or an error names the damage."""
+def test_shards(tmp_path: Path, inputs: Inputs):
+    """Objects of a feature set take turns. A reader gets what was written or an error."""
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))  # the same bytes everywhere
-    expected, tally = contents(features.uri), Tally("shards")
+    expected, tally = contents(features.uri), Tally("shards", inputs)
     objects = sorted(path for path in Path(features.uri).iterdir() if path.suffix in (".json", ".tar", ".parquet"))
-    read_by_all = [p for p in objects if not p.name.startswith(("sizes", "index-", "rejected"))]
-    copies = [next_of(path) for path in read_by_all]
-    for number in range(INPUTS["shards"]):
-        path, source = read_by_all[number % len(read_by_all)], copies[number % len(read_by_all)]
+    read_objects = [p for p in objects if not p.name.startswith(("sizes", "index-", "rejected"))]
+    copies = [next_of(path) for path in read_objects]
+    for number in range(tally.inputs):
+        path, source = read_objects[number % len(read_objects)], copies[number % len(read_objects)]
         path.write_bytes(source())
         tally(lambda: contents(features.uri), lambda found: same(found, expected), (path.name, number))
         path.write_bytes(source.good)
     tally.check()
 
 
-def test_records_of_a_feature_set(tmp_path: Path):
-    """Index and receipts as an editor leaves them, and an attacker too, who gives them the digests that they need."""
+def test_records_of_a_feature_set(tmp_path: Path, inputs: Inputs):
+    """Index and receipts are edited, also by an attacker who recomputes the digest."""
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))
-    expected, tally = contents(features.uri), Tally("records")
+    expected, tally = contents(features.uri), Tally("records", inputs)
     records = [Path(features.uri, "index.json"), *sorted(Path(features.uri).glob("*.receipt.json"))]
-    each = INPUTS["records"] // 2
+    each = tally.inputs // 2
     for path in records[:2]:
         good = path.read_bytes()
         for data in [b"null", b"5", b'"x"', b"[" * 100_000]:
@@ -170,26 +181,26 @@ def test_records_of_a_feature_set(tmp_path: Path):
             tally(lambda: contents(features.uri), lambda found: same(found, expected), changed)
             path.write_bytes(good)
             if path.name == "index.json" and isinstance(changed, dict):
-                forged_is_an_error_or_whole(features.uri, changed)
+                read_forged_index(features.uri, changed)
     tally.check()
 
 
-def forged_is_an_error_or_whole(uri: str, index: dict[str, Any]) -> None:
-    """An index that was changed together with its digest is another one, and tells nothing in a traceback."""
+def read_forged_index(uri: str, index: dict[str, Any]) -> None:
+    """Reads an index that was edited together with its digest. Only a UserError may be raised."""
     path = Path(uri, "index.json")
     good = path.read_bytes()
-    with suppress(UserError, UnicodeEncodeError):  # the latter of text that has no digest
+    with suppress(UserError, UnicodeEncodeError):  # raised by text that cannot be encoded
         path.write_text(json.dumps(index | {"feature_set": index_digest(index)}))
         contents(uri)
     path.write_bytes(good)
 
 
-def test_npy(tmp_path: Path):
-    """Regions of imports and of shards: an array of the values that the bytes hold, or an error."""
+def test_npy(tmp_path: Path, inputs: Inputs):
+    """The importer and the shard reader return the array that the bytes encode, or raise an error."""
     array = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
     np.save(tmp_path / "good.npy", array)
-    data, tally, path = (tmp_path / "good.npy").read_bytes(), Tally("npy"), tmp_path / "bad.npy"
-    for changed in damaged(data, INPUTS["npy"], seed=60):
+    data, tally, path = (tmp_path / "good.npy").read_bytes(), Tally("npy", inputs), tmp_path / "bad.npy"
+    for changed in corrupted(data, tally.inputs, seed=60):
         path.write_bytes(changed)
         tally(partial(npy_values, path), lambda found: found[0].tobytes() == found[1].tobytes(), changed[:160])
         with suppress(ValueError):
@@ -198,24 +209,24 @@ def test_npy(tmp_path: Path):
 
 
 def npy_values(path: Path) -> tuple[Any, Any]:
-    """All rows as the importer reads them, and as NumPy does."""
+    """Returns all rows as the importer reads them and as NumPy does."""
     rows = NpyRows.open(path)
     return rows.read(0, rows.shape[0]), np.load(path, allow_pickle=False)
 
 
 class next_of:
-    """Damaged copies of a file, one a call."""
+    """Corrupt copies of a file, one for each call."""
 
     def __init__(self, path: Path) -> None:
         self.good = path.read_bytes()
-        self._copies = damaged(self.good, INPUTS["shards"], seed=len(self.good))
+        self._copies = corrupted(self.good, INPUTS["shards"], seed=len(self.good))
 
     def __call__(self) -> bytes:
         return next(self._copies)
 
 
 def contents(uri: str) -> dict[str, Any]:
-    """All that training and evaluation read of a feature set."""
+    """Returns everything that training and evaluation read from a feature set."""
     features, found = FeatureSet.open(uri), {}
     for name in SPLITS:
         split = features.split(name)
@@ -228,27 +239,27 @@ def same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
     return found == expected
 
 
-def test_tsv(tmp_path: Path):
-    """Photos in = photos out: each is in the set with its own regions, or rejected with a reason."""
+def test_tsv(tmp_path: Path, inputs: Inputs):
+    """Every photo is in the feature set with its own regions, or rejected with a reason."""
     ids = [str(n) for n in range(101, 107)]
     photos = [Photo(id_, regions=3) for id_ in ids]
     splits = ["train", "train", "train", "train", "val", "test"]
     dataset = karpathy_file(tmp_path / "d.json", {f"{i}.jpg": s for i, s in zip(ids, splits, strict=True)})
-    path, output, tally = tmp_path / "a.tsv", tmp_path / "out", Tally("tsv")
+    path, output, tally = tmp_path / "a.tsv", tmp_path / "out", Tally("tsv", inputs)
     by_key = {photo.image_id: photo for photo in photos}
 
     def is_right(imported: Any) -> bool:
         features, lines = imported.feature_set, path.read_bytes().splitlines(keepends=True)
-        unharmed = {key for key, photo in by_key.items() if lines.count(photo.six().encode()) == 1}
+        intact = {key for key, photo in by_key.items() if lines.count(photo.six().encode()) == 1}
         right = {
             key: regions_of(features)[key] == by_key[key].features.astype(np.float16).tobytes()
             for key in regions_of(features)
         }
         rejected = [row.key for row in features.rejected]
         counted = sorted([*right, *rejected]) == sorted(by_key) and all(row.reason for row in features.rejected)
-        return counted and all(right[key] for key in unharmed & set(right)) and len(unharmed & set(rejected)) <= 1
+        return counted and all(right[key] for key in intact & set(right)) and len(intact & set(rejected)) <= 1
 
-    for data in damaged("".join(photo.six() for photo in photos).encode(), INPUTS["tsv"], seed=30):
+    for data in corrupted("".join(photo.six() for photo in photos).encode(), tally.inputs, seed=34):
         path.write_bytes(data)
         tally(lambda: import_tsv(path, dataset, str(output), 2, lambda _: None), is_right, data)
         shutil.rmtree(output, ignore_errors=True)
@@ -256,7 +267,7 @@ def test_tsv(tmp_path: Path):
 
 
 def regions_of(features: FeatureSet) -> dict[str, bytes]:
-    """Of every photo of the set, by key."""
+    """Returns the regions of every photo, by key."""
     found = {}
     for name in {receipt.split for receipt in features.receipts if receipt.written}:
         split = features.split(name)
@@ -264,29 +275,29 @@ def regions_of(features: FeatureSet) -> dict[str, bytes]:
     return found
 
 
-def test_config(tmp_path: Path):
-    """A YAML that is taken sets just the fields that it names."""
+def test_config(tmp_path: Path, inputs: Inputs):
+    """A YAML file that is accepted sets exactly the fields that it names."""
     good = "model:\n  joint_dim: 64\n  gate: scalar\ntrain:\n  epochs: 4\n  learning_rate: 2.0e-3\n  use_gpu: false\n"
-    path, tally = tmp_path / "c.yaml", Tally("config")
+    path, tally = tmp_path / "c.yaml", Tally("config", inputs)
     sections = tuple(Config.__dataclass_fields__)
-    for data in damaged(good.encode(), INPUTS["config"], seed=40):
+    for data in corrupted(good.encode(), tally.inputs, seed=40):
         path.write_bytes(data)
         tally(
             lambda: cli.parse("train", "", lambda _: None, sections, [f"--config={path}"])[1],
-            lambda config: agrees(config.flat(), {**Config().flat(), **told(path)}),
+            lambda config: agrees(config.flat(), {**Config().flat(), **fields_of(path)}),
             data,
         )
     tally.check()
 
 
-def told(path: Path) -> dict[str, Any]:
-    """The fields that a YAML sets, by dotted name."""
+def fields_of(path: Path) -> dict[str, Any]:
+    """Returns the fields that a YAML file sets, by dotted name."""
     document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return {f"{part}.{name}": value for part, fields in document.items() for name, value in fields.items()}
 
 
 def agrees(fields: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Field by field; a number is one however YAML 1.1 took it (20e-3 is text there)."""
+    """Compares field by field, numbers by value (20e-3 is a string in YAML 1.1)."""
     return fields.keys() == wanted.keys() and all(
         value == wanted[name] or (isinstance(value, int | float) and float(value) == float(wanted[name]))
         for name, value in fields.items()

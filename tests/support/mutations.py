@@ -1,4 +1,4 @@
-"""Damaged copies of good input, by a seed: bytes as disks and attackers leave them, documents as people edit them."""
+"""Seeded corruption of valid input: of bytes, as disks and attackers do, and of documents, as people edit them."""
 
 import copy
 import random
@@ -49,8 +49,8 @@ ODD_VALUES: list[Any] = [
 ODD_VALUES += ["\ud800", [], {}, [[]], {"a": None}, "x" * 70_000, "\u0130\u202e"]
 
 
-def damaged(data: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """`count` damaged copies: bits flipped, bytes cut out, doubled, moved or put in, the end lost."""
+def corrupted(data: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Yields `count` corrupt copies: bits flipped; bytes removed, repeated, moved or inserted; the end cut off."""
     rng = random.Random(seed)  # noqa: S311
     for _ in range(count):
         changed = bytearray(data)
