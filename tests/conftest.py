@@ -1,6 +1,7 @@
 """The tiers of the tests, and the fixtures that they share: photos, one Ray session, an S3 server, an MLflow server.
 
-A test's tier follows from its folder and from the servers it uses (`tier_of`). tests/README.md describes the tiers.
+A test's tier follows from its folder and from the servers it uses (`tier_of`). Where pytest cannot see that a test uses
+a server, a mark says so. tests/README.md describes the tiers.
 """
 
 import json
@@ -36,7 +37,7 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--short", action="store_true", help="run each kind of fault once: leave out tests marked `long`")
+    parser.addoption("--short", action="store_true", help="each kind of fault once: no `long` tests, few repetitions")
 
 
 def tier_of(item: pytest.Item) -> str:
@@ -82,6 +83,12 @@ def _own_tracking_uri() -> Iterator[None]:
     yield
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def short(pytestconfig: pytest.Config) -> bool:
+    """Whether --short is given. Tests then repeat a fault as few times as its kind needs."""
+    return bool(pytestconfig.getoption("--short"))
 
 
 @pytest.fixture(scope="session")

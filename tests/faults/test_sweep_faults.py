@@ -1,4 +1,4 @@
-"""A sweep by the user's command: nested runs, weaker trials stopped, the best registered, nothing done twice."""
+"""A sweep whose driver is killed: it resumes, stops weaker trials, registers the best one and repeats nothing."""
 
 import os
 import subprocess
@@ -13,11 +13,11 @@ from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, tree
 from tests.support.processes import kill, wait_until
 
-EPOCHS = 8
+EPOCHS = 4
 
 
 def command(features: str) -> list[str]:
-    """Three learning rates, of which the last two learn nothing."""
+    """Returns a sweep over three learning rates, of which the last two learn nothing."""
     found = [sys.executable, "-m", "jobs.sweep", f"--features={features}", "--name=swept", "--sweep.num_trials=1"]
     found += ["--space", "train.learning_rate=grid(1e-2, 1e-12, 1e-11)", "model.gate=choice(scalar)"]
     found += [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
@@ -39,7 +39,7 @@ def sweep(folder: Path, features: str) -> str:
 
 
 def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking) -> str:
-    """Ends a sweep by SIGKILL right after ASHA has stopped its first trial; the id of that one's run."""
+    """Kills a sweep once ASHA has stopped its first trial. Returns the id of that trial's run."""
     with (folder / "log").open("wb") as log:
         driver = subprocess.Popen(
             command(features), cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
@@ -61,8 +61,8 @@ def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_sweep_registers_its_best_trial_and_goes_on_where_it_was_cut_off(tmp_path: Path):
-    """Beside another Ray on the machine, which Ray Train's own cleaning does not expect."""
+def test_a_killed_sweep_resumes_and_registers_its_best_trial(tmp_path: Path):
+    """Another Ray session runs on the machine, which Ray Train's cleanup does not expect."""
     features = feature_sets.memorable(tmp_path, 60)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     client = tracking.client()

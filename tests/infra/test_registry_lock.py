@@ -12,7 +12,7 @@ from infra.registry_lock import free_lock, lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
 
-PROCESSES, TIMES = 4, 5
+PROCESSES, TIMES = 3, 5
 COUNT = f"""
 import sys, time
 from infra.registry_lock import registry_lock
@@ -35,7 +35,7 @@ with registry_lock(Tracking(sys.argv[1], "0"), sys.argv[2], "free it"):
 """
 
 
-@pytest.fixture(params=["sqlite", "server"])
+@pytest.fixture(params=["sqlite", pytest.param("server", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Tracking:
     """A tracking store in a SQLite file, and behind a server."""
     uri = f"sqlite:///{tmp_path}/mlflow.db" if request.param == "sqlite" else request.getfixturevalue("mlflow_uri")

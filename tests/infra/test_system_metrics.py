@@ -11,6 +11,7 @@ from tests.support.processes import wait_until
 from tests.support.servers import mlflow_server
 
 
+@pytest.mark.integration
 def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's monitor stops at the first failure

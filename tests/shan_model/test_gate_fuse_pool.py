@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from shan_model import gate_fuse_pool as forms
+from shan_model import native
 
 SHAPES = [((5,), (5,)), ((3, 1), (4,)), ((1,), (1,))]
 
@@ -17,6 +18,8 @@ def arguments(own: tuple[int, ...], other: tuple[int, ...], n: int, m: int, d: i
     return [x.requires_grad_() for x in found]
 
 
+@pytest.mark.integration  # half a minute of compilation
+@pytest.mark.skipif(native.library() is None, reason="no C++ compiler, which torch.compile needs too")
 def test_the_compiled_function_equals_the_eager_one_at_every_shape():
     forms.compiled.cache_clear()
     with torch.inference_mode():  # as mining and scoring ask for it

@@ -18,7 +18,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 from tests.support.hosts import LOOPBACK, Host
-from tests.support.processes import ROOT, children, wait_until
+from tests.support.processes import ROOT, children, command_line, wait_until
 from tests.support.servers import free_ports
 
 OBJECT_STORE = 100 << 20
@@ -44,12 +44,23 @@ class LocalCluster:
     dashboard: str
     """URL of the head's dashboard, which accepts jobs."""
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    """`ray start` processes of the nodes beside the head, in the order in which they were added."""
+    hosts: dict[int, Host] = field(default_factory=dict)
+    """The host of each node, by the id of its process."""
 
     def add_node(self, cpus: int, host: Host = LOOPBACK) -> "subprocess.Popen[bytes]":
         """Starts a node. It joins the cluster some seconds later. Returns its `ray start` process."""
         node = self.start(f"--address={self.address}", f"--num-cpus={cpus}", host=host)
         self.nodes.append(node)
+        self.hosts[node.pid] = host
         return node
+
+    def node_running(self, title: str) -> "subprocess.Popen[bytes]":
+        """Returns a live node with a worker whose task or actor has that name."""
+        for node in self.nodes:
+            if node.poll() is None and any(title in command_line(pid) for pid in tree(node.pid)):
+                return node
+        raise AssertionError(f"no node runs {title}")
 
     def lose(self, node: "subprocess.Popen[bytes]") -> None:
         """Sends SIGKILL to every process of a node, as if its power had failed."""

@@ -1,4 +1,4 @@
-"""A TCP relay before a server, whose connections can be cut, refused and forgotten: a network that goes away."""
+"""A TCP relay in front of a server. Its connections can be refused, dropped and stalled, as by a network failure."""
 
 import socket
 import threading
@@ -24,17 +24,17 @@ class Relay:
         self.drop()
 
     def drop(self) -> None:
-        """Ends every connection; new ones are taken."""
+        """Ends every connection and accepts new ones."""
         while self._open:
             with suppress(OSError):
                 self._open.pop().shutdown(socket.SHUT_RDWR)
 
     def stall(self) -> None:
-        """Forgets every connection: nothing comes through and nobody is told. New ones are taken."""
+        """Forwards nothing more on the open connections, without closing them. Accepts new ones."""
         self._stalled |= set(self._open)
 
-    def mend(self) -> None:
-        """Listens again on the same port."""
+    def listen(self) -> None:
+        """Accepts connections again, on the same port."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._listen()
 

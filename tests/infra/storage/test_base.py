@@ -22,7 +22,7 @@ from tests.support.servers import S3Server
 ALL_BYTES = bytes(range(256))
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.integration)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """An empty store at its own root."""
     if request.param == "folder":

@@ -221,7 +221,7 @@ def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registr
     assert champion_version(registry.tracking, name) == BEST
 
 
-@pytest.mark.parametrize("kind", ["registry", "served"])
+@pytest.mark.parametrize("kind", ["registry", pytest.param("served", marks=pytest.mark.integration)])
 def test_of_two_concurrent_promotions_the_better_version_ends_as_champion(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ):
