@@ -1,6 +1,6 @@
-"""What the tests share: servers, clusters, oracles, builders of data."""
+"""Helpers of the tests: servers, clusters, commands, oracles and builders of data."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-"""The checkout."""
+"""Folder of the checkout."""

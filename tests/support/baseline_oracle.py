@@ -1,4 +1,4 @@
-"""The baselines' scores again, in the slowest way there is: float64 numpy, one pair, a loop per region and word.
+"""The scores of the baselines from their equations: float64 NumPy, one pair, a loop per region and word.
 
 Written from the papers' equations alone and sharing nothing with `shan_model`: `v` (R, D) are the regions of one image,
 `t` (W, D) the words of one caption.

@@ -1,4 +1,4 @@
-"""A checkpoint of the full layout with random weights, of scales at which the network behaves: what tests load."""
+"""A bottom_up checkpoint of the full layout with random weights, scaled so that activations stay finite."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 def anchors_of_the_cell() -> list[list[float]]:
-    """The 12 anchors by their definition: area size squared, height ratio times width, centred on 0."""
+    """Returns the 12 anchors by their definition: area size^2, height ratio * width, centred on 0."""
     anchors = []
     for size in SIZES:
         for ratio in RATIOS:
@@ -25,7 +25,7 @@ def anchors_of_the_cell() -> list[list[float]]:
 
 
 def random_checkpoint(seed: int = 0) -> dict[str, Tensor]:
-    """All 640 tensors. Activations neither vanish nor explode, and regions differ in score."""
+    """Returns all 640 tensors. Activations neither vanish nor explode, and regions differ in score."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(shape: tuple[int, ...], std: float, mean: float = 0.0) -> Tensor:
@@ -58,4 +58,4 @@ def random_checkpoint(seed: int = 0) -> dict[str, Tensor]:
 
 
 GAINS = {"objectness_logits": 1.0, "anchor_deltas": 0.05, "cls_score": 1.5, "bbox_pred": 0.5, "cls_embedding": 16.0}
-"""Of layers whose output is no ReLU's input."""
+"""Gains of the layers whose output does not enter a ReLU."""

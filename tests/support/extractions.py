@@ -1,4 +1,4 @@
-"""Small extractions for tests: a few photos, two to a shard, and what they leave in a folder."""
+"""Small extractions: a few photos, two in each shard, and what an extraction leaves in a folder."""
 
 import dataclasses
 from pathlib import Path
@@ -18,12 +18,12 @@ PHOTOS = {"chelsea": "train", "coffee": "train", "astronaut": "val", "rocket": "
 
 
 def save(name: str, path: Path) -> None:
-    """One of scikit-image's photos, small."""
+    """Saves one of scikit-image's photos at 160 x 120 pixels."""
     Image.fromarray(getattr(skimage.data, name)()).resize((160, 120)).save(path)
 
 
 def write_photos(folder: Path) -> Path:
-    """Four real photos, one cut in half and one that is text."""
+    """Writes four real photos, a truncated one and a text file, and returns the folder."""
     folder.mkdir()
     for name in PHOTOS:
         save(name, folder / f"{name}.jpg")
@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> ExtractConfig:
 
 
 def run(manifest: Manifest, tmp_path: Path, **changes: object) -> tuple[Extraction, list[int]]:
-    """An extraction, and the counts that its bar was moved by."""
+    """Runs an extraction. Returns it and the counts by which its progress bar advanced."""
     counted: list[int] = []
     settings = dataclasses.replace(config(tmp_path), **changes)
     return extract(manifest, settings, ClusterConfig(), counted.append), counted
@@ -64,7 +64,7 @@ def contents(folder: Path | str) -> dict[str, bytes]:
 
 
 def tars(extraction: Extraction) -> dict[str, bytes]:
-    """Those that the index names."""
+    """Returns the bytes of the shards that the index names."""
     folder = Path(extraction.feature_set.uri)
     return {row["name"]: (folder / f"{row['name']}.tar").read_bytes() for row in extraction.feature_set.index["shards"]}
 

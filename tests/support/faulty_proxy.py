@@ -1,6 +1,6 @@
-"""A proxy before an HTTP server that fails as networks and busy stores do: by a seeded plan, or when told to.
+"""A proxy in front of an HTTP server that injects the faults of networks and busy stores, at random or on demand.
 
-Requests go on with the Host header they came with: S3 clients sign it.
+It forwards the Host header unchanged, because S3 clients sign it.
 """
 
 import http.client
@@ -15,15 +15,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 BUSY = "busy"
-"""503 SlowDown; the server hears nothing."""
+"""503 SlowDown. The request does not reach the server."""
 CUT_BEFORE = "cut before"
-"""The connection is closed; the server hears nothing."""
+"""The connection is closed. The request does not reach the server."""
 LOST = "lost"
-"""The server does what it was asked to, and its answer is lost."""
+"""The server executes the request and its response is lost."""
 CUT_BODY = "cut body"
-"""The answer breaks off: its headers and half its body arrive."""
+"""The response ends after half of its body."""
 CUT_HEADERS = "cut headers"
-"""The answer breaks off right after its headers."""
+"""The response ends after its headers."""
 
 _BUSY_ANSWER = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
@@ -31,7 +31,7 @@ _PIECE = 1 << 20
 
 
 class FaultyProxy:
-    """Faults of one proxy and how often each was injected."""
+    """The faults of one proxy, and how often each was injected."""
 
     def __init__(self, upstream: str, rates: Mapping[str, float] | None = None, seed: int = 0) -> None:
         self.upstream = urlsplit(upstream).netloc
@@ -41,21 +41,21 @@ class FaultyProxy:
         self.latency_s = 0.0
         self.rates = dict(rates or {})
         self._random = random.Random(seed)  # noqa: S311
-        self._told: list[tuple[str, Callable[[str, str], bool]]] = []
+        self._planned: list[tuple[str, Callable[[str, str], bool]]] = []
         self._always: str | None = None
         self._lock = threading.Lock()
 
     def next(self, fault: str, times: int = 1, method: str = "", path: str = "") -> None:
-        """The next `times` requests of that method, with that text in their path and query, fail so."""
+        """Injects a fault into the next `times` requests of that method with that text in their path or query."""
         with self._lock:
-            self._told += [(fault, lambda m, p: method in {"", m} and path in p)] * times
+            self._planned += [(fault, lambda m, p: method in {"", m} and path in p)] * times
 
     def always(self, fault: str | None) -> None:
-        """Every request fails so, until told None."""
+        """Injects a fault into every request, or into none any more if it is None."""
         self._always = fault
 
     def choose(self, method: str, path: str) -> str | None:
-        """The fault of a request that comes in, if any; counts it."""
+        """Returns and counts the fault of an incoming request, or None."""
         with self._lock:
             self.requests[method] += 1
             fault = self._always or self._take(method, path) or self._draw()
@@ -64,9 +64,9 @@ class FaultyProxy:
             return fault
 
     def _take(self, method: str, path: str) -> str | None:
-        for index, (fault, fits) in enumerate(self._told):
+        for index, (fault, fits) in enumerate(self._planned):
             if fits(method, path):
-                del self._told[index]
+                del self._planned[index]
                 return fault
         return None
 
@@ -81,7 +81,7 @@ class FaultyProxy:
 
 @contextmanager
 def faulty_proxy(upstream: str, rates: Mapping[str, float] | None = None, seed: int = 0) -> Iterator[FaultyProxy]:
-    """A proxy to `upstream` (http://host:port) on a free loopback port; `rates` are the chances of faults."""
+    """Starts a proxy to `upstream` (http://host:port) on a free loopback port. `rates` are probabilities of faults."""
     proxy = FaultyProxy(upstream, rates, seed)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
@@ -101,7 +101,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that went away are no news here."""
+        """Ignores clients that have disconnected."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.getheaders():
             if name.lower() not in _HOP:
                 self.send_header(name, value)
-        if answer.length is None and self.command != "HEAD":  # chunked, or until its end: ours ends likewise
+        if answer.length is None and self.command != "HEAD":  # chunked, or delimited by the end of the connection
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()

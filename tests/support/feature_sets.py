@@ -1,4 +1,4 @@
-"""Small feature sets of made-up numbers, written by the project's own writers, for tests that need no detector."""
+"""Small feature sets of random numbers, written by the project's own writers, for tests that need no detector."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ BROKEN = "p3"
 
 
 def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest:
-    """Photos p0, p1, ... with two captions each."""
+    """Returns a manifest of photos p0, p1, ... with two captions each."""
     rows = [
         Photo(f"p{i}", f"p{i}.png", SPLITS[i % 6], (f"{said} {i}", f"number {i} <again>"), f"stamp{i}")
         for i in range(count)
@@ -40,7 +40,7 @@ def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest
 
 
 def sample(photo: Photo, seed: int = 0) -> Sample:
-    """Regions, boxes within WIDTH x HEIGHT, classes and confidences of one photo."""
+    """Returns regions, boxes within WIDTH x HEIGHT, classes and confidences of one photo."""
     rng = np.random.default_rng([seed, int(photo.key[1:])])
     corners = rng.uniform(0, [WIDTH / 2, HEIGHT / 2], (REGIONS, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(5, 20, (REGIONS, 2))], axis=1).astype(np.float32)
@@ -60,7 +60,7 @@ def sample(photo: Photo, seed: int = 0) -> Sample:
 def write_set(
     root: Path, photos: Manifest, change: dict[str, dict[str, Any]] | None = None, detector: Any = None
 ) -> FeatureSet:
-    """Writes a whole feature set with shards of two photos; photo BROKEN is rejected.
+    """Writes a feature set with shards of two photos. Photo BROKEN is rejected.
 
     `change` replaces fields of samples by key (`meta` is merged), before anything is written.
     """
@@ -72,7 +72,7 @@ def write_set(
 
 
 def memorable(root: Path, count: int) -> FeatureSet:
-    """A feature set whose validation photos are training photos once more, so that what is learnt shows."""
+    """Writes a feature set whose validation photos repeat training photos, so that memorizing improves validation."""
     photos = list(manifest(root, count).photos())
     rows = [
         photo if i % 6 < 4 else replace(photos[i - 4], key=photo.key, split=photo.split)
@@ -85,14 +85,14 @@ def memorable(root: Path, count: int) -> FeatureSet:
 
 
 def write_shard(store: Store, group: Group, change: dict[str, dict[str, Any]]) -> Receipt:
-    """One shard of a group of photos."""
+    """Writes one shard and returns its receipt."""
     samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in group.photos if photo.key != BROKEN]
     rejected = [Rejection(p.key, p.source, "not an image", p.version_token) for p in group.photos if p.key == BROKEN]
     return commit_shard(store, group.shard(), samples, rejected)
 
 
 def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:
-    """The photos themselves, one colour each."""
+    """Writes the photos, each of one colour, except those named in `but`."""
     folder = Path(photos.root)
     folder.mkdir(parents=True)
     for number, photo in enumerate(photos.photos()):
@@ -101,17 +101,17 @@ def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:
 
 
 def shard_of(features: FeatureSet, key: str) -> str:
-    """Name of the shard that a photo is in."""
+    """Returns the name of the shard that contains a photo."""
     return next(r.shard for r in features.receipts if key in [row.key for row in r.planned])
 
 
 def tar_of(features: FeatureSet, key: str) -> Path:
-    """Path of the tar that a photo is in."""
+    """Returns the path of the tar file that contains a photo."""
     return Path(features.uri) / tar_name(shard_of(features, key))
 
 
 def receipt_of(features: FeatureSet, key: str) -> Path:
-    """Path of the receipt that a photo is in."""
+    """Returns the path of the receipt that contains a photo."""
     return Path(features.uri) / receipt_name(shard_of(features, key))
 
 

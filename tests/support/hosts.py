@@ -1,6 +1,6 @@
-"""Hosts of a cluster on this one machine: network namespaces where it allows them, else its loopback address.
+"""Hosts of a cluster on one machine: network namespaces where the user may create them, else the loopback address.
 
-In a namespace each Ray node has addresses and ports of its own, as on machines of its own.
+In a namespace each Ray node has its own address and ports, as on a machine of its own.
 """
 
 import os
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Host:
-    """Where processes of a node run."""
+    """Where the processes of a node run."""
 
     address: str = "127.0.0.1"
     enter: tuple[str, ...] = ()
-    """What a command begins with to run there."""
+    """Prefix of a command that runs there."""
 
 
 LOOPBACK = Host()
@@ -26,7 +26,7 @@ LOOPBACK = Host()
 
 @contextmanager
 def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
-    """The address of this machine as its hosts see it, and the hosts; they end with the block."""
+    """Creates hosts. Yields the address of this machine as they see it, and the hosts. Removes them after the block."""
     mark = secrets.token_hex(3)
     bridge, subnet = f"vm{mark}", f"10.{200 + int(mark[:2], 16) % 50}.{int(mark[2:4], 16)}"
     if not _namespaces_work(bridge):
@@ -50,7 +50,7 @@ def hosts(count: int) -> Iterator[tuple[str, list[Host]]]:
 
 
 def _namespaces_work(name: str) -> bool:
-    """Whether this user may make a bridge and a namespace here."""
+    """Returns whether this user may create a bridge and a namespace."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     made = _ip(f"netns add {name}", check=False) and _ip(f"link add {name} type bridge", check=False)
@@ -60,7 +60,7 @@ def _namespaces_work(name: str) -> bool:
 
 
 def _join(name: str, bridge: str, address: str) -> None:
-    """A namespace whose `eth0` is one end of a cable that ends in the bridge."""
+    """Creates a namespace whose `eth0` is connected to the bridge."""
     _ip(f"netns add {name}")
     _ip(f"link add {name} type veth peer name eth0 netns {name}")
     _ip(f"link set {name} master {bridge} up")

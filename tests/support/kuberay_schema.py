@@ -1,6 +1,6 @@
-"""What KubeRay 1.5's custom resources may hold, after its Go types (ray-operator/apis/ray/v1): their own fields alone.
+"""Schema of the fields of KubeRay 1.5's custom resources, written from its Go types (ray-operator/apis/ray/v1).
 
-Pod templates are Kubernetes' own and are checked against its schemas.
+Pod templates are checked against the schemas of Kubernetes instead.
 """
 
 from typing import Any

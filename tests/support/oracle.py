@@ -1,4 +1,4 @@
-"""Equations 3 to 16 of SHAN again, in the slowest way there is: float64 numpy, one pair, a loop per region and word.
+"""Equations 3 to 16 of SHAN, computed literally: float64 NumPy, one pair, a loop per region and word.
 
 Written from the equations alone and sharing nothing with `shan_model`. `p` is a plain dict of arrays:
 

@@ -1,4 +1,4 @@
-"""Small real data sets in the Karpathy layout, for tests that run whole jobs."""
+"""Small data sets of real photos in the Karpathy layout."""
 
 import json
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Photos:
 
 
 def flickr_photos(source: Path, folder: Path) -> Photos:
-    """The first 12 train, 6 val and 6 test photos of a Karpathy data set; the photos stay where they are."""
+    """Returns the first 12 train, 6 val and 6 test photos of a Karpathy data set. The photos are not copied."""
     document = json.loads((source / "dataset_flickr8k.json").read_text())
     wanted = {"train": 12, "val": 6, "test": 6}
     images = [
@@ -60,7 +60,7 @@ def flickr_photos(source: Path, folder: Path) -> Photos:
 
 
 def skimage_photos(folder: Path) -> Photos:
-    """Every picture that scikit-image's wheel carries and that is one picture, with captions of our own."""
+    """Writes the photos that scikit-image's wheel contains, with captions written for the tests."""
     photos = folder / "images"
     photos.mkdir()
     images = []

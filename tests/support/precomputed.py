@@ -1,4 +1,4 @@
-"""Files in the formats of others, written from the formats' definitions with code of its own, and looks at results."""
+"""Files in the formats of precomputed features, written independently of the importers, and readers of results."""
 
 import base64
 import json

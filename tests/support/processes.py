@@ -1,4 +1,4 @@
-"""Drivers and workers of extraction as processes: start them, find them, end them by their id."""
+"""Processes of drivers and Ray workers: start them, find them, kill them by their id."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.support import ROOT
 
 
 def start_driver(arguments: list[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    """`python -m jobs.extract` on the cluster of this test session, its workers with these variables too."""
+    """Starts `python -m jobs.extract` on the session's Ray cluster. The variables are set in its workers, too."""
     address = ray.get_runtime_context().gcs_address
     job = {"runtime_env": {"env_vars": dict(environment)}}
     with log.open("ab") as output:
@@ -29,7 +29,7 @@ def start_driver(arguments: list[str], environment: Mapping[str, str], log: Path
 
 
 def workers(title: str) -> list[int]:
-    """Ids of this session's Ray workers that are at a task or actor of that name (Ray writes it in their title)."""
+    """Returns the ids of the session's Ray workers whose task or actor has that name, by their process titles."""
     found = []
     for pid in children(_raylet()):
         line = command_line(pid)
@@ -39,7 +39,7 @@ def workers(title: str) -> list[int]:
 
 
 def kill(pid: int) -> bool:
-    """SIGKILL; False if it had ended by itself."""
+    """Sends SIGKILL. Returns False if the process has ended already."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -48,10 +48,10 @@ def kill(pid: int) -> bool:
 
 
 def wait_until(true: Callable[[], bool], patience_s: float = 60, every_s: float = 0.01) -> None:
-    """Raises AssertionError if it does not come true."""
+    """Waits until a condition holds. Raises AssertionError after `patience_s` seconds."""
     give_up_at = time.monotonic() + patience_s
     while not true():
-        assert time.monotonic() < give_up_at, f"it did not come true in {patience_s} s"
+        assert time.monotonic() < give_up_at, f"the condition did not hold within {patience_s} s"
         time.sleep(every_s)
 
 
@@ -65,7 +65,7 @@ def _raylet() -> int:
 
 
 def command_line(pid: int) -> str:
-    """Of a process, or '' if it has ended."""
+    """Returns the command line of a process, or '' if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -73,7 +73,7 @@ def command_line(pid: int) -> str:
 
 
 def children(parent: int) -> Iterator[int]:
-    """Ids of the processes that a process has started."""
+    """Yields the ids of the processes that a process has started."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:

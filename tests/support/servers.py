@@ -1,4 +1,4 @@
-"""Real servers for tests, on ports of their own, in folders of their own: S3 (SeaweedFS) and MLflow."""
+"""Real servers for tests, S3 (SeaweedFS) and MLflow, each on free ports and in a folder of its own."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _PORTS = ("s3", "master", "volume", "filer", "admin")
 
 @dataclass(frozen=True)
 class S3Server:
-    """A server that took a PUT."""
+    """A running S3 server."""
 
     endpoint: str
     bucket: str = BUCKET
@@ -30,7 +30,7 @@ class S3Server:
     reader_key: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def environment(self, reader: bool = False) -> dict[str, str]:
-        """The variables by which AWS clients find it; files of the user's are kept out. A reader may not write."""
+        """Returns the variables by which AWS clients find it, without the user's files. A reader may not write."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.reader_key if reader else self.access_key,
@@ -45,7 +45,7 @@ class S3Server:
 
 @contextmanager
 def seaweed(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
-    """A SeaweedFS server with an empty bucket; it ends with the block."""
+    """Starts a SeaweedFS server with an empty bucket and stops it after the block."""
     ports = free_ports(2 * len(_PORTS))
     server = S3Server(f"http://{host}:{ports[0]}")
     process = _start(folder, server, ports)
@@ -62,26 +62,26 @@ def seaweed(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
 
 @dataclass
 class MlflowServer:
-    """A server that can be taken away and brought back, with what it holds."""
+    """An MLflow server that can be stopped and started again with its data."""
 
     folder: Path
     port: int
     host: str = "127.0.0.1"
     backend: str = ""
-    """URI of its database; none: a SQLite file in the folder."""
+    """URI of its database. Empty: a SQLite file in the folder."""
     artifacts: str = ""
-    """Where it keeps artifacts; none: in the folder."""
+    """Where it stores artifacts. Empty: in the folder."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables of its own, such as the credentials of both."""
+    """Further variables, such as the credentials of both."""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
     def uri(self) -> str:
-        """Where it answers."""
+        """Returns its address."""
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
-        """Waits until it is healthy."""
+        """Starts the server and waits until it is healthy."""
         mlflow = str(Path(sys.executable).with_name("mlflow"))
         options = [f"--host={self.host}", f"--port={self.port}", "--workers=1"]
         options += [f"--backend-store-uri={self.backend or f'sqlite:///{self.folder}/server.db'}"]
@@ -98,7 +98,7 @@ class MlflowServer:
         _wait_for_health(self.uri, self.process, self.folder / "mlflow.log")
 
     def stop(self) -> None:
-        """Its whole group of processes, without a farewell."""
+        """Kills all of its processes."""
         assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -107,7 +107,7 @@ class MlflowServer:
 
 @contextmanager
 def mlflow_server(folder: Path, **settings: Any) -> Iterator[MlflowServer]:
-    """An MLflow server with an empty registry. It ends with the block."""
+    """Starts an MLflow server with an empty registry and stops it after the block."""
     server = MlflowServer(folder, free_ports(1)[0], **settings)
     server.start()
     try:
@@ -127,7 +127,7 @@ def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, pa
 
 @contextmanager
 def aws_environment(values: dict[str, str]) -> Iterator[None]:
-    """AWS_* variables in place of those of this process; its S3 client is made anew for them and after them."""
+    """Replaces the AWS_* variables of this process during the block, and its cached S3 clients with them."""
     from infra.storage import s3_client
 
     before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
@@ -173,7 +173,7 @@ def _start(folder: Path, server: S3Server, ports: list[int]) -> "subprocess.Pope
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on; all are held until all are known, so that they differ."""
+    """Returns different loopback ports on which nothing listens."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -185,7 +185,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 60) -> None:
-    """Its ports open before it can store anything, so that only a PUT tells."""
+    """Waits until a PUT succeeds. The server opens its ports before it can store anything."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError

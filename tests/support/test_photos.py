@@ -1,4 +1,4 @@
-"""The tests' own data set for machines without the team's shared photos is a sound one."""
+"""The data set that stands in where the folder shared/ is missing is valid."""
 
 from collections import Counter
 from pathlib import Path

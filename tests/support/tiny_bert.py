@@ -1,4 +1,4 @@
-"""A BERT of two layers with random weights and a WordPiece tokenizer of a few pieces, saved as the hub saves models."""
+"""A BERT of two layers with random weights and a small WordPiece tokenizer, in the layout of the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ POSITIONS = 24
 
 
 def write_tiny_bert(folder: Path, seed: int = 0, **fields) -> Path:
-    """The folder, filled; `fields` are of BertConfig."""
+    """Writes a model and its tokenizer and returns the folder. `fields` are fields of BertConfig."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)
@@ -21,7 +21,7 @@ def write_tiny_bert(folder: Path, seed: int = 0, **fields) -> Path:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """WordPiece between [CLS] and [SEP], lower case."""
+    """Writes a lower-case WordPiece tokenizer that adds [CLS] and [SEP]."""
     from transformers import BertTokenizerFast
 
     (folder / "vocab.txt").write_text("\n".join(PIECES), encoding="utf-8")

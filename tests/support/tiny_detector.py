@@ -1,4 +1,4 @@
-"""A detector of a user's own, as quick as one can be: features are means of the photo's parts. Used by import path."""
+"""A fast detector that is named by its import path, as users name theirs: features are mean colours of stripes."""
 
 import time
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from pipelines.detectors.contract import Regions, fingerprint_of
 
 @dataclass(frozen=True)
 class TinyDetector:
-    """Both spec and, built, the detector: `region_range[0]` stripes of the photo, from left to right."""
+    """Is both the spec and the detector. Regions are `region_range[0]` vertical stripes of the photo."""
 
     feature_dim: ClassVar[int] = 8
     region_range: ClassVar[tuple[int, int]] = (36, 36)
     class_names: ClassVar[Mapping[int, str]] = {0: "stripe"}
 
     scale: float = 1.0
-    """Multiplies the features."""
+    """Factor of the features."""
     seconds: float = 0.0
-    """To spend on each photo."""
+    """Seconds to sleep for each photo."""
     fault: str = ""
-    """What to do wrong, for tests of the contract."""
+    """Which fault to inject, for tests of the detector contract."""
 
     def fingerprint(self) -> str:
         return fingerprint_of("tiny", {}, asdict(self))
