@@ -1,4 +1,4 @@
-"""Step-wise hierarchical alignment, the plain form: every image of a block against one caption at a time.
+"""Step-wise hierarchical alignment, the reference implementation: every image of a block against one caption at a time.
 
 This file is the readable definition (SHAN, IJCAI 2021, Eq. 3 to 16) and the oracle for faster forms, which take
 its parameters and its call: regions B x R x D and a list of W_c x D in, scores B x C out.

@@ -35,8 +35,8 @@ def attend(
     """
     o, x, p = letters
     if native.usable(logits):
-        own_axis = p.index(o) if len(p) == 2 else None
-        return Attended(*native.attend(norms_KN, gram_LMM, values_LM, logits, dots, own_axis=own_axis))
+        query_axis = p.index(o) if len(p) == 2 else None
+        return Attended(*native.attend(norms_KN, gram_LMM, values_LM, logits, dots, query_axis=query_axis))
     weights = logits.softmax(dim=-1)
     squares = (torch.einsum(f"{p}nm,{x}mk->{p}nk", weights, gram_LMM) * weights).sum(dim=-1)
     lengths = squares.clamp(min=1e-16).sqrt() * over_pairs(norms_KN, letters)

@@ -30,21 +30,21 @@ def gate_fuse_pool(
     logits: Tensor,
     pool_D: Tensor,
     *,
-    own_axis: int | None,
+    query_axis: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Gated sums (pairs x D) and gamma (pairs x N) of K own items of N vectors with L other items of M vectors.
 
     `own` and `own_gate` (W_g1 own + b_g) are K x N x D, `other` and `other_gate` (W_g2 other) L x M x D. `weights`
     (pairs x N x M) are the attention of Eq. 4 or 5; `logits` (pairs x N) the pooling logits of the attended vectors, to
-    which those of h are added. Pairs are K x L or L x K, as `own_axis` (0 or 1) says where own items stand; if it is
+    which those of h are added. Pairs are K x L or L x K, as `query_axis` (0 or 1) says where own items stand; if it is
     None, own item k is paired with other item k alone.
     """
     arrays = own, own_gate, other, other_gate
     at_once = max(1, FLOATS[own.device.type] // own[0].numel())
-    if own_axis is None:
+    if query_axis is None:
         parts = zip(*(x.split(at_once) for x in (*arrays, weights, logits)), strict=True)
         return _joined([_recomputed(*part, pool_D) for part in parts], dim=0)
-    if own_axis == 1:
+    if query_axis == 1:
         weights, logits = weights.transpose(0, 1), logits.transpose(0, 1)
     tall = min(len(own), at_once)
     wide = at_once // tall
@@ -62,7 +62,7 @@ def gate_fuse_pool(
         )
     ]
     gated, gamma = _joined(strips, dim=0)
-    return (gated, gamma) if own_axis == 0 else (gated.transpose(0, 1), gamma.transpose(0, 1))
+    return (gated, gamma) if query_axis == 0 else (gated.transpose(0, 1), gamma.transpose(0, 1))
 
 
 def _joined(parts: Sequence[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 from shan_model.baselines.scan import SCAN
 from shan_model.baselines.vsepp import VSEPP
-from shan_model.block_alignment import BlockAlignment
-from shan_model.block_form import BlockForm
+from shan_model.batched_alignment import BatchedAlignment
+from shan_model.batched_matcher import BatchedMatcher
 from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder, ImageEncoder, TextEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
 from shan_model.vocabulary import Vocabulary
 
 
-def build_alignment(config: ModelConfig) -> BlockForm:
+def build_alignment(config: ModelConfig) -> BatchedMatcher:
     """The matcher that `config.matcher` names."""
     if config.matcher == "shan":
-        return BlockAlignment(config)
+        return BatchedAlignment(config)
     return VSEPP() if config.matcher == "vse++" else SCAN(config)
 
 

@@ -68,7 +68,7 @@ def context(
     logits: Tensor,
     pool_D: Tensor,
     *,
-    own_axis: int | None,
+    query_axis: int | None,
 ) -> tuple[Tensor, Tensor]:
     """Cosines of contexts with what they attend (pairs) and the sums of both (pairs x D): Eq. 8 to 14 of one side.
 
@@ -90,12 +90,12 @@ def context(
         cosines,
         sums,
     )
-    _run("context", arrays, items, len(other), vectors, other.shape[2], own_axis, width)
+    _run("context", arrays, items, len(other), vectors, other.shape[2], query_axis, width)
     return cosines, sums[..., : len(pool_D)]
 
 
 def attend(
-    norms_KN: Tensor, gram_LMM: Tensor, values_LM: Tensor, logits: Tensor, dots: Tensor, *, own_axis: int | None
+    norms_KN: Tensor, gram_LMM: Tensor, values_LM: Tensor, logits: Tensor, dots: Tensor, *, query_axis: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `shan_model.attention.attend`; `logits` and `dots` lie alike, a whole N x M or its transpose a pair."""
     vectors, answers = logits.shape[-2:]
@@ -107,7 +107,7 @@ def attend(
     cosines, sums = logits.new_empty(logits.shape[:-1]), logits.new_empty(logits.shape[:-1])
     arrays = logits, dots, norms_KN.contiguous(), gram, values, weights, cosines, sums
     strides = logits.stride()[-2:]
-    _run("attend", arrays, len(norms_KN), len(gram), vectors, answers, own_axis, answers + missing, *strides)
+    _run("attend", arrays, len(norms_KN), len(gram), vectors, answers, query_axis, answers + missing, *strides)
     return weights, cosines, sums
 
 
@@ -118,11 +118,11 @@ def _run(
     others: int,
     vectors: int,
     answers: int,
-    own_axis: int | None,
+    query_axis: int | None,
     *more: int,
 ) -> None:
     """Calls a kernel for all pairs of `items` own with `others` other items, shared out over torch's threads."""
-    count, strides = {None: (0, (1, 0)), 0: (others, (others, 1)), 1: (others, (1, items))}[own_axis]
+    count, strides = {None: (0, (1, 0)), 0: (others, (others, 1)), 1: (others, (1, items))}[query_axis]
     assert all(x.dtype == torch.float32 and x.device.type == "cpu" for x in arrays)
     pointers = [ctypes.c_void_p(x.data_ptr()) for x in arrays]
     sizes = [ctypes.c_int64(n) for n in (count, vectors, answers, *strides, *more)]

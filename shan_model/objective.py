@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from shan_model.block_form import BlockForm
+from shan_model.batched_matcher import BatchedMatcher
 from shan_model.gather import gather_matrices, gather_rows, world
 from shan_model.loss import hardest_negatives, ranking_loss
 from shan_model.model import SHAN
@@ -58,7 +58,7 @@ class RankingObjective(nn.Module):
 
 
 def mined_ranking_loss(
-    alignment: BlockForm,
+    alignment: BatchedMatcher,
     photos: Sequence[Tensor],
     words: Sequence[Tensor],
     photo_of_row: Tensor,
@@ -93,7 +93,7 @@ def mined_ranking_loss(
 
 
 def mean_ranking_loss(
-    alignment: BlockForm,
+    alignment: BatchedMatcher,
     photos: Sequence[Tensor],
     words: Sequence[Tensor],
     photo_of_row: Tensor,
@@ -109,6 +109,6 @@ def mean_ranking_loss(
 
 
 def _scores(
-    alignment: BlockForm, photos: Sequence[Tensor], words: Sequence[Tensor], products: torch.dtype | None
+    alignment: BatchedMatcher, photos: Sequence[Tensor], words: Sequence[Tensor], products: torch.dtype | None
 ) -> Tensor:
     return alignment.score_block(alignment.photo_groups(photos), alignment.caption_groups(words), products)

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shan_model.block_form import TILE_CAPTIONS, TILE_PHOTOS, Group
+from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS, Group
 from shan_model.model import SHAN
 from shan_model.score_file import ScoreFile
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from shan_model.block_form import BlockForm
+from shan_model.batched_matcher import BatchedMatcher
 
 Queries = Literal["photos", "captions"]
 
@@ -35,7 +35,7 @@ def pooled_cosines(regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) 
 
 @torch.no_grad()
 def two_stage(
-    alignment: BlockForm, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor], queries: Queries, keep: int
+    alignment: BatchedMatcher, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor], queries: Queries, keep: int
 ) -> Ranked:
     """Ranks, for every query, its `keep` best answers by the cheap score; Q x `keep` pairs are scored exactly.
 

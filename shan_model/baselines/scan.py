@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shan_model.block_form import BlockForm, Pairing, dot_products
+from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 from shan_model.config import ModelConfig
 
 LAMBDAS = {"scan-t2i": (9.0, 6.0), "scan-i2t": (4.0, 5.0)}
@@ -34,7 +34,7 @@ class Side(NamedTuple):
     """K x N x N: dot products among v_i or e_j as they came."""
 
 
-class SCAN(BlockForm):
+class SCAN(BatchedMatcher):
     """S(I, T) of Eq. 5, 6, 8 and 9; `config.matcher` names the direction, `config.scan_pooling` the pooling."""
 
     def __init__(self, config: ModelConfig) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shan_model.block_form import BlockForm, Pairing, dot_products
+from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 
 
 class Side(NamedTuple):
@@ -16,7 +16,7 @@ class Side(NamedTuple):
     """K x 1 x D: f(i) or g(c), of length 1, as the one region or word that is left."""
 
 
-class VSEPP(BlockForm):
+class VSEPP(BatchedMatcher):
     """s(i, c) = f(i) . g(c), both of length 1 (the paper's Section 2.1); its loss is the one with hardest negatives.
 
     Deviation: f is the mean of the photo's regions v_i and g the mean of the words t_j, where the paper pools the last

@@ -10,7 +10,7 @@ from torch import Tensor
 from shan_model import native
 from shan_model.alignment import Alignment
 from shan_model.baselines.scan import SCAN
-from shan_model.block_alignment import BlockAlignment
+from shan_model.batched_alignment import BatchedAlignment
 from shan_model.config import ModelConfig
 from shan_model.scoring import cut_blocks, score_blocks
 from tests.benchmarks.inputs import FEATURES, REGIONS, D, encoded, network, sentences
@@ -20,11 +20,11 @@ from tests.benchmarks.peers import scan_loop
 PHOTOS, CAPTIONS, PLAIN_CAPTIONS = 128, 260, 8
 
 
-def forms(**fields: object) -> tuple[Alignment, BlockAlignment]:
+def forms(**fields: object) -> tuple[Alignment, BatchedAlignment]:
     """The plain form and the block form with the same weights."""
     torch.manual_seed(0)
     config = ModelConfig(**fields)  # type: ignore[arg-type]
-    plain, fast = Alignment(config), BlockAlignment(config)
+    plain, fast = Alignment(config), BatchedAlignment(config)
     fast.load_state_dict(plain.state_dict())
     return plain, fast
 
@@ -139,8 +139,8 @@ def _gates(photos: list, captions: list) -> float:
     text = caption.channels, caption.own_gate, photo.channels, photo.answer_gate, photo.norms
     both = seconds(
         lambda: (
-            native.context(*image, alpha, alpha[..., 0], pool_D, own_axis=0),
-            native.context(*text, beta, beta[..., 0], pool_D, own_axis=1),
+            native.context(*image, alpha, alpha[..., 0], pool_D, query_axis=0),
+            native.context(*text, beta, beta[..., 0], pool_D, query_axis=1),
         )
     )
     return both[0] / many / few

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from shan_model import block_form
+from shan_model import batched_matcher
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.config import ModelConfig
 from shan_model.loss import ranking_loss
 from shan_model.model import SHAN, build_alignment
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
-from tests.shan_model.test_block_alignment import gradients
+from tests.shan_model.test_batched_alignment import gradients
 from tests.support.baseline_oracle import scan_score, similarities, t2i_attention, vsepp_score
 
 BASELINES = {
@@ -82,8 +82,8 @@ def test_tiles_of_any_size_give_the_same_scores(fields, monkeypatch):
     matcher = build_alignment(ModelConfig(**fields))
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
     expected = matcher(regions, words)
-    monkeypatch.setattr(block_form, "TILE_PHOTOS", 3)
-    monkeypatch.setattr(block_form, "TILE_CAPTIONS", 2)
+    monkeypatch.setattr(batched_matcher, "TILE_PHOTOS", 3)
+    monkeypatch.setattr(batched_matcher, "TILE_CAPTIONS", 2)
     torch.testing.assert_close(matcher(regions, words), expected, rtol=0, atol=1e-12)
 
 

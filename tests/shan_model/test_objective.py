@@ -1,11 +1,11 @@
-"""Mined pairs against the loss over all pairs of the plain form: the same loss, the same gradients."""
+"""Mined pairs against the loss over all pairs of the reference implementation: the same loss, the same gradients."""
 
 import pytest
 import torch
 
 from shan_model.loss import hardest_negatives, ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
-from tests.shan_model.test_block_alignment import build, gradients, matrices, plain_scores
+from tests.shan_model.test_batched_alignment import build, gradients, matrices, plain_scores
 
 LENGTHS = [2, 5, 3, 5, 9, 2, 7, 5]
 BATCHES = {
@@ -33,7 +33,7 @@ def test_mined_pairs_give_the_loss_and_gradients_of_all_pairs(photos, gate, marg
 
 
 def test_float32_gradients_of_a_wide_batch():
-    """D 256, 36 regions, words 8 to 20: within 1e-4 of the plain form, relative to each tensor's largest slope."""
+    """D 256, 36 regions, words 8 to 20: within 1e-4 of the reference implementation, relative to each tensor's largest slope."""
     plain, fast = build(torch.float32, 256, temperature=15.0)
     regions, words = matrices([36] * 12, torch.float32, 256), matrices(list(range(8, 20)), torch.float32, 256, seed=2)
     rows = torch.arange(12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shan_model.block_form import TILE_CAPTIONS, TILE_PHOTOS
+from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS
 from shan_model.model import SHAN
 from shan_model.scoring import Blocks, cut_blocks, score_blocks, score_matrix
 from shan_model.vocabulary import tokenize

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shan_model.two_stage import pooled_cosines, two_stage
-from tests.shan_model.test_block_alignment import build, matrices
+from tests.shan_model.test_batched_alignment import build, matrices
 
 REGIONS, WORDS = [5, 3, 5, 8, 3, 5], [2, 5, 1, 5, 9, 2, 2]
 

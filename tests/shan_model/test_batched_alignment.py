@@ -1,4 +1,4 @@
-"""The block form against the plain form: values and gradients, every variant, ragged sizes, both ways to pair up."""
+"""The batched against the reference implementation: values and gradients, every variant, ragged sizes, both pairings."""
 
 from itertools import product
 
@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from shan_model import block_form, native
+from shan_model import batched_matcher, native
 from shan_model.alignment import Alignment
-from shan_model.block_alignment import BlockAlignment
+from shan_model.batched_alignment import BatchedAlignment
 from shan_model.config import ModelConfig
 from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
 
 REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9]
 
 
-def build(dtype: torch.dtype = torch.float64, width: int = 7, **fields) -> tuple[Alignment, BlockAlignment]:
+def build(dtype: torch.dtype = torch.float64, width: int = 7, **fields) -> tuple[Alignment, BatchedAlignment]:
     """Both forms with the same random parameters, the biases too."""
     torch.manual_seed(0)
     config = ModelConfig(joint_dim=width, **({"temperature": 4.0, "l2l_weight": 0.2, "g2l_weight": 0.85} | fields))
-    plain, fast = Alignment(config), BlockAlignment(config)
+    plain, fast = Alignment(config), BatchedAlignment(config)
     for parameter in plain.parameters():
         torch.nn.init.normal_(parameter, std=2 / width**0.5)
     fast.load_state_dict(plain.state_dict())
@@ -35,7 +35,7 @@ def matrices(
 
 
 def plain_scores(plain: Alignment, regions: list[torch.Tensor], words: list[torch.Tensor]) -> torch.Tensor:
-    """One photo at a time, so that the plain form meets no padding either."""
+    """One photo at a time, so that the reference implementation meets no padding either."""
     return torch.cat([plain(photo[None], words) for photo in regions])
 
 
@@ -148,8 +148,8 @@ def test_tiles_of_any_size_give_the_same_scores(gate, monkeypatch):
     _, fast = build(gate=gate)
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4)
     expected = fast(regions, words)
-    monkeypatch.setattr(block_form, "TILE_PHOTOS", 3)
-    monkeypatch.setattr(block_form, "TILE_CAPTIONS", 2)
+    monkeypatch.setattr(batched_matcher, "TILE_PHOTOS", 3)
+    monkeypatch.setattr(batched_matcher, "TILE_CAPTIONS", 2)
     torch.testing.assert_close(fast(regions, words), expected, rtol=0, atol=1e-12)
 
 

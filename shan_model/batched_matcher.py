@@ -63,7 +63,7 @@ def grouped(items: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) 
     ]
 
 
-class BlockForm(nn.Module):
+class BatchedMatcher(nn.Module):
     """A matcher's fast form: subclasses prepare the two sides and score pairs."""
 
     word_attention: Callable[[Tensor, Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""SHAN's alignment in block form: the numbers of `alignment.py` by identities that move work from pairs to items.
+"""SHAN's alignment in batched implementation: the numbers of `alignment.py` by identities that move work from pairs to items.
 
 Per item once: projections, both halves of the gates, norms, Gram matrices. Per pair: affinities and dot products from
 dense products of whole blocks; cosines with attended vectors from them and the Gram matrices, as
@@ -16,7 +16,7 @@ from torch.nn import functional
 from shan_model import native
 from shan_model.alignment import Alignment, Branch, cosine, weighted
 from shan_model.attention import Attended, Letters, attend, over_pairs
-from shan_model.block_form import BlockForm, Pairing, dot_products
+from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 from shan_model.gate_fuse_pool import gate_fuse_pool
 
 
@@ -43,7 +43,7 @@ class Side(NamedTuple):
     """W_g2 own of the other side's gate, likewise."""
 
 
-class BlockAlignment(BlockForm, Alignment):
+class BatchedAlignment(BatchedMatcher, Alignment):
     """Scores of Eq. 16 for whole blocks or lists of pairs, exact to `Alignment`, whose parameters it has."""
 
     def prepare_photos(self, regions_KRD: Tensor) -> Side:
@@ -117,7 +117,7 @@ class BlockAlignment(BlockForm, Alignment):
         if own.channels.dim() == 4:
             channels = own.channels, own.own_gate, other.channels, other.answer_gate
             more = other.norms, attended.weights, attended.sums, pool_D
-            return Direction(local, *native.context(*channels, *more, own_axis=_own_axis(letters)))
+            return Direction(local, *native.context(*channels, *more, query_axis=_own_axis(letters)))
         if self.config.gate == "scalar":
             context = _scalar_context(own, other, attended, letters)
         else:
@@ -150,7 +150,7 @@ def _vector_context(pool_D: Tensor, own: Side, other: Side, attended: Attended, 
     """v_c or t_c of Eq. 9, pairs x D."""
     _, x, p = letters
     arrays = own.channels, own.own_gate, other.channels, other.answer_gate
-    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, own_axis=_own_axis(letters))
+    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, query_axis=_own_axis(letters))
     mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, attended.weights)
     return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, other.local)
 
