@@ -1,1 +1,1 @@
-"""The network and nothing else: vocabulary, encoders, alignment, loss, scoring, metrics (torch, numpy, safetensors)."""
+"""The network: vocabulary, encoders, matchers, loss, scoring and metrics. Depends on torch, numpy and safetensors."""

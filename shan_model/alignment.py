@@ -1,10 +1,14 @@
-"""Step-wise hierarchical alignment, the reference implementation: every image of a block against one caption at a time.
+"""Reference implementation of step-wise hierarchical alignment (SHAN, IJCAI 2021, Eq. 3 to 16).
 
-This file is the readable definition (SHAN, IJCAI 2021, Eq. 3 to 16) and the oracle for faster forms, which take
-its parameters and its call: regions B x R x D and a list of W_c x D in, scores B x C out.
+Scores a block of images against one caption at a time, equation by equation. It is the readable definition of the
+model and the oracle that the batched implementation (`batched_alignment.py`) is tested against. Both take the same
+parameters and the same call: regions B x R x D and a list of words W_c x D in, scores B x C out.
 
-A photo's regions query the words and a caption's words query the regions; both sides do the same three things,
-so one `Branch` serves both. `N` stands for the items that query (regions or words), `M` for those that answer.
+Cross-attention runs in both directions: the regions of a photo query the words of a caption, and the words query the
+regions. Both directions compute the same three steps, so one `Branch` class serves both.
+
+Shapes: B images, C captions, R regions, W words of a caption, D joint width, N items that query (regions or words),
+M items that are attended (words or regions).
 """
 
 from collections.abc import Sequence
@@ -17,21 +21,24 @@ from torch.nn import functional
 from shan_model.config import ModelConfig
 
 
-class Context(NamedTuple):
-    """What the global step knows of one side of a pair: its own context and what it drew from the other side."""
+class BranchOutput(NamedTuple):
+    """Global vectors of one modality: its own context and what that context attends to in the other modality."""
 
-    own_BD: Tensor  # v_c or t_c, Eq. 9
-    other_BD: Tensor  # t*_c or v*_c, Eq. 10 and 11
+    context_BD: Tensor  # v_c or t_c, Eq. 9
+    attended_BD: Tensor  # t*_c or v*_c, Eq. 10 and 11
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
-    """Cosine over the last axis; 0 where a vector is 0. (torch's own normalises both tensors in full first.)"""
+    """Returns the cosine similarity over the last axis, which is 0 where a vector is 0.
+
+    torch's own function is not used because it first normalises both tensors in full.
+    """
     norms = torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
     return torch.linalg.vecdot(x, y) / norms.clamp(min=1e-8)
 
 
 class Branch(nn.Module):
-    """Gate and pooling of one modality (Eq. 8, 9) and its look at the other one (Eq. 10, 11)."""
+    """Gated fusion and attention pooling of one modality (Eq. 8, 9), and its attention to the other (Eq. 10, 11)."""
 
     def __init__(self, joint_dim: int, gate: str) -> None:
         super().__init__()
@@ -41,13 +48,17 @@ class Branch(nn.Module):
         nn.init.zeros_(self.gate.bias)
         nn.init.xavier_uniform_(self.pool.weight)
 
-    def forward(self, local_BND: Tensor, attended_BND: Tensor, other_BMD: Tensor) -> Context:
-        """Fuses every item with what it attended, pools the items, and lets the pooled vector attend the other side."""
+    def forward(self, local_BND: Tensor, attended_BND: Tensor, other_BMD: Tensor) -> BranchOutput:
+        """Fuses each item with the vector it attended to, pools the items, and attends to the other modality.
+
+        `local_BND` are the items of this modality, `attended_BND` their attended vectors (Eq. 4 or 5), `other_BMD` the
+        items of the other modality.
+        """
         gate_BND = torch.sigmoid(self.gate(torch.cat([local_BND, attended_BND], dim=-1)))
         fused_BND = gate_BND * local_BND + (1 - gate_BND) * attended_BND
-        own_BD = (self.pool(fused_BND).softmax(dim=1) * fused_BND).sum(dim=1)
-        weight_BM = cosine(own_BD[:, None], other_BMD).softmax(dim=-1)
-        return Context(own_BD, torch.einsum("bm,bmd->bd", weight_BM, other_BMD))
+        context_BD = (self.pool(fused_BND).softmax(dim=1) * fused_BND).sum(dim=1)
+        weight_BM = cosine(context_BD[:, None], other_BMD).softmax(dim=-1)
+        return BranchOutput(context_BD, torch.einsum("bm,bmd->bd", weight_BM, other_BMD))
 
 
 class Alignment(nn.Module):
@@ -62,23 +73,23 @@ class Alignment(nn.Module):
         self.project_words = nn.Linear(config.joint_dim, config.joint_dim, bias=False)
         for linear in (self.project_regions, self.project_words):
             nn.init.xavier_uniform_(linear.weight)
-        # A switched-off step owns no parameters: DDP would wait for gradients that never come.
+        # A disabled step owns no parameters: DDP would wait for gradients that are never computed.
         if "g2l" in config.levels and self.regions_query:
             self.image_branch = Branch(config.joint_dim, config.gate)
         if "g2l" in config.levels and self.words_query:
             self.text_branch = Branch(config.joint_dim, config.gate)
 
     def forward(self, regions_BRD: Tensor, words: Sequence[Tensor]) -> Tensor:
-        """Scores B x C of B images with C captions; `words[c]` is W_c x D at its true length."""
+        """Returns scores B x C of B images with C captions; `words[c]` is W_c x D, without padding."""
         queries_BRD = self.project_regions(regions_BRD)
         return torch.stack([self._score_caption(regions_BRD, queries_BRD, words_WD) for words_WD in words], dim=1)
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
-        """beta of Eq. 5, B x R x W: how each word of a caption spreads over the regions (1 over R)."""
+        """Returns beta of Eq. 5, B x R x W: the attention of each word to the regions (sums to 1 over R)."""
         return self._logits(self.project_regions(regions_BRD), words_WD).softmax(dim=1)
 
     def _score_caption(self, regions_BRD: Tensor, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
-        """Eq. 16 for one caption: the sum of the levels that are switched on, length B."""
+        """Returns the scores (B) of one caption: the sum of the enabled levels (Eq. 16)."""
         words_BWD = words_WD.expand(len(regions_BRD), -1, -1)
         logits_BRW = self._logits(queries_BRD, words_WD)
         text_BRD = logits_BRW.softmax(dim=2) @ words_BWD  # t*_i, Eq. 4
@@ -93,34 +104,37 @@ class Alignment(nn.Module):
         return score_B
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
-        """lambda A, where A = (V W~_v^T)(T W~_t^T)^T (Eq. 3), B x R x W."""
+        """Returns lambda A (B x R x W), where A = (V W~_v^T)(T W~_t^T)^T (Eq. 3)."""
         keys_WD = self.project_words(words_WD)
         if self.config.affinity == "cosine":
             queries_BRD, keys_WD = functional.normalize(queries_BRD, dim=-1), functional.normalize(keys_WD, dim=-1)
         return self.config.temperature * (queries_BRD @ keys_WD.T)
 
     def _local_to_local(self, regions_BRD: Tensor, text_BRD: Tensor, words_BWD: Tensor, image_BWD: Tensor) -> Tensor:
-        """Eq. 6 and 7, length B."""
+        """Returns S_L2L (B), Eq. 6 and 7."""
         pool = torch.mean if self.config.l2l_pooling == "mean" else torch.sum
         by_regions_B = pool(cosine(regions_BRD, text_BRD), dim=-1) if self.regions_query else None
         by_words_B = pool(cosine(words_BWD, image_BWD), dim=-1) if self.words_query else None
         return weighted(by_regions_B, by_words_B, self.config.l2l_weight)
 
-    def _global_to_local(self, image: Context | None, text: Context | None) -> Tensor:
-        """Eq. 12 and 13, length B."""
+    def _global_to_local(self, image: BranchOutput | None, text: BranchOutput | None) -> Tensor:
+        """Returns S_G2L (B), Eq. 12 and 13."""
         return weighted(image and cosine(*image), text and cosine(*text), self.config.g2l_weight)
 
     def _global_to_global(
-        self, image: Context | None, text: Context | None, regions_BRD: Tensor, words_BWD: Tensor
+        self, image: BranchOutput | None, text: BranchOutput | None, regions_BRD: Tensor, words_BWD: Tensor
     ) -> Tensor:
-        """Eq. 14 and 15, length B; the side without a branch is the mean of its local vectors."""
-        image_BD = image.own_BD + image.other_BD if image else regions_BRD.mean(dim=-2)
-        text_BD = text.own_BD + text.other_BD if text else words_BWD.mean(dim=-2)
+        """Returns S_G2G (B), Eq. 14 and 15. A modality without a branch is represented by its mean local vector."""
+        image_BD = image.context_BD + image.attended_BD if image else regions_BRD.mean(dim=-2)
+        text_BD = text.context_BD + text.attended_BD if text else words_BWD.mean(dim=-2)
         return cosine(image_BD, text_BD)
 
 
 def weighted(by_regions_B: Tensor | None, by_words_B: Tensor | None, weight: float) -> Tensor:
-    """weight * regions + (1 - weight) * words; in a one-direction variant the remaining term has weight 1 [D]."""
+    """Returns weight * by_regions + (1 - weight) * by_words.
+
+    If one of the two is None (one-directional variants), the other gets weight 1 (not stated in the paper).
+    """
     if by_regions_B is None:
         assert by_words_B is not None
         return by_words_B

@@ -1,7 +1,13 @@
-"""Attention of one side's vectors over the other's (Eq. 4 and 5), with its cosines, and no attended vector made.
+"""Cross-attention (Eq. 4 and 5) and the cosines of Eq. 6, without forming any attended vector.
 
-For own vector n, other vectors m and weights = softmax_m(logits): own_n . attended_n = sum_m weights_nm dots_nm, and
-|attended_n|^2 = weights_n Gram weights_n, where Gram holds the other side's dot products among themselves.
+For a query vector n, key vectors m and weights = softmax_m(logits),
+
+    query_n . attended_n = sum_m weights_nm dots_nm,        |attended_n|^2 = weights_n Gram weights_n,
+
+where `dots` are the dot products of queries with keys and Gram holds the dot products of the keys with each other. The
+cost per pair therefore does not depend on the joint width D.
+
+Shapes: K query items of N vectors, L key items of M vectors; `pairs` stands for the leading axes of the pairs.
 """
 
 from typing import NamedTuple
@@ -11,40 +17,42 @@ from torch import Tensor
 
 from shan_model import native
 
-Letters = tuple[str, str, str]
-"""Of an einsum: the leading axes of own items, of other items, and of their pairs."""
+Subscripts = tuple[str, str, str]
+"""Einsum subscripts of the leading axes of query items, of key items, and of their pairs."""
 
 
 class Attended(NamedTuple):
-    """What attention gives without a vector of width D."""
+    """Result of the attention of all pairs."""
 
     weights: Tensor
-    """pairs x N x M: alpha or beta."""
+    """pairs x N x M: attention weights alpha (Eq. 4) or beta (Eq. 5)."""
     cosines: Tensor
-    """pairs x N: of own vectors with what they attended."""
+    """pairs x N: cosines of the query vectors with their attended vectors."""
     sums: Tensor
-    """pairs x N: of other items' values, weighted alike."""
+    """pairs x N: sums of the keys' values under the attention weights."""
 
 
 def attend(
-    norms_KN: Tensor, gram_LMM: Tensor, values_LM: Tensor, logits: Tensor, dots: Tensor, letters: Letters
+    norms_KN: Tensor, gram_LMM: Tensor, values_LM: Tensor, logits: Tensor, dots: Tensor, subscripts: Subscripts
 ) -> Attended:
-    """Attention for all pairs: `norms_KN` of own items; `gram_LMM` and `values_LM` of other items (one value a vector).
+    """Computes the attention of all pairs.
 
-    `logits` and `dots` are pairs x N x M, laid out alike. Cosines with a vector of zeros are 0.
+    `norms_KN` are the norms of the query vectors; `gram_LMM` and `values_LM` belong to the key items (one scalar value
+    per vector). `logits` and `dots` are pairs x N x M and share one memory layout. The cosine with a zero vector is 0.
+    Runs the native implementation where it is usable.
     """
-    o, x, p = letters
+    query, key, pair = subscripts
     if native.usable(logits):
-        query_axis = p.index(o) if len(p) == 2 else None
+        query_axis = pair.index(query) if len(pair) == 2 else None
         return Attended(*native.attend(norms_KN, gram_LMM, values_LM, logits, dots, query_axis=query_axis))
     weights = logits.softmax(dim=-1)
-    squares = (torch.einsum(f"{p}nm,{x}mk->{p}nk", weights, gram_LMM) * weights).sum(dim=-1)
-    lengths = squares.clamp(min=1e-16).sqrt() * over_pairs(norms_KN, letters)
+    squares = (torch.einsum(f"{pair}nm,{key}mk->{pair}nk", weights, gram_LMM) * weights).sum(dim=-1)
+    lengths = squares.clamp(min=1e-16).sqrt() * over_pairs(norms_KN, subscripts)
     cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
-    return Attended(weights, cosines, torch.einsum(f"{p}nm,{x}m->{p}n", weights, values_LM))
+    return Attended(weights, cosines, torch.einsum(f"{pair}nm,{key}m->{pair}n", weights, values_LM))
 
 
-def over_pairs(own: Tensor, letters: Letters) -> Tensor:
-    """Something of every own item, ready to broadcast over the pairs."""
-    o, _, p = letters
-    return own if len(p) == 1 else own.unsqueeze(1 - p.index(o))
+def over_pairs(x: Tensor, subscripts: Subscripts) -> Tensor:
+    """Returns a tensor of the query items (leading axis K) with the axes it needs to broadcast over the pairs."""
+    query, _, pair = subscripts
+    return x if len(pair) == 1 else x.unsqueeze(1 - pair.index(query))

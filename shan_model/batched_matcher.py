@@ -1,11 +1,15 @@
-"""All pairs of photos and captions at the speed of dense products: what every matcher's fast form shares.
+"""Base class of the matchers: scores all pairs of photos and captions with dense matrix products.
 
-Photos with equally many regions and captions with equally many words make a group, so nothing is ever padded and no
-mask exists. A group's items are prepared once (`prepare_photos`, `prepare_captions`: all that needs no partner), then
-every group of photos meets every group of captions in `score_pairs`.
+A matcher is the similarity function of a model: SHAN's alignment, or a baseline. Photos with equally many regions and
+captions with equally many words form a group, so nothing is padded and no masks exist. The items of a group are
+prepared once (`prepare_photos`, `prepare_captions`: everything that does not depend on the partner). Then each group of
+photos is scored with each group of captions by `score_pairs`.
 
-`score_pairs` is written once for both ways to pair items up, in the letters of an einsum: in a block, photos `i` and
-captions `c` give pairs `ic`; in a list, photo p and caption p give pair `p`.
+`score_pairs` is written once for two kinds of pairing, with einsum subscripts: all pairs of photos `i` and captions `c`
+have the subscripts `ic`; a list of pairs, where photo p is paired with caption p, has the subscript `p`.
+
+Shapes: B photos, C captions, K items of a group, R regions, W words, N vectors of an item, D joint width, P listed
+pairs. `pairs` stands for the leading axes of the pairs: K x L for all pairs of K photos and L captions, P for a list.
 """
 
 from abc import abstractmethod
@@ -17,91 +21,104 @@ from torch import Tensor, nn
 
 
 class Pairing(NamedTuple):
-    """Letters of the leading axes of photos, captions and their pairs."""
+    """Einsum subscripts of the leading axes of photos, captions and their pairs."""
 
     photo: str
     caption: str
     pair: str
 
     def photos(self, x: Tensor) -> Tensor:
-        """Something of every photo, ready to broadcast over the pairs."""
+        """Returns a tensor of the photos with the axes it needs to broadcast over the pairs."""
         return x[:, None] if self is BLOCK else x
 
     def captions(self, x: Tensor) -> Tensor:
-        """Something of every caption, ready to broadcast over the pairs."""
+        """Returns a tensor of the captions with the axes it needs to broadcast over the pairs."""
         return x[None] if self is BLOCK else x
 
 
 BLOCK = Pairing("i", "c", "ic")
+"""Every photo with every caption."""
 LIST = Pairing("p", "p", "p")
-
+"""Photo p with caption p."""
 
 TILE_PHOTOS, TILE_CAPTIONS = 64, 16
-"""Pairs that are scored at once: enough for dense products, few enough that what is as wide as D stays in the cache."""
+"""Photos and captions of the tile of a block that is scored at once.
 
-LISTED = 256
-"""Listed pairs that are scored at once; each brings its own copy of both sides."""
+The tile is large enough for efficient matrix products, and small enough that tensors of width D stay in the CPU cache.
+"""
+
+LISTED_PAIRS = 256
+"""Listed pairs that are scored at once; each pair needs a copy of both of its items."""
 
 
 class Group(NamedTuple):
-    """Items of one size, prepared: `rows_K` are their places among all items, every tensor of `side` begins with K."""
+    """Prepared items of equal size."""
 
     rows_K: Tensor
-    side: Any
+    """Positions of these items among all items."""
+    items: Any
+    """NamedTuple of tensors whose first axis is K, as `prepare_photos` or `prepare_captions` returns it."""
 
 
-def grouped(items: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) -> list[Group]:
-    """Groups of equal length of matrices N_k x D; `prepare` makes a side of K x N x D."""
-    if isinstance(items, Tensor):
-        return [Group(torch.arange(len(items), device=items.device), prepare(items))] if len(items) else []
+def group_by_length(matrices: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) -> list[Group]:
+    """Groups matrices N_k x D by N_k and prepares each group; `prepare` takes a stacked tensor K x N x D."""
+    if isinstance(matrices, Tensor):
+        rows_K = torch.arange(len(matrices), device=matrices.device)
+        return [Group(rows_K, prepare(matrices))] if len(matrices) else []
     rows_of: dict[int, list[int]] = {}
-    for row, matrix in enumerate(items):
+    for row, matrix in enumerate(matrices):
         rows_of.setdefault(len(matrix), []).append(row)
     return [
-        Group(torch.tensor(rows, device=items[0].device), prepare(torch.stack([items[row] for row in rows])))
+        Group(torch.tensor(rows, device=matrices[0].device), prepare(torch.stack([matrices[row] for row in rows])))
         for _, rows in sorted(rows_of.items())
     ]
 
 
 class BatchedMatcher(nn.Module):
-    """A matcher's fast form: subclasses prepare the two sides and score pairs."""
+    """A similarity function of photos and captions. Subclasses prepare both sides and score pairs."""
 
     word_attention: Callable[[Tensor, Tensor], Tensor]
-    """A method: B x R x W from regions B x R x D and words W x D, how each word spreads over the regions (1 over R)."""
+    """Method: takes regions B x R x D and words W x D, returns each word's attention to the regions, B x R x W.
+
+    It sums to 1 over R.
+    """
 
     @abstractmethod
     def prepare_photos(self, regions_KRD: Tensor) -> Any:
-        """All that scoring needs of K photos, as a NamedTuple of tensors that begin with K."""
+        """Returns what scoring needs of K photos, as a NamedTuple of tensors whose first axis is K."""
 
     @abstractmethod
     def prepare_captions(self, words_KWD: Tensor) -> Any:
-        """All that scoring needs of K captions, likewise."""
+        """Returns what scoring needs of K captions, as a NamedTuple of tensors whose first axis is K."""
 
     @abstractmethod
-    def score_pairs(self, photos: Any, captions: Any, by: Pairing, products: torch.dtype | None = None) -> Tensor:
-        """Scores of the pairs, in the shape of their letters; `products` as for `score_block`."""
+    def score_pairs(
+        self, photos: Any, captions: Any, pairing: Pairing, matmul_dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Returns the scores of the pairs, in the shape of `pairing.pair`; `matmul_dtype` as in `score_block`."""
 
     def photo_groups(self, regions: Sequence[Tensor] | Tensor) -> list[Group]:
-        """Prepared groups of B photos: a tensor B x R x D, or one R_b x D for each."""
-        return grouped(regions, self.prepare_photos)
+        """Returns the prepared groups of B photos, given as a tensor B x R x D or as one R_b x D each."""
+        return group_by_length(regions, self.prepare_photos)
 
     def caption_groups(self, words: Sequence[Tensor]) -> list[Group]:
-        """Prepared groups of C captions, one W_c x D for each."""
-        return grouped(words, self.prepare_captions)
+        """Returns the prepared groups of C captions, given as one W_c x D each."""
+        return group_by_length(words, self.prepare_captions)
 
     def score_block(
-        self, photos: Sequence[Group], captions: Sequence[Group], products: torch.dtype | None = None
+        self, photos: Sequence[Group], captions: Sequence[Group], matmul_dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Scores B x C of every photo with every caption, rows and columns in the order of the items.
+        """Returns scores B x C of every photo with every caption, in the original order of the items.
 
-        `products` is the type in which the widest products multiply; None: that of the items.
+        `matmul_dtype` is the type in which the products of all regions with all words are computed; None keeps the
+        type of the inputs.
         """
-        caption_tiles = [tile for group in captions for tile in _split(group.side, TILE_CAPTIONS)]
+        caption_tiles = [tile for group in captions for tile in _split(group.items, TILE_CAPTIONS)]
         columns_C = torch.cat([group.rows_K for group in captions]).argsort()
         rows = [
-            torch.cat([self.score_pairs(photo_tile, tile, BLOCK, products) for tile in caption_tiles], dim=1)
+            torch.cat([self.score_pairs(photo_tile, tile, BLOCK, matmul_dtype) for tile in caption_tiles], dim=1)
             for group in photos
-            for photo_tile in _split(group.side, TILE_PHOTOS)
+            for photo_tile in _split(group.items, TILE_PHOTOS)
         ]
         return torch.cat(rows)[torch.cat([group.rows_K for group in photos]).argsort()][:, columns_C]
 
@@ -109,55 +126,60 @@ class BatchedMatcher(nn.Module):
         self,
         photos: Sequence[Group],
         captions: Sequence[Group],
-        photo_of_pair: Tensor,
-        caption_of_pair: Tensor,
-        products: torch.dtype | None = None,
+        photo_of_pair_P: Tensor,
+        caption_of_pair_P: Tensor,
+        matmul_dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Scores P of P chosen pairs (places of their photos and captions), at the cost of P pairs."""
-        photo_group, photo_place = _places(photos, photo_of_pair)
-        caption_group, caption_place = _places(captions, caption_of_pair)
-        found, scores = [], []
-        for a, b in torch.unique(torch.stack([photo_group, caption_group]), dim=1).T.tolist():
-            pairs = ((photo_group == a) & (caption_group == b)).nonzero()[:, 0]
-            for some in pairs.split(LISTED):
-                side_a, side_b = take(photos[a].side, photo_place[some]), take(captions[b].side, caption_place[some])
-                found.append(some)
-                scores.append(self.score_pairs(side_a, side_b, LIST, products))
-        return torch.cat(scores)[torch.cat(found).argsort()]
+        """Returns the scores (P) of P selected pairs, given the positions of their photos and captions.
+
+        The cost is that of P pairs, whatever the number of photos and captions.
+        """
+        photo_group_P, photo_index_P = _locate(photos, photo_of_pair_P)
+        caption_group_P, caption_index_P = _locate(captions, caption_of_pair_P)
+        scored, scores = [], []
+        for a, b in torch.unique(torch.stack([photo_group_P, caption_group_P]), dim=1).T.tolist():
+            pairs = ((photo_group_P == a) & (caption_group_P == b)).nonzero()[:, 0]
+            for chunk in pairs.split(LISTED_PAIRS):
+                photo_items = take(photos[a].items, photo_index_P[chunk])
+                caption_items = take(captions[b].items, caption_index_P[chunk])
+                scored.append(chunk)
+                scores.append(self.score_pairs(photo_items, caption_items, LIST, matmul_dtype))
+        return torch.cat(scores)[torch.cat(scored).argsort()]
 
     def forward(self, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
-        """Scores B x C of B photos (B x R x D, or one R_b x D each) with C captions (one W_c x D each)."""
+        """Returns scores B x C of B photos (B x R x D, or one R_b x D each) with C captions (one W_c x D each)."""
         if not len(regions) or not words:
-            some = regions if isinstance(regions, Tensor) else next(iter([*regions, *words]), torch.empty(0))
-            return some.new_zeros(len(regions), len(words))
+            like = regions if isinstance(regions, Tensor) else next(iter([*regions, *words]), torch.empty(0))
+            return like.new_zeros(len(regions), len(words))
         return self.score_block(self.photo_groups(regions), self.caption_groups(words))
 
 
-def dot_products(x_KRD: Tensor, y_LWD: Tensor, by: Pairing, dtype: torch.dtype | None) -> Tensor:
-    """Dot products of all vectors of every pair, pairs x R x W, multiplied in `dtype` (None: as they come)."""
+def dot_products(x_KRD: Tensor, y_LWD: Tensor, pairing: Pairing, dtype: torch.dtype | None) -> Tensor:
+    """Returns the dot products of all vectors of each pair, pairs x R x W, computed in `dtype` (None: input type)."""
     x, y = x_KRD.to(dtype or x_KRD.dtype), y_LWD.to(dtype or y_LWD.dtype)
-    if by is LIST:
+    if pairing is LIST:
         return (x @ y.transpose(1, 2)).to(x_KRD.dtype)
     block = (x.flatten(0, 1) @ y.flatten(0, 1).T).to(x_KRD.dtype)
-    # What follows sums over R and W many times: worth a copy into the order of the pairs.
+    # Later steps sum over R and W many times, which pays for a copy into pair-major order.
     return block.unflatten(0, x.shape[:2]).unflatten(2, y.shape[:2]).transpose(1, 2).contiguous()
 
 
-def _places(groups: Sequence[Group], items_P: Tensor) -> tuple[Tensor, Tensor]:
-    """For every item its group and its place in the group."""
+def take(items: Any, rows: Tensor) -> Any:
+    """Returns the selected rows of prepared items."""
+    return type(items)(*(x.index_select(0, rows) for x in items))
+
+
+def _locate(groups: Sequence[Group], positions_P: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns, for each position, the number of its group and the row within the group."""
     rows = torch.cat([group.rows_K for group in groups])
     group = torch.cat([torch.full_like(g.rows_K, number) for number, g in enumerate(groups)])
-    place = torch.cat([torch.arange(len(g.rows_K), device=rows.device) for g in groups])
+    row = torch.cat([torch.arange(len(g.rows_K), device=rows.device) for g in groups])
     order = rows.argsort()
-    return group[order][items_P], place[order][items_P]
+    return group[order][positions_P], row[order][positions_P]
 
 
-def _split(side: Any, size: int) -> list[Any]:
-    if len(side[0]) <= size:
-        return [side]
-    return [type(side)(*part) for part in zip(*(x.split(size) for x in side), strict=True)]
-
-
-def take(side: Any, rows: Tensor) -> Any:
-    """The chosen items of a prepared side."""
-    return type(side)(*(x.index_select(0, rows) for x in side))
+def _split(items: Any, size: int) -> list[Any]:
+    """Returns prepared items in chunks of at most `size`."""
+    if len(items[0]) <= size:
+        return [items]
+    return [type(items)(*part) for part in zip(*(x.split(size) for x in items), strict=True)]

@@ -1,7 +1,7 @@
-"""The paper's encoders: regions and words into one space of width D.
+"""The paper's encoders: they map regions and words into a joint space of width D.
 
-B images, R regions, F feature width, C captions, W words of a caption, V words of the vocabulary, E width of a word
-vector, D joint width.
+Shapes: B images, R regions, F feature width, C captions, W words of a caption, V words of the vocabulary, E width of a
+word vector, D joint width.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,10 @@ from shan_model.vocabulary import END, START, Vocabulary, tokenize
 
 
 class ImageEncoder(nn.Module):
-    """Eq. 1: v_i = W_v o_i + b_v, then L2-normalised [D]. Xavier-uniform weight, zero bias [D]."""
+    """Eq. 1: v_i = W_v o_i + b_v.
+
+    The L2 normalisation, the Xavier-uniform weight and the zero bias are not stated in the paper.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,32 +33,32 @@ class ImageEncoder(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, regions_BRF: Tensor) -> Tensor:
-        """Regions B x R x F to B x R x D."""
+        """Encodes regions B x R x F to B x R x D."""
         regions_BRD = self.project(regions_BRF)
         return functional.normalize(regions_BRD, dim=-1) if self.normalize else regions_BRD
 
 
 class TextEncoder(nn.Module):
-    """Sentences to word features: what SHAN asks of every text encoder."""
+    """Interface of the text encoders: sentences in, word features out."""
 
     @abstractmethod
     def forward(self, captions: Sequence[str]) -> list[Tensor]:
-        """C sentences to C matrices W_c x D, of true lengths (no padding); W_c >= 1, also where a sentence is empty."""
+        """Encodes C sentences to C matrices W_c x D without padding; W_c >= 1 even if the sentence is empty."""
 
     @abstractmethod
     def tokens(self, caption: str) -> list[str]:
-        """What the W rows of a sentence stand for, the marks of its start and end included."""
+        """Returns the token of each of the W_c rows of a sentence, including its start and end tokens."""
 
     def save_files(self, folder: Path) -> None:
-        """Writes what the encoder is built from besides config, vocabulary and weights, if anything."""
+        """Writes the files, if any, that rebuilding the encoder needs besides config, vocabulary and weights."""
 
 
 class GruEncoder(TextEncoder):
-    """Eq. 2: word vectors, one bidirectional GRU, t_j = (forward_j + backward_j) / 2, L2-normalised [D].
+    """Eq. 2: word vectors and a bidirectional GRU, t_j = (forward_j + backward_j) / 2.
 
-    A word's vector is [fixed ; learnable]: the pretrained one that `set_fixed` gives it, which no training moves, and
-    an embedding that starts uniform in [-0.1, 0.1] [D]. With `fixed_word_dim` 0 the learnable half feeds the GRU alone
-    (the paper's own ablation). Every caption stands between `<start>` and `<end>`.
+    A word vector is [fixed ; learnable]: a pretrained vector that is not trained (`set_fixed`), and an embedding. With
+    `fixed_word_dim` 0 the embedding alone feeds the GRU (the paper's own ablation). Not stated in the paper: the
+    embedding starts uniform in [-0.1, 0.1], t_j is L2-normalised, and captions are enclosed in `<start>` and `<end>`.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary) -> None:
@@ -70,17 +73,17 @@ class GruEncoder(TextEncoder):
         self.gru = nn.GRU(width, config.joint_dim, config.gru_layers, batch_first=True, bidirectional=True)
 
     def set_fixed(self, vectors_VE: NDArray[np.float32]) -> None:
-        """Gives every word of the vocabulary its pretrained vector (word_vectors.py). ValueError if V or E differ."""
+        """Sets the pretrained vectors of the vocabulary's words (word_vectors.py); ValueError if the shape differs."""
         shape = (len(self.vocabulary), 0) if self.fixed is None else tuple(self.fixed.shape)
         if vectors_VE.shape != shape:
             raise ValueError(
-                f"the word vectors are {vectors_VE.shape[0]} of width {vectors_VE.shape[1]}, where the model takes "
-                f"{shape[0]} of width {shape[1]}; set model.fixed_word_dim to the width of the file's vectors"
+                f"the word vectors have shape {vectors_VE.shape}, expected {shape}; "
+                "set model.fixed_word_dim to the width of the vectors in the file"
             )
         self.fixed = torch.from_numpy(vectors_VE).to(self.embedding.weight)
 
     def forward(self, captions: Sequence[str]) -> list[Tensor]:
-        """C sentences to C matrices W_c x D."""
+        """Encodes C sentences to C matrices W_c x D."""
         device = self.embedding.weight.device
         token_ids = [torch.tensor(self.vocabulary.encode(caption), device=device) for caption in captions]
         lengths = torch.tensor([len(ids) for ids in token_ids])
@@ -94,7 +97,7 @@ class GruEncoder(TextEncoder):
         return [words_WD[:length] for words_WD, length in zip(words_CWD, lengths.tolist(), strict=True)]
 
     def tokens(self, caption: str) -> list[str]:
-        """`<start>`, the words as they were said (known or not), `<end>`."""
+        """Returns `<start>`, the words (in the vocabulary or not), `<end>`."""
         return [START, *tokenize(caption), END]
 
     def _vectors(self, ids_CW: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Encodings of all ranks on every rank, with gradients, so that negatives are found in the whole batch.
+"""Gathers the encodings of all ranks on each rank, with gradients, so that negatives come from the complete batch.
 
-Each rank computes its own part of the loss from everybody's encodings. What flows back into an encoding is summed over
-the ranks; DDP takes means of the parameters' gradients. So a rank returns its part times the number of ranks, and the
-parameters get the gradient of the whole loss.
+Each rank computes its own part of the loss from the encodings of all ranks. The gradient of an encoding is the sum over
+the ranks, while DDP averages the gradients of the parameters. Each rank therefore returns its part multiplied by the
+number of ranks, and the parameters receive the gradient of the complete loss.
+
+Shapes: N rows (their number may differ between ranks), X any further axes, D joint width.
 """
 
 from collections.abc import Sequence
@@ -14,29 +16,29 @@ from torch import Tensor
 
 
 def world() -> tuple[int, int]:
-    """This process's rank and the number of ranks; (0, 1) where no process group was made."""
+    """Returns this process's rank and the number of ranks; (0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def gather_rows(rows_NX: Tensor) -> Tensor:
-    """All ranks' rows, one rank's after the other's; ranks may have different numbers of them. With gradients."""
+    """Returns the rows of all ranks, concatenated in rank order, with gradients."""
     if world()[1] == 1:
         return rows_NX
     return _Gather.apply(rows_NX, _counts(rows_NX))
 
 
 def gather_matrices(matrices: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Every rank's matrices N_k x D, rank by rank. With gradients; one transfer for all of them."""
+    """Returns the matrices N_k x D of each rank, in rank order, with gradients; they travel in one transfer."""
     if world()[1] == 1:
         return [list(matrices)]
     lengths = torch.tensor([len(matrix) for matrix in matrices], device=matrices[0].device)
-    counts, everyones = _counts(lengths), gather_rows(lengths).tolist()
-    flat = list(gather_rows(torch.cat(list(matrices))).split(everyones))
+    counts, all_lengths = _counts(lengths), gather_rows(lengths).tolist()
+    flat = list(gather_rows(torch.cat(list(matrices))).split(all_lengths))
     return [[flat.pop(0) for _ in range(count)] for count in counts]
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum of a value of each rank, without gradients."""
+    """Returns the sum of a value over the ranks, without gradients."""
     total = value.detach().clone()
     if world()[1] > 1:
         dist.all_reduce(total)
@@ -44,7 +46,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
 
 
 def max_over_ranks(value: Tensor) -> Tensor:
-    """The largest of a value of each rank."""
+    """Returns the maximum of a value over the ranks, without gradients."""
     largest = value.detach().clone()
     if world()[1] > 1:
         dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -52,13 +54,14 @@ def max_over_ranks(value: Tensor) -> Tensor:
 
 
 def _counts(rows_NX: Tensor) -> list[int]:
+    """Returns the number of rows of each rank."""
     counts = [torch.empty(1, dtype=torch.int64, device=rows_NX.device) for _ in range(world()[1])]
     dist.all_gather(counts, torch.tensor([len(rows_NX)], device=rows_NX.device))
     return [int(count) for count in counts]
 
 
 class _Gather(torch.autograd.Function):
-    """Forward: every rank's rows; ranks that have fewer pad, for collectives want equal sizes."""
+    """Forward: the rows of all ranks, padded for the transfer because collectives need equal sizes."""
 
     @staticmethod
     def forward(ctx: Any, rows_NX: Tensor, counts: list[int]) -> Tensor:
@@ -66,12 +69,12 @@ class _Gather(torch.autograd.Function):
         ctx.own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
         padded = rows_NX.new_zeros((max(counts), *rows_NX.shape[1:]))
         padded[: len(rows_NX)] = rows_NX
-        everyone = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(everyone, padded)
-        return torch.cat([rows[:count] for rows, count in zip(everyone, counts, strict=True)])
+        gathered = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(gathered, padded)
+        return torch.cat([rows[:count] for rows, count in zip(gathered, counts, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
-        total = slopes[0].contiguous()
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous()
         dist.all_reduce(total)
         return total[ctx.own], None

@@ -1,7 +1,7 @@
-// What scoring does for every pair of a block on a CPU, float32, forward only; called by native.py.
+// The per-pair computations of scoring on a CPU: float32, forward only; called by native.py.
 //
-// Pairs (k, l) of own items k_begin <= k < k_end (N vectors each) and other items 0 <= l < L (M vectors each), or (k, k)
-// if L is 0. What belongs to a pair lies at place k * k_stride + l * l_stride.
+// Pairs (k, l) of query items k_begin <= k < k_end (N vectors each) and key items 0 <= l < L (M vectors each); pairs
+// (k, k) if L is 0. The data of a pair are at index k * k_stride + l * l_stride.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -17,9 +17,9 @@ typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t)), align
 inline Floats load(const float* from) { return *reinterpret_cast<const Floats*>(from); }
 inline void store(float* to, Floats value) { *reinterpret_cast<Floats*>(to) = value; }
 
-// exp, by Cody-Waite reduction and the polynomial of Cephes' expf (2 ulp); beyond +-87 it stays where it is.
+// exp by Cody-Waite reduction and the polynomial of Cephes' expf (2 ulp); arguments are clamped to +-87.
 inline Floats exponential(Floats y) {
-  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves a whole number in the last bits
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the last bits
   y = y < -87.0f ? Floats{} - 87.0f : y;
   y = y > 87.0f ? Floats{} + 87.0f : y;
   const Floats rounded = y * 1.44269504f + kRound;
@@ -48,13 +48,13 @@ inline float sum(Floats values) {
   return total;
 }
 
-// sums[row] += sign * sum_m weights[row][m] other[m], one panel wide.
+// sums[row] += sign * sum_m weights[row][m] key[m], one panel wide.
 template <int ROWS>
-inline void mix(Floats (&sums)[ROWS][kVectors], const float* weights, const float* other, int64_t M, float sign) {
+inline void mix(Floats (&sums)[ROWS][kVectors], const float* weights, const float* key, int64_t M, float sign) {
   for (int64_t m = 0; m < M; ++m) {
     Floats operand[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) operand[v] = load(other + m * kPanel + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) operand[v] = load(key + m * kPanel + v * kLanes);
 #pragma GCC unroll 6
     for (int row = 0; row < ROWS; ++row) {
       const float weight = sign * weights[row * M + m];
@@ -72,17 +72,17 @@ inline void read(Floats (&sums)[ROWS][kVectors], const float* from) {
     for (int v = 0; v < kVectors; ++v) sums[row][v] = load(from + row * kPanel + v * kLanes);
 }
 
-// One panel of ROWS vectors: writes h, adds its share of pool . h to the logits.
+// One panel of ROWS vectors: writes h and adds this panel's part of pool . h to the logits.
 template <int ROWS>
-inline void gate(const float* own, const float* own_gate, const float* other, const float* other_gate,
+inline void gate(const float* query, const float* query_gate, const float* key, const float* key_gate,
                  const float* weights, const float* pool, int64_t M, float* h, float* logits) {
   Floats sums[ROWS][kVectors];
-  read(sums, own_gate);
-  mix(sums, weights, other_gate, M, 1.0f);
+  read(sums, query_gate);
+  mix(sums, weights, key_gate, M, 1.0f);
   for (int row = 0; row < ROWS; ++row)
     for (int v = 0; v < kVectors; ++v) store(h + row * kPanel + v * kLanes, sigmoid(sums[row][v]));
-  read(sums, own);
-  mix(sums, weights, other, M, -1.0f);
+  read(sums, query);
+  mix(sums, weights, key, M, -1.0f);
   for (int row = 0; row < ROWS; ++row) {
     Floats dot = Floats{};
     for (int v = 0; v < kVectors; ++v) {
@@ -102,12 +102,12 @@ void softmax(float* values, int64_t count) {
   for (int64_t n = 0; n < count; ++n) values[n] /= total;
 }
 
-// Calls pair(k, l) for every pair; the item of more vectors stays in the cache while the smaller ones pass by.
+// Calls pair(k, l) for each pair; the inner loop runs over the smaller items, so that the larger one stays cached.
 template <typename Pair>
-inline void every_pair(int64_t k_begin, int64_t k_end, int64_t L, bool own_is_larger, Pair pair) {
+inline void every_pair(int64_t k_begin, int64_t k_end, int64_t L, bool query_is_larger, Pair pair) {
   if (L == 0) {
     for (int64_t k = k_begin; k < k_end; ++k) pair(k, k);
-  } else if (own_is_larger) {
+  } else if (query_is_larger) {
     for (int64_t k = k_begin; k < k_end; ++k)
       for (int64_t l = 0; l < L; ++l) pair(k, l);
   } else {
@@ -117,16 +117,16 @@ inline void every_pair(int64_t k_begin, int64_t k_end, int64_t L, bool own_is_la
 }
 }  // namespace
 
-// Contexts (SHAN Eq. 8 to 14, one side). With attention weights a (N x M, rows sum to 1):
-//   x_n = own_gate_n + sum_m a_nm other_gate_m          the gate before its sigmoid
-//   h_n = sigmoid(x_n) * (own_n - sum_m a_nm other_m)   what the gate adds to the attended vector
-//   gamma = softmax_n(logit_n + pool . h_n)             logit_n: that of the attended vector
-//   context = sum_n gamma_n h_n + sum_nm gamma_n a_nm other_m
-//   answer = sum_m softmax_m(cos(context, other_m)) other_m
-// Only h is as wide as D for each n, and it lives in the cache of one core. Arrays of width D come in panels: item x
-// (D / 64) x vectors x 64. A pair has its N x M weights and N logits; cos(context, answer) and context + answer (D) are
-// written.
-extern "C" void context(const float* own, const float* own_gate, const float* other, const float* other_gate,
+// Contexts (SHAN Eq. 8 to 14, one direction). With attention weights a (N x M, rows sum to 1):
+//   x_n = query_gate_n + sum_m a_nm key_gate_m            gate before its sigmoid
+//   h_n = sigmoid(x_n) * (query_n - sum_m a_nm key_m)     what the gate adds to the attended vector
+//   gamma = softmax_n(logit_n + pool . h_n)               logit_n: pooling logit of the attended vector
+//   context = sum_n gamma_n h_n + sum_nm gamma_n a_nm key_m
+//   attended = sum_m softmax_m(cos(context, key_m)) key_m
+// Only h has width D for each n, and it fits the cache of one core. Arrays of width D are in panels: item x (D / 64) x
+// vectors x 64. Each pair has N x M weights and N logits; the kernel writes cos(context, attended) and
+// context + attended (D).
+extern "C" void context(const float* query, const float* query_gate, const float* key, const float* key_gate,
                         const float* norms, const float* weights, const float* logits, const float* pool,
                         float* cosines, float* globals, int64_t k_begin, int64_t k_end, int64_t L, int64_t N, int64_t M,
                         int64_t k_stride, int64_t l_stride, int64_t D) {
@@ -134,11 +134,11 @@ extern "C" void context(const float* own, const float* own_gate, const float* ot
   std::vector<Floats> products(M);
   every_pair(k_begin, k_end, L, N >= M, [&](int64_t k, int64_t l) {
     const int64_t place = k * k_stride + l * l_stride;
-    const float *a = weights + place * N * M, *answers = other + l * D * M;
+    const float *a = weights + place * N * M, *keys = key + l * D * M;
     std::copy_n(logits + place * N, N, gamma.begin());
     for (int64_t d = 0; d < D; d += kPanel) {
-      const float *v = own + (k * D + d) * N, *g = own_gate + (k * D + d) * N;
-      const float *t = answers + d * M, *s = other_gate + (l * D + d) * M;
+      const float *v = query + (k * D + d) * N, *g = query_gate + (k * D + d) * N;
+      const float *t = keys + d * M, *s = key_gate + (l * D + d) * M;
       float* to = h.data() + d * N;
       int64_t n = 0;
       for (; n + kRows <= N; n += kRows)
@@ -158,13 +158,13 @@ extern "C" void context(const float* own, const float* own_gate, const float* ot
     for (int64_t d = 0; d < D; d += kPanel) {
       Floats sums[1][kVectors] = {};
       mix(sums, gamma.data(), h.data() + d * N, N, 1.0f);
-      mix(sums, mixed.data(), answers + d * M, M, 1.0f);
+      mix(sums, mixed.data(), keys + d * M, M, 1.0f);
       for (int v = 0; v < kVectors; ++v) {
         store(to + d + v * kLanes, sums[0][v]);
         square += sums[0][v] * sums[0][v];
       }
       for (int64_t m = 0; m < M; ++m)
-        for (int v = 0; v < kVectors; ++v) products[m] += sums[0][v] * load(answers + d * M + m * kPanel + v * kLanes);
+        for (int v = 0; v < kVectors; ++v) products[m] += sums[0][v] * load(keys + d * M + m * kPanel + v * kLanes);
     }
     const float length = std::sqrt(sum(square));
     for (int64_t m = 0; m < M; ++m) {
@@ -177,7 +177,7 @@ extern "C" void context(const float* own, const float* own_gate, const float* ot
     square = Floats{};
     for (int64_t d = 0; d < D; d += kPanel) {
       Floats sums[1][kVectors] = {};
-      mix(sums, mixed.data(), answers + d * M, M, 1.0f);
+      mix(sums, mixed.data(), keys + d * M, M, 1.0f);
       for (int v = 0; v < kVectors; ++v) {
         square += sums[0][v] * sums[0][v];
         store(to + d + v * kLanes, load(to + d + v * kLanes) + sums[0][v]);
@@ -189,9 +189,9 @@ extern "C" void context(const float* own, const float* own_gate, const float* ot
 
 // Attention (SHAN Eq. 4 and 5) and its cosines (Eq. 6): weights = softmax over m of the logits,
 //   cosine_n = sum_m weights_nm dots_nm / (norm_n * |attended_n|),   |attended_n|^2 = weights_n gram weights_n,
-// and sums_n = sum_m weights_nm value_m. A pair has its logits and dots, N x M apart by n_stride and m_stride; its
-// weights (N x M), cosines (N) and sums (N) are written. gram (M x V) and values (V) of an other item have zeros from M
-// up to V, a multiple of kLanes.
+// and sums_n = sum_m weights_nm value_m. Each pair has logits and dots, N x M with strides n_stride and m_stride; the
+// kernel writes weights (N x M), cosines (N) and sums (N). gram (M x V) and values (V) of a key item are padded with
+// zeros from M to V, a multiple of kLanes.
 extern "C" void attend(const float* logits, const float* dots, const float* norms, const float* gram,
                        const float* values, float* weights, float* cosines, float* sums, int64_t k_begin, int64_t k_end,
                        int64_t L, int64_t N, int64_t M, int64_t k_stride, int64_t l_stride, int64_t V, int64_t n_stride,
@@ -220,7 +220,7 @@ extern "C" void attend(const float* logits, const float* dots, const float* norm
         value += weight * load(values + l * V + v);
       }
       for (int64_t v = 0; v < V; v += kLanes) {
-        Floats even = Floats{}, odd = Floats{};  // two sums, or each addition would wait for the last
+        Floats even = Floats{}, odd = Floats{};  // two sums, so that an addition need not wait for the one before
         const float* column = gram + l * M * V + v;
         int64_t m = 0;
         for (; m + 2 <= M; m += 2) {

@@ -1,4 +1,7 @@
-"""Hinge-based triplet ranking loss (SHAN, Eq. 17)."""
+"""Hinge-based triplet ranking loss (SHAN, Eq. 17) and the mining of its hardest negatives.
+
+Shapes: B pairs of a batch (photo i, caption i).
+"""
 
 import math
 from typing import NamedTuple
@@ -7,16 +10,16 @@ import torch
 from torch import Tensor
 
 
-def ranking_loss(scores_BB: Tensor, photo_of_row: Tensor, *, margin: float = 0.2, hardest: bool = True) -> Tensor:
-    """Sum over the batch of the violations of both directions.
+def ranking_loss(scores_BB: Tensor, photo_of_row_B: Tensor, *, margin: float = 0.2, hardest: bool = True) -> Tensor:
+    """Returns the sum over the batch of the margin violations in both retrieval directions.
 
-    `scores_BB[i, j]` is S(photo i, caption j); caption i belongs to photo i. `photo_of_row` (B, integer) names the
-    photo of each row: rows with the same photo are never each other's negatives [D]. `hardest` takes the worst
-    violation of each row and column (Eq. 17); otherwise their mean, which can warm up training that would
-    collapse from scratch.
+    `scores_BB[i, j]` is S(photo i, caption j), and caption i belongs to photo i. `photo_of_row_B` (integer) identifies
+    the photo of each row: rows of the same photo are not each other's negatives (not stated in the paper). With
+    `hardest`, only the largest violation of each row and column counts (Eq. 17). Otherwise their mean does, a warm-up
+    for training that would collapse from scratch.
     """
     positive_B = scores_BB.diagonal()
-    same_BB = photo_of_row[:, None] == photo_of_row[None, :]
+    same_BB = photo_of_row_B[:, None] == photo_of_row_B[None, :]
     cost_text_BB = (margin - positive_B[:, None] + scores_BB).clamp(min=0).masked_fill(same_BB, 0)
     cost_photo_BB = (margin - positive_B[None, :] + scores_BB).clamp(min=0).masked_fill(same_BB, 0)
     if hardest:
@@ -26,24 +29,26 @@ def ranking_loss(scores_BB: Tensor, photo_of_row: Tensor, *, margin: float = 0.2
 
 
 class Negatives(NamedTuple):
-    """The pairs that enter Eq. 17 beside the positives; at most 2 B of them."""
+    """The negative pairs that enter Eq. 17, at most 2 B of them; three integer tensors of equal length."""
 
     row: Tensor
-    """The positive pair that each is measured against."""
+    """Row of the positive pair that the negative is compared with."""
     photo: Tensor
+    """Photo of the negative pair."""
     caption: Tensor
+    """Caption of the negative pair."""
 
 
-def hardest_negatives(scores_BB: Tensor, photo_of_row: Tensor, *, margin: float) -> Negatives:
-    """The hardest caption of every photo and the hardest photo of every caption, where they violate the margin.
+def hardest_negatives(scores_BB: Tensor, photo_of_row_B: Tensor, *, margin: float) -> Negatives:
+    """Returns the hardest caption of each photo and the hardest photo of each caption that violate the margin.
 
-    Arguments as for `ranking_loss`, whose `hardest` these negatives make up.
+    The arguments are those of `ranking_loss`; with `hardest`, its value depends on these negatives only.
     """
     positive_B = scores_BB.diagonal()
-    allowed_BB = scores_BB.masked_fill(photo_of_row[:, None] == photo_of_row[None, :], -math.inf)
+    allowed_BB = scores_BB.masked_fill(photo_of_row_B[:, None] == photo_of_row_B[None, :], -math.inf)
     rows_B = torch.arange(len(scores_BB), device=scores_BB.device)
     text, photo = allowed_BB.max(dim=1), allowed_BB.max(dim=0)
-    # What lies within rounding of the margin stays in: the loss itself decides.
+    # Pairs within rounding error of the margin are included, so that the loss itself decides about them.
     text_rows = rows_B[margin - positive_B + text.values > -1e-3]
     photo_rows = rows_B[margin - positive_B + photo.values > -1e-3]
     return Negatives(
@@ -54,5 +59,5 @@ def hardest_negatives(scores_BB: Tensor, photo_of_row: Tensor, *, margin: float)
 
 
 def is_collapsed(loss: float, batch_size: int, margin: float) -> bool:
-    """Whether a hardest-negative loss sits at 2 B margin: all scores are equal and nothing is learnt any more."""
+    """Returns whether a hardest-negative loss equals 2 B margin: all scores are equal and training has collapsed."""
     return math.isclose(loss, 2 * batch_size * margin, rel_tol=1e-3)

@@ -1,4 +1,7 @@
-"""SHAN: two encoders and the alignment, from region features and sentences to scores."""
+"""The complete model: image encoder, text encoder and matcher, from region features and sentences to scores.
+
+Shapes: B photos, C captions, R regions, F feature width, W words, D joint width.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,23 +20,23 @@ from shan_model.hf_encoder import HuggingFaceEncoder
 from shan_model.vocabulary import Vocabulary
 
 
-def build_alignment(config: ModelConfig) -> BatchedMatcher:
-    """The matcher that `config.matcher` names."""
+def build_matcher(config: ModelConfig) -> BatchedMatcher:
+    """Returns a new matcher of the kind that `config.matcher` names."""
     if config.matcher == "shan":
         return BatchedAlignment(config)
     return VSEPP() if config.matcher == "vse++" else SCAN(config)
 
 
 def build_text_encoder(config: ModelConfig, vocabulary: Vocabulary, files: Path | None) -> TextEncoder:
-    """The text encoder that `config.text_encoder` names, from its own saved `files` if given."""
+    """Returns a new text encoder as `config.text_encoder` names it, built from its saved `files` if given."""
     return GruEncoder(config, vocabulary) if config.text_encoder == "gru" else HuggingFaceEncoder(config, files)
 
 
 class SHAN(nn.Module):
-    """Step-Wise Hierarchical Alignment Network (IJCAI 2021). It owns its vocabulary, so it takes plain sentences.
+    """Step-Wise Hierarchical Alignment Network (IJCAI 2021). It owns its vocabulary and takes sentences as strings.
 
-    `text_files` is the folder that `text_encoder.save_files` filled; without it an encoder of Hugging Face comes, with
-    its pretrained weights, from where `config.hf_model` says.
+    `text_files` is the folder that `text_encoder.save_files` wrote. Without it, a Hugging Face encoder is loaded with
+    its pretrained weights from `config.hf_model`.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, text_files: Path | None = None) -> None:
@@ -41,7 +44,7 @@ class SHAN(nn.Module):
         self.config, self.vocabulary = config, vocabulary
         self.image_encoder = ImageEncoder(config)
         self.text_encoder = build_text_encoder(config, vocabulary, text_files)
-        self.alignment = build_alignment(config)
+        self.alignment = build_matcher(config)
 
     @overload
     def encode_photos(self, regions: Tensor) -> Tensor: ...
@@ -50,7 +53,7 @@ class SHAN(nn.Module):
     def encode_photos(self, regions: Sequence[Tensor]) -> list[Tensor]: ...
 
     def encode_photos(self, regions: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-        """Region features B x R x F to B x R x D, or R_b x F each to R_b x D each; any float type and device."""
+        """Encodes region features B x R x F to B x R x D, or R_b x F each to R_b x D each; any float type or device."""
         weight = self.image_encoder.project.weight
         if isinstance(regions, Tensor):
             return self.image_encoder(regions.to(weight))
@@ -58,10 +61,10 @@ class SHAN(nn.Module):
         return list(encoded.split([len(matrix) for matrix in regions]))
 
     def encode_captions(self, captions: Sequence[str]) -> list[Tensor]:
-        """C sentences to C matrices W_c x D, `<start>` and `<end>` (or what stands for them) included."""
+        """Encodes C sentences to C matrices W_c x D, including the start and end tokens."""
         words: list[Tensor] = self.text_encoder(captions)
         return words
 
     def forward(self, regions_BRF: Tensor, captions: Sequence[str]) -> Tensor:
-        """Scores B x C of every photo with every caption (Eq. 16, or the baseline's)."""
+        """Returns scores B x C of every photo with every caption (Eq. 16, or the baseline's score)."""
         return self.alignment(self.encode_photos(regions_BRF), self.encode_captions(captions))

@@ -1,11 +1,13 @@
-"""The training objective: from a batch of features and captions to a loss, with as few pairs as the loss needs.
+"""Training objective: from a batch of features and captions to the loss, scoring as few pairs as the loss needs.
 
-With hardest negatives only the B positives and at most 2 B negatives of the B x B pairs enter the loss (Eq. 17). All
-pairs are scored once without gradients, the hardest are picked, and forward and backward run for those pairs alone:
-exact, since the score of a pair depends on nothing but the pair.
+With hardest negatives, only the B positive and at most 2 B negative of the B x B pairs enter the loss (Eq. 17). All
+pairs are scored once without gradients, the hardest negatives are selected, and forward and backward run for the
+selected pairs only. The result is exact, because the score of a pair depends on nothing but the pair.
 
-Under torch.distributed the batch is that of all ranks together. Every rank scores its own photos with all captions to
-find the negatives, and owns the terms of the loss that its own rows are the positives of.
+Under torch.distributed, the batch is the union of the batches of all ranks. Each rank scores its own photos with all
+captions to find the negatives, and computes the loss terms whose positive pairs are its own rows.
+
+Shapes: B pairs of the (union) batch, R regions, F feature width, W words, D joint width.
 """
 
 from collections.abc import Sequence
@@ -21,94 +23,97 @@ from shan_model.model import SHAN
 
 
 class RankingObjective(nn.Module):
-    """A module around the model, so that DDP sees one forward pass for one loss.
+    """Wraps the model, so that DDP sees one forward pass per loss.
 
-    `products` multiplies the encoders (by autocast) and the widest products of the alignment in a narrower type, as
-    torch.bfloat16; everything else stays in the model's own.
+    `matmul_dtype`, such as torch.bfloat16, is the autocast type of the encoders and the type of the alignment's largest
+    matrix products. Everything else is computed in the model's own type.
     """
 
-    def __init__(self, model: SHAN, margin: float, products: torch.dtype | None = None) -> None:
+    def __init__(self, model: SHAN, margin: float, matmul_dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.model, self.margin, self.products = model, margin, products
+        self.model, self.margin, self.matmul_dtype = model, margin, matmul_dtype
 
     def forward(
-        self, regions: Tensor | Sequence[Tensor], captions: Sequence[str], photo_of_row: Tensor, hardest: bool
+        self, regions: Tensor | Sequence[Tensor], captions: Sequence[str], photo_of_row_B: Tensor, hardest: bool
     ) -> Tensor:
-        """This rank's part of the loss of a batch, times the number of ranks: the mean over them is the loss.
+        """Returns this rank's part of the batch's loss times the number of ranks; its mean over the ranks is the loss.
 
-        `regions`: B x R x F, or one R_b x F each; caption i describes photo i; rows of one photo are no negatives [D].
+        `regions` are B x R x F, or one R_b x F each. Caption i describes photo i. `photo_of_row_B` and `hardest` are
+        those of `ranking_loss`.
         """
-        with nullcontext() if self.products is None else torch.autocast(photo_of_row.device.type, self.products):
+        autocast = self.matmul_dtype is not None
+        with torch.autocast(photo_of_row_B.device.type, self.matmul_dtype) if autocast else nullcontext():
             encoded = [*self.model.encode_photos(regions), *self.model.encode_captions(captions)]
         dtype = self.model.image_encoder.project.weight.dtype
         ranks = gather_matrices([matrix.to(dtype) for matrix in encoded])
-        sides = [(matrices[: len(matrices) // 2], matrices[len(matrices) // 2 :]) for matrices in ranks]
-        before = sum(len(photos) for photos, _ in sides[: world()[0]])
+        per_rank = [(matrices[: len(matrices) // 2], matrices[len(matrices) // 2 :]) for matrices in ranks]
+        rows_before = sum(len(photos) for photos, _ in per_rank[: world()[0]])
         loss = mined_ranking_loss if hardest else mean_ranking_loss
         part = loss(
             self.model.alignment,
-            [matrix for photos, _ in sides for matrix in photos],
-            [matrix for _, words in sides for matrix in words],
-            gather_rows(photo_of_row),
+            [matrix for photos, _ in per_rank for matrix in photos],
+            [matrix for _, words in per_rank for matrix in words],
+            gather_rows(photo_of_row_B),
             margin=self.margin,
-            own=slice(before, before + len(captions)),
-            products=self.products,
+            own_rows=slice(rows_before, rows_before + len(captions)),
+            matmul_dtype=self.matmul_dtype,
         )
         return len(ranks) * part
 
 
 def mined_ranking_loss(
-    alignment: BatchedMatcher,
+    matcher: BatchedMatcher,
     photos: Sequence[Tensor],
     words: Sequence[Tensor],
-    photo_of_row: Tensor,
+    photo_of_row_B: Tensor,
     *,
     margin: float,
-    own: slice = slice(None),
-    products: torch.dtype | None = None,
+    own_rows: slice = slice(None),
+    matmul_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The own rows' part of `ranking_loss` with hardest negatives, at the backward cost of <= 3 pairs a row.
+    """Returns the terms of `ranking_loss` with hardest negatives that belong to this rank's rows.
 
-    `photos` and `words` are the encodings of the whole batch, which all ranks have.
+    `photos` and `words` are the encodings of the complete batch, which all ranks hold. The backward pass runs for at
+    most 3 pairs per row.
     """
     with torch.no_grad():
-        scores_BB = gather_rows(_scores(alignment, photos[own], words, products))
-        mined = hardest_negatives(scores_BB, photo_of_row, margin=margin)
-    positive = torch.arange(len(photos), device=photo_of_row.device)[own]
+        scores_BB = gather_rows(_scores(matcher, photos[own_rows], words, matmul_dtype))
+        mined = hardest_negatives(scores_BB, photo_of_row_B, margin=margin)
+    positive = torch.arange(len(photos), device=photo_of_row_B.device)[own_rows]
     mine = torch.isin(mined.row, positive)
-    # Only what these pairs need is prepared: with many ranks that is little of the batch.
-    photo, photo_of_pair = torch.cat([positive, mined.photo[mine]]).unique(return_inverse=True)
-    caption, caption_of_pair = torch.cat([positive, mined.caption[mine]]).unique(return_inverse=True)
-    scores = alignment.score_list(
-        alignment.photo_groups([photos[i] for i in photo.tolist()]),
-        alignment.caption_groups([words[i] for i in caption.tolist()]),
-        photo_of_pair,
-        caption_of_pair,
-        products,
+    # Only the items of these pairs are prepared: with many ranks they are a small part of the batch.
+    photo, photo_of_pair_P = torch.cat([positive, mined.photo[mine]]).unique(return_inverse=True)
+    caption, caption_of_pair_P = torch.cat([positive, mined.caption[mine]]).unique(return_inverse=True)
+    scores_P = matcher.score_list(
+        matcher.photo_groups([photos[i] for i in photo.tolist()]),
+        matcher.caption_groups([words[i] for i in caption.tolist()]),
+        photo_of_pair_P,
+        caption_of_pair_P,
+        matmul_dtype,
     )
-    positives, negatives = scores[: len(positive)], scores[len(positive) :]
+    positives, negatives = scores_P[: len(positive)], scores_P[len(positive) :]
     terms = (margin - positives[mined.row[mine] - positive[0]] + negatives).clamp(min=0)
-    # The positives stay in the graph even if no negative is left: DDP waits for every parameter's gradient.
+    # The positives stay in the graph even if no negative is left: DDP waits for the gradient of every parameter.
     return terms.sum() + 0 * positives.sum()
 
 
 def mean_ranking_loss(
-    alignment: BatchedMatcher,
+    matcher: BatchedMatcher,
     photos: Sequence[Tensor],
     words: Sequence[Tensor],
-    photo_of_row: Tensor,
+    photo_of_row_B: Tensor,
     *,
     margin: float,
-    own: slice = slice(None),
-    products: torch.dtype | None = None,
+    own_rows: slice = slice(None),
+    matmul_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The own rows' share of `ranking_loss` over the mean of all violations: the same part of it for every rank."""
-    scores_BB = gather_rows(_scores(alignment, photos[own], words, products))
-    loss = ranking_loss(scores_BB, photo_of_row, margin=margin, hardest=False)
+    """Returns an equal part, for each rank, of `ranking_loss` over the mean of all violations."""
+    scores_BB = gather_rows(_scores(matcher, photos[own_rows], words, matmul_dtype))
+    loss = ranking_loss(scores_BB, photo_of_row_B, margin=margin, hardest=False)
     return loss / world()[1]
 
 
 def _scores(
-    alignment: BatchedMatcher, photos: Sequence[Tensor], words: Sequence[Tensor], products: torch.dtype | None
+    matcher: BatchedMatcher, photos: Sequence[Tensor], words: Sequence[Tensor], matmul_dtype: torch.dtype | None
 ) -> Tensor:
-    return alignment.score_block(alignment.photo_groups(photos), alignment.caption_groups(words), products)
+    return matcher.score_block(matcher.photo_groups(photos), matcher.caption_groups(words), matmul_dtype)

@@ -1,4 +1,4 @@
-"""Words to numbers: the tokenizer and the vocabulary that is stored with every model."""
+"""The tokenizer, and the vocabulary that is stored with every model and maps words to ids."""
 
 import re
 import unicodedata
@@ -17,7 +17,7 @@ _ONE_SPELLING = str.maketrans(
         **dict.fromkeys("\u2019\u02bc", "'"),
     }
 )
-_MARK = "\u0300"  # stands for every combining mark, which `re` has no class for
+_MARK = "\u0300"  # replaces every combining mark, for which `re` has no character class
 _HAN_KANA = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _LETTERS = rf"(?:[^\W_{_HAN_KANA}]{_MARK}*)+"
 _IN_A_NUMBER = r"(?<=\d)(?:\.(?=\d)|,(?=\d{3}(?!\d)))"
@@ -25,12 +25,13 @@ _WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_LETTERS}(?:(?:'|{_IN_A_NUMBER}){_L
 
 
 def tokenize(text: str) -> list[str]:
-    """Lower-cased runs of letters (with their marks) and digits. Text without any, as emoji alone, gives [].
+    """Splits a text into lower-case words: runs of letters (with combining marks) and digits.
 
-    An inner apostrophe stays, and so do the point of 3.5 and the commas of 1,000. Chinese and Japanese are written
-    without spaces: every character of theirs is a word. Spellings that look the same are the same word: accents are
-    composed (NFC), full-width letters and ligatures become plain ones, a curly apostrophe becomes straight, invisible
-    characters go, and Turkish I with a dot becomes i.
+    Returns [] for a text without any, such as emoji. Apostrophes within a word are kept, as are the decimal point of
+    3.5 and the commas of 1,000. Chinese and Japanese are written without spaces, so each of their characters is a
+    word. Spellings that look the same give the same word: accents are composed (NFC), full-width letters and ligatures
+    become ordinary letters, curly apostrophes become straight, invisible characters are removed, and the Turkish dotted
+    capital I becomes i.
     """
     text = unicodedata.normalize("NFC", text.lower().translate(_ONE_SPELLING)).replace("i\u0307", "i")
     if text.isascii():
@@ -41,22 +42,24 @@ def tokenize(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """An ordered list of words; a word's id is its place. The first four are the special tokens."""
+    """An ordered list of distinct words; the index of a word is its id. The first four are the special tokens."""
 
     words: tuple[str, ...]
     _ids: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.words[:4] != (PAD, UNKNOWN, START, END):
-            raise ValueError(f"a vocabulary starts with {PAD} {UNKNOWN} {START} {END}, not with {self.words[:4]}")
+            raise ValueError(
+                f"the vocabulary starts with {self.words[:4]}; it must start with {PAD} {UNKNOWN} {START} {END}"
+            )
         ids = {word: i for i, word in enumerate(self.words)}
         if len(ids) != len(self.words):
-            raise ValueError("a vocabulary holds every word once; this one repeats a word")
+            raise ValueError("the vocabulary repeats a word; each word must occur once")
         object.__setattr__(self, "_ids", ids)
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 1) -> "Vocabulary":
-        """Every word seen at least `min_count` times in the captions, most frequent first, ties in order of letters."""
+        """Returns the words that occur at least `min_count` times, by frequency, then alphabetically."""
         counts = Counter(word for caption in captions for word in tokenize(caption))
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
         return cls((PAD, UNKNOWN, START, END, *kept))
@@ -65,6 +68,6 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, caption: str) -> list[int]:
-        """Ids of `<start> words <end>`; a word never seen becomes `<unk>`. Never empty, so W >= 2."""
+        """Returns the ids of `<start> words <end>`, at least two; unknown words become `<unk>`."""
         unknown = self._ids[UNKNOWN]
         return [self._ids[START], *(self._ids.get(w, unknown) for w in tokenize(caption)), self._ids[END]]

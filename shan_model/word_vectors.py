@@ -1,13 +1,15 @@
-"""Pretrained word vectors from a file: those of a vocabulary's words, and how much of the text they cover.
+"""Reads pretrained word vectors from a file, for the words of a vocabulary, and computes their coverage.
 
-Three formats:
+Three formats are supported:
 
-- GloVe's text: a line is a word and its E numbers, all separated by one space.
-- word2vec's text (fastText's too): the same after a first line of two whole numbers, how many words and E.
+- GloVe text: each line is a word and its E numbers, separated by single spaces.
+- word2vec and fastText text: the same, after a first line with two integers, the number of words and E.
 - `.npz`: an array `words` of N unicode strings and an array `vectors` N x E of floats (numpy.savez, no pickles).
 
-A text is read line by line and only the words of the vocabulary are kept, so its size does not matter; an .npz is held
-whole while it is read. Where a word comes twice, the first counts. Words are compared as they are spelled (NFC).
+Text files are read line by line and only the words of the vocabulary are kept, so they may be larger than memory; an
+.npz file must fit in memory. If a word occurs twice, the first occurrence counts. Words are compared in NFC.
+
+Shapes: N words of the file, V words of the vocabulary, E width of a vector.
 """
 
 import unicodedata
@@ -22,10 +24,10 @@ from numpy.typing import NDArray
 
 from shan_model.vocabulary import Vocabulary, tokenize
 
-LONGEST_LINE = 1 << 20
-"""Bytes; a file without ends of lines is no text, and must not be read into memory as one."""
+MAX_LINE_BYTES = 1 << 20
+"""Longest accepted line in bytes; it keeps a file without line breaks from being read into memory at once."""
 
-LARGEST = float(np.finfo(np.float32).max)
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 _NPZ = "save it as numpy.savez(path, words=<N unicode strings>, vectors=<N x E floats>)"
 
@@ -34,7 +36,7 @@ Vectors = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares, 0 to 1, that have a vector: of the vocabulary's words (special tokens aside), of the captions' words."""
+    """Shares, 0 to 1, of the vocabulary's words (without special tokens) and of the captions' tokens with a vector."""
 
     words: float
     tokens: float
@@ -45,25 +47,25 @@ class Coverage:
 
 @dataclass(frozen=True)
 class WordVectors:
-    """What a file knows of a vocabulary."""
+    """The vectors of a vocabulary's words in a file."""
 
     vocabulary: Vocabulary
     vectors_VE: NDArray[np.float32]
-    """One row a word; zeros for words without a vector [D] and for the special tokens."""
+    """One row per word; zeros for special tokens and for words without a vector (not stated in the paper)."""
     found: frozenset[str]
-    """The words of the vocabulary that the file has."""
+    """Words of the vocabulary that occur in the file."""
 
     def coverage(self, captions: Iterable[str]) -> Coverage:
-        """How much of the vocabulary, and of these captions, has a vector; 0 where there is nothing to count."""
+        """Returns the coverage of the vocabulary and of these captions; 0 if there is nothing to count."""
         hits = [word in self.found for caption in captions for word in tokenize(caption)]
         words = len(self.vocabulary) - 4
         return Coverage(len(self.found) / max(1, words), sum(hits) / max(1, len(hits)))
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary) -> WordVectors:
-    """The vectors of the vocabulary's words. ValueError names the file, the line and the fix."""
+    """Reads the vectors of the vocabulary's words; raises ValueError naming the file, the line and the fix."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; name a GloVe or word2vec text, or an .npz")
+        raise ValueError(f"word vector file {path} does not exist; give a GloVe or word2vec text file, or an .npz file")
     wanted = frozenset(vocabulary.words[4:])
     width, vectors = (_read_npz if path.suffix == ".npz" else _read_text)(path, wanted)
     vectors_VE = np.zeros((len(vocabulary), width), np.float32)
@@ -83,25 +85,26 @@ def _read_text(path: Path, wanted: Collection[str]) -> tuple[int, Vectors]:
             first = next(lines, (1, b""))
         width = stated[1] if stated else first[1].count(b" ")
         if width < 1 or not first[1]:
-            raise ValueError(f"{path} has no word vectors; each of its lines must be a word and its numbers")
+            raise ValueError(f"{path} has no word vectors; each line must be a word and its numbers")
         for number, line in chain([first], lines):
             word = _word(line, width, f"{path}, line {number}")
             if word in wanted and word not in vectors:
                 vectors[word] = _numbers(line, width, f"{path}, line {number}")
     if stated and number != stated[0] + 1:
         raise ValueError(
-            f"{path}, line 1 says {stated[0]} words, but {number - 1} lines follow; the file is cut off, get it again"
+            f"{path}, line 1 states {stated[0]} words, but {number - 1} lines follow; the file is truncated, "
+            "download it again"
         )
     return width, vectors
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines from 1, without the space or carriage return that some tools leave at the end."""
-    for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), 1):
-        if len(line) == LONGEST_LINE:
+    """Yields line numbers from 1 and lines, without the trailing space or carriage return that some tools write."""
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
+        if len(line) == MAX_LINE_BYTES:
             raise ValueError(
-                f"{path}, line {number} is longer than {LONGEST_LINE} bytes; unpack a packed file, "
-                "and save word2vec's binary form as text"
+                f"{path}, line {number} is longer than {MAX_LINE_BYTES} bytes; decompress the file, "
+                "or save word2vec's binary format as text"
             )
         yield number, line.rstrip(b" \r\n")
 
@@ -112,13 +115,16 @@ def _header(line: bytes) -> tuple[int, int] | None:
 
 
 def _word(line: bytes, width: int, place: str) -> str:
-    """The word of a line. Some of GloVe's hold spaces; bytes that are no UTF-8 become U+FFFD, which is in no word."""
+    """Returns the word of a line; raises ValueError if the count of numbers is wrong.
+
+    Some words of GloVe contain spaces. Bytes that are not UTF-8 become U+FFFD, which occurs in no word.
+    """
     spaces = line.count(b" ")
     word = line[: line.index(b" ")] if spaces == width else line.rsplit(b" ", width)[0]
     if spaces < width or (b" " in word and all(_is_number(part) for part in word.split(b" ")[1:])):
         raise ValueError(
-            f"{place} has {spaces} numbers, other lines have {width}; correct or delete it (a packed file must be "
-            "unpacked, and word2vec's binary form be saved as text)"
+            f"{place} has {spaces} numbers, expected {width}; correct or delete it (decompress a compressed file, "
+            "and save word2vec's binary format as text)"
         )
     return unicodedata.normalize("NFC", word.decode("utf-8", errors="replace"))
 
@@ -133,10 +139,10 @@ def _is_number(part: bytes) -> bool:
 
 def _numbers(line: bytes, width: int, place: str) -> NDArray[np.float32]:
     parts = line.rsplit(b" ", width)[1:]
-    bad = next((part for part in parts if not (_is_number(part) and abs(float(part)) <= LARGEST)), None)
+    bad = next((part for part in parts if not (_is_number(part) and abs(float(part)) <= MAX_FLOAT32)), None)
     if bad is not None:
         shown = bad[:20].decode("utf-8", errors="replace")
-        raise ValueError(f"{place}: {shown!r} is no finite number; correct or delete the line")
+        raise ValueError(f"{place}: {shown!r} is not a finite number; correct or delete the line")
     return np.array([float(part) for part in parts], np.float32)
 
 
@@ -145,18 +151,18 @@ def _read_npz(path: Path, wanted: Collection[str]) -> tuple[int, Vectors]:
         with np.load(path, allow_pickle=False) as arrays:
             words, vectors_NE = arrays["words"], arrays["vectors"]
             spelled = words.tolist()
-    except Exception as error:  # a damaged zip makes zipfile and numpy raise a dozen kinds
+    except Exception as error:  # zipfile and numpy raise many types for a corrupt file
         raise ValueError(f"{path} cannot be read ({error}); {_NPZ}") from error
     if words.dtype.kind != "U" or vectors_NE.dtype.kind != "f" or words.ndim != 1 or vectors_NE.ndim != 2:
         raise ValueError(
-            f"{path}: words is {words.dtype} {words.shape}, vectors is {vectors_NE.dtype} {vectors_NE.shape}; {_NPZ}"
+            f"{path}: words are {words.dtype} {words.shape}, vectors {vectors_NE.dtype} {vectors_NE.shape}; {_NPZ}"
         )
     if len(words) != len(vectors_NE) or not vectors_NE.size:
-        raise ValueError(f"{path} has {len(words)} words and vectors of {vectors_NE.shape}; {_NPZ}")
+        raise ValueError(f"{path} has {len(words)} words and vectors of shape {vectors_NE.shape}; {_NPZ}")
     vectors: Vectors = {}
     for row, word in enumerate(unicodedata.normalize("NFC", w) for w in spelled):
         if word in wanted and word not in vectors:
-            if not np.abs(vectors_NE[row]).max() <= LARGEST:
-                raise ValueError(f"{path}: the vector of {word!r} (row {row}) is not finite; correct or drop it")
+            if not np.abs(vectors_NE[row]).max() <= MAX_FLOAT32:
+                raise ValueError(f"{path}: the vector of {word!r} (row {row}) is not finite; correct or remove it")
             vectors[word] = vectors_NE[row].astype(np.float32)
     return vectors_NE.shape[1], vectors

@@ -1,1 +1,1 @@
-"""Matchers of earlier papers in the batched implementation of SHAN's alignment, to compare with under equal conditions."""
+"""Matchers of earlier papers, on the same encoders and the same base class as SHAN's batched alignment."""

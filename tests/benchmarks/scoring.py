@@ -129,14 +129,14 @@ def _bounds(regions: Tensor, words: list[Tensor]) -> Iterator[Row]:
 
 def _gates(photos: list, captions: list) -> float:
     """Seconds a pair of both sides' contexts, compiled, over the captions of one length."""
-    photo, caption = photos[0].side, captions[len(captions) // 2].side
+    photo, caption = photos[0].items, captions[len(captions) // 2].items
     many, few = len(photo.local), len(caption.local)
     pool_D = torch.randn(D) / D**0.5
     words, vectors = caption.local.shape[1], photo.local.shape[1]
     alpha = torch.rand(many, few, vectors, words).softmax(dim=-1)
     beta = torch.rand(many, few, words, vectors).softmax(dim=-1)
-    image = photo.channels, photo.own_gate, caption.channels, caption.answer_gate, caption.norms
-    text = caption.channels, caption.own_gate, photo.channels, photo.answer_gate, photo.norms
+    image = photo.channels, photo.query_gate, caption.channels, caption.key_gate, caption.norms
+    text = caption.channels, caption.query_gate, photo.channels, photo.key_gate, photo.norms
     both = seconds(
         lambda: (
             native.context(*image, alpha, alpha[..., 0], pool_D, query_axis=0),

@@ -7,7 +7,7 @@ from shan_model import batched_matcher
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.config import ModelConfig
 from shan_model.loss import ranking_loss
-from shan_model.model import SHAN, build_alignment
+from shan_model.model import SHAN, build_matcher
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
 from tests.shan_model.test_batched_alignment import gradients
@@ -47,7 +47,7 @@ def oracle_scores(fields, regions, words):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @each_baseline
 def test_equals_the_oracle(fields, dtype, tolerance):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([36, 1, 100, 2, 36, 7], dtype), matrices([12, 1, 3, 12, 40], dtype, seed=2)
     found = matcher(regions, words)
     assert found.dtype == dtype
@@ -56,14 +56,14 @@ def test_equals_the_oracle(fields, dtype, tolerance):
 
 @each_baseline
 def test_photos_of_equal_size_may_come_as_one_tensor(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([5] * 3), matrices([4, 2], seed=2)
     torch.testing.assert_close(matcher(torch.stack(regions), words), matcher(regions, words), rtol=0, atol=0)
 
 
 @each_baseline
 def test_a_list_of_pairs_equals_its_places_in_the_block(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([10, 3, 10, 7]), matrices([2, 5, 1, 5, 9], seed=2)
     photo_of_pair, caption_of_pair = torch.tensor([0, 3, 3, 1, 2, 0, 0]), torch.tensor([4, 0, 1, 1, 2, 0, 4])
     block = matcher(regions, words)[photo_of_pair, caption_of_pair]
@@ -79,7 +79,7 @@ def test_a_list_of_pairs_equals_its_places_in_the_block(fields):
 
 @each_baseline
 def test_tiles_of_any_size_give_the_same_scores(fields, monkeypatch):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
     expected = matcher(regions, words)
     monkeypatch.setattr(batched_matcher, "TILE_PHOTOS", 3)
@@ -89,7 +89,7 @@ def test_tiles_of_any_size_give_the_same_scores(fields, monkeypatch):
 
 @each_baseline
 def test_gradients_agree_with_finite_differences(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([3, 2], width=4), matrices([4, 2], width=4, seed=2)
     assert torch.autograd.gradcheck(lambda *x: matcher(list(x[:2]), list(x[2:])), (*regions, *words), atol=1e-6)
 
@@ -97,7 +97,7 @@ def test_gradients_agree_with_finite_differences(fields):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @each_baseline
 def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([4, 4, 1, 2], dtype), matrices([3, 1, 2], dtype, seed=2)
     with torch.no_grad():
         regions[0][1] = 0
@@ -114,7 +114,7 @@ def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
 
 @each_baseline
 def test_products_in_bfloat16_are_close(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([36, 20, 36], torch.float32, 64), matrices([12, 9, 5], torch.float32, 64, seed=2)
     photos, captions = matcher.photo_groups(regions), matcher.caption_groups(words)
     exact, rough = matcher.score_block(photos, captions), matcher.score_block(photos, captions, torch.bfloat16)
@@ -125,7 +125,7 @@ def test_products_in_bfloat16_are_close(fields):
 
 @each_baseline
 def test_nothing_to_score_gives_an_empty_block(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     assert matcher([], matrices([2])).shape == (0, 1)
     assert matcher(matrices([2]), []).shape == (1, 0)
     assert matcher([], []).shape == (0, 0)
@@ -134,7 +134,7 @@ def test_nothing_to_score_gives_an_empty_block(fields):
 
 @each_baseline
 def test_word_attention_is_a_share_of_every_region(fields):
-    matcher = build_alignment(ModelConfig(**fields))
+    matcher = build_matcher(ModelConfig(**fields))
     regions, (words,) = torch.stack(matrices([5, 5, 5])).detach(), matrices([4], seed=2)
     attention = matcher.word_attention(regions, words.detach())
     assert attention.shape == (3, 5, 4)

@@ -1,4 +1,4 @@
-"""The batched against the reference implementation: values and gradients, every variant, ragged sizes, both pairings."""
+"""Tests of the batched and the native implementation of the alignment against the reference implementation."""
 
 from itertools import product
 
@@ -102,7 +102,7 @@ def test_the_compiled_form_equals_the_torch_form(width, threads):
     torch.set_num_threads(threads)
     with torch.no_grad():
         photos, captions = fast.photo_groups(regions), fast.caption_groups(words)
-        assert photos[0].side.channels.shape[-1] == native.PANEL
+        assert photos[0].items.channels.shape[-1] == native.PANEL
         block = fast.score_block(photos, captions)
         rows, columns = torch.arange(25) // 5, torch.arange(25) % 5
         listed = fast.score_list(photos, captions, rows, columns).view(5, 5)
@@ -125,10 +125,10 @@ def test_without_a_compiler_that_works_the_torch_form_gives_the_same_scores(scri
     monkeypatch.setenv("CXX", str(compiler))
     native.library.cache_clear()
     try:
-        with pytest.warns(UserWarning, match="no compiled scoring"):
+        with pytest.warns(UserWarning, match="native scoring cannot be compiled"):
             assert native.library() is None
         with torch.no_grad():
-            assert fast.photo_groups(regions)[0].side.channels.dim() == 3
+            assert fast.photo_groups(regions)[0].items.channels.dim() == 3
             torch.testing.assert_close(fast(regions, words), plain_scores(plain, regions, words), rtol=0, atol=1e-5)
     finally:
         native.library.cache_clear()

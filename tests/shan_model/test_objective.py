@@ -33,7 +33,7 @@ def test_mined_pairs_give_the_loss_and_gradients_of_all_pairs(photos, gate, marg
 
 
 def test_float32_gradients_of_a_wide_batch():
-    """D 256, 36 regions, words 8 to 20: within 1e-4 of the reference implementation, relative to each tensor's largest slope."""
+    """D 256, 36 regions, words 8 to 20: within 1e-4 of the reference, relative to each tensor's largest gradient."""
     plain, fast = build(torch.float32, 256, temperature=15.0)
     regions, words = matrices([36] * 12, torch.float32, 256), matrices(list(range(8, 20)), torch.float32, 256, seed=2)
     rows = torch.arange(12)

@@ -90,7 +90,7 @@ def test_round_trip_through_its_words():
 
 
 def test_refuses_a_list_that_is_no_vocabulary():
-    with pytest.raises(ValueError, match="starts with <pad>"):
+    with pytest.raises(ValueError, match="must start with <pad> <unk> <start> <end>"):
         Vocabulary(("dog", "cat"))
     with pytest.raises(ValueError, match="repeats a word"):
         Vocabulary((*SPECIAL, "dog", "dog"))

@@ -88,15 +88,15 @@ def test_coverage_counts_words_of_the_vocabulary_and_of_the_text(written):
         ("", "no word vectors"),
         ("\n\n", "no word vectors"),
         ("2 3\n", "no word vectors"),
-        ("the 1 2 3\ndog 1 2\n", "line 2 has 2 numbers, other lines have 3"),
-        ("the 1 2 3\ndog 1 2 3 4\n", "line 2 has 4 numbers, other lines have 3"),
+        ("the 1 2 3\ndog 1 2\n", "line 2 has 2 numbers, expected 3"),
+        ("the 1 2 3\ndog 1 2 3 4\n", "line 2 has 4 numbers, expected 3"),
         ("the 1 2 3\n\ndog 1 2 3\n", "line 2 has 0 numbers"),
         ("the 1 2 3\n1 2 3\n", "line 2 has 2 numbers"),
-        ("the 1 2 3\ndog 1 x 3\n", "line 2: 'x' is no finite number"),
-        ("the 1 2 3\ndog 1 nan 3\n", "line 2: 'nan' is no finite number"),
-        ("the 1 2 3\ndog 1 1e39 3\n", "line 2: '1e39' is no finite number"),
+        ("the 1 2 3\ndog 1 x 3\n", "line 2: 'x' is not a finite number"),
+        ("the 1 2 3\ndog 1 nan 3\n", "line 2: 'nan' is not a finite number"),
+        ("the 1 2 3\ndog 1 1e39 3\n", "line 2: '1e39' is not a finite number"),
         ("2 3\nthe 1 2 3\ndog 1 2\n", "line 3 has 2 numbers"),
-        ("3 3\nthe 1 2 3\ndog 1 2 3\n", "says 3 words, but 2 lines follow; the file is cut off"),
+        ("3 3\nthe 1 2 3\ndog 1 2 3\n", "states 3 words, but 2 lines follow; the file is truncated"),
         (b"\x00" * 3_000_000, "line 1 is longer"),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_bad_text_is_refused_by_line(text, says, written):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file .*none\.txt"):
+    with pytest.raises(ValueError, match=r"file .*none\.txt does not exist"):
         read_word_vectors(tmp_path / "none.txt", VOCABULARY)
 
 
