@@ -1,10 +1,15 @@
-"""What every job's command line shares: the config tree as options, presets, user errors in one line (exit code 2)."""
+"""The parts that all commands share: config sections as options, presets, and errors that the user can fix.
+
+Config fields get their values, in this order, from the defaults, `--preset NAME`, each `--config FILE`, and options.
+"""
 
 import logging
 import os
 import sys
+from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 import yaml
@@ -13,43 +18,35 @@ from infra.errors import UserError
 from jobs.config import Config
 
 PRESETS = Path(__file__).parent / "presets"
+"""Folder of the presets: YAML files of config sections."""
 
 AddArguments = Callable[[Any], None]
+"""Adds a command's own arguments to its parser."""
 
 
 def parse(
-    job: str,
+    command: str,
     description: str,
     add_arguments: AddArguments,
     sections: Sequence[str],
     argv: list[str] | None = None,
-    preset: str | None = None,
+    default_preset: str | None = None,
 ) -> tuple[Any, Config]:
-    """The job's own arguments and the config tree, of which the job offers those sections that it reads.
+    """Parses a command line (`argv`, or the process's own).
 
-    `--preset NAME` (`preset` if none is given) and `--config FILE` set fields, options override them. Raises UserError
-    for anything unknown or out of range.
+    Returns the command's own arguments, and a config in which the given sections are set; the others have their
+    defaults. Raises UserError for an unknown option, preset or field, and for a value out of range.
     """
-    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+    from jsonargparse import ArgumentError
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"python -m jobs.{job}", description=description, exit_on_error=False)
-    add_arguments(parser)
-    if sections:
-        parser.add_argument(
-            "--config", action="config", help=f"YAML file of config fields; --preset: {_preset_names()}"
-        )
-    for name in sections:
-        parser.add_argument(f"--{name}", type=Config.__dataclass_fields__[name].type, default=getattr(Config(), name))
-    given = sys.argv[1:] if argv is None else argv
-    if preset is not None and not any(argument.split("=")[0] == "--preset" for argument in given):
-        given = ["--preset", preset, *given]
+    parser = _parser(command, description, add_arguments, sections)
+    given = _files_first(sys.argv[1:] if argv is None else argv, sections, default_preset)
     try:
-        arguments = parser.instantiate(parser.parse_args(_inline_files(given, sections)))
+        arguments = parser.instantiate(parser.parse_args(given))
         config = Config(**{name: arguments[name] for name in sections})
     except (ArgumentError, ValueError) as error:
         message = " ".join(str(error).split())
-        raise UserError(f"{message}; see `python -m jobs.{job} --help`") from error
+        raise UserError(f"{message}; see `{program(command)} --help`") from error
     return arguments, config
 
 
@@ -59,44 +56,77 @@ def program(command: str) -> str:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a job's main function as a command: a UserError becomes one line and exit code 2."""
+    """Runs a command's main function. A UserError is printed as one line and ends the process with exit code 2."""
     _quiet_libraries()
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # as in `... | head`: nobody reads on
+    except BrokenPipeError:  # the reader of the output is gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
         sys.exit(141)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 
 
-def _preset_names() -> str:
-    return ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def _parser(command: str, description: str, add_arguments: AddArguments, sections: Sequence[str]) -> Any:
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    class Parser(ArgumentParser):
+        def dump(self, cfg: Any, *arguments: Any, **options: Any) -> str:
+            """Leaves the command's own arguments out, so that `--config` accepts the output of `--print_config`."""
+            for name in vars(cfg).keys() - set(sections):
+                del cfg[name]
+            return str(super().dump(cfg, *arguments, **options))
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)
+    add_arguments(parser)
+    if sections:
+        parser.add_argument("--preset", choices=_preset_names(), help="start from the settings of this preset")
+        parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections")
+        # The usage line names the command's own options; the fields of the sections, up to 80, are listed below it.
+        usage = [*parser.format_usage().split()[1:], "[--print_config]", "[--SECTION.FIELD VALUE ...]"]
+        parser.usage = fill(" ".join(usage), 100, subsequent_indent=" " * 8, break_on_hyphens=False)
+    for name in sections:
+        parser.add_argument(f"--{name}", type=Config.__dataclass_fields__[name].type, default=getattr(Config(), name))
+        # jsonargparse also adds `--model FILE` and so on, but `--model` is a model's URI in every command.
+        group = parser._option_string_actions.pop(f"--{name}")  # noqa: SLF001
+        group.help = SUPPRESS
+    return parser
 
 
-def _inline_files(argv: list[str], sections: Sequence[str]) -> list[str]:
-    """`--preset NAME` and `--config FILE` as `--config` with the part of the file that this job reads."""
-    result = []
+def _preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def _files_first(argv: Sequence[str], sections: Sequence[str], default_preset: str | None) -> list[str]:
+    """Moves `--preset` and `--config` before the options, with the content of the files in place of their names."""
+    preset, files, options = default_preset, list[str](), list[str]()
     rest = iter(argv)
     for argument in rest:
         option, _, value = argument.partition("=")
-        if option in ("--preset", "--config"):
-            value = value or next(rest, "")
-            path = PRESETS / f"{value}.yaml" if option == "--preset" else Path(value)
-            if not path.is_file():
-                raise UserError(f"unknown {option[2:]} '{value}'; presets are {_preset_names()}, or pass --config FILE")
-            result += ["--config", _sections_of(path, sections)]
+        if argument == "--":
+            options += [argument, *rest]
+        elif option == "--preset" and sections:
+            preset = value or next(rest, "")
+        elif option == "--config" and sections:
+            files.append(value or next(rest, ""))
         else:
-            result.append(argument)
-    return result
+            options.append(argument)
+    if preset is not None and preset not in _preset_names():
+        raise UserError(f"--preset: unknown preset '{preset}'; choose one of {', '.join(_preset_names())}")
+    paths = [*([PRESETS / f"{preset}.yaml"] if preset is not None and sections else []), *map(Path, files)]
+    return [*(text for path in paths for text in ("--config", _read_sections(path, sections))), *options]
 
 
-def _sections_of(path: Path, sections: Sequence[str]) -> str:
+def _read_sections(path: Path, sections: Sequence[str]) -> str:
+    """Returns, as YAML, the given sections of a config file; other sections are those of other commands."""
+    if not path.is_file():
+        raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         known = Config.__dataclass_fields__
@@ -105,16 +135,16 @@ def _sections_of(path: Path, sections: Sequence[str]) -> str:
         raise UserError(f"{path}: not YAML of config sections ({' '.join(str(error).split())}); correct it") from error
     if unknown:
         raise UserError(f"{path}: unknown section '{unknown[0]}'; sections are {', '.join(known)}")
-    odd = [name for name, fields in document.items() if not isinstance(fields, dict)]
-    if odd:
-        raise UserError(f"{path}: section '{odd[0]}' holds no fields; write `{odd[0]}:` and its fields below, indented")
+    invalid = [name for name, fields in document.items() if not isinstance(fields, dict)]
+    if invalid:
+        raise UserError(f"{path}: section '{invalid[0]}' has no fields; indent its fields below `{invalid[0]}:`")
     empty = [f"{name}.{key}" for name, fields in document.items() for key, value in fields.items() if value is None]
     if empty:
-        raise UserError(f"{path}: {empty[0]} has no value; give it one or take the line out")
+        raise UserError(f"{path}: {empty[0]} has no value; set one or remove the line")
     return yaml.safe_dump({name: fields for name, fields in document.items() if name in sections})
 
 
 def _quiet_libraries() -> None:
-    """Leaves the terminal to the job's own lines; what libraries warn of still shows."""
+    """Hides progress bars and INFO messages of MLflow; its warnings are still shown."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow").setLevel(logging.WARNING)

@@ -58,7 +58,7 @@ def data(tmp_path: Path) -> Path:
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),
         (["--dataset=../good.json"], "--dataset and --photos go together"),
-        (["--preset=fast"], "unknown preset 'fast'; presets are coco, flickr30k, quickstart"),
+        (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--extract.detector=yolo"], "unknown detector 'yolo': choose one of bottom_up, embedded"),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),

@@ -1,8 +1,10 @@
-"""The command line that all jobs share: presets, overrides, and one clear line for whatever is wrong."""
+"""The command line that all commands share: presets, config files, options, and errors of one line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from infra.errors import UserError
 from jobs import cli
@@ -11,8 +13,12 @@ from jobs.config import Config
 ALL = tuple(Config.__dataclass_fields__)
 
 
+def add_arguments(parser: Any) -> None:
+    parser.add_argument("--name", type=str, default="")
+
+
 def parse(*argv: str, sections: tuple[str, ...] = ALL, preset: str | None = None) -> Config:
-    return cli.parse("quickstart", "d", lambda _: None, sections, list(argv), preset)[1]
+    return cli.parse("quickstart", "d", add_arguments, sections, list(argv), preset)[1]
 
 
 def test_presets_set_fields_and_options_override_them():
@@ -43,7 +49,36 @@ def test_every_preset_is_valid():
         assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 
 
-def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
+def test_options_override_files_and_files_override_the_preset_in_any_order(tmp_path: Path):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("train: {epochs: 5, seed: 5}\n")
+    second.write_text("train: {epochs: 6}\n")
+    files = [f"--config={first}", "--config", str(second)]
+    config = parse("--train.batch_size=32", "--train.seed=7", *files, "--preset=quickstart")
+    assert (config.train.batch_size, config.train.seed, config.train.epochs, config.model.joint_dim) == (32, 7, 6, 64)
+
+
+def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    usage, _, rest = " ".join(capsys.readouterr().out.split()).partition(" options: ")
+    for option in ("[--name NAME]", "[--preset {coco,flickr30k,quickstart}]", "[--config FILE]", "[--print_config]"):
+        assert option in usage
+    assert "[--SECTION.FIELD VALUE ...]" in usage
+    assert "--preset {coco,flickr30k,quickstart} start from the settings of this preset" in rest
+
+
+def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        parse("--name=x", "--preset=quickstart", "--train.seed=7", "--print_config")
+    assert caught.value.code == 0
+    file = tmp_path / "printed.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert set(yaml.safe_load(file.read_text())) == set(ALL)
+    assert parse("--config", str(file)) == parse("--preset=quickstart", "--train.seed=7")
+
+
+def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text("train: {epochs: 3}\ntracking: {experiment: mine}\n")
     assert parse("--config", str(file), sections=("tracking",)).tracking.experiment == "mine"
@@ -53,9 +88,9 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
     ("argv", "message"),
     [
         (["--train.epoks", "3"], "--train.epoks"),
-        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; presets are coco, flickr30k, quickstart"),
+        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, quickstart"),
         (["--preset"], "unknown preset ''"),
-        (["--config", "nowhere.yaml"], "unknown config 'nowhere.yaml'"),
+        (["--config", "nowhere.yaml"], "--config 'nowhere.yaml': no such file"),
         (["--train.epochs", "many"], "train.epochs"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
         (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
@@ -72,9 +107,11 @@ def test_a_file_may_hold_sections_that_this_job_does_not_read(tmp_path: Path):
         ),
         (["--extract.detector_actors_max=4"], "extract.detector_actors_max needs 5 logical CPUs"),
         (["surplus"], "surplus"),
+        (["--model", "x"], "unrecognized arguments: --model x"),
+        (["--train.epoch", "3"], "unrecognized arguments: --train.epoch 3"),  # options cannot be abbreviated
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(argv: list[str], message: str):
+def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
     with pytest.raises(UserError) as caught:
         parse(*argv)
     assert message in str(caught.value)
@@ -90,12 +127,12 @@ def test_what_is_wrong_is_named_in_one_line(argv: list[str], message: str):
         ("3", "not YAML of config sections"),
         ("train: {epochs: null}", "train.epochs has no value"),
         ("extract: {output: null}", "extract.output has no value"),
-        ("model:", "section 'model' holds no fields"),
-        ("train: 3", "section 'train' holds no fields"),
+        ("model:", "section 'model' has no fields"),
+        ("train: 3", "section 'train' has no fields"),
         ("train: {epochs: many}", "train.epochs"),
     ],
 )
-def test_a_bad_config_file_is_named(tmp_path: Path, text: str, message: str):
+def test_an_invalid_config_file_is_one_line(tmp_path: Path, text: str, message: str):
     file = tmp_path / "bad.yaml"
     file.write_text(text)
     with pytest.raises(UserError) as caught:

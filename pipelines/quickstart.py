@@ -1,0 +1,175 @@
+"""The whole pipeline on one machine: data set, extraction, training, evaluation, promotion, search.
+
+The top layer of the pipelines: it calls each stage as the commands do, prints its report and measures its seconds.
+"""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import infra.cluster
+import infra.tracking
+from infra.errors import UserError
+from infra.redaction import redact
+from infra.source_tree import SOURCE_ROOT
+from infra.storage.open import require_folder
+from infra.tracking import Tracking
+from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import generate
+from pipelines.evaluation.evaluate import evaluate, log_evaluation
+from pipelines.evaluation.evaluate import report as evaluation_report
+from pipelines.evaluation.promote import check_champion, promote
+from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.run import report as extraction_report
+from pipelines.extraction.run import run_extraction
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import load_matcher
+from pipelines.training.run_directory import require_output
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.train import report as training_report
+from pipelines.training.train import run_training
+
+PAGE = Path("build/search.html")
+"""HTML page of the search results."""
+STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
+QUERIES = 5
+"""Captions of test photos that the last stage searches with."""
+
+
+@dataclass(frozen=True)
+class QuickstartSetup:
+    """The config sections that the stages read."""
+
+    scenes: ScenesConfig
+    """Used if no data set is given."""
+    extract: ExtractConfig
+    training: TrainingSetup
+    """Its tracking store and cluster serve all stages."""
+    score: ScoreConfig
+    promote: PromoteConfig
+
+
+@dataclass
+class _Stopwatch:
+    """Prints the heading of each stage and measures its seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, heading: str) -> Iterator[None]:
+        """Measures the body as one of STAGES."""
+        print(f"\n[{STAGES.index(name) + 1}/{len(STAGES)}] {heading}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        print(f"      {self.seconds[name]:.0f} s", flush=True)
+
+
+def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSetup) -> None:
+    """Runs every stage, prints what each produced, and logs the seconds of the stages to the training's run.
+
+    `dataset` and `photos` are as for `jobs.extract`; without them, scenes are rendered. Raises UserError for invalid
+    input before anything is written.
+    """
+    manifest = _import(dataset, photos)
+    training, cluster = setup.training, setup.training.cluster
+    infra.cluster.check_address(cluster)
+    require_folder(setup.extract.output, "extract.output")
+    require_output(training.train.output)
+    tracking = infra.tracking.connect(training.tracking)
+    watch = _Stopwatch()
+    with watch.stage("data set", "data set"):
+        manifest = manifest or _render_scenes(setup.scenes)
+        print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")
+    with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
+        extraction = run_extraction(manifest, setup.extract, cluster)
+        print(extraction_report(extraction))
+    features, name = extraction.feature_set, f"shan-{manifest.name}"
+    for split in SPLITS:
+        features.split(split)
+    check_champion(tracking, name, features)  # a champion that cannot be compared must fail before the training
+    with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
+        trained = run_training(features, name, training, tracking, resume=None)
+        print(training_report(trained))
+    with watch.stage("evaluate", "the new version on the test split"):
+        uri = f"models:/{name}/{trained.version}"
+        matcher = load_matcher(tracking, uri, features)
+        evaluation = evaluate(matcher, uri, features.split("test"), setup.score, cluster)
+        log_evaluation(tracking, trained.run_id, evaluation)
+        print(evaluation_report([evaluation]))
+    with watch.stage("promote", "the better version becomes champion"):
+        decision = promote(tracking, name, trained.version, features, setup.promote, setup.score, cluster)
+        print(decision)
+    uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"
+    with watch.stage("search", f"a new process loads {uri} and answers {QUERIES} queries"):
+        _search_in_new_process(uri, features, tracking)
+    tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
+    print("\nDone.", evaluation_report([evaluation]), _summary(watch, features, str(decision), tracking), sep="\n")
+
+
+def _import(dataset: str | None, photos: str | None) -> Manifest | None:
+    """Returns the manifest of the given data set, which needs photos in every split; None for rendered scenes."""
+    if (dataset is None) != (photos is None):
+        raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
+    if dataset is None or photos is None:
+        return None
+    manifest = import_dataset(dataset, photos)
+    for split in SPLITS:
+        if next(manifest.photos(split), None) is None:
+            raise UserError(f"{dataset}: no photo is in split '{split}'; the quickstart needs train, val and test")
+    return manifest
+
+
+def _render_scenes(config: ScenesConfig) -> Manifest:
+    """Renders scenes into a folder that is named by a hash of their settings."""
+    name = hashlib.sha256(json.dumps(config.as_json(), sort_keys=True).encode()).hexdigest()[:12]
+    folder = Path("build/scenes").absolute() / name
+    with tqdm(total=config.train + config.val + config.test, desc="render", unit="scene") as bar:
+        return import_dataset(generate(config, folder, bar.update), folder / "photos")
+
+
+def _search_in_new_process(uri: str, features: FeatureSet, tracking: Tracking) -> None:
+    """Runs `jobs.search` with captions of test photos, so that the right result is known and marked in its output."""
+    captions = features.split("test").captions
+    queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=QUERIES, dtype=int)]
+    options = [f"--model={uri}", f"--features={features.uri}", f"--tracking.uri={tracking.uri}"]
+    # -P and PYTHONPATH: the current folder may contain packages with the names of this project's.
+    path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, "-P", "-m", "jobs.search", *options, "--top=3", f"--page={PAGE}", "--", *queries]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+
+
+def _summary(watch: _Stopwatch, features: FeatureSet, decision: str, tracking: Tracking) -> str:
+    times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in watch.seconds.items())
+    return "\n".join(
+        [
+            f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in total",
+            f"features  {features.uri}",
+            f"model     {decision}",
+            f"page      {PAGE.absolute()}",
+            f"runs      {_mlflow_command(tracking)}",
+        ]
+    )
+
+
+def _mlflow_command(tracking: Tracking) -> str:
+    """Returns the command that shows the runs of a SQLite file, or the address of a server."""
+    if not tracking.is_file:
+        return redact(tracking.uri)
+    mlflow = Path(sys.executable).parent / "mlflow"
+    return f"{shlex.quote(str(mlflow))} ui --workers 1 --backend-store-uri {shlex.quote(tracking.uri)}"
