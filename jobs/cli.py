@@ -86,7 +86,8 @@ def _parser(command: str, description: str, add_arguments: AddArguments, section
     parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)
     add_arguments(parser)
     if sections:
-        parser.add_argument("--preset", choices=_preset_names(), help="start from the settings of this preset")
+        if presets := _preset_names(sections):
+            parser.add_argument("--preset", choices=presets, help="start from the settings of this preset")
         parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections")
         # The usage line names the command's own options; the fields of the sections, up to 80, are listed below it.
         usage = [*parser.format_usage().split()[1:], "[--print_config]", "[--SECTION.FIELD VALUE ...]"]
@@ -99,32 +100,35 @@ def _parser(command: str, description: str, add_arguments: AddArguments, section
     return parser
 
 
-def _preset_names() -> list[str]:
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+def _preset_names(sections: Sequence[str]) -> list[str]:
+    """Returns the presets that set any of these sections: others would have no effect."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml") if _read_sections(path, sections))
 
 
 def _files_first(argv: Sequence[str], sections: Sequence[str], default_preset: str | None) -> list[str]:
     """Moves `--preset` and `--config` before the options, with the content of the files in place of their names."""
-    preset, files, options = default_preset, list[str](), list[str]()
+    presets, preset = _preset_names(sections), default_preset
+    files, options = list[str](), list[str]()
     rest = iter(argv)
     for argument in rest:
         option, _, value = argument.partition("=")
         if argument == "--":
             options += [argument, *rest]
-        elif option == "--preset" and sections:
+        elif option == "--preset" and presets:
             preset = value or next(rest, "")
         elif option == "--config" and sections:
             files.append(value or next(rest, ""))
         else:
             options.append(argument)
-    if preset is not None and preset not in _preset_names():
-        raise UserError(f"--preset: unknown preset '{preset}'; choose one of {', '.join(_preset_names())}")
-    paths = [*([PRESETS / f"{preset}.yaml"] if preset is not None and sections else []), *map(Path, files)]
-    return [*(text for path in paths for text in ("--config", _read_sections(path, sections))), *options]
+    if preset is not None and preset not in presets:
+        raise UserError(f"--preset: unknown preset '{preset}'; choose one of {', '.join(presets)}")
+    paths = [*([PRESETS / f"{preset}.yaml"] if preset is not None else []), *map(Path, files)]
+    read = [yaml.safe_dump(_read_sections(path, sections)) for path in paths]
+    return [*(argument for text in read for argument in ("--config", text)), *options]
 
 
-def _read_sections(path: Path, sections: Sequence[str]) -> str:
-    """Returns, as YAML, the given sections of a config file; other sections are those of other commands."""
+def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """Returns the given sections of a config file, which may also contain sections of other commands."""
     if not path.is_file():
         raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
     try:
@@ -141,7 +145,7 @@ def _read_sections(path: Path, sections: Sequence[str]) -> str:
     empty = [f"{name}.{key}" for name, fields in document.items() for key, value in fields.items() if value is None]
     if empty:
         raise UserError(f"{path}: {empty[0]} has no value; set one or remove the line")
-    return yaml.safe_dump({name: fields for name, fields in document.items() if name in sections})
+    return {name: fields for name, fields in document.items() if name in sections}
 
 
 def _quiet_libraries() -> None:

@@ -30,15 +30,16 @@ from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from pipelines.evaluation.evaluate import evaluate, log_evaluation
-from pipelines.evaluation.evaluate import report as evaluation_report
 from pipelines.evaluation.promote import check_champion, promote
 from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import report as extraction_report
 from pipelines.extraction.run import run_extraction
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
+from pipelines.reports.tables import markdown
 from pipelines.training.run_directory import require_output
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.train import report as training_report
@@ -111,7 +112,8 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
         matcher = load_matcher(tracking, uri, features)
         evaluation = evaluate(matcher, uri, features.split("test"), setup.score, cluster)
         log_evaluation(tracking, trained.run_id, evaluation)
-        print(evaluation_report([evaluation]))
+        metrics = markdown(evaluation_tables([evaluation]))
+        print(metrics)
     with watch.stage("promote", "the better version becomes champion"):
         decision = promote(tracking, name, trained.version, features, setup.promote, setup.score, cluster)
         print(decision)
@@ -119,7 +121,7 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     with watch.stage("search", f"a new process loads {uri} and answers {QUERIES} queries"):
         _search_in_new_process(uri, features, tracking)
     tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
-    print("\nDone.", evaluation_report([evaluation]), _summary(watch, features, str(decision), tracking), sep="\n")
+    print("\nDone.", metrics, _summary(watch, features, str(decision), tracking), sep="\n")
 
 
 def _import(dataset: str | None, photos: str | None) -> Manifest | None:

@@ -19,12 +19,12 @@ PLACEMENT = (
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. Defaults are the paper's, or our decision where it is silent [D]."""
+    """How a model is trained. Defaults are the paper's, or chosen where the paper states none."""
 
     epochs: int = 30
     """Passes over all captions of the train split."""
     batch_size: int = 128
-    """Captions among which negatives are found, over all workers [D]."""
+    """Captions among which negatives are found, over all workers (not stated in the paper)."""
     gradient_accumulation_steps: int = 1
     """Batches whose gradients are averaged into one step of the optimizer; negatives stay within a batch."""
     data_mode: Literal["cache", "stream"] = "cache"
@@ -43,11 +43,11 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` runs the encoders under autocast and multiplies the alignment's widest products in bfloat16."""
     learning_rate: float = 2e-4
-    """Adam's step size after the warm-up [D]."""
+    """Adam's step size after the warm-up (not stated in the paper)."""
     lr_schedule: Literal["step", "cosine", "constant"] = "step"
-    """`step`: a tenth after `lr_decay_epoch` epochs [D]; `cosine`: down to 0 at the last step."""
+    """`step`: a tenth after `lr_decay_epoch` epochs (not stated in the paper); `cosine`: down to 0 at the last step."""
     lr_decay_epoch: int = 15
-    """Epochs before the learning rate of the `step` schedule falls to a tenth, once [D]."""
+    """Epochs before the learning rate of the `step` schedule falls to a tenth, once (not stated in the paper)."""
     warmup_steps: int = 0
     """First steps, over which the learning rate rises from 0 in a straight line."""
     margin: float = 0.2
@@ -55,7 +55,7 @@ class TrainConfig:
     hard_negative_warmup_epochs: int = 0
     """First epochs on the mean of all violations; from scratch, hardest negatives can collapse. 0 is the paper."""
     max_grad_norm: float = 2.0
-    """Largest global norm of a gradient [D]."""
+    """Largest global norm of a gradient (not stated in the paper)."""
     ema_decay: float = 0.0
     """Validate and keep an exponential moving average of the weights, this much of it staying at every step. 0: off."""
     early_stopping_patience: int = 0

@@ -68,6 +68,11 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     assert "--preset {coco,flickr30k,quickstart} start from the settings of this preset" in rest
 
 
+def test_a_preset_that_sets_nothing_of_a_command_is_an_error():
+    with pytest.raises(UserError, match="unrecognized arguments: --preset coco"):
+        parse("--preset", "coco", sections=("tracking", "cluster"))
+
+
 def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as caught:
         parse("--name=x", "--preset=quickstart", "--train.seed=7", "--print_config")
