@@ -1,4 +1,4 @@
-"""The network behind any URI of a model: a registered version, a run's logged model, or a checkpoint folder."""
+"""Loads the network behind a model URI: a registered version, the model of a run, or a checkpoint folder."""
 
 import json
 import tempfile
@@ -14,29 +14,28 @@ from infra.registry import download_model
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from shan_model.bundle import CONFIG, FILES, HF_FILES, TEXT_ENCODER, load_bundle
+from pipelines.models.package import BUNDLE, LINEAGE
+from shan_model.bundle import CONFIG, FILES, HF_FILES, TEXT_ENCODER, ModelFormatError, load_bundle
 from shan_model.model import SHAN
 
 MODEL_HELP = (
-    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the folder of a checkpoint (a path or s3://)"
+    "model URI: models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or a checkpoint folder (a path or "
+    "s3://)"
 )
-LINEAGE = "lineage.json"
-"""File of a checkpoint beside its bundle: the lineage of the features that it was trained on."""
-BUNDLE = "bundle"
-"""Artifact of a registered model: its bundle."""
 _REGISTRY = ("models:/", "runs:/")
 
 
 def load_matchers(uris: Sequence[str], features: FeatureSet, config: TrackingConfig) -> list[SHAN]:
-    """The networks of some URIs; the tracking store is asked only where a URI needs it. UserError as `load_matcher`."""
+    """Returns the networks of several URIs; connects to MLflow only if a URI needs it. Raises as `load_matcher`."""
     tracking = infra.tracking.connect(config) if any(uri.startswith(_REGISTRY) for uri in uris) else None
     return [load_matcher(tracking, uri, features) for uri in uris]
 
 
 def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet) -> SHAN:
-    """The network of a URI, in evaluation mode, if it was made for these features.
+    """Returns the network of a model URI in evaluation mode. No code that is stored with the model runs.
 
-    Raises UserError where there is no such model and where the fingerprints differ.
+    `tracking` may be None for a checkpoint folder. Raises UserError if there is no such model, if its files are
+    corrupt or of an unknown format, and if it was made for features of another detector.
     """
     shan, lineage = _from_registry(tracking, uri) if uri.startswith(_REGISTRY) else _from_checkpoint(uri)
     made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
@@ -50,15 +49,15 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet) -> S
 
 def _from_registry(tracking: Tracking | None, uri: str) -> tuple[SHAN, dict[str, Any]]:
     assert tracking is not None
-    of_run = uri.startswith("runs:/") and "/" not in uri.removeprefix("runs:/").strip("/")
-    place = f"{uri.rstrip('/')}/model" if of_run else uri
+    is_run = uri.startswith("runs:/") and "/" not in uri.removeprefix("runs:/").strip("/")
+    model_uri = f"{uri.rstrip('/')}/model" if is_run else uri
     with tempfile.TemporaryDirectory() as folder:
-        bundle, lineage = download_model(tracking, place, BUNDLE, Path(folder))
-        return _network(bundle, uri), lineage
+        bundle, lineage = download_model(tracking, model_uri, BUNDLE, Path(folder))
+        return _load(bundle, uri), lineage
 
 
 def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
-    """Its files are copied to this machine first, since a bundle is read from a folder."""
+    """Copies the checkpoint's model files to a local folder, since a bundle is read from a folder."""
     store = open_store(uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -69,22 +68,24 @@ def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
                 (Path(folder) / name).write_bytes(store.read(name))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
-                f"{uri}: no checkpoint of a model here ({', '.join((*FILES, LINEAGE))}); "
-                "name one by models:/, runs:/ or the folder of a checkpoint"
+                f"{uri}: not a checkpoint folder of a model (needs {', '.join((*FILES, LINEAGE))}); "
+                "give a models:/ or runs:/ URI or a checkpoint folder"
             ) from error
         except UserError:
             raise
         except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{uri}: its {LINEAGE} or {CONFIG} is damaged ({error}); take another checkpoint"
-            ) from error
-        return _network(Path(folder), uri), lineage
+            raise UserError(f"{uri}: {LINEAGE} or {CONFIG} is corrupt ({error}); use another checkpoint") from error
+        return _load(Path(folder), uri), lineage
 
 
-def _network(bundle: Path, uri: str) -> SHAN:
-    """UserError where the files are damaged: they are stored data, and no code comes with them."""
+def _load(bundle: Path, uri: str) -> SHAN:
+    """Raises UserError if the files are corrupt or of an unknown format: they are stored data, not trusted input."""
     try:
         return load_bundle(bundle)
+    except ModelFormatError as error:
+        raise UserError(f"{uri}: {error}") from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{uri}: its files are damaged ({reason}); take another version or checkpoint") from error
+        raise UserError(
+            f"{uri}: the model's files are corrupt ({reason}); use another version or checkpoint"
+        ) from error

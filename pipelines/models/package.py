@@ -1,4 +1,9 @@
-"""pipelines/models/package.py."""
+"""The layout of stored models: what a registered version contains, and which files of a checkpoint are its model.
+
+A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py) that carries the package `shan_model` and the
+model bundle (shan_model/bundle.py) as the artifact BUNDLE; its lineage is the pyfunc's metadata and the version's tags.
+A checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle carries the format version of both.
+"""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -6,14 +11,21 @@ from typing import TYPE_CHECKING
 
 import shan_model
 from infra.registry import PyfuncPackage
-from pipelines.models.load import BUNDLE
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
+BUNDLE = "bundle"
+"""Name of the bundle among the artifacts of a registered version."""
+LINEAGE = "lineage.json"
+"""File of a checkpoint: the lineage of the feature set on which the model was trained, as a JSON object."""
+
 
 def package_model(bundle: Path, lineage: dict[str, str], text_encoder: str) -> PyfuncPackage:
-    """What is registered: the pyfunc's code, `shan_model`, the model bundle and its lineage."""
+    """Returns the parts of a registered version of the model in the folder `bundle`.
+
+    `text_encoder` is the model's `ModelConfig.text_encoder`, on which the required packages depend.
+    """
     return PyfuncPackage(
         code=Path(__file__).with_name("pyfunc.py"),
         package=Path(shan_model.__file__).parent,
@@ -25,19 +37,19 @@ def package_model(bundle: Path, lineage: dict[str, str], text_encoder: str) -> P
 
 
 def _signature() -> "ModelSignature":
-    """Rows of `regions` (R x F) and `caption` in, one score a row out."""
+    """Returns the signature: columns `regions` (R x F) and `caption` in, one score per row out."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import Array, DataType
 
-    regions = ColSpec(Array(Array(DataType.double)), "regions")  # takes float32 as well
+    regions = ColSpec(Array(Array(DataType.double)), "regions")  # accepts float32 as well
     return ModelSignature(
         inputs=Schema([regions, ColSpec(DataType.string, "caption")]), outputs=Schema([ColSpec(DataType.double)])
     )
 
 
 def _requirements(text_encoder: str) -> list[str]:
-    """What loads a registered model, at the versions it was trained with (without torch's build tag)."""
+    """Returns the packages that load a registered model, at the installed versions (without torch's build tag)."""
     packages = [
         "mlflow",
         "numpy",

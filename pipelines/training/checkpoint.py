@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from pipelines.models.load import LINEAGE
+from pipelines.models.package import LINEAGE
 from pipelines.training.config import TrainConfig
 from shan_model.bundle import WEIGHTS, save_bundle
 from shan_model.model import SHAN

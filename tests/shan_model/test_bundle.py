@@ -1,13 +1,17 @@
+"""The model bundle: exact round trips, no pickle, and errors for files that do not match."""
+
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shan_model.bundle import CONFIG, VOCABULARY, WEIGHTS, load_bundle, save_bundle
+from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS, ModelFormatError, load_bundle, save_bundle
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
+from tests.support import ROOT
 
 CAPTIONS = ["Ein Mädchen läuft", "Собака бежит", "犬が走る", "it isn't \u2028 \U00010330"]
 
@@ -37,6 +41,40 @@ def test_round_trip_gives_the_same_bits(fields, tmp_path):
         assert torch.equal(model.eval()(regions, CAPTIONS), again(regions, CAPTIONS))
 
 
+def test_a_bundle_of_version_0_2_gives_the_recorded_scores():
+    """The files are never written again: later releases have to read them."""
+    fixture = ROOT / "tests" / "fixtures" / "0.2" / "model"
+    regions_NRF = torch.from_numpy(np.load(fixture / "regions.npy").astype(np.float32))
+    captions = json.loads((fixture / "captions.json").read_text(encoding="utf-8"))
+    with torch.no_grad():
+        scores_NC = load_bundle(fixture / "bundle")(regions_NRF, captions)
+    np.testing.assert_allclose(scores_NC, np.load(fixture / "scores.npy"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (None, r"config\.json has no format version; the model predates version 0\.2, train it again"),
+        ("shan-model/9", r"config\.json has the format 'shan-model/9', this release reads 'shan-model/1'; upgrade"),
+    ],
+)
+def test_another_format_version_is_an_error_that_names_the_fix(found, message, tmp_path):
+    save_bundle(build(), tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
+    assert config.pop("format") == FORMAT
+    (tmp_path / CONFIG).write_text(json.dumps(config if found is None else {"format": found, **config}))
+    with pytest.raises(ModelFormatError, match=message):
+        load_bundle(tmp_path)
+
+
+def test_a_config_field_that_the_bundle_lacks_takes_its_default(tmp_path):
+    save_bundle(build(), tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
+    del config["scan_pooling"]
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    assert load_bundle(tmp_path).config == build().config
+
+
 def test_saving_again_replaces_the_older_model(tmp_path):
     save_bundle(build(), tmp_path)
     save_bundle(build(variant="t2i"), tmp_path)
@@ -53,7 +91,7 @@ def test_files_hold_no_pickle(tmp_path):
     assert set(header) - {"__metadata__"} == set(build().state_dict())
 
 
-def test_weights_that_lie_in_one_piece_of_memory_are_saved(tmp_path):
+def test_weights_that_share_one_buffer_are_saved(tmp_path):
     """On a GPU, cuDNN makes the GRU's weights views of one buffer."""
     model = build()
     parameters = list(model.text_encoder.gru.parameters())
@@ -80,14 +118,14 @@ def edit_weights(folder, change):
     ],
     ids=["missing", "surplus", "shape"],
 )
-def test_weights_that_do_not_fit_are_refused_by_name(change, named, tmp_path):
+def test_weights_that_do_not_match_are_an_error_that_names_them(change, named, tmp_path):
     save_bundle(build(), tmp_path)
     edit_weights(tmp_path, change)
     with pytest.raises(RuntimeError, match=named):
         load_bundle(tmp_path)
 
 
-def test_a_config_of_another_variant_does_not_take_the_weights(tmp_path):
+def test_a_config_of_another_variant_does_not_match_the_weights(tmp_path):
     save_bundle(build(), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8")) | {"variant": "t2i"}
     (tmp_path / CONFIG).write_text(json.dumps(config), encoding="utf-8")
@@ -95,7 +133,7 @@ def test_a_config_of_another_variant_does_not_take_the_weights(tmp_path):
         load_bundle(tmp_path)
 
 
-def test_a_vocabulary_of_another_length_does_not_take_the_weights(tmp_path):
+def test_a_vocabulary_of_another_length_does_not_match_the_weights(tmp_path):
     save_bundle(build(), tmp_path)
     words = json.loads((tmp_path / VOCABULARY).read_text(encoding="utf-8"))
     (tmp_path / VOCABULARY).write_text(json.dumps(words[:-1]), encoding="utf-8")
@@ -103,7 +141,7 @@ def test_a_vocabulary_of_another_length_does_not_take_the_weights(tmp_path):
         load_bundle(tmp_path)
 
 
-def test_a_bad_or_unknown_config_field_is_refused_by_name(tmp_path):
+def test_a_bad_or_unknown_config_field_is_an_error_that_names_it(tmp_path):
     save_bundle(build(), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
     (tmp_path / CONFIG).write_text(json.dumps(config | {"gate": "vectr"}), encoding="utf-8")

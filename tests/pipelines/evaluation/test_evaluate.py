@@ -117,7 +117,9 @@ def test_a_checkpoint_in_s3_is_the_model(features, s3_server: S3Server, tmp_path
 def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
     shan = model(features)
     good = write_checkpoint(tmp_path / "good", shan, features)
-    with pytest.raises(UserError, match=r"nowhere: no checkpoint of a model here \(weights.safetensors, config.json"):
+    with pytest.raises(
+        UserError, match=r"nowhere: not a checkpoint folder of a model \(needs weights.safetensors, config.json"
+    ):
         load_matcher(None, str(tmp_path / "nowhere"), features)
     other = write_checkpoint(tmp_path / "other", shan, features)
     (tmp_path / "other" / "lineage.json").write_text(json.dumps({"fingerprint": "another-1"}))
@@ -126,7 +128,7 @@ def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
     ):
         load_matcher(None, other, features)
     (tmp_path / "other" / "lineage.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="corrupt"):
         load_matcher(None, other, features)
     options = [f"--features={features.uri}", "--split=val"]
     for bad, said in (

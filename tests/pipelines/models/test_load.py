@@ -1,4 +1,4 @@
-"""Models of a registry or folder that somebody tampered with: none of their code runs, and the fault is one line."""
+"""Loading stored models that were tampered with or are corrupt: none of their code runs; the error is one line."""
 
 import json
 import pickle
@@ -11,12 +11,12 @@ import torch
 from infra.errors import UserError
 from infra.tracking import TrackingConfig, connect
 from pipelines.models.load import load_matchers
-from shan_model.bundle import CONFIG, VOCABULARY, WEIGHTS
+from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS
 from tests.support.small_models import model, register_model, small_set, write_checkpoint
 
 
 class Runs:
-    """What a hostile pickle looks like."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, canary: Path) -> None:
         self._canary = canary
@@ -27,7 +27,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory):
-    """A registry in files, its config, and the features of its one version."""
+    """Returns a registry folder, its tracking config, and the feature set and network of its one version."""
     folder = tmp_path_factory.mktemp("registry")
     config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db")
     features = small_set(folder)
@@ -52,8 +52,8 @@ def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Pa
 @pytest.mark.parametrize(
     ("pattern", "replacement", "said"),
     [
-        (r"path: artifacts/\S+", "path: ../../../../../../../etc", "points outside of the model"),
-        (r"path: artifacts/\S+", "path: artifacts/gone", "its files are damaged .*gone"),
+        (r"path: artifacts/\S+", "path: ../../../../../../../etc", "has a path outside of the model"),
+        (r"path: artifacts/\S+", "path: artifacts/gone", "files are corrupt .*gone"),
         (r"path: artifacts/\S+", "path: [1]", "not a model of this project"),
         (r"  python_function:", "  pyfunc:", "not a model of this project"),
         (
@@ -63,7 +63,7 @@ def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Pa
         ),
     ],
 )
-def test_a_forged_mlmodel_is_one_line(stored, tmp_path: Path, pattern: str, replacement: str, said: str):
+def test_a_forged_mlmodel_is_a_one_line_error(stored, tmp_path: Path, pattern: str, replacement: str, said: str):
     folder, config, features, _ = stored
     (file,) = folder.rglob("MLmodel")
     was = file.read_text()
@@ -78,8 +78,18 @@ def test_a_forged_mlmodel_is_one_line(stored, tmp_path: Path, pattern: str, repl
     assert not (tmp_path / "ran").exists()
 
 
-def damages(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
-    """Files of a checkpoint, and what to put there."""
+def test_an_unknown_format_is_a_one_line_error(stored, tmp_path: Path):
+    _, config, features, shan = stored
+    uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
+    file = tmp_path / "checkpoint" / CONFIG
+    file.write_text(file.read_text().replace(FORMAT, "shan-model/9"))
+    with pytest.raises(UserError, match="'shan-model/9', this release reads 'shan-model/1'; upgrade") as caught:
+        load_matchers([uri], features, config)
+    assert str(caught.value).startswith(uri)
+
+
+def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
+    """Returns corruptions by name: a file of the checkpoint, and its new content."""
     config = json.loads((folder / CONFIG).read_text())
     weights, words = (folder / WEIGHTS).read_bytes(), json.loads((folder / VOCABULARY).read_text())
     return {
@@ -115,13 +125,13 @@ def damages(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
         "lineage",
     ],
 )
-def test_a_damaged_checkpoint_is_one_line(stored, tmp_path: Path, which: str):
+def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which: str):
     _, config, features, shan = stored
     uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
-    name, data = damages(tmp_path / "checkpoint", tmp_path / "ran")[which]
+    name, data = corruptions(tmp_path / "checkpoint", tmp_path / "ran")[which]
     (tmp_path / "checkpoint" / name).write_bytes(data)
     with pytest.raises(UserError, match=re.escape(uri)) as caught:
         load_matchers([uri], features, config)
     assert "\n" not in str(caught.value)
-    assert "damaged" in str(caught.value)
+    assert "corrupt" in str(caught.value)
     assert not (tmp_path / "ran").exists()
