@@ -1,4 +1,4 @@
-"""Trainings by the user's command with what the quickstart leaves off: the registered model has it."""
+"""Trainings with options that the quickstart does not use. The registered model must have them."""
 
 import os
 import subprocess

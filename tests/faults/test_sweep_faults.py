@@ -52,7 +52,7 @@ def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking
             killed[:] = tracking.client().search_runs([tracking.experiment_id], "attributes.status = 'KILLED'")
             return bool(killed)
 
-        wait_until(stopped, patience_s=200, every_s=0.2)
+        wait_until(stopped, timeout_s=200, every_s=0.2)
     finally:
         for pid in [driver.pid, *tree(driver.pid)]:
             kill(pid)

@@ -1,4 +1,4 @@
-"""A tracking server that is killed in the middle of a training, and comes back: a warning, and a whole run."""
+"""A tracking server that is killed during a training and returns: the run is complete, and one warning was printed."""
 
 import os
 import subprocess
@@ -46,21 +46,21 @@ def start(server: MlflowServer, folder: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def test_a_server_that_goes_away_costs_a_warning(tmp_path: Path):
+def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)
-        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/step-*"))), patience_s=120)
+        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/step-*"))), timeout_s=120)
         wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics), 60)
         assert driver.poll() is None
         server.stop()
-        wait_until(lambda: "MLflow does not take metrics" in (tmp_path / "log").read_text(), patience_s=120)
-        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/epoch-004"))), patience_s=120)
+        wait_until(lambda: "MLflow does not take metrics" in (tmp_path / "log").read_text(), timeout_s=120)
+        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/epoch-004"))), timeout_s=120)
         assert driver.poll() is None
         server.start()
         driver.wait(240)
-        said = (tmp_path / "log").read_text()
-        assert driver.returncode == 0, said
-        assert said.count("MLflow does not take metrics") == 1
+        log = (tmp_path / "log").read_text()
+        assert driver.returncode == 0, log
+        assert log.count("MLflow does not take metrics") == 1
         check_run(server)
 
 

@@ -127,7 +127,7 @@ def uninterrupted(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory
 
 def wait_for_checkpoint(folder: Path, pattern: str) -> None:
     """Waits until a checkpoint of a name is stored."""
-    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), patience_s=120)
+    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), timeout_s=120)
 
 
 def train_workers(pid: int) -> list[int]:
@@ -174,7 +174,7 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     assert "/step-" not in (tmp_path / "log").read_text()
     two_nodes.drain(seconds=1)
     deadline = time.monotonic() + 1  # a node that dies before its deadline counts as a failure
-    wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), patience_s=60)  # Ray Train logs checkpoints
+    wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), timeout_s=60)  # Ray Train logs checkpoints
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))
     assert is_training(driver, tmp_path)
@@ -191,7 +191,7 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
     stored = re.compile(r"/step-00000[1-4]\d0/")
-    wait_until(lambda: any(stored.search(name) for name in store.objects()), patience_s=120)
+    wait_until(lambda: any(stored.search(name) for name in store.objects()), timeout_s=120)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     assert not any("/epoch-008/" in name for name in store.objects())
@@ -200,7 +200,7 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
 
     (place,) = {name.split("/")[0] for name in store.objects()}
     late = start(features, tmp_path, f"--train.output={output}", "--resume")
-    wait_until(lambda: f"{place}/driver-000002.json" in store.objects(), patience_s=120)
+    wait_until(lambda: f"{place}/driver-000002.json" in store.objects(), timeout_s=120)
     before = {name for name in store.objects() if name.endswith("progress.json")}
     assert place_at(output, place).take().number == 3
     said = finish(late, tmp_path, code=2)

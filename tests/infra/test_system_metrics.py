@@ -24,9 +24,9 @@ def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch:
             return max((value.timestamp for value in history), default=0)
 
         with system_metrics(tracking, run_id):
-            wait_until(lambda: latest() > 0, patience_s=60, every_s=0.2)
+            wait_until(lambda: latest() > 0, timeout_s=60, every_s=0.2)
             server.stop()
             time.sleep(3)
             server.start()
             back = time.time_ns() // 1_000_000
-            wait_until(lambda: latest() > back, patience_s=60, every_s=0.2)
+            wait_until(lambda: latest() > back, timeout_s=60, every_s=0.2)

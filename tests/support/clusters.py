@@ -105,7 +105,7 @@ def local_cluster(
     head = cluster.start(*arguments, f"--include-dashboard={str(dashboard).lower()}", *options, host=host)
     try:
         for needed in (port, dashboard_port) if dashboard else (port,):
-            wait_until(lambda needed=needed: _listens(host.address, needed), patience_s=60, every_s=0.2)  # type: ignore[misc]
+            wait_until(lambda needed=needed: _listens(host.address, needed), timeout_s=60, every_s=0.2)  # type: ignore[misc]
         yield cluster
     finally:
         for node in [*cluster.nodes, head]:

@@ -47,11 +47,11 @@ def kill(pid: int) -> bool:
     return True
 
 
-def wait_until(true: Callable[[], bool], patience_s: float = 60, every_s: float = 0.01) -> None:
-    """Waits until a condition holds. Raises AssertionError after `patience_s` seconds."""
-    give_up_at = time.monotonic() + patience_s
+def wait_until(true: Callable[[], bool], timeout_s: float = 60, every_s: float = 0.01) -> None:
+    """Waits until a condition holds. Raises AssertionError after `timeout_s` seconds."""
+    give_up_at = time.monotonic() + timeout_s
     while not true():
-        assert time.monotonic() < give_up_at, f"the condition did not hold within {patience_s} s"
+        assert time.monotonic() < give_up_at, f"the condition did not hold within {timeout_s} s"
         time.sleep(every_s)
 
 

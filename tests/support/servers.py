@@ -116,8 +116,8 @@ def mlflow_server(folder: Path, **settings: Any) -> Iterator[MlflowServer]:
         server.stop()
 
 
-def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 90) -> None:
-    give_up_at = time.monotonic() + patience_s
+def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 90) -> None:
+    give_up_at = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < give_up_at:
         with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own server
             return
@@ -184,7 +184,7 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, patience_s: float = 60) -> None:
+def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 60) -> None:
     """Waits until a PUT succeeds. The server opens its ports before it can store anything."""
     import boto3
     from botocore.config import Config
@@ -198,7 +198,7 @@ def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Pat
         aws_secret_access_key=server.secret_key,
         config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
     )
-    give_up_at = time.monotonic() + patience_s
+    give_up_at = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < give_up_at:
         with suppress(BotoCoreError, ClientError):
             client.put_object(Bucket=server.bucket, Key="ready", Body=b"x")
