@@ -3,7 +3,7 @@
 The order of the arithmetic differs from the reference implementation, the result does not (tests: 1e-10 in float64,
 1e-5 in float32). Work moves from pairs to items:
 
-- Once per item: projections, both halves of the gates, norms, Gram matrices.
+- Once per item: projections, both linear parts of the gates, norms, Gram matrices.
 - Per block: affinities (Eq. 3) and dot products as two dense matrix products.
 - Per pair: the cosines of Eq. 6 without any attended vector (`attention.py`); the gate, whose linear part only has to
   be mixed (`gate_fuse_pool.py`); steps 2 and 3 on one vector per pair. With a scalar gate, that vector is the only

@@ -86,7 +86,7 @@ def _recomputed(*arguments: Tensor) -> tuple[Tensor, Tensor]:
 def compiled(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
     """Returns `_fuse` compiled by torch, forward and backward; if that fails, warns and returns `_fuse` itself.
 
-    Used on GPUs only: on a CPU the compiled function is no faster than the eager one (docs/results.md).
+    Used on GPUs only: on a CPU the compiled function is as slow as the eager one (docs/results.md).
     """
     function = torch.compile(_fuse, dynamic=True)
     try:

@@ -25,13 +25,13 @@ _WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_LETTERS}(?:(?:'|{_IN_A_NUMBER}){_L
 
 
 def tokenize(text: str) -> list[str]:
-    """Splits a text into lower-case words: runs of letters (with combining marks) and digits.
+    """Splits a text into lower-case words: runs of alphabetic characters (with combining marks) and digits.
 
     Returns [] for a text without any, such as emoji. Apostrophes within a word are kept, as are the decimal point of
     3.5 and the commas of 1,000. Chinese and Japanese are written without spaces, so each of their characters is a
-    word. Spellings that look the same give the same word: accents are composed (NFC), full-width letters and ligatures
-    become ordinary letters, curly apostrophes become straight, invisible characters are removed, and the Turkish dotted
-    capital I becomes i.
+    word. Spellings that look the same give the same word: accents are composed (NFC), full-width characters and
+    ligatures become ordinary ones, curly apostrophes become straight, invisible characters are removed, and the
+    Turkish dotted capital I becomes i.
     """
     text = unicodedata.normalize("NFC", text.lower().translate(_ONE_SPELLING)).replace("i\u0307", "i")
     if text.isascii():

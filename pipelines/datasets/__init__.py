@@ -1,1 +1,1 @@
-"""Data sets: importers, the manifest, photo sources and decoding."""
+"""Data sets: importers, the manifest they produce, photo sources, and decoding of photos."""

@@ -1,4 +1,7 @@
-"""Decoding one photo: upright RGB pixels, or the reason why there are none."""
+"""Decodes a photo to upright RGB pixels, or raises PhotoError with the reason why it cannot.
+
+Invariant: the same bytes give the same pixels, or the same reason, on every run.
+"""
 
 import io
 import warnings
@@ -12,76 +15,77 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LONGEST_SIDE = 1333
-"""Pixels; a larger photo is reduced to it (antialiased) when it is decoded, so that a shard's photos fit in memory.
-The largest input of the usual detectors (800 x 1333); COCO's and Flickr's photos are smaller and stay as they are.
+"""Longest side in pixels; larger photos are downscaled (antialiased), so that the photos of a shard fit in memory.
+
+It is the largest input of common detectors (800 x 1333). The photos of COCO and Flickr30K are smaller and not changed.
 """
 
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""EXIF orientation to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
-_SIDEWAYS = (5, 4, 6, 2)
-"""Those that swap width and height."""
+_TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""Maps EXIF orientations to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
+_SWAPS_SIDES = (5, 4, 6, 2)
+"""Transposes that swap width and height."""
 
 
 class PhotoError(Exception):
-    """Why a photo is rejected: a short sentence that is the same on every run."""
+    """The reason why a photo is rejected: a short phrase that is the same on every run."""
 
 
 @dataclass(frozen=True)
 class DecodedPhoto:
-    """A photo in its own upright size, and pixels of at most LONGEST_SIDE a side."""
+    """A decoded photo: its original upright size in pixels, and its pixels, downscaled to at most LONGEST_SIDE."""
 
     width: int
     height: int
     pixels: NDArray[np.uint8]
-    """RGB, h x w x 3."""
+    """RGB, h x w x 3, with the longer side at most LONGEST_SIDE."""
 
 
 def decode_photo(data: bytes) -> DecodedPhoto:
-    """Decodes a photo, turned as its EXIF orientation says. Raises PhotoError with the reason."""
+    """Decodes a photo and applies its EXIF orientation; raises PhotoError with the reason if that is impossible."""
     from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise PhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Pillow warns of metadata that it skips, and from 89 megapixels on; at twice that it raises.
+            # Pillow warns about metadata it skips and above 89 megapixels; above twice that it raises.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 width, height = image.size
                 image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
                 image.load()
-                turn = _turn(image)
-                upright = _rgb(image) if turn is None else _rgb(image).transpose(turn)
+                transpose = _transpose(image)
+                upright = _rgb(image) if transpose is None else _rgb(image).transpose(transpose)
                 upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     except UnidentifiedImageError as error:
         raise PhotoError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise PhotoError("more pixels than a photo has (decompression bomb)") from error
+        raise PhotoError("too many pixels (decompression bomb)") from error
     except PhotoError:
         raise
     except Exception as error:
         raise PhotoError("image data is truncated or corrupt") from error
-    if turn in _SIDEWAYS:
+    if transpose in _SWAPS_SIDES:
         width, height = height, width
     return DecodedPhoto(width, height, np.asarray(upright))
 
 
-def _turn(image: "Image.Image") -> "Image.Transpose | None":
-    """What makes the photo upright by its EXIF orientation (tag 0x0112); None if it is, or its EXIF is damaged."""
+def _transpose(image: "Image.Image") -> "Image.Transpose | None":
+    """Returns the transpose for the EXIF orientation (tag 0x0112); None if the photo is upright or its EXIF corrupt."""
     from PIL import Image
 
     try:
         orientation = image.getexif().get(0x0112)
-    except Exception:  # noqa: BLE001 - a photo with damaged metadata is a photo
+    except Exception:  # noqa: BLE001 - corrupt metadata do not make a photo unusable
         return None
-    return Image.Transpose(_TURNS[orientation]) if orientation in _TURNS else None
+    return Image.Transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else None
 
 
 def _rgb(image: "Image.Image") -> "Image.Image":
-    """RGB of any mode: 16 bits keep their high byte, what is transparent becomes white."""
+    """Converts any mode to RGB: 16-bit values keep their high byte, transparent pixels become white."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow would clip it at 255
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise PhotoError("grey values of more than 16 bits")

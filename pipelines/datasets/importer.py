@@ -1,4 +1,4 @@
-"""Any data set that the project reads, by the ending of its file."""
+"""Imports a data set of any supported format; the file's suffix selects the importer."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,12 +12,13 @@ from pipelines.datasets.table import SUFFIXES, import_table
 
 
 def import_dataset(dataset: str | Path, photos: str | Path) -> Manifest:
-    """The manifest of a Karpathy JSON or of a table, a path or a URI such as `s3://bucket/dataset.json`.
+    """Returns the manifest of a Karpathy JSON file or a table.
 
-    `photos` is the folder, prefix URI or tar of relative paths.
+    `dataset` is a path or a URI such as `s3://bucket/dataset.json`. `photos` is the folder, prefix URI or tar file that
+    relative photo paths refer to. Raises UserError if the data set or a photo cannot be found or is not valid.
     """
     if "://" not in str(dataset):
-        return _imported(Path(dataset), photos)
+        return _import_file(Path(dataset), photos)
     uri = str(dataset)
     parent, name = parent_and_name(uri)
     with TemporaryDirectory() as folder:
@@ -25,12 +26,12 @@ def import_dataset(dataset: str | Path, photos: str | Path) -> Manifest:
         try:
             path.write_bytes(open_store(parent).read(name))
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise UserError(f"{uri}: no such file; name a data set that is there") from error
+            raise UserError(f"{uri}: no such file; check the URI of the data set") from error
         try:
-            return _imported(path, photos)
+            return _import_file(path, photos)
         except UserError as error:
             raise UserError(str(error).replace(str(path), uri)) from error
 
 
-def _imported(dataset: Path, photos: str | Path) -> Manifest:
+def _import_file(dataset: Path, photos: str | Path) -> Manifest:
     return import_table(dataset, photos) if dataset.suffix in SUFFIXES else import_karpathy(dataset, photos)

@@ -1,4 +1,4 @@
-"""Importer of the Karpathy JSON layout (`dataset_flickr30k.json` and its kin) to a manifest."""
+"""Importer of the Karpathy JSON layout (`dataset_flickr30k.json`, `dataset_coco.json`, ...)."""
 
 import json
 from pathlib import Path
@@ -8,25 +8,28 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
 from pipelines.datasets.photo_sources import locate_photos
 
-# COCO's `restval` photos train by convention.
+# By convention, the `restval` photos of COCO are training photos.
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
 def import_karpathy(dataset: Path, photos: str | Path) -> Manifest:
-    """The manifest of a Karpathy JSON; `photos` is the folder, prefix URI or tar that holds its photos.
+    """Returns the manifest of a Karpathy JSON file; `photos` is the folder, prefix URI or tar file of its photos.
 
-    Raises UserError if either is missing, the JSON is not in the layout, or a photo it names is not in the folder.
+    Raises UserError if the file or the photo root does not exist, if the layout is not valid, or if a photo is missing.
     """
     name, rows = karpathy_rows(dataset)
     return locate_photos(name, photos, rows)
 
 
 def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
-    """Name and rows of a Karpathy JSON, without a look for the photos. UserError if it is not in the layout."""
+    """Returns name and rows of a Karpathy JSON file without looking for the photos.
+
+    Raises UserError if the layout is not valid.
+    """
     document = _read(dataset)
     images = document.get("images")
     if not isinstance(images, list):
-        raise UserError(f"{dataset}: not in the Karpathy layout (no list `images`); see docs/data.md")
+        raise UserError(f"{dataset}: not in the Karpathy layout (`images` is not a list); see docs/data.md")
     rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
     return safe_key(str(document.get("dataset") or dataset.stem)), rows
 
@@ -35,16 +38,16 @@ def _read(dataset: Path) -> dict[str, Any]:
     try:
         document = json.loads(dataset.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise UserError(f"{dataset}: no such file; pass a data set in the Karpathy JSON layout") from error
+        raise UserError(f"{dataset}: no such file; give a data set in the Karpathy JSON layout") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{dataset}: not readable as JSON ({error}); pass a Karpathy data set file") from error
+        raise UserError(f"{dataset}: not readable as JSON ({error}); give a Karpathy JSON file") from error
     if not isinstance(document, dict):
-        raise UserError(f"{dataset}: not in the Karpathy layout (no object at the top); see docs/data.md")
+        raise UserError(f"{dataset}: not in the Karpathy layout (the top level is not an object); see docs/data.md")
     return document
 
 
 def _row(dataset: Path, number: int, image: Any) -> Photo:
-    """One entry of `images`, checked field by field."""
+    """Returns the row of one entry of `images`, after checking each of its fields."""
     try:
         source = "/".join(filter(None, (image.get("filepath", ""), image["filename"])))
         captions = tuple(sentence["raw"].strip() for sentence in image["sentences"])
@@ -53,10 +56,10 @@ def _row(dataset: Path, number: int, image: Any) -> Photo:
         name = image.get("filename") if isinstance(image, dict) else image
         raise UserError(
             f"{dataset}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
-            "it needs a filename, a split and sentences with raw text, see docs/data.md"
+            "it needs `filename`, `split` and `sentences` with `raw` text, see docs/data.md"
         ) from error
     if not source or "://" in source or escapes_root(source):
         raise UserError(
-            f"image {number} ('{source}'): a photo's path must stay below the photo folder; correct {dataset.name}"
+            f"{dataset}: image {number} ('{source}'): a photo's path must stay below the photo folder; correct the path"
         )
     return Photo(safe_key(source), source, split, captions)

@@ -1,8 +1,8 @@
-"""The manifest: one Arrow table of photos, captions and splits, checked once and then trusted.
+"""The manifest: a validated Arrow table of the photos, captions and splits of a data set.
 
-Stored as Parquet. Columns: `key` (safe as a webdataset key), `source` (below the root, or a URI of its own), `split`,
-`captions`, `version_token`. Root (schema metadata) and version tokens do not enter the digest, so moving the photos
-changes nothing.
+Stored as Parquet with the columns `key` (valid as a webdataset key), `source` (a path below the root, or a URI),
+`split`, `captions` and `version_token`. The schema metadata hold `format` (the format version), `dataset` (the name)
+and `root`. Root and version tokens do not enter the digest, so moving the photos does not change it.
 """
 
 import hashlib
@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from infra.redaction import redact
 
+FORMAT = "shan-manifest/1"
+"""Format version; a change of columns, metadata or digest needs a new one."""
 SPLITS = ("train", "val", "test")
 SCHEMA = pa.schema(
     [
@@ -32,19 +34,19 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Photo:
-    """One row: a photo that a manifest lists."""
+    """One row of a manifest."""
 
     key: str
     source: str
     split: str
     captions: tuple[str, ...]
     version_token: str = ""
-    """Tells cheaply whether the photo has changed (`pipelines.datasets.photo_sources.version_tokens`)."""
+    """Changes when the photo does (`photo_sources.version_tokens`); empty if changes cannot be detected."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A named table of photos below one root (a folder, a prefix or a tar)."""
+    """A named table of photos below one root: a folder, a prefix URI or a tar file."""
 
     name: str
     root: str
@@ -52,87 +54,95 @@ class Manifest:
 
     @classmethod
     def build(cls, name: str, root: str, photos: Iterable[Photo]) -> "Manifest":
-        """Checks every row; UserError names the first photo that has no caption, a strange split or a taken key."""
+        """Returns the manifest of these photos; raises UserError naming the first photo that is not valid."""
         rows = list(photos)
-        taken: dict[str, str] = {}
+        source_of_key: dict[str, str] = {}
         for photo in rows:
-            if photo.split not in SPLITS:
-                raise UserError(f"{photo.source}: split '{photo.split}' is none of {', '.join(SPLITS)}; correct it")
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
-                raise UserError(f"{photo.source}: key '{photo.key}' is not of A-Z, a-z, 0-9, _ and -; rename it")
-            if escapes_root(photo.source):
-                raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct it")
-            if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
+            _check(photo)
+            if source_of_key.get(photo.key) == photo.source:
+                raise UserError(f"{photo.source} is listed twice; remove one of the entries from the data set")
+            if photo.key in source_of_key:
                 raise UserError(
-                    f"{redact(photo.source)}: it was given with a user or password; take them out of the URI"
+                    f"{photo.source} and {source_of_key[photo.key]} share the key {photo.key}; rename one of them"
                 )
-            if not photo.captions:
-                raise UserError(f"{photo.source}: it has no caption; give it one or take it out of the data set")
-            if not all(caption.strip() for caption in photo.captions):
-                raise UserError(f"{photo.source}: it has an empty caption; write one or take it out of the data set")
-            if taken.get(photo.key) == photo.source:
-                raise UserError(f"{photo.source} is listed twice; take one of them out of the data set")
-            if photo.key in taken:
-                raise UserError(f"{photo.source} and {taken[photo.key]} share the key {photo.key}; rename one of them")
-            taken[photo.key] = photo.source
+            source_of_key[photo.key] = photo.source
         if not rows:
-            raise UserError(f"data set {name} lists no photo; check the file it was read from")
+            raise UserError(f"data set {name} lists no photo; check the data set file")
         try:
             table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
         except UnicodeEncodeError as error:
             raise UserError(
-                f"data set {name}: a caption or name is no valid Unicode ({error.reason}); correct it"
+                f"data set {name}: a caption or name is not valid Unicode ({error.reason}); correct it"
             ) from error
         return cls(name, root, table)
 
     def photos(self, split: str | None = None) -> Iterator[Photo]:
-        """The rows in order, all or those of one split."""
+        """Yields the rows in order, all of them or those of one split."""
         for batch in self.table.to_batches(max_chunksize=10_000):
             for row in batch.to_pylist():
                 if split in (None, row["split"]):
                     yield Photo(**{**row, "captions": tuple(row["captions"])})
 
     def digest(self) -> str:
-        """sha256 of name, keys, sources, splits and captions in order: the first link of the lineage."""
+        """Returns the sha256 of name, keys, sources, splits and captions, in order: the start of the data lineage."""
         digest = hashlib.sha256(json.dumps([self.name]).encode())
         for photo in self.photos():
             digest.update(json.dumps([photo.key, photo.source, photo.split, photo.captions]).encode())
         return digest.hexdigest()
 
     def to_parquet(self) -> bytes:
-        """The table as a Parquet file, with name and root in its metadata."""
-        metadata = {"dataset": self.name, "root": self.root}
+        """Returns the manifest as a Parquet file, with format version, name and root in the schema metadata."""
+        metadata = {"format": FORMAT, "dataset": self.name, "root": self.root}
         sink = pa.BufferOutputStream()
         pq.write_table(self.table.replace_schema_metadata(metadata), sink)
         return sink.getvalue().to_pybytes()
 
     @classmethod
     def from_parquet(cls, data: bytes, origin: str) -> "Manifest":
-        """Reads and checks a manifest; UserError, naming its `origin`, if it is not one."""
+        """Reads and validates a manifest; raises UserError naming `origin` if it is not a valid one."""
         try:
-            table = _table(data)
-            metadata = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+            # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
+            table = pq.read_table(pa.BufferReader(data), use_threads=False)
+            metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
+        if metadata.get("format") != FORMAT:
+            raise UserError(
+                f"{origin}: manifest format is {metadata.get('format')!r}, expected {FORMAT!r}; "
+                "extract the data set again, or read it with the version of this project that wrote it"
+            )
+        if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= set(metadata):
+            raise UserError(
+                f"{origin}: not a valid manifest (columns {', '.join(table.column_names)}); extract the data set again"
+            )
+        try:
             rows = [Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist()]
-        except (OSError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
         return cls.build(metadata["dataset"], metadata["root"], rows)
 
 
-def _table(data: bytes) -> pa.Table:
-    # One thread: Arrow's pool can abort the process at its end (apache/arrow#34314).
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
-    if not table.schema.remove_metadata().equals(SCHEMA) or not {b"dataset", b"root"} <= set(
-        table.schema.metadata or ()
-    ):
-        raise ValueError(f"its columns are {table.column_names}")
-    return table
-
-
 def escapes_root(source: str) -> bool:
-    """Whether a photo's path, which is to be below the root, is not. A URI of its own is no path."""
+    """Returns whether a photo's relative path leaves its root (path traversal); URIs are not relative paths."""
     return "://" not in source and (source.startswith("/") or ".." in source.split("/"))
 
 
 def safe_key(source: str) -> str:
-    """A photo's file name without its ending as a webdataset key: `[A-Za-z0-9_-]+`, every other character as `_`."""
+    """Returns a webdataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(source).stem)
+
+
+def _check(photo: Photo) -> None:
+    """Raises UserError unless the row, by itself, is valid."""
+    if photo.split not in SPLITS:
+        raise UserError(f"{photo.source}: split is '{photo.split}'; it must be one of {', '.join(SPLITS)}")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
+        raise UserError(f"{photo.source}: key is '{photo.key}'; use A-Z, a-z, 0-9, _ and - only")
+    if escapes_root(photo.source):
+        raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct the path")
+    if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
+        raise UserError(f"{redact(photo.source)}: the URI contains a user or password; remove them")
+    if not photo.captions:
+        raise UserError(f"{photo.source}: the photo has no caption; add one or remove the photo from the data set")
+    if not all(caption.strip() for caption in photo.captions):
+        raise UserError(f"{photo.source}: the photo has an empty caption; fill it in or remove it from the data set")

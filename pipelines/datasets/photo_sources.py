@@ -1,6 +1,7 @@
-"""Where photos are: a local path, `file://`, `s3://`, `http(s)://`, or a member of a tar, by URI.
+"""Reads photos by URI and detects whether they changed.
 
-A member is written as elsewhere in the Python world (fsspec): `tar://<member>::<URI of the tar>`.
+A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, or a member of a tar file in the notation of fsspec,
+`tar://<member>::<URI of the tar file>`.
 """
 
 import os
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     import requests
 
 MAX_BYTES = 256 * 2**20
-"""A larger file is no photo."""
-_TRIES, _TIMEOUT_S = 5, 20
+"""Largest accepted file in bytes."""
+_ATTEMPTS, _TIMEOUT_S = 5, 20
 
 
 def photo_uri(root: str, source: str) -> str:
-    """The URI of a photo: `source` itself if it is one, else below `root` (a folder, a prefix or a tar).
+    """Returns the URI of a photo: `source` if it is a URI, else its path below `root` (folder, prefix URI or tar file).
 
-    A path is no URI: below a `file://` root its characters are escaped, or `%2e%2e` would lead out of it.
+    Below a `file://` root, the path is percent-encoded: it is not a URI, and `%2e%2e` must not leave the root.
     """
     if "://" in source:
         return source
@@ -42,11 +43,11 @@ def photo_uri(root: str, source: str) -> str:
 
 
 def read_photo(uri: str) -> bytes:
-    """The bytes of a photo.
+    """Returns the bytes of a photo.
 
-    PhotoError where there are none to be had: nothing there, no leave to read, too large, a web server that says no
-    or nothing. Any other OSError is trouble of a disk or store and not the photo's fault: it ends the job, and a rerun
-    goes on.
+    Raises PhotoError if the photo is unavailable: it does not exist, read permission is missing, it is larger than
+    MAX_BYTES, or a web server reports an error or does not respond after several attempts. Other errors (UserError,
+    OSError) are failures of a disk or store rather than of the photo: they end the job, and a rerun resumes it.
     """
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
@@ -56,10 +57,10 @@ def read_photo(uri: str) -> bytes:
         parent, name = parent_and_name(tar)
         return _limited(read_member(_store(parent), name, member, MAX_BYTES + 1))
     path = unquote(rest) if scheme == "file" else uri
-    parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - links stay
+    parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - symbolic links are kept
     try:
         data = _store(parent).read(name, 0, MAX_BYTES + 1)
-    except UserError:  # credentials, a bucket that is not there: no photo's fault
+    except UserError:  # wrong credentials or a missing bucket concern all photos
         raise
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
@@ -68,10 +69,10 @@ def read_photo(uri: str) -> bytes:
 
 
 def version_tokens(uris: Iterable[str]) -> dict[str, str]:
-    """For every photo that is there, what tells cheaply whether it has changed (`ObjectInfo.version_token`).
+    """Returns the version token (`ObjectInfo.version_token`) of each photo that exists, by URI.
 
-    One `stat` a local file, one listing a bucket, one look at a tar for all its members. A web server is not asked:
-    its photos count as there and unchanging, with an empty version token.
+    The cost is one `stat` per local file, one listing per bucket, and one `stat` or listing per tar file. Web servers
+    are not queried: their photos are assumed to exist and not to change, and have an empty version token.
     """
     found: dict[str, str] = {}
     buckets: dict[str, list[str]] = defaultdict(list)
@@ -87,14 +88,14 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
             if token is not None:
                 found[uri] = token
     for group in buckets.values():
-        prefix = parent_and_name(os.path.commonprefix(group))[0]  # noqa: RUF071 - cut back to a whole folder
+        prefix = parent_and_name(os.path.commonprefix(group))[0]  # noqa: RUF071 - parent_and_name cuts it back to a folder
         listed = open_store(prefix).objects()
         found |= {uri: info.version_token for uri in group if (info := listed.get(uri[len(prefix) + 1 :]))}
     return found
 
 
 def parent_and_name(uri: str) -> tuple[str, str]:
-    """Splits at the last `/`."""
+    """Splits a URI or absolute path at its last `/`."""
     parent, _, name = uri.rpartition("/")
     return parent or "/", name
 
@@ -110,7 +111,7 @@ def _version_token(path: str) -> str | None:
     try:
         status = Path(unquote(path.removeprefix("file://")) if path.startswith("file://") else path).stat()
         return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
-    except (OSError, ValueError):  # a name that no file system takes
+    except (OSError, ValueError):  # ValueError: not a valid file name
         return None
 
 
@@ -127,28 +128,28 @@ def _session() -> "requests.Session":
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    again = Retry(_TRIES - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retry = Retry(_ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
     session = requests.Session()
     session.headers["User-Agent"] = "shan-line photo fetcher"
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=again))
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
 
 
 def _download(uri: str) -> bytes:
     import requests
 
-    for attempt in range(_TRIES):
+    for attempt in range(_ATTEMPTS):
         try:
-            with _session().get(uri, timeout=_TIMEOUT_S, stream=True) as answer:
-                if not answer.ok:
-                    raise PhotoError(f"the web server answers {answer.status_code}")
+            with _session().get(uri, timeout=_TIMEOUT_S, stream=True) as response:
+                if not response.ok:
+                    raise PhotoError(f"HTTP status {response.status_code}")
                 data = b""
-                for part in answer.iter_content(2**20):
+                for part in response.iter_content(2**20):
                     data = _limited(data + part)
                 return data
         except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError) as error:
-            if attempt == _TRIES - 1:  # the session has retried what it can; a body that breaks off is ours
+            if attempt == _ATTEMPTS - 1:  # the session retries requests, not interrupted bodies
                 raise PhotoError("the web server cannot be reached") from error
         except requests.exceptions.RequestException as error:
             raise PhotoError("the web server cannot be reached") from error
@@ -170,14 +171,14 @@ def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
     if "://" not in root:
         root = str(Path(root).expanduser().absolute())
         if not Path(root).is_dir() and not root.endswith(".tar"):
-            raise UserError(f"{root}: no such photo folder; pass the folder that holds the data set's photos")
+            raise UserError(f"{root}: no such photo folder; give the folder that holds the photos of the data set")
     uris = [photo_uri(root, row.source) for row in rows]
     found = version_tokens(uris)
     missing = [row.source for row, uri in zip(rows, uris, strict=True) if uri not in found]
     if missing:
         raise UserError(
-            f"{root}: {len(missing)} of {len(rows)} photos of data set {name} are not there, first {missing[0]}; "
-            "pass the right folder or take them out of the data set"
+            f"{root}: {len(missing)} of {len(rows)} photos of data set {name} do not exist, first {missing[0]}; "
+            "give the right photo folder, or remove them from the data set"
         )
     located = [replace(row, version_token=found[uri]) for row, uri in zip(rows, uris, strict=True)]
     return Manifest.build(name, root, located)

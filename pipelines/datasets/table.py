@@ -1,7 +1,7 @@
-"""Importer of a table of photos by URI: CSV, JSON lines or Parquet.
+"""Importer of a table of photos: CSV, JSON lines or Parquet.
 
-Columns: `uri` (a path below the photo root, or a URI of its own), `caption` (one row a caption) or `captions` (a list),
-and if wanted `split` (train, val, test; train where there is no such column) and `key`.
+Columns: `uri` (a path below the photo root, or a URI) and either `caption` (one row per caption) or `captions` (a list)
+are required; `split` (train, val or test; default train) and `key` are optional.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
 from pipelines.datasets.photo_sources import locate_photos
 
-# One thread each: Arrow's pool can abort the process at its end (apache/arrow#34314).
+# One thread each: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".csv": lambda path: pyarrow.csv.read_csv(
         path,
         read_options=pyarrow.csv.ReadOptions(use_threads=False),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=_all_strings(path),
+        convert_options=_string_columns(path),
     ),
     ".jsonl": lambda path: pyarrow.json.read_json(path, pyarrow.json.ReadOptions(use_threads=False)),
     ".parquet": lambda path: pyarrow.parquet.read_table(path, use_threads=False),
@@ -32,14 +32,18 @@ SUFFIXES = tuple(_READERS)
 
 
 def import_table(dataset: Path, photos: str | Path) -> Manifest:
-    """The manifest of a table. UserError if it cannot be read, lacks a column, or a photo it names is not there."""
+    """Returns the manifest of a table; `photos` is the folder, prefix URI or tar file of relative photo paths.
+
+    Raises UserError if the table cannot be read, lacks a column or has a row that is not valid, or if a photo is
+    missing.
+    """
     try:
         table = _READERS[dataset.suffix](dataset)
         columns, rows = table.column_names, table.to_pylist()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UserError(f"{dataset}: not readable as {dataset.suffix[1:]} ({error}); see docs/data.md") from error
     if "uri" not in columns or not {"caption", "captions"} & set(columns):
-        raise UserError(f"{dataset}: columns are {', '.join(columns)}; it needs `uri` and `caption(s)`")
+        raise UserError(f"{dataset}: columns are {', '.join(columns)}; it needs `uri` and `caption` or `captions`")
     photos_by_key: dict[str, Photo] = {}
     for number, row in enumerate(rows, 1):
         photo = _photo(dataset, number, row)
@@ -48,16 +52,19 @@ def import_table(dataset: Path, photos: str | Path) -> Manifest:
             if (earlier.source, earlier.split) != (photo.source, photo.split):
                 raise UserError(
                     f"{dataset}: row {number} ({photo.source}) and {earlier.source} share the key {photo.key} "
-                    "or differ in split; rename one or give a column `key`"
+                    "or differ in split; rename one of them or add a column `key`"
                 )
             photo = Photo(photo.key, photo.source, photo.split, earlier.captions + photo.captions)
         elif earlier:
-            raise UserError(f"{dataset}: row {number} ({photo.source}) has the key of {earlier.source}; rename one")
+            raise UserError(
+                f"{dataset}: row {number} ({photo.source}) has the key of {earlier.source}; rename one of them"
+            )
         photos_by_key[photo.key] = photo
     return locate_photos(safe_key(dataset.name), photos, list(photos_by_key.values()))
 
 
 def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
+    """Returns the photo of one table row; raises UserError if a value has the wrong type."""
     source, captions = row["uri"], row.get("captions", row.get("caption"))
     captions = [captions] if isinstance(captions, str) else captions
     key = row.get("key") or (safe_key(source) if isinstance(source, str) else None)
@@ -68,14 +75,16 @@ def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
         or not all(isinstance(caption, str) for caption in captions)
         or not isinstance(key, str)
     ):
-        raise UserError(f"{dataset}: row {number} ({source!r}) has no uri or no text for a caption; correct it")
+        raise UserError(f"{dataset}: row {number} ({source!r}): `uri`, captions and `key` must be text; correct it")
     if escapes_root(source):
-        raise UserError(f"{dataset}: row {number} ('{source}'): a path must stay below the photo root; correct it")
+        raise UserError(
+            f"{dataset}: row {number} ('{source}'): a photo's path must stay below the photo root; correct the path"
+        )
     return Photo(key, source, row.get("split") or "train", tuple(caption.strip() for caption in captions))
 
 
-def _all_strings(path: Path) -> "pyarrow.csv.ConvertOptions":
-    """No guessing of types: a caption `12` stays text."""
+def _string_columns(path: Path) -> "pyarrow.csv.ConvertOptions":
+    """Returns options that read all columns as text, so that the caption `12` does not become a number."""
     with pyarrow.csv.open_csv(path) as reader:
         names = reader.schema.names
     return pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)

@@ -1,4 +1,7 @@
-"""Members of a tar on any store as photos: its directory is read once a worker, then each member by its range."""
+"""Reads single members of an uncompressed tar file in any store.
+
+Each worker scans a tar file once for the offsets of its members; every member is then a single ranged read.
+"""
 
 import io
 import posixpath
@@ -10,33 +13,36 @@ from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 
 
-def read_member(store: Store, tar: str, member: str, most: int) -> bytes:
-    """At most `most` bytes of a member; PhotoError if the tar is not there, is none or has no such file."""
+def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
+    """Returns the first `max_bytes` bytes of a member.
+
+    Raises PhotoError if the tar file does not exist, is not an uncompressed tar, is truncated, or lacks the member.
+    """
     try:
-        place = _directory(store, tar).get(posixpath.normpath(member))
+        location = _member_locations(store, tar).get(posixpath.normpath(member))
     except (FileNotFoundError, tarfile.TarError) as error:
-        raise PhotoError("its tar is not there or is no uncompressed tar") from error
-    if place is None:
-        raise PhotoError("not in its tar")
-    offset, size = place
-    data = store.read(tar, offset, min(size, most))
-    if len(data) < min(size, most):
-        raise PhotoError("its tar is cut off")
+        raise PhotoError("its tar file does not exist or is not an uncompressed tar") from error
+    if location is None:
+        raise PhotoError("not in its tar file")
+    offset, size = location
+    data = store.read(tar, offset, min(size, max_bytes))
+    if len(data) < min(size, max_bytes):
+        raise PhotoError("its tar file is truncated")
     return data
 
 
 @lru_cache(maxsize=8)
-def _directory(store: Store, tar: str) -> dict[str, tuple[int, int]]:
-    """Offset and size of every file of an uncompressed tar, by one pass over it."""
-    with tarfile.open(fileobj=io.BufferedReader(_Ranges(store, tar), 2**20), mode="r:") as opened:
+def _member_locations(store: Store, tar: str) -> dict[str, tuple[int, int]]:
+    """Returns offset and size of each file in an uncompressed tar, from one pass over it."""
+    with tarfile.open(fileobj=io.BufferedReader(_RangedFile(store, tar), 2**20), mode="r:") as opened:
         return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if entry.isfile()}
 
 
-class _Ranges(io.RawIOBase):
-    """Ranged reads of an object as a seekable file."""
+class _RangedFile(io.RawIOBase):
+    """A seekable file whose reads are ranged reads of an object."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._at = store, name, 0
+        self._store, self._name, self._position = store, name, 0
 
     def readable(self) -> bool:
         return True
@@ -45,15 +51,15 @@ class _Ranges(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        assert whence != io.SEEK_END, "tarfile asks for no end"
-        self._at = offset if whence == io.SEEK_SET else self._at + offset
-        return self._at
+        assert whence != io.SEEK_END, "tarfile never seeks from the end"
+        self._position = offset if whence == io.SEEK_SET else self._position + offset
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        data = self._store.read(self._name, self._at, len(buffer))
+        data = self._store.read(self._name, self._position, len(buffer))
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)

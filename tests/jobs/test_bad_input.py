@@ -50,10 +50,10 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--dataset=../good.json", "--photos=../nowhere"], "../nowhere: no such photo folder; pass the folder"),
+        (["--dataset=../good.json", "--photos=../nowhere"], "../nowhere: no such photo folder; give the folder"),
         (
             ["--dataset=../gone.json", "--photos=../photos"],
-            "1 of 2 photos of data set d are not there",
+            "1 of 2 photos of data set d do not exist",
         ),
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),

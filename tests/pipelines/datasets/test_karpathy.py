@@ -36,7 +36,7 @@ def test_rows_splits_and_paths(folder: Path, karpathy):
 
 def test_captions_for_photos_that_are_not_there(folder: Path, karpathy):
     path = karpathy([("a.jpg", "train", ["x"]), ("gone.jpg", "val", ["y"]), ("lost.jpg", "val", ["z"])])
-    with pytest.raises(UserError, match=r"2 of 3 photos .* are not there, first gone\.jpg; pass the right folder"):
+    with pytest.raises(UserError, match=r"2 of 3 photos .* do not exist, first gone\.jpg; give the right photo folder"):
         import_karpathy(path, folder)
 
 
@@ -63,19 +63,19 @@ GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
     ("change", "message"),
     [
         ({"filename": 7}, r"image 2 \(7\) is not in the Karpathy layout"),
-        ({"filename": None}, r"image 2 \(''\): a photo's path"),
-        ({"filename": ""}, r"image 2 \(''\): a photo's path"),
-        ({"filename": "n" * 300}, r"1 of 2 photos .* are not there, first nnn"),
+        ({"filename": None}, r"d\.json: image 2 \(''\): a photo's path"),
+        ({"filename": ""}, r"d\.json: image 2 \(''\): a photo's path"),
+        ({"filename": "n" * 300}, r"1 of 2 photos .* do not exist, first nnn"),
         ({"split": ["val"]}, r"image 2 \('b\.jpg'\) is not in"),
-        ({"split": None}, r"b\.jpg: split 'None' is none of"),
+        ({"split": None}, r"b\.jpg: split is 'None'; it must be one of train, val, test"),
         ({"sentences": None}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": "a dog"}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{"raw": None}]}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{"raw": ["a", "dog"]}]}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{}]}, r"image 2 \('b\.jpg'\) is not in .*'raw'"),
-        ({"sentences": []}, r"b\.jpg: it has no caption"),
-        ({"sentences": [{"raw": "  "}]}, r"b\.jpg: it has an empty caption"),
-        ({"sentences": [{"raw": "\ud800"}]}, "no valid Unicode"),
+        ({"sentences": []}, r"b\.jpg: the photo has no caption"),
+        ({"sentences": [{"raw": "  "}]}, r"b\.jpg: the photo has an empty caption"),
+        ({"sentences": [{"raw": "\ud800"}]}, "not valid Unicode"),
         ({"filename": "a.jpg"}, r"a\.jpg is listed twice"),
     ],
 )

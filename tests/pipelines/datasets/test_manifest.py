@@ -1,16 +1,18 @@
-"""The manifest: checked rows, safe keys, a digest that means the content."""
+"""Tests of the manifest: validated rows, safe keys, a digest of the content, and the stored format version."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, safe_key
+from pipelines.datasets.manifest import FORMAT, SCHEMA, Manifest, Photo, escapes_root, safe_key
 
 
 def photos(count: int = 3) -> list[Photo]:
     return [Photo(f"k{i}", f"k{i}.jpg", "train", (f"caption {i}", "zwei Wörter")) for i in range(count)]
 
 
-def test_written_and_read_again_it_is_the_same():
+def test_parquet_round_trip_keeps_name_root_and_rows():
     manifest = Manifest.build("tiny", "/photos", photos())
     again = Manifest.from_parquet(manifest.to_parquet(), "m.parquet")
     assert again.digest() == manifest.digest()
@@ -19,7 +21,7 @@ def test_written_and_read_again_it_is_the_same():
 
 
 @pytest.mark.parametrize("change", ["caption", "order", "split", "source", "name"])
-def test_the_digest_changes_with_the_content(change: str):
+def test_digest_changes_with_the_content(change: str):
     rows, name = photos(), "tiny"
     before = Manifest.build(name, "/photos", rows).digest()
     if change == "caption":
@@ -35,29 +37,70 @@ def test_the_digest_changes_with_the_content(change: str):
     assert Manifest.build(name, "/photos", rows).digest() != before
 
 
-def test_moving_the_photos_does_not_change_the_digest():
+def test_digest_does_not_depend_on_the_root():
     assert Manifest.build("t", "/a", photos()).digest() == Manifest.build("t", "/b", photos()).digest()
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split 'dev' is none of train, val, test"),
-        (Photo("k9", "k9.jpg", "val", ()), "k9.jpg: it has no caption"),
+        (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split is 'dev'; it must be one of train, val, test"),
+        (Photo("k9", "k9.jpg", "val", ()), "k9.jpg: the photo has no caption"),
         (Photo("k9", "https://me:secret@host/k9.jpg", "val", ("c",)), "^https://host/k9.jpg: .* a user or password"),
         (Photo("k1", "other/k1.png", "val", ("c",)), "other/k1.png and k1.jpg share the key k1"),
     ],
 )
-def test_a_bad_row_is_named(row: Photo, message: str):
+def test_an_invalid_row_is_named_in_the_error(row: Photo, message: str):
     with pytest.raises(UserError, match=message):
         Manifest.build("tiny", "/photos", [*photos(), row])
 
 
-def test_an_empty_data_set_and_a_strange_file_are_refused():
+def test_an_empty_data_set_and_an_unreadable_file_are_refused():
     with pytest.raises(UserError, match="lists no photo"):
         Manifest.build("tiny", "/photos", [])
     with pytest.raises(UserError, match=r"x\.parquet: not a readable manifest"):
         Manifest.from_parquet(b"PAR1 but not really", "x.parquet")
+
+
+def parquet(metadata: dict[str, str], schema: pa.Schema = SCHEMA) -> bytes:
+    row = {"key": "a", "source": "a.jpg", "split": "train", "captions": ["x"], "version_token": ""}
+    table = pa.Table.from_pylist([{name: row[name] for name in schema.names}], schema=schema)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def test_the_stored_manifest_carries_its_format_version():
+    data = Manifest.build("tiny", "/photos", photos()).to_parquet()
+    metadata = pq.read_schema(pa.BufferReader(data)).metadata
+    assert metadata == {b"format": b"shan-manifest/1", b"dataset": b"tiny", b"root": b"/photos"}
+
+
+@pytest.mark.parametrize(("stored", "named"), [({}, "None"), ({"format": "shan-manifest/2"}, "'shan-manifest/2'")])
+def test_an_unknown_format_version_is_refused_in_one_line(stored: dict[str, str], named: str):
+    with pytest.raises(UserError) as caught:
+        Manifest.from_parquet(parquet({**stored, "dataset": "d", "root": "/photos"}), "m.parquet")
+    assert str(caught.value).startswith(f"m.parquet: manifest format is {named}, expected '{FORMAT}'; ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_with_other_columns_or_without_a_root_is_refused():
+    metadata = {"format": FORMAT, "dataset": "d", "root": "/photos"}
+    assert Manifest.from_parquet(parquet(metadata), "m.parquet").root == "/photos"
+    other = pa.schema([("key", pa.string()), ("source", pa.string())])
+    for data in (parquet(metadata, other), parquet({"format": FORMAT, "dataset": "d"})):
+        with pytest.raises(UserError, match=r"^m\.parquet: not a valid manifest \(columns key, source"):
+            Manifest.from_parquet(data, "m.parquet")
+
+
+@pytest.mark.parametrize("source", ["/a", "../a", "a/../../b"])
+def test_path_traversal_is_detected(source: str):
+    assert escapes_root(source)
+
+
+@pytest.mark.parametrize("source", ["a/b.jpg", "a..b.jpg", "http://host/../b.jpg"])
+def test_paths_below_the_root_and_uris_do_not_escape_it(source: str):
+    assert not escapes_root(source)
 
 
 def test_keys_are_safe_for_webdataset():

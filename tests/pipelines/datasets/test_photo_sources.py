@@ -101,7 +101,7 @@ def test_local_photos(tmp_path: Path):
 
 def test_a_photo_from_a_web_server(server: str):
     assert read_photo(f"{server}/a.jpg") == b"bytes of a"
-    assert reason(f"{server}/none.jpg") == "the web server answers 404"
+    assert reason(f"{server}/none.jpg") == "HTTP status 404"
     assert version_tokens([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
 
 
@@ -111,7 +111,7 @@ def test_a_web_server_that_is_busy_or_breaks_off_is_asked_again(server: str):
 
 
 def test_a_web_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sources, "_TRIES", 1)
+    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
     sources._session.cache_clear()
     assert reason("http://127.0.0.1:9/a.jpg") == "the web server cannot be reached"
     sources._session.cache_clear()
@@ -127,19 +127,22 @@ def test_members_of_a_tar(tar: Path):
     assert read_photo(f"tar://a.jpg::{tar}") == b"a" * 3000
     assert read_photo(f"tar://deep/b.jpg::file://{tar}") == b"b" * 3000
     assert read_photo(f"tar://./a.jpg::{tar}") == b"a" * 3000
-    assert reason(f"tar://c.jpg::{tar}") == "not in its tar"
-    assert reason(f"tar://folder::{tar}") == "not in its tar"
-    assert reason(f"tar://a.jpg::{tar}.gone") == "its tar is not there or is no uncompressed tar"
+    assert reason(f"tar://c.jpg::{tar}") == "not in its tar file"
+    assert reason(f"tar://folder::{tar}") == "not in its tar file"
+    assert reason(f"tar://a.jpg::{tar}.gone") == "its tar file does not exist or is not an uncompressed tar"
 
 
 def test_a_tar_that_is_cut_off(tar: Path):
     cut = tar.with_name("cut.tar")
     cut.write_bytes(tar.read_bytes()[:2000])
-    assert reason(f"tar://a.jpg::{cut}") in ("its tar is cut off", "its tar is not there or is no uncompressed tar")
+    assert reason(f"tar://a.jpg::{cut}") in (
+        "its tar file is truncated",
+        "its tar file does not exist or is not an uncompressed tar",
+    )
     gz = tar.with_name("packed.tar")
     with tarfile.open(gz, "w:gz") as opened:
         opened.add(tar, "a.jpg")
-    assert reason(f"tar://a.jpg::{gz}") == "its tar is not there or is no uncompressed tar"
+    assert reason(f"tar://a.jpg::{gz}") == "its tar file does not exist or is not an uncompressed tar"
 
 
 def test_stamps_change_with_the_photo_and_leave_out_what_is_not_there(tmp_path: Path, tar: Path):
@@ -161,7 +164,7 @@ def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: P
     ]
     with pytest.raises(UserError, match="no such photo folder"):
         locate_photos("mixed", tmp_path / "none", rows)
-    with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed are not there, first gone\.jpg"):
+    with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed do not exist, first gone\.jpg"):
         locate_photos("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
 
 

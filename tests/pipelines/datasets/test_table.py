@@ -50,7 +50,7 @@ def test_without_a_split_all_train_and_a_key_may_be_given(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("d.csv", "path,caption\na.jpg,x\n", "columns are path, caption; it needs `uri` and"),
+        ("d.csv", "path,caption\na.jpg,x\n", "columns are path, caption; it needs `uri` and `caption` or `captions`"),
         ("d.csv", "", "not readable as csv"),
         ("d.csv", "uri,caption\na.jpg\n", "not readable as csv"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
@@ -58,15 +58,15 @@ def test_without_a_split_all_train_and_a_key_may_be_given(tmp_path: Path):
         ("d.csv", "uri,caption\na.jpg,\n", "empty caption"),
         ("d.csv", "uri,caption,split\na.jpg,x,train\na.jpg,y,val\n", "row 2 .* differ in split"),
         ("d.csv", "uri,caption\na.jpg,x\nb/a.jpg,x\n", "share the key a"),
-        ("d.csv", "uri,caption\nnone.jpg,x\n", "1 of 1 photos of data set d_?\\w* are not there"),
-        ("d.csv", "uri,caption,key\na.jpg,x,a/b\n", "key 'a/b'"),
+        ("d.csv", "uri,caption\nnone.jpg,x\n", "1 of 1 photos of data set d_?\\w* do not exist"),
+        ("d.csv", "uri,caption,key\na.jpg,x,a/b\n", "key is 'a/b'"),
         (
             "d.jsonl",
             '{"uri": "a.jpg", "captions": ["x"]}\n{"uri": "a.jpg", "captions": ["y"]}\n',
             "row 2 .* has the key",
         ),
-        ("d.jsonl", '{"uri": 3, "captions": ["x"]}\n', "row 1 .* has no uri or no text"),
-        ("d.jsonl", '{"uri": "a.jpg", "captions": [3]}\n', "row 1 .* has no uri or no text"),
+        ("d.jsonl", '{"uri": 3, "captions": ["x"]}\n', "row 1 .* must be text"),
+        ("d.jsonl", '{"uri": "a.jpg", "captions": [3]}\n', "row 1 .* must be text"),
         ("d.jsonl", "nonsense", "not readable as jsonl"),
         ("d.parquet", "nonsense", "not readable as parquet"),
     ],
