@@ -1,51 +1,42 @@
-"""`make bench`: every row on the screen, in build/bench.json, and appended to docs/results.md with the commit."""
+"""`python -m tests.benchmarks [--smoke]`: prints every row as it is measured, then a table; writes build/bench.json.
 
-import json
-import subprocess
-from dataclasses import asdict
+Without `--smoke` the table is also appended to docs/results.md, with date and commit. `--smoke` runs every benchmark
+once at tiny sizes, in under a minute: it shows that all of them work, and its numbers mean nothing. Exit code 1 if a
+benchmark failed; the others still run.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.benchmarks import batches, extraction, precomputed, scoring, training
-from tests.benchmarks.measure import Row
+from tests.benchmarks.report import Row, commit, failed, run, table, write_json
+from tests.benchmarks.sizes import FULL, SMOKE
 
-JSON, RESULTS = Path("build/bench.json"), Path("docs/results.md")
-
-
-def table(rows: list[Row]) -> str:
-    """Markdown: the figure, its unit, the goal and whether it is met."""
-    lines = ["| what | figure | goal | met |", "|---|---|---|---|"]
-    for row in rows:
-        goal = "" if row.goal is None else f"{'at least' if row.better == 'higher' else 'at most'} {row.goal:g}"
-        met = {True: "yes", False: "no", None: ""}[row.met]
-        lines.append(f"| {row.name} | {row.value:.3g} {row.unit} | {goal} | {met} |")
-    return "\n".join(lines)
+RESULTS = Path("docs/results.md")
 
 
-def commit() -> str:
-    """Short hash of HEAD, marked where the tree differs from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results.md")
-    return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
-
-
-def main() -> None:
-    """Measures, prints and keeps."""
-    rows = []
-    for file in (batches, extraction, precomputed, scoring, training):
-        for row in file.rows():
-            print(f"{row.name}: {row.value:.3g} {row.unit}", flush=True)
-            rows.append(row)
-    print("\n" + table(rows))
-    JSON.parent.mkdir(exist_ok=True)
-    JSON.write_text(json.dumps([{**asdict(row), "met": row.met} for row in rows], indent=2) + "\n", encoding="utf-8")
-    with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(f"\n## `make bench`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}\n\n{table(rows)}\n")
-    print(f"\nrows in {JSON}, table appended to {RESULTS}")
+def main() -> int:
+    """Runs all benchmarks."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes; writes build/bench-smoke.json instead")
+    sizes = SMOKE if parser.parse_args().smoke else FULL
+    files = (scoring, training, batches, precomputed, extraction)
+    results = list(run(benchmark for file in files for benchmark in file.benchmarks(sizes)))
+    if sizes == SMOKE:  # goals are stated for the full sizes
+        results = [replace(result, goal=None) if isinstance(result, Row) else result for result in results]
+    print(f"\n{table(results)}")
+    path = Path("build/bench-smoke.json" if sizes == SMOKE else "build/bench.json")
+    write_json(path, results)
+    print(f"\nwritten: {path}")
+    if sizes == FULL:
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(f"\n## `make bench`, {datetime.now(UTC):%Y-%m-%d}, commit {commit()}\n\n{table(results)}\n")
+        print(f"appended: {RESULTS}")
+    return 1 if failed(results) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

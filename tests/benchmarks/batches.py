@@ -1,89 +1,81 @@
-"""Training's batches at the paper's sizes, against reading the same bytes and against webdataset's own pass."""
+"""Batches of training, against plain reads of the same bytes and against webdataset's pass over the shards."""
 
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
-from infra.storage.open import open_store
-from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.extraction.shard_plan import group_photos
-from pipelines.features.feature_set import FeatureSet, Split, write_index, write_manifest
-from pipelines.features.shards import commit_shard, load_npy, tar_name
-from pipelines.training.batches import Batches, ShuffledBatches
+from pipelines.features.feature_set import Split
+from pipelines.features.shards import load_npy, tar_name
+from pipelines.training.batches import Batch, Batches, ShuffledBatches
 from pipelines.training.prefetch import read_ahead
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.streamed_batches import StreamedBatches
-from tests.benchmarks.inputs import FEATURES, REGIONS
-from tests.benchmarks.measure import Row, seconds
-from tests.support.feature_sets import DETECTOR, sample
+from tests.benchmarks.inputs import feature_set
+from tests.benchmarks.measure import seconds
+from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.sizes import Sizes
 
-PHOTOS, CAPTIONS, BATCH, SHARD = 1500, 5, 128, 100
+
+def benchmarks(sizes: Sizes) -> list[Benchmark]:
+    """The benchmarks of this file."""
+    return [Benchmark("batches of training", lambda: _rows(sizes))]
 
 
-def rows() -> Iterator[Row]:
-    """Every figure of this file."""
+def _rows(sizes: Sizes) -> Iterator[Row]:
+    size = sizes.batch_size
     with TemporaryDirectory() as folder:
-        features = _features(Path(folder))
+        features = feature_set(Path(folder), {"train": sizes.stored_photos}, 100, sizes)
         split = features.split("train")
         split = split.on_node(local_shards(features.store, split.receipts, CacheConfig(), lambda _: None))
-        cached, streamed = ShuffledBatches(split, BATCH, 0), StreamedBatches(split, BATCH, 0, False, 1)
+        cached, streamed = ShuffledBatches(split, size, 0), StreamedBatches(split, size, 0, False, 1)
         plan = cached.order(0)
-        plain, ours, ahead = seconds(
-            lambda: _plain(split, plan), lambda: _all(cached), lambda: [0 for _ in read_ahead(_of(cached))]
+        plain, ours, prefetched = seconds(
+            lambda: _read_plainly(split, plan),
+            lambda: _exhaust(_batches(cached)),
+            lambda: _exhaust(read_ahead(_batches(cached))),
+            rounds=sizes.rounds,
         )
-        yield Row("batch of 128 from mapped shards", 1000 * ours / cached.steps_per_epoch, "ms")
-        yield Row("batches from mapped shards, share of plain reads of the same bytes", plain / ours, "", 0.5)
-        yield Row("the same, read ahead in a thread", plain / ahead, "", 0.5)
-        whole, stream = seconds(lambda: _webdataset(split), lambda: _all(streamed))
-        yield Row("epoch streamed in batches, share of webdataset's pass over the shards", whole / stream, "", 0.5)
-        planned = seconds(lambda: cached.order(1))[0]
-        yield Row("shuffle without a photo twice, of a million captions", planned * 1e6 / plan.size, "s")
+        per_batch, peer = 1000 / cached.steps_per_epoch, "plain reads of the same bytes"
+        what = f"batch of {size} from memory-mapped shards"
+        yield Row(what, ours * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
+        yield Row(f"{what}, prefetched", prefetched * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
+        peer_pass, stream = seconds(
+            lambda: _read_by_webdataset(split), lambda: _exhaust(_batches(streamed)), rounds=sizes.rounds
+        )
+        yield Row("epoch of a streaming dataset", stream, "s", "webdataset's pass", peer_pass, "lower", 0.5)
+        (shuffle,) = seconds(lambda: cached.order(1), rounds=sizes.rounds)
+        yield Row("shuffle without a photo twice in a batch, per million captions", shuffle * 1e6 / plan.size, "s")
 
 
-def _features(folder: Path) -> FeatureSet:
-    """1,500 photos of 36 x 2048 with five captions each: 0.2 GB."""
-    photos = [
-        Photo(f"p{i}", f"p{i}.png", "train", tuple(f"caption {i} {j}" for j in range(CAPTIONS))) for i in range(PHOTOS)
-    ]
-    manifest, store = Manifest.build("bench", str(folder), photos), open_store(str(folder / "set"))
-    write_manifest(store, manifest)
-    regions = np.random.default_rng(0).normal(size=(REGIONS, FEATURES)).astype(np.float16)
-    receipts = [
-        commit_shard(store, group.shard(), [replace(sample(p), regions_RF=regions) for p in group.photos], [])
-        for group in group_photos(manifest, SHARD, [])
-    ]
-    return write_index(store, manifest, "bench-0", {**DETECTOR, "feature_dim": FEATURES}, receipts)
-
-
-def _of(batches: Batches) -> Iterator[object]:
+def _batches(batches: Batches) -> Iterator[Batch]:
     return batches.batches(0, 0, 0, 1)
 
 
-def _all(batches: Batches) -> None:
-    for _ in _of(batches):
+def _exhaust(batches: Iterator[Batch]) -> None:
+    for _ in batches:
         pass
 
 
-def _plain(split: Split, plan: "np.ndarray[tuple[int, int], np.dtype[np.int64]]") -> None:
-    """The same photos' members from open files, into one array a batch, unparsed: what the copies alone cost."""
+def _read_plainly(split: Split, plan: NDArray[np.int64]) -> None:
+    """Reads the same photos' members from open files into one array a batch, unparsed: the cost of the copies alone."""
     files = {r.shard: os.open(Path(split.store.uri, tar_name(r.shard)), os.O_RDONLY) for r in split.receipts}
-    places = [(files[r.shard], photo.offsets[0]) for r in split.receipts for photo in r.written]
-    size = places[0][1][1]
-    for line in plan:
-        batch = np.empty((len(line), size), np.uint8)
-        for place, row in zip(batch, line, strict=True):
-            file, (offset, _) = places[split.photo_of_caption[row]]
-            os.preadv(file, [memoryview(place)], offset)
+    members = [(files[r.shard], photo.offsets[0]) for r in split.receipts for photo in r.written]
+    size = members[0][1][1]
+    for rows in plan:
+        batch = np.empty((len(rows), size), np.uint8)
+        for target, row in zip(batch, rows, strict=True):
+            file, (offset, _) = members[split.photo_of_caption[row]]
+            os.preadv(file, [memoryview(target)], offset)
     for file in files.values():
         os.close(file)
 
 
-def _webdataset(split: Split) -> None:
+def _read_by_webdataset(split: Split) -> None:
     """One pass of webdataset's reader over the shards, arrays decoded."""
     from webdataset.tariterators import group_by_keys, tar_file_expander
 

@@ -1,4 +1,4 @@
-"""Extraction: Ray Data against the bare detector loop, reruns, shards against the disk, memory against photos."""
+"""Extraction: Ray Data against the bare detector loop, reruns, shards against plain files, memory against photos."""
 
 import multiprocessing
 import shutil
@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 
 from infra.cluster import ClusterConfig, connect
@@ -22,81 +20,87 @@ from pipelines.detectors import registry
 from pipelines.detectors.contract import Detector
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import extract
-from pipelines.features.feature_set import FeatureSet
-from pipelines.features.shards import Sample, build_tar, commit_shard
-from tests.benchmarks.inputs import FEATURES, REGIONS
-from tests.benchmarks.measure import Row, forget, seconds, tree_peak_gib
+from pipelines.features.shards import build_tar, commit_shard, tar_name
+from tests.benchmarks.inputs import feature_set, noise_photos, samples
+from tests.benchmarks.measure import drop_from_page_cache, seconds, tree_peak_gib
+from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.sizes import FULL, Sizes
 
-CORES, PHOTOS, PER_SHARD = 2, 512, 32
-FEW, MANY, ROUNDS = 200, 2000, 2
-
-
-def rows() -> Iterator[Row]:
-    """Every figure of this file. Files lie in the temporary folder: set TMPDIR to measure another disk."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        yield from _shards(folder / "shards")
-        yield from _memory(folder)
-        yield from _pipeline(synthetic(folder / "photos", PHOTOS), folder / "features")
+PROCESSES = 2
+"""Detector processes."""
+TURNS = 2
+"""Of the bare loop and of the pipeline; the best of each counts."""
 
 
-def synthetic(folder: Path, count: int) -> Manifest:
-    """JPEGs of 640 x 480 smooth noise, all different."""
+def benchmarks(sizes: Sizes) -> list[Benchmark]:
+    """The benchmarks of this file. Files are written to the temporary folder; TMPDIR chooses another disk."""
+    return [
+        Benchmark("writing shards", lambda: _writing(sizes)),
+        Benchmark("reading shards", lambda: _reading(sizes)),
+        Benchmark("memory of an extraction", lambda: _memory(sizes)),
+        Benchmark("extraction on Ray Data", lambda: _pipeline(sizes)),
+    ]
+
+
+def _write_photos(folder: Path, count: int) -> Manifest:
+    """Writes JPEGs of smooth noise, all different, and returns their manifest."""
     folder.mkdir()
-    draw = np.random.default_rng(0)
-    for number in range(count):
-        coarse = Image.fromarray(draw.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        coarse.resize((640, 480), Image.Resampling.BICUBIC).save(folder / f"{number}.jpg")
+    for number, pixels in enumerate(noise_photos(count)):
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
     return locate_photos("synthetic", folder, [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",)) for n in range(count)])
 
 
-def _pipeline(manifest: Manifest, output: Path) -> Iterator[Row]:
-    """Photos a second of CORES detector processes: on their own, and as actors between the other stages.
-
-    The two take turns, and the best of each counts: other work on the machine comes and goes.
-    """
+def _pipeline(sizes: Sizes) -> Iterator[Row]:
+    """Throughput of PROCESSES detector processes: in a bare loop, and as actors among the stages of the pipeline."""
     connect(ClusterConfig())
     bare, steady, first = 0.0, 0.0, float("inf")
-    for turn in range(ROUNDS):
-        bare = max(bare, _bare(manifest))
-        config = ExtractConfig(
-            f"{output}/{turn}", detector_actors_min=CORES, detector_actors_max=CORES, photos_per_shard=PER_SHARD
-        )
-        rate, spent = _extract(manifest, config)
-        steady, first = max(steady, rate), min(first, spent)
-    start = time.perf_counter()
-    again = extract(manifest, config, ClusterConfig(), lambda _: None)
-    rerun = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = _write_photos(Path(folder, "photos"), sizes.detected_photos)
+        for turn in range(TURNS if sizes == FULL else 1):
+            bare = max(bare, _bare_throughput(manifest, sizes.photos_per_shard))
+            config = ExtractConfig(
+                f"{folder}/features-{turn}",
+                detector_actors_min=PROCESSES,
+                detector_actors_max=PROCESSES,
+                photos_per_shard=sizes.photos_per_shard,
+            )
+            throughput, spent = _extract(manifest, config)
+            steady, first = max(steady, throughput), min(first, spent)
+        start = time.perf_counter()
+        again = extract(manifest, config, ClusterConfig(), lambda _: None)
+        rerun = time.perf_counter() - start
     assert not again.written
-    yield Row(f"bare detector loop, {CORES} processes", bare, "photos/s")
-    yield Row(f"Ray Data pipeline, {CORES} detector actors", steady, "photos/s")
-    yield Row("Ray Data pipeline against the bare loop", steady / bare, "x", goal=0.9)
-    yield Row("the same with starting and loading", PHOTOS / first / bare, "x")
-    yield Row("rerun of a finished job against its first run", 100 * rerun / first, "%", goal=1, better="lower")
+    peer = f"bare detector loop, {PROCESSES} processes"
+    yield Row(f"Ray Data, {PROCESSES} detector actors, steady state", steady, "photos/s", peer, bare, goal=0.9)
+    yield Row("the same with startup and model loading", sizes.detected_photos / first, "photos/s", peer, bare)
+    yield Row("rerun of a finished extraction", rerun, "s", "first run", first, "lower", goal=100)
 
 
 def _extract(manifest: Manifest, config: ExtractConfig) -> tuple[float, float]:
-    """Photos a second from the first receipts on (before, processes start and the detector loads), and all seconds."""
-    moments: list[tuple[float, int]] = []
+    """Photos per second from the first receipts on (processes have started by then), and seconds in all."""
+    receipts: list[tuple[float, int]] = []
     start = time.perf_counter()
-    extract(manifest, config, ClusterConfig(), lambda photos: moments.append((time.perf_counter(), photos)))
-    begun, ended = moments[CORES][0], moments[-1][0]
-    return sum(photos for _, photos in moments[CORES + 1 :]) / (ended - begun), ended - start
+    extract(manifest, config, ClusterConfig(), lambda photos: receipts.append((time.perf_counter(), photos)))
+    steady_from, end = receipts[PROCESSES][0], receipts[-1][0]
+    return sum(photos for _, photos in receipts[PROCESSES + 1 :]) / (end - steady_from), end - start
 
 
-def _bare(manifest: Manifest) -> float:
+def _bare_throughput(manifest: Manifest, chunk: int) -> float:
+    """Photos per second of detector processes that read, decode and detect, and write nothing."""
     uris = [photo_uri(manifest.root, photo.source) for photo in manifest.photos()]
-    with multiprocessing.get_context("spawn").Pool(CORES, _load) as pool:
-        pool.map(_detect, [uris[:PER_SHARD]] * CORES, chunksize=1)
+    with multiprocessing.get_context("spawn").Pool(PROCESSES, _load_detector) as pool:
+        pool.map(_detect, [uris[:chunk]] * PROCESSES, chunksize=1)
         start = time.perf_counter()
-        pool.map(_detect, [uris[at : at + PER_SHARD] for at in range(0, len(uris), PER_SHARD)], chunksize=1)
+        pool.map(_detect, [uris[at : at + chunk] for at in range(0, len(uris), chunk)], chunksize=1)
         return len(uris) / (time.perf_counter() - start)
 
 
 _detector: Detector
 
 
-def _load() -> None:
+def _load_detector() -> None:
+    import torch
+
     global _detector
     torch.set_num_threads(1)
     _detector = registry.resolve("embedded").build("cpu")
@@ -106,66 +110,73 @@ def _detect(uris: list[str]) -> None:
     _detector([decode_photo(read_photo(uri)).pixels for uri in uris])
 
 
-def _shards(folder: Path) -> Iterator[Row]:
-    """Shards of 32 photos written and read against the same bytes by plain files."""
-    draw = np.random.default_rng(0)
-    samples = [
-        Sample(
-            f"p{n}",
-            draw.standard_normal((REGIONS, FEATURES)).astype(np.float16),
-            draw.random((REGIONS, 4), dtype=np.float32),
-            {"source": f"{n}.jpg", "captions": ["noise"] * 5, "sha256": "0" * 64},
-        )
-        for n in range(32)
-    ]
-    data, count = build_tar(samples), 24
-    ours, plain = FolderStore(folder / "ours"), FolderStore(folder / "plain")
+def _writing(sizes: Sizes) -> Iterator[Row]:
+    """Shards written, against the same bytes written to plain files; both are synchronised with the disk."""
+    count = sizes.written_shards
+    photos = [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",) * 5) for n in range(sizes.photos_per_shard)]
+    stored = samples(photos, sizes)
+    data = build_tar(stored)
+    with tempfile.TemporaryDirectory() as folder:
+        shards, plain = FolderStore(Path(folder, "shards")), FolderStore(Path(folder, "plain"))
 
-    def write() -> None:
-        shutil.rmtree(ours.root, ignore_errors=True)
-        for n in range(count):
-            commit_shard(ours, f"features-train-{n:06d}-00000000", samples, [])
+        def write() -> None:
+            shutil.rmtree(shards.root, ignore_errors=True)
+            for n in range(count):
+                commit_shard(shards, f"features-train-{n:06d}-00000000", stored, [])
 
-    def write_plain() -> None:
-        shutil.rmtree(plain.root, ignore_errors=True)
-        for n in range(count):
-            plain.replace(f"{n}.bin", data)
+        def write_plain() -> None:
+            shutil.rmtree(plain.root, ignore_errors=True)
+            for n in range(count):
+                plain.replace(f"{n}.bin", data)
 
-    by_shards, by_plain = seconds(write, write_plain)
-    yield Row("writing shards", count * len(data) / by_shards / 1e6, "MB/s")
-    yield Row("writing shards against plain files with fsync", by_plain / by_shards, "x")
-    names = [f"features-train-{n:06d}-00000000" for n in range(count)]
-    receipts = tuple(commit_shard(ours, name, samples, []) for name in names)
-    split = FeatureSet(ours, {}, receipts).split("train")
-    paths = [ours.root / f"{name}.tar" for name in names]
-
-    def read() -> None:
-        forget(*paths)
-        for row in range(len(split)):
-            split[[row]]
-
-    def read_plain() -> None:
-        forget(*paths)
-        for path in paths:
-            path.read_bytes()
-
-    by_rows, by_read = seconds(read, read_plain)
-    yield Row("reading photo by photo, by offset, from the disk", count * len(data) / by_rows / 1e6, "MB/s")
-    yield Row("reading photo by photo against plain reads of whole files", by_read / by_rows, "x", goal=0.5)
+        spent, by_plain = seconds(write, write_plain, rounds=sizes.rounds)
+    megabytes = count * len(data) / 1e6
+    yield Row("writing shards", megabytes / spent, "MB/s", "plain files with fsync", megabytes / by_plain)
 
 
-def _memory(folder: Path) -> Iterator[Row]:
-    """Peak memory of driver, Ray and workers together, a job of its own each time."""
-    peaks = []
-    for count in (FEW, MANY):
-        photos = folder / f"photos{count}"
-        synthetic(photos, count)
-        table = folder / f"{count}.csv"
+def _reading(sizes: Sizes) -> Iterator[Row]:
+    """Photos read one by one by their offsets, against plain reads of whole files; both from the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos = {"train": sizes.written_shards * sizes.photos_per_shard}
+        features = feature_set(Path(folder), photos, sizes.photos_per_shard, sizes)
+        split = features.split("train")
+        paths = [Path(features.uri, tar_name(receipt.shard)) for receipt in split.receipts]
+
+        def read() -> None:
+            drop_from_page_cache(*paths)
+            for row in range(len(split)):
+                split[[row]]
+
+        def read_plain() -> None:
+            drop_from_page_cache(*paths)
+            for path in paths:
+                path.read_bytes()
+
+        spent, by_plain = seconds(read, read_plain, rounds=sizes.rounds)
+        megabytes = sum(path.stat().st_size for path in paths) / 1e6
+    peer = "plain reads of whole files"
+    yield Row("reading photo by photo, from disk", megabytes / spent, "MB/s", peer, megabytes / by_plain, goal=0.5)
+
+
+def _memory(sizes: Sizes) -> Iterator[Row]:
+    """Peak memory of driver, Ray and workers together, for few and for many photos."""
+    few, many = (_peak_gib(count) for count in (sizes.few_photos, sizes.many_photos))
+    what = f"peak memory of an extraction, {sizes.many_photos:,} photos"
+    yield Row(what, many, "GiB", f"{sizes.few_photos:,} photos", few, "lower", goal=1 / 1.2)
+
+
+def _peak_gib(count: int) -> float:
+    """Peak memory of `jobs.extract` on that many photos, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_photos(folder / "photos", count)
+        table = folder / "dataset.csv"
         table.write_text("uri,caption\n" + "".join(f"{n}.jpg,noise\n" for n in range(count)))
-        command = [sys.executable, "-m", "jobs.extract", f"--dataset={table}", f"--photos={photos}"]
-        command += [f"--extract.output={folder}/memory", "--extract.detector=tests.support.tiny_detector:TinyDetector"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as job:
-            peaks.append(tree_peak_gib(job.pid))
-        assert job.returncode == 0
-        yield Row(f"memory of a job of {count:,} photos", peaks[-1], "GiB")
-    yield Row(f"memory, {MANY:,} photos against {FEW}", peaks[1] / peaks[0], "x", goal=1.2, better="lower")
+        command = [sys.executable, "-m", "jobs.extract", f"--dataset={table}", f"--photos={folder}/photos"]
+        command += [f"--extract.output={folder}/out", "--extract.detector=tests.support.tiny_detector:TinyDetector"]
+        log = folder / "log"
+        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as job:
+            peak = tree_peak_gib(job.pid)
+        if job.returncode:
+            raise RuntimeError(f"jobs.extract exited with code {job.returncode}: {log.read_text()[-200:]}")
+        return peak

@@ -1,4 +1,4 @@
-"""What we are measured against, where it is not the plain form of our own tree."""
+"""Peers that are not the reference implementation of this project."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,10 @@ from torch.nn import functional
 
 
 def scan_loop(regions_BRD: Tensor, words: list[Tensor]) -> Tensor:
-    """SCAN's word-to-region attention in the shape of its published code: a loop over captions, all photos at once.
+    """SCAN's word-to-region attention as its published code computes it: a loop over captions, all photos at once.
 
-    Lee et al., ECCV 2018, Eq. 6 to 9 with LogSumExp; expand, bmm, clipped norm, softmax, bmm, cosine, as it does.
+    Returns scores B x C. Source: Lee et al., ECCV 2018, Eq. 6 to 9 with LogSumExp; the same sequence of operations
+    (expand, bmm, clipped norm, softmax, bmm, cosine).
     """
     columns = []
     for words_WD in words:

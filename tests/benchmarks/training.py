@@ -1,8 +1,8 @@
-"""A training step at full size: time, peak memory and gradients against the plain form.
+"""A training step: time, peak memory and gradients against the reference implementation.
 
-The plain form's step over all 128 x 128 pairs needs some 30 GB and minutes: it is measured on 128 photos x a few
-captions, without the encoders, and extrapolated to 128 captions in the open. Memory is that of a fresh process, beyond
-what it held before the step; `python -m tests.benchmarks.training mined|all|plain` is that process.
+The reference's step over all 128 x 128 pairs would need some 30 GB and minutes. It is measured on 128 photos x a few
+captions, without the encoders, and extrapolated to 128 captions. Memory is that of a fresh process beyond what it
+held before the step: `python -m tests.benchmarks.training mined|all|reference [--smoke]` is that process.
 """
 
 import json
@@ -16,51 +16,54 @@ import torch
 from shan_model.alignment import Alignment
 from shan_model.loss import ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
-from tests.benchmarks.inputs import FEATURES, REGIONS, encoded, network, sentences
-from tests.benchmarks.measure import Row, gib, threads
-from tests.benchmarks.scoring import forms
+from tests.benchmarks.inputs import encoded, network, sentences
+from tests.benchmarks.measure import gib, threads
+from tests.benchmarks.report import Benchmark, Row, within
+from tests.benchmarks.scoring import implementations
+from tests.benchmarks.sizes import FULL, SMOKE, Sizes
 
-BATCH = 128
-PLAIN_CAPTIONS = (2, 4)
-
-
-def rows() -> Iterator[Row]:
-    """Every figure of this file."""
-    mined, every, plain = (_measured(what) for what in ("mined", "all", "plain"))
-    encoders = mined["encoders"]
-    plain_step = plain["seconds_a_caption"] * BATCH + encoders
-    plain_gib = plain["gib_a_caption"] * BATCH
-    yield Row("step of 128, mined pairs, one thread", mined["seconds"], "s")
-    yield Row("step of 128, all pairs (warm-up on the mean), one thread", every["seconds"], "s")
-    yield Row("step of 128, encoders alone, forward and backward", encoders, "s")
-    yield Row(f"step of 128, plain form, extrapolated from {PLAIN_CAPTIONS[-1]} captions", plain_step, "s")
-    yield Row("step of 128: mined pairs against plain form", plain_step / mined["seconds"], "x", 12)
-    yield Row("step of 128: all pairs against plain form", plain_step / every["seconds"], "x")
-    yield Row("peak memory of the process, mined pairs", mined["peak_gib"], "GiB", 3, "lower")
-    yield Row("peak memory of the process, all pairs", every["peak_gib"], "GiB", 3, "lower")
-    yield Row("memory of the step, plain form, extrapolated", plain_gib, "GiB")
-    yield Row("memory of the step: mined pairs, share of plain form", mined["step_gib"] / plain_gib, "", 0.1, "lower")
-    yield Row("memory of the step: all pairs, share of plain form", every["step_gib"] / plain_gib, "", 0.1, "lower")
-    with threads(1):
-        yield Row("gradients: largest difference, relative", _gradient_difference(), "", 1e-4, "lower")
+FEW_CAPTIONS = (2, 4)
+"""Captions of the reference's steps; time and memory are extrapolated from them."""
 
 
-def _measured(what: str) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.benchmarks.training", what]
+def benchmarks(sizes: Sizes) -> list[Benchmark]:
+    """The benchmarks of this file; all run on one thread."""
+    return [
+        Benchmark("training step", lambda: _steps(sizes)),
+        Benchmark("gradients", lambda: _gradients(sizes)),
+    ]
+
+
+def _steps(sizes: Sizes) -> Iterator[Row]:
+    mined, every, reference = (_in_fresh_process(step, sizes) for step in ("mined", "all", "reference"))
+    encoders, size = mined["encoders"], sizes.batch_size
+    peer = f"reference implementation, extrapolated from {FEW_CAPTIONS[-1]} captions"
+    step_s, step_gib = reference["seconds_per_caption"] * size + encoders, reference["gib_per_caption"] * size
+    yield Row(f"step of {size}, mined pairs, one thread", mined["seconds"], "s", peer, step_s, "lower", 12)
+    yield Row(f"step of {size}, all pairs (mean of violations)", every["seconds"], "s", peer, step_s, "lower")
+    yield Row(f"encoders of a step of {size}, forward and backward", encoders, "s", "step", mined["seconds"], "lower")
+    for name, step in (("mined pairs", mined), ("all pairs", every)):
+        yield within(f"peak memory of the process, {name}", step["peak_gib"], 3, "GiB")
+        yield Row(f"memory of the step, {name}", step["step_gib"], "GiB", peer, step_gib, "lower", 10)
+
+
+def _in_fresh_process(step: str, sizes: Sizes) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks.training", step, *(["--smoke"] if sizes == SMOKE else [])]
     result: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return result
 
 
-def _step(hardest: bool) -> dict[str, float]:
-    """Three whole steps of the objective: the least seconds, and the peak of memory."""
-    objective = RankingObjective(network(), margin=0.2)
+def _step(sizes: Sizes, hardest: bool) -> dict[str, float]:
+    """Three steps of the objective: the least seconds, and the peak of memory."""
+    objective = RankingObjective(network(sizes), margin=0.2)
     optimizer = torch.optim.Adam(objective.parameters())
-    regions, captions, rows_B = torch.randn(BATCH, REGIONS, FEATURES), sentences(BATCH), torch.arange(BATCH)
+    size = sizes.batch_size
+    regions, captions = torch.randn(size, sizes.regions, sizes.feature_dim), sentences(size, sizes.words)
     before, least = gib("VmRSS"), float("inf")
     for _ in range(3):
         start = time.perf_counter()
         optimizer.zero_grad()
-        objective(regions, captions, rows_B, hardest).backward()
+        objective(regions, captions, torch.arange(size), hardest).backward()
         torch.nn.utils.clip_grad_norm_(objective.parameters(), 2.0)
         optimizer.step()
         least = min(least, time.perf_counter() - start)
@@ -71,46 +74,46 @@ def _step(hardest: bool) -> dict[str, float]:
     return {"seconds": least, "peak_gib": peak, "step_gib": peak - before, "encoders": encoders}
 
 
-def _plain() -> dict[str, float]:
-    """Forward and backward of the plain alignment for all photos and a few captions: the slope between two counts."""
-    plain, _ = forms()
-    regions, words = encoded(BATCH, 7)
-    words = words[6:] * max(PLAIN_CAPTIONS)  # of 14 words, the mean: as long as an average caption takes
+def _reference_step(sizes: Sizes) -> dict[str, float]:
+    """Forward and backward of the reference alignment for all photos and a few captions: the cost of a caption."""
+    reference, _ = implementations(sizes)
+    regions, words = encoded(sizes.batch_size, 7, sizes)
+    words = words[6:] * max(FEW_CAPTIONS)  # of 14 words, the mean: as long as an average caption takes
     spent, peaks = [], []
-    for count in PLAIN_CAPTIONS:
+    for count in FEW_CAPTIONS:
         start = time.perf_counter()
-        _forward_and_backward(plain, regions, words[:count])
+        _forward_and_backward(reference, regions, words[:count])
         spent.append(time.perf_counter() - start)
         peaks.append(gib("VmHWM"))
-    few, many = PLAIN_CAPTIONS
-    return {
-        "seconds_a_caption": spent[1] / many,
-        "gib_a_caption": (peaks[1] - peaks[0]) / (many - few),
-    }
+    few, many = FEW_CAPTIONS
+    return {"seconds_per_caption": spent[1] / many, "gib_per_caption": (peaks[1] - peaks[0]) / (many - few)}
 
 
-def _forward_and_backward(plain: Alignment, regions: torch.Tensor, words: list[torch.Tensor]) -> None:
-    plain(regions.clone().requires_grad_(), [w.clone().requires_grad_() for w in words]).square().sum().backward()
+def _forward_and_backward(reference: Alignment, regions: torch.Tensor, words: list[torch.Tensor]) -> None:
+    reference(regions.clone().requires_grad_(), [w.clone().requires_grad_() for w in words]).square().sum().backward()
 
 
-def _gradient_difference() -> float:
-    """Largest difference of a parameter's or an input's slope, in units of that tensor's largest slope; batch 16."""
-    plain, fast = forms()
-    regions, words = encoded(16, 16)
-    slopes = []
-    for module in (plain, fast):
-        inputs = [regions.clone().requires_grad_(), *(w.clone().requires_grad_() for w in words)]
-        if module is plain:
-            loss = ranking_loss(plain(inputs[0], inputs[1:]), torch.arange(16))
-        else:
-            loss = mined_ranking_loss(fast, list(inputs[0]), inputs[1:], torch.arange(16), margin=0.2)
-        slopes.append(torch.autograd.grad(loss, [*module.parameters(), *inputs]))
-    pairs = zip(*slopes, strict=True)
-    return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in pairs)
+def _gradients(sizes: Sizes) -> Iterator[Row]:
+    """The largest difference of a gradient's element, relative to its tensor's largest element; batch of 16."""
+    reference, batched = implementations(sizes)
+    regions, words = encoded(16, 16, sizes)
+    gradients = []
+    with threads(1):
+        for module in (reference, batched):
+            inputs = [regions.clone().requires_grad_(), *(w.clone().requires_grad_() for w in words)]
+            if module is reference:
+                loss = ranking_loss(reference(inputs[0], inputs[1:]), torch.arange(16))
+            else:
+                loss = mined_ranking_loss(batched, list(inputs[0]), inputs[1:], torch.arange(16), margin=0.2)
+            gradients.append(torch.autograd.grad(loss, [*module.parameters(), *inputs]))
+    pairs = list(zip(*gradients, strict=True))
+    largest = max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in pairs)
+    yield within("gradients: largest relative difference to the reference", largest, 1e-4)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    what = sys.argv[1]
-    print(json.dumps(_plain() if what == "plain" else _step(hardest=what == "mined")))
+    chosen = SMOKE if "--smoke" in sys.argv else FULL
+    step = sys.argv[1]
+    print(json.dumps(_reference_step(chosen) if step == "reference" else _step(chosen, hardest=step == "mined")))

@@ -1,7 +1,7 @@
-"""Flickr30K's whole test split, 1,000 x 5,000, from float16 features on disk to a kept matrix.
+"""Flickr30K's full test split, 1,000 x 5,000 pairs, from float16 features on disk into a score cache.
 
-`python -m tests.benchmarks.whole [fp32|bf16]` takes six to ten minutes and is not part of `make bench`.
-Random weights and features at full size.
+`python -m tests.benchmarks.full_split [fp32|bf16]` takes six to ten minutes and is not part of `make bench`. Weights
+and features are random, at full size.
 """
 
 import sys
@@ -15,24 +15,26 @@ from tqdm import tqdm
 
 from shan_model.score_file import ScoreFile
 from shan_model.scoring import MEMORY, score_matrix
-from tests.benchmarks.inputs import FEATURES, REGIONS, network, sentences
+from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.measure import gib
+from tests.benchmarks.sizes import FULL
 
 PHOTOS, CAPTIONS = 1000, 5000
 
 
 def main(precision: str) -> None:
-    """Scores and says how long, and in how much memory."""
+    """Scores the split and prints time, throughput and peak memory."""
+    shape = (PHOTOS, FULL.regions, FULL.feature_dim)
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "regions.npy"
-        np.save(stored, np.random.default_rng(0).standard_normal((PHOTOS, REGIONS, FEATURES)).astype(np.float16))
+        np.save(stored, np.random.default_rng(0).standard_normal(shape).astype(np.float16))
         features, model, texts = np.load(stored, mmap_mode="r"), network(), sentences(CAPTIONS)
         before, start = gib("VmRSS"), time.perf_counter()
         out = ScoreFile(Path(folder) / "scores.npy", "benchmark")
         with tqdm(total=PHOTOS * CAPTIONS, unit="pair", unit_scale=True) as bar:
             score_matrix(model, features, texts, precision=precision, out=out, progress=bar.update)
         spent = time.perf_counter() - start
-    pairs, mapped = PHOTOS * CAPTIONS, (2 * PHOTOS * REGIONS * FEATURES + 4 * PHOTOS * CAPTIONS) / 2**30
+    pairs, mapped = PHOTOS * CAPTIONS, (2 * features.size + 4 * PHOTOS * CAPTIONS) / 2**30
     print(f"{PHOTOS:,} x {CAPTIONS:,} {precision}, {torch.get_num_threads()} threads")
     print(f"{spent / 60:.1f} minutes, {pairs / spent:,.0f} pairs/s")
     print(f"{gib('VmHWM') - before:.2f} GiB beyond the model, of which mapped files at most {mapped:.2f}")

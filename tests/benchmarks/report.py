@@ -1,0 +1,135 @@
+"""Rows of a benchmark: run, printed as a table, written as JSON. A benchmark that fails costs its own rows only."""
+
+import json
+import math
+import subprocess
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: our value, and the value of a peer or a limit in the same unit."""
+
+    what: str
+    ours: float
+    unit: str
+    peer: str = ""
+    """Name of the peer or the limit; empty: none."""
+    peer_value: float | None = None
+    better: Literal["higher", "lower"] = "higher"
+    """Whether a higher or a lower value is better."""
+    goal: float | None = None
+    """Least ratio to the peer; None: no goal."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ratio to the peer: above 1, ours is better. None without a peer."""
+        if self.peer_value is None:
+            return None
+        above, below = (self.ours, self.peer_value) if self.better == "higher" else (self.peer_value, self.ours)
+        return above / below if below else math.inf
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without a goal. A NaN reaches no goal."""
+        return None if self.goal is None or self.ratio is None else self.ratio >= self.goal
+
+
+class Failure(NamedTuple):
+    """A benchmark that did not run to its end."""
+
+    what: str
+    error: str
+    """One line."""
+    skipped: bool
+    """Whether it was left out because a package is not installed."""
+
+
+class Benchmark(NamedTuple):
+    """A measurement with one row or a few that belong together."""
+
+    name: str
+    rows: Callable[[], Iterable[Row]]
+
+
+def within(what: str, ours: float, limit: float, unit: str = "") -> Row:
+    """A row whose value must not exceed a limit."""
+    return Row(what, ours, unit, "limit", limit, "lower", goal=1)
+
+
+def run(benchmarks: Iterable[Benchmark]) -> Iterator[Row | Failure]:
+    """Runs benchmarks one after the other and prints each result as it comes.
+
+    An exception in a benchmark becomes a `Failure` and the next one runs; a package that is not installed is reported
+    as skipped.
+    """
+    for benchmark in benchmarks:
+        try:
+            for row in benchmark.rows():
+                print(_line(row), flush=True)
+                yield row
+        except ModuleNotFoundError as error:
+            print(f"{benchmark.name}: skipped, {error.name} is not installed", flush=True)
+            yield Failure(benchmark.name, f"{error.name} is not installed", skipped=True)
+        except Exception as error:  # noqa: BLE001 - whatever a benchmark raises, the next one runs
+            traceback.print_exc()
+            message = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            print(f"{benchmark.name}: FAILED, {message}", flush=True)
+            yield Failure(benchmark.name, message, skipped=False)
+
+
+def table(results: Sequence[Row | Failure]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| what | ours | peer or limit | ratio | goal |", "|---|---|---|---|---|"]
+    for result in results:
+        if isinstance(result, Failure):
+            lines.append(f"| {result.what} | {'skipped' if result.skipped else 'failed'}: {result.error} | | | |")
+            continue
+        peer = "" if result.peer_value is None else f"{result.peer_value:.3g} {result.unit} ({result.peer})"
+        ratio = "" if result.ratio is None else f"{result.ratio:.3g}x"
+        goal = "" if result.goal is None else f"{result.goal:.3g}x: {'met' if result.met else 'not met'}"
+        lines.append(f"| {result.what} | {result.ours:.3g} {result.unit} | {peer} | {ratio} | {goal} |")
+    return "\n".join(lines)
+
+
+def write_json(path: Path, results: Sequence[Row | Failure], **about: Any) -> None:
+    """Writes the results, and what the caller adds about the run, as JSON; values that are not finite become null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {**about, "commit": commit(), "results": [_record(result) for result in results]}
+    path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def failed(results: Sequence[Row | Failure]) -> bool:
+    """Whether a benchmark failed; one that was skipped did not."""
+    return any(isinstance(result, Failure) and not result.skipped for result in results)
+
+
+def commit() -> str:
+    """Short hash of HEAD, marked where the tree differs from it; "unknown" outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/results.md")
+        return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _line(row: Row) -> str:
+    peer = "" if row.ratio is None else f", ratio {row.ratio:.3g} to {row.peer}"
+    return f"{row.what}: {row.ours:.3g} {row.unit}{peer}"
+
+
+def _record(result: Row | Failure) -> dict[str, Any]:
+    if isinstance(result, Failure):
+        return result._asdict()
+    fields = {**asdict(result), "ratio": result.ratio, "met": result.met}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
+    }
