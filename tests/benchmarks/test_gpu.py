@@ -1,0 +1,178 @@
+"""The GPU benchmarks and parity checks at tiny sizes on a CPU, so that no error waits until a GPU is at hand."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from shan_model import native
+from shan_model.config import ModelConfig
+from tests.benchmarks.gpu import bench, card, detectors, flop, parity, ray_training, scoring, training
+from tests.benchmarks.gpu.sizes import TINY
+from tests.benchmarks.inputs import encoded, network, sentences
+from tests.benchmarks.report import Failure, run
+from tests.support import ROOT
+
+NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+QUICK = [*training.benchmarks(TINY, "cpu"), *scoring.benchmarks(TINY, "cpu")]
+
+
+@pytest.mark.parametrize("benchmark", QUICK, ids=lambda benchmark: benchmark.name)
+def test_training_and_scoring_run(benchmark):
+    results = list(run([benchmark]))
+    assert results
+    assert not [result for result in results if isinstance(result, Failure)]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("benchmark", detectors.benchmarks(TINY, "cpu"), ids=lambda benchmark: benchmark.name)
+def test_detectors_run(benchmark):
+    results = list(run([benchmark]))
+    assert results
+    assert not [result for result in results if isinstance(result, Failure)]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: check.__name__)
+def test_a_device_agrees_with_itself(check):
+    rows = list(check(TINY, "cpu"))
+    assert rows
+    assert all(row.met for row in rows), rows
+
+
+@pytest.mark.integration
+def test_a_training_through_ray_train_is_measured():
+    rows = list(ray_training.ray_training(TINY, "cpu"))
+    assert [row.unit for row in rows] == ["captions/s", "%", "GiB"]
+    assert all(row.ours >= 0 for row in rows)
+
+
+def test_the_report_continues_after_a_failed_benchmark(tmp_path, monkeypatch, capsys):
+    def fails(*_):
+        raise torch.OutOfMemoryError("512 GiB were asked for")
+
+    monkeypatch.setattr(bench, "FILES", (training, scoring))
+    monkeypatch.setattr(training, "step", fails)
+    path = tmp_path / "bench-gpu.json"
+    assert bench.main(TINY, "cpu", path) == 1
+    document = json.loads(path.read_text())
+    assert document["device"] == "CPU"
+    errors = [result["what"] for result in document["results"] if "error" in result]
+    assert errors == ["training step, batch 6", "training step, batch 8", "training step, all pairs"]
+    assert any(result["what"].startswith("scoring 5 x 9 pairs, bf16") for result in document["results"])
+    assert "| training step, batch 6 | failed: OutOfMemoryError: 512 GiB were asked for |" in capsys.readouterr().out
+
+
+@NO_GPU
+@pytest.mark.parametrize("module", ["tests.gpu", "tests.benchmarks.gpu"])
+def test_without_a_gpu_the_commands_say_so_and_exit_2(module):
+    result = subprocess.run(
+        [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: a GPU is needed, but torch")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A10G", 70e12),
+        ("NVIDIA A10", 125e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA GeForce GTX 1080", None),
+    ],
+)
+def test_the_peak_is_found_by_the_name_of_the_card(monkeypatch, name, bf16):
+    monkeypatch.setattr(card, "name_of", lambda device: name)
+    assert card.peak("cuda", torch.bfloat16) == bf16
+    speed, arithmetic = card.against_peak("steps", 10, "steps", 1e12, "cuda", torch.bfloat16)
+    assert arithmetic.ours == 10
+    if bf16 is None:
+        assert speed.peer == "unknown card"
+        assert speed.ratio is None
+    else:
+        assert speed.ratio == arithmetic.ratio == pytest.approx(10e12 / bf16)
+
+
+@pytest.fixture
+def without_native(monkeypatch):
+    """torch's operations in place of the native implementation, whose products torch's counter does not see."""
+    monkeypatch.setattr(native, "library", lambda: None)
+
+
+def counted(function) -> int:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def test_flop_of_a_block_are_those_that_torch_counts(without_native):
+    sizes = TINY
+    model = network(sizes).eval()
+    regions_BRD, words = encoded(6, 5, sizes)
+    with torch.no_grad():
+        found = counted(lambda: model.alignment(regions_BRD, words))
+    expected = flop.all_pairs(model.config, 6, sizes.regions, [len(words_WD) for words_WD in words])
+    pooling_logits = 2 * sizes.joint_dim * (2 * (6 * 4 + 50) + 6 * (5 * 4 + 50))  # matrix times vector: torch skips it
+    assert expected - pooling_logits == found
+
+
+def test_flop_of_the_encoders_are_those_that_torch_counts():
+    model = network(TINY)
+    texts = sentences(5, TINY.words)
+    regions = torch.randn(6, TINY.regions, TINY.feature_dim)
+
+    def encode():
+        model.encode_photos(regions)
+        model.encode_captions(texts)
+
+    words = sum(len(model.text_encoder.tokens(text)) for text in texts)
+    expected = flop.encoders(model.config, 6 * TINY.regions, words)
+    assert expected == pytest.approx(counted(encode), rel=0.02)
+
+
+def test_a_step_of_the_paper_is_mostly_pairs():
+    config, words = ModelConfig(), [14] * 128
+    step = flop.training_step(config, 36, words)
+    assert flop.pair(config, 36, 14) == pytest.approx(6.8e6, rel=0.05)
+    assert 0.3 < flop.all_pairs(config, 128, 36, words) / step < 0.9
+
+
+BARE = """
+import sys
+MISSING = {"ray", "mlflow", "webdataset", "efficientnet_lite_pytorch", "boto3", "botocore", "jsonargparse"}
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+from pathlib import Path
+from tests.benchmarks.gpu.bench import main
+from tests.benchmarks.gpu.sizes import TINY
+sys.exit(main(TINY, "cpu", Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.integration
+def test_a_bare_machine_skips_what_needs_other_packages(tmp_path):
+    path = tmp_path / "bench-gpu.json"
+    command = [sys.executable, "-c", BARE, str(path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    results = json.loads(path.read_text())["results"]
+    skipped = {entry["what"]: entry["error"] for entry in results if entry.get("skipped")}
+    assert skipped == {
+        "data loading": "webdataset is not installed",
+        "detector embedded": "efficientnet_lite_pytorch is not installed",
+        "training through Ray Train": "mlflow is not installed",
+    }
+    assert [entry["what"] for entry in results if "bottom_up bf16" in entry["what"]]
