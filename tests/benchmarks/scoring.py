@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from shan_model.block_form import Group
 from torch import Tensor
 
 from shan_model import native
 from shan_model.alignment import Alignment
 from shan_model.baselines.scan import SCAN
 from shan_model.batched_alignment import BatchedAlignment
+from shan_model.batched_matcher import Group
 from shan_model.config import ModelConfig
 from shan_model.scoring import cut_blocks, score_blocks
 from tests.benchmarks.inputs import encoded, network, sentences

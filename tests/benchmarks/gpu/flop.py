@@ -1,6 +1,6 @@
 """Floating-point operations of SHAN-full: matrix products only, a multiplication and an addition count as two.
 
-The counts follow the batched implementation (`shan_model/block_alignment.py`), not the reference equations; softmax,
+The counts follow the batched implementation (`shan_model/batched_alignment.py`), not the reference equations; softmax,
 sigmoid and norms are left out. `tests/benchmarks/test_gpu.py` compares them with torch's counter.
 """
 
