@@ -1,4 +1,4 @@
-"""How a model behaves: word order, swapped attributes, odd texts, orders and duplicates, with its worst cases.
+"""Runs behavioural tests of a model: perturbed captions, unusual texts, order of the inputs; shows the worst cases.
 
 python -m jobs.behaviour --model models:/shan-flickr30k@champion --features URI --split test --report behaviour.html
 """
@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 from jobs import cli
-from pipelines.evaluation.behaviour import behaviour
-from pipelines.evaluation.behaviour_report import summary, write_behaviour
+from pipelines.evaluation.behaviour import run_behaviour_tests
+from pipelines.evaluation.behaviour_report import summary_table, write_behaviour_report
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import MODEL_HELP, load_matchers
 from pipelines.reports.tables import check_report
@@ -21,22 +21,22 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
-        "--report", type=Path | None, default=None, help="also write the worst cases to this .md, or .html with photos"
+        "--report", type=Path | None, default=None, help="write the worst cases to this .md file, or .html with photos"
     )
 
 
 def main() -> None:
-    """Command line."""
-    arguments, config = cli.parse("behaviour", "Behavioural tests of a model.", _arguments, ("tracking",))
+    """Runs the command line."""
+    arguments, config = cli.parse("behaviour", "Run behavioural tests of a model.", _arguments, ("tracking",))
     check_report(arguments.report)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     (shan,) = load_matchers([arguments.model], features, config.tracking)
-    outcomes = list(tqdm(behaviour(shan, split), desc="behaviour", unit="test"))
+    results = list(tqdm(run_behaviour_tests(shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"
-    print(summary(title, outcomes).markdown())
+    print(summary_table(title, results).markdown())
     if arguments.report is not None:
-        write_behaviour(arguments.report, title, outcomes, features, split)
+        write_behaviour_report(arguments.report, title, results, features, split)
 
 
 if __name__ == "__main__":

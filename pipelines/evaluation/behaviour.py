@@ -1,7 +1,9 @@
-"""Behavioural tests of a model on a split: what it should prefer, and what should make no difference to it.
+"""Behavioural tests of a model on a split.
 
-Each asks one thing of many cases. Preferences (a caption before a version of it made wrong) are a model's skill, with
-a pass rate of 50 % by chance; what should make no difference holds for every case or the code is wrong.
+Directional expectation tests: a caption must score higher than a perturbed caption that is wrong. Their pass rate
+measures what the model has learned; the random baseline passes half of the cases. Invariance tests: a perturbation that
+keeps the meaning, or the order of the inputs, must not change a score. They pass for all cases unless the code has a
+bug. (Terms: Ribeiro et al., Beyond Accuracy: Behavioral Testing of NLP Models with CheckList, ACL 2020.)
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,187 +13,206 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.evaluation.perturbations import SWAPS, exchanged, odd_texts, restyled, shuffled, swapped
+from pipelines.evaluation.perturbations import (
+    REPLACEMENTS,
+    reformat,
+    replace_word,
+    shuffle_words,
+    swap_attributes,
+    unusual_texts,
+)
 from pipelines.features.feature_set import Split
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
 from shan_model.vocabulary import tokenize
 
-CASES = 500
-"""Captions, at most, that a test draws from the split."""
-PHOTOS = 32
-"""Photos, at most, whose order is changed."""
-WORST = 4
-"""Examples shown of a test."""
-SAME, SAME_REGIONS = 1e-6, 1e-5
-"""Scores that differ by no more are the same, also where one should be higher; sums over regions in another order
-round differently."""
+MAX_CAPTIONS = 500
+"""Captions that a test samples from the split, at most."""
+MAX_PHOTOS = 32
+"""Photos of the tests of input order, at most."""
+WORST_CASES = 4
+"""Cases that a result lists."""
+TOLERANCE, REGION_ORDER_TOLERANCE = 1e-6, 1e-5
+"""Largest difference between equal scores. A sum over regions in another order rounds differently."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """A case: a photo's row, what was said of it, what was changed, the scores before and after."""
+class Case:
+    """A photo with a caption and its perturbation, and the score of each."""
 
     row: int
-    said: str
-    changed: str
-    before: float
-    after: float
+    """Row of the photo in the split."""
+    caption: str
+    perturbation: str
+    """The perturbed caption, or what was changed in the input."""
+    score: float
+    perturbed_score: float
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a test asks, and how many cases pass."""
+class BehaviourResult:
+    """The result of one test."""
 
     name: str
-    asks: str
+    expectation: str
     cases: int
     passed: int
-    chance: float | None
-    """Pass rate of a model that knows nothing, if there is one."""
-    worst: list[Example]
-    """The failures by the most, or the passes by the least."""
+    random_pass_rate: float | None
+    """Pass rate of the random baseline; None for invariance tests."""
+    worst: list[Case]
+    """Cases with the largest deviation from the expectation; these fail unless all cases pass."""
 
 
-def behaviour(shan: SHAN, split: Split, seed: int = 0) -> Iterator[Outcome]:
-    """Every test, as it is done; a test without any case is left out."""
+def run_behaviour_tests(shan: SHAN, split: Split, seed: int = 0) -> Iterator[BehaviourResult]:
+    """Yields the result of every test as it finishes; tests without a case in this split are left out."""
     shan.eval()
     rng = np.random.default_rng(seed)
-    drawn = np.sort(rng.permutation(len(split.captions))[:CASES])
-    tests: list[Callable[[], Outcome]] = [
-        lambda: _word_order(shan, split, drawn, rng),
-        *(lambda kind=kind: _swap(shan, split, drawn, kind, rng) for kind in SWAPS),
-        lambda: _exchange(shan, split, drawn),
-        lambda: _beats_silence(shan, split, drawn),
-        lambda: _odd_texts(shan, split),
-        lambda: _style(shan, split, drawn),
+    sample = np.sort(rng.permutation(len(split.captions))[:MAX_CAPTIONS])
+    tests: list[Callable[[], BehaviourResult]] = [
+        lambda: _word_order(shan, split, sample, rng),
+        *(lambda kind=kind: _replaced_word(shan, split, sample, kind, rng) for kind in REPLACEMENTS),
+        lambda: _swapped_attributes(shan, split, sample),
+        lambda: _empty_caption(shan, split, sample),
+        lambda: _unusual_texts(shan, split),
+        lambda: _case_and_spaces(shan, split, sample),
         lambda: _photo_order(shan, split, rng),
-        lambda: _duplicates(shan, split),
+        lambda: _duplicate_photos(shan, split),
         lambda: _region_order(shan, split, rng),
     ]
     for test in tests:
-        outcome = test()
-        if outcome.cases:
-            yield outcome
+        result = test()
+        if result.cases:
+            yield result
 
 
-def _word_order(shan: SHAN, split: Split, drawn: NDArray[np.int64], rng: np.random.Generator) -> Outcome:
-    changes = [(c, shuffled(split.captions[c], rng)) for c in drawn.tolist()]
-    return _preference(shan, split, "word order", "a caption scores higher than its words in another order", changes)
+def _word_order(shan: SHAN, split: Split, sample: NDArray[np.int64], rng: np.random.Generator) -> BehaviourResult:
+    perturbed = [(c, shuffle_words(split.captions[c], rng)) for c in sample.tolist()]
+    return _directional(shan, split, "word order", "a caption scores higher than its words in another order", perturbed)
 
 
-def _swap(shan: SHAN, split: Split, drawn: NDArray[np.int64], kind: str, rng: np.random.Generator) -> Outcome:
-    known = {word for caption in split.captions for word in tokenize(caption)}
-    changes = []
-    for c in drawn.tolist():
-        told = {word for said in split.meta[split.photo_of_caption[c]]["captions"] for word in tokenize(said)}
-        changes.append((c, swapped(split.captions[c], kind, known, told, rng)))
-    asks = f"a caption scores higher than with another {kind}, one that nobody tells of the photo"
-    return _preference(shan, split, f"{kind} swapped", asks, changes)
+def _replaced_word(
+    shan: SHAN, split: Split, sample: NDArray[np.int64], kind: str, rng: np.random.Generator
+) -> BehaviourResult:
+    vocabulary = {word for caption in split.captions for word in tokenize(caption)}
+    perturbed = []
+    for c in sample.tolist():
+        own_captions = split.meta[split.photo_of_caption[c]]["captions"]
+        excluded = {word for caption in own_captions for word in tokenize(caption)}
+        perturbed.append((c, replace_word(split.captions[c], kind, vocabulary, excluded, rng)))
+    expectation = f"a caption scores higher than with another {kind} that none of the photo's captions mentions"
+    return _directional(shan, split, f"{kind} replaced", expectation, perturbed)
 
 
-def _exchange(shan: SHAN, split: Split, drawn: NDArray[np.int64]) -> Outcome:
-    changes = [(c, exchanged(split.captions[c])) for c in drawn.tolist()]
-    asks = "a caption scores higher than with two of its colours or sizes in each other's place: same words"
-    return _preference(shan, split, "attributes exchanged", asks, changes)
+def _swapped_attributes(shan: SHAN, split: Split, sample: NDArray[np.int64]) -> BehaviourResult:
+    perturbed = [(c, swap_attributes(split.captions[c])) for c in sample.tolist()]
+    expectation = "a caption scores higher than with two of its colours or sizes swapped"
+    return _directional(shan, split, "attributes swapped", expectation, perturbed)
 
 
-def _beats_silence(shan: SHAN, split: Split, drawn: NDArray[np.int64]) -> Outcome:
-    asks = "a caption scores higher than no caption"
-    return _preference(shan, split, "empty caption", asks, [(c, "") for c in drawn.tolist()])
+def _empty_caption(shan: SHAN, split: Split, sample: NDArray[np.int64]) -> BehaviourResult:
+    perturbed = [(c, "") for c in sample.tolist()]
+    return _directional(shan, split, "empty caption", "a caption scores higher than an empty caption", perturbed)
 
 
-def _preference(shan: SHAN, split: Split, name: str, asks: str, changes: Sequence[tuple[int, str | None]]) -> Outcome:
+def _directional(
+    shan: SHAN, split: Split, name: str, expectation: str, perturbed: Sequence[tuple[int, str | None]]
+) -> BehaviourResult:
+    """Runs a directional expectation test on pairs of a caption's index and its perturbed text (None: no case)."""
     cases = []
-    for c, changed in changes:
-        if changed is not None:
-            row, said = int(split.photo_of_caption[c]), split.captions[c]
-            cases.append(Example(row, said, changed, *_scores(shan, split, row, [said, changed])))
-    passed = sum(case.before - case.after > SAME for case in cases)
-    worst = sorted(cases, key=lambda case: case.before - case.after)[:WORST]
-    return Outcome(name, asks, len(cases), passed, 0.5, worst)
+    for c, text in perturbed:
+        if text is not None:
+            row, caption = int(split.photo_of_caption[c]), split.captions[c]
+            cases.append(Case(row, caption, text, *_scores(shan, split, row, [caption, text])))
+    passed = sum(case.score - case.perturbed_score > TOLERANCE for case in cases)
+    worst = sorted(cases, key=lambda case: case.score - case.perturbed_score)[:WORST_CASES]
+    return BehaviourResult(name, expectation, len(cases), passed, 0.5, worst)
 
 
-def _odd_texts(shan: SHAN, split: Split) -> Outcome:
-    texts = odd_texts(split.captions)
+def _unusual_texts(shan: SHAN, split: Split) -> BehaviourResult:
+    texts = unusual_texts(split.captions)
     cases = [
-        Example(row, "", name, 0.0, score)
-        for row in range(min(PHOTOS, len(split)))
+        Case(row, "", name, 0.0, score)
+        for row in range(min(MAX_PHOTOS, len(split)))
         for name, score in zip(texts, _scores(shan, split, row, list(texts.values())), strict=True)
     ]
-    passed = sum(bool(np.isfinite(case.after)) for case in cases)
-    asks = "every text has a finite score: " + ", ".join(texts)
-    worst = [case for case in cases if not np.isfinite(case.after)][:WORST]
-    return Outcome("odd texts", asks, len(cases), passed, None, worst)
+    failed = [case for case in cases if not np.isfinite(case.perturbed_score)]
+    expectation = "every text has a finite score: " + ", ".join(texts)
+    return BehaviourResult(
+        "unusual texts", expectation, len(cases), len(cases) - len(failed), None, failed[:WORST_CASES]
+    )
 
 
-def _style(shan: SHAN, split: Split, drawn: NDArray[np.int64]) -> Outcome:
+def _case_and_spaces(shan: SHAN, split: Split, sample: NDArray[np.int64]) -> BehaviourResult:
     cases = []
-    for c in drawn.tolist():
-        row, said = int(split.photo_of_caption[c]), split.captions[c]
-        forms = restyled(said)
-        before, *after = _scores(shan, split, row, [said, *forms])
-        cases += [Example(row, said, form, before, score) for form, score in zip(forms, after, strict=True)]
-    return _invariance("case and spaces", "capitals, wide spaces and a full stop change nothing", cases, SAME)
+    for c in sample.tolist():
+        row, caption = int(split.photo_of_caption[c]), split.captions[c]
+        forms = reformat(caption)
+        score, *perturbed_scores = _scores(shan, split, row, [caption, *forms])
+        cases += [Case(row, caption, form, score, other) for form, other in zip(forms, perturbed_scores, strict=True)]
+    expectation = "capitals, wide spaces and a full stop do not change a score"
+    return _invariance("case and spaces", expectation, cases, TOLERANCE)
 
 
-def _photo_order(shan: SHAN, split: Split, rng: np.random.Generator) -> Outcome:
+def _photo_order(shan: SHAN, split: Split, rng: np.random.Generator) -> BehaviourResult:
     photos, captions = _gallery(split)
     order = rng.permutation(len(photos))
-    before_NC = _matrix(shan, photos, captions)
-    after_NC = np.empty_like(before_NC)
-    after_NC[order] = _matrix(shan, [photos[i] for i in order], captions)
-    asks = "photos in another order have the same scores"
-    return _invariance("photo order", asks, _pairs(captions, "another order", before_NC, after_NC), SAME)
+    scores_NC = _score(shan, photos, captions)
+    perturbed_NC = np.empty_like(scores_NC)
+    perturbed_NC[order] = _score(shan, [photos[i] for i in order], captions)
+    expectation = "the order of the photos does not change a score"
+    return _invariance("photo order", expectation, _pairs(captions, "photos reordered", scores_NC, perturbed_NC))
 
 
-def _duplicates(shan: SHAN, split: Split) -> Outcome:
+def _duplicate_photos(shan: SHAN, split: Split) -> BehaviourResult:
     photos, captions = _gallery(split)
-    once_NC, again_NC = np.split(_matrix(shan, [*photos, *photos], captions), 2)
-    asks = "a photo that is there twice has one score"
-    return _invariance("duplicates", asks, _pairs(captions, "its duplicate", once_NC, again_NC), SAME)
+    first_NC, second_NC = np.split(_score(shan, [*photos, *photos], captions), 2)
+    expectation = "both copies of a duplicate photo have the same score"
+    return _invariance("duplicate photos", expectation, _pairs(captions, "duplicate", first_NC, second_NC))
 
 
-def _region_order(shan: SHAN, split: Split, rng: np.random.Generator) -> Outcome:
+def _region_order(shan: SHAN, split: Split, rng: np.random.Generator) -> BehaviourResult:
     photos, captions = _gallery(split)
-    before_NC = _matrix(shan, photos, captions)
-    after_NC = _matrix(shan, [regions_RF[rng.permutation(len(regions_RF))] for regions_RF in photos], captions)
-    asks = "a photo's regions in another order have the same scores"
-    return _invariance("region order", asks, _pairs(captions, "another order", before_NC, after_NC), SAME_REGIONS)
+    scores_NC = _score(shan, photos, captions)
+    perturbed_NC = _score(shan, [regions_RF[rng.permutation(len(regions_RF))] for regions_RF in photos], captions)
+    expectation = "the order of a photo's regions does not change a score"
+    cases = _pairs(captions, "regions reordered", scores_NC, perturbed_NC)
+    return _invariance("region order", expectation, cases, REGION_ORDER_TOLERANCE)
 
 
-def _matrix(shan: SHAN, photos: list[NDArray[np.floating]], captions: list[str]) -> NDArray[np.floating]:
-    """Scores as evaluation makes them: photos with equally many regions are encoded together."""
-    alike = len({len(regions_RF) for regions_RF in photos}) == 1
-    return score_matrix(shan, np.stack(photos) if alike else photos, captions)
-
-
-def _invariance(name: str, asks: str, cases: Sequence[Example], same: float) -> Outcome:
-    """Not a number is the same as nothing."""
-    passed = sum(abs(case.after - case.before) <= same for case in cases)
-    worst = sorted(cases, key=lambda case: -np.nan_to_num(abs(case.after - case.before), nan=np.inf))[:WORST]
-    return Outcome(name, f"{asks}, to {same:g}", len(cases), passed, None, worst)
+def _invariance(name: str, expectation: str, cases: Sequence[Case], tolerance: float = TOLERANCE) -> BehaviourResult:
+    """Evaluates an invariance test; a score that is not a number fails."""
+    differences = [abs(case.perturbed_score - case.score) for case in cases]
+    passed = sum(difference <= tolerance for difference in differences)
+    order = np.argsort(-np.nan_to_num(differences, nan=np.inf), kind="stable")[:WORST_CASES]
+    worst = [cases[i] for i in order]
+    return BehaviourResult(name, f"{expectation} (tolerance {tolerance:g})", len(cases), passed, None, worst)
 
 
 def _pairs(
-    captions: Sequence[str], changed: str, before_NC: NDArray[np.floating], after_NC: NDArray[np.floating]
-) -> list[Example]:
+    captions: Sequence[str], perturbation: str, scores_NC: NDArray[np.floating], perturbed_NC: NDArray[np.floating]
+) -> list[Case]:
     return [
-        Example(row, said, changed, float(before_NC[row, c]), float(after_NC[row, c]))
-        for row in range(len(before_NC))
-        for c, said in enumerate(captions)
+        Case(row, caption, perturbation, float(scores_NC[row, c]), float(perturbed_NC[row, c]))
+        for row in range(len(scores_NC))
+        for c, caption in enumerate(captions)
     ]
 
 
 def _gallery(split: Split) -> tuple[list[NDArray[np.floating]], list[str]]:
-    """The first photos, with a caption each."""
-    rows = np.arange(min(PHOTOS, len(split)))
-    first = np.searchsorted(split.photo_of_caption, rows)
-    return list(split[rows]), [split.captions[c] for c in first]
+    """Returns the region features of the first photos, and one caption of each."""
+    rows = np.arange(min(MAX_PHOTOS, len(split)))
+    first_captions = np.searchsorted(split.photo_of_caption, rows)
+    return list(split[rows]), [split.captions[c] for c in first_captions]
+
+
+def _score(shan: SHAN, photos: list[NDArray[np.floating]], captions: list[str]) -> NDArray[np.floating]:
+    """Scores all pairs as an evaluation does: photos with equal numbers of regions are encoded in one batch."""
+    equal = len({len(regions_RF) for regions_RF in photos}) == 1
+    return score_matrix(shan, np.stack(photos) if equal else photos, captions)
 
 
 @torch.inference_mode()
 def _scores(shan: SHAN, split: Split, row: int, texts: list[str]) -> list[float]:
-    """Of one photo with some texts."""
+    """Returns the scores of one photo with several texts."""
     scores: list[float] = shan(torch.from_numpy(np.stack(list(split[[row]]))), texts)[0].tolist()
     return scores

@@ -1,74 +1,80 @@
-"""pipelines/evaluation/behaviour_report.py."""
+"""Reports of behavioural tests: a summary table, and the worst cases as Markdown or as a page with photos."""
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.datasets.photo_sources import photo_uri
-from pipelines.evaluation.behaviour import Example, Outcome
+from pipelines.evaluation.behaviour import BehaviourResult, Case
 from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.reports.photo import photo_html
-from pipelines.reports.tables import Table, page
+from pipelines.reports.tables import Table, markdown, page
 
 WIDTH = 280
-"""Pixels of a photo on the page."""
+"""Width of a photo on the page, in pixels."""
+MAX_CHARACTERS = 300
+"""Characters of a caption that are shown."""
 
 
-LONGEST = 300
-"""Letters of a caption that are shown."""
-
-
-def summary(title: str, outcomes: Sequence[Outcome]) -> Table:
-    """A row a test: what it asks, cases, pass rate, chance."""
+def summary_table(title: str, results: Sequence[BehaviourResult]) -> Table:
+    """Returns a row per test: expectation, number of cases, pass rate, and the random baseline's pass rate."""
     rows = [
         [
-            outcome.name,
-            outcome.asks,
-            str(outcome.cases),
-            f"{100 * outcome.passed / outcome.cases:.1f} %",
-            "" if outcome.chance is None else f"{100 * outcome.chance:g} %",
+            result.name,
+            result.expectation,
+            str(result.cases),
+            f"{100 * result.passed / result.cases:.1f} %",
+            "" if result.random_pass_rate is None else f"{100 * result.random_pass_rate:g} %",
         ]
-        for outcome in outcomes
+        for result in results
     ]
-    return Table(title, ["test", "asks that", "cases", "pass", "chance"], rows)
+    return Table(title, ["test", "expectation", "cases", "passed", "random baseline"], rows)
 
 
-def worst_cases(outcome: Outcome, split: Split) -> Table:
-    """The cases that fail by the most."""
+def worst_cases_table(result: BehaviourResult, split: Split) -> Table:
+    """Returns the worst cases of a test, a row each."""
     rows = [
-        [split.meta[e.row]["source"], _cut(e.said), _cut(e.changed), f"{e.before:.6f}", f"{e.after:.6f}"]
-        for e in outcome.worst
+        [
+            split.meta[case.row]["source"],
+            _shorten(case.caption),
+            _shorten(case.perturbation),
+            f"{case.score:.6f}",
+            f"{case.perturbed_score:.6f}",
+        ]
+        for case in result.worst
     ]
-    head = ["photo", "caption", "changed", "score", "score changed"]
-    return Table(f"{outcome.name}: worst of {outcome.cases}", head, rows)
+    header = ["photo", "caption", "perturbation", "score", "perturbed score"]
+    return Table(f"{result.name}: worst of {result.cases} cases", header, rows)
 
 
-def write_behaviour(path: Path, title: str, outcomes: Sequence[Outcome], features: FeatureSet, split: Split) -> None:
-    """Markdown, or a page with the photos of the worst cases."""
+def write_behaviour_report(
+    path: Path, title: str, results: Sequence[BehaviourResult], features: FeatureSet, split: Split
+) -> None:
+    """Writes the summary and the worst cases: tables for a path that ends in .md, otherwise a page with photos."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    shown = [outcome for outcome in outcomes if outcome.worst]
+    shown = [result for result in results if result.worst]
     if path.suffix == ".md":
-        parts = [f"# {title}", summary(title, outcomes).markdown()]
-        text = "\n\n".join([*parts, *(worst_cases(outcome, split).markdown() for outcome in shown)]) + "\n"
+        tables = [summary_table("Summary", results), *(worst_cases_table(result, split) for result in shown)]
+        text = f"# {title}\n\n{markdown(tables)}\n"
     else:
-        body = "".join(_section(outcome, features, split) for outcome in shown)
-        text = page(title, summary("Tests", outcomes).html() + body)
+        body = "".join(_section(result, features, split) for result in shown)
+        text = page(title, summary_table("Summary", results).html() + body)
     path.write_text(text, encoding="utf-8")
 
 
-def _section(outcome: Outcome, features: FeatureSet, split: Split) -> str:
-    figures = "".join(_figure(example, features, split) for example in outcome.worst)
-    told = f"{outcome.passed} of {outcome.cases} pass; the worst:"
-    return f"<h2>{html.escape(outcome.name)}</h2><p>{told}</p><div class=photos>{figures}</div>"
+def _section(result: BehaviourResult, features: FeatureSet, split: Split) -> str:
+    figures = "".join(_figure(case, features, split) for case in result.worst)
+    passed = f"{result.passed} of {result.cases} cases pass. Worst cases:"
+    return f"<h2>{html.escape(result.name)}</h2><p>{passed}</p><div class=photos>{figures}</div>"
 
 
-def _figure(example: Example, features: FeatureSet, split: Split) -> str:
-    picture = photo_html(photo_uri(features.index["photos"], split.meta[example.row]["source"]), [], WIDTH)
-    lines = f"{html.escape(_cut(example.said))} <b>{example.before:.6f}</b>"
-    lines += f"<br>{html.escape(_cut(example.changed))} <b>{example.after:.6f}</b>"
+def _figure(case: Case, features: FeatureSet, split: Split) -> str:
+    picture = photo_html(photo_uri(features.index["photos"], split.meta[case.row]["source"]), [], WIDTH)
+    lines = f"{html.escape(_shorten(case.caption))} <b>{case.score:.6f}</b>"
+    lines += f"<br>{html.escape(_shorten(case.perturbation))} <b>{case.perturbed_score:.6f}</b>"
     return f"<figure>{picture}<figcaption>{lines}</figcaption></figure>"
 
 
-def _cut(text: str) -> str:
-    shown = " ".join(text.split())
-    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."
+def _shorten(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= MAX_CHARACTERS else f"{words[:MAX_CHARACTERS]} ..."

@@ -1,4 +1,4 @@
-"""Captions made wrong, or written differently, by simple rules: what a model's behaviour is tested with."""
+"""Rule-based perturbations of captions for behavioural tests: some make a caption wrong, some only its formatting."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from shan_model.vocabulary import tokenize
 
-SWAPS: dict[str, tuple[tuple[str, ...], ...]] = {
+REPLACEMENTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "colour": (
         ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white"),
     ),
@@ -25,35 +25,39 @@ SWAPS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "shape": (("circle", "square", "triangle", "star", "heart", "ring", "cross", "crescent"),),
 }  # fmt: skip
-"""By kind, words of which one in the place of another makes a caption wrong."""
-EXCHANGED = ("colour", "size")
-"""Kinds of which two words of one caption may change places."""
-_JOINED = {"and", "or", "with"}
-"""`black and white` is `white and black`."""
+"""Groups of words by kind; replacing a word by another one of its group makes a caption wrong."""
+SWAPPED_KINDS = ("colour", "size")
+"""Kinds of which two words of one caption may be swapped."""
+_CONJUNCTIONS = {"and", "or", "with"}
+"""Swapping the words around one of these keeps the meaning: `black and white` is `white and black`."""
 
 
-def shuffled(caption: str, rng: np.random.Generator) -> str | None:
-    """The caption's words in another order; None for fewer than four different words."""
+def shuffle_words(caption: str, rng: np.random.Generator) -> str | None:
+    """Returns the caption's words in another order, or None if it has fewer than four different words."""
     words = tokenize(caption)
     if len(set(words)) < 4:
         return None
-    other = words
-    while other == words:
-        other = [words[i] for i in rng.permutation(len(words))]
-    return " ".join(other)
+    shuffled = words
+    while shuffled == words:
+        shuffled = [words[i] for i in rng.permutation(len(words))]
+    return " ".join(shuffled)
 
 
-def swapped(
-    caption: str, kind: str, known: Collection[str], told: Collection[str], rng: np.random.Generator
+def replace_word(
+    caption: str, kind: str, vocabulary: Collection[str], excluded: Collection[str], rng: np.random.Generator
 ) -> str | None:
-    """One word of a kind made another one of `known` that nobody tells of the photo (`told`); None if there is none."""
+    """Replaces a random word of a kind by another one of its group, everywhere in the caption.
+
+    The new word is in `vocabulary` and not in `excluded`, the words of all captions of the photo, since it might be
+    true of the photo otherwise. Returns None if there is no such pair of words.
+    """
     choices = [
         (word, other)
         for word in tokenize(caption)
-        for group in SWAPS[kind]
+        for group in REPLACEMENTS[kind]
         if word in group
         for other in group
-        if other in known and other not in told
+        if other in vocabulary and other not in excluded
     ]
     if not choices:
         return None
@@ -61,34 +65,37 @@ def swapped(
     return _replace(caption, {word: other})
 
 
-def exchanged(caption: str) -> str | None:
-    """The first two different words of a kind in each other's place; None without two, or where they are joined."""
+def swap_attributes(caption: str) -> str | None:
+    """Swaps two different words of one kind, so that the caption keeps its words but not its meaning.
+
+    Returns None unless exactly two words of a group occur, and if both describe one object (`black and white dog`).
+    """
     words = tokenize(caption)
-    for kind in EXCHANGED:
-        for group in SWAPS[kind]:
-            found = [(place, word) for place, word in enumerate(words) if word in group]
+    for kind in SWAPPED_KINDS:
+        for group in REPLACEMENTS[kind]:
+            found = [(position, word) for position, word in enumerate(words) if word in group]
             if len(found) != 2 or found[0][1] == found[1][1]:
                 continue
             (first, one), (second, other) = found
-            if second - first > 2 or (second - first == 2 and words[first + 1] not in _JOINED):
+            if second - first > 2 or (second - first == 2 and words[first + 1] not in _CONJUNCTIONS):
                 return _replace(caption, {one: other, other: one})
     return None
 
 
-def restyled(caption: str) -> list[str]:
-    """The same caption in capitals, in wide spaces, and with a full stop at its end."""
+def reformat(caption: str) -> list[str]:
+    """Returns the caption with wide spaces, with a full stop, and in capitals: the same words in another format."""
     forms = ["  " + caption.replace(" ", "\t  ") + " \n", caption.rstrip(" .") + "."]
-    if tokenize(caption.upper()) == tokenize(caption):  # not so for some letters, such as the German sharp s
+    if tokenize(caption.upper()) == tokenize(caption):  # false for some characters, such as the German sharp s
         forms.append(caption.upper())
     return forms
 
 
-def odd_texts(captions: Sequence[str]) -> dict[str, str]:
-    """Texts that no caption prepares a model for, by what they are."""
+def unusual_texts(captions: Sequence[str]) -> dict[str, str]:
+    """Returns texts unlike any caption, by description; each must still have a finite score."""
     return {
         "empty": "",
         "spaces": " \t ",
-        "no letters": "?! -- ...",
+        "punctuation only": "?! -- ...",
         "unknown words": "zxqv blorptang wuggified",
         "one unknown word": "zxqv",
         "emoji": "\U0001f436\U0001f3be",
@@ -99,6 +106,6 @@ def odd_texts(captions: Sequence[str]) -> dict[str, str]:
 
 
 def _replace(caption: str, words: dict[str, str]) -> str:
-    """Each word's every occurrence by its other, at once."""
+    """Replaces every occurrence of each word in one pass, so that two words can be swapped."""
     pattern = "|".join(rf"\b{re.escape(word)}\b" for word in words)
     return re.sub(pattern, lambda found: words[found[0].lower()], caption, flags=re.IGNORECASE)
