@@ -1,6 +1,6 @@
-"""Six backgrounds, drawn from a seed: muted, so that the things in front of them stand out.
+"""Six backgrounds in muted colours, determined by a seed.
 
-Grain is random bytes enlarged by Pillow's resize, which is integer arithmetic: the same on every CPU.
+The grain is random bytes enlarged by Pillow's resize, which uses integer arithmetic and is the same on every CPU.
 """
 
 import random
@@ -14,7 +14,7 @@ Rgb = tuple[int, int, int]
 
 
 def draw_background(name: str, seed: int) -> Image.Image:
-    """The empty picture, RGB, WIDTH x HEIGHT, a little darker or lighter from seed to seed."""
+    """Returns the background, RGB, WIDTH x HEIGHT; its brightness varies with the seed."""
     rng = random.Random(f"background/{seed}")  # noqa: S311 - pictures, not secrets
     image = _PAINTERS[name](rng)
     light = rng.randint(88, 108)
@@ -22,7 +22,7 @@ def draw_background(name: str, seed: int) -> Image.Image:
 
 
 def _grain(rng: random.Random, cell_x: int, cell_y: int) -> Image.Image:
-    """Grey clouds whose spots are about `cell_x` x `cell_y` pixels."""
+    """Returns grey noise with spots of about `cell_x` x `cell_y` pixels."""
     size = (WIDTH // cell_x + 2, HEIGHT // cell_y + 2)
     spots = Image.frombytes("L", size, rng.randbytes(size[0] * size[1]))
     return spots.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)

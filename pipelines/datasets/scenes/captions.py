@@ -1,8 +1,8 @@
-"""Five sentences for a scene, each worded in its own way and, where possible, true of that scene alone.
+"""Draws five captions for a scene, each with its own sentence pattern and, if possible, true of that scene only.
 
-A caption is first a plan: which things are named, by which attributes, in which frame. A plan speaks of
-places in the scene, so the same plan told of the scene's twin gives the same words in another order:
-that is what makes a bag of words blind between twins.
+A caption starts as a plan: which things are named, by which attributes, in which sentence frame. A plan refers to
+things by position, so that the same plan gives the same words, in another order, for the counterpart of a minimal pair.
+This makes the two scenes indistinguishable for a bag-of-words model.
 """
 
 import random
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from pipelines.datasets.scenes.frames import Frame, draw_list, draw_pair, draw_row, draw_which
 from pipelines.datasets.scenes.lexicon import BACKGROUND_WORDS, Lexicon, draw_lexicon, noun_phrase
-from pipelines.datasets.scenes.meaning import Claim, Crowd, holds
+from pipelines.datasets.scenes.meaning import Claim, SceneIndex, holds
 from pipelines.datasets.scenes.world import Scene, Swap
 
 CAPTIONS = 5
-"""Captions a scene, as in Flickr30k and COCO."""
+"""Captions per scene, as in Flickr30K and COCO."""
 TRIES = 60
-"""Plans looked at for one caption before the least ambiguous so far is taken."""
+"""Plans that are drawn for one caption before the least ambiguous of them is used."""
 DRAWERS: tuple[Callable[[random.Random, Scene, Swap | None], Frame | None], ...] = (
     draw_pair,
     draw_which,
@@ -40,7 +40,7 @@ PLACE_WEIGHTS = (5, 3, 2)
 
 @dataclass(frozen=True)
 class Plan:
-    """A caption but for its values: `details[k]` are the attributes named of the frame's k-th thing."""
+    """A caption without the values of its attributes; `details[k]` names the attributes of the frame's k-th thing."""
 
     frame: Frame
     details: tuple[frozenset[str], ...]
@@ -48,56 +48,60 @@ class Plan:
     lexicon: Lexicon
 
     def values(self, scene: Scene) -> tuple[dict[str, str], ...]:
-        """The named attributes of each named thing, in this scene."""
+        """Returns the values of the named attributes of each named thing in a scene."""
         return tuple(
             {name: getattr(scene.things[slot], name) for name in sorted(detail)}
             for slot, detail in zip(self.frame.slots, self.details, strict=True)
         )
 
     def claim(self, scene: Scene) -> Claim:
-        """What the caption says when told of this scene."""
+        """Returns what the caption claims when it describes this scene."""
         background = scene.background if self.names_background else None
         return Claim(self.values(scene), self.frame.relations, background, self.frame.count)
 
-    def tell(self, scene: Scene) -> str:
-        """The sentence, capitalised and with its full stop."""
+    def sentence(self, scene: Scene) -> str:
+        """Returns the caption of a scene, capitalised and with a full stop."""
         text = self.frame.text.format(*(noun_phrase(v, self.lexicon) for v in self.values(scene)))
         return text[0].upper() + text[1:] + "."
 
 
 def tokens(sentence: str) -> list[str]:
-    """The words of a sentence in lower case, as the Karpathy files hold them."""
+    """Returns the words of a sentence in lower case, as the Karpathy layout stores them."""
     return re.findall(r"[a-z]+", sentence.lower())
 
 
-def draw_captions(rng: random.Random, scene: Scene, crowd: Crowd, twin: Scene | None, swap: Swap | None) -> list[Plan]:
-    """Five plans whose sentences follow five patterns, hold for `scene` and never for its `twin`.
+def draw_captions(
+    rng: random.Random, scene: Scene, index: SceneIndex, counterpart: Scene | None, swap: Swap | None
+) -> list[Plan]:
+    """Returns five plans with five different patterns whose sentences are true of `scene`, not of `counterpart`.
 
-    `crowd` is the scene's split. A caption that other scenes of it make true is taken only after `TRIES`.
+    `index` holds the scenes of the split. A caption that is also true of another scene of the split is used only after
+    `TRIES` attempts.
     """
     chosen: list[Plan] = []
     while len(chosen) < CAPTIONS:
         best: Plan | None = None
-        fewest = len(crowd.scenes) + 1
+        fewest = len(index.scenes) + 1
         tries = 0
         while best is None or (fewest > 1 and tries < TRIES):
             tries += 1
             plan = _draw_plan(rng, scene, swap)
             if plan is None or any(plan.frame.pattern == other.frame.pattern for other in chosen):
                 continue
-            if twin is not None and not _tells_twins_apart(plan, scene, twin):
+            if counterpart is not None and not _distinguishes(plan, scene, counterpart):
                 continue
-            rivals = max(len(crowd.matches(plan.claim(told))) for told in (scene, twin) if told)
-            if rivals < fewest:
-                best, fewest = plan, rivals
+            matches = max(len(index.matches(plan.claim(each))) for each in (scene, counterpart) if each)
+            if matches < fewest:
+                best, fewest = plan, matches
         chosen.append(best)
     return chosen
 
 
-def _tells_twins_apart(plan: Plan, scene: Scene, twin: Scene) -> bool:
-    ours, theirs = plan.tell(scene), plan.tell(twin)
-    assert sorted(tokens(ours)) == sorted(tokens(theirs)), f"other words for a twin: {ours} / {theirs}"
-    return not holds(plan.claim(scene), twin) and not holds(plan.claim(twin), scene)
+def _distinguishes(plan: Plan, scene: Scene, counterpart: Scene) -> bool:
+    """Returns whether the caption of each scene of a minimal pair is false for the other scene."""
+    first, second = plan.sentence(scene), plan.sentence(counterpart)
+    assert sorted(tokens(first)) == sorted(tokens(second)), f"different words in a minimal pair: {first} / {second}"
+    return not holds(plan.claim(scene), counterpart) and not holds(plan.claim(counterpart), scene)
 
 
 def _draw_plan(rng: random.Random, scene: Scene, swap: Swap | None) -> Plan | None:
@@ -107,12 +111,12 @@ def _draw_plan(rng: random.Random, scene: Scene, swap: Swap | None) -> Plan | No
         return None
     shared = rng.choices(DETAILS[:-1], DETAIL_WEIGHTS[:-1])[0]
     if swap is not None and swap.kind != "place":
-        shared |= {swap.kind}  # unsaid, the sentence would fit both twins
+        shared |= {swap.kind}  # without it, the sentence would be true of both scenes
     details = tuple(
         shared if swap is not None and slot in (swap.first, swap.second) else rng.choices(DETAILS, DETAIL_WEIGHTS)[0]
         for slot in frame.slots
     )
     place = rng.choices(PLACES, PLACE_WEIGHTS)[0]
     if place:
-        frame = frame.placed(rng.choice(BACKGROUND_WORDS[scene.background]), place)
+        frame = frame.with_background(rng.choice(BACKGROUND_WORDS[scene.background]), place)
     return Plan(frame, details, bool(place), draw_lexicon(rng))

@@ -1,7 +1,8 @@
-"""The sentence patterns: which things of a scene a caption names, in which order, in which relation.
+"""Sentence frames: which things of a scene a caption names, in which order and relation.
 
-Each `draw_...` returns a frame, or None when the scene has nothing to fill it with. When the scene has a twin
-(`swap`), a frame prefers the two things that the twin swaps; `captions` drops the ones that miss the point.
+Each `draw_...` function returns a frame, or None if the scene does not provide what the pattern needs. For a scene of a
+minimal pair (`swap` is given), frames prefer the two things that were exchanged; `captions` discards the frames that do
+not distinguish the pair.
 """
 
 import random
@@ -14,9 +15,10 @@ from pipelines.datasets.scenes.world import CLEAR_GAP, Scene, Swap, clear_relati
 
 @dataclass(frozen=True)
 class Frame:
-    """`text` is `pattern` with its words filled in; `{k}` in both is the noun phrase of `slots[k]`.
+    """A sentence frame; `{k}` in `pattern` and `text` is a placeholder for the noun phrase of `slots[k]`.
 
-    `relations` speak of positions in `slots`; `count` is the number of things in the picture, if it is said.
+    `text` is `pattern` with all other words filled in. `relations` refer to positions in `slots`. `count` is the number
+    of things in the picture if the sentence states it.
     """
 
     pattern: str
@@ -25,8 +27,8 @@ class Frame:
     relations: tuple[tuple[int, str, int], ...] = ()
     count: int | None = None
 
-    def placed(self, place: str, where: str) -> "Frame":
-        """The frame with the background named `before` the sentence or `after` it (before its colon)."""
+    def with_background(self, place: str, where: str) -> "Frame":
+        """Returns the frame with the background named `before` the sentence or `after` it (before its colon)."""
         if where == "before" and not self.text.startswith("a picture"):
             return replace(self, text=f"{place}, {self.text}")
         head, colon, rest = self.text.partition(":")
@@ -65,12 +67,12 @@ DIRECTIONS = (
 
 
 def draw_pair(rng: random.Random, scene: Scene, swap: Swap | None) -> Frame | None:
-    """One thing in relation to another, said from either side."""
+    """Returns a frame with one thing in relation to another, stated from either side."""
     first, second = _draw_two(rng, scene, swap)
     relation = _draw_relation(rng, scene, first, second)
     if relation is None:
         return None
-    # "a star and, to its left, a ring" speaks of the second thing: hence the inverse relation's words.
+    # "a star and, to its left, a ring" places the second thing, so it takes the words of the inverse relation.
     words = {
         "RELATION": rng.choice(RELATION_WORDS[relation]),
         "ITS": rng.choice(ITS_WORDS[INVERSE[relation]]),
@@ -80,7 +82,7 @@ def draw_pair(rng: random.Random, scene: Scene, swap: Swap | None) -> Frame | No
 
 
 def draw_which(rng: random.Random, scene: Scene, swap: Swap | None) -> Frame | None:
-    """Three things in a chain: the first to the second, the second to the third."""
+    """Returns a frame with three things in a chain: the first relates to the second, the second to the third."""
     if len(scene.things) < 3:
         return None
     first, second = _draw_two(rng, scene, swap)
@@ -96,7 +98,7 @@ def draw_which(rng: random.Random, scene: Scene, swap: Swap | None) -> Frame | N
 
 
 def draw_row(rng: random.Random, scene: Scene, _swap: Swap | None) -> Frame | None:
-    """All things, swapped ones included, in their order from one side of the picture to the other."""
+    """Returns a frame with all things in their order from one side of the picture to the other."""
     axis, relation, opening = rng.choice(DIRECTIONS)
     back = relation in ("right of", "below")
     order = sorted(range(len(scene.things)), key=lambda i: getattr(scene.things[i], axis), reverse=back)
@@ -109,9 +111,9 @@ def draw_row(rng: random.Random, scene: Scene, _swap: Swap | None) -> Frame | No
 
 
 def draw_list(rng: random.Random, scene: Scene, swap: Swap | None) -> Frame | None:
-    """All there is to see, without a word on how it stands."""
+    """Returns a frame that lists all things without their positions."""
     if swap is not None and swap.kind == "place":
-        return None  # nothing a list says could tell these twins apart
+        return None  # a list does not state positions, so it cannot distinguish this pair
     order = rng.sample(range(len(scene.things)), len(scene.things))
     pattern = rng.choice(LIST_PATTERNS)
     text = _fill(pattern, {"COUNT": COUNT_WORDS[len(order)], "LIST": _enumerate(len(order), "and")})

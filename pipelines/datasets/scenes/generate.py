@@ -1,13 +1,12 @@
-"""Writes the data set of rendered scenes: photos, the Karpathy JSON and the ground truth.
+"""Writes the data set of rendered scenes: photos, the Karpathy JSON file and the ground truth.
 
-    folder/config.json           the settings, written first: whose half-written folder this is
+    folder/config.json           settings, written first; they identify an incomplete folder
     folder/photos/test_00000.png ...
-    folder/objects.json          per photo its background, things with boxes, and its twin
-    folder/dataset_scenes.json   the captions, written last: the data set is complete when it exists
+    folder/objects.json          ground truth of each photo: background, things with boxes, counterpart
+    folder/dataset_scenes.json   captions, written last; the data set is complete when it exists
 
-PNG and not JPEG: decoders of JPEG differ in the last bit, so the same file can give other features elsewhere;
-a PNG is the same pixels wherever it is read. The pixels are made of integers and of Python's own random
-stream.
+Photos are PNG because JPEG decoders differ in the last bit, so that the same file can give different features on
+another machine. Pixels are computed with integers and Python's own random numbers, so they are the same everywhere.
 """
 
 import json
@@ -32,24 +31,23 @@ log = logging.getLogger(__name__)
 
 DATASET, OBJECTS, CONFIG, PHOTOS = "dataset_scenes.json", "objects.json", "config.json", "photos"
 COMPRESS = {"compress_level": 6, "compress_type": zlib.Z_RLE}
-"""Plain zlib and zlib-ng, which different builds of Pillow carry, pack the same bytes differently, except with
-this strategy (checked on 40 photos). It is also three times as fast as the default, for 9 % larger files."""
+"""With this strategy, zlib and zlib-ng (builds of Pillow contain either) write the same bytes (checked on 40 photos).
+
+It is also three times as fast as the default; the files are 9 % larger."""
 
 
 def generate(config: ScenesConfig, folder: Path, progress: Callable[[int], object] | None = None) -> Path:
-    """Makes sure that `folder` holds the data set of `config`; returns the path of its Karpathy JSON.
+    """Ensures that `folder` contains the data set of `config` and returns the path of its Karpathy JSON file.
 
-    A complete data set is left alone, a half-written one is completed: only photos that are missing are
-    drawn. `progress` is called with the number of photos done since its last call.
-
-    Raises:
-        UserError: the folder holds scenes of other settings. Nothing is touched then.
+    A complete data set is not changed; an incomplete one is completed by drawing the missing photos. `progress` is
+    called with the number of photos finished since its last call. Raises UserError, before any change, if the folder
+    contains another data set or scenes of other settings.
     """
     folder = Path(folder)
     report = progress or (lambda _: None)
     _claim(config, folder)
     if _is_complete(config, folder):
-        log.info("%s already holds these scenes", folder)
+        log.info("%s already contains these scenes", folder)
         report(config.train + config.val + config.test)
         return folder / DATASET
     (folder / PHOTOS).mkdir(exist_ok=True)
@@ -66,14 +64,14 @@ def generate(config: ScenesConfig, folder: Path, progress: Callable[[int], objec
 
 
 def _claim(config: ScenesConfig, folder: Path) -> None:
-    """Marks the folder as this config's before the first photo, or refuses it as another's."""
+    """Records the settings in the folder before the first photo; UserError if it belongs to another data set."""
     found = _read_json(folder / CONFIG)
     if found is None and any((folder / name).exists() for name in (DATASET, OBJECTS, PHOTOS)):
-        raise UserError(f"{folder} holds files of another data set and no {CONFIG}: choose an empty folder")
+        raise UserError(f"{folder} contains files of another data set and no {CONFIG}; choose an empty folder")
     if found not in (None, config.as_json()):
         raise UserError(
-            f"{folder} holds scenes of other settings ({found}, wanted {config.as_json()}): "
-            "choose another folder, or delete this one to have it made anew"
+            f"{folder} contains scenes of other settings ({found}, expected {config.as_json()}); "
+            "choose another folder, or delete this one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if found is None:
@@ -89,7 +87,7 @@ def _is_complete(config: ScenesConfig, folder: Path) -> bool:
 
 
 def _karpathy(config: ScenesConfig, entries: list[Entry]) -> dict[str, Any]:
-    """The layout of Karpathy's dataset_flickr30k.json; `config` is ours, and other readers pass it over."""
+    """Returns the content of the Karpathy JSON file, with the additional field `config`."""
     return {
         "dataset": "scenes",
         "config": config.as_json(),
@@ -112,11 +110,11 @@ def _karpathy_image(imgid: int, entry: Entry) -> dict[str, Any]:
 
 
 def _describe(entry: Entry, boxes: tuple[Box, ...]) -> dict[str, Any]:
-    """Ground truth of one photo; its objects stand from back to front."""
+    """Returns the ground truth of one photo; its objects are ordered from back to front."""
     return {
         "split": entry.split,
         "background": entry.scene.background,
-        "twin": None if entry.twin is None else f"{entry.twin}.png",
+        "counterpart": None if entry.counterpart is None else f"{entry.counterpart}.png",
         "swap": entry.swap,
         "objects": [
             {"shape": t.shape, "colour": t.colour, "size": t.size, "texture": t.texture, "box": list(box)}

@@ -1,7 +1,7 @@
-"""The words of the captions: several for most things, so that two captions of a scene rarely sound alike.
+"""Words of the captions, with synonyms, so that the captions of a scene differ in wording.
 
-Every adjective and noun starts with a consonant, so the article is always "a": an "an" that moves with its
-word would give a twin another bag of words.
+Every adjective and noun starts with a consonant, so the article is always "a". An "an" that moves with its word would
+give the two scenes of a minimal pair different bags of words.
 """
 
 import random
@@ -47,7 +47,7 @@ ITS_WORDS: dict[str, tuple[str, ...]] = {
     "in front of": ("in front of it",),
     "behind": ("behind it",),
 }
-"""The same relations said from the other side: "a star and, to its left, a ring"."""
+"""The same relations stated from the other side: "a star and, to its left, a ring"."""
 INVERSE = {
     "left of": "right of",
     "right of": "left of",
@@ -62,16 +62,16 @@ Lexicon = dict[str, str]
 
 
 def draw_lexicon(rng: random.Random) -> Lexicon:
-    """One word for every value of an attribute, for one caption.
+    """Returns one word for each value of an attribute, for use in one caption.
 
-    A word goes with its value and not with the thing that has it, so it moves along when twins swap values.
+    The word depends on the value and not on the thing, so it moves with the value within a minimal pair.
     """
     tables = (SHAPE_WORDS, SIZE_WORDS, TEXTURE_WORDS)
     return {value: rng.choice(words) for table in tables for value, words in table.items()}
 
 
 def noun_phrase(values: dict[str, str], lexicon: Lexicon) -> str:
-    """`a large red star with stripes` from the attributes that are to be named."""
+    """Returns a noun phrase of the given attributes, such as `a large red star with stripes`."""
     texture = lexicon[values["texture"]] if "texture" in values else ""
     after = texture.startswith("with ")
     words = (

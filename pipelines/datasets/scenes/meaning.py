@@ -1,4 +1,4 @@
-"""What a caption claims, apart from its wording, and whether a scene makes it true."""
+"""The meaning of a caption, independent of its wording, and whether it is true of a scene."""
 
 import itertools
 from collections import defaultdict
@@ -10,9 +10,10 @@ from pipelines.datasets.scenes.world import Scene, Thing, relates
 
 @dataclass(frozen=True)
 class Claim:
-    """`things`: attributes said of each thing; `relations`: (thing, relation, thing) by position there.
+    """What a caption states.
 
-    `background` and `count` (of things in the whole picture) are None where the caption is silent.
+    `things` are the stated attributes of each thing, `relations` triples (thing, relation, thing) of positions in
+    `things`. `background` and `count`, the number of things in the picture, are None if they are not stated.
     """
 
     things: tuple[dict[str, str], ...]
@@ -22,13 +23,14 @@ class Claim:
 
 
 def holds(claim: Claim, scene: Scene) -> bool:
-    """Whether different things of the scene can play all the parts of the claim."""
+    """Returns whether the things of the claim can be assigned to different things of the scene so that it is true."""
     if claim.background not in (None, scene.background) or claim.count not in (None, len(scene.things)):
         return False
     candidates = [[i for i, thing in enumerate(scene.things) if _is(thing, wanted)] for wanted in claim.things]
     return any(
-        len(set(cast)) == len(cast) and all(relates(scene, cast[a], r, cast[b]) for a, r, b in claim.relations)
-        for cast in itertools.product(*candidates)
+        len(set(assigned)) == len(assigned)
+        and all(relates(scene, assigned[a], r, assigned[b]) for a, r, b in claim.relations)
+        for assigned in itertools.product(*candidates)
     )
 
 
@@ -36,8 +38,8 @@ def _is(thing: Thing, wanted: dict[str, str]) -> bool:
     return all(getattr(thing, attribute) == value for attribute, value in wanted.items())
 
 
-class Crowd:
-    """The scenes of a split, indexed so that the ones that make a claim true are found quickly."""
+class SceneIndex:
+    """An index of the scenes of a split, for a fast search of those that a claim is true of."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = scenes
@@ -47,7 +49,7 @@ class Crowd:
                 self._by_name[thing.name].add(index)
 
     def matches(self, claim: Claim) -> list[int]:
-        """Positions of the scenes that make the claim true: more than one means an ambiguous caption."""
+        """Returns the positions of the scenes that the claim is true of; more than one means an ambiguous caption."""
         names = [(t["colour"], t["shape"]) for t in claim.things if "colour" in t and "shape" in t]
-        likely = set.intersection(*(self._by_name[n] for n in names)) if names else range(len(self.scenes))
-        return [index for index in sorted(likely) if holds(claim, self.scenes[index])]
+        candidates = set.intersection(*(self._by_name[n] for n in names)) if names else range(len(self.scenes))
+        return [index for index in sorted(candidates) if holds(claim, self.scenes[index])]

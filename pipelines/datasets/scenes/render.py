@@ -1,5 +1,7 @@
-"""A scene as a picture. Things are drawn `FINE` times larger on their own patch, then reduced: soft edges
-without drawing the whole picture large. Light comes from the top left, shadows fall to the bottom right.
+"""Renders a scene as a picture, with the same pixels for the same scene on every machine.
+
+Each thing is drawn `SUPERSAMPLING` times larger on its own patch and then reduced, which gives smooth edges. Light
+comes from the top left, shadows fall to the bottom right.
 """
 
 import math
@@ -12,14 +14,14 @@ from pipelines.datasets.scenes.backgrounds import Rgb, draw_background
 from pipelines.datasets.scenes.shapes import Point, outlines, pattern_polygons
 from pipelines.datasets.scenes.world import HEIGHT, REACH, WIDTH, Scene, Thing
 
-FINE = 3
-"""Supersampling: sub-pixels along one side of a pixel."""
+SUPERSAMPLING = 3
+"""Sub-pixels along one side of a pixel."""
 RIM = 3
-"""Width in pixels of the rim, half of which the mask cuts off."""
+"""Width of the rim in pixels; the mask removes its outer part."""
 SHADOW_OFFSET = (4, 6)
 SHADOW_BLUR = 3
-SHADOW_DEPTH = 0.5
-"""Shadow: offset and blur in pixels, depth as a share of black."""
+SHADOW_OPACITY = 0.5
+"""Shadow: offset and blur in pixels, opacity as a share of black."""
 
 PAINT: dict[str, tuple[Rgb, Rgb, Rgb]] = {
     "red": ((216, 30, 36), (255, 160, 150), (110, 8, 16)),
@@ -30,16 +32,16 @@ PAINT: dict[str, tuple[Rgb, Rgb, Rgb]] = {
     "white": ((250, 250, 250), (176, 180, 192), (120, 122, 130)),
     "black": ((26, 26, 30), (124, 124, 132), (88, 88, 98)),
 }
-"""Colour -> (body, pattern, rim). Patterns are tints of the body, so a striped red thing stays red."""
+"""Maps a colour to (body, pattern, rim). Patterns are tints of the body, so a striped red thing stays red."""
 
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The image and, thing by thing, the box (x0, y0, x1, y1 in pixels, ends excluded) of all it covers.
+    """The image and the box of each thing (x0, y0, x1, y1 in pixels, ends excluded).
 
-    A box is that of the whole thing, also where another one hides a part of it; shadows do not count.
+    A box encloses the complete thing, including parts that another thing occludes, and excludes its shadow.
     """
 
     image: Image.Image
@@ -47,12 +49,12 @@ class Picture:
 
 
 def render(scene: Scene, *, shadows: bool = True) -> Picture:
-    """Draws the scene, RGB, WIDTH x HEIGHT: the same pixels for the same scene, always."""
+    """Returns the picture of a scene, RGB, WIDTH x HEIGHT."""
     image = draw_background(scene.background, scene.seed)
     boxes = []
     for thing in scene.things:
         mask = _mask(thing)
-        soft, corner = mask.reduce(FINE), _corner(thing)
+        soft, corner = mask.reduce(SUPERSAMPLING), _corner(thing)
         if shadows:
             _cast_shadow(image, soft, corner)
         image.paste(_body(thing, mask.size), corner, soft)
@@ -61,24 +63,24 @@ def render(scene: Scene, *, shadows: bool = True) -> Picture:
 
 
 def find_boxes(scene: Scene) -> tuple[Box, ...]:
-    """The boxes of `render`, without drawing the picture."""
-    return tuple(_box(_mask(thing).reduce(FINE), _corner(thing)) for thing in scene.things)
+    """Returns the boxes of `render` without drawing the picture."""
+    return tuple(_box(_mask(thing).reduce(SUPERSAMPLING), _corner(thing)) for thing in scene.things)
 
 
-def hidden_share(back: Thing, front: Thing) -> float:
-    """The share of `back` that `front` covers when both are drawn: holes and horns of the shapes count."""
-    whole, cover = _silhouette(back), _silhouette(front)
-    return _area(ImageChops.darker(whole, cover)) / _area(whole)
+def occluded_share(back: Thing, front: Thing) -> float:
+    """Returns the share of the pixels of `back` that `front` covers, from their exact silhouettes."""
+    covered, cover = _silhouette(back), _silhouette(front)
+    return _area(ImageChops.darker(covered, cover)) / _area(covered)
 
 
 def _silhouette(thing: Thing) -> Image.Image:
     canvas = Image.new("L", (WIDTH, HEIGHT))
-    canvas.paste(_mask(thing).reduce(FINE), _corner(thing))
+    canvas.paste(_mask(thing).reduce(SUPERSAMPLING), _corner(thing))
     return canvas
 
 
 def _area(mask: Image.Image) -> int:
-    """Pixels that are more than half covered."""
+    """Returns the number of pixels that are more than half covered."""
     return sum(mask.histogram()[128:])
 
 
@@ -89,7 +91,7 @@ def _box(mask: Image.Image, corner: tuple[int, int]) -> Box:
 
 
 def _half(thing: Thing) -> int:
-    """Half the side of the thing's patch, in pixels."""
+    """Returns half the side of the thing's patch in pixels."""
     return math.ceil(thing.radius * REACH) + 2
 
 
@@ -97,39 +99,39 @@ def _corner(thing: Thing) -> tuple[int, int]:
     return round(thing.x) - _half(thing), round(thing.y) - _half(thing)
 
 
-def _turned(thing: Thing, points: Iterable[Point]) -> list[tuple[int, int]]:
-    """Points of the unit disc, turned with the thing, in whole sub-pixels of its patch."""
-    middle, scale, turn = _half(thing) * FINE, thing.radius * FINE, math.radians(thing.angle)
+def _rotated(thing: Thing, points: Iterable[Point]) -> list[tuple[int, int]]:
+    """Maps points of the unit disc to integer sub-pixels of the thing's patch, rotated with the thing."""
+    middle, scale, turn = _half(thing) * SUPERSAMPLING, thing.radius * SUPERSAMPLING, math.radians(thing.angle)
     right, down = scale * math.cos(turn), scale * math.sin(turn)
     return [(round(middle + x * right - y * down), round(middle + x * down + y * right)) for x, y in points]
 
 
 def _mask(thing: Thing) -> Image.Image:
-    side = 2 * _half(thing) * FINE
+    side = 2 * _half(thing) * SUPERSAMPLING
     mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
     for hole, outline in enumerate(outlines(thing.shape)):
-        draw.polygon(_turned(thing, outline), fill=0 if hole else 255)
+        draw.polygon(_rotated(thing, outline), fill=0 if hole else 255)
     return mask
 
 
 def _body(thing: Thing, size: tuple[int, int]) -> Image.Image:
-    """The thing's colours on a patch of `size` sub-pixels, reduced to pixels; the mask cuts it out later."""
+    """Returns the thing's colours on a patch of `size` sub-pixels, reduced to pixels and not yet masked."""
     body, pattern, rim = PAINT[thing.colour]
     patch = Image.new("RGB", size, body)
     draw = ImageDraw.Draw(patch)
     for polygon in pattern_polygons(thing.texture):
-        draw.polygon(_turned(thing, polygon), fill=pattern)
+        draw.polygon(_rotated(thing, polygon), fill=pattern)
     for outline in outlines(thing.shape):
-        points = _turned(thing, outline)
-        # Rounding the joints costs a pie slice each: only corners need it, not the chords of an arc.
+        points = _rotated(thing, outline)
+        # Round joints are slow to draw and only needed at corners, not between the chords of an arc.
         joint = "curve" if len(points) <= 12 else None
-        draw.line([*points, points[0], points[1]], fill=rim, width=RIM * FINE, joint=joint)
-    return _lit(patch.reduce(FINE))
+        draw.line([*points, points[0], points[1]], fill=rim, width=RIM * SUPERSAMPLING, joint=joint)
+    return _lit(patch.reduce(SUPERSAMPLING))
 
 
 def _lit(patch: Image.Image) -> Image.Image:
-    """Brighter at the top left, darker towards the bottom right."""
+    """Brightens a patch at the top left and darkens it towards the bottom right."""
     down = Image.linear_gradient("L").resize(patch.size)
     fall = Image.blend(down, down.transpose(Image.Transpose.ROTATE_90), 0.4)
     shade = fall.point([255 - value * 80 // 255 for value in range(256)])
@@ -141,7 +143,7 @@ def _lit(patch: Image.Image) -> Image.Image:
 def _cast_shadow(image: Image.Image, mask: Image.Image, corner: tuple[int, int]) -> None:
     pad = 3 * SHADOW_BLUR
     dark = Image.new("L", (mask.width + 2 * pad, mask.height + 2 * pad))
-    dark.paste(mask.point([int(value * SHADOW_DEPTH) for value in range(256)]), (pad, pad))
+    dark.paste(mask.point([int(value * SHADOW_OPACITY) for value in range(256)]), (pad, pad))
     dark = dark.filter(ImageFilter.BoxBlur(SHADOW_BLUR))
     where = (corner[0] + SHADOW_OFFSET[0] - pad, corner[1] + SHADOW_OFFSET[1] - pad)
     image.paste(Image.new("RGB", dark.size, (12, 10, 16)), where, dark)

@@ -1,6 +1,6 @@
-"""Draws the scenes of one split: singles and twin pairs, each a combination never used before.
+"""Draws the scenes of a split at random: single scenes and minimal pairs, without repeating a combination.
 
-`random.Random` throughout: its stream is part of Python's promise, NumPy's generators may change theirs.
+All draws use `random.Random`, whose sequence is guaranteed by Python; NumPy's generators may change theirs.
 """
 
 import math
@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.datasets.scenes.render import hidden_share
+from pipelines.datasets.scenes.render import occluded_share
 from pipelines.datasets.scenes.world import (
     BACKGROUNDS,
     COLOURS,
@@ -28,36 +28,36 @@ from pipelines.datasets.scenes.world import (
 )
 
 COUNTS = (2, 2, 3, 3, 3, 4)
-"""How many things a scene has; the repeats are weights."""
+"""Numbers of things in a scene; repetitions are weights."""
 OVERLAP_SHARE = 0.4
-"""Share of scenes where one thing stands partly in front of another."""
+"""Share of scenes in which one thing is partly in front of another."""
 OVERLAP = (0.48, 0.62)
-"""Closeness of an overlapping pair: clearly one behind the other, both still recognisable."""
-HIDDEN = (0.06, 0.5)
-"""Share of the thing behind that the one in front may cover; circles that overlap may hold rings that do not."""
+"""Range of the closeness of overlapping things: one is clearly behind the other, and both are recognisable."""
+OCCLUDED = (0.06, 0.5)
+"""Range of the share of a thing that the thing in front of it covers."""
 SWAP_WEIGHTS = (45, 15, 10, 30)
-"""Weights of SWAP_KINDS: most twins exchange what a single region shows, some only how regions stand."""
+"""Weights of SWAP_KINDS: most pairs exchange an attribute that one region shows, some only positions."""
 EDGE = 3.0
-"""Pixels kept free along the picture's edge."""
+"""Width in pixels of the margin that is kept free."""
 
 
 Group = tuple[Scene, Scene | None, Swap | None]
-"""A scene, its twin and how they differ, or a scene alone."""
+"""A minimal pair and how its scenes differ, or a single scene."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A scene before it has words: `twin` is the position of its twin in the split's list."""
+    """A scene without captions; `counterpart` is the position of its counterpart in the split."""
 
     scene: Scene
-    twin: int | None = None
+    counterpart: int | None = None
     swap: Swap | None = None
 
 
-def draw_split(rng: random.Random, size: int, twin_share: float, used: set[object]) -> list[Draft]:
-    """Draws `size` scenes in random order, `twin_share` of them in pairs; `used` collects their keys."""
-    pairs = int(size * twin_share / 2)
-    # Decided beforehand: a kind that is harder to find a scene for would otherwise become rare.
+def draw_split(rng: random.Random, size: int, pair_share: float, used: set[object]) -> list[Draft]:
+    """Returns `size` scenes in random order, `pair_share` of them in minimal pairs; adds their keys to `used`."""
+    pairs = int(size * pair_share / 2)
+    # The kinds are drawn first: otherwise, kinds for which fewer scenes qualify would become rare.
     kinds = [*rng.choices(SWAP_KINDS, SWAP_WEIGHTS, k=pairs), *[None] * (size - 2 * pairs)]
     groups: list[Group] = []
     for kind in kinds:
@@ -69,9 +69,9 @@ def draw_split(rng: random.Random, size: int, twin_share: float, used: set[objec
 
 
 def _draw_group(rng: random.Random, kind: SwapKind | None, used: set[object]) -> Group | None:
-    """A scene, with its twin if `kind` says how they differ; None if it did not work or was there before."""
+    """Returns a minimal pair of this kind, or a single scene if `kind` is None; None if the draw has to be repeated."""
     scene = draw_scene(rng)
-    found = draw_twin(rng, scene, kind) if kind else None
+    found = draw_counterpart(rng, scene, kind) if kind else None
     keys = {scene.key, found[0].key} if found else {scene.key}
     if (kind and not found) or keys & used:
         return None
@@ -80,7 +80,7 @@ def _draw_group(rng: random.Random, kind: SwapKind | None, used: set[object]) ->
 
 
 def draw_scene(rng: random.Random) -> Scene:
-    """One scene of two to four things with different (colour, shape), laid out without crowding."""
+    """Returns a scene of two to four things that differ in (colour, shape) and are clearly apart or overlapping."""
     count = rng.choice(COUNTS)
     while True:
         overlap = rng.random() < OVERLAP_SHARE
@@ -88,35 +88,38 @@ def draw_scene(rng: random.Random) -> Scene:
         if len({thing.name for thing in things}) < count:
             continue
         if overlap and {things[0].size, things[1].size} == {"small"}:
-            continue  # two small ones on top of each other are hard to tell even for people
+            continue  # overlapping small things are hard to recognise, even for people
         for _ in range(100):
             placed = _place(rng, things, overlap)
-            if fits(placed) and shows(placed):
+            if fits(placed) and occludes_in_range(placed):
                 return Scene(rng.choice(BACKGROUNDS), tuple(placed), rng.getrandbits(48))
 
 
-def draw_twin(rng: random.Random, scene: Scene, kind: SwapKind) -> tuple[Scene, Swap] | None:
-    """A twin that differs in one exchange, with its own grain and rotations; None if this one did not work."""
+def draw_counterpart(rng: random.Random, scene: Scene, kind: SwapKind) -> tuple[Scene, Swap] | None:
+    """Returns a counterpart that differs in one exchange, with its own background grain and rotations.
+
+    Returns None if the two things drawn for the exchange do not give a valid scene.
+    """
     first, second = rng.sample(range(len(scene.things)), 2)
     a, b = scene.things[first], scene.things[second]
     if kind == "place":
         useful = bool(clear_relations(scene, first, second))
     else:
-        # The pair must differ in what moves, and, when the colour moves, in the shape that stays.
+        # The things must differ in the exchanged attribute and, if it is the colour, also in shape.
         useful = getattr(a, kind) != getattr(b, kind) and (kind != "colour" or a.shape != b.shape)
     swap = Swap(first, second, kind)
-    twin = swap.apply(scene)
-    names = {thing.name for thing in twin.things}
-    if not useful or len(names) < len(twin.things) or not fits(twin.things):
+    counterpart = swap.apply(scene)
+    names = {thing.name for thing in counterpart.things}
+    if not useful or len(names) < len(counterpart.things) or not fits(counterpart.things):
         return None
-    turned = tuple(replace(thing, angle=_draw_angle(rng)) for thing in twin.things)
-    if not shows(turned):
+    rotated = tuple(replace(thing, angle=_draw_angle(rng)) for thing in counterpart.things)
+    if not occludes_in_range(rotated):
         return None
-    return replace(twin, things=turned, seed=rng.getrandbits(48)), swap
+    return replace(counterpart, things=rotated, seed=rng.getrandbits(48)), swap
 
 
 def fits(things: Sequence[Thing]) -> bool:
-    """All inside the picture; each pair clearly apart or, for at most one pair, clearly overlapping."""
+    """Returns whether all things are inside the picture, and clearly apart except for at most one overlapping pair."""
     for thing in things:
         reach = thing.radius * REACH + EDGE
         if not (reach <= thing.x <= WIDTH - reach and reach <= thing.y <= HEIGHT - reach):
@@ -126,11 +129,11 @@ def fits(things: Sequence[Thing]) -> bool:
     return len(touching) <= 1 and all(OVERLAP[0] - 1e-9 <= c <= OVERLAP[1] + 1e-9 for c in touching)
 
 
-def shows(things: Sequence[Thing]) -> bool:
-    """Whether overlapping things really cover a part of each other, and leave enough to recognise."""
+def occludes_in_range(things: Sequence[Thing]) -> bool:
+    """Returns whether overlapping things occlude each other visibly and remain recognisable (`OCCLUDED`)."""
     pairs = ((back, front) for i, front in enumerate(things) for back in things[:i])
     return all(
-        HIDDEN[0] <= hidden_share(back, front) <= HIDDEN[1] for back, front in pairs if closeness(back, front) < 1
+        OCCLUDED[0] <= occluded_share(back, front) <= OCCLUDED[1] for back, front in pairs if closeness(back, front) < 1
     )
 
 
@@ -153,22 +156,22 @@ def _place(rng: random.Random, things: list[Thing], overlap: bool) -> list[Thing
             away = rng.uniform(*OVERLAP) * (back.radius + thing.radius)
             turn = rng.uniform(0, 2 * math.pi)
             x, y = back.x + away * math.cos(turn), back.y + away * math.sin(turn)
-        # Hundredths of a pixel are plenty, and keep the last bit of sin and cos out of every file.
+        # Rounding to hundredths of a pixel removes differences of sin and cos between platforms.
         placed.append(replace(thing, x=round(x, 2), y=round(y, 2)))
     return placed
 
 
 def _arrange(rng: random.Random, size: int, groups: list[Group]) -> list[Draft]:
-    """Random positions, so that twins are no neighbours and a tie broken by position helps nobody."""
+    """Assigns random positions, so that the order of the scenes contains no information about the pairs."""
     positions = list(range(size))
     rng.shuffle(positions)
     drafts: dict[int, Draft] = {}
-    for scene, twin, swap in groups:
-        here = positions.pop()
-        if twin is None:
-            drafts[here] = Draft(scene)
+    for scene, counterpart, swap in groups:
+        first = positions.pop()
+        if counterpart is None:
+            drafts[first] = Draft(scene)
             continue
-        there = positions.pop()
-        drafts[here] = Draft(scene, there, swap)
-        drafts[there] = Draft(twin, here, swap)
+        second = positions.pop()
+        drafts[first] = Draft(scene, second, swap)
+        drafts[second] = Draft(counterpart, first, swap)
     return [drafts[position] for position in range(size)]

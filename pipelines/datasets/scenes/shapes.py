@@ -1,6 +1,6 @@
-"""Geometry on a unit disc: outlines of the shapes, and the polygons of the textures that fill them.
+"""Geometry on the unit disc: outlines of the shapes and polygons of the textures.
 
-Textures are measured on the disc too, so a small thing has as many stripes as a large one.
+Textures scale with the disc, so a small thing has as many stripes as a large one.
 """
 
 import math
@@ -12,9 +12,9 @@ Outline = list[Point]
 
 @cache
 def outlines(shape: str) -> list[Outline]:
-    """Polygons of `shape` around (0, 0), y down: the filled outline, then a hole if it has one.
+    """Returns the polygons of a shape around (0, 0), y down: the filled outline and, if there is one, the hole.
 
-    No point is further out than `world.REACH`.
+    No point is further from the centre than `world.REACH`.
     """
     match shape:
         case "circle":
@@ -33,12 +33,12 @@ def outlines(shape: str) -> list[Outline]:
             return [_cross(1.0, 0.36)]
         case "crescent":
             return [_crescent()]
-    raise ValueError(f"shape {shape!r} is unknown: add its outline to pipelines/datasets/scenes/shapes.py")
+    raise ValueError(f"shape {shape!r} is unknown; add its outline to pipelines/datasets/scenes/shapes.py")
 
 
 @cache
 def pattern_polygons(texture: str) -> list[Outline]:
-    """Polygons that cover the disc with stripes, dots or checks; none for a plain thing."""
+    """Returns the polygons that cover the disc with stripes, dots or checks; none for a plain texture."""
     match texture:
         case "plain":
             return []
@@ -57,7 +57,7 @@ def pattern_polygons(texture: str) -> list[Outline]:
                 for j in range(-4, 4)
                 if (i + j) % 2 == 0
             ]
-    raise ValueError(f"texture {texture!r} is unknown: add its polygons to pipelines/datasets/scenes/shapes.py")
+    raise ValueError(f"texture {texture!r} is unknown; add its polygons to pipelines/datasets/scenes/shapes.py")
 
 
 def _rectangle(x: float, y: float, wide: float, high: float) -> Outline:
@@ -75,7 +75,7 @@ def _arc(x: float, y: float, radius: float, start: float, stop: float, steps: in
 
 
 def _heart() -> Outline:
-    """The classic heart curve, 16 sin^3, scaled to the disc."""
+    """Returns the heart curve x = 16 sin(t)^3, scaled to the disc."""
     points = []
     for k in range(60):
         t = 2 * math.pi * k / 60
@@ -93,7 +93,7 @@ def _cross(arm: float, half: float) -> Outline:
 
 
 def _crescent() -> Outline:
-    """A disc less a smaller disc on its right: two arcs that meet at the horns."""
+    """Returns a disc minus a smaller disc on its right: two arcs that meet at the tips."""
     radius, bite, away = 1.05, 0.82, 0.6
     meet_x = (radius**2 - bite**2 + away**2) / (2 * away)
     meet_y = math.sqrt(radius**2 - meet_x**2)
@@ -101,5 +101,5 @@ def _crescent() -> Outline:
     inner = math.degrees(math.atan2(meet_y, meet_x - away))
     back = _arc(0, 0, radius, outer, 360 - outer)
     front = _arc(away, 0, bite, 360 - inner, inner)
-    # Shifted right, so that the crescent and not the disc it was cut from sits in the middle.
+    # Shifted right, so that the crescent rather than the original disc is centred.
     return [(x + 0.22, y) for x, y in back + front]

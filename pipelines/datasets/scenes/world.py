@@ -1,8 +1,7 @@
-"""What a scene is: a few things with attributes on a background, and the relations between them.
+"""Definition of a scene: a few things with attributes on a background, and the spatial relations between them.
 
-Nothing here draws or speaks: `shapes`, `backgrounds` and `render` turn a scene into pixels,
-`captions` into sentences, `sampling` makes new ones up. Lengths are pixels of the finished picture,
-x to the right and y down. The order of a scene's things is the order of drawing: the last one is in front.
+Lengths are pixels of the picture, x to the right and y down. The things of a scene are in drawing order: the last one
+is in front.
 """
 
 import math
@@ -20,13 +19,13 @@ ATTRIBUTES = ("size", "texture", "colour", "shape")
 RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 
 RADIUS = {"small": 29.0, "large": 51.0}
-"""Radius of the disc that a thing fills, in pixels; no shape reaches further than `REACH` times it."""
+"""Radius in pixels of the disc that a thing fills; no shape extends further than `REACH` times the radius."""
 REACH = 1.12
 
 CLEAR_GAP = 42.0
-"""Centres this far apart (pixels) on one axis, which also dominates the other, are worth a sentence."""
+"""Distance of centres in pixels, along the dominant axis, from which a caption may state the relation."""
 TRUE_GAP = 6.0
-"""Centres this far apart (pixels) already make a sentence true to a generous reader."""
+"""Distance of centres in pixels from which a stated relation counts as true."""
 
 SwapKind = Literal["colour", "texture", "size", "place"]
 SWAP_KINDS: tuple[SwapKind, ...] = ("colour", "texture", "size", "place")
@@ -34,7 +33,7 @@ SWAP_KINDS: tuple[SwapKind, ...] = ("colour", "texture", "size", "place")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: its four attributes, its centre in pixels and its rotation in degrees."""
+    """One object: four attributes, the centre in pixels and the rotation in degrees."""
 
     shape: str
     colour: str
@@ -46,18 +45,18 @@ class Thing:
 
     @property
     def radius(self) -> float:
-        """Radius in pixels of the disc that the thing fills."""
+        """Returns the radius in pixels of the disc that the thing fills."""
         return RADIUS[self.size]
 
     @property
     def name(self) -> tuple[str, str]:
-        """(colour, shape): what people call it; no two things of a scene share it."""
+        """Returns (colour, shape), which is unique within a scene."""
         return self.colour, self.shape
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Things from back to front on a background; `seed` fixes the grain of the background."""
+    """Things from back to front on a background; `seed` determines the grain of the background."""
 
     background: str
     things: tuple[Thing, ...]
@@ -65,20 +64,20 @@ class Scene:
 
     @property
     def key(self) -> tuple[tuple[str, str], ...]:
-        """The scene as a combination of attributes: sorted (colour, shape) pairs."""
+        """Returns the combination of the scene: its (colour, shape) pairs, sorted."""
         return tuple(sorted(thing.name for thing in self.things))
 
 
 @dataclass(frozen=True)
 class Swap:
-    """How a twin differs: things `first` and `second` exchange one attribute, or their places."""
+    """How the scenes of a minimal pair differ: things `first` and `second` exchange one attribute or their places."""
 
     first: int
     second: int
     kind: SwapKind
 
     def apply(self, scene: Scene) -> Scene:
-        """The twin. Exchanging places is exchanging every attribute while the places stay."""
+        """Returns the counterpart of a scene. Exchanging places is implemented as exchanging all attributes."""
         names = ATTRIBUTES if self.kind == "place" else (self.kind,)
         a, b = scene.things[self.first], scene.things[self.second]
         things = list(scene.things)
@@ -88,12 +87,12 @@ class Swap:
 
 
 def closeness(a: Thing, b: Thing) -> float:
-    """Distance of the centres over the sum of the radii: below 1 the discs overlap."""
+    """Returns the distance of the centres divided by the sum of the radii; below 1 the discs overlap."""
     return math.hypot(a.x - b.x, a.y - b.y) / (a.radius + b.radius)
 
 
 def relates(scene: Scene, first: int, relation: str, second: int) -> bool:
-    """Whether a generous reader accepts `first relation second`: the standard of truth."""
+    """Returns whether `first relation second` counts as true, by a tolerant standard."""
     a, b = scene.things[first], scene.things[second]
     if relation in ("in front of", "behind"):
         return closeness(a, b) < 1 and (first > second) == (relation == "in front of")
@@ -101,7 +100,7 @@ def relates(scene: Scene, first: int, relation: str, second: int) -> bool:
 
 
 def clear_relations(scene: Scene, first: int, second: int) -> list[str]:
-    """The relations that nobody would dispute: what captions may say. All of them are also true."""
+    """Returns the relations that are unambiguous, which captions may state; all of them are also true."""
     a, b = scene.things[first], scene.things[second]
     if closeness(a, b) < 1:
         return ["in front of" if first > second else "behind"]
@@ -123,4 +122,4 @@ def _offset(a: Thing, relation: str, b: Thing) -> float:
             return b.y - a.y
         case "below":
             return a.y - b.y
-    raise ValueError(f"relation {relation!r} is unknown: use one of {RELATIONS}")
+    raise ValueError(f"relation is {relation!r}; it must be one of {RELATIONS}")
