@@ -1,10 +1,10 @@
-"""Many trainings with other settings, the weaker ones stopped early, the best one trained to its end and registered.
+"""Trains with many sampled settings, stops the weaker trials early and registers the best one.
 
     python -m jobs.sweep --features URI --name M --preset flickr30k --sweep.num_trials 16 \\
         --space "train.learning_rate=loguniform(1e-4, 1e-3)" "model.gate=choice(vector, scalar)"
 
-Ray Tune draws the settings and stops by ASHA (Li et al., MLSys 2020) on validation rSum. Every trial is a training as
-`jobs.train` makes it, with a run of its own below the sweep's; the same command goes on where it was cut off.
+Ray Tune samples the settings, and ASHA (Li et al., MLSys 2020) stops trials on validation rSum. Every trial is a
+training like that of `jobs.train`, in a nested MLflow run. Re-run the same command to resume an interrupted sweep.
 """
 
 from typing import Any
@@ -19,22 +19,25 @@ from pipelines.training.train import report as training_report
 def _arguments(parser: Any) -> None:
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument(
-        "--name", type=str, required=True, help="registered model that gets the best trial as a version"
+        "--name", type=str, required=True, help="name of the registered model that gets the best trial as a version"
     )
     parser.add_argument(
         "--space",
         type=str,
         nargs="+",
         required=True,
-        help="fields and draws, as train.learning_rate=loguniform(1e-4, 1e-2) model.gate=choice(vector, scalar); "
-        "choice, grid, uniform, loguniform, randint",
+        help="fields and their distributions: choice, grid, uniform, loguniform or randint, for example "
+        "train.learning_rate=loguniform(1e-4, 1e-2) model.gate=choice(vector, scalar)",
     )
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command."""
     arguments, config = cli.parse(
-        "sweep", "The best of many trainings.", _arguments, ("sweep", "model", "train", "cache", "tracking", "cluster")
+        "sweep",
+        "Trains with many sampled settings and registers the best trial.",
+        _arguments,
+        ("sweep", "model", "train", "cache", "tracking", "cluster"),
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)

@@ -1,9 +1,9 @@
-"""A feature set to a trained model and a registered candidate version.
+"""Trains a model on a feature set and registers its best epoch as a model version.
 
     python -m jobs.train --features /data/features/flickr30k-0123456789ab --name shan-flickr30k --preset flickr30k
 
-The epoch with the best validation rSum is registered as a model version; `jobs.promote` decides whether it becomes
-champion.
+The registered epoch is the one with the best validation rSum. `jobs.promote` decides whether it becomes the champion.
+An interrupted training resumes with `--resume`.
 """
 
 from typing import Any
@@ -16,15 +16,17 @@ from pipelines.training.train import report, run_training
 
 def _arguments(parser: Any) -> None:
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
-    parser.add_argument("--name", type=str, required=True, help="registered model that gets the new version")
-    parser.add_argument("--resume", action="store_true", help="go on with the training that the same command began")
+    parser.add_argument(
+        "--name", type=str, required=True, help="name of the registered model that gets the new version"
+    )
+    parser.add_argument("--resume", action="store_true", help="resume the existing run of this configuration")
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command."""
     arguments, config = cli.parse(
         "train",
-        "A feature set to a registered candidate.",
+        "Trains a model on a feature set and registers its best epoch.",
         _arguments,
         ("model", "train", "cache", "tracking", "cluster"),
     )

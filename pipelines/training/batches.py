@@ -1,4 +1,4 @@
-"""Batches for training: exact shuffles of a split's captions, the same on any number of workers, from any step on."""
+"""Training batches: exact shuffles of the captions of a split, independent of the number of workers and resumable."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,31 +15,31 @@ from pipelines.features.feature_set import Split
 
 @dataclass(frozen=True)
 class Batch:
-    """One worker's share of a batch: n captions with their photos."""
+    """Per-rank batch: n captions with their photos."""
 
     captions: list[str]
     photos: NDArray[np.int64]
-    """n: the row of each caption's photo in the split."""
+    """Row of each caption's photo in the split, of shape n."""
     regions: NDArray[np.float16] | Sequence[NDArray[np.float16]]
-    """n x R x F: features of those photos; n arrays R_i x F where photos differ in regions."""
+    """Features of those photos, n x R x F, or n arrays R_i x F if photos differ in their number of regions."""
 
 
 class Batches(Protocol):
-    """What training asks of its data."""
+    """Source of training batches."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches of an epoch."""
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
-        """This rank's shares of an epoch's batches, from batch `first` on."""
+        """Yields this rank's part of an epoch's batches, from batch `first` on."""
 
 
 @dataclass(frozen=True)
 class ShuffledBatches:
-    """The captions of a split in an order that depends on seed and epoch alone; what fills no batch waits an epoch.
+    """Captions of a split in an order that depends on seed and epoch alone. Captions that fill no batch are left out.
 
-    A batch holds no two captions of one photo unless `allow_same_photo`. Raises UserError if no batch can be filled.
+    A batch has no two captions of one photo, unless `allow_same_photo`.
     """
 
     split: Split
@@ -49,32 +49,35 @@ class ShuffledBatches:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Most batches that the captions fill: of a photo with more captions than there are batches, some must wait."""
+        """Largest number of batches that the captions fill. Raises UserError if there is none.
+
+        A photo with more captions than there are batches contributes one caption to each.
+        """
         counts = np.bincount(self.split.photo_of_caption)
         steps = int(counts.sum()) // self.batch_size
         while not self.allow_same_photo and steps and np.minimum(counts, steps).sum() < steps * self.batch_size:
             steps -= 1
         if not steps:
-            held = f"{len(counts)} photos, and a batch holds no two captions of one (train.allow_same_photo allows it)"
+            photos = f"{len(counts)} photos, and a batch has one caption per photo unless train.allow_same_photo is set"
             raise UserError(
                 f"train.batch_size is {self.batch_size}, but split '{self.split.name}' of {self.split.store.uri} has "
-                f"only {f'{counts.sum()} captions' if self.allow_same_photo else held}; lower it"
+                f"only {f'{counts.sum()} captions' if self.allow_same_photo else photos}; lower it"
             )
         return steps
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
-        """This rank's shares of an epoch's batches, from batch `first` on."""
+        """Yields this rank's part of an epoch's batches, from batch `first` on."""
         for rows in self.order(epoch)[first:, rank::world]:
             photos = self.split.photo_of_caption[rows]
             yield Batch([self.split.captions[i] for i in rows], photos, self.split[photos])
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Rows of captions, one line a batch: steps x batch size."""
+        """Returns rows of captions, steps x batch size."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.captions))
         if self.allow_same_photo:
             return order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
-        batches, waiting = _dealt(order.tolist(), self.split.photo_of_caption.tolist(), *self._shape)
-        _filled(batches, waiting, self.split.photo_of_caption.tolist(), self.batch_size)
+        batches, waiting = _fill_in_order(order.tolist(), self.split.photo_of_caption.tolist(), *self._shape)
+        _fill_short(batches, waiting, self.split.photo_of_caption.tolist(), self.batch_size)
         return np.array([list(batch.values()) for batch in batches])
 
     @property
@@ -82,31 +85,34 @@ class ShuffledBatches:
         return self.steps_per_epoch, self.batch_size
 
 
-def _dealt(rows: list[int], photo_of: list[int], steps: int, size: int) -> tuple[list[dict[int, int]], deque[int]]:
-    """Batches by photo, filled in order, and what is left; a caption whose photo a batch has waits for the next one.
+def _fill_in_order(
+    rows: list[int], photo_of: list[int], steps: int, size: int
+) -> tuple[list[dict[int, int]], deque[int]]:
+    """Returns batches as row by photo, filled in order, and the remaining rows.
 
-    The last batches may lack some, where all that is left is of photos that they have.
+    A caption whose photo is in the batch is deferred to the next one. The last batches may be short, if all remaining
+    captions are of photos that they have.
     """
     waiting, batches = deque(rows), []
     for _ in range(steps):
         batch: dict[int, int] = {}
-        later = []
+        deferred = []
         while waiting and len(batch) < size:
             row = waiting.popleft()
             if photo_of[row] in batch:
-                later.append(row)
+                deferred.append(row)
             else:
                 batch[photo_of[row]] = row
-        waiting.extendleft(reversed(later))
+        waiting.extendleft(reversed(deferred))
         batches.append(batch)
     return batches, waiting
 
 
-def _filled(batches: list[dict[int, int]], waiting: deque[int], photo_of: list[int], size: int) -> None:
-    """Fills the short batches by exchange: a waiting caption goes to a full batch, which gives one of another photo.
+def _fill_short(batches: list[dict[int, int]], waiting: deque[int], photo_of: list[int], size: int) -> None:
+    """Fills short batches in place: a waiting caption moves to a full batch, which gives up one of another photo.
 
-    There is such a pair: a full batch without the waiting caption's photo has more photos than the short one, so one
-    that the short one has not; and if no batch lacked any waiting photo, there were too few captions from the start.
+    Such a pair exists: a full batch without the waiting caption's photo has more photos than the short one, hence one
+    that the short one lacks. If every full batch had every waiting photo, `steps` would exceed `steps_per_epoch`.
     """
     for short in batches:
         while len(short) < size:

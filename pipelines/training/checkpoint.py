@@ -1,7 +1,14 @@
-"""All that a training is at a step, and its checkpoint: a model bundle, and what training needs to go on from it.
+"""State of a training and the format of its checkpoints.
 
-Files beside the bundle: `state.safetensors` (Adam's moments; the raw weights where the bundle holds their average),
-`progress.json` (counters and every point of the curves so far) and `lineage.json`.
+A checkpoint is a folder `step-<8 digits>` within an epoch or `epoch-<3 digits>` after one. It holds
+
+- a model bundle (`shan_model.bundle`) of the evaluation model, and `lineage.json`;
+- `state.safetensors`: Adam's moments `<moment>.<parameter>`, and with an EMA the raw weights `weights.<name>` and the
+  number of averaged steps `averaged`;
+- `progress.json`: format, counters and all metrics so far;
+- `validation.json`, after an epoch: the validation report.
+
+No random state is stored, because every step is seeded by its number.
 """
 
 import json
@@ -13,43 +20,57 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from infra.errors import UserError
 from pipelines.models.package import LINEAGE
 from pipelines.training.config import TrainConfig
 from shan_model.bundle import WEIGHTS, save_bundle
 from shan_model.model import SHAN
 
-STATE, PROGRESS = "state.safetensors", "progress.json"
+FORMAT = "shan-checkpoint/1"
+STATE, PROGRESS, VALIDATION = "state.safetensors", "progress.json", "validation.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
-Row = tuple[int, int, dict[str, float]]
-"""A point of the curves: steps finished, milliseconds since 1970, metrics by name."""
+MetricRow = tuple[int, int, dict[str, float]]
+"""Finished steps, milliseconds since 1970, and metrics by name."""
+
+
+def step_checkpoint(step: int) -> str:
+    """Returns the name of the checkpoint after a step within an epoch."""
+    return f"step-{step:08d}"
+
+
+def epoch_checkpoint(epoch: int) -> str:
+    """Returns the name of the checkpoint after an epoch, counted from 1."""
+    return f"epoch-{epoch:03d}"
 
 
 @dataclass
-class Progress:
-    """Where a training stands."""
+class TrainingProgress:
+    """Counters and metrics of a training."""
 
     step: int = 0
-    """Steps of the optimizer that are finished."""
+    """Finished optimizer steps."""
     validated: int = 0
-    """Epochs that are finished and validated."""
+    """Finished and validated epochs."""
     best_rsum: float = -1.0
+    """Best validation rSum."""
     best_epoch: int = 0
-    """Counted from 1."""
-    history: list[Row] = field(default_factory=list)
+    """Epoch of `best_rsum`, counted from 1."""
+    history: list[MetricRow] = field(default_factory=list)
+    """All metrics that were logged, in order."""
 
     def validations(self) -> list[tuple[int, float]]:
-        """Epoch, counted from 1, and validation rSum of each that is finished."""
-        return [(int(told["epoch"]), told["val_rsum"]) for _, _, told in self.history if "epoch" in told]
+        """Returns the epoch, counted from 1, and the validation rSum of each validated epoch."""
+        return [(int(metrics["epoch"]), metrics["val_rsum"]) for _, _, metrics in self.history if "epoch" in metrics]
 
-    def finished(self, config: TrainConfig) -> bool:
-        """Whether there is nothing left to train."""
-        tired = config.early_stopping_patience and self.validated - self.best_epoch >= config.early_stopping_patience
-        return self.validated >= config.epochs or bool(tired)
+    def is_finished(self, config: TrainConfig) -> bool:
+        """Returns whether all epochs are done, or early stopping applies."""
+        patience = config.early_stopping_patience
+        return self.validated >= config.epochs or 0 < patience <= self.validated - self.best_epoch
 
 
 class TrainState:
-    """Model, optimizer, average of the weights, progress. No random state: every step is seeded by its number."""
+    """Model, optimizer, moving average of the weights, and progress."""
 
     def __init__(self, shan: SHAN, config: TrainConfig, device: torch.device) -> None:
         self.shan = shan.to(device)
@@ -57,16 +78,16 @@ class TrainState:
         self.average = (
             AveragedModel(self.shan, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
         )
-        self.progress = Progress()
+        self.progress = TrainingProgress()
 
     @property
-    def judged(self) -> SHAN:
-        """The model that is validated, kept and registered."""
+    def evaluation_model(self) -> SHAN:
+        """The model that is validated, stored and registered: the moving average if there is one."""
         return cast(SHAN, self.average.module) if self.average else self.shan
 
     def save(self, folder: Path, lineage: dict[str, str]) -> None:
-        """Writes a checkpoint into a folder."""
-        save_bundle(self.judged, folder)
+        """Writes a checkpoint into a folder. `lineage` names the feature set and the run that it comes from."""
+        save_bundle(self.evaluation_model, folder)
         tensors = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self.shan.named_parameters()
@@ -77,31 +98,51 @@ class TrainState:
             tensors |= {f"weights.{name}": tensor for name, tensor in self.shan.state_dict().items()}
             tensors["averaged"] = self.average.n_averaged
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / STATE)
-        (folder / PROGRESS).write_text(json.dumps(asdict(self.progress)) + "\n", encoding="utf-8")
+        progress = {"format": FORMAT, **asdict(self.progress)}
+        (folder / PROGRESS).write_text(json.dumps(progress) + "\n", encoding="utf-8")
         (folder / LINEAGE).write_text(json.dumps(lineage, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Goes on from a checkpoint of a training of the same config."""
-        tensors, kept = load_file(folder / STATE), load_file(folder / WEIGHTS)
-        weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
-        self.shan.load_state_dict(weights or kept)
-        if self.average:
-            self.average.module.load_state_dict(kept)
-            self.average.n_averaged.copy_(tensors["averaged"])
+        """Restores the state from a checkpoint of the same configuration. Raises UserError for an unknown format."""
         self.progress = read_progress(folder)
+        tensors, evaluated = load_file(folder / STATE), load_file(folder / WEIGHTS)
+        weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+        self.shan.load_state_dict(weights or evaluated)
+        if self.average:
+            self.average.module.load_state_dict(evaluated)
+            self.average.n_averaged.copy_(tensors["averaged"])
         for name, parameter in self.shan.named_parameters():
             if self.progress.step:
                 moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
-                # Adam counts steps per parameter; all of ours take part in every step.
+                # Adam counts steps per parameter; here every parameter takes part in every step.
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(self.progress.step)), **moments}
 
 
-def read_progress(folder: Path) -> Progress:
-    """Of a checkpoint."""
-    return parse_progress(json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
+def read_progress(folder: Path) -> TrainingProgress:
+    """Returns the progress of a checkpoint. Raises UserError for an unknown format."""
+    path = folder / PROGRESS
+    return parse_progress(json.loads(path.read_text(encoding="utf-8")), str(path))
 
 
-def parse_progress(fields: dict[str, Any]) -> Progress:
-    """Of a checkpoint's file, PROGRESS."""
-    history = [(int(step), int(time), metrics) for step, time, metrics in fields["history"]]
-    return Progress(**{**fields, "history": history})
+def parse_progress(document: dict[str, Any], source: str) -> TrainingProgress:
+    """Returns the progress of the document in PROGRESS; `source` names it in the UserError for an unknown format."""
+    fields = dict(document)
+    if (found := fields.pop("format", None)) != FORMAT:
+        raise UserError(
+            f"{source}: format is {found!r}, but this version reads {FORMAT!r}; use the version that wrote it, or "
+            "another train.output"
+        )
+    history = [(int(step), int(time), metrics) for step, time, metrics in fields.pop("history")]
+    return TrainingProgress(**fields, history=history)
+
+
+def write_validation(folder: Path, report: dict[str, Any]) -> None:
+    """Adds a validation report to a checkpoint."""
+    (folder / VALIDATION).write_text(json.dumps(report) + "\n", encoding="utf-8")
+
+
+def read_validation(folder: Path) -> dict[str, Any]:
+    """Returns the validation report of an epoch's checkpoint."""
+    report = json.loads((folder / VALIDATION).read_text(encoding="utf-8"))
+    assert isinstance(report, dict)
+    return report

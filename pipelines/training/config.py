@@ -1,10 +1,10 @@
-"""How a model is trained."""
+"""Configuration of a training."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-PLACEMENT = (
+OPERATIONAL_FIELDS = (
     "num_workers",
     "min_workers",
     "cpus_per_worker",
@@ -14,95 +14,99 @@ PLACEMENT = (
     "log_every_n_steps",
     "output",
 )
-"""Fields that say where and how safely a training runs, not what it trains: `--resume` may change them."""
+"""Fields that affect where and how reliably a training runs, but not its result: `--resume` may change them."""
+
+_AT_LEAST_1 = (
+    "epochs",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "num_workers",
+    "cpus_per_worker",
+    "min_word_count",
+    "checkpoint_every_n_steps",
+    "log_every_n_steps",
+)
+_NOT_NEGATIVE = (
+    "min_workers",
+    "lr_decay_epoch",
+    "warmup_steps",
+    "hard_negative_warmup_epochs",
+    "early_stopping_patience",
+    "max_failures",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained. Defaults are the paper's, or chosen where the paper states none."""
+    """Optimization, data loading and checkpoints. Defaults are the paper's where it states them."""
 
     epochs: int = 30
     """Passes over all captions of the train split."""
     batch_size: int = 128
-    """Captions among which negatives are found, over all workers (not stated in the paper)."""
+    """Captions per batch over all workers; negatives are found within a batch (not stated in the paper)."""
     gradient_accumulation_steps: int = 1
-    """Batches whose gradients are averaged into one step of the optimizer; negatives stay within a batch."""
+    """Batches whose gradients are averaged in one optimizer step. Negatives are still found within each batch."""
     data_mode: Literal["cache", "stream"] = "cache"
-    """`cache`: shards on the node's disk (`cache.folder`), exact shuffles, the same on any number of workers; `stream`:
-    for sets larger than that, shards in another order each epoch, shuffled within a window."""
+    """`cache` reads shards from each node's disk (`cache.folder`) and shuffles exactly, independent of the number of
+    workers. `stream` is for sets larger than that disk: it shuffles shards, and captions within a window."""
     allow_same_photo: bool = False
-    """Allow two captions of one photo in a batch; they are never each other's negatives."""
+    """Allow two captions of one photo in a batch. They are never negatives of each other."""
     num_workers: int = 2
-    """Training processes (torch DDP); they share every batch."""
+    """Data-parallel training processes (torch DDP). They share every batch."""
     min_workers: int = 0
-    """Elastic training: as few as these will do while the cluster has no more. 0: always `num_workers`."""
+    """Minimum number of workers for elastic training; 0 disables elasticity."""
     cpus_per_worker: int = 1
-    """Logical CPUs of a process, and the threads that torch uses in it."""
+    """Logical CPUs of a worker, and the number of threads that torch uses in it."""
     use_gpu: bool = False
-    """One GPU a process."""
+    """Give each worker one GPU."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the encoders under autocast and multiplies the alignment's widest products in bfloat16."""
+    """`bf16` runs the encoders under autocast and multiplies the widest products of the alignment in bfloat16."""
     learning_rate: float = 2e-4
-    """Adam's step size after the warm-up (not stated in the paper)."""
+    """Peak learning rate of Adam (not stated in the paper)."""
     lr_schedule: Literal["step", "cosine", "constant"] = "step"
-    """`step`: a tenth after `lr_decay_epoch` epochs (not stated in the paper); `cosine`: down to 0 at the last step."""
+    """`step` divides the learning rate by 10 at `lr_decay_epoch`; `cosine` decays it to 0 at the last step."""
     lr_decay_epoch: int = 15
-    """Epochs before the learning rate of the `step` schedule falls to a tenth, once (not stated in the paper)."""
+    """Epochs before the `step` schedule divides the learning rate by 10, once (not stated in the paper)."""
     warmup_steps: int = 0
-    """First steps, over which the learning rate rises from 0 in a straight line."""
+    """Steps over which the learning rate rises linearly from 0."""
     margin: float = 0.2
-    """m of Eq. 17."""
+    """Margin of the ranking loss, m of Eq. 17."""
     hard_negative_warmup_epochs: int = 0
-    """First epochs on the mean of all violations; from scratch, hardest negatives can collapse. 0 is the paper."""
+    """Epochs on the mean of all violations before the loss takes only the hardest negatives. From scratch, hardest
+    negatives can collapse the model. The paper uses 0."""
     max_grad_norm: float = 2.0
-    """Largest global norm of a gradient (not stated in the paper)."""
+    """Gradients are clipped to this global norm (not stated in the paper)."""
     ema_decay: float = 0.0
-    """Validate and keep an exponential moving average of the weights, this much of it staying at every step. 0: off."""
+    """Decay per step of an exponential moving average of the weights, which is then validated and registered. 0
+    disables it."""
     early_stopping_patience: int = 0
-    """Epochs without a better validation rSum after which training ends. 0: never before `epochs`."""
+    """Epochs without a better validation rSum after which training stops. 0 disables early stopping."""
     min_word_count: int = 1
-    """Words of the training captions seen less often become `<unk>`."""
+    """Words that occur less often in the training captions become `<unk>`."""
     word_vectors: str = ""
-    """GloVe or word2vec text, or .npz (`words`, `vectors`): the fixed half of the words' input (Eq. 2). Empty: none."""
+    """File of pretrained word vectors, the fixed half of the word embedding (Eq. 2): GloVe or word2vec text, or .npz
+    with `words` and `vectors`. Empty for none."""
     seed: int = 0
-    """Seeds the weights and the order of the batches."""
+    """Seed of the initial weights and of the order of the batches."""
     checkpoint_every_n_steps: int = 500
-    """Steps between checkpoints, beside the one after each epoch; a restart repeats the steps since the last."""
+    """Steps between checkpoints, in addition to the one after each epoch. A restart repeats at most this many steps."""
     log_every_n_steps: int = 10
-    """Steps whose mean loss, gradient norm and speed make one point of the curves."""
+    """Steps between logged metrics; loss and gradient norm are means over these steps."""
     max_failures: int = 3
-    """Lost workers after which the job fails; each time training goes on from the last checkpoint. Preempted nodes do
+    """Failures of workers after which training stops; each earlier one resumes from the last checkpoint. Preemptions do
     not count."""
     output: str = "build/runs"
-    """Folder or s3://bucket/prefix for checkpoints: the best and the last of every training."""
+    """Folder or s3://bucket/prefix of run directories, which hold the best and the last checkpoint of each training."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
-        at_least = {
-            "epochs": 1,
-            "gradient_accumulation_steps": 1,
-            "num_workers": 1,
-            "cpus_per_worker": 1,
-            "min_word_count": 1,
-            "log_every_n_steps": 1,
-        }
-        at_least |= dict.fromkeys(("checkpoint_every_n_steps", "batch_size"), 1)
-        at_least |= dict.fromkeys(
-            (
-                "lr_decay_epoch",
-                "warmup_steps",
-                "hard_negative_warmup_epochs",
-                "early_stopping_patience",
-                "min_workers",
-                "max_failures",
-                "seed",
-            ),
-            0,
-        )
-        for name, least in at_least.items():
-            if getattr(self, name) < least:
-                must = f"it must be at least {least}" if least else "it must not be negative"
-                raise ValueError(f"train.{name} is {getattr(self, name)}; {must}")
+        """Raises ValueError naming the field, its value and the constraint."""
+        for name in _AT_LEAST_1:
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
         for name in ("learning_rate", "margin", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
@@ -119,11 +123,26 @@ class TrainConfig:
             )
         if self.batch_size < 2 * self.num_workers:
             raise ValueError(
-                f"train.batch_size is {self.batch_size} for {self.num_workers} workers; leave each at least 2 captions"
+                f"train.batch_size is {self.batch_size} for {self.num_workers} workers; give each at least 2"
             )
 
-    def what_is_trained(self) -> dict[str, Any]:
-        """The fields that a trained model depends on."""
-        # A stream's batches depend on the number of workers.
-        placement = set(PLACEMENT) - {"num_workers"} if self.data_mode == "stream" else PLACEMENT
-        return {name: value for name, value in asdict(self).items() if name not in placement}
+    def result_fields(self) -> dict[str, Any]:
+        """Returns the fields that affect the trained model, by name."""
+        # The batches of a stream depend on the number of workers.
+        excluded = set(OPERATIONAL_FIELDS) - {"num_workers"} if self.data_mode == "stream" else OPERATIONAL_FIELDS
+        return {name: value for name, value in asdict(self).items() if name not in excluded}
+
+    def ignored_options(self) -> list[str]:
+        """Returns a sentence for each field that is set but has no effect together with the others."""
+        ignored = []
+        if self.lr_schedule != "step" and self.lr_decay_epoch != TrainConfig.lr_decay_epoch:
+            ignored.append(
+                f"train.lr_decay_epoch is {self.lr_decay_epoch}, but has no effect with "
+                f"train.lr_schedule={self.lr_schedule}"
+            )
+        if self.early_stopping_patience >= self.epochs:
+            ignored.append(
+                f"train.early_stopping_patience is {self.early_stopping_patience}, but has no effect with "
+                f"train.epochs={self.epochs}"
+            )
+        return ignored

@@ -1,4 +1,4 @@
-"""Where a training's data comes from: both splits as files of the node, or the train split as a stream."""
+"""Data of a training: local shards of both splits, or a stream of the train split."""
 
 import time
 
@@ -10,24 +10,28 @@ from pipelines.training.streamed_batches import StreamedBatches
 
 
 def batches_of(train: Split, config: TrainConfig) -> Batches:
-    """The batches that `train.data_mode` asks for."""
+    """Returns the batches of the train split for `train.data_mode`."""
     if config.data_mode == "stream":
         return StreamedBatches(train, config.batch_size, config.seed, config.allow_same_photo, config.num_workers)
     return ShuffledBatches(train, config.batch_size, config.seed, config.allow_same_photo)
 
 
-def splits_on_node(features: FeatureSet, config: TrainConfig, cache: CacheConfig) -> tuple[Split, Split]:
-    """`train` and `val`; their shards are on this node, but for a `train` that is streamed."""
+def local_splits(features: FeatureSet, config: TrainConfig, cache: CacheConfig) -> tuple[Split, Split]:
+    """Returns the splits `train` and `val` with their shards on this node; a streamed `train` stays in its store.
+
+    Raises UserError as `local_shards`.
+    """
     train, val = features.split("train"), features.split("val")
-    receipts = val.receipts if config.data_mode == "stream" else train.receipts + val.receipts
-    total, began, done = sum(receipt.size for receipt in receipts), time.monotonic(), 0
+    streams = config.data_mode == "stream"
+    receipts = val.receipts if streams else train.receipts + val.receipts
+    total, start, done = sum(receipt.size for receipt in receipts), time.monotonic(), 0
 
     def show(size: int) -> None:
         nonlocal done
         done += size
-        seconds = time.monotonic() - began
-        if seconds > 10:  # from a bucket, and not here already
+        seconds = time.monotonic() - start
+        if seconds > 10:  # only a download takes that long
             print(f"shards on this node: {done / 1e9:.1f} of {total / 1e9:.1f} GB in {seconds:.0f} s", flush=True)
 
     shards = local_shards(features.store, receipts, cache, show)
-    return train if config.data_mode == "stream" else train.on_node(shards), val.on_node(shards)
+    return train if streams else train.on_node(shards), val.on_node(shards)

@@ -1,4 +1,4 @@
-"""Metrics from Ray Train to MLflow while training runs: a callback in Ray Train's controller process."""
+"""Sends metrics to MLflow while a training runs, from the controller process of Ray Train."""
 
 import os
 import queue
@@ -11,54 +11,55 @@ from ray.train import Checkpoint, UserCallback
 
 from infra.redaction import redact
 from infra.tracking import Tracking
-from pipelines.training.checkpoint import Row
+from pipelines.training.checkpoint import MetricRow
 
-AGAIN_S = 5.0
-"""Seconds before a server that did not answer is asked again."""
+RETRY_S = 5.0
+"""Seconds between attempts while MLflow is unreachable."""
 
 
 class MlflowMetrics(UserCallback):
-    """Logs the points of the curves that a checkpoint brings; what it fails to log, the driver sees to in the end."""
+    """Logs the metrics that come with each checkpoint. The driver logs what is still missing at the end."""
 
     def __init__(self, tracking: Tracking, run_id: str, bar: Any) -> None:
         self._tracking, self._run_id, self._bar = tracking, run_id, bar
-        self._sender: Sender | None = None
+        self._sender: MetricSender | None = None
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
-        """One call of Ray Train after every rank has reported, and the checkpoint is stored and on record."""
-        if self._sender is None:  # threads do not travel, so it begins where it is used
-            self._sender = Sender(self._tracking, self._run_id, self._bar)
+        """Called by Ray Train once every rank has reported and the checkpoint is stored and recorded."""
+        if self._sender is None:  # a thread cannot be pickled, so it is started in the process that uses it
+            self._sender = MetricSender(self._tracking, self._run_id, self._bar)
             self._sender.start()
         self._sender.rows.put(metrics[0]["rows"])
 
 
-class Sender(threading.Thread):
-    """Sends rows one after the other. While the server is away they wait; training does not."""
+class MetricSender(threading.Thread):
+    """Sends metrics in order. While MLflow is unreachable they are buffered, and training continues."""
 
     def __init__(self, tracking: Tracking, run_id: str, bar: Any) -> None:
-        super().__init__(name="mlflow-rows", daemon=True)
+        super().__init__(name="mlflow-metrics", daemon=True)
         self._tracking, self._run_id, self._bar = tracking, run_id, bar
-        self.rows: queue.SimpleQueue[Sequence[Row]] = queue.SimpleQueue()
+        self.rows: queue.SimpleQueue[Sequence[MetricRow]] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Until the process ends."""
-        # MLflow retries for minutes without a word; the user is told in seconds instead.
+        """Sends until the process ends."""
+        # MLflow would retry silently for minutes; the user is warned within seconds instead.
         os.environ.update(MLFLOW_HTTP_REQUEST_TIMEOUT="20", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
         while True:
             self._send(self.rows.get())
 
-    def _send(self, rows: Sequence[Row]) -> None:
-        told = False
+    def _send(self, rows: Sequence[MetricRow]) -> None:
+        warned = False
         while True:
             try:
                 self._tracking.log_rows(self._run_id, rows)
-            except Exception as error:  # noqa: BLE001 whatever it is, training goes on
-                if not told:
+            except Exception as error:  # noqa: BLE001 no error of MLflow may stop the training
+                if not warned:
                     reason = redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:160]
-                    self._bar.warn.remote(f"MLflow does not take metrics ({reason}); they wait, training goes on")
-                told = True
-                time.sleep(AGAIN_S)
+                    warning = f"MLflow is unreachable ({reason}); metrics are buffered, training continues"
+                    self._bar.warn.remote(warning)
+                warned = True
+                time.sleep(RETRY_S)
             else:
-                if told:
-                    self._bar.warn.remote("MLflow takes metrics again")
+                if warned:
+                    self._bar.warn.remote("MLflow is reachable again; buffered metrics are sent")
                 return

@@ -1,4 +1,4 @@
-"""An iterator whose next items are made in a thread while the present one is used."""
+"""Prefetches the items of an iterator in a thread."""
 
 import queue
 import threading
@@ -8,15 +8,16 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-AHEAD = 3
-"""Items that wait to be used: some 20 MB each for a batch of 128 photos of 36 x 2048."""
+PREFETCHED = 3
+"""Items in the queue, each about 20 MB for a batch of 128 photos of 36 x 2048 features."""
 
 
-def read_ahead(items: Iterator[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items in the same order. What `items` raises is raised where it would have been; its thread ends when
-    this iterator is closed.
+def prefetch(items: Iterator[Item], count: int = PREFETCHED) -> Iterator[Item]:
+    """Yields the same items in the same order, and prepares up to `count` of them in advance.
+
+    An exception of `items` is raised after the items before it. The thread ends when this iterator is closed.
     """
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(count)
     closed = threading.Event()
 
     def put(item: Item | None, error: BaseException | None) -> None:
@@ -25,18 +26,18 @@ def read_ahead(items: Iterator[Item], ahead: int = AHEAD) -> Iterator[Item]:
                 ready.put((item, error), timeout=0.1)
                 return
 
-    def make() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 put(item, None)
                 if closed.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 it belongs to whoever takes the item
+        except BaseException as error:  # noqa: BLE001 raised by the consumer instead
             put(None, error)
         else:
             put(None, StopIteration())
 
-    thread = threading.Thread(target=make, name="read-ahead", daemon=True)
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

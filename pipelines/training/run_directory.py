@@ -1,116 +1,179 @@
-"""A training's place in storage: claimed by one run, found again by the same command with `--resume`.
+"""Run directory of a training or sweep: claimed once per configuration, resumed by the process that holds its lease.
 
-`<train.output>/<model name>-<12 hex>` is named by all that the result depends on (features, network, training), so that
-one configuration is trained once. In it: `run.json` (written first, by whoever claims it), `driver-<number>.json` of
-every process that went on with it, Ray Train's checkpoints and its record of them, and `finished.json`.
+`<train.output>/<model name>-<12 hex>` is named by the hash of the configuration (`identity.py`). It holds:
+
+- `lease-NNNNNN.json`: one object per process that has driven the run; the number is a fencing token. The first one
+  claims the directory. The highest number holds the lease, and every other process must stop.
+- `run.json`: format, MLflow run and identity; written once, after the claim.
+- Ray Train's checkpoints (`checkpoint.py`) and its record of them.
+- `finished.json`: the result.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from hashlib import sha256
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.errors import LeaseLostError, UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store, require_folder
-from pipelines.features.feature_set import FeatureSet
+from infra.tracking import Tracking
 from pipelines.features.shards import canonical_json
-from pipelines.training.setup import TrainingSetup
 
+FORMAT = "shan-run/1"
 RUN, FINISHED = "run.json", "finished.json"
+
+CLAIM_S = 10.0
+"""Seconds within which the process that claims a directory records its run; after that it counts as killed."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one training keeps its checkpoints."""
+class RunDirectory:
+    """Storage of one run."""
 
     store: Store
     root: str
     """`train.output` as Ray Train takes it: an absolute path, or s3://bucket/prefix."""
     name: str
 
-    def claim(self, run_id: str) -> bool:
-        """Whether this run is the first here; it is then the only one, now and later."""
-        return self.store.put_if_absent(RUN, canonical_json({"run": run_id}))
+    @property
+    def uri(self) -> str:
+        """URI of the directory."""
+        return self.store.uri
+
+    def claim(self) -> "Lease":
+        """Returns the first lease of this directory, which then belongs to one run.
+
+        Raises UserError if it has a run already. A claim without a run is left by a process that was killed before it
+        could create one; it is taken over after CLAIM_S.
+        """
+        run_id = self.run_id()
+        if run_id is None and self._create_lease(1):
+            return Lease(self, 1)
+        deadline = time.monotonic() + CLAIM_S
+        while run_id is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            run_id = self.run_id()
+        if run_id is None:
+            return self.acquire_lease()
+        state = "has finished" if self.result() else "exists"
+        raise UserError(
+            f"{self.uri}: a run with this configuration {state} (run {run_id}); "
+            "use --resume to continue it, or change train.seed or train.output to start a new one"
+        )
+
+    def is_claimed(self) -> bool:
+        """Returns whether a process has claimed this directory."""
+        return self.read(_lease_name(1)) is not None
+
+    def acquire_lease(self) -> "Lease":
+        """Returns a lease with the next fencing token; processes with earlier ones must stop."""
+        token = 1
+        while not self._create_lease(token):
+            token += 1
+        return Lease(self, token)
+
+    def _create_lease(self, token: int) -> bool:
+        holder = {"host": socket.gethostname(), "process": os.getpid()}
+        return self.store.put_if_absent(_lease_name(token), canonical_json(holder))
+
+    def record_run(self, run_id: str, identity: dict[str, Any]) -> bool:
+        """Writes the MLflow run of this directory. Returns False, and changes nothing, if one is recorded."""
+        return self.store.put_if_absent(RUN, canonical_json({"format": FORMAT, "run": run_id, "identity": identity}))
 
     def run_id(self) -> str | None:
-        """The run that claimed the place; None if there is none."""
+        """Returns the recorded MLflow run, or None. Raises UserError if the directory has another format."""
         document = self.read(RUN)
-        return None if document is None else str(document["run"])
+        if document is None:
+            return None
+        if document.get("format") != FORMAT:
+            raise UserError(
+                f"{self.uri}/{RUN}: format is {document.get('format')!r}, but this version reads {FORMAT!r}; use the "
+                "version that wrote it, or another train.output"
+            )
+        return str(document["run"])
 
-    def take(self) -> "Seat":
-        """The seat of the process that drives the work from now on; those before it have to stop."""
-        number = 1
-        while not self.store.put_if_absent(_driver(number), b"{}\n"):
-            number += 1
-        return Seat(self, number)
-
-    def finish(self, result: dict[str, Any]) -> None:
-        """Notes what the training has come to."""
+    def record_result(self, result: dict[str, Any]) -> None:
+        """Writes the result of the finished run."""
         self.store.replace(FINISHED, canonical_json(result))
 
-    def finished(self) -> dict[str, Any] | None:
-        """What it has come to; None before."""
+    def result(self) -> dict[str, Any] | None:
+        """Returns the result of the finished run, or None."""
         return self.read(FINISHED)
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON object of the place; None if it is not there."""
+        """Returns a JSON object of the directory, or None if it does not exist. Raises UserError if it is corrupt."""
         try:
             document = json.loads(self.store.read(name))
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise UserError(f"{self.store.uri}/{name} is damaged; delete the folder to train again") from error
-        assert isinstance(document, dict)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            raise UserError(f"{self.uri}/{name} is corrupt; delete the run directory to train again")
         return document
 
 
-def _driver(number: int) -> str:
-    return f"driver-{number:06d}.json"
-
-
 @dataclass(frozen=True)
-class Seat:
-    """Of one of the processes that have driven the work at a place, one after the other."""
+class Lease:
+    """Right of one process to drive a run. A process that acquires a later one takes it away."""
 
-    place: Place
-    number: int
+    directory: RunDirectory
+    token: int
 
-    def is_taken(self) -> bool:
-        """Whether another process has come since."""
-        return self.place.read(_driver(self.number + 1)) is not None
+    def is_lost(self) -> bool:
+        """Returns whether another process has acquired the lease."""
+        return self._successor() is not None
 
     def require(self) -> None:
-        """LeaseLostError if another process has come since: nothing here is this one's to write any more."""
-        if self.is_taken():
-            raise LeaseLostError(f"{self.place.store.uri}: another process goes on with this; it is left to that one")
+        """Raises LeaseLostError if another process has acquired the lease; this one must not write any more."""
+        if (holder := self._successor()) is not None:
+            raise LeaseLostError(
+                f"{self.directory.uri}: lost the lease: another process resumed this run "
+                f"(process {holder.get('process')} on {holder.get('host')})"
+            )
+
+    def _successor(self) -> dict[str, Any] | None:
+        return self.directory.read(_lease_name(self.token + 1))
 
 
-def place_of(features: FeatureSet, name: str, setup: TrainingSetup) -> Place:
-    """The place of a training; UserError if `train.output` cannot be written."""
-    told = {
-        "features": features.lineage["feature_set"],
-        "model": asdict(setup.model),
-        "train": setup.train.what_is_trained(),
-    }
-    require_output(setup.train.output)
-    output = absolute_output(setup.train.output)
-    training = f"{name}-{sha256(canonical_json(told)).hexdigest()[:12]}"
-    return place_at(output, training)
+def _lease_name(token: int) -> str:
+    return f"lease-{token:06d}.json"
 
 
-def place_at(output: str, name: str) -> Place:
-    """The place of that name below `train.output`."""
-    return Place(open_store(f"{output.rstrip('/')}/{name}"), output, name)
+def open_run_directory(output: str, name: str) -> RunDirectory:
+    """Returns the run directory of that name below `train.output`. Raises UserError if that cannot be written."""
+    require_output(output)
+    output = absolute_output(output)
+    return RunDirectory(open_store(f"{output.rstrip('/')}/{name}"), output, name)
+
+
+def open_run(lease: Lease, identity: dict[str, Any], tracking: Tracking, create: Callable[[], str]) -> str:
+    """Returns the MLflow run of the lease's directory; creates and records one if there is none.
+
+    Raises LeaseLostError if another process has acquired the lease.
+    """
+    directory = lease.directory
+    if directory.run_id() is None:
+        run_id = create()
+        if not directory.record_run(run_id, identity):  # another process was faster
+            tracking.client().delete_run(run_id)
+    lease.require()
+    recorded = directory.run_id()
+    assert recorded is not None
+    return recorded
 
 
 def require_output(output: str) -> None:
-    """UserError if `train.output` is a folder that cannot be written; a bucket says so when it is."""
+    """Raises UserError if `train.output` is a folder that cannot be written. A bucket is checked at the first write."""
     if "://" not in output:
         require_folder(output, "train.output")
 
 
 def absolute_output(output: str) -> str:
-    """`train.output` as it means the same in every folder."""
+    """Returns `train.output` in a form that means the same in every working directory."""
     return output if "://" in output else str(Path(output).absolute())

@@ -1,9 +1,10 @@
 """The config sections that a training reads."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from infra.cluster import ClusterConfig
+from infra.redaction import redact
 from infra.tracking import TrackingConfig
 from pipelines.training.config import TrainConfig
 from pipelines.training.shard_cache import CacheConfig
@@ -12,7 +13,7 @@ from shan_model.config import ModelConfig
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """Everything a training is configured by. Logged with its run; nothing else is."""
+    """All configuration of a training. Its MLflow run logs these sections and no others."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""
@@ -26,5 +27,19 @@ class TrainingSetup:
     """Ray."""
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its dotted name, as logged to MLflow."""
+        """Returns every field by its dotted name, as it is logged to MLflow."""
         return {f"{part}.{name}": value for part, fields in asdict(self).items() for name, value in fields.items()}
+
+    def redacted(self) -> "TrainingSetup":
+        """Returns the setup without credentials."""
+        return replace(self, tracking=replace(self.tracking, uri=redact(self.tracking.uri)))
+
+    def ignored_options(self) -> list[str]:
+        """Returns a sentence for each field that is set but has no effect together with the others."""
+        ignored = self.train.ignored_options()
+        if self.model.text_encoder == "hf" and self.train.min_word_count != TrainConfig.min_word_count:
+            ignored.append(
+                f"train.min_word_count is {self.train.min_word_count}, but has no effect with model.text_encoder=hf, "
+                "which has a vocabulary of its own"
+            )
+        return ignored

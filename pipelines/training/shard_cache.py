@@ -1,8 +1,10 @@
-"""Shards as files of this node: those of a folder where they lie, those of a bucket in a cache that processes share.
+"""Local shard cache: shards of object storage as files of this node, shared by all its processes.
 
-The cache holds `<sha256>.tar`, whatever set a shard belongs to. A shard appears whole and checked (`.part`, locked
-while one process downloads, then a rename); `users/` names what each living process holds, under a lock that ends with
-it, so that nothing in use is evicted and the cap holds although several begin at once.
+The cache holds `<sha256>.tar`, regardless of the feature set. A shard is downloaded to `.part`, which is locked by the
+downloading process, verified and renamed. Each process pins the shards that it reads with a file in `pins/`, which it
+locks for as long as it lives, so that no shard in use is evicted and concurrent processes stay within the limit.
+
+Shards of a feature set in a folder are read in place.
 """
 
 import fcntl
@@ -24,17 +26,17 @@ from infra.storage.open import require_folder
 from pipelines.features.shards import Receipt, check_shard, read_shard, tar_name
 
 DOWNLOADS = 4
-"""Shards that a process downloads at once, each held in memory until it is checked."""
+"""Concurrent downloads of a process. Each shard is held in memory until it is verified."""
 
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Where the nodes keep shards of object storage that training reads."""
+    """Local cache of shards from object storage."""
 
     folder: str = "~/.cache/shan"
-    """Folder on each node's own disk; all its processes share it."""
+    """Folder on each node's local disk, shared by all its processes."""
     max_gb: float = 100.0
-    """Most that it may hold. What was not used for longest goes first; what a process is reading stays."""
+    """Size limit in GB. The least recently used shards are evicted; shards that a process reads are not."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
@@ -43,21 +45,21 @@ class CacheConfig:
 
 
 class LocalShards:
-    """Memory-mapped shards. They stay on the disk for as long as this object lives."""
+    """Memory-mapped shards. They are not evicted while this object exists."""
 
-    def __init__(self, paths: dict[str, Path], receipts: Sequence[Receipt] = (), held: "IO[str] | None" = None) -> None:
-        """Shards with a receipt are checked when they are first read."""
-        self._paths, self._held = paths, held
-        self._unchecked = {tar_name(receipt.shard): receipt.sha256 for receipt in receipts}
+    def __init__(self, paths: dict[str, Path], receipts: Sequence[Receipt] = (), pin: "IO[str] | None" = None) -> None:
+        """Shards in `receipts` are verified when they are first read."""
+        self._paths, self._pin = paths, pin
+        self._unverified = {tar_name(receipt.shard): receipt.sha256 for receipt in receipts}
         self._maps: dict[str, memoryview] = {}
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Bytes of a shard, not copied. UserError if it is damaged."""
+        """Returns bytes of a shard without copying them. Raises UserError if the shard is corrupt."""
         if name not in self._maps:
             with self._paths[name].open("rb") as file:
                 shard = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            if name in self._unchecked:
-                check_shard(shard, str(self._paths[name]), self._unchecked[name])
+            if name in self._unverified:
+                check_shard(shard, str(self._paths[name]), self._unverified[name])
             self._maps[name] = shard
         return self._maps[name][offset : offset + size]
 
@@ -65,16 +67,16 @@ class LocalShards:
 def local_shards(
     store: Store, receipts: Sequence[Receipt], config: CacheConfig, progress: Callable[[int], object]
 ) -> LocalShards:
-    """The shards of these receipts as files of this node; `progress` is told of the bytes of each one that is there.
+    """Returns the shards of some receipts as files of this node. `progress` is called with the bytes of each shard.
 
-    Raises UserError if they do not fit the cache, or if a download does not have the receipt's checksum.
+    Raises UserError if they exceed the size limit of the cache, or if a download does not have its receipt's checksum.
     """
     if isinstance(store, FolderStore):
         progress(sum(receipt.size for receipt in receipts))
         return LocalShards({tar_name(r.shard): store.root / tar_name(r.shard) for r in receipts}, receipts)
     require_folder(Path(config.folder).expanduser(), "cache.folder")
     folder = Path(config.folder).expanduser().absolute()
-    held = _hold(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
+    pin = _pin(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
 
     def fetch(receipt: Receipt) -> None:
         _fetch(store, receipt, folder / f"{receipt.sha256}.tar")
@@ -82,36 +84,36 @@ def local_shards(
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         list(pool.map(fetch, receipts))
-    return LocalShards({tar_name(r.shard): folder / f"{r.sha256}.tar" for r in receipts}, held=held)
+    return LocalShards({tar_name(r.shard): folder / f"{r.sha256}.tar" for r in receipts}, pin=pin)
 
 
-def _hold(folder: Path, sizes: dict[str, int], max_gb: float) -> IO[str]:
-    """Notes, until the returned file is closed, that this process needs shards of these checksums; makes room."""
-    (folder / "users").mkdir(parents=True, exist_ok=True)
+def _pin(folder: Path, sizes: dict[str, int], max_gb: float) -> IO[str]:
+    """Pins the shards of these checksums (with sizes in bytes) until the returned file is closed, and makes room."""
+    (folder / "pins").mkdir(parents=True, exist_ok=True)
     with _locked(folder / "lock"):
-        others = _in_use(folder)
+        others = _pinned(folder)
         needed = sum((others | sizes).values())
         if needed > max_gb * 1e9:
-            taken = f", beside what others on this node read {sum(others.values()) / 1e9:.3g} GB" if others else ""
+            pinned = f" and other processes read {sum(others.values()) / 1e9:.3g} GB" if others else ""
             raise UserError(
-                f"cache.max_gb is {max_gb:g}, but the shards have {sum(sizes.values()) / 1e9:.3g} GB{taken}; raise it, "
-                "or stream them with train.data_mode=stream"
+                f"cache.max_gb is {max_gb:g}, but the shards have {sum(sizes.values()) / 1e9:.3g} GB{pinned}; raise it "
+                "or use train.data_mode=stream"
             )
-        held = (folder / "users" / secrets.token_hex(8)).open("w", encoding="ascii")
-        fcntl.flock(held, fcntl.LOCK_EX)
-        json.dump(sizes, held)
-        held.flush()
+        pin = (folder / "pins" / secrets.token_hex(8)).open("w", encoding="ascii")
+        fcntl.flock(pin, fcntl.LOCK_EX)
+        json.dump(sizes, pin)
+        pin.flush()
         for name in sizes:
             if (path := folder / f"{name}.tar").exists():
                 os.utime(path)
         _evict(folder, {*others, *sizes}, int(max_gb * 1e9) - needed)
-    return held
+    return pin
 
 
-def _in_use(folder: Path) -> dict[str, int]:
-    """Sizes of the shards that living processes hold, by checksum."""
+def _pinned(folder: Path) -> dict[str, int]:
+    """Returns the sizes of the shards that running processes have pinned, by checksum."""
     found: dict[str, int] = {}
-    for path in (folder / "users").iterdir():
+    for path in (folder / "pins").iterdir():
         with path.open(encoding="ascii") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,10 +125,10 @@ def _in_use(folder: Path) -> dict[str, int]:
 
 
 def _evict(folder: Path, keep: set[str], room: int) -> None:
-    """Deletes shards that nobody holds, the longest unused first, until they take no more than `room` bytes."""
+    """Deletes the least recently used shards outside `keep`, until those outside take at most `room` bytes."""
     for part in folder.glob("*.part"):
         if part.stem not in keep:
-            part.unlink()  # of a process that was killed
+            part.unlink()  # left by a process that was killed
     idle = sorted((p for p in folder.glob("*.tar") if p.stem not in keep), key=lambda p: p.stat().st_mtime)
     taken = sum(path.stat().st_size for path in idle)
     for path in idle:
@@ -137,12 +139,12 @@ def _evict(folder: Path, keep: set[str], room: int) -> None:
 
 
 def _fetch(store: Store, receipt: Receipt, path: Path) -> None:
-    """Downloads a shard unless it is there, or another process brings it meanwhile."""
-    if _is_there(path, receipt):
+    """Downloads a shard, unless it exists or another process downloads it meanwhile."""
+    if _exists(path, receipt):
         return
     part = path.with_suffix(".part")
     with _locked(part) as file:
-        if not _is_there(path, receipt):
+        if not _exists(path, receipt):
             data = read_shard(store, tar_name(receipt.shard), receipt.sha256)
             file.truncate(0)
             file.write(data)
@@ -150,16 +152,16 @@ def _fetch(store: Store, receipt: Receipt, path: Path) -> None:
             os.fsync(file.fileno())
             part.replace(path)
             return
-    part.unlink(missing_ok=True)  # made anew by waiting for one that has become the shard
+    part.unlink(missing_ok=True)  # created by waiting for the lock of a download that has finished
 
 
-def _is_there(path: Path, receipt: Receipt) -> bool:
+def _exists(path: Path, receipt: Receipt) -> bool:
     return path.exists() and path.stat().st_size == receipt.size
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """The body alone has this file among all processes of the node; the kernel frees it if the process dies."""
+    """Locks a file among the processes of this node; the kernel releases the lock if the process dies."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

@@ -1,4 +1,4 @@
-"""One step of the optimizer: the mean gradient of its batches, clipped, by Adam at the step's learning rate."""
+"""One optimizer step: Adam on the clipped mean gradient of its batches."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from pipelines.training.batches import Batch
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
-from pipelines.training.schedule import learning_rate, takes_hardest
+from pipelines.training.schedule import learning_rate, uses_hardest_negatives
 from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.scoring import PRECISIONS
 
 
 def objective_of(shan: SHAN, config: TrainConfig) -> RankingObjective:
-    """The loss that a config asks for, around the model."""
+    """Returns a module that computes the configured loss of the model."""
     return RankingObjective(shan, config.margin, PRECISIONS[config.precision])
 
 
@@ -29,20 +29,20 @@ def take_step(
     steps_per_epoch: int,
     rank: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Moves the state on by one step; DDP's ranks meet in the last of its batches.
+    """Advances the state by one step. With DDP, gradients are exchanged in the backward pass of the last batch.
 
-    `objective`: `objective_of` the state's model, or DDP around it. Returns the mean loss of the batches,
-    and the norm of the gradient before it was clipped.
+    `objective` is `objective_of` the state's model, or DDP around it. Returns the mean loss of the batches and the norm
+    of the gradient before clipping, both as scalars.
     """
     step = state.progress.step
-    hardest = takes_hardest(config, step, steps_per_epoch)
-    # Dropout, where a text encoder has it, is then the same after a restart.
+    hardest = uses_hardest_negatives(config, step, steps_per_epoch)
+    # Seeded per step, so that the dropout of a text encoder is the same after a restart.
     torch.manual_seed(int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0]))
     objective.train()
     state.optimizer.zero_grad()
     losses = []
     for number, batch in enumerate(batches):
-        with _apart(objective) if number + 1 < len(batches) else nullcontext():
+        with _without_exchange(objective) if number + 1 < len(batches) else nullcontext():
             loss = _loss(objective, batch, hardest) / len(batches)
             loss.backward()
         losses.append(loss.detach())
@@ -56,8 +56,8 @@ def take_step(
     return torch.stack(losses).sum(), norm.detach()
 
 
-def _apart(objective: nn.Module) -> AbstractContextManager[None]:
-    """A backward pass whose gradients the ranks do not exchange yet."""
+def _without_exchange(objective: nn.Module) -> AbstractContextManager[None]:
+    """Returns a context whose backward passes do not exchange gradients between ranks."""
     return objective.no_sync() if isinstance(objective, nn.parallel.DistributedDataParallel) else nullcontext()
 
 

@@ -1,8 +1,8 @@
-"""Batches of a feature set larger than a node's disk: shards pass by once an epoch, through webdataset's tar reader.
+"""Batches of a streaming dataset, for feature sets larger than a node's disk: each shard is read once per epoch.
 
-An epoch's shards are shuffled and cut into one part a worker; a worker draws each batch from a window of the captions
-that its part holds next. All of it is drawn from receipts and manifest before anything is read, so the number of
-batches is the same in every epoch and on every rank, and a resumed epoch does not open the shards it has done with.
+The shards of an epoch are shuffled and divided among the workers. A worker samples each batch from a window of the next
+captions of its part. The samples are planned from receipts and manifest before any shard is read, so every epoch and
+rank has the same number of batches, and a resumed epoch does not read shards that it has finished.
 """
 
 import io
@@ -19,18 +19,18 @@ from infra.errors import UserError
 from pipelines.features.feature_set import Split, stacked
 from pipelines.features.shards import MEMBERS, Receipt, load_npy, read_shard, tar_name
 from pipelines.training.batches import Batch
-from pipelines.training.prefetch import read_ahead
+from pipelines.training.prefetch import prefetch
 
 WINDOW = 4000
-"""Captions among which a worker draws; the regions of their photos, some 120 MB for 800 of 36 x 2048, are in memory."""
+"""Captions in the window. The features of their photos are in memory: 120 MB for 800 photos of 36 x 2048."""
 
 
 @dataclass(frozen=True)
 class StreamedBatches:
-    """The captions of a split in an order that depends on seed, epoch and number of workers.
+    """Captions of a split in an order that depends on seed, epoch and number of workers.
 
-    Every epoch has `steps_per_epoch` batches, on any number of workers up to `num_workers`; the captions that fill none
-    (about a batch for each caption that a photo has) are others in each epoch. Raises UserError if none is filled.
+    Every epoch has `steps_per_epoch` batches, with any number of workers up to `num_workers`. The captions that fill no
+    batch (about one batch per caption of a photo) differ between epochs.
     """
 
     split: Split
@@ -41,10 +41,10 @@ class StreamedBatches:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Batches that every rank can fill whatever the order.
+        """Number of batches that every rank can fill in any order. Raises UserError if there is none.
 
-        A part may lack a photo's captions, `most`; and while `most` times the captions of a batch wait, they are of
-        enough photos to fill it.
+        A rank's part may be short by the captions of one photo, at most `most`. While `most` times a batch is left, the
+        captions belong to enough photos to fill one.
         """
         counts = np.bincount(self.split.photo_of_caption)
         most = int(counts.max())
@@ -54,65 +54,65 @@ class StreamedBatches:
         if steps < 1:
             raise UserError(
                 f"split '{self.split.name}' of {self.split.store.uri} has {counts.sum()} captions, too few to stream "
-                f"in batches of {self.batch_size}; use train.data_mode=cache"
+                f"with train.batch_size={self.batch_size}; use train.data_mode=cache"
             )
         return steps
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
-        """This rank's shares of an epoch's batches, from batch `first` on. Reads each shard once, in order."""
+        """Yields this rank's part of an epoch's batches, from batch `first` on. Reads each shard once, in order."""
         photos, plan = self._plan(epoch, rank, world)
-        left = np.zeros(len(self.split), dtype=np.int64)  # captions of each photo that are still to come
+        left = np.zeros(len(self.split), dtype=np.int64)  # remaining captions of each photo
         for rows in plan[first:]:
             np.add.at(left, self.split.photo_of_caption[rows], 1)
-        passing = self._regions(photos[left[photos] > 0])
-        here: dict[int, NDArray[np.float16]] = {}
+        stream = self._regions(photos[left[photos] > 0])
+        loaded: dict[int, NDArray[np.float16]] = {}
         for rows in plan[first:]:
             needed = self.split.photo_of_caption[rows]
-            while any(photo not in here for photo in needed):
-                photo, regions_RF = next(passing)
-                here[photo] = regions_RF
-            regions = [here[photo] for photo in needed]
+            while any(photo not in loaded for photo in needed):
+                photo, regions_RF = next(stream)
+                loaded[photo] = regions_RF
+            regions = [loaded[photo] for photo in needed]
             yield Batch([self.split.captions[i] for i in rows], needed, stacked(regions))
             np.subtract.at(left, needed, 1)
             for photo in needed:
                 if left[photo] == 0:
-                    here.pop(photo, None)
+                    loaded.pop(photo, None)
 
     def _plan(self, epoch: int, rank: int, world: int) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-        """This rank's photos in the order in which they pass, and the rows of captions of each of its batches."""
+        """Returns this rank's photos in reading order, and the rows of captions of each of its batches."""
         photos = self._part(epoch, rank, world)
         size = len(range(rank, self.batch_size, world))
         rng = np.random.default_rng([self.seed, epoch, world, rank])
         starts = np.searchsorted(self.split.photo_of_caption, np.arange(len(self.split) + 1))
-        coming = (row for photo in photos for row in range(starts[photo], starts[photo + 1]))
-        held = max(WINDOW, size * int(np.diff(starts).max()))
+        upcoming = (row for photo in photos for row in range(starts[photo], starts[photo + 1]))
+        capacity = max(WINDOW, size * int(np.diff(starts).max()))
         window: list[int] = []
         plan = []
         for _ in range(self.steps_per_epoch):
-            window.extend(islice(coming, held - len(window)))
+            window.extend(islice(upcoming, capacity - len(window)))
             plan.append(self._draw(window, size, rng))
         return photos, plan
 
     def _draw(self, window: list[int], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Takes a batch out of the window."""
+        """Removes a batch from the window and returns its rows."""
         drawn: list[int] = []
         taken: set[int] = set()
-        again = []
+        deferred = []
         while len(drawn) < size:
             at = int(rng.integers(len(window)))
             window[at], window[-1] = window[-1], window[at]
             row = window.pop()
             photo = int(self.split.photo_of_caption[row])
             if photo in taken and not self.allow_same_photo:
-                again.append(row)
+                deferred.append(row)
                 continue
             taken.add(photo)
             drawn.append(row)
-        window.extend(again)
+        window.extend(deferred)
         return np.array(drawn)
 
     def _part(self, epoch: int, rank: int, world: int) -> NDArray[np.int64]:
-        """Rows of this rank's photos, in the epoch's order of shards; its part of the captions is that of a batch."""
+        """Returns the rows of this rank's photos, in the epoch's order of shards."""
         edges = np.cumsum([0, *(len(receipt.written) for receipt in self.split.receipts)])
         shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.receipts))
         photos = np.concatenate([np.arange(edges[shard], edges[shard + 1]) for shard in shards])
@@ -122,12 +122,12 @@ class StreamedBatches:
         return photos[rank_of_slot[before * self.batch_size // counts.sum()] == rank]
 
     def _regions(self, photos: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Row and regions of these photos, in this order; the next shard is on its way while one is used."""
+        """Yields row and regions of these photos, in this order. The next shard is prefetched."""
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         wanted = dict(zip((self.split.keys[photo] for photo in photos), photos.tolist(), strict=True))
         shards = list(dict.fromkeys(self._shard_of[photo] for photo in photos))
-        streams = read_ahead((self._stream(self.split.receipts[shard]) for shard in shards), 1)
+        streams = prefetch((self._stream(self.split.receipts[shard]) for shard in shards), 1)
         members = tar_file_expander(streams, select_files=lambda name: name.endswith(MEMBERS[0]))
         for sample in group_by_keys(members):
             if sample["__key__"] in wanted:
@@ -138,7 +138,7 @@ class StreamedBatches:
         return [number for number, receipt in enumerate(self.split.receipts) for _ in receipt.written]
 
     def _stream(self, receipt: Receipt) -> dict[str, Any]:
-        """A shard as webdataset takes it, read whole: our store goes on after cut connections."""
+        """Returns a shard in webdataset's form. It is read at once, because the store retries dropped connections."""
         name = tar_name(receipt.shard)
         data = read_shard(self.split.store, name, receipt.sha256)
         return {"url": f"{self.split.store.uri}/{name}", "stream": io.BytesIO(data)}

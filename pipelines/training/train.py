@@ -1,4 +1,4 @@
-"""pipelines/training/train.py."""
+"""Trains a model on a feature set and registers its best epoch as a version."""
 
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -11,12 +11,11 @@ from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.package import package_model
-from pipelines.training.checkpoint import read_progress
-from pipelines.training.driver import PreparedTraining, fit, prepare
-from pipelines.training.figures import log_pictures
-from pipelines.training.run_directory import Seat
+from pipelines.training.checkpoint import read_progress, read_validation
+from pipelines.training.driver import fit
+from pipelines.training.figures import log_figures
+from pipelines.training.prepare import ClaimedTraining, claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.validation_report import read_record
 from shan_model.bundle import load_bundle, save_bundle
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What a training leaves: a run, a candidate version and its validation metrics."""
+    """Result of a training: its run, the registered version and the validation metrics of the best epoch."""
 
     run_id: str
     name: str
@@ -37,41 +36,43 @@ class TrainedModel:
 def run_training(
     features: FeatureSet, name: str, setup: TrainingSetup, tracking: Tracking, resume: bool | None = False
 ) -> TrainedModel:
-    """Trains on a feature set and registers the best epoch as a version of `name`; arguments as for `prepare`."""
-    prepared = prepare(features, name, setup, tracking, resume)
-    if (finished := prepared.place.finished()) is not None:
-        return TrainedModel(**finished)
-    with tracking.running(prepared.run_id):
-        # Each node tells of itself to a server; a file is written from here.
-        with system_metrics(tracking, prepared.run_id) if tracking.is_file else nullcontext():
-            result, seat = fit(prepared, tracking)
-        trained = _register_best(prepared, result, name, tracking, seat)
-        seat.require()
-        prepared.place.finish(asdict(trained))
+    """Trains on a feature set and registers the epoch with the best validation rSum as a version of `name`.
+
+    `resume` and the errors are those of `claim_training` and `fit`. A finished training returns its stored result.
+    """
+    inputs = resolve_inputs(features, name, setup)
+    if resume is not False and (result := inputs.directory.result()) is not None:
+        return TrainedModel(**result)
+    training = claim_training(inputs, tracking, resume)
+    with tracking.running(training.run_id):
+        # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
+        with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
+            fitted = fit(training, tracking)
+        trained = _publish(training, fitted, tracking)
+        training.lease.require()
+        inputs.directory.record_result(asdict(trained))
     return trained
 
 
-def _register_best(
-    prepared: PreparedTraining, result: "Result", name: str, tracking: Tracking, seat: Seat
-) -> TrainedModel:
-    """Also brings what is still missing to the run: points of the curves that did not get through, and pictures."""
-    run_id, text_encoder = prepared.run_id, prepared.setup.model.text_encoder
-    checkpoint, metrics = max(result.best_checkpoints, key=lambda pair: pair[1]["score"])
+def _publish(training: ClaimedTraining, fitted: "Result", tracking: Tracking) -> TrainedModel:
+    """Registers the best epoch, and logs its figures and the metrics that did not reach MLflow before."""
+    inputs, run_id = training.inputs, training.run_id
+    checkpoint, metrics = max(fitted.best_checkpoints, key=lambda pair: pair[1]["score"])
     with checkpoint.as_directory() as best, TemporaryDirectory() as bundle:
-        save_bundle(load_bundle(Path(best)), Path(bundle))  # users need nothing of what training needs
-        record = read_record(Path(best))
-        packaged = package_model(Path(bundle), prepared.lineage, text_encoder)
-        number = register(tracking, run_id, name, packaged, before_register=seat.require)
-    with result.checkpoint.as_directory() as last:
+        save_bundle(load_bundle(Path(best)), Path(bundle))  # without the state of the optimizer
+        validation = read_validation(Path(best))
+        packaged = package_model(Path(bundle), training.lineage, inputs.setup.model.text_encoder)
+        version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
+    with fitted.checkpoint.as_directory() as last:
         history = read_progress(Path(last)).history
     tracking.log_rows(run_id, history)
-    log_pictures(tracking, run_id, prepared.features, record, history)
-    recalls = {key: value for key, value in metrics.items() if key.startswith("val_")}
-    return TrainedModel(run_id, name, number, metrics["epoch"], recalls)
+    log_figures(tracking, run_id, inputs.features, validation, history)
+    validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
+    return TrainedModel(run_id, inputs.name, version, metrics["epoch"], validated)
 
 
 def report(model: TrainedModel) -> str:
-    """What was trained, in a few lines."""
+    """Returns one line about a trained model."""
     return (
         f"{model.name} version {model.version} (run {model.run_id}): best epoch {model.best_epoch}, "
         f"validation rSum {model.metrics['val_rsum']:.1f}"

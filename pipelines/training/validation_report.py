@@ -1,7 +1,8 @@
-"""What a validation's score matrix says beyond its recalls, small enough to be kept with every checkpoint."""
+"""Validation report: recall curves, score histograms and the hardest mistakes of a validation.
 
-import json
-from pathlib import Path
+It is stored with the checkpoint of every epoch as `validation.json`.
+"""
+
 from typing import Any
 
 import numpy as np
@@ -10,57 +11,49 @@ from numpy.typing import NDArray
 from pipelines.features.feature_set import Split
 from shan_model.metrics import retrieval_ranks
 
-RECORD = "validation.json"
-DEEPEST = 100
-"""K of the last point of the recall curves."""
+MAX_K = 100
+"""Largest K of the recall curves."""
 BINS = 80
+"""Bins of the score histograms."""
 MISTAKES = 12
-"""Of each direction."""
+"""Mistakes of each direction."""
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Beside a checkpoint's other files."""
-    (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+def validation_report(scores_NC: NDArray[np.floating], split: Split) -> dict[str, Any]:
+    """Returns the validation report of the scores of N photos and C captions, as a JSON document.
 
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Of a checkpoint."""
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    assert isinstance(record, dict)
-    return record
-
-
-def validation_record(scores_NC: NDArray[np.floating], split: Split) -> dict[str, Any]:
-    """Recall at every K both ways, histograms of matched and unmatched scores, and the hardest mistakes.
-
-    A mistake is a query whose best wrong answer scores above its right one; the hardest have the widest margin.
+    - `image_to_text`, `text_to_image`: recall at K = 1, 2, ... in percent; `random_baseline`: that of a random order in
+      text-to-image retrieval.
+    - `edges`, `matched`, `unmatched`: histograms of the scores of matched and of unmatched pairs.
+    - `image_to_text_mistakes`, `text_to_image_mistakes`: queries whose best wrong result scores above the best right
+      one, by descending difference of the scores.
     """
     photo_of_C = split.photo_of_caption
     ranks = retrieval_ranks(scores_NC, photo_of_C)
     own_C = scores_NC[photo_of_C, np.arange(len(photo_of_C))]
     edges = np.linspace(float(scores_NC.min()), float(scores_NC.max()) + 1e-6, BINS + 1)
-    every = sum(np.histogram(row, edges)[0] for row in scores_NC)
+    pairs = sum(np.histogram(row, edges)[0] for row in scores_NC)
     matched = np.histogram(own_C, edges)[0]
     return {
         "image_to_text": _recalls(ranks.image_to_text_N, len(photo_of_C)),
         "text_to_image": _recalls(ranks.text_to_image_C, len(scores_NC)),
-        "random_baseline": [100 * k / len(scores_NC) for k in range(1, min(DEEPEST, len(scores_NC)) + 1)],
+        "random_baseline": [100 * k / len(scores_NC) for k in range(1, min(MAX_K, len(scores_NC)) + 1)],
         "edges": edges.tolist(),
         "matched": matched.tolist(),
-        "unmatched": (every - matched).tolist(),
+        "unmatched": (pairs - matched).tolist(),
         "text_to_image_mistakes": _text_to_image_mistakes(scores_NC, own_C, split),
         "image_to_text_mistakes": _image_to_text_mistakes(scores_NC, own_C, split),
     }
 
 
-def _recalls(ranks: NDArray[np.int64], answers: int) -> list[float]:
-    return [100 * float((ranks < k).mean()) for k in range(1, min(DEEPEST, answers) + 1)]
+def _recalls(ranks: NDArray[np.int64], gallery: int) -> list[float]:
+    return [100 * float((ranks < k).mean()) for k in range(1, min(MAX_K, gallery) + 1)]
 
 
 def _text_to_image_mistakes(
     scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split
 ) -> list[dict[str, Any]]:
-    """Captions that find another photo."""
+    """Returns captions that retrieve another photo."""
     wrong_C, found_C = np.full(len(own_C), -np.inf), np.zeros(len(own_C), dtype=np.int64)
     for row, scores_C in enumerate(scores_NC):
         better = (scores_C > wrong_C) & (split.photo_of_caption != row)
@@ -81,7 +74,7 @@ def _text_to_image_mistakes(
 def _image_to_text_mistakes(
     scores_NC: NDArray[np.floating], own_C: NDArray[np.floating], split: Split
 ) -> list[dict[str, Any]]:
-    """Photos that find a caption of another photo."""
+    """Returns photos that retrieve a caption of another photo."""
     best_N = np.full(len(scores_NC), -np.inf)
     np.maximum.at(best_N, split.photo_of_caption, own_C)
     wrong_N, found_N = np.empty(len(scores_NC)), np.empty(len(scores_NC), dtype=np.int64)

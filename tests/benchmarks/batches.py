@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.features.feature_set import Split
 from pipelines.features.shards import load_npy, tar_name
 from pipelines.training.batches import Batch, Batches, ShuffledBatches
-from pipelines.training.prefetch import read_ahead
+from pipelines.training.prefetch import prefetch
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.benchmarks.inputs import feature_set
@@ -37,7 +37,7 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
         plain, ours, prefetched = seconds(
             lambda: _read_plainly(split, plan),
             lambda: _exhaust(_batches(cached)),
-            lambda: _exhaust(read_ahead(_batches(cached))),
+            lambda: _exhaust(prefetch(_batches(cached))),
             rounds=sizes.rounds,
         )
         per_batch, peer = 1000 / cached.steps_per_epoch, "plain reads of the same bytes"

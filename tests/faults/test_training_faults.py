@@ -20,7 +20,7 @@ from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.checkpoint import read_progress
-from pipelines.training.run_directory import place_at
+from pipelines.training.run_directory import open_run_directory
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
 from tests.support.processes import command_line, kill, wait_until
@@ -196,15 +196,15 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
     assert driver.wait() == -signal.SIGKILL
     assert not any("/epoch-008/" in name for name in store.objects())
     again = start(features, tmp_path, f"--train.output={output}")
-    assert "--resume goes on with it" in finish(again, tmp_path, code=2)
+    assert "a run with this configuration exists" in finish(again, tmp_path, code=2)
 
     (place,) = {name.split("/")[0] for name in store.objects()}
     late = start(features, tmp_path, f"--train.output={output}", "--resume")
-    wait_until(lambda: f"{place}/driver-000002.json" in store.objects(), timeout_s=120)
+    wait_until(lambda: f"{place}/lease-000002.json" in store.objects(), timeout_s=120)
     before = {name for name in store.objects() if name.endswith("progress.json")}
-    assert place_at(output, place).take().number == 3
+    assert open_run_directory(output, place).acquire_lease().token == 3
     said = finish(late, tmp_path, code=2)
-    assert f"error: {output}/{place}: another process goes on with this; it is left to that one\n" in said
+    assert f"error: {output}/{place}: lost the lease: another process resumed this run" in said
     assert {name for name in store.objects() if name.endswith("progress.json")} == before
     assert run_of(tmp_path).info.status == "RUNNING"
 
@@ -238,10 +238,10 @@ def test_a_worker_killed_in_a_local_session_resumes_within_its_epoch(
 def test_resume_needs_a_run_directory_and_a_finished_training_is_not_repeated(
     features: FeatureSet, uninterrupted: Path, tmp_path: Path
 ):
-    assert "error: nothing to resume at" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
+    assert "there is no run to resume" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
     said = finish(start(features, uninterrupted, "--resume"), uninterrupted)
     assert said.count("shan version 1") == 2
-    assert "this training was finished already" in finish(start(features, uninterrupted), uninterrupted, code=2)
+    assert "a run with this configuration has finished" in finish(start(features, uninterrupted), uninterrupted, code=2)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""One trial of a sweep, in an actor of Tune: a training that tells Tune of every epoch."""
+"""One trial of a sweep: a training that reports every epoch to Ray Tune."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.driver import fit, prepare, stored_progress
+from pipelines.training.driver import fit
+from pipelines.training.prepare import claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
+from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.space import with_fields
 
 STOPPED_BY = "sweep.stopped_by"
@@ -20,59 +22,63 @@ STOPPED_BY = "sweep.stopped_by"
 
 
 @dataclass(frozen=True)
-class Base:
-    """What all trials share."""
+class SweepContext:
+    """What all trials of a sweep share."""
 
     features: str
+    """URI of the feature set, with its digest."""
     name: str
+    """Name of the registered model."""
     setup: TrainingSetup
     tracking: Tracking
     parent: str
+    """MLflow run of the sweep."""
 
 
-def run_trial(drawn: dict[str, Any], base: Base) -> None:
-    """Trains from the last checkpoint of the drawn `values`, or from the start, to the end or until Tune stops it.
+def run_trial(config: dict[str, Any], sweep: SweepContext) -> None:
+    """Trains with the sampled `config["values"]`, from their last checkpoint if there is one, until Tune stops it.
 
-    What Ray Train leaves to free the CPUs of a stopped trial looks for the cluster in its environment, and gives up
-    where a second Ray runs on the machine; a task of its own has the address, and hands it on to all it starts.
+    The training runs in a task with RAY_ADDRESS set: Ray Train frees the CPUs of a stopped trial from a process that
+    finds the cluster by its environment, which fails if a second Ray cluster runs on the machine.
     """
-    here = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
-    training = ray.remote(train_trial).options(num_cpus=0, runtime_env=here, max_retries=0, num_returns="streaming")
-    for told in training.remote(drawn["values"], base, EpochsToTune()):
-        tune.report(ray.get(told))
+    environment = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
+    task = ray.remote(train_trial).options(num_cpus=0, runtime_env=environment, max_retries=0, num_returns="streaming")
+    for metrics in task.remote(config["values"], sweep, EpochReporter()):
+        tune.report(ray.get(metrics))
 
 
-def train_trial(values: dict[str, Any], base: Base, epochs: "EpochsToTune") -> Iterator[dict[str, Any]]:
-    """The training of a trial. Yields what Tune is to know of the epochs of earlier sessions, and of the end.
+def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochReporter") -> Iterator[dict[str, Any]]:
+    """Trains a trial. Yields Tune's metrics for the epochs of earlier sessions, and at the end.
 
-    What this sweep stopped in an earlier session stays where it is; what another one stopped goes on. Whoever runs the
-    sweep ends a run that does not.
+    A trial that this sweep has stopped in an earlier session stays stopped; one that another sweep has stopped resumes.
+    The driver of the sweep ends the MLflow runs of trials that are stopped.
     """
-    features, client = FeatureSet.open(base.features), base.tracking.client()
-    setup = with_fields(base.setup, values)
-    prepared = prepare(features, base.name, setup, base.tracking, resume=None, parent=base.parent)
-    epochs.run_id = run_id = prepared.run_id
-    progress = stored_progress(prepared.place)
+    features, client = FeatureSet.open(sweep.features), sweep.tracking.client()
+    setup = with_fields(sweep.setup, values)
+    inputs = resolve_inputs(features, sweep.name, setup)
+    training = claim_training(inputs, sweep.tracking, resume=None, parent=sweep.parent)
+    reporter.run_id = run_id = training.run_id
+    progress = stored_progress(inputs.directory)
     for epoch, score in progress.validations():
         yield {"score": score, "best": progress.best_rsum, "epoch": epoch, "run_id": run_id}
-    if client.get_run(run_id).data.tags.get(STOPPED_BY) == base.parent:
+    if client.get_run(run_id).data.tags.get(STOPPED_BY) == sweep.parent:
         return
-    if not progress.finished(setup.train):
+    if not progress.is_finished(setup.train):
         client.update_run(run_id, status="RUNNING")
-        fit(prepared, base.tracking, [epochs])
-        progress = stored_progress(prepared.place)
-    base.tracking.log_rows(run_id, progress.history)
+        fit(training, sweep.tracking, [reporter])
+        progress = stored_progress(inputs.directory)
+    sweep.tracking.log_rows(run_id, progress.history)
     client.set_terminated(run_id)
     yield {"score": progress.best_rsum, "best": progress.best_rsum, "epoch": progress.validated, "run_id": run_id}
 
 
-class EpochsToTune(TuneReportCallback):
-    """Checkpoints within an epoch are no news to Tune."""
+class EpochReporter(TuneReportCallback):
+    """Reports the validation rSum of each epoch to Tune, but not the checkpoints within an epoch."""
 
     run_id = ""
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Validation rSum of an epoch."""
+        """Called by Ray Train after each report of the workers."""
         if "epoch" in metrics[0]:
-            told = {key: metrics[0][key] for key in ("score", "best", "epoch")}
-            super().after_report(run_context, [told | {"run_id": self.run_id}], checkpoint)
+            reported = {key: metrics[0][key] for key in ("score", "best", "epoch")}
+            super().after_report(run_context, [reported | {"run_id": self.run_id}], checkpoint)

@@ -1,7 +1,6 @@
-"""Batches: every caption once, no photo twice, the same from any step on and on any number of workers."""
+"""Batches: every caption once, no photo twice, independent of workers, resumable at any step."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import Split
 from pipelines.training.batches import Batch, Batches, ShuffledBatches
-from pipelines.training.prefetch import read_ahead
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.support import feature_sets
 
@@ -33,7 +31,7 @@ def made(folder: Path, photos: int, captions: int = 5, ragged: bool = False) -> 
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
-    """132 training photos of one to five captions."""
+    """132 training photos with one to five captions."""
     return made(tmp_path_factory.mktemp("set"), 198)
 
 
@@ -45,12 +43,12 @@ def both(split: Split, size: int = 12, allow_same_photo: bool = False) -> list[B
 
 
 def epoch(batches: Batches, number: int, world: int, first: int = 0) -> list[list[Batch]]:
-    """Batches of shares."""
+    """Returns the per-rank batches of each batch."""
     shares = [list(batches.batches(number, first, rank, world)) for rank in range(world)]
     return [list(of_ranks) for of_ranks in zip(*shares, strict=True)]
 
 
-def said(shares: list[Batch]) -> list[str]:
+def captions_of(shares: list[Batch]) -> list[str]:
     return [caption for share in shares for caption in share.captions]
 
 
@@ -64,12 +62,12 @@ def same(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
 @pytest.mark.parametrize("world", WORLDS)
-def test_an_epoch_gives_captions_once_in_full_batches_without_a_photo_twice(split: Split, kind: int, world: int):
+def test_epoch_has_full_batches_with_each_caption_once_and_no_photo_twice(split: Split, kind: int, world: int):
     batches = both(split)[kind]
     for number in range(3):
         whole = epoch(batches, number, world)
         assert len(whole) == batches.steps_per_epoch
-        counts = Counter(caption for shares in whole for caption in said(shares))
+        counts = Counter(caption for shares in whole for caption in captions_of(shares))
         assert max(counts.values()) == 1
         assert counts.keys() <= set(split.captions)
         for shares in whole:
@@ -88,7 +86,7 @@ def _rows(split: Split, share: Batch) -> list[int]:
     return rows
 
 
-def test_what_waits_is_less_than_a_batch(split: Split):
+def test_few_captions_are_left_out_of_an_epoch(split: Split):
     shuffled, streamed = both(split)
     assert len(split.captions) - 12 < 12 * shuffled.steps_per_epoch <= len(split.captions)
     most, workers = 5, max(WORLDS)
@@ -97,7 +95,7 @@ def test_what_waits_is_less_than_a_batch(split: Split):
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
 @pytest.mark.parametrize("world", WORLDS)
-def test_from_any_step_on_the_batches_are_the_same(split: Split, kind: int, world: int):
+def test_epoch_resumes_at_any_step(split: Split, kind: int, world: int):
     batches = both(split)[kind]
     whole = epoch(batches, 1, world)
     for first in (1, len(whole) // 2, len(whole) - 1, len(whole)):
@@ -107,20 +105,20 @@ def test_from_any_step_on_the_batches_are_the_same(split: Split, kind: int, worl
             assert all(same(a, b) for a, b in zip(shares, others, strict=True))
 
 
-def test_any_number_of_workers_shares_the_same_shuffled_batches(split: Split):
+def test_shuffled_batches_do_not_depend_on_the_number_of_workers(split: Split):
     shuffled, _ = both(split)
     one, two, three = (epoch(shuffled, 4, world) for world in WORLDS)
     for a, b, c in zip(one, two, three, strict=True):
-        assert set(said(a)) == set(said(b)) == set(said(c))
-    assert said(one[0]) != said(epoch(shuffled, 5, 1)[0])
-    assert said(one[0]) != said(epoch(replace(shuffled, seed=8), 4, 1)[0])
+        assert set(captions_of(a)) == set(captions_of(b)) == set(captions_of(c))
+    assert captions_of(one[0]) != captions_of(epoch(shuffled, 5, 1)[0])
+    assert captions_of(one[0]) != captions_of(epoch(replace(shuffled, seed=8), 4, 1)[0])
 
 
 @pytest.mark.parametrize(
     ("photos", "captions", "size"), [(6, 5, 3), (12, 2, 7), (24, 5, 15), (30, 5, 19), (60, 3, 39), (60, 5, 20)]
 )
-def test_small_sets_fill_as_many_batches_as_can_be(tmp_path: Path, photos: int, captions: int, size: int):
-    """Most batches by brute force: the largest count at which every photo's captions fit into batches of their own."""
+def test_small_sets_fill_the_largest_possible_number_of_batches(tmp_path: Path, photos: int, captions: int, size: int):
+    """By brute force: the largest number at which the captions of every photo fit into different batches."""
     split = made(tmp_path, photos, captions)
     counts = Counter(split.photo_of_caption.tolist()).values()
     can = max(n for n in range(100) if sum(min(count, n) for count in counts) >= n * size)
@@ -134,15 +132,15 @@ def test_small_sets_fill_as_many_batches_as_can_be(tmp_path: Path, photos: int, 
         assert all(len(set(split.photo_of_caption[rows].tolist())) == size for rows in order)
 
 
-def test_two_captions_of_a_photo_meet_where_it_is_asked_for(split: Split):
+def test_two_captions_of_a_photo_share_a_batch_if_allowed(split: Split):
     for batches in both(split, size=60, allow_same_photo=True):
         met = [shares[0].photos for shares in epoch(batches, 0, 1)]
         assert any(len(set(photos.tolist())) < len(photos) for photos in met)
-        counts = Counter(caption for shares in epoch(batches, 0, 1) for caption in said(shares))
+        counts = Counter(caption for shares in epoch(batches, 0, 1) for caption in captions_of(shares))
         assert max(counts.values()) == 1
 
 
-def test_photos_that_differ_in_regions(tmp_path: Path):
+def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path):
     split = made(tmp_path, 120, ragged=True)
     for batches in both(split, size=8):
         (share,) = epoch(batches, 0, 1)[0]
@@ -150,44 +148,29 @@ def test_photos_that_differ_in_regions(tmp_path: Path):
         assert len({len(regions) for regions in share.regions}) > 1
 
 
-def test_a_resumed_stream_opens_only_what_it_needs(split: Split, monkeypatch: pytest.MonkeyPatch):
+def test_resumed_stream_reads_only_the_remaining_shards(split: Split, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pipelines.training.streamed_batches.WINDOW", 30)
     _, streamed = both(split)
     opened: list[str] = []
     read = type(split.store).read
 
-    def told(self: object, name: str, *rest: int) -> bytes:
+    def recorded(self: object, name: str, *rest: int) -> bytes:
         opened.append(name)
         return read(self, name, *rest)  # type: ignore[arg-type]
 
     split.captions  # noqa: B018 the manifest is read once
-    monkeypatch.setattr(type(split.store), "read", told)
+    monkeypatch.setattr(type(split.store), "read", recorded)
     whole = epoch(streamed, 0, 1)
     everything, opened[:] = list(opened), []
     assert len(everything) == len(set(everything))
     rest = epoch(streamed, 0, 1, len(whole) - 3)
-    assert [said(shares) for shares in rest] == [said(shares) for shares in whole[-3:]]
+    assert [captions_of(shares) for shares in rest] == [captions_of(shares) for shares in whole[-3:]]
     assert len(opened) < len(everything) / 2
 
 
 @pytest.mark.parametrize("allow_same_photo", [False, True])
-def test_a_batch_that_cannot_be_filled_says_so(tmp_path: Path, allow_same_photo: bool):
+def test_batch_size_that_cannot_be_filled_is_an_error(tmp_path: Path, allow_same_photo: bool):
     split = made(tmp_path, 12)
     for batches in both(split, size=200, allow_same_photo=allow_same_photo):
         with pytest.raises(UserError, match=r"train\.batch_size is 200, but|too few to stream"):
             batches.steps_per_epoch  # noqa: B018
-
-
-def test_reading_ahead_keeps_order_raises_in_place_and_ends():
-    def numbers() -> Iterator[int]:
-        yield from range(5)
-        raise ValueError("the sixth")
-
-    made = read_ahead(numbers())
-    assert [next(made) for _ in range(5)] == list(range(5))
-    with pytest.raises(ValueError, match="the sixth"):
-        next(made)
-    assert list(read_ahead(iter(range(9)), 2)) == list(range(9))
-    endless = read_ahead(iter(int, 1))
-    assert next(endless) == 0
-    endless.close()  # type: ignore[attr-defined]

@@ -1,13 +1,15 @@
-"""A checkpoint is all that a training is: what goes on from one makes the same steps."""
+"""Checkpoints: resuming from one makes the same steps as an uninterrupted training."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from infra.errors import UserError
 from pipelines.training.batches import Batch
-from pipelines.training.checkpoint import Progress, TrainState
+from pipelines.training.checkpoint import PROGRESS, TrainingProgress, TrainState, read_progress
 from pipelines.training.config import TrainConfig
 from pipelines.training.step import objective_of, take_step
 from shan_model.config import ModelConfig
@@ -33,29 +35,43 @@ def steps(state: TrainState, config: TrainConfig, count: int) -> None:
 @pytest.mark.parametrize("encoder", ["gru", "hf"])
 @pytest.mark.parametrize("ema", [0.0, 0.7])
 @pytest.mark.parametrize("before", [0, 3])
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(tmp_path: Path, ema: float, before: int, encoder: str):
-    """With a Hugging Face encoder there is dropout, too."""
+def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, ema: float, before: int, encoder: str):
+    """A Hugging Face encoder also has dropout."""
     more = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder == "hf" else {}
     model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **more)
     config = TrainConfig(ema_decay=ema, hard_negative_warmup_epochs=1, learning_rate=1e-3)
-    whole, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
-    steps(whole, config, before + 4)
+    uninterrupted, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
+    steps(uninterrupted, config, before + 4)
     steps(first, config, before)
     first.progress.history.append((1, 2, {"loss": 0.5}))
     first.progress.validated, first.progress.best_epoch, first.progress.best_rsum = 2, 1, 123.5
     first.save(tmp_path, {"run": "r"})
-    torch.manual_seed(77)  # whatever a process has drawn before
+    torch.manual_seed(77)  # the random state of the process does not matter
     second.load(tmp_path)
     assert second.progress == first.progress
     steps(second, config, 4)
-    for one, other in ((whole.shan, second.shan), (whole.judged, second.judged)):
+    for one, other in ((uninterrupted.shan, second.shan), (uninterrupted.evaluation_model, second.evaluation_model)):
         for name, tensor in one.state_dict().items():
             assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_a_training_is_finished_by_its_epochs_or_its_patience():
+def test_training_is_finished_after_its_epochs_or_its_patience():
     config = TrainConfig(epochs=5, early_stopping_patience=2)
-    assert not Progress(validated=4, best_epoch=3).finished(config)
-    assert Progress(validated=4, best_epoch=2).finished(config)
-    assert Progress(validated=5, best_epoch=5).finished(config)
-    assert not Progress(validated=4, best_epoch=1).finished(TrainConfig(epochs=5))
+    assert not TrainingProgress(validated=4, best_epoch=3).is_finished(config)
+    assert TrainingProgress(validated=4, best_epoch=2).is_finished(config)
+    assert TrainingProgress(validated=5, best_epoch=5).is_finished(config)
+    assert not TrainingProgress(validated=4, best_epoch=1).is_finished(TrainConfig(epochs=5))
+
+
+@pytest.mark.parametrize("found", [None, "shan-checkpoint/2"])
+def test_unknown_format_is_an_error_in_one_line(tmp_path: Path, found: str | None):
+    config = TrainConfig()
+    state = fresh(config, ModelConfig(region_dim=6, joint_dim=8, word_dim=4))
+    state.save(tmp_path, {"run": "r"})
+    document = json.loads((tmp_path / PROGRESS).read_text())
+    assert document.pop("format") == "shan-checkpoint/1"
+    (tmp_path / PROGRESS).write_text(json.dumps(document if found is None else document | {"format": found}))
+    with pytest.raises(UserError, match=r"progress\.json: format is .*, but this version reads 'shan-checkpoint/1'"):
+        read_progress(tmp_path)
+    with pytest.raises(UserError, match="format is"):
+        state.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Shards on a node: downloaded once and checked, kept within the cap, evicted only when nobody holds them."""
+"""Local shard cache: one verified download per shard, size limit, eviction of shards that are not pinned."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.support.servers import S3Server
 
 @pytest.fixture
 def on_s3(s3_server: S3Server, tmp_path: Path) -> FeatureSet:
-    """A set of 20 shards in a bucket."""
+    """A feature set of 20 shards in a bucket."""
     made = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 60))
     store = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}")
     for name in made.store.objects():
@@ -34,7 +34,7 @@ def tars(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in folder.glob("*.tar")}
 
 
-def test_what_is_cached_equals_what_is_stored_and_is_downloaded_once(on_s3: FeatureSet, tmp_path: Path):
+def test_cached_shards_equal_stored_ones_and_are_downloaded_once(on_s3: FeatureSet, tmp_path: Path):
     folder = tmp_path / "cache"
     split = on_s3.split("train")
     cached = split.on_node(fetch(on_s3, folder))
@@ -46,7 +46,7 @@ def test_what_is_cached_equals_what_is_stored_and_is_downloaded_once(on_s3: Feat
     assert tars(folder) == before
 
 
-def test_a_folder_is_read_where_it_is(tmp_path: Path):
+def test_folder_is_read_in_place(tmp_path: Path):
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
     split = features.split("train")
     cached = split.on_node(fetch(features, tmp_path / "cache", 1e-9))
@@ -54,7 +54,7 @@ def test_a_folder_is_read_where_it_is(tmp_path: Path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_shard_that_is_not_its_receipts_is_refused(on_s3: FeatureSet, tmp_path: Path):
+def test_shard_that_differs_from_its_receipt_is_refused(on_s3: FeatureSet, tmp_path: Path):
     name = tar_name(on_s3.receipts[0].shard)
     data = bytearray(on_s3.store.read(name))
     data[600] ^= 1
@@ -64,19 +64,21 @@ def test_a_shard_that_is_not_its_receipts_is_refused(on_s3: FeatureSet, tmp_path
     assert f"{on_s3.receipts[0].sha256}.tar" not in tars(tmp_path / "cache")
 
 
-def test_one_cut_short_and_one_half_written_are_fetched_again(on_s3: FeatureSet, tmp_path: Path):
+def test_truncated_and_partial_shards_are_downloaded_again(on_s3: FeatureSet, tmp_path: Path):
     folder = tmp_path / "cache"
     fetch(on_s3, folder)
     first, second = (folder / f"{receipt.sha256}.tar" for receipt in on_s3.receipts[:2])
-    whole = first.read_bytes(), second.read_bytes()
-    first.write_bytes(whole[0][:100])
-    second.rename(second.with_suffix(".part")).write_bytes(whole[1][:100])
+    intact = first.read_bytes(), second.read_bytes()
+    first.write_bytes(intact[0][:100])
+    second.rename(second.with_suffix(".part")).write_bytes(intact[1][:100])
     fetch(on_s3, folder)
-    assert (first.read_bytes(), second.read_bytes()) == whole
+    assert (first.read_bytes(), second.read_bytes()) == intact
     assert not list(folder.glob("*.part"))
 
 
-def test_the_longest_unused_go_first_and_what_is_held_stays(s3_server: S3Server, on_s3: FeatureSet, tmp_path: Path):
+def test_least_recently_used_shards_are_evicted_but_not_pinned_ones(
+    s3_server: S3Server, on_s3: FeatureSet, tmp_path: Path
+):
     folder, size = tmp_path / "cache", sum(receipt.size for receipt in on_s3.receipts)
     other = feature_sets.write_set(tmp_path / "b", feature_sets.manifest(tmp_path / "b", 6, "another photo of"))
     store = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}-b")
@@ -84,10 +86,10 @@ def test_the_longest_unused_go_first_and_what_is_held_stays(s3_server: S3Server,
         store.put_if_absent(name, other.store.read(name))
     other = FeatureSet.open(store.uri)
     more = sum(receipt.size for receipt in other.receipts)
-    held = fetch(on_s3, folder)
-    with pytest.raises(UserError, match=r"cache.max_gb is .* beside what others on this node read"):
+    pinned = fetch(on_s3, folder)
+    with pytest.raises(UserError, match=r"cache.max_gb is .* and other processes read"):
         fetch(other, folder, (size + more - 1) / 1e9)
-    del held
+    del pinned
     fetch(other, folder, (size + more - 1) / 1e9)
     left = tars(folder)
     assert {f"{receipt.sha256}.tar" for receipt in other.receipts} <= left.keys()
@@ -95,13 +97,13 @@ def test_the_longest_unused_go_first_and_what_is_held_stays(s3_server: S3Server,
     assert len(gone) == 1  # no more than what was needed
 
 
-def test_a_set_larger_than_the_cap_is_refused_before_anything_is_fetched(on_s3: FeatureSet, tmp_path: Path):
+def test_set_larger_than_the_limit_is_refused_before_any_download(on_s3: FeatureSet, tmp_path: Path):
     with pytest.raises(UserError, match=r"cache.max_gb is 1e-06, .* train.data_mode=stream"):
         fetch(on_s3, tmp_path / "cache", 1e-6)
     assert not tars(tmp_path / "cache")
 
 
-def test_processes_that_begin_at_once_share_the_downloads(on_s3: FeatureSet, tmp_path: Path):
+def test_concurrent_processes_share_the_downloads(on_s3: FeatureSet, tmp_path: Path):
     """Three processes; every shard is asked of the store once, and each reads what is stored."""
     code = f"""
 import sys
@@ -110,11 +112,11 @@ from tests.pipelines.training.test_shard_cache import fetch
 from pipelines.features.feature_set import FeatureSet
 from pathlib import Path
 read = S3Store.read
-def told(self, name, *rest):
+def recorded(self, name, *rest):
     if name.endswith(".tar"): sys.stdout.write(name + "\\n")
     return read(self, name, *rest)
 features = FeatureSet.open("{on_s3.uri}")
-S3Store.read = told
+S3Store.read = recorded
 print("ready", flush=True)
 sys.stdin.readline()
 split = features.split("train").on_node(fetch(features, Path("{tmp_path}/cache")))

@@ -1,4 +1,4 @@
-"""One step against its definition: gradients of each batch alone, their mean, its norm, clipping, Adam's first step."""
+"""One optimizer step against its definition: mean gradient of the batches, its norm, clipping, Adam."""
 
 from copy import deepcopy
 
@@ -30,7 +30,7 @@ def batch(seed: int) -> Batch:
 
 
 def gradients(shan: SHAN, one: Batch, margin: float) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients of one batch alone, by a copy of the model."""
+    """Returns loss and gradients of one batch, with a copy of the model."""
     own = deepcopy(shan)
     loss = loss_of(RankingObjective(own, margin), one, hardest=True)
     loss.backward()
@@ -43,7 +43,7 @@ def loss_of(objective: RankingObjective, one: Batch, hardest: bool) -> torch.Ten
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("max_grad_norm", [1e-2, 1e3])
-def test_a_step_is_adams_by_the_clipped_mean_gradient(count: int, max_grad_norm: float):
+def test_step_is_adam_on_the_clipped_mean_gradient(count: int, max_grad_norm: float):
     config = TrainConfig(
         gradient_accumulation_steps=count, max_grad_norm=max_grad_norm, learning_rate=1e-2, warmup_steps=4
     )
@@ -72,7 +72,7 @@ def test_a_step_is_adams_by_the_clipped_mean_gradient(count: int, max_grad_norm:
     assert length == pytest.approx(min(norm, max_grad_norm), rel=1e-4)
 
 
-def test_the_mean_of_violations_comes_before_the_hardest():
+def test_hardest_negatives_follow_the_warmup():
     config = TrainConfig(hard_negative_warmup_epochs=1)
     state = fresh(config)
     for step, hardest in ((0, False), (9, False), (10, True)):
@@ -82,20 +82,20 @@ def test_the_mean_of_violations_comes_before_the_hardest():
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_what_is_judged_is_the_average_of_the_weights():
-    """The first step's weights, then `ema_decay` of what was and the rest of what is."""
+def test_evaluation_model_is_the_moving_average_of_the_weights():
+    """It starts at the weights of the first step."""
     config = TrainConfig(ema_decay=0.75, learning_rate=1e-2)
     state, seen = fresh(config), []
     for seed in range(3):
         take_step(state, objective_of(state.shan, config), [batch(seed)], config, steps_per_epoch=10)
         seen.append({name: tensor.clone() for name, tensor in state.shan.state_dict().items()})
-    for name, tensor in state.judged.named_parameters():
+    for name, tensor in state.evaluation_model.named_parameters():
         expected = 0.75 * (0.75 * seen[0][name] + 0.25 * seen[1][name]) + 0.25 * seen[2][name]
         assert torch.allclose(tensor, expected, atol=1e-6), name
         assert not torch.allclose(tensor, seen[2][name], atol=1e-6), name
 
 
-def test_bf16_is_another_rounding_of_the_same_loss():
+def test_bf16_rounds_the_same_loss_differently():
     state = fresh(TrainConfig())
     narrow, wide = (
         loss_of(objective_of(state.shan, TrainConfig(precision=name)), batch(0), hardest=False)

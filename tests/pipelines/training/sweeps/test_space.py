@@ -1,4 +1,4 @@
-"""Sweeps' spaces as users write them."""
+"""Search spaces as given to --space."""
 
 from dataclasses import asdict
 
@@ -6,10 +6,10 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.sweeps.space import draws, parse_space, with_fields
+from pipelines.training.sweeps.space import parse_space, samples, with_fields
 
 
-def test_every_draw_gives_values_of_its_range():
+def test_samples_are_within_their_distributions():
     space = parse_space(
         [
             "train.learning_rate=loguniform(1e-4, 1e-2)", "train.margin=uniform(0.1, 0.3)",
@@ -30,44 +30,44 @@ def test_every_draw_gives_values_of_its_range():
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("train.learning_rate", "write section.field=draw"),
-        ("train.learning_rate=normal(0, 1)", "draw being one of choice, grid"),
-        ("train.lerning_rate=choice(1)", "there is no field train.lerning_rate"),
-        ("extract.detector=choice(a)", "there is no field extract.detector"),
+        ("train.learning_rate", "write section.field=distribution"),
+        ("train.learning_rate=normal(0, 1)", "where distribution is one of choice, grid"),
+        ("train.lerning_rate=choice(1)", "train.lerning_rate is not a field of"),
+        ("extract.detector=choice(a)", "extract.detector is not a field of"),
         ("model.gate=choice(vector, tensor)", "model.gate is 'tensor'; choose one of"),
-        ("train.margin=uniform(0.3, 0.1)", "uniform takes a lower and an upper end"),
-        ("train.margin=loguniform(0, 0.1)", "loguniform takes positive ends"),
-        ("train.batch_size=choice(32.5)", "train.batch_size is a whole number"),
-        ("train.early_stopping_patience=choice(many)", "'many' is of another kind"),
+        ("train.margin=uniform(0.3, 0.1)", "uniform takes a lower and a larger upper bound"),
+        ("train.margin=loguniform(0, 0.1)", "loguniform takes positive bounds"),
+        ("train.batch_size=choice(32.5)", "train.batch_size is 32.5; it must be an integer"),
+        ("train.early_stopping_patience=choice(many)", "is 'many'; it must have the type of its default, 0"),
         ("train.epochs=choice(2, 3)", "set --train.epochs for all"),
-        ("train.seed=choice()", "no values between the brackets"),
+        ("train.seed=choice()", "no values in the parentheses"),
     ],
 )
-def test_what_cannot_be_swept_is_said(entry: str, message: str):
+def test_invalid_entry_is_named(entry: str, message: str):
     with pytest.raises(UserError, match=message.replace("(", r"\(")) as caught:
         parse_space([entry])
     assert "\n" not in str(caught.value)
 
 
-def test_a_field_is_named_once_and_a_space_is_not_empty():
+def test_space_has_each_field_once_and_is_not_empty():
     with pytest.raises(UserError, match="twice"):
         parse_space(["train.seed=choice(1)", "train.seed=choice(2)"])
     with pytest.raises(UserError, match="empty"):
         parse_space([])
 
 
-def test_draws_that_are_alike_are_one():
-    """Two trainings of the same settings would write to one place."""
+def test_duplicate_samples_are_one_trial():
+    """Two trainings of the same settings would share a run directory."""
     space = parse_space(["model.gate=choice(vector, scalar)", "train.seed=grid(0, 1)"])
-    found = draws(space, 8, seed=0)
+    found = samples(space, 8, seed=0)
     assert sorted((each["model.gate"], each["train.seed"]) for each in found) == [
         ("scalar", 0), ("scalar", 1), ("vector", 0), ("vector", 1),
     ]  # fmt: skip
-    rates = draws(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
+    rates = samples(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
     assert len({each["train.learning_rate"] for each in rates}) == 5
-    assert rates == draws(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
+    assert rates == samples(parse_space(["train.learning_rate=loguniform(1e-4, 1e-2)"]), 5, seed=3)
     assert all(1e-4 <= each["train.learning_rate"] <= 1e-2 for each in rates)
-    (few,) = draws(parse_space(["train.hard_negative_warmup_epochs=randint(1, 2)"]), 3, seed=0)
+    (few,) = samples(parse_space(["train.hard_negative_warmup_epochs=randint(1, 2)"]), 3, seed=0)
     assert asdict(with_fields(TrainingSetup(), few).train)["hard_negative_warmup_epochs"] == 1
-    with pytest.raises(UserError, match=r"train\.num_workers does not change what is trained"):
+    with pytest.raises(UserError, match=r"train\.num_workers does not affect the result"):
         parse_space(["train.num_workers=grid(1, 2)"])

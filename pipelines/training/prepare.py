@@ -1,0 +1,139 @@
+"""Everything before a training starts: validate, resolve the inputs, claim the run directory, create the MLflow run."""
+
+import re
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import infra.cluster
+from infra.environment import environment
+from infra.errors import UserError
+from infra.tracking import Tracking
+from pipelines.features.feature_set import FeatureSet
+from pipelines.training.data import batches_of
+from pipelines.training.identity import directory_name, training_identity
+from pipelines.training.run_directory import Lease, RunDirectory, open_run, open_run_directory
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.stored_progress import stored_progress
+from shan_model.vocabulary import Vocabulary
+from shan_model.word_vectors import read_word_vectors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """Validated inputs of a training."""
+
+    features: FeatureSet
+    name: str
+    """Name of the registered model."""
+    setup: TrainingSetup
+    """Its model has the width of the word vectors."""
+    word_vectors: "NDArray[np.float32] | None"
+    """One row per word of the vocabulary."""
+    identity: dict[str, Any]
+    directory: RunDirectory
+
+
+@dataclass(frozen=True)
+class ClaimedTraining:
+    """A training whose run directory and MLflow run belong to this process."""
+
+    inputs: TrainingInputs
+    lease: Lease
+    run_id: str
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Origin of its checkpoints and of the registered version."""
+        features = self.inputs.features
+        return {**features.lineage, "run": self.run_id, "dataset": features.dataset}
+
+
+def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:
+    """Returns the inputs of a training. Writes nothing.
+
+    Raises UserError if the name or a file is invalid, if the features do not fit the network, if no batch can be
+    filled, and if the cluster or `train.output` cannot be reached. Warns of options without effect.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise UserError(f"--name '{name}' is not a valid model name; use letters, digits, '-', '_' and '.'")
+    width = features.index["detector"]["feature_dim"]
+    if width != setup.model.region_dim:
+        raise UserError(
+            f"{features.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
+            f"set model.region_dim to {width}"
+        )
+    train = features.split("train")
+    features.split("val")
+    _ = batches_of(train, setup.train).steps_per_epoch
+    infra.cluster.check_address(setup.cluster)
+    setup, word_vectors = _with_word_vectors(train.captions, setup)
+    for sentence in setup.ignored_options():
+        print(f"warning: {sentence}", file=sys.stderr)
+    identity = training_identity(features, setup)
+    directory = open_run_directory(setup.train.output, directory_name(name, identity))
+    return TrainingInputs(features, name, setup, word_vectors, identity, directory)
+
+
+def claim_training(
+    inputs: TrainingInputs, tracking: Tracking, resume: bool | None, parent: str | None = None
+) -> ClaimedTraining:
+    """Claims the run directory, or acquires its lease, and creates the MLflow run if the directory has none.
+
+    `resume` True requires an existing run, False a new one, None takes whichever there is. `parent` is the MLflow run
+    of a sweep. Raises UserError if the required run does not exist, exists already, or cannot be read.
+    """
+    directory = inputs.directory
+    if resume is False:
+        lease = directory.claim()
+    else:
+        if resume and not directory.is_claimed():
+            raise UserError(
+                f"{directory.uri}: there is no run to resume with exactly these features and settings; "
+                "check them against the first command, or omit --resume to start a new run"
+            )
+        if (found := directory.run_id()) is not None:
+            tracking.require_run(found)
+            stored_progress(directory)  # raises for a format that cannot be read
+        lease = directory.acquire_lease()
+    run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
+    _log_setup(tracking, run_id, inputs.setup.redacted())
+    return ClaimedTraining(inputs, lease, run_id)
+
+
+def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) -> str:
+    features = inputs.features
+    tags = {f"lineage.{name}": value for name, value in features.lineage.items()}
+    tags |= {"feature_set_uri": features.uri, "run_directory": inputs.directory.uri}
+    if parent is not None:
+        tags["mlflow.parentRunId"] = parent
+    return tracking.create_run(inputs.name, tags)
+
+
+def _log_setup(tracking: Tracking, run_id: str, setup: TrainingSetup) -> None:
+    """Logs configuration and environment to a new run. Parameters come last: they mark that all is logged."""
+    client = tracking.client()
+    if client.get_run(run_id).data.params:
+        return
+    client.log_dict(run_id, asdict(setup), "config.yaml")
+    client.log_dict(run_id, environment(), "environment.json")
+    tracking.log_params(run_id, setup.flat())
+
+
+def _with_word_vectors(captions: list[str], setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
+    """Returns the setup with the width of `train.word_vectors`, and the vectors of the vocabulary's words."""
+    if not setup.train.word_vectors:
+        return setup, None
+    try:
+        path = Path(setup.train.word_vectors)
+        found = read_word_vectors(path, Vocabulary.build(captions, setup.train.min_word_count))
+        model = replace(setup.model, fixed_word_dim=found.vectors_VE.shape[1])
+    except ValueError as error:
+        raise UserError(f"train.word_vectors: {error}") from error
+    print(found.coverage(captions))
+    return replace(setup, model=model), found.vectors_VE

@@ -1,0 +1,128 @@
+"""Run directories: one claim, fencing tokens, formats."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.errors import LeaseLostError, UserError
+from infra.tracking import Tracking, TrackingConfig, connect
+from pipelines.training import run_directory
+from pipelines.training.run_directory import RunDirectory, open_run, open_run_directory
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    return open_run_directory(str(tmp_path / "runs"), "m-0123456789ab")
+
+
+def files(directory: RunDirectory) -> set[str]:
+    return set(directory.store.objects())
+
+
+def test_claimed_directory_has_a_lease_and_then_a_run(directory: RunDirectory):
+    assert not directory.is_claimed()
+    lease = directory.claim()
+    assert (lease.token, directory.run_id(), files(directory)) == (1, None, {"lease-000001.json"})
+    assert directory.record_run("r", {"version": 1})
+    assert (directory.run_id(), files(directory)) == ("r", {"lease-000001.json", "run.json"})
+    assert json.loads(directory.store.read("run.json")) == {
+        "format": "shan-run/1", "run": "r", "identity": {"version": 1},
+    }  # fmt: skip
+    assert not directory.record_run("other", {})
+    assert directory.run_id() == "r"
+
+
+def test_later_lease_takes_the_run_from_the_earlier_one(directory: RunDirectory):
+    first = directory.claim()
+    first.require()
+    second = directory.acquire_lease()
+    assert (second.token, first.is_lost(), second.is_lost()) == (2, True, False)
+    with pytest.raises(LeaseLostError, match=r"m-0123456789ab: lost the lease: another process resumed this run"):
+        first.require()
+    second.require()
+
+
+def test_directory_with_a_run_cannot_be_claimed_again(directory: RunDirectory):
+    directory.claim()
+    directory.record_run("r", {})
+    with pytest.raises(UserError, match=r"a run with this configuration exists \(run r\); use --resume to continue it"):
+        directory.claim()
+    directory.record_result({"version": 1})
+    with pytest.raises(UserError, match=r"a run with this configuration has finished \(run r\)"):
+        directory.claim()
+    assert "lease-000002.json" not in files(directory)
+
+
+def test_claim_without_a_run_is_taken_over_after_a_while(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_directory, "CLAIM_S", 0.3)
+    killed = directory.claim()
+    lease = directory.claim()
+    assert lease.token == 2
+    with pytest.raises(LeaseLostError):
+        killed.require()
+
+
+def test_of_processes_that_claim_at_once_one_succeeds(directory: RunDirectory):
+    def claim(number: int) -> str:
+        try:
+            lease = directory.claim()
+        except UserError as error:
+            return str(error)
+        directory.record_run(f"r{number}", {})
+        return f"token {lease.token}"
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(claim, range(6)))
+    assert results.count("token 1") == 1
+    run_id = directory.run_id()
+    assert sum(f"a run with this configuration exists (run {run_id})" in result for result in results) == 5
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> Tracking:
+    return connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
+
+
+def active_runs(tracking: Tracking) -> set[str]:
+    return {run.info.run_id for run in tracking.client().search_runs([tracking.experiment_id])}
+
+
+def test_run_is_created_once(directory: RunDirectory, tracking: Tracking):
+    def create() -> str:
+        return tracking.create_run("m", {})
+
+    run_id = open_run(directory.claim(), {}, tracking, create)
+    assert open_run(directory.acquire_lease(), {}, tracking, create) == run_id
+    assert active_runs(tracking) == {run_id}
+
+
+def test_process_that_records_its_run_too_late_deletes_it(directory: RunDirectory, tracking: Tracking):
+    """It was taken for killed while it waited for MLflow, and another process has resumed."""
+    slow = directory.claim()
+    recorded: list[str] = []
+
+    def create() -> str:
+        recorded.append(open_run(directory.acquire_lease(), {}, tracking, lambda: tracking.create_run("other", {})))
+        return tracking.create_run("m", {})
+
+    with pytest.raises(LeaseLostError):
+        open_run(slow, {}, tracking, create)
+    assert active_runs(tracking) == set(recorded)
+    assert directory.run_id() == recorded[0]
+
+
+@pytest.mark.parametrize("found", [{"run": "r"}, {"run": "r", "format": "shan-run/2"}])
+def test_unknown_format_is_an_error_in_one_line(directory: RunDirectory, found: dict[str, str]):
+    directory.store.replace("run.json", json.dumps(found).encode())
+    with pytest.raises(UserError, match=r"run\.json: format is .*, but this version reads 'shan-run/1'; use") as caught:
+        directory.run_id()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ['{"run', "[1]", "\xff"])
+def test_corrupt_file_is_named(directory: RunDirectory, content: str):
+    directory.store.replace("run.json", content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"run\.json is corrupt; delete the run directory"):
+        directory.run_id()
