@@ -24,11 +24,6 @@ def features(tmp_path: Path) -> FeatureSet:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
-    return connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
-
-
-@pytest.fixture
 def setup(tmp_path: Path) -> TrainingSetup:
     return TrainingSetup(
         model=ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4),

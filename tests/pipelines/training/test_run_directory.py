@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import LeaseLostError, UserError
-from infra.tracking import Tracking, TrackingConfig, connect
+from infra.tracking import Tracking
 from pipelines.training import run_directory
 from pipelines.training.run_directory import RunDirectory, open_run, open_run_directory
 
@@ -78,11 +78,6 @@ def test_of_processes_that_claim_at_once_one_succeeds(directory: RunDirectory):
     assert results.count("token 1") == 1
     run_id = directory.run_id()
     assert sum(f"a run with this configuration exists (run {run_id})" in result for result in results) == 5
-
-
-@pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
-    return connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
 
 
 def active_runs(tracking: Tracking) -> set[str]:

@@ -1,0 +1,53 @@
+"""Configuration of a training: constraints, and options without effect."""
+
+import pytest
+
+from pipelines.training.config import TrainConfig
+from pipelines.training.setup import TrainingSetup
+from shan_model.config import ModelConfig
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 0}, "train.epochs is 0; it must be at least 1"),
+        ({"checkpoint_every_n_steps": 0}, "train.checkpoint_every_n_steps is 0; it must be at least 1"),
+        ({"early_stopping_patience": -1}, "train.early_stopping_patience is -1; it must not be negative"),
+        ({"learning_rate": 0.0}, "train.learning_rate is 0.0; it must be positive"),
+        ({"max_grad_norm": float("inf")}, "train.max_grad_norm is inf; it must be positive"),
+        ({"ema_decay": 1.0}, "train.ema_decay is 1.0; it must be at least 0 and below 1"),
+        ({"min_workers": 3}, "train.min_workers is 3; it must not exceed train.num_workers, 2"),
+        ({"min_workers": 1, "data_mode": "stream"}, "train.min_workers is set with train.data_mode=stream"),
+        ({"batch_size": 3}, "train.batch_size is 3 for 2 workers; give each at least 2"),
+    ],
+)
+def test_value_out_of_range_names_field_value_and_constraint(fields: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**fields)  # type: ignore[arg-type]
+
+
+def test_number_of_workers_affects_the_result_of_a_stream_only():
+    assert "num_workers" not in TrainConfig().result_fields()
+    assert TrainConfig(data_mode="stream").result_fields()["num_workers"] == 2
+    assert "output" not in TrainConfig().result_fields()
+
+
+@pytest.mark.parametrize(
+    ("train", "model", "field"),
+    [
+        ({"lr_schedule": "cosine", "lr_decay_epoch": 3}, {}, "train.lr_decay_epoch is 3"),
+        ({"lr_schedule": "constant", "lr_decay_epoch": 3}, {}, "train.lr_decay_epoch is 3"),
+        ({"epochs": 4, "early_stopping_patience": 4}, {}, "train.early_stopping_patience is 4"),
+        ({"min_word_count": 4}, {"text_encoder": "hf", "hf_model": "bert"}, "train.min_word_count is 4"),
+    ],
+)
+def test_option_without_effect_is_named(train: dict[str, object], model: dict[str, object], field: str):
+    setup = TrainingSetup(model=ModelConfig(**model), train=TrainConfig(**train))  # type: ignore[arg-type]
+    (sentence,) = setup.ignored_options()
+    assert sentence.startswith(f"{field}, but has no effect with")
+
+
+def test_options_with_effect_are_not_named():
+    assert TrainingSetup().ignored_options() == []
+    assert TrainingSetup(train=TrainConfig(lr_decay_epoch=3, min_word_count=4)).ignored_options() == []
+    assert TrainingSetup(train=TrainConfig(epochs=9, early_stopping_patience=2)).ignored_options() == []
