@@ -12,7 +12,7 @@ import torch
 from pipelines.training.batches import Batch, ShuffledBatches
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
-from pipelines.training.prefetch import read_ahead
+from pipelines.training.prefetch import prefetch
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.step import objective_of, take_step
 from shan_model.objective import RankingObjective
@@ -83,8 +83,8 @@ def data_loading(sizes: GpuSizes, device: str) -> Iterator[Row]:
                 yield from batches.batches(epoch, 0, 0, 1)
                 epoch += 1
 
-        loading_s = _seconds_to_take(islice(read_ahead(epochs()), count))
-        ahead = read_ahead(epochs())
+        loading_s = _seconds_to_take(islice(prefetch(epochs()), count))
+        ahead = prefetch(epochs())
         for _ in range(3):  # compiles
             take_step(state, objective, [next(ahead)], config, STEPS_PER_EPOCH)
         synchronize(device)

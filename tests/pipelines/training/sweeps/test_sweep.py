@@ -1,0 +1,85 @@
+"""Sweeps: identity, logged settings, stored results. `tests/faults/test_sweep_faults.py` runs whole ones."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.tracking import Tracking, TrackingConfig
+from pipelines.features.feature_set import FeatureSet
+from pipelines.training.config import TrainConfig
+from pipelines.training.identity import directory_name
+from pipelines.training.run_directory import open_run_directory
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.sweeps import sweep as module
+from pipelines.training.sweeps.config import SweepConfig
+from pipelines.training.sweeps.sweep import Trial, run_sweep, sweep_identity, table
+from pipelines.training.train import TrainedModel
+from tests.support import feature_sets
+
+SPACE = ["train.margin=choice(0.1, 0.2)", "model.gate=choice(scalar)"]
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> FeatureSet:
+    return feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
+
+
+@pytest.mark.parametrize("field", ["num_trials", "grace_period_epochs", "reduction_factor"])
+def test_config_out_of_range_is_named(field: str):
+    with pytest.raises(ValueError, match=rf"sweep\.{field} is 0; it must be at least"):
+        SweepConfig(**{field: 0})
+
+
+def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
+    def identity(space: list[str] = SPACE, sweep: SweepConfig | None = None, **train: object) -> dict[str, object]:
+        setup = TrainingSetup(train=TrainConfig(**train))  # type: ignore[arg-type]
+        return sweep_identity(features, space, sweep or SweepConfig(), setup)
+
+    assert identity() == {
+        "version": 1, "feature_set": features.lineage["feature_set"], "space": SPACE, "sweep": {}, "model": {},
+        "train": {},
+    }  # fmt: skip
+    assert identity(sweep=SweepConfig(num_trials=3))["sweep"] == {"num_trials": 3}
+    assert identity(num_workers=1) == identity()
+    assert identity(epochs=3) != identity() != identity(space=SPACE[:1])
+
+
+def test_table_has_a_row_per_trial():
+    trials = [Trial({"train.margin": 0.12345}, "r1", 50.04, 3), Trial({"train.margin": 0.2}, "r2", 40.0, 1)]
+    assert table(trials).rows == [["0.1235", "50.0", "3", "r1"], ["0.2", "40.0", "1", "r2"]]
+
+
+def test_run_logs_the_space_and_the_sections_of_a_sweep(tracking: Tracking):
+    run_id = tracking.create_run("m sweep", {})
+    setup = TrainingSetup(tracking=TrackingConfig(uri="http://user:secret@host"))
+    for _ in range(2):  # the second session logs nothing
+        module._log_settings(tracking, run_id, SPACE, SweepConfig(num_trials=3), setup.redacted())
+    params = tracking.client().get_run(run_id).data.params
+    assert {name.split(".")[0] for name in params} == {
+        "space", "sweep", "model", "train", "cache", "tracking", "cluster",
+    }  # fmt: skip
+    assert (params["space.1"], params["sweep.num_trials"]) == (SPACE[1], "3")
+    assert params["tracking.uri"] == "http://host"
+
+
+def test_finished_sweep_returns_its_result_in_the_order_of_the_space(
+    features: FeatureSet, tracking: Tracking, tmp_path: Path
+):
+    setup = TrainingSetup(train=TrainConfig(output=str(tmp_path / "runs")))
+    trial = Trial({"train.margin": 0.1, "model.gate": "scalar"}, "r1", 50.0, 3)
+    best = TrainedModel("r1", "m", 1, 3, {"val_rsum": 50.0})
+    identity = sweep_identity(features, SPACE, SweepConfig(), setup)
+    directory = open_run_directory(setup.train.output, directory_name("m-sweep", identity))
+    directory.record_result({"trials": [asdict(trial)], "best": asdict(best)})
+    trials, found = run_sweep(features, "m", SPACE, SweepConfig(), setup, tracking)
+    assert (trials, found) == ([trial], best)
+    assert list(trials[0].values) == ["train.margin", "model.gate"]
+
+
+def test_invalid_space_is_an_error_before_anything_is_written(features: FeatureSet, tracking: Tracking, tmp_path: Path):
+    setup = TrainingSetup(train=TrainConfig(output=str(tmp_path / "runs")))
+    with pytest.raises(UserError, match="--space"):
+        run_sweep(features, "m", ["train.margin"], SweepConfig(), setup, tracking)
+    assert not (tmp_path / "runs").exists()
