@@ -1,4 +1,4 @@
-"""All pairs of a split's photos and captions: in this process, or shared out over Ray actors, resumable either way."""
+"""Scores all pairs of photos and captions, in this process or on Ray actors; with a score cache it is resumable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,35 +14,33 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.storage.open import require_durable_path
 from shan_model.model import SHAN
-from shan_model.score_file import ScoreFile
+from shan_model.score_cache import ScoreCache
 from shan_model.scoring import Blocks, Progress, RegionRows, open_matrix, score_blocks, score_matrix
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """How whole score matrices are made."""
+    """How score matrices are computed and stored."""
 
     num_actors: int = 0
-    """Ray actors that share the photos, one CPU each; 0: this process alone."""
+    """Number of Ray actors, with one CPU each, that share the photos; 0 scores in this process."""
     memory_mb: int = 2048
-    """Memory for the blocks of each process, MiB, beside the model and the matrix itself."""
+    """Memory for the blocks of each process in MiB, in addition to the model and the matrix itself."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` multiplies the widest products in bfloat16: faster on CPUs and GPUs that have it (docs/results.md)."""
+    """`bf16` computes the largest matrix products in bfloat16: faster where the hardware supports it."""
     cache_file: str = ""
-    """Keep the matrix in this .npy file; the same command goes on where it was cut off. Empty: in memory only."""
+    """Score cache: a .npy file that stores the matrix, so that the same command resumes. Empty: memory only."""
     cache_dtype: Literal["float32", "float16"] = "float32"
-    """Type of the kept matrix; float16 makes more ties, and ties count against the model."""
+    """Type of the score cache. float16 produces more ties, and ties count against the model."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
+        """Raises ValueError with the field, its value and the constraint."""
         if self.num_actors < 0:
-            raise ValueError(f"score.num_actors is {self.num_actors}; give a number of actors, or 0 for this process")
+            raise ValueError(f"score.num_actors is {self.num_actors}; it must be at least 0 (0 uses no actors)")
         if self.memory_mb < 1:
-            raise ValueError(f"score.memory_mb is {self.memory_mb}; it must be positive")
+            raise ValueError(f"score.memory_mb is {self.memory_mb}; it must be at least 1")
         if self.cache_file and not self.cache_file.endswith(".npy"):
-            raise ValueError(
-                f"score.cache_file is {self.cache_file!r}; a score matrix is a NumPy file, so end it in .npy"
-            )
+            raise ValueError(f"score.cache_file is {self.cache_file!r}; its name must end in .npy")
 
 
 def score(
@@ -54,41 +52,40 @@ def score(
     identity: str,
     progress: Progress,
 ) -> NDArray[np.floating]:
-    """Scores N x C as `config` says; `identity` names all that they depend on (a kept matrix is of that alone).
+    """Returns the scores N x C of N photos with C captions.
 
-    Raises UserError for a memory too small or a file that holds other scores.
+    `identity` names everything that the scores depend on; a score cache with another identity is not used. `progress`
+    is called with the number of pairs of every finished block. Raises UserError if the memory is too small or the
+    cache file cannot be used.
     """
-    if config.cache_file:
-        require_durable_path(config.cache_file, "score.cache_file")
     try:
-        out = (
-            ScoreFile(Path(config.cache_file), f"{identity} {config.precision}", config.cache_dtype)
-            if config.cache_file
-            else None
-        )
+        cache = None
+        if config.cache_file:
+            require_durable_path(config.cache_file, "score.cache_file")
+            cache = ScoreCache(Path(config.cache_file), f"{identity} {config.precision}", config.cache_dtype)
         if config.num_actors:
-            return _score_on_actors(shan, regions, captions, config, cluster, out, progress)
+            return _score_on_actors(shan, regions, captions, config, cluster, cache, progress)
         memory = config.memory_mb * 2**20
         return score_matrix(
-            shan, regions, captions, memory=memory, precision=config.precision, out=out, progress=progress
+            shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=progress
         )
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
 class BlockScorer:
-    """Runs as a Ray actor with one CPU: scores strips of photos and hands over every block as it is done."""
+    """A Ray actor with one CPU that scores row blocks and yields each block when it is finished."""
 
     def __init__(
         self, shan: SHAN, regions: RegionRows, captions: Sequence[str], blocks: Blocks, precision: str
     ) -> None:
         torch.set_num_threads(1)
-        self._work = shan.eval(), regions, captions, blocks
+        self._inputs = shan.eval(), regions, captions, blocks
         self._precision = precision
 
-    def strip(self, i: int, runs: list[int]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-        """The wanted runs of strip i."""
-        yield from score_blocks(*self._work, {(i, j) for j in runs}, precision=self._precision)
+    def score_row_block(self, i: int, columns: list[int]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Yields (i, j, scores) for the given column blocks of row block i."""
+        yield from score_blocks(*self._inputs, {(i, j) for j in columns}, precision=self._precision)
 
 
 def _score_on_actors(
@@ -97,47 +94,48 @@ def _score_on_actors(
     captions: Sequence[str],
     config: ScoreConfig,
     cluster: ClusterConfig,
-    out: ScoreFile | None,
+    cache: ScoreCache | None,
     progress: Progress,
 ) -> NDArray[np.floating]:
+    """Assigns one row block at a time to each actor; the driver writes the blocks into the matrix."""
     import ray
 
     infra.cluster.connect(cluster)
     memory = config.memory_mb * 2**20
     blocks, matrix, wanted = open_matrix(
-        shan, regions, captions, memory, out=out, progress=progress, strips=config.num_actors
+        shan, regions, captions, memory, cache=cache, progress=progress, min_row_blocks=config.num_actors
     )
-    strips = [(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
-    work = [ray.put(x) for x in (shan, regions, captions, blocks)]
+    row_blocks = [(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
+    inputs = [ray.put(x) for x in (shan, regions, captions, blocks)]
     actors = [
-        ray.remote(BlockScorer).options(num_cpus=1).remote(*work, config.precision)
-        for _ in range(min(config.num_actors, len(strips)))
+        ray.remote(BlockScorer).options(num_cpus=1).remote(*inputs, config.precision)
+        for _ in range(min(config.num_actors, len(row_blocks)))
     ]
     try:
         streams = {}
         for actor in actors:
-            streams[_start(actor, strips)] = actor
+            streams[_start(actor, row_blocks)] = actor
         while streams:
             (stream,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
             try:
                 i, j, scores = ray.get(next(stream))
             except StopIteration:
                 actor = streams.pop(stream)
-                if strips:
-                    streams[_start(actor, strips)] = actor
+                if row_blocks:
+                    streams[_start(actor, row_blocks)] = actor
                 continue
             matrix[blocks.rows(i), blocks.columns(j)] = scores
-            if out is not None:
-                out.mark(i, j)
+            if cache is not None:
+                cache.mark(i, j)
             progress(scores.size)
     finally:
-        if out is not None:
-            out.close()
+        if cache is not None:
+            cache.close()
         for actor in actors:
             ray.kill(actor)
     return matrix
 
 
-def _start(actor: Any, strips: list[tuple[int, list[int]]]) -> Any:
-    """The stream of the next strip's blocks."""
-    return actor.strip.options(num_returns="streaming").remote(*strips.pop(0))
+def _start(actor: Any, row_blocks: list[tuple[int, list[int]]]) -> Any:
+    """Removes the first row block from the list and returns the actor's stream of its blocks."""
+    return actor.score_row_block.options(num_returns="streaming").remote(*row_blocks.pop(0))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from shan_model.score_file import ScoreFile
+from shan_model.score_cache import ScoreCache
 from shan_model.scoring import MEMORY, score_matrix
 from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.measure import gib
@@ -30,9 +30,9 @@ def main(precision: str) -> None:
         np.save(stored, np.random.default_rng(0).standard_normal(shape).astype(np.float16))
         features, model, texts = np.load(stored, mmap_mode="r"), network(), sentences(CAPTIONS)
         before, start = gib("VmRSS"), time.perf_counter()
-        out = ScoreFile(Path(folder) / "scores.npy", "benchmark")
+        cache = ScoreCache(Path(folder) / "scores.npy", "benchmark")
         with tqdm(total=PHOTOS * CAPTIONS, unit="pair", unit_scale=True) as bar:
-            score_matrix(model, features, texts, precision=precision, out=out, progress=bar.update)
+            score_matrix(model, features, texts, precision=precision, cache=cache, progress=bar.update)
         spent = time.perf_counter() - start
     pairs, mapped = PHOTOS * CAPTIONS, (2 * features.size + 4 * PHOTOS * CAPTIONS) / 2**30
     print(f"{PHOTOS:,} x {CAPTIONS:,} {precision}, {torch.get_num_threads()} threads")

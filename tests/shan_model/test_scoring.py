@@ -1,3 +1,5 @@
+"""Scoring all pairs: equal to the forward pass for any blocks, within the memory budget."""
+
 import subprocess
 import sys
 import warnings
@@ -8,11 +10,11 @@ import torch
 
 from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS
 from shan_model.model import SHAN
-from shan_model.scoring import Blocks, cut_blocks, score_blocks, score_matrix
+from shan_model.scoring import Blocks, RowRange, cut_blocks, score_blocks, score_matrix
 from shan_model.vocabulary import tokenize
 
 LITTLE = TILE_PHOTOS * TILE_CAPTIONS * 4 * (8 * 8 + 6 * 3 * 11) + 254_000
-"""Bytes that hold some hundred photos and captions of these sizes beside a tile of pairs."""
+"""Bytes that hold about a hundred photos and captions of these sizes beside a tile of pairs."""
 
 
 def regions(photos: int = 5, dtype: type = np.float32) -> np.ndarray:
@@ -39,50 +41,57 @@ def test_blocks_of_any_size_give_the_same_scores(model, captions, photo_edges, c
     np.testing.assert_allclose(scores, score_matrix(model, regions(), captions), rtol=0, atol=1e-6)
 
 
-def test_less_memory_cuts_smaller_blocks_and_too_little_is_refused(model, captions):
-    def cut(memory: int, strips: int = 1) -> Blocks:
-        return cut_blocks(model, regions(3000), captions * 500, memory, strips)
+def test_less_memory_gives_smaller_blocks_and_too_little_is_an_error(model, captions):
+    def cut(memory: int, min_row_blocks: int = 1) -> Blocks:
+        return cut_blocks(model, regions(3000), captions * 500, memory, min_row_blocks)
 
     shapes = [cut(memory).shape for memory in (LITTLE, LITTLE + 200_000, 64 << 20)]
     assert shapes[0][0] > shapes[1][0] > shapes[2][0] == 1
     assert shapes[0][1] >= shapes[1][1] > shapes[2][1]
-    assert cut(64 << 20, strips=4).shape[0] == 4
+    assert cut(64 << 20, min_row_blocks=4).shape[0] == 4
     blocks = cut(LITTLE)
     assert sorted(np.concatenate([blocks.columns(j) for j in range(blocks.shape[1])])) == list(range(2000))
     assert [blocks.rows(i).start for i in range(1, blocks.shape[0])] == [
         blocks.rows(i).stop for i in range(blocks.shape[0] - 1)
     ]
-    with pytest.raises(ValueError, match=r"1 MiB hold no block; allow at least \d+ MiB"):
+    with pytest.raises(ValueError, match=r"a memory of 1 MiB is too small for a block; allow at least \d+ MiB"):
         cut(1 << 20)
 
 
 GROWTH = """
-import sys
+import re, sys
+from pathlib import Path
 import numpy as np, torch
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
-from tests.benchmarks.inputs import network
-from tests.benchmarks.measure import gib
+from shan_model.vocabulary import Vocabulary
+
+def mib(field):
+    return int(re.search(rf"{field}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
 torch.set_num_threads(1)
 width, photos, memory = (int(x) for x in sys.argv[1:])
-model = network(joint_dim=width, word_dim=16, region_dim=64, levels="l2l", gate="scalar")
+config = ModelConfig(joint_dim=width, word_dim=16, region_dim=64, levels="l2l", gate="scalar")
+model = SHAN(config, Vocabulary.build(["w1 w2 w3 w4 w5 w6 w7 w8 w9"])).eval()
 captions = ["w1 w2 w3 w4 w5 w6 w7 w8"] * 3000 + [" ".join(["w9"] * 498)]
 regions = np.random.default_rng(0).standard_normal((photos, 36, 64), dtype=np.float32)
 score_matrix(model, regions[:2], captions[:2])
-before = gib("VmRSS")
+before = mib("VmRSS")
 scores = score_matrix(model, regions, captions, memory=memory << 20)
-print((gib("VmHWM") - before - scores.nbytes / 2**30) * 1024)
+print(mib("VmHWM") - before - scores.nbytes / 2**20)
 """
 
 
 @pytest.mark.parametrize(("width", "photos", "memory"), [(256, 100, 400), (16, 1200, 150)])
-def test_memory_stays_within_what_was_stated(width, photos, memory):
+def test_memory_stays_within_the_budget(width, photos, memory):
     """One caption of 500 words among 3,000 short ones; many photos at a small width. MiB beside the matrix itself."""
     command = [sys.executable, "-c", GROWTH, str(width), str(photos), str(memory)]
     grown = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     assert memory / 20 < grown < memory
 
 
-def test_captions_of_like_length_come_together(model, captions):
+def test_captions_of_similar_length_share_a_block(model, captions):
     order = cut_blocks(model, regions(), captions, 64 << 20).order
     assert [len(tokenize(captions[c])) for c in order] == sorted(len(tokenize(c)) for c in captions)
 
@@ -94,8 +103,16 @@ def test_progress_counts_every_pair_once(model, captions):
     assert len(added) > 4
 
 
+def test_a_row_range_returns_its_rows():
+    photos = regions(90)
+    rows = RowRange(photos, slice(20, 50))
+    assert len(rows) == 30
+    np.testing.assert_array_equal(rows[10:64], photos[30:50])
+    np.testing.assert_array_equal(rows[0:7], photos[20:27])
+
+
 class Ragged:
-    """Photos that differ in regions."""
+    """Photos with different numbers of regions."""
 
     def __init__(self, lengths: list[int]) -> None:
         draw = np.random.default_rng(0)
@@ -129,7 +146,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_reads_features_that_lie_read_only_on_disk(model, captions, dtype, tmp_path):
+def test_scores_features_of_a_read_only_memory_map(model, captions, dtype, tmp_path):
     np.save(tmp_path / "regions.npy", regions(dtype=dtype))
     on_disk = np.load(tmp_path / "regions.npy", mmap_mode="r")
     with warnings.catch_warnings():
@@ -139,18 +156,18 @@ def test_reads_features_that_lie_read_only_on_disk(model, captions, dtype, tmp_p
     np.testing.assert_array_equal(scores, in_memory)
 
 
-def test_one_photo_with_one_sentence(model):
+def test_one_photo_with_one_caption(model):
     assert score_matrix(model, regions(1), ["a dog"]).shape == (1, 1)
     assert np.isfinite(score_matrix(model, regions(1), [""])).all()
 
 
-def test_nothing_to_score_gives_an_empty_matrix(model, captions):
+def test_no_photos_or_no_captions_give_an_empty_matrix(model, captions):
     assert score_matrix(model, regions(0), captions).shape == (0, len(captions))
     assert score_matrix(model, regions(), []).shape == (5, 0)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_leaves_the_model_in_the_mode_it_came_in_and_fit_to_train(model, captions, training):
+def test_the_model_keeps_its_mode_and_can_still_be_trained(model, captions, training):
     model.train(training)
     score_matrix(model, regions(), captions)
     assert all(module.training is training for module in model.modules())

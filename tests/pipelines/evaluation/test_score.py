@@ -1,4 +1,4 @@
-"""Score matrices by Ray actors: the same scores as one process, kept, cut off and gone on with."""
+"""Scoring on Ray actors: the same scores as in one process, also when an interrupted run is resumed."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from infra.errors import UserError
 from pipelines.evaluation.score import ScoreConfig, score
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
-from shan_model.scoring import RowRange
 from shan_model.vocabulary import Vocabulary
 
 SENTENCES = ["a dog runs over the field", "two cats sleep", "a red sofa", "the dog sleeps on a sofa"] * 5
@@ -35,7 +34,7 @@ def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
+def test_actors_give_the_scores_of_one_process(shan, photos, tmp_path):
     alone, _ = run(shan, photos, ScoreConfig())
     for precision in ("fp32", "bf16"):
         shared, added = run(shan, photos, ScoreConfig(num_actors=2, precision=precision))
@@ -46,7 +45,7 @@ def test_actors_score_what_one_process_scores(shan, photos, tmp_path):
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_actors_go_on_where_an_earlier_run_was_cut_off(shan, photos, tmp_path):
+def test_actors_resume_an_interrupted_run(shan, photos, tmp_path):
     config = ScoreConfig(num_actors=2, cache_file=str(tmp_path / "scores.npy"))
     first = []
 
@@ -64,20 +63,13 @@ def test_actors_go_on_where_an_earlier_run_was_cut_off(shan, photos, tmp_path):
     np.testing.assert_allclose(scores, run(shan, photos, ScoreConfig())[0], rtol=0, atol=1e-6)
 
 
-def test_a_range_of_rows_is_those_rows(photos):
-    rows = RowRange(photos, slice(20, 50))
-    assert len(rows) == 30
-    np.testing.assert_array_equal(rows[10:64], photos[30:50])
-    np.testing.assert_array_equal(rows[0:7], photos[20:27])
-
-
-def test_refusals_name_the_fix(shan, photos, tmp_path):
+def test_errors_name_the_field_and_the_fix(shan, photos, tmp_path):
     with pytest.raises(UserError, match="allow at least"):
         run(shan, np.zeros((2, 2000, 12), np.float16), ScoreConfig(memory_mb=1))
-    kept = ScoreConfig(cache_file=str(tmp_path / "scores.npy"))
-    run(shan, photos, kept)
+    cached = ScoreConfig(cache_file=str(tmp_path / "scores.npy"))
+    run(shan, photos, cached)
     with pytest.raises(UserError, match=r"holds scores of another model.*delete it"):
-        run(shan, photos, kept, identity="another")
+        run(shan, photos, cached, identity="another")
     for bad in ({"cache_file": "scores.txt"}, {"num_actors": -1}, {"memory_mb": 0}):
         with pytest.raises(ValueError, match=f"score.{next(iter(bad))}"):
             ScoreConfig(**bad)
