@@ -42,7 +42,7 @@ RETIRED = {
     r"\btwins?\b": "minimal pairs",
     r"\bkept (score )?matri(x|ces)\b": "score cache",
     r"\bstrips\b": "row blocks",
-    r"\bletters\b": "einsum subscripts, characters",
+    r"\bletters\b(?!,? digits)": "einsum subscripts, characters",
     r"\bhalves\b": "float16; half",
     r"\b(takes?|take) (no )?orders\b": "accepts, rejects requests",
     r"\btrouble that passes\b|\bpassing trouble\b": "transient error",

@@ -1,0 +1,229 @@
+"""Checks the documentation against the code: links, paths, commands, options, fields, targets, messages, commits."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from jobs.config import Config
+from shan_model.metrics import Recalls
+from tests.support import ROOT
+from tests.test_language import CODE, python_texts
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+TOP = ("jobs", "pipelines", "infra", "shan_model", "tests", "docs", "scripts", ".ci", ".github")
+COMMANDS = sorted(p.stem for p in (ROOT / "jobs").glob("*.py") if "\ndef main(" in p.read_text(encoding="utf-8"))
+SUBCOMMANDS = ("verify", "inspect", "gc", "import", "export")
+FOREIGN_MESSAGES = {"No available agent", "No available node types can fulfill"}
+"""Messages of Ray that the troubleshooting table quotes."""
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fenced block, indented ones included."""
+    return [(m[2], m[3]) for m in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)]
+
+
+def prose(text: str) -> str:
+    """The text without its fenced blocks."""
+    return re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def inline(text: str) -> list[str]:
+    """Contents of inline code."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(text))]
+
+
+def code_of(text: str) -> list[str]:
+    """Inline code and the lines of shell blocks, continuation lines joined."""
+    shell = [block.replace("\\\n", " ") for language, block in blocks(text) if language == ""]
+    return inline(text) + [line.strip() for block in shell for line in block.splitlines()]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@cache
+def help_texts() -> dict[str, str]:
+    """The help of every command and subcommand, by its words; one process prints all of them."""
+    program = """
+import contextlib, importlib, io, json, sys
+shown = {}
+for words in json.loads(sys.argv[1]):
+    sys.argv = [words[0], *words[1:], "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        importlib.import_module(f"jobs.{words[0]}").main()
+    shown[" ".join(words)] = out.getvalue()
+print(json.dumps(shown))
+"""
+    wanted = [[command] for command in COMMANDS] + [["features", name] for name in SUBCOMMANDS]
+    arguments = [sys.executable, "-c", program, json.dumps(wanted)]
+    shown = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found: dict[str, str] = json.loads(shown)
+    return found
+
+
+def options_of(*words: str) -> frozenset[str]:
+    """Options that the help of a command, or of a subcommand, lists."""
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][\w.-]*", help_texts()[" ".join(words)]))
+
+
+@cache
+def source_texts() -> list[str]:
+    """Comments and strings of the code; in f-strings `{}` stands for a value."""
+    sources = [path for package in CODE for path in (ROOT / package).rglob("*.py")]
+    return [" ".join(text.split()) for path in sources for _, text in python_texts(path.read_text(encoding="utf-8"))]
+
+
+def documented_commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """(command, arguments) of every `python -m jobs.<command>` and `shan <command>` in code."""
+    for code in code_of(text):
+        match = re.search(r"(?:python -m jobs\.|(?:^|/)shan )(\w+)(.*)", code)
+        if match:
+            yield match[1], shlex.split(match[2].replace("...", ""), comments=True)
+
+
+def accepted_options(command: str, arguments: list[str]) -> frozenset[str]:
+    """Options that a command line may use; those of the submitted command, too, for `submit`."""
+    if command == "features":
+        return options_of(command, *(a for a in arguments[:1] if a in SUBCOMMANDS))
+    if command == "submit" and arguments and arguments[0] in COMMANDS:
+        return options_of(command) | accepted_options(arguments[0], arguments[1:])
+    return options_of(command)
+
+
+@every_page
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page.read_text(encoding="utf-8"))):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(file), f"{target}: no such heading"
+
+
+@every_page
+def test_paths_exist(page):
+    for code in code_of(page.read_text(encoding="utf-8")):
+        for word in code.split():
+            if word.split("/")[0] in TOP and re.fullmatch(r"[\w./*-]+", word) and "/" in word and ".env" not in word:
+                assert list(ROOT.glob(word.rstrip("/"))), f"{word} does not exist"
+
+
+@every_page
+def test_commands_exist_and_accept_their_options(page):
+    for command, arguments in documented_commands(page.read_text(encoding="utf-8")):
+        assert command in COMMANDS, f"there is no command {command}"
+        used = {argument.split("=")[0] for argument in arguments if argument.startswith("--")} - {"--help"}
+        assert used <= accepted_options(command, arguments), f"{command} {' '.join(arguments)}"
+
+
+@every_page
+def test_commands_named_in_prose_exist(page):
+    for command in re.findall(r"`jobs\.(\w+)", page.read_text(encoding="utf-8")):
+        assert command in COMMANDS, f"there is no command {command}"
+
+
+@every_page
+def test_options_named_in_prose_exist(page):
+    known = frozenset.union(*map(options_of, COMMANDS), *(options_of("features", name) for name in SUBCOMMANDS))
+    for code in inline(page.read_text(encoding="utf-8")):
+        option = re.match(r"--[a-z][\w.-]*", code)
+        if option and option[0] not in ("--help", "--artifacts-destination"):
+            assert option[0] in known, f"no command has the option {option[0]}"
+
+
+@every_page
+def test_config_fields_exist(page):
+    sections = {section.name: section.type for section in fields(Config)}
+    for code in inline(page.read_text(encoding="utf-8")):
+        match = re.fullmatch(r"(\w+)\.([a-z]\w*)(=\w+)?", code)
+        if match and match[1] in sections and match[2] not in ("py", "md"):
+            assert match[2] in {field.name for field in fields(sections[match[1]])}, f"there is no field {code}"
+
+
+@every_page
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for code in code_of(page.read_text(encoding="utf-8")):
+        if match := re.match(r"make ([a-z][\w-]*)", code):
+            assert match[1] in targets, f"the Makefile has no target {match[1]}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "README.md"], ids=lambda page: page.name)
+def test_pages_begin_with_their_readers(page):
+    title, *rest = [line for line in page.read_text(encoding="utf-8").splitlines() if line]
+    assert title.startswith("# ")
+    assert rest[0].startswith("For ")
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_readme_lists_folders_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tree,) = [block for _, block in blocks(text) if block.startswith("jobs/")]
+    parent = ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        parent = parent if line.startswith(" ") else name
+        path = ROOT / (parent + name if line.startswith(" ") else name)
+        assert path.is_dir(), f"{path} does not exist"
+
+
+def test_names_of_mlflow_records_are_those_of_the_code():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.split("\n## MLflow\n")[1].split("\n## ")[0]
+    names = {re.sub("^(val|test)_", "", name) for name in inline(section) if re.fullmatch(r"[a-z]\w*(\.\w+)?", name)}
+    texts = source_texts()
+    assert len(names) > 30
+    for name in names - {"jobs.quickstart"}:
+        last = name.rpartition(".")[2] if name.startswith(("lineage.", "promotion.")) else name
+        assert any(last in text for text in texts) or last in Recalls.__dataclass_fields__, f"nothing records {name}"
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    texts = source_texts()
+    rows = [line for line in (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").splitlines() if "|" in line]
+    quoted = [code for row in rows for code in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    messages = [code for code in quoted if " " in code and not code.startswith(("--", "python"))]
+    assert len(messages) >= 15
+    for message in set(messages) - FOREIGN_MESSAGES:
+        assert any(message in text for text in texts), f"no message contains '{message}'"
+
+
+def test_results_name_commits_that_exist():
+    if subprocess.run(["git", "cat-file", "-e", "HEAD"], cwd=ROOT, capture_output=True, check=False).returncode:
+        pytest.skip("not a git checkout")
+    if subprocess.run(
+        ["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.startswith("true"):
+        pytest.skip("a shallow clone has no history")
+    _, *sections = re.split(r"^## ", (ROOT / "docs/results.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sections
+    for section in sections:
+        commits = re.findall(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{7}\b", section)
+        assert commits, f"section '{section.splitlines()[0]}' names no commit"
+        for commit in commits:
+            known = subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, check=False)
+            assert not known.returncode, f"{commit} is not a commit of this repository"
+
+
+def test_checks_find_what_they_look_for(tmp_path):
+    page = "`make no-such` `train.no_such`\n```\npython -m jobs.train --no-such 1 \\\n  --train.epochs=2\n```\n"
+    assert list(documented_commands(page)) == [("train", ["--no-such", "1", "--train.epochs=2"])]
+    assert "--train.epochs" in options_of("train")
+    assert "--no-such" not in options_of("train")
+    assert inline(page) == ["make no-such", "train.no_such"]
