@@ -1,10 +1,10 @@
-"""What is learnt, on equal terms: variants of SHAN, its open choices and the baselines, three seeds each.
+"""Compares variants of SHAN, its open choices and the baselines under one budget, three seeds each.
 
-    python -m tests.benchmarks.learning --features URI [--objects objects.json] --output build/learning
+    python -m tests.benchmarks.model_comparison --features URI [--objects objects.json] --output build/comparison
 
-Trains by the user's command (`jobs.train`), two processes at a time with a core each, chooses the epoch on `val`,
-reports `test`. A rerun goes on where it was cut off. With `objects.json` of rendered scenes, attention is scored on
-the known boxes: does a word that names one thing look at a region of that thing?
+Trains with `jobs.train`, two processes at a time with one core each, selects the epoch on `val` and reports `test`. A
+rerun resumes interrupted trainings. With `objects.json` of rendered scenes, attention is scored against the known
+boxes by the pointing game: a word that names exactly one object has to attend most to a region of that object.
 """
 
 import argparse
@@ -55,7 +55,7 @@ BUDGET = [
 
 @dataclass(frozen=True)
 class Trained:
-    """One run."""
+    """One finished training."""
 
     model: str
     seed: int
@@ -63,16 +63,16 @@ class Trained:
 
 
 def name_of(model: str) -> str:
-    """As a registered model."""
+    """Returns the name under which a model is registered."""
     return model.lower().replace("+", "p").replace(", ", "-").replace(" ", "-")
 
 
 def train(model: str, seed: int, features: str, output: Path) -> Trained:
-    """By the user's command; seconds of the process, 0 if it was trained before."""
+    """Trains a model with `jobs.train`, or returns its earlier result. UserError if the training fails."""
     folder = output / name_of(model) / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "seconds"
-    if not kept.exists():
+    duration = folder / "seconds"
+    if not duration.exists():
         command = [sys.executable, "-m", "jobs.train", f"--features={features}", f"--name={name_of(model)}"]
         command += [*BUDGET, *MODELS[model], f"--train.seed={seed}"]
         command += ["--resume"] if list(folder.glob("build/runs/*/run.json")) else []
@@ -81,27 +81,27 @@ def train(model: str, seed: int, features: str, output: Path) -> Trained:
         result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if result.returncode:
             raise UserError(f"{model}, seed {seed}: {result.stderr[-2000:]}")
-        kept.write_text(str(time.monotonic() - start))
+        duration.write_text(str(time.monotonic() - start))
         print(f"{model}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
-    return Trained(model, seed, float(kept.read_text()))
+    return Trained(model, seed, float(duration.read_text()))
 
 
 def load(trained: Trained, features: FeatureSet, output: Path) -> SHAN:
-    """The registered version of a run."""
+    """Loads the model version that a training registered."""
     folder = (output / name_of(trained.model) / str(trained.seed)).absolute()
     tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
     return load_matcher(tracking, f"models:/{name_of(trained.model)}/1", features)
 
 
 def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) -> tuple[float, float, int]:
-    """Share of words whose most attended region lies on the named thing, that share by chance, and the words asked.
+    """Returns the accuracy of the pointing game in percent, that of a random region, and the number of words.
 
-    A word counts where it is the name of a shape that exactly one thing of the photo has. A region lies on a thing if
-    its centre does.
+    A word takes part if it names a shape that exactly one object of the photo has. It is a hit if the centre of its
+    most attended region lies inside the box of that object.
     """
-    hits, chances = [], []
+    hits, baseline = [], []
     for row in range(len(split)):
-        things = objects[split.sources[row]]["objects"]
+        found = objects[split.sources[row]]["objects"]
         boxes_R4 = split.boxes(row)
         centres_R2 = (boxes_R4[:, :2] + boxes_R4[:, 2:]) / 2
         with torch.no_grad():
@@ -110,23 +110,23 @@ def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) ->
             with torch.no_grad():
                 (words_WD,) = shan.encode_captions([caption])
                 attention_RW = shan.alignment.word_attention(regions_BRD, words_WD)[0]
-            for place, word in enumerate(tokenize(caption), start=1):  # behind <start>
-                named = [thing for thing in things if word in SHAPE_WORDS[thing["shape"]]]
+            for position, word in enumerate(tokenize(caption), start=1):  # after <start>
+                named = [each for each in found if word in SHAPE_WORDS[each["shape"]]]
                 if len(named) != 1:
                     continue
                 x0, y0, x1, y1 = named[0]["box"]
                 on_R = (centres_R2 >= (x0, y0)).all(1) & (centres_R2 < (x1, y1)).all(1)
-                hits.append(bool(on_R[int(attention_RW[:, place].argmax())]))
-                chances.append(float(on_R.mean()))
-    return 100 * float(np.mean(hits)), 100 * float(np.mean(chances)), len(hits)
+                hits.append(bool(on_R[int(attention_RW[:, position].argmax())]))
+                baseline.append(float(on_R.mean()))
+    return 100 * float(np.mean(hits)), 100 * float(np.mean(baseline)), len(hits)
 
 
 def main() -> None:
-    """Trains, evaluates, prints Markdown."""
+    """Trains and evaluates all models and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--features", required=True)
     parser.add_argument("--objects", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("build/learning"))
+    parser.add_argument("--output", type=Path, default=Path("build/comparison"))
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     arguments = parser.parse_args()
     jobs = [(model, seed) for seed in SEEDS for model in arguments.models]
@@ -134,12 +134,12 @@ def main() -> None:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
     features = FeatureSet.open(arguments.features)
     split = features.split("test")
-    things = json.loads(arguments.objects.read_text())["photos"] if arguments.objects else None
+    objects = json.loads(arguments.objects.read_text())["photos"] if arguments.objects else None
     lines = [
         "| model | image-to-text R@1 5 10 | text-to-image R@1 5 10 | rSum | seconds |"
-        + (" pointing |" if things else "")
+        + (" pointing |" if objects else "")
     ]
-    lines.append("|---|---|---|---|---|" + ("---|" if things else ""))
+    lines.append("|---|---|---|---|---|" + ("---|" if objects else ""))
     baseline = None
     for model in arguments.models:
         found, points = [], []
@@ -148,8 +148,8 @@ def main() -> None:
             evaluation = evaluate(shan, model, split, ScoreConfig(), ClusterConfig())
             found.append([*vars(evaluation.recalls).values(), evaluation.recalls.rsum, run.seconds])
             baseline = evaluation.random_baseline
-            if things is not None:
-                points.append(pointing(shan, split, things))
+            if objects is not None:
+                points.append(pointing(shan, split, objects))
         mean, spread = np.mean(found, axis=0), np.std(found, axis=0, ddof=1)
         cells = [" ".join(f"{x:.1f}" for x in mean[:3]), " ".join(f"{x:.1f}" for x in mean[3:6])]
         cells += [f"{mean[6]:.1f} ± {spread[6]:.1f}", f"{mean[7]:.0f}"]
@@ -159,9 +159,9 @@ def main() -> None:
     assert baseline is not None
     values = [f"{x:.1f}" for x in vars(baseline).values()]
     lines.append(f"| random baseline | {' '.join(values[:3])} | {' '.join(values[3:])} | {baseline.rsum:.1f} | |")
-    if things is not None:
+    if objects is not None:
         lines[-1] += f" {points[0][1]:.1f} |"
-        lines.append(f"\nPointing: {points[0][2]} words that name one thing of their photo.")
+        lines.append(f"\nPointing: {points[0][2]} words that name exactly one object of their photo.")
     print("\n".join(lines))
 
 

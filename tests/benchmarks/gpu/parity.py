@@ -99,7 +99,7 @@ def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Row]:
 
 def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
     """The loss after a checkpoint was written and read on the device, against that of the uninterrupted training."""
-    config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9, precision="bf16")
+    config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9)
     state, objective = start(sizes, config, device)
     batch = random_batch(sizes, 8)
     for _ in range(2):

@@ -10,7 +10,7 @@ from tests.benchmarks.gpu import flop
 from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import network, sentences
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Row, within
 
 
 def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
@@ -19,6 +19,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
         Benchmark("matrix product", lambda: matrix_product(sizes, device)),
         Benchmark("all-pairs scoring, bf16", lambda: all_pairs(sizes, device, "bf16")),
         Benchmark("all-pairs scoring, fp32", lambda: all_pairs(sizes, device, "fp32")),
+        Benchmark("compiled graphs", compiled_graphs),
     ]
 
 
@@ -50,3 +51,11 @@ def all_pairs(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
     what = f"scoring {photos:,} x {captions:,} pairs, {precision}"
     yield from against_peak(what, pairs / spent, "pairs", operations / pairs, device, dtype)
     yield Row(f"{what}: peak memory", memory, "GiB")
+
+
+def compiled_graphs() -> Iterator[Row]:
+    """Graphs that torch.compile has made for the gates in this process; beyond its limit they run eagerly, slower."""
+    from torch._dynamo import config
+    from torch._dynamo.utils import counters
+
+    yield within("graphs compiled for the gates", counters["stats"]["unique_graphs"], config.recompile_limit, "graphs")
