@@ -65,8 +65,8 @@ class TrainingProgress:
 
     def is_finished(self, config: TrainConfig) -> bool:
         """Returns whether all epochs are done, or early stopping applies."""
-        patience = config.early_stopping_patience
-        return self.validated >= config.epochs or 0 < patience <= self.validated - self.best_epoch
+        without_improvement = self.validated - self.best_epoch
+        return self.validated >= config.epochs or 0 < config.early_stopping_patience <= without_improvement
 
 
 class TrainState:

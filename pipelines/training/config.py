@@ -131,18 +131,3 @@ class TrainConfig:
         # The batches of a stream depend on the number of workers.
         excluded = set(OPERATIONAL_FIELDS) - {"num_workers"} if self.data_mode == "stream" else OPERATIONAL_FIELDS
         return {name: value for name, value in asdict(self).items() if name not in excluded}
-
-    def ignored_options(self) -> list[str]:
-        """Returns a sentence for each field that is set but has no effect together with the others."""
-        ignored = []
-        if self.lr_schedule != "step" and self.lr_decay_epoch != TrainConfig.lr_decay_epoch:
-            ignored.append(
-                f"train.lr_decay_epoch is {self.lr_decay_epoch}, but has no effect with "
-                f"train.lr_schedule={self.lr_schedule}"
-            )
-        if self.early_stopping_patience >= self.epochs:
-            ignored.append(
-                f"train.early_stopping_patience is {self.early_stopping_patience}, but has no effect with "
-                f"train.epochs={self.epochs}"
-            )
-        return ignored

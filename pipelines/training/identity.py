@@ -76,7 +76,7 @@ def settings_identity(setup: TrainingSetup) -> dict[str, dict[str, Any]]:
     Raises UserError if a file that they name cannot be read.
     """
     model, train = asdict(setup.model), setup.train.result_fields()
-    if Path(model["hf_model"]).is_dir():  # a name on the hub otherwise
+    if model["hf_model"] and Path(model["hf_model"]).is_dir():  # otherwise the name of a model on the hub
         model["hf_model"] = _content("model.hf_model", model["hf_model"])
     if train["word_vectors"]:
         train["word_vectors"] = _content("train.word_vectors", train["word_vectors"])
@@ -101,8 +101,6 @@ def content_digest(path: Path) -> str:
 
 
 def _content(field: str, path: str) -> str:
-    if not path:
-        return path
     try:
         return f"sha256:{content_digest(Path(path))}"
     except OSError as error:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import infra.cluster
 from infra.environment import environment
 from infra.errors import UserError
+from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
+from pipelines.training.ignored_options import ignored_options
 from pipelines.training.run_directory import Lease, RunDirectory, open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
@@ -61,7 +63,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     filled, and if the cluster or `train.output` cannot be reached. Warns of options without effect.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UserError(f"--name '{name}' is not a valid model name; use letters, digits, '-', '_' and '.'")
+        raise UserError(f"--name '{name}' is not a valid model name; it may contain A-Z, a-z, 0-9, '-', '_' and '.'")
     width = features.index["detector"]["feature_dim"]
     if width != setup.model.region_dim:
         raise UserError(
@@ -73,7 +75,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     _ = batches_of(train, setup.train).steps_per_epoch
     infra.cluster.check_address(setup.cluster)
     setup, word_vectors = _with_word_vectors(train.captions, setup)
-    for sentence in setup.ignored_options():
+    for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):
         print(f"warning: {sentence}", file=sys.stderr)
     identity = training_identity(features, setup)
     directory = open_run_directory(setup.train.output, directory_name(name, identity))

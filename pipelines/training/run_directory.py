@@ -49,7 +49,7 @@ class RunDirectory:
         """Returns the first lease of this directory, which then belongs to one run.
 
         Raises UserError if it has a run already. A claim without a run is left by a process that was killed before it
-        could create one; it is taken over after CLAIM_S.
+        could create one; after CLAIM_S this process acquires the lease.
         """
         run_id = self.run_id()
         if run_id is None and self._create_lease(1):
@@ -148,7 +148,7 @@ def _lease_name(token: int) -> str:
 def open_run_directory(output: str, name: str) -> RunDirectory:
     """Returns the run directory of that name below `train.output`. Raises UserError if that cannot be written."""
     require_output(output)
-    output = absolute_output(output)
+    output = _absolute(output)
     return RunDirectory(open_store(f"{output.rstrip('/')}/{name}"), output, name)
 
 
@@ -174,6 +174,6 @@ def require_output(output: str) -> None:
         require_folder(output, "train.output")
 
 
-def absolute_output(output: str) -> str:
+def _absolute(output: str) -> str:
     """Returns `train.output` in a form that means the same in every working directory."""
     return output if "://" in output else str(Path(output).absolute())

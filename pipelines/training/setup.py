@@ -1,6 +1,7 @@
 """The config sections that a training reads."""
 
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from infra.cluster import ClusterConfig
@@ -34,12 +35,13 @@ class TrainingSetup:
         """Returns the setup without credentials."""
         return replace(self, tracking=replace(self.tracking, uri=redact(self.tracking.uri)))
 
-    def ignored_options(self) -> list[str]:
-        """Returns a sentence for each field that is set but has no effect together with the others."""
-        ignored = self.train.ignored_options()
-        if self.model.text_encoder == "hf" and self.train.min_word_count != TrainConfig.min_word_count:
-            ignored.append(
-                f"train.min_word_count is {self.train.min_word_count}, but has no effect with model.text_encoder=hf, "
-                "which has a vocabulary of its own"
-            )
-        return ignored
+    def with_absolute_paths(self) -> "TrainingSetup":
+        """Returns the setup with paths of files and folders that mean the same in every working directory."""
+        train, model = self.train, self.model
+        if "://" not in train.output:
+            train = replace(train, output=str(Path(train.output).absolute()))
+        if train.word_vectors:
+            train = replace(train, word_vectors=str(Path(train.word_vectors).absolute()))
+        if model.hf_model and Path(model.hf_model).is_dir():
+            model = replace(model, hf_model=str(Path(model.hf_model).absolute()))
+        return replace(self, train=train, model=model)

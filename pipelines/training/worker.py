@@ -218,7 +218,7 @@ class TrainWorker:
 
     def _upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
         """Uploads as Ray Train does by default, then requires the lease: after this Ray Train updates its record and
-        deletes older checkpoints, which would damage the run of a process that has resumed it meanwhile."""
+        deletes older checkpoints, which would corrupt the run of a process that has resumed it meanwhile."""
         stored: ray.train.Checkpoint = (
             ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
         )

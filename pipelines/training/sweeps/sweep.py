@@ -10,7 +10,7 @@ from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.reports.tables import Table
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
-from pipelines.training.run_directory import absolute_output, open_run, open_run_directory
+from pipelines.training.run_directory import open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.config import SweepConfig
@@ -49,8 +49,7 @@ def run_sweep(
     from pipelines.training.sweeps.tuning import tune_trials
 
     space = parse_space(entries)
-    # Trials run in other working directories.
-    setup = replace(setup, train=replace(setup.train, output=absolute_output(setup.train.output)))
+    setup = setup.with_absolute_paths()  # trials run in other working directories
     identity = sweep_identity(features, entries, sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result()) is not None:

@@ -1,10 +1,8 @@
-"""Configuration of a training: constraints, and options without effect."""
+"""Configuration of a training."""
 
 import pytest
 
 from pipelines.training.config import TrainConfig
-from pipelines.training.setup import TrainingSetup
-from shan_model.config import ModelConfig
 
 
 @pytest.mark.parametrize(
@@ -30,24 +28,3 @@ def test_number_of_workers_affects_the_result_of_a_stream_only():
     assert "num_workers" not in TrainConfig().result_fields()
     assert TrainConfig(data_mode="stream").result_fields()["num_workers"] == 2
     assert "output" not in TrainConfig().result_fields()
-
-
-@pytest.mark.parametrize(
-    ("train", "model", "field"),
-    [
-        ({"lr_schedule": "cosine", "lr_decay_epoch": 3}, {}, "train.lr_decay_epoch is 3"),
-        ({"lr_schedule": "constant", "lr_decay_epoch": 3}, {}, "train.lr_decay_epoch is 3"),
-        ({"epochs": 4, "early_stopping_patience": 4}, {}, "train.early_stopping_patience is 4"),
-        ({"min_word_count": 4}, {"text_encoder": "hf", "hf_model": "bert"}, "train.min_word_count is 4"),
-    ],
-)
-def test_option_without_effect_is_named(train: dict[str, object], model: dict[str, object], field: str):
-    setup = TrainingSetup(model=ModelConfig(**model), train=TrainConfig(**train))  # type: ignore[arg-type]
-    (sentence,) = setup.ignored_options()
-    assert sentence.startswith(f"{field}, but has no effect with")
-
-
-def test_options_with_effect_are_not_named():
-    assert TrainingSetup().ignored_options() == []
-    assert TrainingSetup(train=TrainConfig(lr_decay_epoch=3, min_word_count=4)).ignored_options() == []
-    assert TrainingSetup(train=TrainConfig(epochs=9, early_stopping_patience=2)).ignored_options() == []

@@ -54,10 +54,10 @@ def test_step_is_adam_on_the_clipped_mean_gradient(count: int, max_grad_norm: fl
     mean = {name: sum(grads[name] for _, grads in alone) / count for name in before}
     norm = sum(gradient.square().sum() for gradient in mean.values()).sqrt().item()
 
-    loss, told = take_step(state, objective_of(state.shan, config), batches, config, steps_per_epoch=10)
+    loss, returned = take_step(state, objective_of(state.shan, config), batches, config, steps_per_epoch=10)
 
     assert loss.item() == pytest.approx(sum(loss for loss, _ in alone) / count, rel=1e-5)
-    assert told.item() == pytest.approx(norm, rel=1e-5)
+    assert returned.item() == pytest.approx(norm, rel=1e-5)
     assert state.progress.step == 1
     scale = min(1.0, max_grad_norm / norm)
     for name, parameter in state.shan.named_parameters():

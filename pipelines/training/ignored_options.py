@@ -1,0 +1,32 @@
+"""Options that are set but have no effect together with the others."""
+
+from pipelines.training.setup import TrainingSetup
+
+_GRU_FIELDS = ("word_dim", "gru_layers")
+_SHAN_FIELDS = ("variant", "levels", "affinity", "temperature", "l2l_weight", "g2l_weight", "l2l_pooling", "gate")
+
+
+def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
+    """Returns a sentence for each field that differs from its default but has no effect.
+
+    `reads_in_place` is whether the feature set is a folder, whose shards are not cached.
+    """
+    model, train = setup.model, setup.train
+    hf, matcher = "model.text_encoder=hf", f"model.matcher={model.matcher}"
+    rules = (  # section, fields, whether they are ignored, and with what
+        ("model", _GRU_FIELDS, model.text_encoder == "hf", hf),
+        ("model", _SHAN_FIELDS, model.matcher != "shan", matcher),
+        ("model", ("scan_pooling",), not model.matcher.startswith("scan"), matcher),
+        ("train", ("min_word_count",), model.text_encoder == "hf", hf),
+        ("train", ("lr_decay_epoch",), train.lr_schedule != "step", f"train.lr_schedule={train.lr_schedule}"),
+        ("train", ("early_stopping_patience",), train.early_stopping_patience >= train.epochs,
+         f"train.epochs={train.epochs}"),
+        ("cache", ("folder", "max_gb"), reads_in_place, "a feature set in a folder, whose shards are read in place"),
+    )  # fmt: skip
+    return [
+        f"{section}.{name} is {value}, but has no effect with {reason}"
+        for section, names, ignored, reason in rules
+        if ignored
+        for name in names
+        if (value := getattr(getattr(setup, section), name)) != getattr(type(getattr(setup, section)), name)
+    ]

@@ -1,0 +1,57 @@
+"""Options that are set but have no effect."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipelines.training.config import TrainConfig
+from pipelines.training.ignored_options import ignored_options
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.shard_cache import CacheConfig
+from shan_model.config import ModelConfig
+
+HF = {"text_encoder": "hf", "hf_model": "bert"}
+
+
+def setup_of(train: dict[str, Any], model: dict[str, Any]) -> TrainingSetup:
+    return TrainingSetup(model=ModelConfig(**model), train=TrainConfig(**train))
+
+
+@pytest.mark.parametrize(
+    ("train", "model", "sentence"),
+    [
+        ({"lr_schedule": "cosine", "lr_decay_epoch": 3}, {},
+         "train.lr_decay_epoch is 3, but has no effect with train.lr_schedule=cosine"),
+        ({"epochs": 4, "early_stopping_patience": 4}, {},
+         "train.early_stopping_patience is 4, but has no effect with train.epochs=4"),
+        ({"min_word_count": 4}, HF, "train.min_word_count is 4, but has no effect with model.text_encoder=hf"),
+        ({}, HF | {"word_dim": 8}, "model.word_dim is 8, but has no effect with model.text_encoder=hf"),
+        ({}, {"matcher": "vse++", "gate": "scalar"},
+         "model.gate is scalar, but has no effect with model.matcher=vse++"),
+        ({}, {"scan_pooling": "lse"}, "model.scan_pooling is lse, but has no effect with model.matcher=shan"),
+    ],
+)  # fmt: skip
+def test_option_without_effect_is_named(train: dict[str, Any], model: dict[str, Any], sentence: str):
+    assert ignored_options(setup_of(train, model), reads_in_place=False) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("train", "model"),
+    [
+        ({}, {}),
+        ({"lr_decay_epoch": 3, "min_word_count": 4, "early_stopping_patience": 2}, {"word_dim": 8, "gate": "scalar"}),
+        ({"lr_schedule": "cosine"}, {"matcher": "scan-t2i", "scan_pooling": "lse"}),
+        ({}, HF),
+    ],
+)
+def test_option_with_effect_is_not_named(train: dict[str, Any], model: dict[str, Any]):
+    assert ignored_options(setup_of(train, model), reads_in_place=True) == []
+
+
+def test_cache_has_no_effect_on_a_folder():
+    setup = replace(TrainingSetup(), cache=CacheConfig("/cache", 5))
+    assert ignored_options(setup, reads_in_place=False) == []
+    assert [sentence.split(",")[0] for sentence in ignored_options(setup, reads_in_place=True)] == [
+        "cache.folder is /cache", "cache.max_gb is 5",
+    ]  # fmt: skip
