@@ -194,6 +194,15 @@ def test_names_of_mlflow_records_are_those_of_the_code():
         assert any(last in text for text in texts) or last in Recalls.__dataclass_fields__, f"nothing records {name}"
 
 
+def test_formats_are_those_of_their_owners():
+    rows = re.findall(
+        r"^\|.*`(shan-\w+/\d+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 5
+    for name, owner in rows:
+        assert f'"{name}"' in (ROOT / owner).read_text(encoding="utf-8"), f"{owner} does not write {name}"
+
+
 def test_messages_in_troubleshooting_are_those_of_the_code():
     texts = source_texts()
     rows = [line for line in (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8").splitlines() if "|" in line]
