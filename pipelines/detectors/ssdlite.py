@@ -1,9 +1,15 @@
-"""SSDLite-MobileNetV2 (COCO, 90 ids) in plain torch, from the tensors of the original TF.js graph.
+"""SSDLite-MobileNetV2 (COCO, 90 ids) in torch, built from the tensors of the original TF.js graph.
 
-Notable: 'SAME' padding is asymmetric where stride 2 meets an even side; the first two heads read a map *inside* the
-backbone (the expansion of block 13) and its last one; anchors are a constant of the graph, not computed; the resize is
-TensorFlow's legacy bilinear, whose samples sit at i * in / out (no half-pixel shift).
-Parity with the original runtime is held by tests/pipelines/detectors/test_ssdlite.py.
+Notable features:
+
+- SAME padding is asymmetric for stride 2 on an even side.
+- The first head reads the expanded map inside block 13 of the backbone, the second the backbone's last map.
+- Anchors are a constant of the graph and not computed.
+- The resize is TensorFlow's legacy bilinear one, with samples at i * in / out (no half-pixel shift).
+
+Parity with the original runtime is tested in tests/pipelines/detectors/test_ssdlite.py.
+
+Shapes: B photos, A anchors, C channels or classes, H x W pixels or cells, Y and X resized rows and columns.
 """
 
 from __future__ import annotations
@@ -20,18 +26,18 @@ from pipelines.detectors.conv import InvertedResidual, SameConv
 SIDE = 300
 ANCHORS = 1917
 CLASSES = 91
-"""Columns of the logits: 0 is background, i is COCO id i."""
+"""Columns of the logits: column 0 is background, column i is COCO id i."""
 _STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
-"""Of the depthwise convolution of each block."""
+"""Stride of the depthwise convolution of each block."""
 _EXTRA = ("2_3x3_s2_512", "3_3x3_s2_256", "4_3x3_s2_256", "5_3x3_s2_128")
 _EXTRA_SQUEEZE = ("2_1x1_256", "3_1x1_128", "4_1x1_128", "5_1x1_64")
 _HEAD_NORM_EPS = 0.001
-"""Of the only batch norms that the graph keeps as such; all others come as scale and shift."""
+"""Epsilon of the heads' batch norms; the graph stores all others as scale and shift."""
 _BACKBONE = "FeatureExtractor/MobilenetV2"
 
 
 class SSDOutput(NamedTuple):
-    """What the network says about B photos."""
+    """Output of the network for B photos."""
 
     encodings_BA4: Tensor
     """Box deltas against the anchors: centre y, centre x, height, width (`boxes.decode`)."""
@@ -44,7 +50,7 @@ class SSDOutput(NamedTuple):
 
 
 class SSDLite(nn.Module):
-    """The network; `tensors` are those of scripts/convert_ssdlite.py, under the graph's names and in its layout."""
+    """The network; `tensors` come from scripts/convert_ssdlite.py, with the graph's names and layout."""
 
     anchors_A4: Tensor
 
@@ -83,7 +89,7 @@ class SSDLite(nn.Module):
         self.class_heads = nn.ModuleList(read.head(f"{h}/ClassPredictor", s) for h, s in zip(heads, sides, strict=True))
 
     def forward(self, photos_B3HW: Tensor) -> SSDOutput:
-        """Run on (B, 3, 300, 300), RGB in [-1, 1] (`prepare`)."""
+        """Runs the network on (B, 3, 300, 300), RGB in [-1, 1] (`prepare`)."""
         B = photos_B3HW.shape[0]
         x = self.stem(photos_B3HW)
         expanded: dict[int, Tensor] = {}
@@ -95,31 +101,31 @@ class SSDLite(nn.Module):
         maps = [expanded[13], self.last(x)]  # 19 x 19, 10 x 10
         for extra in self.extras:
             maps.append(extra(maps[-1]))  # 5, 3, 2, 1
-        # Anchors run over rows, columns, then the 3 or 6 shapes of a cell: NHWC order.
+        # Anchors are ordered by row, column and the 3 or 6 shapes of a cell: NHWC order.
         encodings = [h(m).permute(0, 2, 3, 1).reshape(B, -1, 4) for h, m in zip(self.box_heads, maps, strict=True)]
         logits = [h(m).permute(0, 2, 3, 1).reshape(B, -1, CLASSES) for h, m in zip(self.class_heads, maps, strict=True)]
         return SSDOutput(torch.cat(encodings, 1), torch.cat(logits, 1), expanded[6], expanded[13])
 
 
 class _Reader:
-    """Makes layers of the graph's tensors: HWIO becomes OIHW, batch norms become scale and bias."""
+    """Builds layers from the graph's tensors: HWIO becomes OIHW, batch norms become scale and bias."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
 
     def conv(self, name: str, side: int, stride: int = 1, linear: bool = False) -> SameConv:
-        """Full convolution whose batch-norm scale the graph has already multiplied in."""
+        """Returns a convolution; the graph has multiplied its batch-norm scale into the weight."""
         weight = self.tensors[f"{name}/Conv2D/merged_input"].permute(3, 2, 0, 1)
         return SameConv(side, weight, self.tensors[f"{name}/BatchNorm/batchnorm/sub"], None, stride, linear)
 
     def depthwise(self, name: str, side: int, stride: int) -> SameConv:
-        """Depthwise convolution with scale and shift."""
+        """Returns a depthwise convolution with scale and shift."""
         weight = self.tensors[f"{name}/depthwise_weights"].permute(2, 3, 0, 1)
         norm = f"{name}/BatchNorm/batchnorm"
         return SameConv(side, weight, self.tensors[f"{norm}/sub"], self.tensors[f"{norm}/mul"], stride)
 
     def head(self, name: str, side: int) -> nn.Sequential:
-        """Predictor: depthwise with a whole batch norm, then 1x1 with bias."""
+        """Returns a predictor: a depthwise convolution with a batch norm, then a 1x1 convolution with bias."""
         norm = f"{name}_depthwise/BatchNorm"
         scale = self.tensors[f"{norm}/gamma"] / torch.sqrt(self.tensors[f"{norm}/moving_variance"] + _HEAD_NORM_EPS)
         shift = self.tensors[f"{norm}/beta"] - self.tensors[f"{norm}/moving_mean"] * scale
@@ -132,7 +138,7 @@ class _Reader:
 
 
 def prepare(photo: np.ndarray) -> Tensor:
-    """Resize RGB uint8 (H, W, 3) to float32 (300, 300, 3) in [-1, 1] as the graph does (legacy bilinear)."""
+    """Resizes RGB uint8 (H, W, 3) to float32 (300, 300, 3) in [-1, 1] like the graph (legacy bilinear)."""
     top_Y, bottom_Y, down_Y = _legacy_samples(photo.shape[0])
     left_X, right_X, along_X = _legacy_samples(photo.shape[1])
     left, right, along_X1 = torch.from_numpy(left_X), torch.from_numpy(right_X), torch.from_numpy(along_X)[:, None]
@@ -144,7 +150,7 @@ def prepare(photo: np.ndarray) -> Tensor:
 
 
 def _legacy_samples(side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Low index, high index and weight of the high one for each of 300 samples over `side` pixels."""
+    """Returns low index, high index and weight of the high one for each of 300 samples over `side` pixels."""
     at = np.arange(SIDE) * (side / SIDE)
     low = np.floor(at).astype(np.int64)
     return low, np.minimum(low + 1, side - 1), (at - low).astype(np.float32)

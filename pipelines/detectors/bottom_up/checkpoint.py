@@ -1,4 +1,4 @@
-"""Reads the checkpoint, strictly: every tensor of the layout with its shape, and no other."""
+"""Reads the checkpoint and validates it: it must contain exactly the tensors of `layout.py`, with their shapes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from torch import Tensor
 from infra.errors import UserError
 from pipelines.detectors.bottom_up.layout import COUNTERS, checkpoint_layout
 
-_NAMED = 3
-"""Keys that a report names; the rest it counts."""
+_NAMED_KEYS = 3
+"""Number of keys that an error message names."""
 
 
 def read_checkpoint(data: bytes, uri: str) -> dict[str, Tensor]:
-    """Tensors of a checkpoint file by their keys, float32, without the counters.
+    """Returns the float32 tensors of a checkpoint file by key, without the counters.
 
-    `uri` says what the file is (`.safetensors`, else written by torch.save) and is named in errors. UserError, in one
-    line, if it cannot be read, or if keys or shapes are not those of the layout.
+    The suffix of `uri` selects the format: `.safetensors`, otherwise a file written by torch.save. Raises UserError
+    naming `uri` if the file cannot be read or if keys or shapes differ from the layout.
     """
     tensors = load_tensors(data, uri)
     check_layout(tensors, uri)
@@ -31,7 +31,10 @@ def read_checkpoint(data: bytes, uri: str) -> dict[str, Tensor]:
 
 
 def load_tensors(data: bytes, uri: str) -> dict[str, Tensor]:
-    """Every tensor of a file. A torch file holds a state dict, plain or under "model", and runs no code of its own."""
+    """Returns all tensors of a file by key; a torch file must contain a state dict, possibly under the key "model".
+
+    Loading runs no code from the file (`weights_only`). Raises UserError naming `uri` if the file cannot be read.
+    """
     try:
         if uri.endswith(".safetensors"):
             return safetensors.torch.load(data)
@@ -39,18 +42,18 @@ def load_tensors(data: bytes, uri: str) -> dict[str, Tensor]:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:100]
         raise UserError(
-            f"{uri}: no weights that can be read safely ({reason}); write the state dict, tensors only, "
+            f"{uri}: weights cannot be read safely ({reason}); save the state dict, tensors only, "
             "with torch.save or safetensors"
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
         state = state["model"]
     if not isinstance(state, Mapping):
-        raise UserError(f"{uri}: it holds a {type(state).__name__}; write a state dict, or one under 'model'")
+        raise UserError(f"{uri}: the file contains a {type(state).__name__}; save a state dict, or one under 'model'")
     return {str(name): _tensor(value, f"{uri}: {name}") for name, value in state.items()}
 
 
 def check_layout(tensors: Mapping[str, Tensor], uri: str) -> None:
-    """UserError that counts, and names the first of, missing and unexpected keys and wrong shapes."""
+    """Raises UserError if keys are missing or unexpected or shapes differ, with counts and the first names."""
     layout = checkpoint_layout()
     missing = [name for name in layout if name not in tensors and not name.endswith(COUNTERS)]
     unexpected = [name for name in tensors if name not in layout]
@@ -59,11 +62,11 @@ def check_layout(tensors: Mapping[str, Tensor], uri: str) -> None:
         for name, shape in layout.items()
         if name in tensors and tuple(tensors[name].shape) != shape
     ]
-    found = {"missing": missing, "unexpected": unexpected, "wrong in shape": wrong}
+    found = {"missing": missing, "unexpected": unexpected, "wrong shapes": wrong}
     report = [f"{len(names)} {what} ({_first(names)})" for what, names in found.items() if names]
     if report:
         raise UserError(
-            f"{uri}: not the bottom-up checkpoint of {len(layout)} keys: {'; '.join(report)}; "
+            f"{uri}: not the bottom-up checkpoint of {len(layout)} keys ({'; '.join(report)}); "
             "give the Visual Genome Faster R-CNN (ResNet-101 C4) with attributes"
         )
 
@@ -72,9 +75,9 @@ def _tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor):
-        raise UserError(f"{what} is a {type(value).__name__}; write the state dict alone, tensors only")
+        raise UserError(f"{what} is a {type(value).__name__}; save the state dict alone, tensors only")
     return value
 
 
 def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return ", ".join(names[:_NAMED_KEYS]) + (", ..." if len(names) > _NAMED_KEYS else "")

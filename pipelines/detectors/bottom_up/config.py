@@ -1,4 +1,4 @@
-"""Settings of the `bottom_up` detector. Light to import: drivers plan with it, workers load."""
+"""Settings and fingerprint of the `bottom_up` detector. Light to import: drivers plan with it, workers load."""
 
 from __future__ import annotations
 
@@ -18,71 +18,74 @@ if TYPE_CHECKING:
     from pipelines.detectors.contract import Detector
 
 _FILES = ("weights", "classes_file", "attributes_file")
-"""Fields that are paths or URIs. Where a file lies, and what classes are called, changes no number."""
+"""Fields that are paths or URIs. They do not enter the fingerprint: locations and names affect no result."""
 
 
 @dataclass(frozen=True)
 class BottomUpConfig:
-    """Implements `contract.DetectorSpec`. Every field but the files enters the fingerprint; the weights by their bytes.
+    """Implements `contract.DetectorSpec`. Fingerprint: all fields except the files, and the content of the weights.
 
-    The defaults give the 36 regions of the public SCAN features; `min_boxes=10, max_boxes=100` the adaptive ones.
+    The defaults give 36 regions per photo, like the public SCAN features; `min_boxes=10, max_boxes=100` gives an
+    adaptive number.
     """
 
     name: ClassVar[str] = "bottom_up"
     feature_dim: ClassVar[int] = FEATURES
 
     weights: str
-    """Checkpoint: a path, file:// or s3:// URI. `.safetensors`, or else a state dict written by torch.save."""
+    """Checkpoint, as a path or a file:// or s3:// URI: `.safetensors`, or a state dict written by torch.save."""
     min_boxes: int = REGIONS
-    """Fewest regions a photo: the best ones, where fewer reach `keep_score`."""
+    """Minimum number of regions per photo; the best ones are kept even if fewer reach `keep_score`."""
     max_boxes: int = REGIONS
-    """Most regions a photo."""
+    """Maximum number of regions per photo."""
     keep_score: float = 0.2
-    """Regions whose best surviving class score is at least this are kept, within the two numbers above."""
+    """Minimum best class score after suppression, 0 to 1, of a kept region (within min_boxes and max_boxes)."""
     box_rule: Literal["proposals", "regressed"] = "proposals"
-    """`proposals`: boxes are the unregressed proposals, as in the original pipeline and the public features.
-    `regressed`: boxes are refined by the deltas (over 10, 10, 5, 5) of their most likely class and clipped, before
-    suppression. Features are those of the proposals in both."""
+    """Boxes that are used for suppression and returned; features are those of the proposals in both cases.
+
+    `proposals` are the unregressed proposals, as in the original pipeline and the public features. `regressed` are
+    refined by the deltas (divided by 10, 10, 5, 5) of their most likely class, and clipped.
+    """
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the convolutions. Scores, boxes and the features returned are float32 in both."""
+    """Precision of the convolutions. Scores, boxes and the returned features are float32 in both cases."""
     shortest_side: int = 600
-    """Pixels of the resized photo's shortest side."""
+    """Shortest side of the resized photo in pixels."""
     longest_side: int = 1000
-    """Pixels of its longest side at most; a long photo gets a shortest side below the one above."""
+    """Maximum of the longest side of the resized photo in pixels; it takes precedence over `shortest_side`."""
     rpn_candidates: int = 6000
-    """Anchors that the proposal network hands on to suppression, the best by score."""
+    """Number of best-scoring anchors of the region proposal network that enter suppression."""
     rpn_nms_iou: float = 0.7
-    """Proposals that overlap a better one by more are passed over."""
+    """Intersection over union above which a proposal is suppressed by a better one."""
     proposals: int = 300
-    """Most proposals a photo; time grows with them."""
+    """Maximum number of proposals per photo; the run time grows with it."""
     class_nms_iou: float = 0.3
-    """Within a class, regions that overlap a better one by more do not count."""
+    """Intersection over union above which a region is suppressed by a better one of the same class."""
     revision: int = 1
-    """Raise by 1 when code changes the numbers beyond float noise while no field does."""
+    """Revision of the code. It is raised by 1 when code changes results beyond rounding error and no field does."""
     classes_file: str | None = None
-    """Path or URI of the 1600 class names, one a line (of synonyms after a comma, the first counts)."""
+    """Path or URI of the 1600 class names, one per line; of comma-separated synonyms, the first is used."""
     attributes_file: str | None = None
-    """Path or URI of the 400 attribute names, one a line likewise."""
+    """Path or URI of the 400 attribute names, in the same format."""
 
     def __post_init__(self) -> None:
-        """Makes paths absolute, for workers start elsewhere. Raises ValueError naming the field and the fix."""
+        """Makes paths absolute, because workers run elsewhere; raises ValueError naming the field and the fix."""
         for name in _FILES:
             if name == "weights" or getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(name, getattr(self, name)))
         if not 1 <= self.min_boxes <= self.max_boxes <= self.proposals <= self.rpn_candidates:
             raise ValueError(
                 f"min_boxes, max_boxes, proposals, rpn_candidates are {self.min_boxes}, {self.max_boxes}, "
-                f"{self.proposals}, {self.rpn_candidates}; they must rise, from 1 on"
+                f"{self.proposals}, {self.rpn_candidates}; they must be at least 1 and in ascending order"
             )
         if not STRIDE <= self.shortest_side <= self.longest_side:
             raise ValueError(
                 f"shortest_side and longest_side are {self.shortest_side} and {self.longest_side}; "
-                f"they must rise, from {STRIDE} on"
+                f"they must be at least {STRIDE} and in ascending order"
             )
-        # However narrow a photo is, one of its sides has at least shortest_side / 16 cells of 12 anchors.
+        # Even in the narrowest photo, one side has at least shortest_side / 16 cells of 12 anchors.
         if self.min_boxes > self.shortest_side // STRIDE * CELL_ANCHORS:
             raise ValueError(
-                f"min_boxes is {self.min_boxes}; raise shortest_side, {self.shortest_side} is too few cells"
+                f"min_boxes is {self.min_boxes}, too many for shortest_side {self.shortest_side}; raise shortest_side"
             )
         for name in ("keep_score", "rpn_nms_iou", "class_nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
@@ -94,49 +97,49 @@ class BottomUpConfig:
 
     @property
     def region_range(self) -> tuple[int, int]:
-        """Fewest and most regions a photo."""
+        """Returns the minimum and maximum number of regions per photo."""
         return self.min_boxes, self.max_boxes
 
     @cached_property
     def class_names(self) -> Mapping[int, str]:
-        """Name of each of the 1600 class ids; UserError if `classes_file` does not have so many."""
+        """Returns the name of each class id; raises UserError unless `classes_file` has 1600 lines."""
         return _names("class", self.classes_file, CLASSES)
 
     @cached_property
     def attribute_names(self) -> Mapping[int, str]:
-        """Name of each of the 400 attribute ids; UserError if `attributes_file` does not have so many."""
+        """Returns the name of each attribute id; raises UserError unless `attributes_file` has 400 lines."""
         return _names("attribute", self.attributes_file, ATTRIBUTES)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Of the weight file, read once; it travels with a pickled spec, and `read_weights` holds the file to it."""
+        """Returns the hash of the weight file, read once. It is pickled with the spec and checked by `read_weights`."""
         return hashlib.sha256(_read(self.weights)).hexdigest()
 
     def read_weights(self) -> bytes:
-        """The weight file; UserError if it is missing, or not the one that this spec has hashed before."""
+        """Returns the weight file; raises UserError if it is missing or has changed since this spec hashed it."""
         data = _read(self.weights)
         found = hashlib.sha256(data).hexdigest()
         if self.__dict__.setdefault("weights_sha256", found) != found:
             raise UserError(
-                f"{self.weights} has sha256 {found}, but {self.weights_sha256} when this extraction was planned: "
-                "restore the file, or start again"
+                f"{self.weights} has sha256 {found}, but had {self.weights_sha256} when this extraction was planned; "
+                "restore the file, or restart the extraction"
             )
         return data
 
     def fingerprint(self) -> str:
-        """Hash of name, weights and settings; reads the weights the first time. UserError if they are missing."""
+        """Returns the hash of name, weights and settings; the first call reads the weights (UserError if missing)."""
         settings = {name: value for name, value in asdict(self).items() if name not in _FILES}
         return fingerprint_of(self.name, {"weights": self.weights_sha256}, settings)
 
     def build(self, device: str) -> Detector:
-        """Load it: 262 MB of weights, twice that while they are read."""
+        """Loads the detector: 262 MB of weights, twice that during loading."""
         from pipelines.detectors.bottom_up.detector import BottomUp
 
         return BottomUp(self, device)
 
 
 def _absolute(field: str, uri: str) -> str:
-    """The path or URI of a file, absolute; ValueError unless it names one."""
+    """Returns the absolute path or the URI of a file; raises ValueError if the value does not name a file."""
     if not isinstance(uri, str):
         raise ValueError(f"{field} is {uri!r}; give the path or URI of a file")  # noqa: TRY004 - settings come as JSON
     scheme, separator, rest = uri.partition("://")
@@ -166,5 +169,5 @@ def _names(kind: str, uri: str | None, count: int) -> Mapping[int, str]:
         return {id_: f"{kind} {id_}" for id_ in range(count)}
     lines = _read(uri).decode("utf-8-sig").strip().splitlines()
     if len(lines) != count:
-        raise UserError(f"{uri} has {len(lines)} lines; the {kind} names of these weights are {count}, one a line")
+        raise UserError(f"{uri} has {len(lines)} lines; it must have {count} {kind} names, one per line")
     return {id_: line.partition(",")[0].strip() for id_, line in enumerate(lines)}

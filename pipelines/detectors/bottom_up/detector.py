@@ -1,8 +1,11 @@
-"""The paper's detector: proposals, their features, and the original pipeline's choice among them.
+"""The detector of the paper: proposals, their features, and the selection rule of the original pipeline.
 
-A region's class is the most likely of the 1600, its confidence that class's probability, as in the public TSV files;
-what ranks it is its best class score after suppression, which is that probability or a lower one. Attributes are chosen
-given the most likely of all 1601 classes, background included, as the weights were trained.
+The class of a region is the most likely of the 1600 classes and its confidence the probability of that class, as in the
+public TSV files. Regions are ranked by their best class score after suppression, which is at most that probability.
+Attributes are conditioned on the most likely of all 1601 classes, background included, as in training.
+
+Shapes: R proposals or regions, C classes, F feature width, A anchors of a cell, K anchors of the map, H x W pixels or
+cells.
 """
 
 from __future__ import annotations
@@ -30,15 +33,15 @@ if TYPE_CHECKING:
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""The second stage's deltas are over these (Detectron's default, which the public checkpoint keeps)."""
+"""Divisors of the second stage's box deltas (Detectron's default, which the public checkpoint uses)."""
 _MIN_BOX_SIDE = 1 / 16
-"""Pixels of the photo: boxes thinner than that are widened to it, so that all have area whatever floats round to."""
+"""Minimum box side in pixels of the photo; thinner boxes are widened, so that rounding leaves no empty box."""
 
 
 class BottomUp:
-    """Implements `contract.Detector`. One photo at a time on every device: a batch's other photos cannot matter.
+    """Implements `contract.Detector`. It processes single photos, so other photos of a batch have no effect.
 
-    About 2 TFLOP a photo: meant for a GPU. On a CPU it uses as many threads as torch is set to.
+    A photo costs about 2 TFLOP, so it should run on a GPU. On a CPU it uses torch's number of threads.
     """
 
     def __init__(self, config: BottomUpConfig, device: str = "cpu") -> None:
@@ -53,7 +56,7 @@ class BottomUp:
         self.cell_anchors_A4 = rpn.cell_anchors(tensors).to(self.device)
 
     def __call__(self, photos: list[np.ndarray]) -> list[Regions]:
-        """Find the regions of each RGB uint8 (H, W, 3) photo; raises ValueError for another kind of array."""
+        """Returns the regions of each RGB uint8 (H, W, 3) photo; raises ValueError for other arrays."""
         for photo in photos:
             check_photo(photo)
         with torch.inference_mode(), _exact_float32():
@@ -102,14 +105,14 @@ class BottomUp:
         )
 
     def _in_photo(self, boxes_R4: Tensor, size: tuple[int, int], photo: np.ndarray) -> Tensor:
-        """Boxes of the resized photo in pixels of the photo itself."""
+        """Converts boxes in pixels of the resized photo to pixels of the original photo."""
         sizes_12 = boxes_R4.new_tensor([[photo.shape[1], photo.shape[0]]])
         scale_4 = (sizes_12 / boxes_R4.new_tensor([[size[1], size[0]]])).repeat(1, 2)
         return fit_to_photo((boxes_R4 * scale_4)[None], sizes_12, _MIN_BOX_SIDE)[0]
 
 
 def _placed(module: _Module, device: torch.device, dtype: torch.dtype) -> _Module:
-    """A module of convolutions where and as it computes; on a CPU channels-last weights save a seventh of the time."""
+    """Moves a module to its device and type; on a CPU, channels-last weights save a seventh of the time."""
     module.to(device, dtype)
     if device.type == "cpu":
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -118,7 +121,7 @@ def _placed(module: _Module, device: torch.device, dtype: torch.dtype) -> _Modul
 
 @contextmanager
 def _exact_float32() -> Iterator[None]:
-    """No TF32, which would move features by 1e-3, and no algorithm that differs from run to run."""
+    """Disables TF32, which would change features by 1e-3, and algorithms that are not deterministic."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,6 +1,8 @@
-"""Boxes of the two-stage detector: deltas, clipping, overlap, and both kinds of non-maximum suppression.
+"""Box operations of the `bottom_up` detector: deltas, clipping, overlap, and two kinds of non-maximum suppression.
 
-Boxes are x0 y0 x1 y1, edges between pixels (no "+ 1"). Shapes: K candidates in order of score, R regions, C classes.
+Boxes are x0 y0 x1 y1 with edges between pixels (no "+ 1").
+
+Shapes: K candidates in order of score, R regions, C classes.
 """
 
 from __future__ import annotations
@@ -10,27 +12,27 @@ import math
 import torch
 from torch import Tensor
 
-_MOST_GROWTH = math.log(1000 / 16)
-"""Log scale deltas are cut here, so that no exp overflows (Detectron)."""
+_MAX_LOG_SCALE = math.log(1000 / 16)
+"""Upper limit of the log scale deltas, so that exp does not overflow (Detectron)."""
 
 
 def apply_deltas(deltas_K4: Tensor, boxes_K4: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
-    """Boxes moved and scaled by dx dy dw dh, each divided by its weight (R-CNN, Girshick et al. 2014, appendix C)."""
+    """Applies deltas dx dy dw dh, each divided by its weight, to boxes (R-CNN, Girshick et al. 2014, appendix C)."""
     deltas_K4 = deltas_K4 / deltas_K4.new_tensor(weights)
     size_K2 = boxes_K4[:, 2:] - boxes_K4[:, :2]
     centre_K2 = boxes_K4[:, :2] + 0.5 * size_K2 + deltas_K4[:, :2] * size_K2
-    half_K2 = 0.5 * size_K2 * deltas_K4[:, 2:].clamp(max=_MOST_GROWTH).exp()
+    half_K2 = 0.5 * size_K2 * deltas_K4[:, 2:].clamp(max=_MAX_LOG_SCALE).exp()
     return torch.cat([centre_K2 - half_K2, centre_K2 + half_K2], dim=1)
 
 
 def clip(boxes_K4: Tensor, size: tuple[int, int]) -> Tensor:
-    """Boxes cut to a photo of (height, width)."""
+    """Clips boxes to a photo of (height, width)."""
     height, width = size
     return boxes_K4.clamp(min=0).minimum(boxes_K4.new_tensor([width, height, width, height]))
 
 
 def overlaps(boxes_K4: Tensor, others_R4: Tensor, iou: float) -> Tensor:
-    """(K, R) bool: whether the intersection over union exceeds `iou`. Boxes without area overlap nothing."""
+    """Returns (K, R) bool, whether the intersection over union exceeds `iou`; empty boxes overlap nothing."""
     low_KR2 = torch.maximum(boxes_K4[:, None, :2], others_R4[None, :, :2])
     high_KR2 = torch.minimum(boxes_K4[:, None, 2:], others_R4[None, :, 2:])
     shared_KR = (high_KR2 - low_KR2).clamp_(min=0).prod(dim=-1)
@@ -38,31 +40,31 @@ def overlaps(boxes_K4: Tensor, others_R4: Tensor, iou: float) -> Tensor:
 
 
 def area(boxes_K4: Tensor) -> Tensor:
-    """(K,) in pixels squared."""
+    """Returns the areas (K,) in square pixels."""
     return (boxes_K4[:, 2] - boxes_K4[:, 0]) * (boxes_K4[:, 3] - boxes_K4[:, 1])
 
 
 def nms(boxes_K4: Tensor, iou: float, most: int) -> Tensor:
-    """Indices of at most `most` boxes, greedy: each overlaps no kept one before it by more than `iou`. In order.
+    """Returns the indices, in order, of at most `most` boxes that greedy non-maximum suppression at `iou` keeps.
 
-    Boxes are in order of score. Memory is a few times that of the boxes: one row of overlaps at a time, and as many
-    rows as boxes are kept.
+    Boxes are in order of score. Overlaps are computed for one kept box at a time, so memory is proportional to K.
     """
-    alive_K = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
+    remaining_K = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
     kept: list[int] = []
-    while len(kept) < most and bool(alive_K.any()):
-        best = int(alive_K.byte().argmax())  # the first that is alive
+    while len(kept) < most and bool(remaining_K.any()):
+        best = int(remaining_K.byte().argmax())  # the first one that is not suppressed
         kept.append(best)
-        alive_K &= ~overlaps(boxes_K4[best : best + 1], boxes_K4, iou)[0]
-        alive_K[best] = False
+        remaining_K &= ~overlaps(boxes_K4[best : best + 1], boxes_K4, iou)[0]
+        remaining_K[best] = False
     return torch.tensor(kept, dtype=torch.int64, device=boxes_K4.device)
 
 
 def best_surviving_scores(boxes_R4: Tensor, scores_RC: Tensor, iou: float) -> Tensor:
-    """(R,) best score of each box over the classes in which it survives greedy suppression at `iou`; 0 where in none.
+    """Returns the best score (R) of each box over the classes in which it survives greedy suppression at `iou`.
 
-    Each class suppresses by itself, best score first, equal scores in order of the boxes. All classes run in step: R
-    steps over (C, R) flags, and the overlaps, which the classes share, are computed once.
+    It is 0 for a box that survives in no class. Each class is suppressed separately, by descending score, with equal
+    scores in the order of the boxes. All classes advance together, in R steps over (C, R) flags. The overlaps are the
+    same for all classes and are computed once.
     """
     R, C = scores_RC.shape
     suppresses_RR = overlaps(boxes_R4, boxes_R4, iou).fill_diagonal_(False)

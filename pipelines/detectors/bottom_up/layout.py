@@ -1,4 +1,4 @@
-"""Names and shapes of the tensors in the public checkpoint (`GeneralizedRCNN`): 640 keys. Light to import."""
+"""Names and shapes of the 640 tensors of the public checkpoint (`GeneralizedRCNN`). Light to import."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ CLASSES = 1600
 ATTRIBUTES = 400
 """Attributes of Visual Genome; the attribute classifier's column 400 is "none"."""
 CELL_ANCHORS = 12
-"""Anchors at each cell of the map: sizes {64, 128, 256, 512} x ratios {0.5, 1, 2}."""
+"""Anchors per cell of the map: sizes {64, 128, 256, 512} x ratios {0.5, 1, 2}."""
 STRIDE = 16
-"""Pixels of the resized photo a cell of the backbone's map stands for."""
+"""Pixels of the resized photo per cell of the backbone's map, along each side."""
 FEATURES = 2048
-"""Width of a region's feature."""
+"""Width of a region feature."""
 COUNTERS = ".num_batches_tracked"
-"""Ending of the 104 keys that a file may lack: counters of batch-norm training, of no use here."""
+"""Suffix of the 104 optional keys: counters of batch-norm training, which are not used."""
 
 _STAGES = (("backbone.res2", 3, 64), ("backbone.res3", 4, 128), ("backbone.res4", 23, 256), ("roi_heads.res5", 3, 512))
-"""Stage, blocks, channels inside a block; a block's output has four times as many."""
+"""Name, number of blocks and inner channels of each stage; the output of a block has four times as many channels."""
 
 
 def checkpoint_layout() -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor of the checkpoint by its key, the counters included."""
+    """Returns the shape of every tensor of the checkpoint by key, including the counters."""
     shapes = _conv_and_norm("backbone.stem.conv1", 64, 3, 7)
     inputs = 64
     for stage, blocks, width in _STAGES:

@@ -1,4 +1,7 @@
-"""From a photo to what the backbone sees: resized, BGR, mean subtracted."""
+"""Prepares a photo for the backbone: resize, RGB to BGR, subtract the mean.
+
+Shapes: H x W pixels, Y and X resized rows and columns.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,22 @@ _MEAN_BGR = (102.9801, 115.9465, 122.7717)
 
 
 def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, int]:
-    """Height and width whose shortest side is `shortest`, or whose longest is `longest` where it would be longer.
+    """Returns height and width scaled so that the shorter side is `shortest`, unless the longer exceeds `longest`.
 
-    Rounded half up, as the public PyTorch port does; at least one pixel.
+    In that case the longer side is `longest`. Sides are rounded half up, like in the public PyTorch port, and at least
+    one pixel.
     """
     scale = min(shortest / min(height, width), longest / max(height, width))
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 def prepare(photo: np.ndarray, shortest: int, longest: int) -> tuple[Tensor, tuple[int, int]]:
-    """(1, 3, H, W) float32 of an RGB uint8 photo, and the (height, width) that the resized photo fills of it.
+    """Returns the input (1, 3, H, W) float32 for an RGB uint8 photo, and the resized photo's (height, width) within it.
 
-    Those are H and W but for photos so narrow that a side is under 16 pixels: zeros, the mean colour, fill that side
-    up to 16, the least that gives the backbone a cell. Bilinear with half-pixel centres and no smoothing, as in the
-    original (cv2) and the port (torch). Only pixels that are sampled become floats, so that a huge photo costs little.
+    They are H and W unless a side has fewer than 16 pixels: it is then padded to 16 with zeros, the mean colour, so
+    that the backbone's map has at least one cell. The resize is bilinear with half-pixel centres and no antialiasing,
+    like the original (cv2) and the port (torch). Only sampled pixels are converted to float, which keeps very large
+    photos cheap.
     """
     height, width = resized(photo.shape[0], photo.shape[1], shortest, longest)
     top_Y, bottom_Y, down_Y = _samples(photo.shape[0], height)
@@ -43,7 +48,7 @@ def prepare(photo: np.ndarray, shortest: int, longest: int) -> tuple[Tensor, tup
 
 
 def _samples(side: int, samples: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Low index, high index and weight of the high one for each of `samples` linear samples over `side` pixels."""
+    """Returns low index, high index and weight of the high one for `samples` linear samples over `side` pixels."""
     at = np.maximum((np.arange(samples) + 0.5) * (side / samples) - 0.5, 0)
     low = np.floor(at).astype(np.int64)
     return low, np.minimum(low + 1, side - 1), torch.from_numpy((at - low).astype(np.float32))

@@ -1,7 +1,12 @@
-"""ResNet-101 in parts: the backbone up to res4 (stride 16), and the block that res5 is made of too.
+"""ResNet-101: the backbone up to res4 (stride 16), and the bottleneck block, which res5 uses too.
 
-Notable: the stride sits in the first 1x1 convolution of a block; batch norms are frozen and folded into their
-convolutions, which changes nothing but float noise; the stem's max pool pads nothing and rounds its size up (Caffe).
+Notable features:
+
+- The stride is in the first 1x1 convolution of a block.
+- Batch norms are frozen and folded into their convolutions, which affects the result by rounding error only.
+- The max pooling of the stem has no padding and rounds its output size up (Caffe).
+
+Shapes: B photos, I, O and C channels, K kernel side, H x W pixels or cells.
 """
 
 from __future__ import annotations
@@ -14,11 +19,11 @@ from torch.nn import functional as F
 
 _NORM_EPS = 1e-5
 _STAGES = (("res2", 3, 1), ("res3", 4, 2), ("res4", 23, 2))
-"""Stage, blocks, stride of its first block."""
+"""Name, number of blocks and stride of the first block of each stage."""
 
 
 class FrozenConv(nn.Module):
-    """Convolution and the frozen batch norm after it, folded: the tensors `<name>.weight` and `<name>.norm.*`."""
+    """Convolution with its frozen batch norm folded in, from the tensors `<name>.weight` and `<name>.norm.*`."""
 
     weight_OIKK: Tensor
     bias_O: Tensor
@@ -34,12 +39,12 @@ class FrozenConv(nn.Module):
         self.stride, self.padding, self.dilation = stride, padding, dilation
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, O, H, W), before any ReLU."""
+        """Returns (B, O, H, W) without activation."""
         return F.conv2d(x_BCHW, self.weight_OIKK, self.bias_O, self.stride, self.padding, self.dilation)
 
 
 class Bottleneck(nn.Module):
-    """1x1 (with the stride), 3x3 (with the dilation), 1x1, added to its input; the first of a stage projects that."""
+    """Residual block of 1x1 (with the stride), 3x3 (with the dilation) and 1x1; a stage's first projects its input."""
 
     def __init__(self, tensors: Mapping[str, Tensor], name: str, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -50,7 +55,7 @@ class Bottleneck(nn.Module):
         self.shortcut = FrozenConv(tensors, f"{name}.shortcut", stride) if projects else nn.Identity()
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, 4 x width, H / stride, W / stride), values >= 0."""
+        """Returns (B, 4 x width, H / stride, W / stride), values >= 0."""
         inner = F.relu_(self.conv2(F.relu_(self.conv1(x_BCHW))))
         return F.relu_(self.conv3(inner).add_(self.shortcut(x_BCHW)))
 
@@ -58,14 +63,14 @@ class Bottleneck(nn.Module):
 def make_stage(
     tensors: Mapping[str, Tensor], name: str, blocks: int, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
-    """Blocks `<name>.0` to `<name>.<blocks - 1>`, the stride in the first, the dilation in all."""
+    """Returns the blocks `<name>.0` to `<name>.<blocks - 1>`, with the stride in the first and the dilation in all."""
     return nn.Sequential(
         *(Bottleneck(tensors, f"{name}.{i}", stride if i == 0 else 1, dilation) for i in range(blocks))
     )
 
 
 class Backbone(nn.Module):
-    """Stem, res2, res3 and res4."""
+    """Backbone: stem, res2, res3 and res4."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -75,6 +80,6 @@ class Backbone(nn.Module):
         )
 
     def forward(self, photos_B3HW: Tensor) -> Tensor:
-        """Prepared photos (`prepare.py`), H and W at least 3 -> the map (B, 1024, about H / 16, about W / 16)."""
+        """Maps prepared photos (`prepare.py`), H and W at least 3, to (B, 1024, about H / 16, about W / 16)."""
         x = F.max_pool2d(F.relu_(self.stem(photos_B3HW)), kernel_size=3, stride=2, ceil_mode=True)
         return self.stages(x)

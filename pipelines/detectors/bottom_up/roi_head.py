@@ -1,4 +1,7 @@
-"""What is said of each region: res5 over its pooled bins, their mean as the feature, class, box deltas, attribute."""
+"""Second stage: the features of the regions from res5, and their classes, box deltas and attributes.
+
+Shapes: R regions, F feature width, C classes, E width of a class embedding, H x W cells.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,25 @@ from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CLASSES
 from pipelines.detectors.bottom_up.resnet import make_stage
 from pipelines.detectors.bottom_up.roi_pool import roi_pool
 
-_REGIONS_AT_ONCE = 25
-"""Regions in res5 at once: 14 x 14 x 2048 floats each, a few times over; a bound on memory, no effect on numbers."""
+_CHUNK_SIZE = 25
+"""Regions that pass through res5 at once. Limits memory (14 x 14 x 2048 floats each); results do not depend on it."""
 
 
 class RegionFeatures(nn.Module):
-    """RoIPool, then res5 with stride 1 and dilation 2, then the mean over the 14 x 14 bins."""
+    """RoIPool, res5 with stride 1 and dilation 2, and the mean over the 14 x 14 bins."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.res5 = make_stage(tensors, "roi_heads.res5", blocks=3, dilation=2)
 
     def forward(self, map_CHW: Tensor, boxes_R4: Tensor) -> Tensor:
-        """(R, 2048) float32, values >= 0."""
-        parts = [self.res5(roi_pool(map_CHW, boxes)).float().mean((2, 3)) for boxes in boxes_R4.split(_REGIONS_AT_ONCE)]
+        """Returns features (R, 2048) float32, values >= 0."""
+        parts = [self.res5(roi_pool(map_CHW, boxes)).float().mean((2, 3)) for boxes in boxes_R4.split(_CHUNK_SIZE)]
         return torch.cat(parts)
 
 
 class Predictor(nn.Module):
-    """The linear layers on a feature. They stay float32 in every precision: they cost little and rank the regions."""
+    """Linear layers on the features. They are float32 in every precision, since they are cheap and rank the regions."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -40,16 +43,19 @@ class Predictor(nn.Module):
                 self.register_buffer(name.removeprefix(prefix).replace(".", "_"), tensor)
 
     def class_logits(self, features_RF: Tensor) -> Tensor:
-        """(R, 1601), background last."""
+        """Returns class logits (R, 1601), background last."""
         return self._linear("cls_score", features_RF)
 
     def box_deltas(self, features_RF: Tensor, classes_R: Tensor) -> Tensor:
-        """(R, 4) deltas of the given classes."""
+        """Returns the box deltas (R, 4) of the given classes."""
         deltas_RC4 = self._linear("bbox_pred", features_RF).view(-1, CLASSES, 4)
         return deltas_RC4[torch.arange(len(classes_R), device=classes_R.device), classes_R]
 
     def attribute_probabilities(self, features_RF: Tensor, logits_RC: Tensor) -> Tensor:
-        """(R, 400): softmax over 401, "none" then left out. `logits_RC` are the class logits, background included."""
+        """Returns the attribute probabilities (R, 400) of a softmax over 401 columns, without the column "none".
+
+        `logits_RC` are the class logits, background included.
+        """
         embedded_RE = self.get_buffer("cls_embedding_weight")[logits_RC.argmax(dim=1)]
         hidden = F.relu_(self._linear("fc_attr", torch.cat([features_RF, embedded_RE], dim=1)))
         return self._linear("attr_score", hidden).softmax(dim=1)[:, :ATTRIBUTES]

@@ -1,4 +1,7 @@
-"""RoIPool (Girshick 2015, Fast R-CNN, section 2.1): the maximum of each of 14 x 14 bins of a box on the map."""
+"""RoIPool (Girshick 2015, Fast R-CNN, section 2.1): maxima over 14 x 14 bins of each box.
+
+Shapes: R boxes, C channels, H x W cells.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from torch.nn import functional as F
 from pipelines.detectors.bottom_up.layout import STRIDE
 
 BINS = 14
-"""Bins a side."""
+"""Bins along each side."""
 
 
 def roi_pool(map_CHW: Tensor, boxes_R4: Tensor) -> Tensor:
-    """(R, C, 14, 14) maxima over boxes in pixels of the resized photo (not negative, x0 <= x1, y0 <= y1).
+    """Returns the maxima (R, C, 14, 14) of boxes in pixels of the resized photo (not negative, x0 <= x1, y0 <= y1).
 
-    A box covers the cells from its rounded low to its rounded high corner, both included; bin i of n covers floor(i *
-    cells / 14) to ceil((i + 1) * cells / 14), which is adaptive pooling. A box may reach one cell past the map; a bin
-    wholly outside is 0. Rounding is half up, as C's `round` does (torch's goes to even).
+    A box covers the cells from its rounded low to its rounded high corner, both included. Bin i covers the cells from
+    floor(i * cells / 14) to ceil((i + 1) * cells / 14), which is adaptive pooling. A box may extend one cell beyond the
+    map; a bin that is entirely outside is 0. Rounding is half up, like C's `round` (torch rounds half to even).
     """
     cells_R4 = torch.floor(boxes_R4 / STRIDE + 0.5).long().tolist()
     _, H, W = map_CHW.shape

@@ -1,4 +1,7 @@
-"""The region proposal network: anchors at every cell, scored, moved, and thinned out to the best few hundred."""
+"""Region proposal network: scores and deltas of the anchors of every cell, and the proposals selected from them.
+
+Shapes: A anchors of a cell, K anchors of the map or candidates, R proposals, H x W cells, D = 4 A deltas.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"
 
 
 class ProposalHead(nn.Module):
-    """3x3 convolution and ReLU, then a score and four deltas for each of A = 12 anchors of each cell."""
+    """A 3x3 convolution and ReLU, then a score and four deltas for each of the A = 12 anchors of each cell."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -25,7 +28,7 @@ class ProposalHead(nn.Module):
                 self.register_buffer(f"{layer}_{part}", tensors[f"{_HEAD}.{layer}.{part}"])
 
     def forward(self, map_1CHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (K,) and deltas (K, 4), float32; K runs over rows, columns, then anchors of a cell."""
+        """Returns float32 scores (K,) and deltas (K, 4); K runs over rows, columns, then the anchors of a cell."""
         hidden = F.relu_(F.conv2d(map_1CHW, self.get_buffer("conv_weight"), self.get_buffer("conv_bias"), padding=1))
         scores_1AHW, deltas_1DHW = (
             F.conv2d(hidden, self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias"))
@@ -37,12 +40,12 @@ class ProposalHead(nn.Module):
 
 
 def cell_anchors(tensors: Mapping[str, Tensor]) -> Tensor:
-    """(12, 4) anchors of the cell at the origin, as the checkpoint has them: those that the head was trained with."""
+    """Returns the anchors (12, 4) of the cell at the origin, which the checkpoint contains."""
     return tensors[_ANCHORS]
 
 
 def grid_anchors(cell_A4: Tensor, rows: int, columns: int) -> Tensor:
-    """(K, 4) anchors of every cell, in the order of `ProposalHead`; cell (0, 0) is centred on pixel corner (0, 0)."""
+    """Returns the anchors (K, 4) of all cells, ordered like `ProposalHead`; cell (0, 0) is centred on corner (0, 0)."""
     y_HW, x_HW = torch.meshgrid(
         torch.arange(rows, device=cell_A4.device) * STRIDE,
         torch.arange(columns, device=cell_A4.device) * STRIDE,
@@ -62,11 +65,11 @@ def propose(
     fewest: int,
     most: int,
 ) -> Tensor:
-    """(R, 4) proposals in pixels of the resized photo of (height, width), clipped to it, `fewest` <= R <= `most`.
+    """Returns proposals (R, 4), clipped to the resized photo of `size` (height, width) pixels, `fewest` <= R <= `most`.
 
-    The `candidates` best by score, those without area left out, thinned by suppression at `iou`; best first. Where
-    fewer than `fewest` survive (a photo that is a line of pixels), the best suppressed ones follow, then the best of
-    those without area; K is at least `fewest`.
+    They are the best of the `candidates` highest-scoring anchors after suppression at `iou`, by score; boxes without
+    area are excluded. If fewer than `fewest` survive (a photo that is a line of pixels), the best suppressed boxes
+    follow, then the best of those without area. K must be at least `fewest`.
     """
     best_K = scores_K.argsort(descending=True, stable=True)[:candidates]
     boxes_K4 = clip(apply_deltas(deltas_K4[best_K], anchors_K4[best_K], (1, 1, 1, 1)), size)
@@ -74,7 +77,7 @@ def propose(
     boxes_K4 = torch.cat([boxes_K4[has_area_K], boxes_K4[~has_area_K]])
     kept_R = nms(boxes_K4[: int(has_area_K.sum())], iou, most)
     if len(kept_R) < fewest:
-        passed_over = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
-        passed_over[kept_R] = False
-        kept_R = torch.cat([kept_R, passed_over.nonzero()[:, 0]])[:fewest]
+        suppressed = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
+        suppressed[kept_R] = False
+        kept_R = torch.cat([kept_R, suppressed.nonzero()[:, 0]])[:fewest]
     return boxes_K4[kept_R]

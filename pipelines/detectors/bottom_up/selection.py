@@ -1,4 +1,4 @@
-"""Which regions are kept: the rule of the original pipeline (tools/generate_tsv.py)."""
+"""Selection of the regions, by the rule of the original pipeline (tools/generate_tsv.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def keep(max_conf_R: Tensor, score: float, fewest: int, most: int) -> Tensor:
-    """Indices of the regions with `max_conf` of at least `score`, but no fewer than `fewest` and no more than `most`.
+    """Returns the indices of the regions with `max_conf` of at least `score`, best first; equal ones keep their order.
 
-    Best first; equal ones in their order. `max_conf` is `geometry.best_surviving_scores`. Equal `fewest` and `most`
-    give the files of fixed 36; 10 and 100 the adaptive ones.
+    Their number is at least `fewest` and at most `most`. `max_conf` (R) is `geometry.best_surviving_scores`. Equal
+    `fewest` and `most` reproduce the public files with 36 regions, 10 and 100 those with an adaptive number.
     """
     count = int((max_conf_R >= score).sum())
     return max_conf_R.argsort(descending=True, stable=True)[: min(max(count, fewest), most)]

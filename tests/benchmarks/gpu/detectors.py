@@ -30,7 +30,7 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
 
     detector, photos = Embedded(device=device), list(noise_photos(sizes.embedded_photos))
     one_by_one = Embedded(device=device)
-    one_by_one.photos_at_once = 1
+    one_by_one.chunk_size = 1
 
     def prepare_only() -> None:
         for photo in photos:
@@ -40,7 +40,7 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
     spent, single, prepared = timed(
         lambda: detector(photos), lambda: one_by_one(photos), prepare_only, device=device, rounds=sizes.rounds
     )
-    what, rate = f"embedded, batches of {detector.photos_at_once}", len(photos) / spent
+    what, rate = f"embedded, batches of {detector.chunk_size}", len(photos) / spent
     yield Row(what, rate, "photos/s", "one photo at a time", len(photos) / single)
     yield Row(what, rate, "photos/s", "limit: preparation on one CPU core", len(photos) / prepared)
 

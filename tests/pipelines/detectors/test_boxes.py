@@ -1,4 +1,4 @@
-"""Box arithmetic against slow, obvious oracles."""
+"""Tests of the box operations against slow reference implementations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def slow_iou(a: list[float], b: list[float]) -> float:
 
 
 def slow_nms(boxes: list[list[float]], scores: list[float], iou: float, keep: int) -> list[int]:
-    """Textbook NMS over all boxes in order of score, then the suppressed ones in order of score."""
+    """Returns NMS over all boxes by score, followed by the suppressed ones by score."""
     order = sorted(range(len(boxes)), key=lambda i: -scores[i])
     survivors: list[int] = []
     for i in order:
@@ -35,7 +35,7 @@ def slow_nms(boxes: list[list[float]], scores: list[float], iou: float, keep: in
 
 
 @pytest.mark.parametrize("iou", [0.3, 0.7])
-def test_nms_equals_the_textbook(iou):
+def test_nms_equals_the_reference(iou):
     boxes = random_boxes(3, 150, seed=1)
     scores = torch.rand(3, 150, generator=torch.Generator().manual_seed(2))
     found = greedy_nms(boxes, scores, iou, keep=36)
@@ -43,7 +43,7 @@ def test_nms_equals_the_textbook(iou):
         assert found[b].tolist() == slow_nms(boxes[b].tolist(), scores[b].tolist(), iou, 36)
 
 
-def test_nms_fills_up_with_the_best_suppressed():
+def test_nms_appends_the_best_suppressed_boxes():
     boxes = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 0.99], [0, 0, 0.99, 1], [0.5, 0.5, 1.5, 1.5]]]).float()
     scores = torch.tensor([[0.9, 0.2, 0.8, 0.1]])
     assert greedy_nms(boxes, scores, 0.7, keep=4).tolist() == [[0, 3, 2, 1]]
@@ -55,13 +55,13 @@ def test_nms_of_equal_boxes_and_scores_keeps_their_order():
     assert found.tolist() == [list(range(36))]
 
 
-def test_nms_refuses_to_invent_boxes():
+def test_nms_refuses_to_keep_more_boxes_than_exist():
     with pytest.raises(ValueError, match="keep"):
         greedy_nms(random_boxes(1, 5, 0), torch.rand(1, 5), 0.7, keep=6)
 
 
 def slow_pool(cells: np.ndarray, box: list[float], samples: int) -> np.ndarray:
-    """Mean over a grid of samples, each interpolated between its four cells. cells: (C, H, W)."""
+    """Returns the mean over a grid of bilinear samples; `cells` is (C, H, W)."""
     _, H, W = cells.shape
     total = np.zeros(cells.shape[0])
     for i in range(samples):
@@ -77,7 +77,7 @@ def slow_pool(cells: np.ndarray, box: list[float], samples: int) -> np.ndarray:
     return total / samples**2
 
 
-def test_pooling_equals_sample_by_sample():
+def test_pooling_equals_the_mean_of_single_samples():
     maps = torch.rand(2, 5, 9, 13, generator=torch.Generator().manual_seed(3))
     boxes = random_boxes(2, 8, seed=4).clamp(0, 1)
     boxes[0, 0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
@@ -86,11 +86,11 @@ def test_pooling_equals_sample_by_sample():
     assert found.shape == (2, 8, 5)
     for b in range(2):
         for r in range(8):
-            wanted = slow_pool(maps[b].double().numpy(), boxes[b, r].tolist(), 7)
-            np.testing.assert_allclose(found[b, r].numpy(), wanted, atol=2e-6)
+            expected = slow_pool(maps[b].double().numpy(), boxes[b, r].tolist(), 7)
+            np.testing.assert_allclose(found[b, r].numpy(), expected, atol=2e-6)
 
 
-def test_pooling_reads_x_along_columns():
+def test_pooling_maps_x_to_columns():
     maps = torch.zeros(1, 1, 4, 4)
     maps[..., 3] = 1.0  # the right column
     left, right = [0.0, 0.0, 0.25, 1.0], [0.75, 0.0, 1.0, 1.0]
@@ -99,12 +99,12 @@ def test_pooling_reads_x_along_columns():
     assert found[1] > 0.85
 
 
-def test_decode_is_the_coder_of_ssd():
+def test_decode_implements_the_box_coder_of_ssd():
     anchors = torch.tensor([[0.1, 0.2, 0.5, 0.8]])  # y0 x0 y1 x1: centre 0.3, 0.5, height 0.4, width 0.6
     deltas = torch.tensor([[[1.0, -2.0, 5 * math.log(2), 0.0]]])
     # centre y 0.3 + 1 / 10 * 0.4 = 0.34, x 0.5 - 2 / 10 * 0.6 = 0.38; height 2 * 0.4, width 0.6
-    wanted = [0.38 - 0.3, 0.34 - 0.4, 0.38 + 0.3, 0.34 + 0.4]
-    np.testing.assert_allclose(decode(deltas, anchors)[0, 0].numpy(), wanted, atol=1e-6)
+    expected = [0.38 - 0.3, 0.34 - 0.4, 0.38 + 0.3, 0.34 + 0.4]
+    np.testing.assert_allclose(decode(deltas, anchors)[0, 0].numpy(), expected, atol=1e-6)
 
 
 def test_boxes_are_clipped_and_thin_ones_widened():

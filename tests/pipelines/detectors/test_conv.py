@@ -1,4 +1,4 @@
-"""The folded SAME convolution against TensorFlow's definition, written out."""
+"""Tests of the folded SAME convolution against TensorFlow's definition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipelines.detectors.conv import SameConv, same_padding
         (19, 1, 1, (0, 0)),
     ],
 )
-def test_same_padding_is_tensorflows(side, kernel, stride, padding):
+def test_same_padding_equals_tensorflow(side, kernel, stride, padding):
     assert same_padding(side, kernel, stride) == padding
 
 
@@ -35,10 +35,10 @@ def test_equals_explicit_padding_then_convolution_then_scale(side, kernel, strid
     scale, bias = torch.randn(2, out_channels, generator=generator)
 
     before, after = same_padding(side, kernel, stride)
-    wanted = F.conv2d(F.pad(x, (before, after, before, after)), weight, stride=stride, groups=groups)
-    wanted = (wanted * scale[:, None, None] + bias[:, None, None]).clamp(0, 6)
+    expected = F.conv2d(F.pad(x, (before, after, before, after)), weight, stride=stride, groups=groups)
+    expected = (expected * scale[:, None, None] + bias[:, None, None]).clamp(0, 6)
 
     layer = SameConv(side, weight, bias, scale, stride)
     found = layer(x)
     assert found.shape[-1] == layer.side == -(-side // stride)
-    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The embedded detector on real photos (scikit-image's, inside its wheel) and on degenerate ones."""
+"""Tests of the embedded detector on real photos (from the scikit-image wheel) and degenerate ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def found(detector, photos) -> dict[str, Regions]:
 
 
 def best(detector: Embedded, regions: Regions, name: str) -> int:
-    """Row of the most confident region of a class."""
+    """Returns the row of the most confident region of a class."""
     of_class = [r for r in range(36) if detector.config.class_names[int(regions.classes[r])] == name]
     assert of_class, f"no region is a {name}"
     return max(of_class, key=lambda r: regions.confidences[r])
 
 
 # Scores of the original graph (fp32 weights) in the original runtime on the same photos, best anchor of the class.
-# fp16 moves them by 0.002. Boxes were drawn by hand around what is seen.
+# fp16 changes them by 0.002. Boxes were drawn by hand.
 SEEN = [
     ("chelsea", "cat", 0.9345, (0, 0, 405, 300)),
     ("coffee", "cup", 0.9613, (172, 18, 412, 310)),
@@ -48,7 +48,7 @@ SEEN = [
 
 
 @pytest.mark.parametrize(("photo", "name", "score", "seen"), SEEN)
-def test_finds_what_the_original_finds_where_it_is(detector, found, photo, name, score, seen):
+def test_detections_match_the_original_runtime(detector, found, photo, name, score, seen):
     regions = found[photo]
     row = best(detector, regions, name)
     assert regions.confidences[row] == pytest.approx(score, abs=0.006)
@@ -60,8 +60,8 @@ def test_finds_what_the_original_finds_where_it_is(detector, found, photo, name,
     assert width * height / union > 0.75
 
 
-def test_a_box_follows_its_object(detector, photos):
-    # Directional: the mirrored cat is on the other side.
+def test_boxes_are_mirrored_with_the_photo(detector, photos):
+    # Directional expectation: the mirrored cat is on the other side.
     mirrored = np.ascontiguousarray(photos["chelsea"][:, ::-1])
     regions = detector([mirrored])[0]
     x0, _, x1, _ = regions.boxes[best(detector, regions, "cat")].tolist()
@@ -69,8 +69,8 @@ def test_a_box_follows_its_object(detector, photos):
     assert x0 > 35
 
 
-def test_features_tell_regions_apart_by_content(detector, photos, found):
-    # The cup of the photo and of the photo at half its size are one thing; cup and cat are not.
+def test_features_of_the_same_object_are_more_similar_than_of_different_objects(detector, photos, found):
+    # The cup in the photo and in the photo at half its size are the same object; cup and cat are not.
     half = np.ascontiguousarray(photos["coffee"][::2, ::2])
     regions = detector([half])[0]
     cup = found["coffee"].features[best(detector, found["coffee"], "cup")]
@@ -83,7 +83,7 @@ def test_contract_on_real_photos(detector, photos, found):
     for name, regions in found.items():
         check_regions(regions, photos[name].shape[:2], detector.config)
         assert set(regions.classes.tolist()) <= set(detector.config.class_names)
-        assert (np.diff(regions.confidences) <= 0).all(), "36 boxes survive here, so all are in order of score"
+        assert (np.diff(regions.confidences) <= 0).all(), "36 boxes survive, so they are in order of score"
 
 
 def test_each_part_of_a_feature_has_norm_1(detector, found):
@@ -111,36 +111,36 @@ def test_contract_on_degenerate_photos(detector, kind):
     np.testing.assert_allclose(np.linalg.norm(regions.features, axis=1), 3**0.5, atol=1e-4)
 
 
-def test_the_same_photo_gives_the_same_bytes(detector, photos, found):
+def test_results_are_deterministic(detector, photos, found):
     again = detector([photos["coffee"]])[0]
     for field in ("features", "boxes", "classes", "confidences"):
         assert getattr(again, field).tobytes() == getattr(found["coffee"], field).tobytes()
 
 
-def test_other_photos_of_the_batch_do_not_matter(detector, photos, found):
-    # What a GPU does, many photos in one pass, must be what one photo at a time gives.
+def test_results_do_not_depend_on_the_batch(detector, photos, found):
+    # Batches, which GPUs use, must give the results of single photos.
     together = Embedded(detector.config)
-    together.photos_at_once = 3
+    together.chunk_size = 3
     for name, regions in zip(photos, together(list(photos.values())), strict=True):
         np.testing.assert_array_equal(regions.classes, found[name].classes)
         np.testing.assert_allclose(regions.boxes, found[name].boxes, atol=0.02)
         np.testing.assert_allclose(regions.features, found[name].features, atol=2e-4)
 
 
-def test_read_only_and_strided_photos_are_taken(detector, photos):
+def test_read_only_and_strided_photos_are_accepted(detector, photos):
     photo = photos["coffee"][::4, ::-4]
-    plain = np.ascontiguousarray(photo)
+    contiguous = np.ascontiguousarray(photo)
     photo.flags.writeable = False
-    np.testing.assert_array_equal(detector([photo])[0].features, detector([plain])[0].features)
+    np.testing.assert_array_equal(detector([photo])[0].features, detector([contiguous])[0].features)
 
 
-def test_no_photos_no_regions_and_no_gray(detector, photos):
+def test_an_empty_batch_and_a_grey_photo(detector, photos):
     assert detector([]) == []
     with pytest.raises(ValueError, match="RGB uint8"):
         detector([photos["coffee"][..., 0]])
 
 
-def test_what_the_registry_says_is_what_the_built_detector_says(detector):
+def test_the_built_detector_has_the_config_of_the_registry(detector):
     assert detector.config == registry.resolve("embedded")
     assert detector.config.feature_dim == sum(detector.config.feature_parts)
 
@@ -159,8 +159,8 @@ CAT_FEATURE = {
 }
 
 
-def test_numbers_move_only_with_the_fingerprint(detector, found):
-    # Where the numbers were meant to change: raise EmbeddedConfig.revision, then renew fingerprint and features.
+def test_features_change_only_with_the_fingerprint(detector, found):
+    # After an intended change: raise EmbeddedConfig.revision, then update fingerprint and features here.
     assert detector.config.fingerprint() == "embedded-9b827f5a0ef18e99"
     row = found["chelsea"].features[best(detector, found["chelsea"], "cat")]
     np.testing.assert_allclose(row[list(CAT_FEATURE)], list(CAT_FEATURE.values()), atol=2e-4)

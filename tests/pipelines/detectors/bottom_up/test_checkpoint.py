@@ -1,4 +1,4 @@
-"""The checkpoint's layout, and what is said of files that are not that checkpoint."""
+"""Tests of reading the checkpoint: its layout, supported formats, and refused files."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_the_layout_is_that_of_the_public_checkpoint():
     assert not any("conv" in name and name.endswith("conv1.bias") for name in layout if "rpn" not in name)
 
 
-def test_the_whole_layout_passes_with_and_without_counters():
+def test_the_complete_layout_passes_with_and_without_counters():
     tensors = tensors_of(checkpoint_layout())
     check_layout(tensors, "vg.pth")
     check_layout({n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}, "vg.pth")
 
 
-def test_a_report_counts_and_names_what_differs_in_one_line():
+def test_the_error_counts_and_names_the_differences_in_one_line():
     layout = checkpoint_layout()
     tensors = tensors_of({n: shape for n, shape in layout.items() if "attr" not in n and ".res2.0.conv1" not in n})
     tensors |= tensors_of({"optimizer.step": (1,), STEM: (64, 4, 7, 7)})
@@ -71,7 +71,7 @@ def test_a_report_counts_and_names_what_differs_in_one_line():
     assert "9 missing (backbone.res2.0.conv1.weight, " in report
     assert ", ...)" in report
     assert "1 unexpected (optimizer.step)" in report
-    assert f"1 wrong in shape ({STEM} (64, 4, 7, 7) for (64, 3, 7, 7))" in report
+    assert f"1 wrong shapes ({STEM} (64, 4, 7, 7) for (64, 3, 7, 7))" in report
 
 
 STATE = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
@@ -85,7 +85,7 @@ STATE = {"a": torch.arange(3.0), "b": torch.ones(2, 2)}
         ("vg.safetensors", safetensors.torch.save(STATE)),
     ],
 )
-def test_the_three_kinds_of_file_are_read(name, data):
+def test_the_supported_formats_are_read(name, data):
     tensors = load_tensors(data, name)
     assert tensors.keys() == STATE.keys()
     for key, tensor in tensors.items():
@@ -93,7 +93,7 @@ def test_the_three_kinds_of_file_are_read(name, data):
 
 
 class Runs:
-    """What a hostile pickle looks like."""
+    """A pickle that would run code."""
 
     def __reduce__(self):
         return print, ("code of the file runs",)
@@ -114,7 +114,7 @@ class Runs:
         ("vg.pth", saved(STATE)),
     ],
 )
-def test_other_files_are_refused_in_one_line_and_run_nothing(name, data, capsys):
+def test_other_files_are_refused_in_one_line_and_run_no_code(name, data, capsys):
     with pytest.raises(UserError) as caught:
         read_checkpoint(data, name)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Settings of the bottom_up detector: what they refuse, what enters the fingerprint, which file workers take."""
+"""Tests of the bottom_up settings: validation, fingerprint, and the weights that workers read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_registry_knows_it_and_it_keeps_the_contract(weights):
+def test_the_registry_resolves_it_to_a_valid_spec(weights):
     spec = registry.resolve("bottom_up", {"weights": str(weights)})
     assert isinstance(spec, BottomUpConfig)
     assert isinstance(spec, DetectorSpec)
@@ -33,7 +33,7 @@ def test_the_registry_knows_it_and_it_keeps_the_contract(weights):
     assert set(spec.attribute_names) == set(range(400))
 
 
-def test_a_driver_plans_without_torch(weights):
+def test_a_fingerprint_is_computed_without_torch(weights):
     code = (
         "import sys; from pipelines.detectors.bottom_up.config import BottomUpConfig; "
         f"print(BottomUpConfig({str(weights)!r}).fingerprint()); sys.exit('torch' in sys.modules)"
@@ -64,7 +64,7 @@ def test_a_driver_plans_without_torch(weights):
         ({"attributes_file": "file://"}, "attributes_file"),
     ],
 )
-def test_what_does_not_fit_is_named(weights, settings, named):
+def test_an_invalid_setting_is_named(weights, settings, named):
     with pytest.raises(ValueError, match=named):
         BottomUpConfig(**({"weights": str(weights)} | settings))
 
@@ -77,31 +77,33 @@ def test_weights_are_required():
 OTHER = {"box_rule": "regressed", "precision": "bf16", "min_boxes": 10, "keep_score": 0.3}
 
 
-def test_every_setting_enters_the_fingerprint_and_no_place_does(weights, tmp_path):
-    plain = BottomUpConfig(str(weights))
-    names = [f.name for f in dataclasses.fields(plain) if f.name not in ("weights", "classes_file", "attributes_file")]
-    seen = {plain.fingerprint()}
+def test_every_setting_but_no_location_enters_the_fingerprint(weights, tmp_path):
+    default = BottomUpConfig(str(weights))
+    names = [
+        f.name for f in dataclasses.fields(default) if f.name not in ("weights", "classes_file", "attributes_file")
+    ]
+    seen = {default.fingerprint()}
     for name in names:
-        value = getattr(plain, name)
+        value = getattr(default, name)
         other = OTHER.get(name, value + 0.1 if isinstance(value, float) else None) or value + 1
-        seen.add(dataclasses.replace(plain, **{name: other}).fingerprint())
+        seen.add(dataclasses.replace(default, **{name: other}).fingerprint())
     assert len(seen) == 1 + len(names)
 
     copy = tmp_path / "elsewhere" / "other.pth"
     copy.parent.mkdir()
     copy.write_bytes(weights.read_bytes())
-    assert BottomUpConfig(f"file://{copy}", classes_file="names.txt").fingerprint() == plain.fingerprint()
+    assert BottomUpConfig(f"file://{copy}", classes_file="names.txt").fingerprint() == default.fingerprint()
     copy.write_bytes(b"other weights")
     assert BottomUpConfig(str(copy)).fingerprint() not in seen
 
 
-def test_workers_take_the_bytes_that_were_planned_with(weights, monkeypatch, tmp_path):
+def test_workers_refuse_weights_that_changed_since_planning(weights, monkeypatch, tmp_path):
     monkeypatch.chdir(weights.parent)
     spec = BottomUpConfig(weights.name)
     spec.fingerprint()
     sent = pickle.dumps(spec)
     monkeypatch.chdir("/")
-    received = pickle.loads(sent)  # noqa: S301 - our own bytes
+    received = pickle.loads(sent)  # noqa: S301 - pickled above
     assert received == spec
     assert received.read_weights() == b"bytes of a checkpoint"
     weights.write_bytes(b"bytes of another checkpoint")
@@ -110,14 +112,14 @@ def test_workers_take_the_bytes_that_were_planned_with(weights, monkeypatch, tmp
         received.build("cpu")
 
 
-@pytest.mark.parametrize("place", ["missing.pth", "vg.pth/missing.pth", ""])
-def test_a_file_that_is_not_there_is_named(weights, place):
-    spec = BottomUpConfig(str(weights.parent / place))
+@pytest.mark.parametrize("location", ["missing.pth", "vg.pth/missing.pth", ""])
+def test_a_missing_weight_file_is_named(weights, location):
+    spec = BottomUpConfig(str(weights.parent / location))
     with pytest.raises(UserError, match="cannot be read"):
         spec.fingerprint()
 
 
-def test_names_come_from_files_of_one_name_a_line(weights, tmp_path):
+def test_names_are_read_from_files_with_one_name_per_line(weights, tmp_path):
     classes, attributes = tmp_path / "objects_vocab.txt", tmp_path / "attributes_vocab.txt"
     classes.write_text("yolk,egg yolk\n" + "".join(f"thing {i}\n" for i in range(1, 1600)))
     attributes.write_text("red\nblue\n")
