@@ -148,26 +148,6 @@ def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path):
         assert len({len(regions) for regions in share.regions}) > 1
 
 
-def test_resumed_stream_reads_only_the_remaining_shards(split: Split, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pipelines.training.streamed_batches.WINDOW", 30)
-    _, streamed = both(split)
-    opened: list[str] = []
-    read = type(split.store).read
-
-    def recorded(self: object, name: str, *rest: int) -> bytes:
-        opened.append(name)
-        return read(self, name, *rest)  # type: ignore[arg-type]
-
-    split.captions  # noqa: B018 the manifest is read once
-    monkeypatch.setattr(type(split.store), "read", recorded)
-    whole = epoch(streamed, 0, 1)
-    everything, opened[:] = list(opened), []
-    assert len(everything) == len(set(everything))
-    rest = epoch(streamed, 0, 1, len(whole) - 3)
-    assert [captions_of(shares) for shares in rest] == [captions_of(shares) for shares in whole[-3:]]
-    assert len(opened) < len(everything) / 2
-
-
 @pytest.mark.parametrize("allow_same_photo", [False, True])
 def test_batch_size_that_cannot_be_filled_is_an_error(tmp_path: Path, allow_same_photo: bool):
     split = made(tmp_path, 12)
