@@ -7,15 +7,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from ray._raylet import GcsClient
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
-from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 from tests.support.hosts import LOOPBACK, Host
 from tests.support.processes import ROOT, children, command_line, wait_until
@@ -32,6 +27,21 @@ ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+
+DRAIN = """
+import sys, time
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.core.generated.gcs_pb2 import GcsNodeInfo
+client = GcsClient(address=sys.argv[1])
+nodes = client.get_all_node_info().items()
+(node,) = [key.hex() for key, node in nodes if node.state == GcsNodeInfo.ALIVE and not node.is_head_node]
+reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+deadline_ms = int((time.time() + float(sys.argv[2])) * 1000)
+accepted, message = client.drain_node(node, reason, "spot", deadline_ms)
+sys.exit(0 if accepted else message)
+"""
+"""What `ray drain-node` does, for the node whose id is looked up. It runs with the environment of the cluster."""
 
 
 @dataclass
@@ -71,13 +81,10 @@ class LocalCluster:
 
     def drain(self, seconds: int) -> None:
         """Announces that the only node beside the head will be taken away, as clouds do with spot VMs."""
-        client = GcsClient(address=self.address)
-        nodes = client.get_all_node_info(timeout=30).items()
-        (node_id,) = [key.hex() for key, node in nodes if node.state == GcsNodeInfo.ALIVE and not node.is_head_node]
-        deadline_ms = int(time.time() * 1000) + seconds * 1000
-        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-        accepted, message = client.drain_node(node_id, reason, "spot", deadline_ms, timeout=30)
-        assert accepted, message
+        command = [sys.executable, "-c", DRAIN, self.address, str(seconds)]
+        environment = os.environ | dict(self.environment)
+        drained = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert drained.returncode == 0, drained.stderr
 
     def start(self, *arguments: str, host: Host) -> "subprocess.Popen[bytes]":
         """Runs `ray start --block` on free ports, since another Ray may run on this machine."""
