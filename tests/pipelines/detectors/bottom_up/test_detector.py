@@ -1,6 +1,6 @@
-"""The whole bottom_up detector with random weights of the full layout, on a real photo and on degenerate ones.
+"""Tests of the bottom_up detector with random weights of the full layout, on a real photo and degenerate ones.
 
-Sides and proposals are small here, for a photo of the real size is two million million operations; one slow test runs
+Most tests use small photos and few proposals, because a photo at the default size costs about 2 TFLOP; one test runs
 the defaults.
 """
 
@@ -45,24 +45,24 @@ def found(detector, photo) -> Regions:
 
 
 def with_settings(detector: BottomUp, **settings) -> BottomUp:
-    """The same loaded network under other settings."""
+    """Returns a detector with the same loaded network and other settings."""
     other = object.__new__(BottomUp)
     other.__dict__ = detector.__dict__ | {"config": dataclasses.replace(detector.config, **settings)}
     return other
 
 
-def test_the_contract_holds_with_attributes(small, photo, found):
+def test_regions_conform_to_the_contract_and_have_attributes(small, photo, found):
     check_regions(found, photo.shape[:2], small)
     assert found.attributes is not None
     assert set(found.classes.tolist()) <= set(small.class_names)
     assert set(found.attributes.tolist()) <= set(small.attribute_names)
     assert (found.features >= 0).all()
     assert found.features.std(axis=0).mean() > 0.1, "regions differ"
-    assert found.confidences.max() - found.confidences.min() > 0.1, "and so do their scores"
+    assert found.confidences.max() - found.confidences.min() > 0.1, "scores differ"
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_second_loading_among_other_photos_finds_the_same(small, photo, found, device):
+def test_results_do_not_depend_on_the_batch_or_the_loading(small, photo, found, device):
     again = BottomUp(small, device)([photo[:40, :50], photo])[1]
     for field in FIELDS:
         one, two = getattr(again, field), getattr(found, field)
@@ -72,7 +72,7 @@ def test_a_second_loading_among_other_photos_finds_the_same(small, photo, found,
             np.testing.assert_allclose(one, two, atol=0.05 if field == "boxes" else 1e-2, rtol=1e-3)
 
 
-def test_adaptive_numbers_follow_the_score(detector, photo, found):
+def test_the_adaptive_number_of_regions_depends_on_the_score(detector, photo, found):
     # Every score reaches 0, none reaches 1: the two ends of the range.
     for score, count in ((0.0, 14), (1.0, 5)):
         other = with_settings(detector, keep_score=score, min_boxes=5, max_boxes=14)
@@ -83,7 +83,7 @@ def test_adaptive_numbers_follow_the_score(detector, photo, found):
         np.testing.assert_array_equal(regions.boxes[:shared], found.boxes[:shared])
 
 
-def test_regressed_boxes_are_refined_and_features_are_not(detector, photo, found):
+def test_regression_changes_boxes_but_not_features(detector, photo, found):
     other = with_settings(detector, box_rule="regressed", min_boxes=16, max_boxes=16)
     regions = other([photo])[0]
     check_regions(regions, photo.shape[:2], other.config)
@@ -92,14 +92,14 @@ def test_regressed_boxes_are_refined_and_features_are_not(detector, photo, found
     assert sorted(pairs) == list(range(16))
     np.testing.assert_array_equal(regions.features, every.features[pairs])
     np.testing.assert_array_equal(regions.classes, every.classes[pairs])
-    # Deltas are in units of a box, so the refinement can be told in pixels of the photo too.
+    # Deltas are relative to the box, so the refinement can be computed in pixels of the photo.
     classes = torch.from_numpy(regions.classes)
     deltas = detector.predictor.box_deltas(torch.from_numpy(regions.features), classes).numpy()
     low, high = np.split(every.boxes[pairs], 2, axis=1)
     centre = (low + high) / 2 + deltas[:, :2] / 10 * (high - low)
     half = (high - low) / 2 * np.exp(deltas[:, 2:] / 5)
-    wanted = np.clip(np.hstack([centre - half, centre + half]), 0, [451, 300, 451, 300])
-    np.testing.assert_allclose(regions.boxes, wanted, atol=0.1)
+    expected = np.clip(np.hstack([centre - half, centre + half]), 0, [451, 300, 451, 300])
+    np.testing.assert_allclose(regions.boxes, expected, atol=0.1)
     assert np.abs(regions.boxes - every.boxes[pairs]).max() > 5
 
 
@@ -107,7 +107,7 @@ def test_bf16_is_close_and_returns_float32(small, photo, found):
     config = dataclasses.replace(small, precision="bf16", min_boxes=16, max_boxes=16)
     regions = BottomUp(config)([photo])[0]
     check_regions(regions, photo.shape[:2], config)
-    # Near ties of the proposals fall otherwise, so each region of fp32 is looked for among all of bf16.
+    # Near ties of proposals may resolve differently, so each fp32 region is compared with all bf16 regions.
     unit, other = (f / np.linalg.norm(f, axis=1, keepdims=True) for f in (found.features, regions.features))
     assert np.median((unit @ other.T).max(axis=1)) > 0.99
 
@@ -121,7 +121,7 @@ NARROW = {
 
 
 @pytest.mark.parametrize("kind", NARROW)
-def test_the_promised_number_on_degenerate_photos(detector, kind):
+def test_the_number_of_regions_on_degenerate_photos(detector, kind):
     regions = detector([NARROW[kind]])[0]
     check_regions(regions, NARROW[kind].shape[:2], detector.config)
 
@@ -132,15 +132,15 @@ def test_no_photos_no_regions_and_no_gray(detector, photo):
         detector([photo[..., 0]])
 
 
-def test_the_whole_resized_photo_is_the_whole_photo(detector, photo):
+def test_boxes_are_scaled_to_the_original_photo(detector, photo):
     boxes = torch.tensor([[0.0, 0, 240, 160], [120, 80, 120, 80], [240, 160, 240, 160]])
-    whole, point, corner = detector._in_photo(boxes, (160, 240), photo).tolist()
-    assert whole == [0, 0, 451, 300]
-    assert point == [225.5, 150, 225.5 + 1 / 16, 150 + 1 / 16], "without area: widened"
+    full, point, corner = detector._in_photo(boxes, (160, 240), photo).tolist()
+    assert full == [0, 0, 451, 300]
+    assert point == [225.5, 150, 225.5 + 1 / 16, 150 + 1 / 16], "a box without area is widened"
     assert corner == [451 - 1 / 16, 300 - 1 / 16, 451, 300]
 
 
-def test_tf32_is_off_inside_and_as_it_was_outside():
+def test_tf32_is_disabled_inside_and_restored_outside():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
@@ -153,7 +153,7 @@ def test_tf32_is_off_inside_and_as_it_was_outside():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_36_regions_of_one_photo_at_the_settings_of_the_paper(bottom_up_file, photo, device):
+def test_the_default_settings_give_36_regions(bottom_up_file, photo, device):
     spec = BottomUpConfig(str(bottom_up_file))
     regions = spec.build(device)([photo])[0]
     check_regions(regions, photo.shape[:2], spec)
