@@ -26,8 +26,8 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tre
 from tests.support.processes import command_line, kill, wait_until
 from tests.support.servers import S3Server
 
-STEPS_PER_EPOCH, EPOCHS = 80, 8
-"""Four epochs must last longer than Ray needs to notice that a node will be taken away."""
+STEPS_PER_EPOCH, EPOCHS = 80, 10
+"""Seven epochs must last longer than it takes to announce a preemption and to notice it."""
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
@@ -194,7 +194,7 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
     wait_until(lambda: any(stored.search(name) for name in store.objects()), timeout_s=120)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
-    assert not any("/epoch-008/" in name for name in store.objects())
+    assert not any(f"/epoch-{EPOCHS:03d}/" in name for name in store.objects())
     again = start(features, tmp_path, f"--train.output={output}")
     assert "a run with this configuration exists" in finish(again, tmp_path, code=2)
 
