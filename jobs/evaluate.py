@@ -1,4 +1,4 @@
-"""Models on a split of a feature set: recalls both ways with intervals, chance beside them, and how they differ.
+"""Evaluates one or several models on a split: recalls with intervals, the random baseline, paired differences.
 
 python -m jobs.evaluate --model models:/shan-flickr30k@champion --features URI --split test
 python -m jobs.evaluate --model models:/M/6 runs:/0123abcd s3://bucket/runs/a/best --features URI --report r.html
@@ -18,26 +18,30 @@ from shan_model.protocols import PROTOCOLS
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--model", type=str, nargs="+", required=True, help=f"one model or several: {MODEL_HELP}")
+    parser.add_argument(
+        "--model", type=str, nargs="+", required=True, help=f"one or several models, each a {MODEL_HELP}"
+    )
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
         "--protocol",
         type=str | None,
         default=None,
-        help=f"{', '.join(PROTOCOLS)}: a published protocol (its test split has a fixed size); none: the whole split",
+        help=f"published protocol: {', '.join(PROTOCOLS)}; by default all photos of the split form one gallery",
     )
-    parser.add_argument("--report", type=Path | None, default=None, help="also write the tables to this .md or .html")
+    parser.add_argument("--report", type=Path | None, default=None, help="write the tables to this .md or .html file")
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     arguments, config = cli.parse(
-        "evaluate", "Recalls of models, side by side.", _arguments, ("score", "tracking", "cluster")
+        "evaluate", "Evaluate one or several models on a split.", _arguments, ("score", "tracking", "cluster")
     )
     check_report(arguments.report)
     if len(arguments.model) > 1 and config.score.cache_file:
-        raise UserError("score.cache_file keeps the matrix of one model; evaluate that one alone, or leave it out")
+        raise UserError(
+            "score.cache_file is set but stores the scores of one model only; give one --model or omit score.cache_file"
+        )
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     models = load_matchers(arguments.model, features, config.tracking)

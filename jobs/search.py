@@ -1,4 +1,4 @@
-"""Sentences to ranked photos, with the model that users get.
+"""Ranks the photos of a feature set for text queries with a model.
 
 python -m jobs.search --model models:/shan-flickr30k@champion --features URI "a dog runs on the beach"
 """
@@ -12,36 +12,36 @@ from infra.storage.open import require_folder
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import MODEL_HELP, load_matchers
-from pipelines.serving.search import report, search
-from pipelines.serving.search_page import write_page
+from pipelines.serving.search import search, search_listing
+from pipelines.serving.search_page import write_search_page
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("queries", type=str, nargs="+", help="sentences to search with")
+    parser.add_argument("queries", type=str, nargs="+", help="text queries")
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
-    parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search in")
+    parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
-    parser.add_argument("--page", type=Path | None, default=None, help="also write photos and boxes to this HTML file")
-    parser.add_argument("--top", type=int, default=5, help="photos to show for each query")
+    parser.add_argument("--page", type=Path | None, default=None, help="write the photos with boxes to this HTML file")
+    parser.add_argument("--top", type=int, default=5, help="number of photos per query")
 
 
 def main() -> None:
-    """Command line."""
-    arguments, config = cli.parse("search", "Sentences to ranked photos.", _arguments, ("tracking",))
+    """Runs the command line."""
+    arguments, config = cli.parse("search", "Rank photos for text queries.", _arguments, ("tracking",))
     if arguments.top < 1:
-        raise UserError(f"--top is {arguments.top}; show at least 1 photo")
+        raise UserError(f"--top is {arguments.top}; it must be at least 1")
     if arguments.page is not None:
         require_folder(arguments.page.parent, "--page")
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     (shan,) = load_matchers([arguments.model], features, config.tracking)
     results = search(shan, split, arguments.queries, arguments.top)
-    print(report(arguments.queries, results))
+    print(search_listing(arguments.queries, results))
     if arguments.page is not None:
         hits: dict[str, Sequence[tuple[int, float]]] = {
             q: [(hit.row, hit.score) for hit in found] for q, found in zip(arguments.queries, results, strict=True)
         }
-        write_page(arguments.page, arguments.model, shan, features, split, hits)
+        write_search_page(arguments.page, arguments.model, shan, features, split, hits)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pipelines.features.sample import Record, chosen_photos, in_parallel, sample
 from pipelines.features.summary import SplitSummary, megabytes, reasons, summarise
 from pipelines.reports.histogram import histogram
 from pipelines.reports.photo import LabelledBox, photo_html
-from pipelines.reports.tables import STYLE
+from pipelines.reports.tables import Html, Table, page
 
 MOST_RECORDS = 2000
 """Photos that the histograms count, at most."""
@@ -34,10 +34,8 @@ def write_page(path: Path, features: FeatureSet) -> None:
     UserError where the feature set itself cannot be read.
     """
     splits, records = summarise(features), sample_records(features, MOST_RECORDS)
-    title = html.escape(f"{features.dataset}: {features.index['detector'].get('name', 'features')}")
+    title = f"{features.dataset}: {features.index['detector'].get('name', 'features')}"
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>",
         *_head(features, splits),
         *_photos(features),
         *_histograms(records, sum(split.written for split in splits)),
@@ -45,7 +43,7 @@ def write_page(path: Path, features: FeatureSet) -> None:
         *_rejections(features),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text(page(title, "\n".join(parts)), encoding="utf-8")
 
 
 def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]:
@@ -70,7 +68,7 @@ def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]
     rows = [
         (s.split, *(f"{n:,}" for n in (s.written, s.rejected, s.captions, s.shards)), megabytes(s.size)) for s in splits
     ]
-    yield _table(names, rows)
+    yield Table("", names, rows).html()
     lineage = {
         "feature set": f"{features.uri}@{features.index['feature_set'][:12]}",
         "manifest": features.index["manifest"],
@@ -160,13 +158,13 @@ def _classes(records: Sequence[Record], names: dict[int, str]) -> Iterable[str]:
     )
     rows = [
         (
-            html.escape(_class_name(class_, names)),
-            _bars(count / regions.total()),
-            _bars(photos[class_] / len(records), sure[class_] / len(records)),
+            _class_name(class_, names),
+            Html(_bars(count / regions.total())),
+            Html(_bars(photos[class_] / len(records), sure[class_] / len(records))),
         )
         for class_, count in regions.most_common(CLASSES)
     ]
-    yield _table(("class", "share of regions", "share of photos"), rows, "classes")
+    yield Table("", ("class", "share of regions", "share of photos"), rows).html("classes")
 
 
 def _rejections(features: FeatureSet) -> Iterable[str]:
@@ -174,13 +172,11 @@ def _rejections(features: FeatureSet) -> Iterable[str]:
     if not features.rejected:
         yield "<p class=none>None.</p>"
         return
-    yield _table(("reason", "photos"), [(html.escape(reason), f"{count:,}") for reason, count in reasons(features)])
-    first = [
-        (f"<code>{html.escape(row.source)}</code>", html.escape(row.reason)) for row in features.rejected[:SOURCES]
-    ]
+    yield Table("", ("reason", "photos"), [(reason, f"{count:,}") for reason, count in reasons(features)]).html()
+    first = [(Html(f"<code>{html.escape(row.source)}</code>"), row.reason) for row in features.rejected[:SOURCES]]
     if len(features.rejected) > SOURCES:
         yield f"<p>The first {SOURCES}; all of them are in quarantine.parquet.</p>"
-    yield _table(("photo", "reason"), first)
+    yield Table("", ("photo", "reason"), first).html()
 
 
 def _bars(share: float, dark: float | None = None) -> str:
@@ -189,12 +185,6 @@ def _bars(share: float, dark: float | None = None) -> str:
     light = f"<i class={'bar' if dark is None else 'light'} style='width:{100 * share:.1f}%'></i>"
     told = f"{share:.1%}" if dark is None else f"{share:.0%} / {dark:.0%}"
     return f"<span class=bars>{light}{inner}</span><span class=share>{told}</span>"
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    head = "".join(f"<th>{name}" for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{cell}" for cell in row) for row in rows)
-    return f"<table class='{kind}'><thead><tr>{head}<tbody>{body}</table>"
 
 
 def _names(features: FeatureSet) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""Tables of a report, written as Markdown or as a page of HTML."""
+"""Tables and pages of all reports: one table writer for Markdown and HTML, one page style."""
 
 import html
 from collections.abc import Sequence
@@ -9,28 +9,36 @@ from infra.errors import UserError
 from infra.storage.open import require_folder
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-"""Of all pages of the project."""
+"""The stylesheet of every HTML page."""
+
+
+class Html(str):
+    """A table cell that is HTML already, so `Table.html` does not escape it."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text below a header; the first column names the rows."""
+    """Rows of text cells below a header; the first column names the rows."""
 
     title: str
+    """Heading above the table; empty for none."""
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
     def markdown(self) -> str:
-        """A Markdown table below its title."""
-        lines = [f"**{self.title}**", "", _row(self.header), _row(["---"] * len(self.header))]
-        return "\n".join([*lines, *map(_row, self.rows)])
+        """Returns a Markdown table below its title in bold."""
+        title = [f"**{self.title}**", ""] if self.title else []
+        lines = [*title, _markdown_row(self.header), _markdown_row(["---"] * len(self.header))]
+        return "\n".join([*lines, *map(_markdown_row, self.rows)])
 
-    def html(self) -> str:
-        """The same as HTML."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<h2>{html.escape(self.title)}</h2><table><tr>{head}</tr>{body}</table>"
+    def html(self, css_class: str = "") -> str:
+        """Returns an HTML table below its title as a heading; `css_class` is a class of the page style."""
+        title = f"<h2>{html.escape(self.title)}</h2>" if self.title else ""
+        attribute = f" class={css_class}" if css_class else ""
+        body = "".join(_html_row("td", row) for row in self.rows)
+        return f"{title}<table{attribute}>{_html_row('th', self.header)}{body}</table>"
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -39,13 +47,16 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def page(title: str, body: str) -> str:
-    """A whole page of HTML in the project's style."""
-    head = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    return f"{head}<h1>{html.escape(title)}</h1>{body}\n"
+    """Returns a complete HTML page that needs no other file. `title` is text, `body` is HTML."""
+    title = html.escape(title)
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>\n{body}\n"
+    )
 
 
 def write_report(path: Path, title: str, tables: Sequence[Table]) -> None:
-    """The tables in a file of the kind that its ending says (`check_report`)."""
+    """Writes the tables as a page if `path` ends in .html, otherwise as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".html":
         text = page(title, "".join(table.html() for table in tables))
@@ -55,13 +66,18 @@ def write_report(path: Path, title: str, tables: Sequence[Table]) -> None:
 
 
 def check_report(path: Path | None) -> None:
-    """UserError, before any work, for a report of another kind than .md and .html or in a place that is none."""
+    """Raises UserError if `--report` has another suffix than .md and .html, or a parent that cannot be a folder."""
     if path is None:
         return
     if path.suffix not in (".md", ".html"):
-        raise UserError(f"--report {path}: a report is Markdown or a page; end it in .md or .html")
+        raise UserError(f"--report {path}: unknown format; end the name in .md (Markdown) or .html (a page)")
     require_folder(path.parent, "--report")
 
 
-def _row(cells: Sequence[str]) -> str:
+def _markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    content = (cell if isinstance(cell, Html) else html.escape(cell) for cell in cells)
+    return "<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in content) + "</tr>"

@@ -1,4 +1,4 @@
-"""pipelines/serving/search.py."""
+"""Text-to-image search: ranks the photos of a split for each query with a model."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,15 @@ class Hit:
     """A ranked photo."""
 
     row: int
+    """Row of the split."""
     source: str
     score: float
-    described: bool
+    is_match: bool
     """Whether the query is, word for word, one of this photo's captions."""
 
 
 def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[Hit]]:
-    """The `top` best photos of the split for every query, best first."""
+    """Returns the `top` photos of the split for each query, best first. All photos are scored exactly."""
     scores_NQ = score_matrix(shan, split, queries)
     return [
         [
@@ -32,10 +33,10 @@ def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[
     ]
 
 
-def report(queries: list[str], results: list[list[Hit]]) -> str:
-    """The ranking as text; a star marks the photo that a query was written for."""
+def search_listing(queries: list[str], results: list[list[Hit]]) -> str:
+    """Returns the ranking as text; a star marks a photo whose caption is the query."""
     lines = []
     for query, hits in zip(queries, results, strict=True):
         lines.append(f'"{query}"')
-        lines += [f"  {i}. {h.source}  {h.score:.3f}{'  *' if h.described else ''}" for i, h in enumerate(hits, 1)]
+        lines += [f"  {i}. {h.source}  {h.score:.3f}{'  *' if h.is_match else ''}" for i, h in enumerate(hits, 1)]
     return "\n".join(lines)

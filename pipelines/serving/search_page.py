@@ -1,4 +1,4 @@
-"""A search as one HTML file: the ranked photos, and in each the regions that the query's words look at."""
+"""Search results as one HTML page: the ranked photos, with the regions that the words of the query attend to."""
 
 import html
 from collections.abc import Sequence
@@ -8,18 +8,17 @@ import torch
 
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet, Split
-from pipelines.reports.photo import photo_html
+from pipelines.reports.photo import LabelledBox, photo_html
+from pipelines.reports.tables import page
 from shan_model.model import SHAN
 
 WIDTH = 300
-"""Pixels of a photo on the page."""
-WORDS = 4
-"""Words of a query whose regions are shown."""
-STYLE = """body{font:15px sans-serif;margin:2em;max-width:1400px}figure{display:inline-block;margin:0 1em 1em 0}
-figcaption{color:#555}.own img{outline:4px solid #3cb44b}h2{font-size:1.1em;margin:1.5em 0 .5em}"""
+"""Width of a photo on the page, in pixels."""
+MAX_WORDS = 4
+"""Words of a query whose regions are shown, at most."""
 
 
-def write_page(
+def write_search_page(
     path: Path,
     title: str,
     shan: SHAN,
@@ -27,35 +26,41 @@ def write_page(
     split: Split,
     results: dict[str, Sequence[tuple[int, float]]],
 ) -> None:
-    """Writes the page. `results` maps a query to (row of the split, score), best first; photos are read from where the
-    feature set was extracted, and one that is gone leaves its name and the reason.
+    """Writes the page. `results` maps a query to its (row of the split, score), best first.
+
+    Photos are read from where they were extracted; a photo that cannot be read is replaced by its name and the reason.
     """
-    parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
-    parts.append(f"<h1>{html.escape(title)}</h1><p>A box is the region that a word looks at most; the photo ")
-    parts.append("that the query was written for has a green frame.</p>")
+    legend = "A box is the region that a word attends to most. The photo whose caption is the query has a green frame."
+    parts = [f"<p>{legend}</p>"]
     for query, hits in results.items():
-        parts.append(f"<h2>{html.escape(query)}</h2>")
-        for row, score in hits:
-            meta = split.meta[row]
-            own = " class=own" if query in meta["captions"] else ""
-            uri = photo_uri(features.index["photos"], meta["source"])
-            picture = photo_html(uri, _looks(shan, split, row, query), WIDTH)
-            caption = f"{html.escape(meta['source'])} &middot; {score:.3f}"
-            parts.append(f"<figure{own}>{picture}<figcaption>{caption}</figcaption></figure>")
+        figures = "".join(_figure(shan, features, split, query, row, score) for row, score in hits)
+        parts.append(f"<h2>{html.escape(query)}</h2><div class=photos>{figures}</div>")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text(page(title, "\n".join(parts)), encoding="utf-8")
+
+
+def _figure(shan: SHAN, features: FeatureSet, split: Split, query: str, row: int, score: float) -> str:
+    meta = split.meta[row]
+    css_class = " class=match" if query in meta["captions"] else ""
+    uri = photo_uri(features.index["photos"], meta["source"])
+    picture = photo_html(uri, attended_boxes(shan, split, row, query), WIDTH)
+    caption = f"{html.escape(meta['source'])} &middot; {score:.3f}"
+    return f"<figure{css_class}>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 @torch.inference_mode()
-def _looks(shan: SHAN, split: Split, row: int, query: str) -> list[tuple[str, list[float]]]:
-    """The words that look most sharply at one region, with that region's box; words that look at one share it."""
+def attended_boxes(shan: SHAN, split: Split, row: int, query: str) -> list[LabelledBox]:
+    """Returns the boxes of the regions to which words of the query attend most, labelled with these words.
+
+    The MAX_WORDS words with the highest attention weights are taken. Returns nothing for a photo without boxes.
+    """
     regions_BRD = shan.encode_photos(torch.from_numpy(split[[row]]))
     (words_WD,) = shan.encode_captions([query])
     attention_RW = shan.alignment.word_attention(regions_BRD, words_WD)[0][:, 1:-1]  # without <start> and <end>
-    words, looks = shan.text_encoder.tokens(query)[1:-1], dict[int, list[str]]()
-    for w in sorted(attention_RW.amax(dim=0).argsort(descending=True)[:WORDS].tolist()):
-        looks.setdefault(int(attention_RW[:, w].argmax()), []).append(words[w])
-    boxes = split.boxes(row)
-    if not len(boxes):  # an import without boxes
+    words, words_of_region = shan.text_encoder.tokens(query)[1:-1], dict[int, list[str]]()
+    for w in sorted(attention_RW.amax(dim=0).argsort(descending=True)[:MAX_WORDS].tolist()):
+        words_of_region.setdefault(int(attention_RW[:, w].argmax()), []).append(words[w])
+    boxes_R4 = split.boxes(row)
+    if not len(boxes_R4):  # a feature set that was imported without boxes
         return []
-    return [(" ".join(said), boxes[region].tolist()) for region, said in looks.items()]
+    return [(" ".join(attending), boxes_R4[region].tolist()) for region, attending in words_of_region.items()]

@@ -8,6 +8,7 @@ from infra.tracking import Tracking
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
 from pipelines.reports.photo import photo_html
+from pipelines.reports.tables import page
 from pipelines.training.checkpoint import MetricRow
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ CURVES = {
 RECALLS = [f"val_{direction}_r{k}" for direction in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 WIDTH = 260
 """Width of a photo on the page, in pixels."""
-STYLE = """body{font:15px sans-serif;margin:2em;max-width:1200px}figure{display:inline-block;margin:0 1em 1em 0;
-vertical-align:top;width:270px}figcaption{color:#555}.own img{outline:4px solid #3cb44b}article{margin:1.5em 0;
-border-top:1px solid #ddd}"""
 
 
 def log_figures(
@@ -98,20 +96,19 @@ def score_histogram(validation: dict[str, Any]) -> "Figure":
 
 def mistakes_page(validation: dict[str, Any], features: FeatureSet) -> str:
     """Returns an HTML page with photos that shows the correct result of each mistake beside the retrieved one."""
-    parts = [f"<!doctype html><meta charset=utf-8><title>Hardest mistakes</title><style>{STYLE}</style>"]
-    parts.append("<h1>Hardest mistakes on the validation split</h1><p>The correct photo has a green frame.</p>")
+    parts = ["<p>The correct photo has a green frame.</p>"]
     for kind, title in (
         ("text_to_image_mistakes", "Captions that retrieve another photo"),
         ("image_to_text_mistakes", "Photos that retrieve a caption of another photo"),
     ):
         parts.append(f"<h2>{title}</h2>")
         parts += [_mistake(mistake, features) for mistake in validation[kind]] or ["<p>None.</p>"]
-    return "\n".join(parts)
+    return page("Hardest mistakes on the validation split", "\n".join(parts))
 
 
 def _mistake(mistake: dict[str, Any], features: FeatureSet) -> str:
     figures = []
-    for frame, prefix in ((" class=own", ""), ("", "wrong_")):
+    for frame, prefix in ((" class=match", ""), ("", "wrong_")):
         picture = photo_html(photo_uri(features.index["photos"], mistake[f"{prefix}photo"]), [], WIDTH)
         caption = f"{mistake[f'{prefix}score']:.3f} &middot; {html.escape(mistake[f'{prefix}caption'])}"
         figures.append(f"<figure{frame}>{picture}<figcaption>{caption}</figcaption></figure>")

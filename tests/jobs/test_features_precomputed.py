@@ -8,7 +8,7 @@ from infra.errors import UserError
 from jobs import cli
 from jobs.features_precomputed import add_export_arguments, add_import_arguments, run_export, run_import
 from pipelines.features.feature_set import FeatureSet
-from pipelines.serving.search_page import write_page
+from pipelines.serving.search_page import write_search_page
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
@@ -64,5 +64,5 @@ def test_a_search_page_of_features_without_boxes_or_photos(tmp_path: Path):
     features = FeatureSet.open(str(next((tmp_path / "out").iterdir())))
     config = ModelConfig(region_dim=8, joint_dim=8, word_dim=8)
     shan = SHAN(config, Vocabulary.build(["a dog"])).eval()
-    write_page(tmp_path / "page.html", "t", shan, features, features.split("test"), {"a dog": [(0, 0.5)]})
+    write_search_page(tmp_path / "page.html", "t", shan, features, features.split("test"), {"a dog": [(0, 0.5)]})
     assert "test0.jpg" in (tmp_path / "page.html").read_text()

@@ -1,4 +1,4 @@
-"""Evaluation of models by any of their URIs, alone and side by side, on tables and in files."""
+"""Evaluation of models given by any URI, alone and side by side, in tables and files."""
 
 import json
 import re
@@ -62,8 +62,8 @@ def test_tables_show_the_recalls_of_the_ranks_within_their_intervals(features):
     assert float(image.rows[-1][1]) == pytest.approx(100 / 30, abs=0.05)
 
 
-def test_a_difference_is_of_pairs(features):
-    """Against itself a model is never better, which draws of its own for either side would not say."""
+def test_differences_are_paired(features):
+    """Compared with itself a model has differences of exactly 0, which independent resamples would not give."""
     one, other = measured(features, 0, "untrained"), measured(features, 20, "trained")
     same = difference_table(one, replace(one, model="again"))
     assert {tuple(row[1:]) for row in same.rows} == {("+0.0", "+0.0 to +0.0", "0.0 %")}
@@ -73,7 +73,7 @@ def test_a_difference_is_of_pairs(features):
     assert list(rows)[:3] == ["image-to-text R@1", "image-to-text R@5", "image-to-text R@10"]
 
 
-def test_checkpoints_are_compared_without_a_tracking_store_and_reported(features, tmp_path, monkeypatch, capsys):
+def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uris = [write_checkpoint(tmp_path / str(steps), model(features, steps), features) for steps in (0, 20)]
     for report in ("out/r.md", "out/r.html"):
@@ -88,7 +88,7 @@ def test_checkpoints_are_compared_without_a_tracking_store_and_reported(features
     assert not Path("build").exists()
 
 
-def test_a_version_an_alias_and_a_run_are_one_model(features, tracking: Tracking, tmp_path):
+def test_the_uris_of_a_version_an_alias_and_a_run_load_the_same_model(features, tracking: Tracking, tmp_path):
     shan = model(features, 5)
     number = register_model(tracking, "small", shan, features, tmp_path / "bundle")
     set_champions(tracking, "small", [number])
@@ -103,7 +103,7 @@ def test_a_version_an_alias_and_a_run_are_one_model(features, tracking: Tracking
             load_matcher(tracking, gone, features)
 
 
-def test_a_checkpoint_in_s3_is_the_model(features, s3_server: S3Server, tmp_path):
+def test_a_checkpoint_in_s3_is_loaded(features, s3_server: S3Server, tmp_path):
     shan = model(features, 5)
     local = Path(write_checkpoint(tmp_path / "local", shan, features))
     uri = f"s3://{s3_server.bucket}/runs/a/best"
@@ -114,7 +114,7 @@ def test_a_checkpoint_in_s3_is_the_model(features, s3_server: S3Server, tmp_path
     np.testing.assert_array_equal(*scores)
 
 
-def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
+def test_errors_name_the_fix(features, tmp_path, monkeypatch):
     shan = model(features)
     good = write_checkpoint(tmp_path / "good", shan, features)
     with pytest.raises(
@@ -132,8 +132,8 @@ def test_refusals_name_the_fix(features, tmp_path, monkeypatch):
         load_matcher(None, other, features)
     options = [f"--features={features.uri}", "--split=val"]
     for bad, said in (
-        ("--report=r.pdf", "end it in .md or .html"),
-        ("--score.cache_file=s.npy", "score.cache_file keeps"),
+        ("--report=r.pdf", "end the name in .md"),
+        ("--score.cache_file=s.npy", "score.cache_file is set"),
     ):
         with pytest.raises(UserError, match=said):
             run(monkeypatch, "--model", good, good, *options, bad)
