@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.detectors.contract import Regions
 from shan_model import native
 from shan_model.config import ModelConfig
 from tests.benchmarks.gpu import bench, card, detectors, flop, parity, ray_training, scoring, training
@@ -27,7 +29,6 @@ def test_training_and_scoring_run(benchmark):
     assert not [result for result in results if isinstance(result, Failure)]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("benchmark", detectors.benchmarks(TINY, "cpu"), ids=lambda benchmark: benchmark.name)
 def test_detectors_run(benchmark):
     results = list(run([benchmark]))
@@ -35,12 +36,33 @@ def test_detectors_run(benchmark):
     assert not [result for result in results if isinstance(result, Failure)]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: check.__name__)
 def test_a_device_agrees_with_itself(check):
     rows = list(check(TINY, "cpu"))
     assert rows
     assert all(row.met for row in rows), rows
+
+
+def regions(change: float = 0.0, missing: int = 0) -> Regions:
+    """36 regions whose features are changed, or of which some lie elsewhere."""
+    draw = np.random.default_rng(0)
+    boxes, features = draw.random((36, 4), np.float32) * 100, draw.random((36, 8), np.float32)
+    features[0, 0] = 1
+    boxes[:missing] += 1
+    return Regions(features * (1 + np.float32(change)), boxes, np.arange(36), np.ones(36, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("found", "met"),
+    [
+        (regions(), [True, True]),
+        (regions(change=5e-4, missing=1), [True, True]),
+        (regions(missing=2), [False, True]),
+        (regions(change=2e-3), [True, False]),
+    ],
+)
+def test_parity_of_regions_holds_places_and_features_to_their_limits(found, met):
+    assert [row.met for row in parity._regions("detector", [regions()], [found])] == met
 
 
 @pytest.mark.integration

@@ -3,15 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipelines.detectors.bottom_up.config import BottomUpConfig
+from pipelines.detectors.embedded_config import EmbeddedConfig
 from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import noise_photos
 from tests.benchmarks.report import Benchmark, Row
+from tests.support.bottom_up_checkpoint import random_checkpoint
+
+Precision = Literal["fp32", "bf16"]
 
 
 def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
@@ -28,8 +34,8 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
     from pipelines.detectors.embedded import Embedded
     from pipelines.detectors.ssdlite import prepare
 
-    detector, photos = Embedded(device=device), list(noise_photos(sizes.embedded_photos))
-    one_by_one = Embedded(device=device)
+    detector, photos = Embedded(EmbeddedConfig(), device), list(noise_photos(sizes.embedded_photos))
+    one_by_one = Embedded(EmbeddedConfig(), device)
     one_by_one.chunk_size = 1
 
     def prepare_only() -> None:
@@ -45,13 +51,11 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
     yield Row(what, rate, "photos/s", "limit: preparation on one CPU core", len(photos) / prepared)
 
 
-def bottom_up(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
+def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Row]:
     """One photo at a time, as the detector works on every device, against the card's peak."""
-    from pipelines.detectors.bottom_up.detector import BottomUp
-
     photos = list(noise_photos(sizes.bottom_up_photos))
     with TemporaryDirectory() as folder:
-        detector = BottomUp(bottom_up_config(Path(folder), sizes, precision), device)
+        detector = bottom_up_config(Path(folder), sizes, precision).build(device)
     with FlopCounterMode(display=False) as counter:
         detector(photos[:1])
     reset_peak_memory(device)
@@ -61,11 +65,8 @@ def bottom_up(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
     yield Row(f"{what}: peak memory", peak_memory_gib(device), "GiB")
 
 
-def bottom_up_config(folder: Path, sizes: GpuSizes, precision: str):
+def bottom_up_config(folder: Path, sizes: GpuSizes, precision: Precision) -> BottomUpConfig:
     """Settings of `bottom_up` with random weights, which are written into `folder`."""
-    from pipelines.detectors.bottom_up.config import BottomUpConfig
-    from tests.support.bottom_up_checkpoint import random_checkpoint
-
     path = folder / "random.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in random_checkpoint().items()}, path)
     return BottomUpConfig(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipelines.detectors.contract import Regions
+from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
 from pipelines.training.step import objective_of, take_step
@@ -37,20 +38,16 @@ GRADIENTS = 1e-3
 
 def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
     """Regions of the `embedded` detector on real photos, all in one batch on the device."""
-    from pipelines.detectors.embedded import Embedded
-
-    photos = real_photos()
-    yield from _regions("embedded", Embedded(device="cpu")(photos), Embedded(device=device)(photos))
+    photos, config = real_photos(), EmbeddedConfig()
+    yield from _regions("embedded", config.build("cpu")(photos), config.build(device)(photos))
 
 
 def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Row]:
     """Regions of the `bottom_up` detector with random weights on real photos, in float32."""
-    from pipelines.detectors.bottom_up.detector import BottomUp
-
     photos = real_photos()[: sizes.bottom_up_photos]
     with TemporaryDirectory() as folder:
         config = bottom_up_config(Path(folder), sizes, "fp32")
-        on_cpu, on_device = BottomUp(config, "cpu"), BottomUp(config, device)
+        on_cpu, on_device = config.build("cpu"), config.build(device)
     yield from _regions("bottom_up", on_cpu(photos), on_device(photos))
 
 
