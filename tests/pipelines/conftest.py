@@ -1,4 +1,4 @@
-"""Made once for many tests: random weights of bottom_up, a few rendered scenes; and one thread for detectors."""
+"""Session fixtures: random bottom_up weights and a few rendered scenes; and a single thread for detectors."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.small_scenes import SMALL
 
 @pytest.fixture(scope="session")
 def bottom_up_tensors() -> dict[str, Tensor]:
-    """All 640 tensors, 262 MB."""
+    """Returns all 640 tensors, 262 MB."""
     return random_checkpoint()
 
 
 @pytest.fixture(scope="session")
 def bottom_up_file(bottom_up_tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """They as a checkpoint file, gone with the session."""
+    """Returns a checkpoint file of these tensors, removed at the end of the session."""
     path = tmp_path_factory.mktemp("bottom_up") / "vg.pth"
     torch.save(bottom_up_tensors, path)
     yield path
@@ -31,7 +31,7 @@ def bottom_up_file(bottom_up_tensors: dict[str, Tensor], tmp_path_factory: pytes
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the scenes of SMALL, which tests only read."""
+    """Returns the folder of the scenes of SMALL, which tests must not change."""
     folder = tmp_path_factory.mktemp("small")
     generate(SMALL, folder)
     return folder
@@ -39,7 +39,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Detectors as an actor with one CPU runs them: sums of floats are then the same each time."""
+    """Runs torch with one thread, like an actor with one CPU, so that floating-point sums are reproducible."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

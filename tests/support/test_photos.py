@@ -8,7 +8,7 @@ from pipelines.datasets.karpathy import import_karpathy
 from tests.support.photos import skimage_photos
 
 
-def test_scikit_images_photos_make_a_data_set(tmp_path: Path):
+def test_the_photos_of_scikit_image_form_a_valid_data_set(tmp_path: Path):
     photos = skimage_photos(tmp_path)
     manifest = import_karpathy(photos.dataset, photos.folder)
     rows = list(manifest.photos())

@@ -1,4 +1,4 @@
-"""Decoding: upright RGB pixels, or a reason that is the same on every run."""
+"""Tests of decoding: upright RGB pixels, or a reproducible reason for the rejection."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ def chelsea() -> Image.Image:
     return Image.fromarray(CHELSEA)
 
 
-def test_pixels_of_a_lossless_photo_are_its_own(chelsea: Image.Image):
+def test_a_lossless_photo_keeps_its_pixels(chelsea: Image.Image):
     photo = decode_photo(encoded(chelsea))
     assert np.array_equal(photo.pixels, CHELSEA)
     assert (photo.width, photo.height) == (451, 300)
@@ -45,7 +45,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_every_exif_orientation_is_turned_upright(orientation: int):
+def test_every_exif_orientation_is_applied(orientation: int):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](CHELSEA)))
@@ -54,22 +54,22 @@ def test_every_exif_orientation_is_turned_upright(orientation: int):
     assert (photo.width, photo.height) == (451, 300)
 
 
-def test_damaged_exif_is_no_reason_to_reject(chelsea: Image.Image):
+def test_corrupt_exif_does_not_reject_a_photo(chelsea: Image.Image):
     data = encoded(chelsea, "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
     assert decode_photo(data).pixels.shape == (300, 451, 3)
 
 
-def test_cmyk_is_near_its_original(chelsea: Image.Image):
+def test_cmyk_is_converted_approximately(chelsea: Image.Image):
     photo = decode_photo(encoded(chelsea.convert("CMYK"), "JPEG", quality=95))
     assert np.abs(photo.pixels.astype(int) - CHELSEA).mean() < 3
 
 
-def test_a_palette_is_looked_up(chelsea: Image.Image):
+def test_a_palette_is_applied(chelsea: Image.Image):
     palette = chelsea.convert("P", palette=Image.Palette.ADAPTIVE)
     assert np.array_equal(decode_photo(encoded(palette)).pixels, np.asarray(palette.convert("RGB")))
 
 
-def test_16_bits_keep_their_high_byte():
+def test_16_bit_grey_keeps_its_high_byte():
     grey = CHELSEA[..., 1].astype(np.uint16) * 257
     for data in (encoded(Image.fromarray(grey)), encoded(Image.fromarray(grey), "TIFF")):
         assert np.array_equal(decode_photo(data).pixels, np.repeat(CHELSEA[..., 1:2], 3, axis=2))
@@ -86,7 +86,7 @@ def test_16_bit_colour_keeps_its_high_byte():
     assert np.array_equal(decode_photo(data).pixels, CHELSEA[:40, :60])
 
 
-def test_what_is_transparent_is_white():
+def test_transparent_pixels_become_white():
     layer = np.zeros((4, 6, 4), np.uint8)
     layer[:, 3:] = (10, 200, 30, 255)
     photo = decode_photo(encoded(Image.fromarray(layer)))
@@ -101,7 +101,7 @@ def test_other_modes_become_rgb(chelsea: Image.Image, mode: str):
     assert photo.pixels.dtype == np.uint8
 
 
-def test_an_animation_is_its_first_frame(chelsea: Image.Image):
+def test_an_animation_gives_its_first_frame(chelsea: Image.Image):
     frames = [chelsea.rotate(90 * turn).convert("P") for turn in range(3)]
     photo = decode_photo(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert np.abs(photo.pixels.astype(int) - np.asarray(frames[0].convert("RGB"))).mean() < 1
@@ -133,7 +133,7 @@ def test_huge_photos_are_reduced_and_know_their_own_size(chelsea: Image.Image, f
 JPEG = encoded(Image.fromarray(CHELSEA), "JPEG")
 BAD = {
     "empty": (b"", "the file is empty"),
-    "text": (b"hello, I am no photo", "not an image of a known format"),
+    "text": (b"hello, I am not a photo", "not an image of a known format"),
     "html": (b"<!doctype html><title>404</title>", "not an image of a known format"),
     "cut": (JPEG[: len(JPEG) // 2], "image data is truncated or corrupt"),
     "cut in the header": (JPEG[:200], "not an image of a known format|truncated or corrupt"),
@@ -144,7 +144,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_damaged_photos_have_a_reason_that_repeats(name: str):
+def test_corrupt_photos_have_a_reproducible_reason(name: str):
     data, reason = BAD[name]
     messages = set()
     for _ in range(3):
@@ -161,18 +161,18 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks():
         decode_photo(bomb)
 
 
-def test_random_damage_gives_pixels_or_a_reason_and_nothing_else(chelsea: Image.Image):
+def test_randomly_corrupted_photos_give_pixels_or_a_reason(chelsea: Image.Image):
     draw = np.random.default_rng(0)
     small = chelsea.resize((90, 60))
     originals = [encoded(small, kind) for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")]
     rejected = 0
     for data in originals:
         for _ in range(100):
-            damaged = bytearray(data)
+            corrupted = bytearray(data)
             for place in draw.integers(0, len(data), size=draw.integers(1, 20)):
-                damaged[place] = draw.integers(256)
+                corrupted[place] = draw.integers(256)
             try:
-                photo = decode_photo(bytes(damaged[: draw.integers(1, len(data) + 1)]))
+                photo = decode_photo(bytes(corrupted[: draw.integers(1, len(data) + 1)]))
             except PhotoError:
                 rejected += 1
             else:

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return photos
 
 
-def test_rows_splits_and_paths(folder: Path, karpathy):
+def test_rows_have_keys_splits_and_paths(folder: Path, karpathy):
     path = karpathy([("a.jpg", "train", ["one ", "two"]), ("b.jpg", "restval", ["x"])])
     document = json.loads(path.read_text())
     document["images"].append({"filepath": "sub", "filename": "c.jpg", "split": "test", "sentences": [{"raw": "deep"}]})
@@ -34,13 +34,13 @@ def test_rows_splits_and_paths(folder: Path, karpathy):
     assert manifest.root == str(folder)
 
 
-def test_captions_for_photos_that_are_not_there(folder: Path, karpathy):
+def test_missing_photos_are_counted_and_the_first_is_named(folder: Path, karpathy):
     path = karpathy([("a.jpg", "train", ["x"]), ("gone.jpg", "val", ["y"]), ("lost.jpg", "val", ["z"])])
     with pytest.raises(UserError, match=r"2 of 3 photos .* do not exist, first gone\.jpg; give the right photo folder"):
         import_karpathy(path, folder)
 
 
-def test_missing_folder_and_file(folder: Path, karpathy, tmp_path: Path):
+def test_a_missing_folder_or_file_is_named(folder: Path, karpathy, tmp_path: Path):
     with pytest.raises(UserError, match="nowhere: no such photo folder"):
         import_karpathy(karpathy([("a.jpg", "train", ["x"])]), tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"none\.json: no such file"):
@@ -48,7 +48,7 @@ def test_missing_folder_and_file(folder: Path, karpathy, tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["{not json", "[]", "{}", '{"images": 3}', "[" * 100_000])
-def test_a_file_that_is_not_in_the_layout(folder: Path, tmp_path: Path, text: str):
+def test_a_file_in_another_layout_is_refused(folder: Path, tmp_path: Path, text: str):
     path = tmp_path / "d.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"d\.json: not (readable as JSON|in the Karpathy layout)") as caught:
@@ -79,7 +79,7 @@ GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
         ({"filename": "a.jpg"}, r"a\.jpg is listed twice"),
     ],
 )
-def test_the_image_that_is_wrong_is_named(folder: Path, tmp_path: Path, change: dict, message: str):
+def test_an_invalid_image_entry_is_named(folder: Path, tmp_path: Path, change: dict, message: str):
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"images": [GOOD, {**GOOD, "filename": "b.jpg", **change}]}))
     with pytest.raises(UserError, match=message) as caught:
@@ -87,13 +87,13 @@ def test_the_image_that_is_wrong_is_named(folder: Path, tmp_path: Path, change: 
     assert "\n" not in str(caught.value)
 
 
-def test_a_byte_order_mark_is_no_obstacle(folder: Path, tmp_path: Path):
+def test_a_byte_order_mark_is_accepted(folder: Path, tmp_path: Path):
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"images": [GOOD]}), encoding="utf-8-sig")
     assert import_karpathy(path, folder).table.num_rows == 1
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname"])
-def test_paths_that_leave_the_folder_are_refused(folder: Path, karpathy, name: str):
+def test_path_traversal_is_refused(folder: Path, karpathy, name: str):
     with pytest.raises(UserError, match="must stay below the photo folder"):
         import_karpathy(karpathy([(name, "train", ["x"])]), folder)

@@ -1,7 +1,5 @@
-"""Photos by URI: local paths, file://, http:// from a real server, members of tars."""
+"""Tests of photos by URI: local paths, file://, http:// from a local server, tar members, S3, and version tokens."""
 
-import io
-import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -21,7 +19,7 @@ from tests.support.servers import S3Server, aws_environment
 
 
 class Server(SimpleHTTPRequestHandler):
-    """Files of a folder; `/busy` answers 503 twice, `/cut` breaks off its body twice, before they are well."""
+    """Serves a folder; `/busy` returns 503 twice and `/cut` truncates its body twice before they succeed."""
 
     calls: dict[str, int]
 
@@ -51,33 +49,21 @@ def server(tmp_path: Path) -> Iterator[str]:
         running.shutdown()
 
 
-@pytest.fixture
-def tar(tmp_path: Path) -> Path:
-    path = tmp_path / "photos.tar"
-    with tarfile.open(path, "w") as opened:
-        for name in ("a.jpg", "deep/b.jpg"):
-            info = tarfile.TarInfo(name)
-            info.size = 3000
-            opened.addfile(info, io.BytesIO(name[-5:-4].encode() * 3000))
-        opened.add(path.parent, "folder", recursive=False)
-    return path
-
-
 def reason(uri: str) -> str:
     with pytest.raises(PhotoError) as caught:
         read_photo(uri)
     return str(caught.value)
 
 
-def test_uris_of_a_root_and_of_their_own():
+def test_a_photo_uri_is_the_source_or_below_the_root():
     assert photo_uri("/photos", "a/b.jpg") == "/photos/a/b.jpg"
     assert photo_uri("s3://bucket/photos/", "b.jpg") == "s3://bucket/photos/b.jpg"
     assert photo_uri("/photos.tar", "a/b.jpg") == "tar://a/b.jpg::/photos.tar"
     assert photo_uri("/photos", "https://host/b.jpg") == "https://host/b.jpg"
 
 
-def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
-    """Nothing in it is an escape: `%2e%2e` would lead out of the root, and `50%25.jpg` to another photo."""
+def test_a_path_below_a_file_uri_is_percent_encoded(tmp_path: Path):
+    """Otherwise `%2e%2e` would leave the root, and `50%25.jpg` would name another photo."""
     photos = tmp_path / "photos"
     photos.mkdir()
     (tmp_path / "secret.jpg").write_bytes(b"secret")
@@ -89,7 +75,7 @@ def test_a_path_below_a_uri_is_a_path(tmp_path: Path):
         read_photo(photo_uri(photos.as_uri(), "%2e%2e/secret.jpg"))
 
 
-def test_local_photos(tmp_path: Path):
+def test_local_photos_are_read_by_path_and_uri(tmp_path: Path):
     (tmp_path / "a b#1.jpg").write_bytes(b"x")
     for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):
         assert list(version_tokens([uri])) == [uri]
@@ -99,53 +85,31 @@ def test_local_photos(tmp_path: Path):
     assert reason(f"{tmp_path}/a b#1.jpg/c") == "cannot be read: Not a directory"
 
 
-def test_a_photo_from_a_web_server(server: str):
+def test_a_photo_is_downloaded(server: str):
     assert read_photo(f"{server}/a.jpg") == b"bytes of a"
     assert reason(f"{server}/none.jpg") == "HTTP status 404"
     assert version_tokens([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
 
 
-def test_a_web_server_that_is_busy_or_breaks_off_is_asked_again(server: str):
+def test_a_download_is_retried_after_an_error_or_an_interruption(server: str):
     assert read_photo(f"{server}/busy") == b"0123456789"
     assert read_photo(f"{server}/cut") == b"0123456789"
 
 
-def test_a_web_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+def test_an_unreachable_web_server_rejects_the_photo(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "_ATTEMPTS", 1)
     sources._session.cache_clear()
     assert reason("http://127.0.0.1:9/a.jpg") == "the web server cannot be reached"
     sources._session.cache_clear()
 
 
-def test_a_photo_larger_than_any(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_too_large_file_is_rejected(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "MAX_BYTES", 2**20)
     (tmp_path / "large.jpg").write_bytes(b"x" * (2**20 + 1))
     assert reason(f"{server}/large.jpg") == reason(f"{tmp_path}/large.jpg") == "larger than 1 MiB"
 
 
-def test_members_of_a_tar(tar: Path):
-    assert read_photo(f"tar://a.jpg::{tar}") == b"a" * 3000
-    assert read_photo(f"tar://deep/b.jpg::file://{tar}") == b"b" * 3000
-    assert read_photo(f"tar://./a.jpg::{tar}") == b"a" * 3000
-    assert reason(f"tar://c.jpg::{tar}") == "not in its tar file"
-    assert reason(f"tar://folder::{tar}") == "not in its tar file"
-    assert reason(f"tar://a.jpg::{tar}.gone") == "its tar file does not exist or is not an uncompressed tar"
-
-
-def test_a_tar_that_is_cut_off(tar: Path):
-    cut = tar.with_name("cut.tar")
-    cut.write_bytes(tar.read_bytes()[:2000])
-    assert reason(f"tar://a.jpg::{cut}") in (
-        "its tar file is truncated",
-        "its tar file does not exist or is not an uncompressed tar",
-    )
-    gz = tar.with_name("packed.tar")
-    with tarfile.open(gz, "w:gz") as opened:
-        opened.add(tar, "a.jpg")
-    assert reason(f"tar://a.jpg::{gz}") == "its tar file does not exist or is not an uncompressed tar"
-
-
-def test_stamps_change_with_the_photo_and_leave_out_what_is_not_there(tmp_path: Path, tar: Path):
+def test_version_tokens_change_with_the_photo_and_exclude_missing_photos(tmp_path: Path, tar: Path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
     uris = [str(path), f"{tmp_path}/none.jpg", str(tmp_path), f"tar://a.jpg::{tar}", "\0"]
@@ -155,7 +119,7 @@ def test_stamps_change_with_the_photo_and_leave_out_what_is_not_there(tmp_path: 
     assert version_tokens(uris)[str(path)] != before[str(path)]
 
 
-def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: Path, server: str):
+def test_a_manifest_may_combine_a_tar_root_and_uris(tmp_path: Path, tar: Path, server: str):
     rows = [Photo("a", "a.jpg", "train", ("x",)), Photo("w", f"{server}/a.jpg", "val", ("y",))]
     manifest = locate_photos("mixed", tar, rows)
     assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [
@@ -171,16 +135,16 @@ def test_a_manifest_over_a_tar_and_over_uris_of_their_own(tmp_path: Path, tar: P
 @pytest.mark.parametrize(
     "broken", [{"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}], ids=["gone", "refused"]
 )
-def test_a_store_that_does_not_answer_rejects_no_photo(
+def test_an_unavailable_store_ends_the_job_and_rejects_no_photo(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, broken: dict[str, str]
 ):
-    """It ends the job: a rejection would lose the photo."""
+    """A rejection would silently drop the photo from the feature set."""
     monkeypatch.setattr(s3_client, "DEADLINE_S", 0.5)
     with aws_environment(s3_server.environment() | broken), pytest.raises(UserError):
         read_photo(f"s3://{s3_server.bucket}/a.jpg")
 
 
-def test_photos_in_a_bucket(s3_server: S3Server):
+def test_photos_in_a_bucket_are_read(s3_server: S3Server):
     with pytest.raises(UserError):
         read_photo("s3://no-such-bucket/a.jpg")
     assert reason(f"s3://{s3_server.bucket}/no-such-photo.jpg").startswith("cannot be read")

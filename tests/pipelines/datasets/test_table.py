@@ -1,4 +1,4 @@
-"""Tables of photos by URI: the same manifest from CSV, JSON lines and Parquet."""
+"""Tests of the table importer: CSV, JSON lines and Parquet give the same manifest."""
 
 import json
 from pathlib import Path
@@ -30,19 +30,19 @@ def rows(path: Path) -> list[tuple]:
     return [(row.key, row.source, row.split, row.captions) for row in manifest.photos()]
 
 
-def test_json_lines_and_parquet_hold_lists(tmp_path: Path):
+def test_json_lines_and_parquet_contain_lists_of_captions(tmp_path: Path):
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "d.parquet")
     assert rows(tmp_path / "d.jsonl") == rows(tmp_path / "d.parquet") == WANTED
 
 
-def test_csv_has_a_row_for_each_caption_and_nothing_is_guessed(tmp_path: Path):
+def test_csv_has_one_row_per_caption_and_all_columns_are_text(tmp_path: Path):
     text = 'uri,split,caption\na.jpg,train,"a dog, running"\nhttp://host/b.c.jpg,val,12\na.jpg,train,"it ""barks"""\n'
     (tmp_path / "d.csv").write_text(text)
     assert rows(tmp_path / "d.csv") == WANTED
 
 
-def test_without_a_split_all_train_and_a_key_may_be_given(tmp_path: Path):
+def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
     (tmp_path / "d.csv").write_text("uri,caption,key\na.jpg,x,mine\n")
     assert rows(tmp_path / "d.csv") == [("mine", "a.jpg", "train", ("x",))]
 
@@ -71,7 +71,7 @@ def test_without_a_split_all_train_and_a_key_may_be_given(tmp_path: Path):
         ("d.parquet", "nonsense", "not readable as parquet"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str, message: str):
+def test_an_invalid_table_is_reported(tmp_path: Path, name: str, text: str, message: str):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         rows(tmp_path / name)
