@@ -3,9 +3,12 @@
 import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from infra.errors import UserError
+from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
         _start_local(config, quiet, dashboard)
     else:
         try:
-            ray.init(address=config.address or None, logging_config=quiet)
+            ray.init(address=config.address or None, logging_config=quiet, runtime_env=_runtime_env(config))
         except (ConnectionError, ValueError) as error:
             address = config.address or os.environ["RAY_ADDRESS"]
             raise UserError(f"cluster.address {address} is unreachable; start the cluster or leave it empty") from error
@@ -100,5 +103,25 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
         object_store_memory=config.local_object_store_mb * 2**20,
         include_dashboard=dashboard,
         logging_config=logging_config,
+        runtime_env=_runtime_env(config),
         log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
     )
+
+
+def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
+    """Returns a runtime environment in which workers find this project's packages; None if they find them anyway.
+
+    Ray puts the driver's current folder first on its workers' module search path. That folder may have packages with
+    the names of this project's. Through a Ray client (`ray://`) it does not, nor in a submitted job.
+    """
+    shadowed = Path.cwd() != SOURCE_ROOT and any(Path.cwd().joinpath(name).exists() for name in PACKAGES)
+    if not shadowed or config.address.startswith("ray://"):
+        return None
+    root = str(SOURCE_ROOT)
+
+    def prefer_this_project() -> None:  # a nested function is pickled by value, so a worker need not import this module
+        import sys
+
+        sys.path.insert(0, root)
+
+    return {"worker_process_setup_hook": prefer_this_project}

@@ -48,8 +48,6 @@ from pipelines.training.train import run_training
 PAGE = Path("build/search.html")
 """HTML page of the search results."""
 STAGES = ("data set", "extract", "train", "evaluate", "promote", "search")
-QUERIES = 5
-"""Captions of test photos that the last stage searches with."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,8 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
         decision = promote(tracking, name, trained.version, features, setup.promote, setup.score, cluster)
         print(decision)
     uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"
-    with watch.stage("search", f"a new process loads {uri} and answers {QUERIES} queries"):
-        _search_in_new_process(uri, features, tracking)
+    with watch.stage("search", f"a fresh process loads {uri} and answers five queries"):
+        _search_in_fresh_process(uri, features, tracking)
     tracking.log_metrics(trained.run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in watch.seconds.items()})
     print("\nDone.", metrics, _summary(watch, features, str(decision), tracking), sep="\n")
 
@@ -145,10 +143,10 @@ def _render_scenes(config: ScenesConfig) -> Manifest:
         return import_dataset(generate(config, folder, bar.update), folder / "photos")
 
 
-def _search_in_new_process(uri: str, features: FeatureSet, tracking: Tracking) -> None:
-    """Runs `jobs.search` with captions of test photos, so that the right result is known and marked in its output."""
+def _search_in_fresh_process(uri: str, features: FeatureSet, tracking: Tracking) -> None:
+    """Runs `jobs.search` with five captions of test photos; its output marks the right result of each."""
     captions = features.split("test").captions
-    queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=QUERIES, dtype=int)]
+    queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=5, dtype=int)]
     options = [f"--model={uri}", f"--features={features.uri}", f"--tracking.uri={tracking.uri}"]
     # -P and PYTHONPATH: the current folder may contain packages with the names of this project's.
     path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -160,7 +158,7 @@ def _summary(watch: _Stopwatch, features: FeatureSet, decision: str, tracking: T
     times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in watch.seconds.items())
     return "\n".join(
         [
-            f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in total",
+            f"\nseconds   {times}; {sum(watch.seconds.values()):.0f} in all",
             f"features  {features.uri}",
             f"model     {decision}",
             f"page      {PAGE.absolute()}",
