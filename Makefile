@@ -1,17 +1,20 @@
-# The two commands of a newcomer: `make demo` and `make test`. Everything installs into .venv, at constraints.txt's versions.
+# Start with `make demo` and `make test`. Everything installs into .venv, at the versions of constraints.txt.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The newest supported Python that runs (a shim of pyenv may exist without its Python)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+  $$python -c '$(SUPPORTED)' 2>/dev/null && { echo $$python; break; }; done)
 BIN := .venv/bin
-# setuptools warns at length of editable installs, which is what a checkout wants
+# Hides the warning of setuptools about editable installs, which are intended here
 INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable
 
 .PHONY: help
-help: ## show this list
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: .venv/.installed ## photos to a model pulled from MLflow, on rendered scenes (about 3 minutes once installed)
+demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to search results (3 minutes once installed)
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
@@ -67,33 +70,33 @@ types: .venv/.installed-dev ## type checker
 	$(BIN)/mypy
 
 .PHONY: format
-format: .venv/.installed-dev ## put the code in the house's form
+format: .venv/.installed-dev ## fix what the linter can fix, and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: ## write constraints.txt anew from a fresh resolution of pyproject.toml
+lock: ## resolve pyproject.toml again and rewrite constraints.txt
 	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade pip
 	build/lock/bin/pip install '.[dev]'
-	( echo "# Exact versions that were tested together (make lock). Ranges are in pyproject.toml."; \
+	( echo "# Exact versions that are tested together (make lock). The allowed ranges are in pyproject.toml."; \
 	  build/lock/bin/pip freeze --exclude shan-line | sed 's/+cpu$$//' ) > constraints.txt
 
 .PHONY: clean
-clean: ## remove what runs leave behind (build/); .venv stays
+clean: ## delete build/, the output of runs; .venv stays
 	rm -rf build
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null \
-	  || { echo "error: Python 3.11 is needed and '$(PYTHON)' is not it; install it or run make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(or $(PYTHON),false) -c '$(SUPPORTED)' 2>/dev/null || { echo "error: no Python 3.11, 3.12 or 3.13 found \
+	(PYTHON is '$(PYTHON)'); install one of them or run make PYTHON=/path/to/python3.13"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the requirements at the versions of constraints.txt: some minutes, once"
+	@echo "installing the requirements at the versions of constraints.txt: a few minutes, once"
 	@$(INSTALL) .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	@echo "installing what the tests need"
+	@echo "installing the requirements of the tests"
 	@$(INSTALL) '.[dev]'
 	@touch $@
