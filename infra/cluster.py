@@ -117,11 +117,14 @@ def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
     shadowed = Path.cwd() != SOURCE_ROOT and any(Path.cwd().joinpath(name).exists() for name in PACKAGES)
     if not shadowed or config.address.startswith("ray://"):
         return None
-    root = str(SOURCE_ROOT)
+    root, packages = str(SOURCE_ROOT), PACKAGES
 
-    def prefer_this_project() -> None:  # a nested function is pickled by value, so a worker need not import this module
+    def import_packages() -> None:  # a nested function is pickled by value: workers need not import this module for it
+        import importlib
         import sys
 
         sys.path.insert(0, root)
+        for package in packages:
+            importlib.import_module(package)
 
-    return {"worker_process_setup_hook": prefer_this_project}
+    return {"worker_process_setup_hook": import_packages}

@@ -4,13 +4,13 @@ As in an extraction, a shard's name says what it is made of, its objects are cre
 and the index last. So a rerun goes on where a run was killed, and a rerun of a finished import writes nothing.
 """
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Self
 
+from infra.environment import available_cpus
 from infra.errors import UserError
 from infra.storage.open import open_store, require_durable_path
 from pipelines.datasets.manifest import SPLITS, Manifest
@@ -23,7 +23,7 @@ Progress = Callable[[int], object]
 Content = tuple[list[Sample], list[Rejection]]
 """What becomes of a group's photos."""
 
-_THREADS = min(max(len(os.sched_getaffinity(0)), 2), 4)
+_THREADS = min(max(available_cpus(), 2), 4)
 """Hashing, conversion and file calls leave the interpreter lock to others: one thread reads while another writes."""
 _AHEAD = 2 * _THREADS
 """Shards under way at most: their memory is what an import needs."""
