@@ -1,4 +1,4 @@
-"""Recalls against sorted lists, chance against random rankings."""
+"""Recalls against sorted lists, and the random baseline against random rankings."""
 
 import numpy as np
 import pytest
@@ -11,20 +11,20 @@ UNEVEN = [2, 0, 0, 3, 1, 2, 2, 2, 11, 5, 4, 6, 6, 7, 8, 9, 10, 0, 0, 0, 0, 0, 0,
 GALLERIES = pytest.mark.parametrize("photo_of_caption", [FEW, FIVE_EACH, UNEVEN, [0], [0, 0, 0]])
 
 
-def place_of_first_hit(ranking, hits):
-    return next(place for place, item in enumerate(ranking) if item in hits)
+def rank_of_first_match(ranking, correct):
+    return next(rank for rank, item in enumerate(ranking) if item in correct)
 
 
 def recalls_by_sorting(scores, photo_of_caption):
-    """Two sorted lists per query; of two equal scores the wrong answer comes first."""
+    """Ranks by sorting the gallery of each query; of two equal scores the wrong item comes first."""
     photos, captions = range(len(scores)), range(len(photo_of_caption))
     text, image = [], []
     for n in photos:
         ranking = sorted(captions, key=lambda c: (-scores[n][c], photo_of_caption[c] == n))
-        text.append(place_of_first_hit(ranking, {c for c in captions if photo_of_caption[c] == n}))
+        text.append(rank_of_first_match(ranking, {c for c in captions if photo_of_caption[c] == n}))
     for c in captions:
         ranking = sorted(photos, key=lambda n: (-scores[n][c], photo_of_caption[c] == n))
-        image.append(place_of_first_hit(ranking, {photo_of_caption[c]}))
+        image.append(rank_of_first_match(ranking, {photo_of_caption[c]}))
     return [100 * sum(place < k for place in places) / len(places) for places in (text, image) for k in (1, 5, 10)]
 
 
@@ -37,8 +37,8 @@ def values(recalls):
 
 @GALLERIES
 @pytest.mark.parametrize("levels", [None, 2, 5, 1])
-def test_equals_sorted_lists(photo_of_caption, levels):
-    """`levels`: how many different scores there are; few of them give many ties."""
+def test_recalls_equal_those_of_sorted_lists(photo_of_caption, levels):
+    """`levels` is the number of different scores; few levels give many ties."""
     draw = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
         scores = draw.standard_normal((max(photo_of_caption) + 1, len(photo_of_caption))).astype(dtype)
@@ -55,7 +55,7 @@ def test_a_perfect_and_an_inverted_ranking():
     assert retrieval_recalls(1 - mine.astype(np.float32), owners) == Recalls(*[0.0] * 6)
 
 
-def test_a_model_that_scores_everything_the_same_finds_nothing():
+def test_equal_scores_give_no_recall():
     owners = np.repeat(np.arange(20), 5)
     assert retrieval_recalls(np.zeros((20, 100)), owners).rsum == 0
 
@@ -75,7 +75,7 @@ def test_rsum_adds_the_six_recalls_by_name():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_refuses_scores_that_are_not_finite(bad):
+def test_scores_that_are_not_finite_are_an_error(bad):
     scores = np.zeros((3, 3), np.float32)
     scores[1, 2] = bad
     with pytest.raises(ValueError, match="1 of 9 scores are not finite"):
@@ -83,24 +83,24 @@ def test_refuses_scores_that_are_not_finite(bad):
 
 
 @pytest.mark.parametrize("photo_of_caption", [[0, 0, 1], [0, 1, 3]])
-def test_refuses_photos_without_captions_and_captions_without_photos(photo_of_caption):
+def test_photos_without_captions_and_captions_without_photos_are_an_error(photo_of_caption):
     with pytest.raises(ValueError, match="every photo needs a caption"):
         retrieval_recalls(np.zeros((3, 3)), np.array(photo_of_caption))
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 2), (3,)])
-def test_refuses_a_matrix_of_another_shape(shape):
+def test_a_matrix_of_another_shape_is_an_error(shape):
     with pytest.raises(ValueError, match="but there are 3 captions"):
         retrieval_recalls(np.zeros(shape), np.arange(3))
 
 
-def test_refuses_a_matrix_for_one_caption_that_would_broadcast():
+def test_a_matrix_that_would_broadcast_is_an_error():
     with pytest.raises(ValueError, match="but there are 1 captions"):
         retrieval_recalls(np.zeros((1, 5)), np.array([0]))
 
 
 @GALLERIES
-def test_chance_is_the_mean_of_random_rankings(photo_of_caption):
+def test_the_random_baseline_is_the_mean_of_random_rankings(photo_of_caption):
     draw = np.random.default_rng(0)
     owner, photos, trials = np.array(photo_of_caption), max(photo_of_caption) + 1, 2000
     found = np.zeros(6)
@@ -111,10 +111,10 @@ def test_chance_is_the_mean_of_random_rankings(photo_of_caption):
     assert values(random_recalls(owner)) == pytest.approx(found / trials, abs=1.0)
 
 
-def test_chance_on_flickr30k():
-    """1,000 photos, five captions each; text stays a little under 0.5 and 1 % as two hits can fall in one list."""
-    chance = random_recalls(np.repeat(np.arange(1000), 5))
-    assert values(chance) == pytest.approx([0.1, 0.4990, 0.9955, 0.1, 0.5, 1.0], abs=2e-3)
+def test_the_random_baseline_of_flickr30k():
+    """1,000 photos with five captions: a little below 0.5 and 1 %, since two captions can be in one list."""
+    baseline = random_recalls(np.repeat(np.arange(1000), 5))
+    assert values(baseline) == pytest.approx([0.1, 0.4990, 0.9955, 0.1, 0.5, 1.0], abs=2e-3)
 
 
 @GALLERIES
@@ -123,14 +123,27 @@ def test_median_ranks_count_from_one(photo_of_caption):
     photos, captions = range(len(scores)), range(len(photo_of_caption))
     text = [
         1
-        + place_of_first_hit(
+        + rank_of_first_match(
             sorted(captions, key=lambda c, n=n: -scores[n][c]), {c for c in captions if photo_of_caption[c] == n}
         )
         for n in photos
     ]
     image = [
-        1 + place_of_first_hit(sorted(photos, key=lambda n, c=c: -scores[n][c]), {photo_of_caption[c]})
+        1 + rank_of_first_match(sorted(photos, key=lambda n, c=c: -scores[n][c]), {photo_of_caption[c]})
         for c in captions
     ]
     medians = retrieval_ranks(scores, np.array(photo_of_caption)).medians()
     assert medians == {"image_to_text_median_rank": np.median(text), "text_to_image_median_rank": np.median(image)}
+
+
+def test_the_matrix_is_read_in_row_blocks_and_may_be_a_memory_map(tmp_path):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "scores.npy", draw.standard_normal((37, 120)).astype(np.float16))
+    owners = np.concatenate([np.arange(37), draw.integers(37, size=83)])
+    on_disk = np.load(tmp_path / "scores.npy", mmap_mode="r")
+    at_once = retrieval_ranks(np.load(tmp_path / "scores.npy"), owners, block_rows=1000)
+    for rows in (1, 5, 37):
+        blocks = retrieval_ranks(on_disk, owners, block_rows=rows)
+        np.testing.assert_array_equal(blocks.image_to_text_N, at_once.image_to_text_N)
+        np.testing.assert_array_equal(blocks.text_to_image_C, at_once.text_to_image_C)
+    assert at_once.recalls() == retrieval_recalls(on_disk, owners)

@@ -1,17 +1,22 @@
-"""Loading stored models that were tampered with or are corrupt: none of their code runs; the error is one line."""
+"""Loading models by any URI; for corrupt or forged files none of their code runs and the error is one line."""
 
 import json
 import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from infra.errors import UserError
-from infra.tracking import TrackingConfig, connect
-from pipelines.models.load import load_matchers
+from infra.registry import set_champions
+from infra.storage.open import open_store
+from infra.tracking import Tracking, TrackingConfig, connect
+from pipelines.models.load import load_matcher, load_matchers
 from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS
+from shan_model.scoring import score_matrix
+from tests.support.servers import S3Server
 from tests.support.small_models import model, register_model, small_set, write_checkpoint
 
 
@@ -135,3 +140,42 @@ def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which:
     assert "\n" not in str(caught.value)
     assert "corrupt" in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_uris_of_a_version_an_alias_and_a_run_load_the_same_model(stored, tracking: Tracking, tmp_path: Path):
+    _, _, features, _ = stored
+    shan = model(features, 5)
+    number = register_model(tracking, "small", shan, features, tmp_path / "bundle")
+    set_champions(tracking, "small", [number])
+    run_id = tracking.client().get_model_version("small", str(number)).run_id
+    split = features.split("val")
+    expected = score_matrix(shan, split, split.captions)
+    uris = ["models:/small/1", "models:/small@champion", f"runs:/{run_id}", f"runs:/{run_id}/model"]
+    for loaded in load_matchers(uris, features, TrackingConfig(uri=tracking.uri)):
+        np.testing.assert_array_equal(score_matrix(loaded, split, split.captions), expected)
+    for missing in ("models:/small/7", "runs:/0123", "models:/none@champion"):
+        with pytest.raises(UserError, match=f"{missing}.*: no such model"):
+            load_matcher(tracking, missing, features)
+
+
+def test_a_checkpoint_in_s3_is_loaded(stored, s3_server: S3Server, tmp_path: Path):
+    _, _, features, shan = stored
+    local = Path(write_checkpoint(tmp_path / "local", shan, features))
+    uri = f"s3://{s3_server.bucket}/runs/a/best"
+    for file in local.iterdir():
+        open_store(uri).replace(file.name, file.read_bytes())
+    split = features.split("val")
+    scores = [score_matrix(m, split, split.captions) for m in (shan, load_matcher(None, uri, features))]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_a_missing_checkpoint_or_features_of_another_detector_are_an_error(stored, tmp_path: Path):
+    _, _, features, shan = stored
+    needs = r"nowhere: not a checkpoint folder of a model \(needs weights.safetensors, config.json"
+    with pytest.raises(UserError, match=needs):
+        load_matcher(None, str(tmp_path / "nowhere"), features)
+    other = write_checkpoint(tmp_path / "other", shan, features)
+    (tmp_path / "other" / "lineage.json").write_text(json.dumps({"fingerprint": "another-1"}))
+    differs = r"other was made for features of another-1 but .* has features of made-up-0123; extract"
+    with pytest.raises(UserError, match=differs):
+        load_matcher(None, other, features)

@@ -1,0 +1,47 @@
+"""The command `evaluate`: models side by side, in the terminal and in report files."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from jobs import evaluate
+from pipelines.features.feature_set import FeatureSet
+from tests.support.small_models import model, small_set, write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    return small_set(tmp_path_factory.mktemp("features"))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate", *argv])
+    evaluate.main()
+
+
+def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    uris = [write_checkpoint(tmp_path / str(steps), model(features, steps), features) for steps in (0, 20)]
+    for report in ("out/r.md", "out/r.html"):
+        run(monkeypatch, "--model", *uris, f"--features={features.uri}", "--split=val", f"--report={report}")
+    printed = capsys.readouterr().out
+    markdown, page = Path("out/r.md").read_text(), Path("out/r.html").read_text()
+    assert markdown.split("\n\n", 1)[1].strip() in printed
+    assert f"**{uris[1]} minus {uris[0]}**" in printed
+    cells = re.findall(r"<td>(.*?)</td>", page)
+    assert [c for line in markdown.splitlines() if re.match(r"\| [^-m]", line)
+            for c in line.strip("| ").split(" | ")] == [c for c in cells if c]  # fmt: skip
+    assert not Path("build").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("--report=r.pdf", "end the name in .md"), ("--score.cache_file=s.npy", "score.cache_file is set")],
+)
+def test_errors_name_the_option(features, tmp_path, monkeypatch, option, message):
+    uri = write_checkpoint(tmp_path / "best", model(features), features)
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, "--model", uri, uri, f"--features={features.uri}", "--split=val", option)

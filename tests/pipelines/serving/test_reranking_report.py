@@ -1,0 +1,24 @@
+"""Retrieve-and-rerank on a split: recall of the exact top results by number of candidates."""
+
+import numpy as np
+
+from pipelines.serving.reranking_report import SHARES, candidate_recall, reranking_table
+from tests.support.small_models import model, small_set
+
+
+def test_candidate_recall_by_hand():
+    exact_QG = np.array([[9.0, 8, 7, 6], [1, 2, 3, 4]])
+    cheap_QG = np.array([[9.0, 1, 8, 2], [4, 3, 2, 1]])
+    assert candidate_recall(exact_QG, cheap_QG, 2) == (0.5, 0.5)
+    assert candidate_recall(exact_QG, cheap_QG, 4) == (1.0, 1.0)
+    assert candidate_recall(exact_QG, exact_QG, 1) == (1.0, 0.25)
+
+
+def test_the_table_has_a_row_per_direction_and_number_of_candidates(tmp_path):
+    features = small_set(tmp_path)
+    split = features.split("val")
+    table = reranking_table(model(features, 20), split)
+    assert [row[0] for row in table.rows] == ["photos"] * len(SHARES) + ["captions"] * len(SHARES)
+    assert table.title.startswith("val: 30 photos, 60 captions; all 1,800 pairs scored exactly in ")
+    recalls = [float(row[4].removesuffix(" %")) for row in table.rows[: len(SHARES)]]
+    assert recalls == sorted(recalls)
