@@ -1,4 +1,4 @@
-"""The config tree of every job: one frozen dataclass a concern, kept beside the code it steers."""
+"""The config tree of all commands: one frozen dataclass for each section, defined beside the code that reads it."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,50 +19,50 @@ from shan_model.config import ModelConfig
 
 @dataclass(frozen=True)
 class Config:
-    """The whole tree. Presets are YAML files of parts of it; any field can be set on the command line."""
+    """Every section. A command offers those that it reads; presets and `--config` files are YAML of some of them."""
 
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
-    """The rendered scenes that the quickstart trains on when it is given no data set."""
+    """Rendered scenes, the quickstart's data set if none is given."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
-    """Photos to region features."""
+    """Extraction of region features from images."""
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
-    """The cluster that `jobs.extract --plan` estimates for."""
+    """The cluster for which `jobs.extract --plan` estimates time and cost."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """The network."""
+    """The network's architecture."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """Its training."""
+    """Optimization, data loading and checkpoints of a training."""
     cache: CacheConfig = field(default_factory=CacheConfig)
-    """Where the nodes keep shards that training reads from object storage."""
+    """Local shard cache of each node of a training."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
-    """Many trainings."""
+    """Trials of a hyperparameter sweep and their early stopping."""
     score: ScoreConfig = field(default_factory=ScoreConfig)
-    """How evaluation scores."""
+    """Scoring of all pairs in an evaluation."""
     promote: PromoteConfig = field(default_factory=PromoteConfig)
-    """When a challenger becomes champion."""
+    """The criterion by which a challenger becomes champion."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """MLflow."""
+    """MLflow tracking store and registry."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    """Ray."""
+    """Ray cluster."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a local cluster could never start what the other fields ask for: it would wait."""
+        """Raises ValueError if a local cluster has fewer CPUs than a section needs: Ray would wait for ever."""
         if not self.cluster.is_local:
             return
         cpus = self.cluster.local_cpus
-        # Extraction also fetches and commits while it detects.
+        # While detectors run, extraction needs one more CPU to fetch images and commit shards.
         for field_name, needed in (
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
         ):
             if needed > cpus:
                 raise ValueError(
-                    f"{field_name} needs {needed:g} logical CPUs; set cluster.local_cpus to that, it is {cpus}"
+                    f"{field_name} needs {needed:g} logical CPUs and cluster.local_cpus is {cpus}; set it to {needed:g}"
                 )
 
     def training(self) -> TrainingSetup:
-        """The sections that a training reads."""
+        """Returns the sections that a training reads."""
         return TrainingSetup(self.model, self.train, self.cache, self.tracking, self.cluster)
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its dotted name, as it is logged with a run."""
+        """Returns every field by its dotted name."""
         return {f"{part}.{name}": value for part, fields in asdict(self).items() for name, value in fields.items()}

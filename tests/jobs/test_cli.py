@@ -108,9 +108,12 @@ def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: P
         (["--train.learning_rate=.inf"], "train.learning_rate is inf"),
         (
             ["--train.num_workers=6", "--train.batch_size=60"],
-            "train.num_workers needs 6 logical CPUs; set cluster.local_cpus",
+            "train.num_workers needs 6 logical CPUs and cluster.local_cpus is 4; set it to 6",
         ),
-        (["--extract.detector_actors_max=4"], "extract.detector_actors_max needs 5 logical CPUs"),
+        (
+            ["--extract.detector_actors_max=4"],
+            "extract.detector_actors_max needs 5 logical CPUs and cluster.local_cpus is 4",
+        ),
         (["surplus"], "surplus"),
         (["--model", "x"], "unrecognized arguments: --model x"),
         (["--train.epoch", "3"], "unrecognized arguments: --train.epoch 3"),  # options cannot be abbreviated
