@@ -121,7 +121,7 @@ def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes],
             time.sleep(draw.uniform(0, 0.3))
             found: list[int] = []
             wait_until(
-                lambda f=found, d=driver: f.extend(workers(kills[-1])) or f or d.poll() is not None, every_s=0.002
+                lambda f=found, d=driver: f.extend(workers(kills[-1])) or f or d.poll() is not None, every_s=0.02
             )
             time.sleep(draw.uniform(0, 4 * LATENCY_S if "Commit" in kills[-1] else 0.3))
             if found and kill(draw.choice(found)):
