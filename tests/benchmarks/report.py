@@ -89,10 +89,10 @@ def table(results: Sequence[Row | Failure]) -> str:
         if isinstance(result, Failure):
             lines.append(f"| {result.what} | {'skipped' if result.skipped else 'failed'}: {result.error} | | | |")
             continue
-        peer = "" if result.peer_value is None else f"{result.peer_value:.3g} {result.unit} ({result.peer})"
-        ratio = "" if result.ratio is None else f"{result.ratio:.3g}x"
+        peer = "" if result.peer_value is None else f"{_value(result.peer_value, result.unit)} ({result.peer})"
+        ratio = "" if result.ratio is None or math.isinf(result.ratio) else f"{result.ratio:.3g}x"
         goal = "" if result.goal is None else f"{result.goal:.3g}x: {'met' if result.met else 'not met'}"
-        lines.append(f"| {result.what} | {result.ours:.3g} {result.unit} | {peer} | {ratio} | {goal} |")
+        lines.append(f"| {result.what} | {_value(result.ours, result.unit)} | {peer} | {ratio} | {goal} |")
     return "\n".join(lines)
 
 
@@ -123,7 +123,11 @@ def commit() -> str:
 
 def _line(row: Row) -> str:
     peer = "" if row.ratio is None else f", ratio {row.ratio:.3g} to {row.peer}"
-    return f"{row.what}: {row.ours:.3g} {row.unit}{peer}"
+    return f"{row.what}: {_value(row.ours, row.unit)}{peer}"
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{value:.3g} {unit}".rstrip()
 
 
 def _record(result: Row | Failure) -> dict[str, Any]:

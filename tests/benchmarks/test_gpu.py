@@ -10,12 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.detectors.contract import Regions
-from shan_model import native
+from shan_model import gate_fuse_pool, native
 from shan_model.config import ModelConfig
 from tests.benchmarks.gpu import bench, card, detectors, flop, parity, ray_training, scoring, training
 from tests.benchmarks.gpu.sizes import TINY
 from tests.benchmarks.inputs import encoded, network, sentences
-from tests.benchmarks.report import Failure, run
+from tests.benchmarks.report import Failure, run, write_json
 from tests.support import ROOT
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -30,16 +30,20 @@ def test_training_and_scoring_run(benchmark):
 
 
 @pytest.mark.parametrize("benchmark", detectors.benchmarks(TINY, "cpu"), ids=lambda benchmark: benchmark.name)
-def test_detectors_run(benchmark):
+def test_detectors_run(benchmark, tmp_path):
     results = list(run([benchmark]))
     assert results
+    write_json(tmp_path / "rows.json", results)
     assert not [result for result in results if isinstance(result, Failure)]
 
 
 @pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: check.__name__)
-def test_a_device_agrees_with_itself(check):
+def test_a_device_agrees_with_itself(monkeypatch, tmp_path, check):
+    # Compiling takes half a minute; tests/shan_model/test_gate_fuse_pool.py does it.
+    monkeypatch.setattr(gate_fuse_pool, "compiled", lambda device: lambda *tensors: gate_fuse_pool._fuse(*tensors))
     rows = list(check(TINY, "cpu"))
     assert rows
+    write_json(tmp_path / "rows.json", rows)
     assert all(row.met for row in rows), rows
 
 
@@ -66,8 +70,9 @@ def test_parity_of_regions_holds_places_and_features_to_their_limits(found, met)
 
 
 @pytest.mark.integration
-def test_a_training_through_ray_train_is_measured():
+def test_a_training_through_ray_train_is_measured(tmp_path):
     rows = list(ray_training.ray_training(TINY, "cpu"))
+    write_json(tmp_path / "rows.json", rows)
     assert [row.unit for row in rows] == ["captions/s", "%", "GiB"]
     assert all(row.ours >= 0 for row in rows)
 

@@ -52,9 +52,11 @@ def test_a_failing_benchmark_is_reported_and_the_next_one_runs(capsys):
 
 
 def test_the_table_shows_ours_the_peer_the_ratio_and_the_goal():
-    rows = [Row("speed", 40, "pairs/s", "loop", 10, goal=5), Failure("memory", "MemoryError: too large", False)]
+    speed, equal = Row("speed", 40, "pairs/s", "loop", 10, goal=5), within("difference", 0.0, 1e-5)
+    rows = [speed, equal, Failure("memory", "MemoryError: too large", False)]
     assert table(rows).splitlines()[2:] == [
         "| speed | 40 pairs/s | 10 pairs/s (loop) | 4x | 5x: not met |",
+        "| difference | 0 | 1e-05 (limit) |  | 1x: met |",
         "| memory | failed: MemoryError: too large | | | |",
     ]
 

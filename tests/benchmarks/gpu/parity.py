@@ -59,7 +59,8 @@ def scores(sizes: GpuSizes, device: str) -> Iterator[Row]:
     model.to(device)
     for precision, limit in SCORES.items():
         found = score_matrix(model, features, texts, precision=precision)
-        yield within(f"scores, {precision}: largest difference to the CPU's", np.abs(found - expected).max(), limit)
+        difference = float(np.abs(found - expected).max())
+        yield within(f"scores, {precision}: largest difference to the CPU's", difference, limit)
 
 
 def gradients(sizes: GpuSizes, device: str) -> Iterator[Row]:
