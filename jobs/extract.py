@@ -1,4 +1,4 @@
-"""Photos to a feature set: detector regions in webdataset shards, exactly once.
+"""Extracts region features from photos into webdataset shards.
 
 python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-images --extract.output s3://bucket/features
 python -m jobs.extract ... --plan --estimate.num_nodes 8 --estimate.dollars_per_node_hour 0.8
@@ -9,8 +9,8 @@ from typing import Any
 
 from jobs import cli
 from pipelines.datasets.importer import import_dataset
-from pipelines.extraction.estimate_report import planned_against_real, run_plan
-from pipelines.extraction.run import report, run_extraction
+from pipelines.extraction.estimate_report import compare_with_estimate, estimate_extraction
+from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 
 
 def _arguments(parser: Any) -> None:
@@ -18,26 +18,28 @@ def _arguments(parser: Any) -> None:
         "--dataset",
         type=str,
         required=True,
-        help="Karpathy JSON, or a .csv, .jsonl, .parquet of URIs; path or URI itself",
+        help="Karpathy JSON, or a .csv, .jsonl or .parquet table of photo paths and captions; a path or URI",
     )
-    parser.add_argument("--photos", type=str, default=".", help="folder, s3:// prefix or .tar of relative photo paths")
     parser.add_argument(
-        "--plan", action="store_true", help="measure a short probe, print shards, bytes, hours, cost; stop"
+        "--photos", type=str, default=".", help="folder, s3:// prefix or .tar to which photo paths are relative"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="only run a short probe and print shards, bytes, hours and cost"
     )
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     sections = ("extract", "estimate", "cluster")
-    arguments, config = cli.parse("extract", "Photos to a feature set.", _arguments, sections)
+    arguments, config = cli.parse("extract", "Extracts a feature set from photos.", _arguments, sections)
     manifest = import_dataset(arguments.dataset, arguments.photos)
     if arguments.plan:
-        print(run_plan(manifest, config.extract, config.estimate, config.cluster))
+        print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))
         return
     start = time.perf_counter()
-    extraction = run_extraction(manifest, config.extract, config.cluster)
-    print(report(extraction))
-    print(planned_against_real(extraction, time.perf_counter() - start), end="")
+    extraction = extract_with_progress_bar(manifest, config.extract, config.cluster)
+    print(extraction_summary(extraction))
+    print(compare_with_estimate(extraction, time.perf_counter() - start), end="")
 
 
 if __name__ == "__main__":

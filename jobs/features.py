@@ -1,4 +1,4 @@
-"""Everything done with a finished feature set but training on it.
+"""Verifies, inspects, cleans up, imports and exports feature sets.
 
 python -m jobs.features verify s3://bucket/features/flickr30k-embedded-0123456789ab
 """
@@ -7,24 +7,28 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from infra.errors import UserError
 from infra.storage.open import open_store, require_folder
-from jobs import cli, features_precomputed
+from jobs import cli
 from jobs.config import Config
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
-from pipelines.features.orphans import find_orphans, remove
+from pipelines.features.orphans import delete_orphans, find_orphans
+from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.report import exported_text, imported_text
+from pipelines.features.precomputed.scan import import_scan
+from pipelines.features.precomputed.tsv import import_tsv
 from pipelines.features.text_report import inspect_text, orphans_text, verify_text
 from pipelines.features.verify import verify
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: what it is for, its arguments, the config sections that it reads, and what it does."""
+    """A subcommand: its description, its arguments, the config sections that it reads, and its function."""
 
     description: str
     add_arguments: Callable[[Any], None]
@@ -33,7 +37,7 @@ class Command:
 
 
 def _add_uri(parser: Any) -> None:
-    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set; URI@<12 hex> is a past index")
+    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set; URI@<12 hex> is a snapshot")
 
 
 def _add_inspect(parser: Any) -> None:
@@ -42,18 +46,35 @@ def _add_inspect(parser: Any) -> None:
 
 
 def _add_gc(parser: Any) -> None:
-    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set at which nobody writes now")
-    parser.add_argument("--delete", action="store_true", help="delete what is listed; without it nothing is changed")
+    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set to which no job writes now")
+    parser.add_argument("--delete", action="store_true", help="delete the orphaned objects instead of listing them")
     parser.add_argument(
-        "--unfinished", action="store_true", help="delete complete shards of extractions never finished, too"
+        "--unfinished", action="store_true", help="with --delete: also delete complete shards of unfinished extractions"
     )
     parser.add_argument(
-        "--earlier-snapshots", action="store_true", help="count past indexes, and what only they name, as orphans too"
+        "--earlier-snapshots", action="store_true", help="include earlier snapshots and what only they refer to"
     )
+
+
+def _add_import(parser: Any) -> None:
+    parser.add_argument("path", type=Path, metavar="PATH", help="SCAN folder, or TSV file or folder of them")
+    parser.add_argument("uri", type=str, metavar="URI", help="root below which the feature set is written")
+    parser.add_argument("--format", type=Literal["scan", "tsv"], required=True, help="format of PATH")
+    parser.add_argument(
+        "--dataset",
+        type=str | None,
+        default=None,
+        help="tsv: Karpathy JSON with splits and captions; scan: name of the data set",
+    )
+
+
+def _add_export(parser: Any) -> None:
+    parser.add_argument("uri", type=str, metavar="URI", help="folder or s3:// prefix of a feature set")
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder to which SCAN's layout is written")
 
 
 def _verify(arguments: Any, _: Config) -> None:
-    """Exit code 1 if there is a fault."""
+    """Exits with code 1 if there is an integrity error."""
     with tqdm(desc="verify", unit="shard", total=0) as bar:
 
         def show(done: int, total: int) -> None:
@@ -62,7 +83,7 @@ def _verify(arguments: Any, _: Config) -> None:
 
         found = verify(arguments.uri, show)
     print(verify_text(found))
-    if found.faults:
+    if found.errors:
         sys.exit(1)
 
 
@@ -79,36 +100,43 @@ def _gc(arguments: Any, _: Config) -> None:
     orphans = find_orphans(store, arguments.earlier_snapshots)
     print(orphans_text(store.uri, orphans))
     if arguments.delete:
-        items = [item for item in orphans.items if arguments.unfinished or item.name not in orphans.work]
-        remove(store, items)
-        print(f"{len(items)} deleted")
+        items = [item for item in orphans.items if arguments.unfinished or item.name not in orphans.unfinished]
+        delete_orphans(store, items)
+        print(f"{len(items)} objects deleted")
     elif orphans.items:
-        print("nothing is deleted; --delete does it")
+        print("nothing was deleted; add --delete to delete them")
 
 
 def _import(arguments: Any, config: Config) -> None:
-    features_precomputed.run_import(arguments, config)
+    if arguments.format == "tsv" and not arguments.dataset:
+        raise UserError("--dataset is missing; a TSV has no splits and captions, so pass their Karpathy JSON")
+    per_shard = config.extract.photos_per_shard
+    with tqdm(desc="import", unit="photo") as bar:
+        if arguments.format == "tsv":
+            imported = import_tsv(arguments.path, Path(arguments.dataset), arguments.uri, per_shard, bar.update)
+        else:
+            imported = import_scan(arguments.path, arguments.uri, arguments.dataset, per_shard, bar.update)
+    print(imported_text(imported))
 
 
 def _export(arguments: Any, _: Config) -> None:
-    features_precomputed.run_export(arguments)
+    features = FeatureSet.open(arguments.uri)
+    with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
+        exported = export_scan(features, arguments.path, bar.update)
+    print(exported_text(arguments.path, exported))
 
 
 COMMANDS = {
-    "verify": Command("Reads every shard and checks all that is known of it.", _add_uri, _verify),
-    "inspect": Command("Prints what a feature set holds and writes it as an HTML page.", _add_inspect, _inspect),
-    "gc": Command("Lists, or deletes, what no index of a feature set names.", _add_gc, _gc),
-    "import": Command(
-        "Makes a feature set of precomputed features.", features_precomputed.add_import_arguments, _import, ("extract",)
-    ),
-    "export": Command(
-        "Writes a feature set in a layout of others.", features_precomputed.add_export_arguments, _export
-    ),
+    "verify": Command("Reads every object of a feature set and checks its integrity.", _add_uri, _verify),
+    "inspect": Command("Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect),
+    "gc": Command("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
+    "import": Command("Imports features that other code extracted.", _add_import, _import, ("extract",)),
+    "export": Command("Exports a feature set to SCAN's layout.", _add_export, _export),
 }
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     name, *argv = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print("usage: python -m jobs.features COMMAND [--help] ...\n")

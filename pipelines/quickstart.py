@@ -35,8 +35,7 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
-from pipelines.extraction.run import report as extraction_report
-from pipelines.extraction.run import run_extraction
+from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
 from pipelines.reports.tables import markdown
@@ -96,8 +95,8 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
         manifest = manifest or _render_scenes(setup.scenes)
         print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
-        extraction = run_extraction(manifest, setup.extract, cluster)
-        print(extraction_report(extraction))
+        extraction = extract_with_progress_bar(manifest, setup.extract, cluster)
+        print(extraction_summary(extraction))
     features, name = extraction.feature_set, f"shan-{manifest.name}"
     for split in SPLITS:
         features.split(split)

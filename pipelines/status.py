@@ -3,7 +3,6 @@
 Nothing is cached: each function queries the object store, MLflow or Ray's job API.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ from infra.registry_lock import lock_name
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
-from pipelines.features.feature_set import INDEX, read_index
-from pipelines.features.shards import SHARD_NAME, receipt_name
+from pipelines.features.index import InvalidIndexError, read_index
+from pipelines.features.layout import INDEX, complete_shards, kind_of
 from pipelines.reports.tables import Table
 
 MAX_RUNS = 20
@@ -36,18 +35,14 @@ def feature_sets(root: Store) -> Table:
     rows = [
         _feature_set(root, folder, objects)
         for folder, objects in listed.items()
-        if any(re.fullmatch(r"manifest-[0-9a-f]{12}\.parquet", name) for name in objects)
+        if any(kind_of(name) == "manifest" for name in objects)
     ]
     header = ["feature set", "state", "photos", "rejected", "shards", "GB", "detector"]
     return Table(f"feature sets at {root.uri}", header, rows)
 
 
 def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) -> list[str]:
-    complete = {
-        name[: -len(".tar")]
-        for name in objects
-        if SHARD_NAME.fullmatch(name.removesuffix(".tar")) and receipt_name(name.removesuffix(".tar")) in objects
-    }
+    complete = set(complete_shards(objects))
     size = f"{sum(info.size for name, info in objects.items() if name.endswith('.tar')) / 1e9:.2f}"
 
     def without_index(state: str) -> list[str]:
@@ -57,19 +52,17 @@ def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) ->
         return without_index("not finished")
     try:
         index = read_index(open_store(f"{root.uri}/{folder}"))
-        shards = index["shards"]
-        indexed = {row["name"] for row in shards}
-        photos, rejected = sum(row["count"] for row in shards), sum(row["rejected"] for row in shards)
-        digest, detector = index["feature_set"][:12], index["fingerprint"]
-    except UserError as error:  # the store rejects the request, or the index is of another version
+    except InvalidIndexError as error:
+        return without_index(f"{INDEX} is not valid: {error.reason}")
+    except UserError as error:  # the store rejects the request
         return without_index(str(error))
-    except (ValueError, KeyError, TypeError):
-        return without_index(f"{INDEX} is corrupt or of another version")
+    indexed = {shard.name for shard in index.shards}
     missing, unindexed = len(indexed - complete), len(complete - indexed)
-    state = f"{missing} shards are missing" if missing else f"finished @{digest}"
+    state = f"{missing} shards are missing" if missing else f"finished @{index.feature_set[:12]}"
     if unindexed and not missing:
         state += f", {unindexed} shards of an unfinished extraction"
-    return [folder, state, str(photos), str(rejected), str(len(indexed)), size, detector]
+    counts = [str(index.photos_written), str(index.photos_rejected), str(len(indexed))]
+    return [folder, state, *counts, size, index.fingerprint]
 
 
 def trainings(tracking: Tracking) -> Table:

@@ -103,6 +103,7 @@ class Manifest:
         try:
             # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
             table = pq.read_table(pa.BufferReader(data), use_threads=False)
+            columns = table.column_names  # raises ValueError for names that are not UTF-8
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         except (OSError, ValueError) as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
@@ -113,7 +114,7 @@ class Manifest:
             )
         if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= set(metadata):
             raise UserError(
-                f"{origin}: not a valid manifest (columns {', '.join(table.column_names)}); extract the data set again"
+                f"{origin}: not a valid manifest (columns {', '.join(columns)}); extract the data set again"
             )
         try:
             rows = [Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist()]

@@ -1,4 +1,4 @@
-"""How photos become a feature set."""
+"""Settings of an extraction."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,33 +8,36 @@ from pipelines.datasets.decode import LONGEST_SIDE
 from pipelines.detectors import registry
 from pipelines.detectors.contract import DetectorSpec
 
+TASK_CPUS = 0.5
+"""Logical CPUs of a task that fetches, hashes or commits: it waits for disks and networks half of the time."""
 _MOST_PHOTOS = 2**31 // (LONGEST_SIDE * LONGEST_SIDE * 3)
+"""Photos whose decoded pixels fit in one Arrow column."""
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How photos become a feature set."""
+    """Settings of an extraction: photos to a feature set."""
 
     output: str = "build/features"
-    """Root of the object store, a folder or s3://bucket/prefix; each feature set is a folder below it."""
+    """Root of feature sets, a folder or s3://bucket/prefix. Each feature set is a folder below it."""
     detector: str = "embedded"
-    """`embedded`, `bottom_up`, or your own `module:Class` (pipelines.detectors.contract)."""
+    """`embedded`, `bottom_up`, or `module:Class` of your own detector (pipelines.detectors.contract)."""
     detector_settings: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the detector, such as weights of `bottom_up`. Part of the feature set's identity."""
+    """Keyword arguments of the detector, such as the weights of `bottom_up`. They enter the detector's fingerprint."""
     detector_actors_min: int = 2
-    """Detector processes from the start."""
+    """Number of detector processes from the start."""
     detector_actors_max: int = 2
-    """Detector processes that Ray Data may grow to while photos wait."""
+    """Number of detector processes to which Ray Data may scale up while photos wait."""
     detector_cpus: float = 1.0
-    """Logical CPUs of a detector process; torch takes as many threads."""
+    """Logical CPUs of a detector process. Torch uses the same number of threads."""
     detector_gpus: float = 0.0
-    """GPUs of a detector process, or the fraction of one that it shares; 0 detects on the CPU."""
+    """GPUs of a detector process, or the fraction of one GPU that it shares. 0 runs the detector on the CPU."""
     detector_batch_size: int = 8
-    """Photos that a detector takes at once."""
+    """Photos per batch of the detector."""
     photos_per_shard: int = 32
-    """Photos of one tar, and of one Ray Data block. About 160 KB a photo in the tar, about 1 MB while it is decoded."""
+    """Photos per tar and per Ray Data block. A photo takes about 160 KB in the tar and about 1 MB while decoded."""
     max_rejected: float = 0.01
-    """Fraction of the photos that may be rejected; the job fails above it."""
+    """Fraction of the photos that may be rejected. The job fails as soon as it is exceeded."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
@@ -68,5 +71,5 @@ class ExtractConfig:
         return "cuda" if self.detector_gpus else "cpu"
 
     def spec(self) -> DetectorSpec:
-        """The detector's spec."""
+        """Returns the detector's spec. Raises ValueError for an unknown detector or an invalid setting."""
         return registry.resolve(self.detector, self.detector_settings)

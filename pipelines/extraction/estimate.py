@@ -1,7 +1,7 @@
-"""What an extraction will take: a short measured probe, scaled to a cluster.
+"""Estimates an extraction: a short measured probe, scaled to a cluster.
 
-The probe runs on one detector process of the cluster at hand, on photos spread over the data set. The estimate says how
-many photos a second each part of the cluster lets through; the smallest decides.
+The probe runs as one detector process of the present cluster, on photos spread over the data set. The estimate computes
+the throughput of every part of the cluster in photos/s; the smallest one is the bottleneck.
 """
 
 import math
@@ -15,28 +15,29 @@ from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
-from pipelines.extraction.config import ExtractConfig
-from pipelines.extraction.ray_graph import TASK_CPUS
-from pipelines.extraction.reconcile import FeatureSetPlan, ShardPlan
-from pipelines.extraction.stages import Commit, Detect, Fetch, plan_row
-from pipelines.extraction.worker_errors import told_in_one_line
-from pipelines.features.shards import Receipt
+from pipelines.extraction.config import TASK_CPUS, ExtractConfig
+from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask
+from pipelines.extraction.stages import Commit, Detect, Fetch, task_row
+from pipelines.extraction.worker_errors import as_user_errors
+from pipelines.features.receipt import Receipt
 
 PROBE_PHOTOS = 48
+"""Most photos of the probe."""
+_PROBE_SHARD = "features-train-000000-00000000"
 
 
 @dataclass(frozen=True)
 class EstimateConfig:
-    """The cluster that `--plan` estimates for."""
+    """The cluster for which `jobs.extract --plan` estimates."""
 
     num_nodes: int = 0
-    """Worker nodes; 0 is the cluster at hand, with all that it has as one node."""
+    """Number of worker nodes; 0 means the present cluster, with all its resources as one node."""
     cpus_per_node: float = 16.0
-    """Cores of a node."""
+    """Cores per node."""
     gpus_per_node: float = 0.0
-    """GPUs of a node."""
+    """GPUs per node."""
     dollars_per_node_hour: float = 0.0
-    """Price of a node; 0 leaves the cost out."""
+    """Price per node and hour; 0 leaves the cost out."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""
@@ -49,52 +50,54 @@ class EstimateConfig:
 
 @dataclass(frozen=True)
 class Probe:
-    """What one process needed, in seconds and bytes."""
+    """Measurements of one process, in seconds and bytes per photo."""
 
     photos: int
     fetch_s: float
-    """To fetch and decode a photo."""
+    """Fetching and decoding."""
     detect_s: float
-    """To detect a photo, after a first batch that warms up."""
+    """Detection, after one warm-up batch."""
     commit_s: float
-    """To build and write a photo's part of a shard, on a local disk."""
+    """Building and writing the photo's part of a shard, on a local disk."""
     shard_bytes: float
-    """Of a photo in its shard."""
+    """Size in the shard."""
     start_s: float = 0.0
-    """To start workers and load the detector, once; `measure` knows it."""
+    """Starting workers and loading the detector, once per job (not per photo)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer. `bound` names the part of the cluster that decides."""
+    """Work, time and cost of an extraction."""
 
     shards: int
+    """Shards to write."""
     photos: int
+    """Photos to detect."""
     bytes: float
     seconds: float
     dollars: float
     detectors: int
+    """Detector processes that fit on the cluster."""
     photos_per_s: float
-    bound: str
+    bottleneck: str
+    """The part of the cluster that limits `photos_per_s`."""
 
 
-def choose_photos(plan: FeatureSetPlan) -> list[Photo]:
-    """At most PROBE_PHOTOS of those that need the detector, spread evenly."""
-    waiting = [photo for shard in plan.missing for photo in shard.photos if photo.key not in shard.reuse]
-    step = max(1, len(waiting) // PROBE_PHOTOS)
-    return waiting[::step][:PROBE_PHOTOS]
+def choose_probe_photos(plan: FeatureSetPlan) -> list[Photo]:
+    """Returns at most PROBE_PHOTOS of the photos that need detection, evenly spread over the plan."""
+    to_detect = [photo for task in plan.missing for photo in task.photos if photo.key not in task.reuse]
+    step = max(1, len(to_detect) // PROBE_PHOTOS)
+    return to_detect[::step][:PROBE_PHOTOS]
 
 
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
-    """Runs the stages on some photos in this process, as a detector's process runs them; meant as a Ray task."""
+    """Runs the stages on photos in this process and measures them. Raises UserError if no photo can be used."""
     clock = time.perf_counter
     detect = Detect(spec, config.device, config.detector_batch_size)
     fetch = Fetch(root)
-    detect(
-        fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos[: config.detector_batch_size]), {})))
-    )
+    detect(fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos[: config.detector_batch_size]), {}))))
     warm = clock()
-    row = fetch(plan_row(ShardPlan("features-train-000000-00000000", tuple(photos), {})))
+    row = fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos), {})))
     fetched = clock()
     row = detect(row)
     detected = clock()
@@ -105,7 +108,8 @@ def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extrac
     count = len(receipt.written)
     if not count:
         raise UserError(
-            f"none of {len(photos)} probed photos can be used, first: {receipt.rejected[0].reason}; mend them"
+            f"none of {len(photos)} probed photos can be used, first {receipt.rejected[0].source}: "
+            f"{receipt.rejected[0].reason}; fix the photos and run again"
         )
     return Probe(
         count,
@@ -116,34 +120,36 @@ def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extrac
     )
 
 
-def measure(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig, since: float) -> Probe:
-    """`probe` as one Ray task with a detector's resources. `since`: when Ray was asked for (`time.perf_counter`)."""
+def run_probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig, started: float) -> Probe:
+    """Runs `probe` as one Ray task with a detector's resources.
+
+    `started` is the `time.perf_counter` before Ray was started; what was not work on photos since then is start-up.
+    """
     import ray
 
     task = ray.remote(num_cpus=config.detector_cpus, num_gpus=config.detector_gpus, max_retries=0)(probe)
-    with told_in_one_line():
+    with as_user_errors():
         found: Probe = ray.get(task.remote(list(photos), root, spec, config))
-    # Whatever was no work on photos was the start of Ray, of a worker and of the detector.
     work = found.photos * (found.fetch_s + found.detect_s + found.commit_s)
-    return replace(found, start_s=time.perf_counter() - since - work)
+    return replace(found, start_s=time.perf_counter() - started - work)
 
 
-def at_hand(config: EstimateConfig, is_local: bool) -> EstimateConfig:
-    """The cluster that a config means: one node with all that Ray has, where it names none."""
+def resolve_cluster(config: EstimateConfig, is_local: bool) -> EstimateConfig:
+    """Returns the config, or one node with all resources of the present Ray cluster if it has no nodes."""
     import ray
 
     if config.num_nodes:
         return config
-    there = ray.cluster_resources()
+    resources = ray.cluster_resources()
     # A local cluster has more logical CPUs than cores, for stages that wait.
-    cpus = os.cpu_count() or 1 if is_local else there.get("CPU", 1)
-    return replace(config, num_nodes=1, cpus_per_node=float(cpus), gpus_per_node=float(there.get("GPU", 0)))
+    cpus = os.cpu_count() or 1 if is_local else resources.get("CPU", 1)
+    return replace(config, num_nodes=1, cpus_per_node=float(cpus), gpus_per_node=float(resources.get("GPU", 0)))
 
 
 def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, cluster: EstimateConfig) -> Estimate:
-    """Scales a probe to `cluster`, which has nodes."""
+    """Scales a probe to a cluster (`resolve_cluster`)."""
     cpus, gpus = cluster.num_nodes * cluster.cpus_per_node, cluster.num_nodes * cluster.gpus_per_node
-    # A detector process leaves at least one fetching and one committing task room to run.
+    # Beside the detector processes, one fetching and one committing task must fit.
     fit = (cpus - 2 * TASK_CPUS) / config.detector_cpus
     if config.detector_gpus:
         fit = min(fit, gpus / config.detector_gpus)
@@ -155,10 +161,10 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
         "cores": cpus / (task_s + measured.detect_s * config.detector_cpus),
         "fetching tasks": max(cpus - detectors * config.detector_cpus, TASK_CPUS) / TASK_CPUS / task_s,
     }
-    bound = min(rates, key=lambda name: rates[name])
-    detected = sum(len(shard.photos) - len(shard.reuse) for shard in plan.missing)
-    written = sum(len(shard.photos) for shard in plan.missing)
-    seconds = measured.start_s + detected / rates[bound]
+    bottleneck = min(rates, key=lambda name: rates[name])
+    detected = sum(len(task.photos) - len(task.reuse) for task in plan.missing)
+    written = sum(len(task.photos) for task in plan.missing)
+    seconds = measured.start_s + detected / rates[bottleneck]
     dollars = seconds / 3600 * cluster.num_nodes * cluster.dollars_per_node_hour
     return Estimate(
         len(plan.missing),
@@ -167,6 +173,6 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
         seconds,
         dollars,
         detectors,
-        rates[bound],
-        bound,
+        rates[bottleneck],
+        bottleneck,
     )

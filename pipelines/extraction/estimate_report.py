@@ -1,40 +1,45 @@
-"""An extraction's estimate, and the finished job held against it, as tables."""
+"""The estimate of an extraction, and its comparison with the finished job, as tables of text."""
 
-import json
 import time
 from dataclasses import asdict
 
+from infra.canonical_json import canonical_json, load_object
 from infra.cluster import ClusterConfig
 from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.config import ExtractConfig
-from pipelines.extraction.estimate import Estimate, EstimateConfig, Probe, at_hand, choose_photos, estimate, measure
-from pipelines.extraction.run import Extraction, prepare, start
-from pipelines.features.shards import canonical_json
+from pipelines.extraction.estimate import (
+    Estimate,
+    EstimateConfig,
+    Probe,
+    choose_probe_photos,
+    estimate,
+    resolve_cluster,
+    run_probe,
+)
+from pipelines.extraction.run import Extraction, plan_extraction, start_detectors
+from pipelines.features.layout import ESTIMATE
 
-ESTIMATE = "estimate.json"
-"""Object beside the shards in which `--plan` leaves its estimate for the job that follows."""
 
-
-def plan_table(measured: Probe, cluster: EstimateConfig, answer: Estimate) -> str:
-    """What the probe measured and what follows for the cluster."""
+def estimate_table(measured: Probe, cluster: EstimateConfig, result: Estimate) -> str:
+    """Returns the measurements of the probe and the estimate for the cluster."""
     milliseconds = [f"{1000 * s:.0f} ms" for s in (measured.fetch_s, measured.detect_s, measured.commit_s)]
-    cost = f"{answer.dollars:.2f} dollars" if cluster.dollars_per_node_hour else "no price given"
+    cost = f"{result.dollars:.2f} dollars" if cluster.dollars_per_node_hour else "no price given"
     return "\n".join(
         [
             f"  probe of {measured.photos} photos, one process: fetch and decode {milliseconds[0]}, detect "
-            f"{milliseconds[1]}, commit {milliseconds[2]} a photo; {measured.start_s:.0f} s to start",
+            f"{milliseconds[1]}, commit {milliseconds[2]} per photo; start-up {measured.start_s:.0f} s",
             f"  cluster: {cluster.num_nodes} x ({cluster.cpus_per_node:g} cores, {cluster.gpus_per_node:g} GPUs), "
-            f"{answer.detectors} detector processes; {answer.bound} bound it at {answer.photos_per_s:.1f} photos/s",
+            f"{result.detectors} detector processes; {result.photos_per_s:.1f} photos/s limited by {result.bottleneck}",
             "",
             "| shards | photos to detect | GB | hours | cost |",
             "|---|---|---|---|---|",
-            f"| {answer.shards} | {answer.photos} | {answer.bytes / 1e9:.3g} | {answer.seconds / 3600:.3g} | {cost} |",
+            f"| {result.shards} | {result.photos} | {result.bytes / 1e9:.3g} | {result.seconds / 3600:.3g} | {cost} |",
         ]
     )
 
 
-def real_table(planned: Estimate, real: tuple[int, int, int, float]) -> str:
-    """Planned against real: shards, photos detected, bytes, seconds."""
+def comparison_table(planned: Estimate, real: tuple[int, int, int, float]) -> str:
+    """Returns planned and real values side by side. `real`: shards, photos detected, bytes, seconds."""
     rows = [
         ("shards written", planned.shards, real[0], "d"),
         ("photos detected", planned.photos, real[1], "d"),
@@ -48,31 +53,37 @@ def real_table(planned: Estimate, real: tuple[int, int, int, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run_plan(manifest: Manifest, config: ExtractConfig, sizing: EstimateConfig, cluster: ClusterConfig) -> str:
-    """Measures a probe, keeps the estimate beside the shards to come, and tells it."""
-    since = time.perf_counter()
-    prepared = prepare(manifest, config, cluster)
-    photos = choose_photos(prepared.plan)
-    head = f"{prepared.store.uri}\n  {prepared.plan.photo_count} photos, {len(prepared.plan.receipts)} shards are there"
+def estimate_extraction(
+    manifest: Manifest, config: ExtractConfig, sizing: EstimateConfig, cluster: ClusterConfig
+) -> str:
+    """Runs a probe, stores the estimate in the feature set's folder, and returns it as text."""
+    started = time.perf_counter()
+    plan = plan_extraction(manifest, config, cluster)
+    work = plan.feature_set
+    photos = choose_probe_photos(work)
+    head = f"{plan.store.uri}\n  {work.photo_count} photos, {len(work.receipts)} shards are complete"
     if not photos:
-        return f"{head}; {len(prepared.plan.missing)} to write, none needs the detector"
-    start(config, cluster, prepared.spec)
-    measured = measure(photos, manifest.root, prepared.spec, config, since)
-    sizing = at_hand(sizing, cluster.is_local)
-    answer = estimate(measured, prepared.plan, config, sizing)
-    prepared.store.replace(ESTIMATE, canonical_json(asdict(answer)))
-    return f"{head}, {answer.shards} to write\n{plan_table(measured, sizing, answer)}"
+        return f"{head}; {len(work.missing)} to write, without detection"
+    start_detectors(config, cluster, plan.spec)
+    measured = run_probe(photos, manifest.root, plan.spec, config, started)
+    sizing = resolve_cluster(sizing, cluster.is_local)
+    result = estimate(measured, work, config, sizing)
+    plan.store.replace(ESTIMATE, canonical_json(asdict(result)))
+    return f"{head}, {result.shards} to write\n{estimate_table(measured, sizing, result)}"
 
 
-def planned_against_real(extraction: Extraction, seconds: float) -> str:
-    """The estimate that `--plan` left against what was done; empty if there is none or nothing was to do."""
+def compare_with_estimate(extraction: Extraction, seconds: float) -> str:
+    """Returns the comparison of an extraction of `seconds` with the stored estimate, which it deletes.
+
+    Empty if there is no readable estimate, or if nothing was written.
+    """
     store = extraction.feature_set.store
     try:
-        planned = Estimate(**json.loads(store.read(ESTIMATE)))
-    except FileNotFoundError:
+        planned = Estimate(**load_object(store.read(ESTIMATE)))
+    except (FileNotFoundError, ValueError, TypeError):
         return ""
-    store.delete(ESTIMATE)  # it was for this run; the next needs one of its own
+    store.delete(ESTIMATE)  # it was made for this run
     if not extraction.written:
         return ""
     real = (len(extraction.written), extraction.photos_detected, sum(r.size for r in extraction.written), seconds)
-    return real_table(planned, real)
+    return comparison_table(planned, real)

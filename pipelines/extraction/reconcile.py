@@ -1,164 +1,155 @@
-"""What an extraction has to do, given what earlier ones left: the plan held against the store.
+"""Compares a manifest with what earlier extractions stored, and returns the shards that are still to be written.
 
-A shard is there when its receipt and its tar are. Every such shard counts, also those of extractions that were never
-finished or were superseded: it is taken again if it was planned of the same rows and holds the photos' present bytes,
-and otherwise its regions are taken of photos whose bytes are the same. A photo is read again only if its version token
-or source differs from what was noted, or if it could not be read before.
+A shard is complete when its receipt and its tar exist. Every complete shard counts, also those of extractions that
+were not finished or were replaced since. A shard is reused if it was planned with the same photos and contains their
+present bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
+its version token or source differs from the recorded one, or if it could not be read before.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.extraction.shard_plan import Group, group_photos
-from pipelines.features.shards import (
-    SHARD_NAME,
-    Receipt,
-    Rejection,
-    Written,
-    canonical_json,
-    read_receipt,
-    read_receipts,
-    receipt_name,
-    tar_name,
-)
+from pipelines.features.index import InvalidIndexError, read_index
+from pipelines.features.layout import INDEX, REHASHED, complete_shards, tar_name
+from pipelines.features.receipt import Receipt, Rejection, Written, read_receipt, read_receipts
+from pipelines.features.rehashed import Rehashed, read_rehashed
+from pipelines.features.shard_plan import PlannedShard, plan_shards
 
 HashPhotos = Callable[[list[Photo]], dict[str, str]]
-"""Photos to the sha256 of their files as they are now, by key; '' for one that cannot be read."""
-REHASHED = "rehashed-photos.json"
-"""Object that keeps what reruns found of photos that were touched or moved: key to source, version token and sha256."""
+"""Returns the sha256 of photos as they are now, by key; '' for one that cannot be read."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a photo's regions already are."""
+class StoredRegions:
+    """Where a photo's regions are stored already."""
 
     tar: str
     sha256: str
     """Of the tar."""
     offsets: tuple[tuple[int, int], ...]
+    """As in the receipt."""
 
 
 @dataclass(frozen=True)
-class ShardPlan:
-    """One shard to be: its name without ending, its photos in order, and which of them need no detector."""
+class ShardTask:
+    """One shard of the plan: its name, its photos in order, and the regions that need no detection, by key."""
 
     name: str
     photos: tuple[Photo, ...]
-    reuse: Mapping[str, Place]
+    reuse: Mapping[str, StoredRegions]
 
 
 @dataclass(frozen=True)
 class FeatureSetPlan:
-    """Every shard in order, and the receipts of those that are there."""
+    """Every shard of a feature set in order, and the receipts of those that are complete."""
 
-    shards: tuple[ShardPlan, ...]
+    shards: tuple[ShardTask, ...]
     receipts: Mapping[str, Receipt]
-    rehashed: Mapping[str, tuple[str, str, str]]
-    """Source, version token and sha256 of photos that had to be read to see whether they changed, by key."""
+    rehashed: Rehashed
+    """Photos that were read again and are readable."""
 
     @property
-    def missing(self) -> list[ShardPlan]:
-        """What is to be written."""
-        return [shard for shard in self.shards if shard.name not in self.receipts]
+    def missing(self) -> list[ShardTask]:
+        """Shards to write."""
+        return [task for task in self.shards if task.name not in self.receipts]
 
     @property
     def photo_count(self) -> int:
-        """Photos in all shards: each of them will be written or rejected."""
-        return sum(len(shard.photos) for shard in self.shards)
+        """Photos in all shards: each of them is written or rejected in the end."""
+        return sum(len(task.photos) for task in self.shards)
 
 
-def plan_feature_set(
-    manifest: Manifest, photos_per_shard: int, store: Store, last: Sequence[str], hash_photos: HashPhotos
-) -> FeatureSetPlan:
-    """The plan of a manifest on a store where `last` are the shards of the last finished extraction, in order."""
+def reconcile(manifest: Manifest, photos_per_shard: int, store: Store, hash_photos: HashPhotos) -> FeatureSetPlan:
+    """Plans the feature set of a manifest in a store, and writes nothing. Raises UserError for an invalid index."""
     listed = store.objects()
-    receipts = read_receipts(store, [name[: -len(".tar")] for name in listed if _is_tar(name, listed)])
-    # Photos stay in the shard where they were, even if its tar was lost since.
+    receipts = read_receipts(store, complete_shards(listed))
+    last = _last_shards(store) if INDEX in listed else []
+    rehashed = read_rehashed(store) if REHASHED in listed else {}
+    history = _History(receipts, last, manifest, rehashed, hash_photos)
+    # Photos stay in their shard even if its tar was lost since.
     earlier = [receipts.get(name) or read_receipt(store, name) for name in last]
-    past = _Past(receipts, last, _read_rehashed(store) if REHASHED in listed else {}, manifest, hash_photos)
-    shards, there = [], {}
-    for group in group_photos(manifest, photos_per_shard, [receipt for receipt in earlier if receipt]):
-        found = past.shard(group)
-        if found:
-            there[found.shard] = found
-            shards.append(ShardPlan(found.shard, group.photos, {}))
+    tasks, complete = [], {}
+    for shard in plan_shards(manifest, photos_per_shard, [receipt for receipt in earlier if receipt]):
+        receipt = history.find_shard(shard)
+        if receipt:
+            complete[receipt.shard] = receipt
+            tasks.append(ShardTask(receipt.shard, shard.photos, {}))
         else:
-            taken = group.shard() in receipts
-            name = group.shard({photo.key: past.now[photo.key] for photo in group.photos} if taken else None)
-            shards.append(ShardPlan(name, group.photos, past.places(group.photos)))
-    return FeatureSetPlan(tuple(shards), there, past.rehashed)
+            is_taken = shard.name() in receipts
+            name = shard.name({photo.key: history.sha256[photo.key] for photo in shard.photos} if is_taken else None)
+            tasks.append(ShardTask(name, shard.photos, history.find_regions(shard.photos)))
+    return FeatureSetPlan(tuple(tasks), complete, history.rehashed)
 
 
-def write_rehashed(store: Store, plan: FeatureSetPlan) -> None:
-    """So that the next rerun need not read the same photos again."""
-    if plan.rehashed:
-        store.replace(REHASHED, canonical_json({**_read_rehashed(store), **plan.rehashed}))
-
-
-def _is_tar(name: str, listed: Mapping[str, object]) -> bool:
-    shard = name.removesuffix(".tar")
-    return name != shard and bool(SHARD_NAME.fullmatch(shard)) and receipt_name(shard) in listed
-
-
-def _read_rehashed(store: Store) -> dict[str, tuple[str, str, str]]:
+def _last_shards(store: Store) -> list[str]:
+    """Returns the shards of the current index."""
     try:
-        return {key: (source, token, sha) for key, (source, token, sha) in json.loads(store.read(REHASHED)).items()}
-    except FileNotFoundError:
-        return {}
+        return [shard.name for shard in read_index(store).shards]
+    except InvalidIndexError as error:
+        raise UserError(
+            f"{store.uri}: its {INDEX} is not a valid feature-set index ({error.reason}); delete it to extract "
+            "again, or choose another extract.output"
+        ) from error
 
 
-class _Past:
-    """What receipts know of the manifest's photos, and what has become of those photos since."""
+class _History:
+    """What receipts record about the manifest's photos, and the present sha256 of those photos."""
 
     def __init__(
         self,
         receipts: Mapping[str, Receipt],
         last: Sequence[str],
-        rehashed: Mapping[str, tuple[str, str, str]],
         manifest: Manifest,
+        rehashed: Rehashed,
         hash_photos: HashPhotos,
     ) -> None:
-        self._rows: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
+        self._entries: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
         self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
-        order = {name: place for place, name in enumerate(last)}  # the last extraction is believed first
+        order = {name: place for place, name in enumerate(last)}  # shards of the current index come first
         for name in sorted(receipts, key=lambda name: (order.get(name, len(order)), name)):
             receipt = receipts[name]
-            self._shards[receipt.split, receipt.rows].append(receipt)
-            for row in receipt.planned:
-                self._rows[row.key].append((receipt, row))
-        self.now: dict[str, str] = {}
-        """sha256 of every photo that a receipt knows, as it is now; '' if it cannot be read."""
-        suspects = []
+            self._shards[receipt.split, receipt.plan_digest].append(receipt)
+            for entry in receipt.planned:
+                self._entries[entry.key].append((receipt, entry))
+        self.sha256: dict[str, str] = {}
+        """Present sha256 of every photo that a receipt records; '' if the photo cannot be read."""
+        unknown = []
         for photo in manifest.photos():
-            seen = {(row.source, row.version_token): row.sha256 for _, row in reversed(self._rows.get(photo.key, []))}
-            if photo.key in rehashed:
-                source, token, sha = rehashed[photo.key]
-                seen[source, token] = sha
-            if photo.key in self._rows:
-                self.now[photo.key] = seen.get((photo.source, photo.version_token), "")
-                if not self.now[photo.key]:  # another file than any that was read, or one that could not be read
-                    suspects.append(photo)
-        hashed = hash_photos(suspects) if suspects else {}
-        self.now |= hashed
-        self.rehashed = {p.key: (p.source, p.version_token, hashed[p.key]) for p in suspects if hashed[p.key]}
+            if photo.key in self._entries:
+                self.sha256[photo.key] = self._recorded_sha256(photo, rehashed)
+                if not self.sha256[photo.key]:
+                    unknown.append(photo)
+        hashed = hash_photos(unknown) if unknown else {}
+        self.sha256 |= hashed
+        self.rehashed = {p.key: (p.source, p.version_token, hashed[p.key]) for p in unknown if hashed[p.key]}
 
-    def shard(self, group: Group) -> Receipt | None:
-        """A shard of just these rows that holds the photos' present bytes."""
-        for receipt in self._shards.get((group.split, group.rows), []):
-            if all(self.now[row.key] == row.sha256 for row in receipt.planned):
+    def _recorded_sha256(self, photo: Photo, rehashed: Rehashed) -> str:
+        """Returns the sha256 recorded for this source and version token; '' if there is none, or it was unreadable."""
+        recorded = {
+            (entry.source, entry.version_token): entry.sha256 for _, entry in reversed(self._entries[photo.key])
+        }
+        if photo.key in rehashed:
+            source, token, sha = rehashed[photo.key]
+            recorded[source, token] = sha
+        return recorded.get((photo.source, photo.version_token), "")
+
+    def find_shard(self, shard: PlannedShard) -> Receipt | None:
+        """Returns the receipt of a complete shard with exactly these photos and their present bytes."""
+        for receipt in self._shards.get((shard.split, shard.plan_digest), []):
+            if all(self.sha256[entry.key] == entry.sha256 for entry in receipt.planned):
                 return receipt
         return None
 
-    def places(self, photos: Iterable[Photo]) -> dict[str, Place]:
-        """Where regions of these photos' present bytes are, by key."""
+    def find_regions(self, photos: Iterable[Photo]) -> dict[str, StoredRegions]:
+        """Returns where the regions of these photos' present bytes are stored, by key."""
         found = {}
         for photo in photos:
-            for receipt, row in self._rows.get(photo.key, ()):
-                if isinstance(row, Written) and row.sha256 == self.now[photo.key] != "":
-                    found[photo.key] = Place(tar_name(receipt.shard), receipt.sha256, row.offsets)
+            for receipt, entry in self._entries.get(photo.key, ()):
+                if isinstance(entry, Written) and entry.sha256 == self.sha256[photo.key] != "":
+                    found[photo.key] = StoredRegions(tar_name(receipt.shard), receipt.sha256, entry.offsets)
                     break
         return found

@@ -1,4 +1,4 @@
-"""What a worker says of a store, a disk or a detector that fails, brought whole to the driver and told in one line.
+"""Errors of Ray Data workers (a store, a disk or a detector that fails), brought to the driver as one-line UserErrors.
 
 Ray Data 2.60 appends advice about retries to the arguments of an exception that it passes on.
 """
@@ -6,7 +6,7 @@ Ray Data 2.60 appends advice about retries to the arguments of an exception that
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from infra.errors import UserError
 
@@ -16,9 +16,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def whole_errors(stage: Callable[P, T]) -> Callable[P, T]:
-    """Of a function that Ray Data maps: an OSError has its message as its only argument. Else the advice, which becomes
-    its third argument, stands where the name of the file was."""
+def keep_error_message(stage: Callable[P, T]) -> Callable[P, T]:
+    """Decorates a function that Ray Data maps, so that an OSError has its message as its only argument.
+
+    Otherwise Ray's advice becomes the third argument, which is the file name, and replaces it.
+    """
 
     @wraps(stage)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -31,17 +33,25 @@ def whole_errors(stage: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """What a worker's store, disk or detector says becomes a UserError; bugs keep their traceback."""
+def as_user_errors() -> Iterator[None]:
+    """Turns a worker's UserError and OSError into a UserError here. Other exceptions keep their traceback."""
     try:
         yield
     except UserError as error:
-        raise UserError(_said(error)) from error
+        raise UserError(_message(error)) from error
     except OSError as error:
-        raise UserError(f"{_said(error)}; what is written stays, the same command goes on") from error
+        raise UserError(f"{_message(error)}; completed shards are kept, re-run the same command to resume") from error
 
 
-def _said(error: Exception) -> str:
-    """The message of an exception that a worker raised, without the traceback and advice that Ray puts around it."""
+def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Executes a Ray Data dataset and yields its rows. Raises UserError as `as_user_errors` does."""
+    dataset.context.enable_progress_bars = False  # the job shows one bar of its own, in photos
+    dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
+    with as_user_errors():
+        yield from dataset.iter_rows()
+
+
+def _message(error: Exception) -> str:
+    """Returns the message of a worker's exception without the traceback and advice that Ray adds."""
     cause = getattr(error, "cause", error)
     return str(cause.args[0] if len(cause.args) == 1 else cause).partition(ADVICE)[0]

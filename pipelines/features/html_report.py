@@ -1,9 +1,9 @@
-"""A feature set as one HTML file that opens without a server: counts, photos with boxes, histograms, rejections."""
+"""Writes a feature set as one self-contained HTML file: counts, lineage, photos, histograms, classes, rejections."""
 
 import html
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,34 +12,38 @@ import numpy as np
 
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.sample import Record, chosen_photos, in_parallel, sample_records
-from pipelines.features.summary import SplitSummary, megabytes, reasons, summarise
+from pipelines.features.layout import QUARANTINE
+from pipelines.features.sample import Record, in_parallel, sample_photos, sample_records
+from pipelines.features.summary import SplitSummary, megabytes, rejection_reasons, summarise
 from pipelines.reports.histogram import histogram
 from pipelines.reports.photo import LabelledBox, photo_html
 from pipelines.reports.tables import Html, Table, page
 
 MOST_RECORDS = 2000
-"""Photos that the histograms count, at most."""
+"""Most photos that the histograms count."""
 PHOTOS, BOXES, WIDTH = 12, 8, 400
-"""Photos shown, boxes drawn in each at most, and pixels of its width."""
-CLEAR, FEWEST = 0.1, 3
-"""Boxes below this confidence are left out, but for the best few."""
+"""Photos shown, most boxes drawn in each, and its width in pixels."""
+MIN_CONFIDENCE, FEWEST = 0.1, 3
+"""Boxes below this confidence are not drawn, except for the FEWEST most confident ones."""
 CLASSES, SOURCES = 25, 20
-"""Rows of the class table; rejected photos named."""
+"""Most rows of the class table; most rejected photos listed."""
 CONFIDENT = 0.5
+"""Confidence of a region from which the class table counts a class as certain."""
 
 
 def write_page(path: Path, features: FeatureSet) -> None:
-    """Writes the report. Photos are read from where the feature set's index says; one that is gone leaves its name.
-    UserError where the feature set itself cannot be read.
+    """Writes the report to `path`.
+
+    Photos are read from the index's `photo_root`; for one that cannot be read the page shows the reason. Raises
+    UserError if the feature set itself cannot be read.
     """
     splits, records = summarise(features), sample_records(features, MOST_RECORDS)
-    title = f"{features.dataset}: {features.index['detector'].get('name', 'features')}"
+    title = f"{features.dataset}: {features.index.detector.name}"
     parts = [
         *_head(features, splits),
         *_photos(features),
         *_histograms(records, sum(split.written for split in splits)),
-        *_classes(records, _names(features)),
+        *_classes(records, features.index.detector.class_names),
         *_rejections(features),
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,18 +51,18 @@ def write_page(path: Path, features: FeatureSet) -> None:
 
 
 def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]:
-    """The big numbers, the splits and the lineage."""
+    """Yields the totals, the table of splits and the lineage."""
     written, rejected = sum(split.written for split in splits), sum(split.rejected for split in splits)
     size = sum(split.size for split in splits)
-    detector = features.index["detector"]
-    fewest, most = detector["regions"]
+    index, detector = features.index, features.index.detector
+    fewest, most = detector.region_range
     tiles = {
         "photos planned": f"{written + rejected:,}",
         "= written": f"{written:,}",
         "+ rejected": f"{rejected:,}",
         "captions": f"{sum(split.captions for split in splits):,}",
-        "regions a photo": str(fewest) if fewest == most else f"{fewest} to {most}",
-        "numbers a region": f"{detector['feature_dim']:,}",
+        "regions per photo": str(fewest) if fewest == most else f"{fewest} to {most}",
+        "features per region": f"{detector.feature_dim:,}",
         f"in {sum(split.shards for split in splits):,} tars": megabytes(size),
     }
     yield "<div class=tiles>"
@@ -70,44 +74,44 @@ def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]
     ]
     yield Table("", names, rows).html()
     lineage = {
-        "feature set": f"{features.uri}@{features.index['feature_set'][:12]}",
-        "manifest": features.index["manifest"],
-        "detector's fingerprint": features.index["fingerprint"],
-        "feature-set digest": features.index["feature_set"],
-        "detector's settings": json.dumps(detector.get("settings") or {}, ensure_ascii=False),
-        "photos from": features.index["photos"],
+        "feature set": features.pinned_uri,
+        "manifest": index.manifest,
+        "detector's fingerprint": index.fingerprint,
+        "feature-set digest": index.feature_set,
+        "detector's settings": json.dumps(dict(detector.settings), ensure_ascii=False),
+        "photos from": index.photo_root,
     }
     cells = (f"<dt>{name}<dd><code>{html.escape(str(value))}</code>" for name, value in lineage.items())
     yield f"<details open><summary>Lineage</summary><dl>{''.join(cells)}</dl></details>"
 
 
 def _photos(features: FeatureSet) -> Iterable[str]:
-    """Photos with their most confident boxes and their captions."""
-    records = chosen_photos(features, PHOTOS)
-    names = _names(features)
+    """Yields photos with their most confident boxes and their captions."""
+    records = sample_photos(features, PHOTOS)
+    names = features.index.detector.class_names
     yield f"<h2>{len(records)} photos</h2>"
     boxed = any(len(record.boxes_R4) for record in records)
     yield (
-        f"<p>Drawn by lot from every split, each with the regions of confidence {CLEAR} or more, "
-        f"{FEWEST} to {BOXES} of them.</p>"
+        f"<p>A random sample of every split. Each photo shows its regions of confidence {MIN_CONFIDENCE} or more, "
+        f"at least {FEWEST} and at most {BOXES}.</p>"
         if boxed
-        else "<p class=none>Drawn by lot from every split. This feature set has no boxes.</p>"
+        else "<p class=none>A random sample of every split. This feature set has no boxes.</p>"
     )
     yield "<div class=photos>"
-    yield from in_parallel(partial(_photo, features.index["photos"], names), records)
+    yield from in_parallel(partial(_photo, features.index.photo_root, names), records)
     yield "</div>"
 
 
-def _photo(root: str, names: dict[int, str], record: Record) -> str:
+def _photo(root: str, names: Mapping[int, str], record: Record) -> str:
     source = record.meta["source"]
     picture = photo_html(photo_uri(root, source), _best_boxes(record, names), WIDTH)
     captions = "".join(f"<li>{html.escape(caption)}" for caption in record.meta["captions"])
-    told = f"<b>{html.escape(source)}</b> <span class=split>{record.split}</span><ul>{captions}</ul>"
-    return f"<figure>{picture}<figcaption>{told}</figcaption></figure>"
+    caption = f"<b>{html.escape(source)}</b> <span class=split>{record.split}</span><ul>{captions}</ul>"
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
-def _best_boxes(record: Record, names: dict[int, str]) -> list[LabelledBox]:
-    """The most confident boxes, best first; where no confidence is stored the first ones, where no class none named."""
+def _best_boxes(record: Record, names: Mapping[int, str]) -> list[LabelledBox]:
+    """Returns the most confident boxes, best first, or the first ones if the photo has no confidences."""
     count = len(record.boxes_R4)
     scores = np.asarray(record.meta.get("confidences") or [np.nan] * count)
     classes = record.meta.get("classes") or [None] * count
@@ -115,7 +119,8 @@ def _best_boxes(record: Record, names: dict[int, str]) -> list[LabelledBox]:
         " ".join(filter(None, (_class_name(class_, names), f"{score:.2f}" if np.isfinite(score) else "")))
         for class_, score in zip(classes, scores.tolist(), strict=True)
     ]
-    order = [row for n, row in enumerate(np.argsort(-scores, kind="stable")) if n < FEWEST or not scores[row] < CLEAR]
+    best = np.argsort(-scores, kind="stable")
+    order = [row for n, row in enumerate(best) if n < FEWEST or not scores[row] < MIN_CONFIDENCE]
     return [(labels[row] or str(row + 1), record.boxes_R4[row].tolist()) for row in order[:BOXES]]
 
 
@@ -124,8 +129,8 @@ def _histograms(records: Sequence[Record], written: int) -> Iterable[str]:
     sides = [(meta["width"], meta["height"]) for meta in metas if meta.get("width") and meta.get("height")]
     confidences = [meta["confidences"] for meta in metas if meta.get("confidences")]
     captions = [caption for meta in metas for caption in meta["captions"]]
-    counted = "all" if len(records) == written else f"{len(records):,} photos drawn by lot of"
-    yield f"<h2>How they are spread</h2><p>Counted over {counted} {written:,} photos that were written.</p>"
+    counted = "all" if len(records) == written else f"{len(records):,} randomly chosen photos of"
+    yield f"<h2>Distributions</h2><p>Counted over {counted} {written:,} written photos.</p>"
     yield "<div class=charts>"
     yield histogram("Longest side of a photo", [max(side) for side in sides], " pixels")
     yield histogram("Size of a photo", [width * height / 1e6 for width, height in sides], " megapixels")
@@ -138,8 +143,8 @@ def _histograms(records: Sequence[Record], written: int) -> Iterable[str]:
     yield "</div>"
 
 
-def _classes(records: Sequence[Record], names: dict[int, str]) -> Iterable[str]:
-    """The most frequent classes: how many regions have one, and in how many photos there is one."""
+def _classes(records: Sequence[Record], names: Mapping[int, str]) -> Iterable[str]:
+    """Yields the most frequent classes with their shares of regions and of photos."""
     yield "<h2>Classes</h2>"
     regions: Counter[int] = Counter()
     photos: Counter[int] = Counter()
@@ -154,7 +159,7 @@ def _classes(records: Sequence[Record], names: dict[int, str]) -> Iterable[str]:
         return
     yield (
         f"<p>The {min(CLASSES, len(regions))} most frequent of {len(regions)} classes that occur. Share of photos: "
-        f"with any region of the class / with one of confidence {CONFIDENT} or more (the stronger colour).</p>"
+        f"with any region of the class / with one of confidence {CONFIDENT} or more (dark).</p>"
     )
     rows = [
         (
@@ -172,24 +177,21 @@ def _rejections(features: FeatureSet) -> Iterable[str]:
     if not features.rejected:
         yield "<p class=none>None.</p>"
         return
-    yield Table("", ("reason", "photos"), [(reason, f"{count:,}") for reason, count in reasons(features)]).html()
+    reasons = [(reason, f"{count:,}") for reason, count in rejection_reasons(features)]
+    yield Table("", ("reason", "photos"), reasons).html()
     first = [(Html(f"<code>{html.escape(row.source)}</code>"), row.reason) for row in features.rejected[:SOURCES]]
     if len(features.rejected) > SOURCES:
-        yield f"<p>The first {SOURCES}; all of them are in quarantine.parquet.</p>"
+        yield f"<p>The first {SOURCES}; all of them are in {QUARANTINE}.</p>"
     yield Table("", ("photo", "reason"), first).html()
 
 
 def _bars(share: float, dark: float | None = None) -> str:
-    """One bar, or a dark one within a light one, with the shares in words."""
+    """Returns one bar, or a dark one within a light one, with the shares as text."""
     inner = "" if not dark else f"<i class=dark style='width:{100 * dark:.1f}%'></i>"
     light = f"<i class={'bar' if dark is None else 'light'} style='width:{100 * share:.1f}%'></i>"
-    told = f"{share:.1%}" if dark is None else f"{share:.0%} / {dark:.0%}"
-    return f"<span class=bars>{light}{inner}</span><span class=share>{told}</span>"
+    text = f"{share:.1%}" if dark is None else f"{share:.0%} / {dark:.0%}"
+    return f"<span class=bars>{light}{inner}</span><span class=share>{text}</span>"
 
 
-def _names(features: FeatureSet) -> dict[int, str]:
-    return {int(id_): name for id_, name in features.index["detector"]["class_names"].items()}
-
-
-def _class_name(class_: Any, names: dict[int, str]) -> str:
+def _class_name(class_: Any, names: Mapping[int, str]) -> str:
     return "" if class_ is None else names.get(class_, f"class {class_}")

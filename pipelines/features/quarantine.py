@@ -1,4 +1,4 @@
-"""Photos that could not be used: the report of them, and the cap above which a job fails."""
+"""The quarantine report: one Parquet row per rejected photo; and the limit above which an extraction fails."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,17 +8,14 @@ import pyarrow.parquet as pq
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from pipelines.features.feature_set import put
-from pipelines.features.shards import Receipt
+from pipelines.features.layout import QUARANTINE_OVER_CAP
+from pipelines.features.receipt import Receipt
 
-QUARANTINE = "quarantine.parquet"
-QUARANTINE_OVER_CAP = "quarantine-over-cap.parquet"
-"""Written instead by a job that fails: the report beside an index is of that index."""
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("split", "key", "source", "reason", "shard")])
 
 
 def quarantine_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
-    """The rows of `quarantine.parquet`: one for every rejected photo."""
+    """Returns the rows of the quarantine report, in the order of the receipts."""
     return [
         {"split": receipt.split, "key": row.key, "source": row.source, "reason": row.reason, "shard": receipt.shard}
         for receipt in receipts
@@ -26,27 +23,28 @@ def quarantine_rows(receipts: Iterable[Receipt]) -> list[dict[str, str]]:
     ]
 
 
-def write_quarantine_report(store: Store, receipts: Iterable[Receipt]) -> None:
-    """`quarantine.parquet`: a row for every rejected photo, none if there was none."""
-    _write(store, QUARANTINE, receipts)
-
-
-def _write(store: Store, name: str, receipts: Iterable[Receipt]) -> None:
+def quarantine_report(receipts: Iterable[Receipt]) -> bytes:
+    """Returns the quarantine report as Parquet; it has no row if no photo was rejected."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(quarantine_rows(receipts), schema=_SCHEMA), sink)
-    put(store, name, sink.getvalue().to_pybytes())
+    return sink.getvalue().to_pybytes()
 
 
 def check_max_rejected(store: Store, receipts: Iterable[Receipt], planned: int, cap: float) -> None:
-    """UserError, after writing the report, if more than `cap` (a fraction) of the planned photos are rejected."""
+    """Raises UserError if all photos, or more than the fraction `cap` of `planned`, are rejected.
+
+    Before that it writes `quarantine-over-cap.parquet`; `quarantine.parquet` belongs to the current index and stays.
+    """
     receipts = list(receipts)
     rejected = [row for receipt in receipts for row in receipt.rejected]
-    if len(rejected) <= cap * planned:
+    if not rejected or (len(rejected) <= cap * planned and len(rejected) < planned):
         return
-    _write(store, QUARANTINE_OVER_CAP, receipts)
+    store.replace(QUARANTINE_OVER_CAP, quarantine_report(receipts))
     reasons = ", ".join(f"{count} x '{why}'" for why, count in Counter(row.reason for row in rejected).most_common(3))
+    is_all = len(rejected) == planned
+    limit = "all of them" if is_all else f"more than extract.max_rejected ({cap:g} of them)"
+    fix = "" if is_all else ", or raise extract.max_rejected,"
     raise UserError(
-        f"{len(rejected)} of {planned} photos are rejected, more than extract.max_rejected ({cap:g} of them): "
-        f"{reasons}; first {rejected[0].source}. See {store.uri}/{QUARANTINE_OVER_CAP}; fix the photos, "
-        "or raise extract.max_rejected, and run again"
+        f"{len(rejected)} of {planned} photos are rejected, {limit}: {reasons}; first {rejected[0].source}. "
+        f"Fix the photos listed in {store.uri}/{QUARANTINE_OVER_CAP}{fix} and run again"
     )

@@ -1,10 +1,10 @@
-"""Photos of a feature set drawn by lot: the records that a report counts over, and the photos that it shows."""
+"""Random photos of a feature set: the records that a report counts, and the photos that it shows."""
 
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,22 @@ from numpy.typing import NDArray
 from infra.errors import UserError
 from pipelines.datasets.manifest import SPLITS
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.shards import Written, load_npy, tar_name
+from pipelines.features.layout import tar_name
+from pipelines.features.npy import load_npy
+from pipelines.features.receipt import Written
 
 SEED = 0
-"""The same feature set gives the same report."""
+"""Fixed, so that the same feature set gives the same report."""
 
-Place = tuple[str, str, Written]
-"""Split, tar and photo."""
+T = TypeVar("T")
+R = TypeVar("R")
+_Photo = tuple[str, str, Written]
+"""Split, tar and the photo's entry in the receipt."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One photo's stored description and, where asked for, its boxes."""
+    """One photo's `.json` member and, where asked for, its boxes."""
 
     split: str
     key: str
@@ -32,30 +36,34 @@ class Record:
 
 
 def sample_records(features: FeatureSet, most: int) -> list[Record]:
-    """At most `most` photos of all splits, without their boxes, in the feature set's order."""
-    places = _places(features)
-    rows = np.random.default_rng(SEED).permutation(len(places))[:most]
-    return _read(features, [places[row] for row in sorted(rows.tolist())], boxes=False)
+    """Returns at most `most` photos of all splits, without their boxes, in the feature set's order."""
+    photos = _all_photos(features)
+    rows = np.random.default_rng(SEED).permutation(len(photos))[:most]
+    return _read(features, [photos[row] for row in sorted(rows.tolist())], boxes=False)
 
 
-def chosen_photos(features: FeatureSet, count: int) -> list[Record]:
-    """`count` photos with their boxes, as evenly from the splits as those allow."""
+def sample_photos(features: FeatureSet, count: int) -> list[Record]:
+    """Returns `count` photos with their boxes, taken from the splits as evenly as their sizes allow."""
     rng = np.random.default_rng(SEED)
-    places = _places(features)
-    piles = [[place for place in places if place[0] == split] for split in SPLITS]
-    drawn = [[pile[row] for row in rng.permutation(len(pile))[:count].tolist()] for pile in piles]
-    rounds = [pile[turn] for turn in range(count) for pile in drawn if turn < len(pile)]
-    return _read(features, sorted(rounds[:count], key=lambda place: SPLITS.index(place[0])), boxes=True)
+    photos = _all_photos(features)
+    by_split = [[photo for photo in photos if photo[0] == split] for split in SPLITS]
+    drawn = [[group[row] for row in rng.permutation(len(group))[:count].tolist()] for group in by_split]
+    in_turns = [group[turn] for turn in range(count) for group in drawn if turn < len(group)]
+    return _read(features, sorted(in_turns[:count], key=lambda photo: SPLITS.index(photo[0])), boxes=True)
 
 
-def _places(features: FeatureSet) -> list[Place]:
+def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Returns the results of `work` in order; 16 threads hide the latency of an object store."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(work, items))
+
+
+def _all_photos(features: FeatureSet) -> list[_Photo]:
     return [(r.split, tar_name(r.shard), photo) for r in features.receipts for photo in r.written]
 
 
-def _read(features: FeatureSet, places: Sequence[Place], boxes: bool) -> list[Record]:
-    """Reads by offset, with many threads: an object store answers slowly but to many."""
-
-    def read(place: Place) -> Record:
+def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[Record]:
+    def read(place: _Photo) -> Record:
         split, tar, photo = place
         no_boxes = np.empty((0, 4), np.float32)
         try:
@@ -63,15 +71,9 @@ def _read(features: FeatureSet, places: Sequence[Place], boxes: bool) -> list[Re
             boxes_R4 = load_npy(features.store.read(tar, *photo.offsets[1])) if boxes else no_boxes
         except (FileNotFoundError, ValueError) as error:
             raise UserError(
-                f"{features.uri}/{tar}: {photo.key} cannot be read; `python -m jobs.features verify` tells all that is "
-                "damaged"
+                f"{features.uri}/{tar}: {photo.key} cannot be read; run `python -m jobs.features verify` to list every "
+                "corrupt object"
             ) from error
         return Record(split, photo.key, meta, boxes_R4)
 
-    return in_parallel(read, places)
-
-
-def in_parallel(work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """The results in order, by 16 threads."""
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(work, items))
+    return in_parallel(read, photos)

@@ -1,39 +1,39 @@
-"""What jobs print of feature sets: one just written, a verification, one in short, a list of orphans."""
+"""What the commands print about feature sets: a new one, a verification, an inspection, a list of orphaned objects."""
 
 import json
 from collections import Counter
 
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import QUARANTINE, tar_name
 from pipelines.features.orphans import Orphans
-from pipelines.features.sample import chosen_photos
-from pipelines.features.shards import tar_name
-from pipelines.features.summary import megabytes, reasons, snapshots, summarise
+from pipelines.features.sample import sample_photos
+from pipelines.features.summary import megabytes, rejection_reasons, snapshots, summarise
 from pipelines.features.verify import Verification
 
-MOST_FAULTS, MOST_ITEMS, MOST_CHARACTERS = 20, 200, 120
-"""Lines printed of faults, of orphans; characters of one value of a sample."""
+MOST_ERRORS, MOST_ITEMS, MOST_CHARACTERS = 20, 200, 120
+"""Most lines printed of integrity errors and of orphans; most characters of one value of a sample."""
 
 
-def written_text(features: FeatureSet, done: str) -> str:
-    """The accounting of a feature set that a job has brought to completion; `done` is what of it was done now."""
-    written, rejected = sum(len(receipt.written) for receipt in features.receipts), features.rejected
+def published_text(features: FeatureSet, done: str) -> str:
+    """Returns the accounting of a feature set that a job has published; `done` describes the job's part in it."""
+    written, rejected = features.index.photos_written, features.rejected
     lines = [
-        f"{features.uri}@{features.index['feature_set'][:12]}",
+        features.pinned_uri,
         f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, in "
         f"{len(features.receipts)} shards {done}",
     ]
-    lines += [f"  rejected {count} x '{reason}'" for reason, count in reasons(features)]
+    lines += [f"  rejected {count} x '{reason}'" for reason, count in rejection_reasons(features)]
     if rejected:
-        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/quarantine.parquet")
+        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/{QUARANTINE}")
     return "\n".join(lines)
 
 
 def verify_text(found: Verification) -> str:
-    """The faults, and how much was read."""
-    lines = [f"fault: {fault}" for fault in found.faults[:MOST_FAULTS]]
-    if len(found.faults) > MOST_FAULTS:
-        lines.append(f"and {len(found.faults) - MOST_FAULTS} more faults")
-    lines.append(f"{found.uri}: {f'{len(found.faults)} faults' if found.faults else 'whole'}")
+    """Returns the integrity errors, and how much was read."""
+    lines = [f"integrity error: {error}" for error in found.errors[:MOST_ERRORS]]
+    if len(found.errors) > MOST_ERRORS:
+        lines.append(f"and {len(found.errors) - MOST_ERRORS} more integrity errors")
+    lines.append(f"{found.uri}: {f'{len(found.errors)} integrity errors' if found.errors else 'intact'}")
     rate = found.size / 1e6 / max(found.seconds, 1e-9)
     read = f"{megabytes(found.size)} in {found.seconds:.1f} s ({rate:.0f} MB/s)"
     lines.append(f"  {found.shards} shards, {found.photos} photos written + {found.rejected} rejected, {read}")
@@ -41,53 +41,56 @@ def verify_text(found: Verification) -> str:
 
 
 def inspect_text(features: FeatureSet) -> str:
-    """Data set, detector, lineage, splits, rejections, past indexes, how to open it, and one photo's record."""
-    index, detector = features.index, features.index["detector"]
-    fewest, most = detector["regions"]
+    """Returns data set, detector, lineage, splits, rejections, snapshots, how to open it, and one photo's record."""
+    index, detector = features.index, features.index.detector
+    fewest, most = detector.region_range
     regions = fewest if fewest == most else f"{fewest} to {most}"
     lines = [
-        f"{features.uri}@{index['feature_set'][:12]}",
-        f"data set {features.dataset}, photos from {index['photos']}",
-        f"detector {detector.get('name', '-')} ({index['fingerprint']}): {regions} x {detector['feature_dim']} a photo",
+        features.pinned_uri,
+        f"data set {features.dataset}, photos from {index.photo_root}",
+        f"detector {detector.name} ({index.fingerprint}): {regions} regions x {detector.feature_dim} per photo",
         *(f"{name:12} {digest}" for name, digest in features.lineage.items()),
     ]
     for split in summarise(features):
-        told = f"{split.written} photos, {split.captions} captions, {split.shards} shards, {megabytes(split.size)}"
-        lines.append(f"{split.split:12} {told}; {split.rejected} rejected")
-    lines += [f"rejected     {count} x '{reason}'" for reason, count in reasons(features)]
-    for past in snapshots(features.store):
-        newest = " (newest)" if past.newest else ""
-        lines.append(f"index        @{past.digest}: {past.photos} photos in {past.shards} shards{newest}")
+        counts = f"{split.written} photos, {split.captions} captions, {split.shards} shards, {megabytes(split.size)}"
+        lines.append(f"{split.split:12} {counts}; {split.rejected} rejected")
+    lines += [f"rejected     {count} x '{reason}'" for reason, count in rejection_reasons(features)]
+    for snapshot in snapshots(features.store):
+        current = " (current)" if snapshot.current else ""
+        lines.append(f"snapshot     @{snapshot.digest}: {snapshot.photos} photos in {snapshot.shards} shards{current}")
     return "\n".join([*lines, *_how_to_open(features), *_sample(features)])
 
 
 def orphans_text(uri: str, orphans: Orphans) -> str:
-    """Every object, the sums by kind, and what to think of before deleting."""
+    """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
     lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in orphans.items[:MOST_ITEMS]]
     if len(orphans.items) > MOST_ITEMS:
         lines.append(f"  and {len(orphans.items) - MOST_ITEMS} more")
     kinds = Counter(item.kind for item in orphans.items)
-    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "nothing to collect"
+    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
     lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
     if kinds["snapshot"]:
         lines.append(
-            f"warning: {kinds['snapshot']} earlier snapshots are among them; runs that were trained on "
-            "`URI@<12 hex>` of one of them lose their features"
+            f"warning: {kinds['snapshot']} earlier snapshots are among them; runs that were trained on `URI@<12 hex>` "
+            "of one of them lose their features"
         )
     if orphans.complete_shards:
         lines.append(
-            f"warning: {orphans.complete_shards} complete shards are among them, of an unfinished or replaced "
-            "extraction; running it to its end first keeps them"
+            f"warning: {orphans.complete_shards} complete shards are among them, written by an unfinished or replaced "
+            "extraction; to keep them, run that extraction to its end first"
         )
-    if orphans.work:
-        lines.append(f"{len(orphans.work)} objects of extractions never finished stay; --unfinished deletes them, too")
+    if orphans.unfinished:
+        lines.append(
+            f"{len(orphans.unfinished)} objects are complete shards of unfinished extractions; only --unfinished "
+            "deletes them"
+        )
     if orphans.foreign:
-        lines.append(f"{orphans.foreign} objects with names that are not ours are left alone")
+        lines.append(f"{orphans.foreign} objects with other names are left alone")
     return "\n".join(lines)
 
 
 def _how_to_open(features: FeatureSet) -> list[str]:
-    """One line that reads the first tar with plain webdataset; webdataset reads S3 through a command."""
+    """Returns one line of Python that reads the first tar with webdataset; webdataset reads S3 through a command."""
     tar = next((tar_name(receipt.shard) for receipt in features.receipts if receipt.written), None)
     if tar is None:
         return []
@@ -97,9 +100,9 @@ def _how_to_open(features: FeatureSet) -> list[str]:
 
 
 def _sample(features: FeatureSet) -> list[str]:
-    """One photo's record, long values cut."""
+    """Returns one photo's record with long values cut."""
     lines = []
-    for record in chosen_photos(features, 1):
+    for record in sample_photos(features, 1):
         lines.append(f"sample       {record.key} ({record.split}), {len(record.boxes_R4)} boxes")
         for name, value in record.meta.items():
             text = json.dumps(value, ensure_ascii=False)

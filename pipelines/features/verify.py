@@ -1,6 +1,7 @@
-"""Whether a feature set is whole: every object that its index names is read and held against all that speaks of it.
+"""Verification: reads every object that an index refers to and checks it against everything that describes it.
 
-One shard a thread is in memory at a time. All faults are found, not only the first.
+An integrity error is one line: the object's name, then what is wrong with it. All of them are collected, not only the
+first. At most THREADS shards are in memory at a time.
 """
 
 import io
@@ -18,27 +19,28 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.features.feature_set import INDEX, SIZES, index_digest, locate, manifest_name, read_index
-from pipelines.features.quarantine import QUARANTINE, quarantine_rows
-from pipelines.features.shards import Receipt, tar_name
-from pipelines.features.verify_sample import Promise
-from pipelines.features.verify_shard import ShardReport, check_shard, read_object
+from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
+from pipelines.features.layout import INDEX, QUARANTINE, SIZES, manifest_name, resolve_uri, snapshot_name, tar_name
+from pipelines.features.quarantine import quarantine_rows
+from pipelines.features.receipt import Receipt
+from pipelines.features.verify_sample import Schema
+from pipelines.features.verify_shard import ShardReport, read_object, verify_shard
 
 THREADS = 4
-UNFINISHED = "an extraction that was not finished leaves this; run it to its end"
+UNFINISHED = "an unfinished extraction leaves this; run it to its end"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was read and what is wrong with it."""
+    """What was read, and every integrity error."""
 
     uri: str
     """With the digest of the feature set."""
-    faults: tuple[str, ...]
-    """A line each: the object, then its fault; none if the set is whole."""
+    errors: tuple[str, ...]
+    """One line each; empty if the feature set is intact."""
     shards: int
     photos: int
-    """In the shards; rejected ones are not among them."""
+    """Photos in the shards, without rejected ones."""
     rejected: int
     size: int
     """Bytes of the tars read."""
@@ -46,28 +48,32 @@ class Verification:
 
 
 def verify(uri: str, progress: Callable[[int, int], object]) -> Verification:
-    """Reads all of a feature set (`<uri>@<12 hex>`: of that digest).
+    """Reads and checks a feature set (`<uri>@<12 hex>`: the one of that snapshot).
 
-    `progress` is called with the shards done and all of them. UserError if there is no index of ours.
+    `progress` is called with the number of shards done and in total. Raises UserError if there is no valid index.
     """
     started = time.monotonic()
-    store, name = locate(uri)
-    index, promise = _open_index(uri, store, name)
-    faults = list(_index_faults(store, name, index))
-    planned = _read_manifest(store, index, faults)
+    store, name = resolve_uri(uri)
+    try:
+        index = read_index(store, name)
+    except FileNotFoundError as error:
+        raise UserError(f"{uri}: no {name} here; run `python -m jobs.extract` to its end, or check the URI") from error
+    errors = list(_index_errors(store, name, index))
+    photos = _read_manifest(store, index, errors)
+    schema = Schema.of(index.detector)
     reports: list[ShardReport] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for report in pool.map(lambda row: check_shard(store, row, promise, planned), index["shards"]):
+        for report in pool.map(lambda shard: verify_shard(store, shard, schema, photos), index.shards):
             reports.append(report)
-            faults += report.faults
-            progress(len(reports), len(index["shards"]))
+            errors += report.errors
+            progress(len(reports), len(index.shards))
     receipts = [report.receipt for report in reports if report.receipt is not None]
-    faults += _key_faults(receipts, planned, manifest_name(index["manifest"]))
-    if _is_newest(store, index):
-        faults += _side_faults(store, index, receipts)
+    errors += _key_errors(receipts, photos, manifest_name(index.manifest))
+    if _is_current(store, index):
+        errors += _report_errors(store, index, receipts)
     return Verification(
-        f"{store.uri}@{index['feature_set'][:12]}",
-        tuple(faults),
+        f"{store.uri}@{index.feature_set[:12]}",
+        tuple(errors),
         len(reports),
         sum(len(receipt.written) for receipt in receipts),
         sum(len(receipt.rejected) for receipt in receipts),
@@ -76,101 +82,85 @@ def verify(uri: str, progress: Callable[[int, int], object]) -> Verification:
     )
 
 
-def _open_index(uri: str, store: Store, name: str) -> tuple[dict[str, Any], Promise]:
-    """The index, with every field that is used here, and what it promises of a photo."""
-    try:
-        index = read_index(store, name)
-        for row in index["shards"]:
-            _ = row["name"].encode(), row["sha256"].encode(), row["bytes"] + row["count"] + row["rejected"]
-        _ = index["dataset"].encode(), index["manifest"].encode(), index["feature_set"].encode()
-        return index, Promise.of(index["detector"])
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{uri}: no {name} here; run `python -m jobs.extract` to its end, or correct the URI"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{uri}: its {name} is not one of ours ({error!r}); point at a feature set") from error
-
-
-def _index_faults(store: Store, name: str, index: dict[str, Any]) -> Iterator[str]:
-    """The digest is that of the content, and the index is also there under its digest."""
-    digest = index["feature_set"]
-    if index_digest(index) != digest:
-        yield f"{name}: its content is not that of its digest {digest[:12]}"
-    kept = f"snapshot-{digest[:12]}.json"
-    if name not in (INDEX, kept):
-        yield f"{name}: holds the index of digest {digest[:12]}"
-    for shard, times in Counter(row["name"] for row in index["shards"]).items():
+def _index_errors(store: Store, name: str, index: FeatureSetIndex) -> Iterator[str]:
+    """The digest must match the content, and the snapshot of that digest must be the same index."""
+    digest = index.feature_set
+    if index.compute_digest() != digest:
+        yield f"{name}: its content does not have the digest {digest[:12]} that it states"
+    snapshot = snapshot_name(digest)
+    if name not in (INDEX, snapshot):
+        yield f"{name}: contains the index with digest {digest[:12]}"
+    for shard, times in Counter(shard.name for shard in index.shards).items():
         if times > 1:
-            yield f"{name}: names the shard {shard} {times} times"
+            yield f"{name}: lists the shard {shard} {times} times"
     try:
-        if read_index(store, kept) != index:
-            yield f"{kept}: is not the same as {name}"
+        if read_index(store, snapshot) != index:
+            yield f"{snapshot}: differs from {name}"
     except FileNotFoundError:
-        yield f"{kept}: is not there"
-    except ValueError as error:
-        yield f"{kept}: is no index of ours ({error})"
+        yield f"{snapshot}: does not exist"
+    except InvalidIndexError as error:
+        yield f"{snapshot}: is not a valid index ({error.reason})"
 
 
-def _read_manifest(store: Store, index: dict[str, Any], faults: list[str]) -> dict[str, Photo] | None:
-    """The manifest's photos by key; None, and the fault noted, if it cannot be read."""
-    name = manifest_name(index["manifest"])
-    data = read_object(store, name, faults)
+def _read_manifest(store: Store, index: FeatureSetIndex, errors: list[str]) -> dict[str, Photo] | None:
+    """Returns the manifest's photos by key; None, after adding the error, if it cannot be read."""
+    name = manifest_name(index.manifest)
+    data = read_object(store, name, errors)
     if data is None:
         return None
     try:
         manifest = Manifest.from_parquet(data, name)
     except UserError as error:
-        faults.append(str(error))
+        errors.append(str(error))
         return None
-    if manifest.digest() != index["manifest"]:
-        faults.append(f"{name}: its content is not that of the digest which the index names")
-    if manifest.name != index["dataset"]:
-        faults.append(f"{name}: is of data set {manifest.name}, the index of {index['dataset']}")
+    if manifest.digest() != index.manifest:
+        errors.append(f"{name}: its content does not have the digest in the index")
+    if manifest.name != index.dataset:
+        errors.append(f"{name}: its data set is {manifest.name}, the index has {index.dataset}")
     return {photo.key: photo for photo in manifest.photos()}
 
 
-def _key_faults(receipts: Sequence[Receipt], planned: dict[str, Photo] | None, manifest: str) -> Iterator[str]:
-    """No key twice, and every photo of the manifest written or rejected."""
+def _key_errors(receipts: Sequence[Receipt], photos: dict[str, Photo] | None, manifest: str) -> Iterator[str]:
+    """Every photo of the manifest must be written or rejected exactly once."""
     seen: dict[str, str] = {}
     for receipt in receipts:
         for photo in receipt.planned:
             if photo.key in seen:
                 yield f"{tar_name(receipt.shard)}: {photo.key} is also in {seen[photo.key]}"
             seen[photo.key] = receipt.shard
-    lost = [key for key in planned or () if key not in seen]
+    lost = [key for key in photos or () if key not in seen]
     if lost:
         yield f"{manifest}: {len(lost)} of its photos are neither written nor rejected, first {lost[0]}"
 
 
-def _is_newest(store: Store, index: dict[str, Any]) -> bool:
-    """Whether `sizes.json` and `quarantine.parquet` go with this index: past ones have none of their own."""
+def _is_current(store: Store, index: FeatureSetIndex) -> bool:
+    """Returns whether this is the current index, to which `sizes.json` and `quarantine.parquet` belong."""
     try:
-        return bool(read_index(store)["feature_set"] == index["feature_set"])
-    except (FileNotFoundError, ValueError, KeyError):
+        return read_index(store).feature_set == index.feature_set
+    except (FileNotFoundError, InvalidIndexError):
         return False
 
 
-def _side_faults(store: Store, index: dict[str, Any], receipts: Sequence[Receipt]) -> Iterator[str]:
-    """The two files that repeat what index and receipts say, for other readers."""
-    faults: list[str] = []
-    sizes = read_object(store, SIZES, faults)
-    if sizes is not None and _parsed(sizes) != {tar_name(row["name"]): row["count"] for row in index["shards"]}:
-        faults.append(f"{SIZES}: is not what the index says ({UNFINISHED})")
-    rejected = read_object(store, QUARANTINE, faults)
-    if rejected is not None and len(receipts) == len(index["shards"]) and _rows(rejected) != quarantine_rows(receipts):
-        faults.append(f"{QUARANTINE}: is not what the receipts say ({UNFINISHED})")
-    yield from faults
+def _report_errors(store: Store, index: FeatureSetIndex, receipts: Sequence[Receipt]) -> Iterator[str]:
+    """The two objects that repeat index and receipts for other readers must agree with them."""
+    errors: list[str] = []
+    sizes = read_object(store, SIZES, errors)
+    if sizes is not None and _parse_json(sizes) != {tar_name(shard.name): shard.written for shard in index.shards}:
+        errors.append(f"{SIZES}: differs from the index ({UNFINISHED})")
+    report = read_object(store, QUARANTINE, errors)
+    if report is not None and len(receipts) == len(index.shards) and _parse_rows(report) != quarantine_rows(receipts):
+        errors.append(f"{QUARANTINE}: differs from the receipts ({UNFINISHED})")
+    yield from errors
 
 
-def _parsed(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:
         return None
 
 
-def _rows(data: bytes) -> list[dict[str, Any]] | None:
+def _parse_rows(data: bytes) -> list[dict[str, Any]] | None:
     try:
         rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), use_threads=False).to_pylist()
     except (OSError, pa.ArrowInvalid):

@@ -1,4 +1,4 @@
-"""Whether one photo's members of a shard hold what they promise: types, shapes, finite values, boxes in the photo."""
+"""Checks one photo's members of a shard against the schema: types, shapes, finite values, boxes within the photo."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,71 +8,68 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.shards import load_npy
+from pipelines.features.index import DetectorDescription
+from pipelines.features.npy import load_npy
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What an index says of every photo."""
+class Schema:
+    """What the index states about every photo."""
 
-    regions: tuple[int, int]
-    """Fewest and most regions a photo."""
+    region_range: tuple[int, int]
+    """Fewest and most regions per photo."""
     feature_dim: int
-    names: Mapping[str, frozenset[int]]
-    """Known ids of `classes` and `attributes`; empty where the detector names none."""
+    ids: Mapping[str, frozenset[int]]
+    """Known ids of `classes` and `attributes`; empty if the detector does not name them."""
 
     @classmethod
-    def of(cls, detector: Mapping[str, Any]) -> "Promise":
-        """From the index's `detector`. Raises KeyError, TypeError or ValueError if that is not one."""
-        fewest, most = detector["regions"]
-        names = {
-            "classes": frozenset(map(int, detector["class_names"])),
-            "attributes": frozenset(map(int, detector.get("attribute_names", ()))),
-        }
-        return cls((int(fewest), int(most)), int(detector["feature_dim"]), names)
+    def of(cls, detector: DetectorDescription) -> "Schema":
+        """Returns the schema of a detector's photos."""
+        ids = {"classes": frozenset(detector.class_names), "attributes": frozenset(detector.attribute_names)}
+        return cls(detector.region_range, detector.feature_dim, ids)
 
 
-def sample_faults(regions: bytes, boxes: bytes, record: bytes, promise: Promise) -> Iterator[str]:
-    """Every fault of a photo's three members, each starting with the member's name."""
+def sample_errors(regions: bytes, boxes: bytes, record: bytes, schema: Schema) -> Iterator[str]:
+    """Yields every error in a photo's three members, each starting with the member's name."""
     regions_RF, boxes_R4, meta = _array(regions), _array(boxes), _json(record)
     if regions_RF is None:
-        yield "regions.npy is no readable array"
+        yield "regions.npy is not a readable array"
     else:
-        yield from _regions_faults(regions_RF, promise)
+        yield from _regions_errors(regions_RF, schema)
     count = len(regions_RF) if regions_RF is not None and regions_RF.ndim else None
     if boxes_R4 is None:
-        yield "boxes.npy is no readable array"
+        yield "boxes.npy is not a readable array"
     else:
-        yield from _boxes_faults(boxes_R4, count, meta or {})
+        yield from _boxes_errors(boxes_R4, count, meta or {})
     if meta is None:
-        yield "json is no readable JSON object"
+        yield "json is not a readable JSON object"
     else:
-        yield from _meta_faults(meta, count, promise)
+        yield from _meta_errors(meta, count, schema)
 
 
 def read_meta(record: bytes) -> dict[str, Any]:
-    """The `.json` member; empty if it is not readable."""
+    """Returns the `.json` member as a document; empty if it is not readable."""
     return _json(record) or {}
 
 
-def _regions_faults(regions_RF: NDArray[Any], promise: Promise) -> Iterator[str]:
-    fewest, most = promise.regions
+def _regions_errors(regions_RF: NDArray[Any], schema: Schema) -> Iterator[str]:
+    fewest, most = schema.region_range
     if regions_RF.dtype != np.float16 or regions_RF.ndim != 2:
-        yield f"regions.npy is {regions_RF.dtype} {regions_RF.shape}, wanted float16 (R, {promise.feature_dim})"
+        yield f"regions.npy is {regions_RF.dtype} {regions_RF.shape}, expected float16 (R, {schema.feature_dim})"
         return
     count, width = regions_RF.shape
-    if width != promise.feature_dim:
-        yield f"regions.npy has {width} numbers a region, the index says {promise.feature_dim}"
+    if width != schema.feature_dim:
+        yield f"regions.npy has {width} numbers per region, the index has {schema.feature_dim}"
     if not fewest <= count <= most:
-        yield f"regions.npy has {count} regions, the index says {fewest} to {most}"
+        yield f"regions.npy has {count} regions, the index has {fewest} to {most}"
     if not np.isfinite(regions_RF).all():
         yield "regions.npy has values that are not finite"
 
 
-def _boxes_faults(boxes_R4: NDArray[Any], count: int | None, meta: Mapping[str, Any]) -> Iterator[str]:
-    """An import may have brought no boxes (0 x 4), or no size of the photo to hold them against."""
+def _boxes_errors(boxes_R4: NDArray[Any], count: int | None, meta: Mapping[str, Any]) -> Iterator[str]:
+    """An import may have no boxes (0 x 4), or no size of the photo to check them against."""
     if boxes_R4.dtype != np.float32 or boxes_R4.ndim != 2 or boxes_R4.shape[1] != 4:
-        yield f"boxes.npy is {boxes_R4.dtype} {boxes_R4.shape}, wanted float32 (R, 4)"
+        yield f"boxes.npy is {boxes_R4.dtype} {boxes_R4.shape}, expected float32 (R, 4)"
         return
     if count is not None and len(boxes_R4) not in (0, count):
         yield f"boxes.npy has {len(boxes_R4)} boxes for {count} regions"
@@ -88,10 +85,10 @@ def _boxes_faults(boxes_R4: NDArray[Any], count: int | None, meta: Mapping[str, 
         yield "boxes.npy has boxes that reach outside the photo" + (f" of {width} x {height}" if sized else "")
 
 
-def _meta_faults(meta: Mapping[str, Any], count: int | None, promise: Promise) -> Iterator[str]:
+def _meta_errors(meta: Mapping[str, Any], count: int | None, schema: Schema) -> Iterator[str]:
     captions = meta.get("captions")
     if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
-        yield "json has no list of captions, or an empty one among them"
+        yield "json has no list of captions, or one of them is empty"
     if not isinstance(meta.get("source"), str) or not meta["source"]:
         yield "json has no source"
     for side in ("width", "height"):
@@ -99,24 +96,24 @@ def _meta_faults(meta: Mapping[str, Any], count: int | None, promise: Promise) -
             yield f"json has a {side} of {meta[side]!r}"
     for ids in ("classes", "attributes"):
         if ids in meta or ids == "classes":
-            yield from _ids_faults(ids, meta.get(ids), count, promise.names[ids])
+            yield from _ids_errors(ids, meta.get(ids), count, schema.ids[ids])
     for scores in ("confidences", "attribute_confidences"):
         if scores in meta or scores == "confidences":
-            yield from _scores_faults(scores, meta.get(scores), count)
+            yield from _scores_errors(scores, meta.get(scores), count)
 
 
-def _ids_faults(name: str, ids: Any, count: int | None, known: frozenset[int]) -> Iterator[str]:
+def _ids_errors(name: str, ids: Any, count: int | None, known: frozenset[int]) -> Iterator[str]:
     if not isinstance(ids, list) or not all(type(id_) is int for id_ in ids):
-        yield f"json has no list of whole numbers `{name}`"
+        yield f"json has no list of integers `{name}`"
         return
     if count is not None and len(ids) not in (0, count):
         yield f"json has {len(ids)} {name} for {count} regions"
-    strange = sorted({id_ for id_ in ids if known and id_ not in known})
-    if strange:
-        yield f"json has {name} that the index does not name, first {strange[0]}"
+    unknown = sorted({id_ for id_ in ids if known and id_ not in known})
+    if unknown:
+        yield f"json has {name} that the index does not list, first {unknown[0]}"
 
 
-def _scores_faults(name: str, scores: Any, count: int | None) -> Iterator[str]:
+def _scores_errors(name: str, scores: Any, count: int | None) -> Iterator[str]:
     if not isinstance(scores, list) or not all(type(score) in (int, float) for score in scores):
         yield f"json has no list of numbers `{name}`"
         return
@@ -133,7 +130,7 @@ def _is_count(value: Any) -> bool:
 def _array(data: bytes) -> NDArray[Any] | None:
     try:
         return load_npy(data)
-    except Exception:  # noqa: BLE001 - a damaged header can raise anything
+    except Exception:  # noqa: BLE001 - a corrupt header can raise anything
         return None
 
 

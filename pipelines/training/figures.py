@@ -109,7 +109,7 @@ def mistakes_page(validation: dict[str, Any], features: FeatureSet) -> str:
 def _mistake(mistake: dict[str, Any], features: FeatureSet) -> str:
     figures = []
     for frame, prefix in ((" class=match", ""), ("", "wrong_")):
-        picture = photo_html(photo_uri(features.index["photos"], mistake[f"{prefix}photo"]), [], WIDTH)
+        picture = photo_html(photo_uri(features.index.photo_root, mistake[f"{prefix}photo"]), [], WIDTH)
         caption = f"{mistake[f'{prefix}score']:.3f} &middot; {html.escape(mistake[f'{prefix}caption'])}"
         figures.append(f"<figure{frame}>{picture}<figcaption>{caption}</figcaption></figure>")
     return f"<article>{''.join(figures)}</article>"

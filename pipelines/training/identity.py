@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from infra.canonical_json import canonical_json
 from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.shards import canonical_json
 from pipelines.training.setup import TrainingSetup
 
 VERSION = 1

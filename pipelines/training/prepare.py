@@ -64,7 +64,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise UserError(f"--name '{name}' is not a valid model name; it may contain A-Z, a-z, 0-9, '-', '_' and '.'")
-    width = features.index["detector"]["feature_dim"]
+    width = features.index.detector.feature_dim
     if width != setup.model.region_dim:
         raise UserError(
             f"{features.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "

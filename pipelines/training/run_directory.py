@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.canonical_json import canonical_json
 from infra.errors import LeaseLostError, UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store, require_folder
 from infra.tracking import Tracking
-from pipelines.features.shards import canonical_json
 
 FORMAT = "shan-run/1"
 RUN, FINISHED = "run.json", "finished.json"

@@ -23,7 +23,9 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import require_folder
-from pipelines.features.shards import Receipt, check_shard, read_shard, tar_name
+from pipelines.features.layout import tar_name
+from pipelines.features.receipt import Receipt
+from pipelines.features.shard_reader import read_shard, verify_checksum
 
 DOWNLOADS = 4
 """Concurrent downloads of a process. Each shard is held in memory until it is verified."""
@@ -59,7 +61,7 @@ class LocalShards:
             with self._paths[name].open("rb") as file:
                 shard = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             if name in self._unverified:
-                check_shard(shard, str(self._paths[name]), self._unverified[name])
+                verify_checksum(shard, str(self._paths[name]), self._unverified[name])
             self._maps[name] = shard
         return self._maps[name][offset : offset + size]
 

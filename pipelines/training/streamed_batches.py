@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from pipelines.features.feature_set import Split, stacked
-from pipelines.features.shards import MEMBERS, Receipt, load_npy, read_shard, tar_name
+from pipelines.features.layout import tar_name
+from pipelines.features.npy import load_npy
+from pipelines.features.receipt import MEMBERS, Receipt
+from pipelines.features.shard_reader import read_shard
 from pipelines.training.batches import Batch
 from pipelines.training.prefetch import prefetch
 

@@ -20,7 +20,8 @@ from pipelines.detectors import registry
 from pipelines.detectors.contract import Detector
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import extract
-from pipelines.features.shards import build_tar, commit_shard, tar_name
+from pipelines.features.layout import tar_name
+from pipelines.features.shards import build_tar, commit_shard
 from tests.benchmarks.inputs import feature_set, noise_photos, samples
 from tests.benchmarks.measure import drop_from_page_cache, seconds, tree_peak_gib
 from tests.benchmarks.report import Benchmark, Row

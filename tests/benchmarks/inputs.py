@@ -1,6 +1,7 @@
 """Random inputs at the sizes of the paper's evaluation: captions of 8 to 20 words, unit vectors, photos, features."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch.nn.functional import normalize
 
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.extraction.shard_plan import group_photos
-from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.manifests import write_manifest
+from pipelines.features.publish import publish
+from pipelines.features.shard_plan import plan_shards
 from pipelines.features.shards import Sample, commit_shard
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
@@ -67,10 +70,10 @@ def feature_set(folder: Path, photos: Mapping[str, int], photos_per_shard: int, 
     ]
     manifest, store = Manifest.build("benchmark", str(folder), rows), open_store(str(folder / "set"))
     write_manifest(store, manifest)
-    groups = group_photos(manifest, photos_per_shard, [])
+    groups = plan_shards(manifest, photos_per_shard, [])
     receipts = [commit_shard(store, group.shard(), samples(group.photos, sizes), []) for group in groups]
-    detector = {**DETECTOR, "feature_dim": sizes.feature_dim, "regions": [sizes.regions] * 2}
-    return write_index(store, manifest, "benchmark-0", detector, receipts)
+    detector = replace(DETECTOR, feature_dim=sizes.feature_dim, region_range=(sizes.regions, sizes.regions))
+    return publish(store, manifest, "benchmark-0", detector, receipts)
 
 
 def samples(photos: Sequence[Photo], sizes: Sizes = FULL) -> list[Sample]:

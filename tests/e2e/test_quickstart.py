@@ -22,7 +22,7 @@ import torch
 import webdataset
 
 from infra.registry import champion_version
-from pipelines.features.feature_set import index_digest
+from pipelines.features.index import index_digest
 from shan_model.bundle import load_bundle
 from tests.e2e.conftest import NAME, Demo
 from tests.support.commands import run_command

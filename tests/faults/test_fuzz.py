@@ -26,10 +26,11 @@ from jobs.config import Config
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.datasets.table import import_table
-from pipelines.features.feature_set import FeatureSet, index_digest
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.index import index_digest
+from pipelines.features.npy import view_npy
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.tsv import import_tsv
-from pipelines.features.shards import view_npy
 from tests.support import feature_sets
 from tests.support.mutations import corrupted, edited
 from tests.support.precomputed import Photo, karpathy_file
@@ -151,7 +152,7 @@ def test_shards(tmp_path: Path, inputs: Inputs):
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))  # the same bytes everywhere
     expected, tally = contents(features.uri), Tally("shards", inputs)
     objects = sorted(path for path in Path(features.uri).iterdir() if path.suffix in (".json", ".tar", ".parquet"))
-    read_objects = [p for p in objects if not p.name.startswith(("sizes", "index-", "rejected"))]
+    read_objects = [p for p in objects if not p.name.startswith(("sizes", "snapshot-", "quarantine"))]
     copies = [next_of(path) for path in read_objects]
     for number in range(tally.inputs):
         path, source = read_objects[number % len(read_objects)], copies[number % len(read_objects)]

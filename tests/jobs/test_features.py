@@ -1,4 +1,4 @@
-"""`python -m jobs.features`: exit codes, and what it prints of a feature set, of its faults and of its garbage."""
+"""The command `jobs.features`: exit codes and output of every subcommand."""
 
 import re
 import sys
@@ -9,9 +9,9 @@ import pytest
 import webdataset
 
 from jobs import cli, features
-from jobs.config import Config
 from pipelines.features.feature_set import FeatureSet
 from tests.support.feature_sets import manifest, tar_of, write_photos, write_set
+from tests.support.precomputed import Photo, karpathy_file, scan_folder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -57,45 +57,45 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run):
         (["verify", "x", "y"], "see `python -m jobs.features verify --help`"),
         (["verify", "nowhere"], "no index.json here"),
         (["inspect", "nowhere"], "no finished feature set here"),
-        (["gc", "nowhere"], "no index.json here, so nothing tells garbage from work"),
+        (["gc", "nowhere"], "no index.json here, so orphaned objects cannot be determined"),
         (["gc", "nowhere", "--remove"], "--remove"),
         (["verify", "ftp://host/x"], "ftp:// is not supported"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_2(run: Run, argv: list[str], message: str):
+def test_user_errors_are_one_line_with_exit_code_2(run: Run, argv: list[str], message: str):
     code, out, err = run(*argv)
     assert (code, out) == (2, "")
     (line,) = [line for line in re.split(r"[\r\n]", err) if line.startswith("error: ")]
     assert message in line
 
 
-def test_verify_of_a_whole_set(run: Run, made: FeatureSet):
+def test_verify_an_intact_feature_set(run: Run, made: FeatureSet):
     code, out, _ = run("verify", made.uri)
     assert code == 0
-    assert f"{made.uri}@{made.index['feature_set'][:12]}: whole" in out
+    assert f"{made.pinned_uri}: intact" in out
     assert re.search(r"4 shards, 5 photos written \+ 1 rejected, 41 kB in \d+\.\d s \(\d+ MB/s\)", out)
 
 
-def test_verify_prints_at_most_twenty_faults_and_counts_the_rest(run: Run, tmp_path: Path):
+def test_verify_prints_at_most_twenty_errors_and_counts_the_rest(run: Run, tmp_path: Path):
     photos = manifest(tmp_path, 60)
     made = write_set(tmp_path, photos, {f"p{i}": {"meta": {"width": -1}} for i in range(60)})
     code, out, _ = run("verify", made.uri)
     assert code == 1
-    assert out.count("fault: ") == 20
-    assert "and 39 more faults" in out
-    assert ": 59 faults" in out
+    assert out.count("integrity error: ") == 20
+    assert "and 39 more integrity errors" in out
+    assert ": 59 integrity errors" in out
 
 
-def test_inspect_tells_what_there_is_and_writes_the_page(run: Run, made: FeatureSet, tmp_path: Path):
+def test_inspect_prints_the_content_and_writes_the_page(run: Run, made: FeatureSet, tmp_path: Path):
     code, out, _ = run("inspect", made.uri)
     assert code == 0
     for text in (
         f"data set tiny, photos from {tmp_path}/photos",
-        "detector made-up (made-up-0123): 3 x 8 a photo",
+        "detector made-up (made-up-0123): 3 regions x 8 per photo",
         *made.lineage.values(),
         "3 photos, 6 captions, 2 shards, 20.5 kB; 1 rejected",
         "rejected     1 x 'not an image'",
-        f"@{made.index['feature_set'][:12]}: 5 photos in 4 shards (newest)",
+        f"@{made.index.feature_set[:12]}: 5 photos in 4 shards (current)",
         "  confidences: [0.9, 0.5, 0.05]",
         "page: build/features.html",
     ):
@@ -103,7 +103,7 @@ def test_inspect_tells_what_there_is_and_writes_the_page(run: Run, made: Feature
     assert (tmp_path / "build" / "features.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_line_that_opens_a_tar_works(run: Run, made: FeatureSet):
+def test_the_printed_line_opens_a_tar(run: Run, made: FeatureSet):
     _, out, _ = run("inspect", made.uri)
     line = out.split("open with")[1].split("\n")[0].strip()
     sample = eval(line, {"webdataset": webdataset, "next": next, "iter": iter})  # noqa: S307 - the line that we print
@@ -111,49 +111,77 @@ def test_the_line_that_opens_a_tar_works(run: Run, made: FeatureSet):
     assert sample["json"]["captions"] == ["a photo of 0", "number 0 <again>"]
 
 
-def test_inspect_of_a_past_index_and_of_damage(run: Run, made: FeatureSet, tmp_path: Path):
-    past = f"{made.uri}@{made.index['feature_set'][:12]}"
+def test_inspect_a_snapshot_and_a_corrupt_feature_set(run: Run, made: FeatureSet, tmp_path: Path):
+    past = made.pinned_uri
     new = write_set(tmp_path, manifest(tmp_path, said="edited"))
     code, out, _ = run("inspect", past)
     assert (code, out.split("\n")[0]) == (0, past)
-    assert out.count("index        @") == 2
+    assert out.count("snapshot     @") == 2
     tar_of(new, "p0").write_bytes(b"x")
     code, _, err = run("inspect", new.uri)
     assert code == 2
-    assert "p0 cannot be read; `python -m jobs.features verify` tells all that is damaged" in err
+    assert "p0 cannot be read; run `python -m jobs.features verify` to list every corrupt object" in err
 
 
-def test_a_page_that_cannot_be_written_is_said_first(run: Run, made: FeatureSet, tmp_path: Path):
+def test_an_unwritable_page_fails_first(run: Run, made: FeatureSet, tmp_path: Path):
     (tmp_path / "file").write_text("")
     code, out, err = run("inspect", made.uri, "--page", tmp_path / "file" / "page.html")
     assert (code, out) == (2, "")
     assert "--page" in err
 
 
-def test_gc_lists_first_and_deletes_when_told(run: Run, made: FeatureSet, tmp_path: Path):
+def test_gc_lists_and_deletes_only_with_delete(run: Run, made: FeatureSet, tmp_path: Path):
     write_set(tmp_path, manifest(tmp_path, said="edited"))
     before = sorted(path.name for path in Path(made.uri).iterdir())
-    assert "nothing to collect" in run("gc", made.uri)[1]
+    assert "no orphaned objects" in run("gc", made.uri)[1]
     code, out, _ = run("gc", made.uri, "--earlier-snapshots")
     assert code == 0
     assert "1 x snapshot, 4 x receipt, 4 x tar, 1 x manifest" in out
     assert "warning: 4 complete shards are among them" in out
     assert "warning: 1 earlier snapshots are among them" in out
-    assert "nothing is deleted; --delete does it" in out
+    assert "nothing was deleted; add --delete to delete them" in out
     assert sorted(path.name for path in Path(made.uri).iterdir()) == before
     code, out, _ = run("gc", made.uri, "--earlier-snapshots", "--delete")
-    assert (code, out.strip().split("\n")[-1]) == (0, "10 deleted")
+    assert (code, out.strip().split("\n")[-1]) == (0, "10 objects deleted")
     assert run("verify", made.uri)[0] == 0
     assert len(list(Path(made.uri).iterdir())) == len(before) - 10
 
 
-def test_import_and_export_reach_their_functions(run: Run, monkeypatch: pytest.MonkeyPatch):
-    called: list[str] = []
-    commands = dict(features.COMMANDS)
-    for name, sections in (("import", ("extract",)), ("export", ())):
-        assert commands[name].sections == sections
-    monkeypatch.setattr(features.features_precomputed, "run_import", lambda a, c: called.append(type(c).__name__))
-    monkeypatch.setattr(features.features_precomputed, "run_export", lambda a: called.append("export"))
-    for name in ("import", "export"):
-        commands[name].run(None, Config())
-    assert called == ["Config", "export"]
+def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_path: Path):
+    source = scan_folder(tmp_path / "in", {"train": 5, "test": 2})
+    code, out, _ = run("import", "--format", "scan", source, tmp_path / "out", "--extract.photos_per_shard", "2")
+    printed = out.splitlines()
+    assert code == 0
+    assert printed[1] == "  7 photos planned = 7 written + 0 rejected, in 4 shards (4 written now, 0 reused)"
+    assert (
+        run("export", printed[0], tmp_path / "back")[1] == f"{tmp_path}/back: 5 train, 2 test photos in SCAN's layout\n"
+    )
+    assert (tmp_path / "back" / "train_ims.npy").read_bytes() == (source / "train_ims.npy").read_bytes()
+
+
+def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
+    dataset = karpathy_file(tmp_path / "d.json", {"1.jpg": "train", "2.jpg": "train"})
+    (tmp_path / "a.tsv").write_text(Photo("1").six() + Photo("9").six())
+    out = run("import", "--format=tsv", tmp_path / "a.tsv", tmp_path / "out", "--dataset", dataset)[1]
+    assert out.splitlines()[1:] == [
+        "  2 photos planned = 1 written + 1 rejected, in 1 shards (1 written now, 0 reused)",
+        "  rejected 1 x 'the TSV has no row for this photo'",
+        f"  first 2.jpg; all of them in {next((tmp_path / 'out').iterdir())}/quarantine.parquet",
+        "  1 of 2 rows left out: their photos are not in the data set",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("a", "b"), "format"),
+        (("--format", "npz", "a", "b"), "npz"),
+        (("--format", "scan", "a"), "URI|uri"),
+        (("--format", "tsv", "a", "b"), "--dataset is missing"),
+        (("--format", "scan", "/nowhere", "b"), "/nowhere: no train_ims"),
+    ],
+)
+def test_import_errors_are_one_line_with_exit_code_2(run: Run, argv: tuple[str, ...], message: str):
+    code, out, err = run("import", *argv)
+    assert (code, out) == (2, "")
+    assert re.search(message, err)

@@ -18,7 +18,7 @@ from tests.support import ROOT
 
 FROZEN = Path(__file__).with_name("options.txt")
 SUBCOMMANDS = [("features", name) for name in features.COMMANDS]
-NOT_COMMANDS = {"__init__", "cli", "config", "features_precomputed", "main"}
+NOT_COMMANDS = {"__init__", "cli", "config", "main"}
 
 
 def help_of(module: str, *arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:

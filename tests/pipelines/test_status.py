@@ -10,7 +10,7 @@ from infra.registry import CHAMPION
 from infra.storage.open import open_store
 from infra.tracking import Tracking
 from jobs.status import main
-from pipelines.features.shards import receipt_name
+from pipelines.features.layout import receipt_name
 from pipelines.status import feature_sets, models, trainings
 from tests.support import feature_sets as sets
 
@@ -38,7 +38,12 @@ def test_feature_sets_in_every_state(tmp_path: Path):
     fewer = str(len(stores["intact"].receipts) - 1)
     assert rows == {
         "unfinished": ["not finished", "", "", fewer],
-        "corrupt": ["index.json is corrupt or of another version", "", "", shards],
+        "corrupt": [
+            "index.json is not valid: its format is 'None', this release reads 'shan-features/0.2'",
+            "",
+            "",
+            shards,
+        ],
         "extended": [f"finished @{digest}, 1 shards of an unfinished extraction", "5", "1", shards],
         "incomplete": ["1 shards are missing", "5", "1", shards],
         "intact": [f"finished @{digest}", "5", "1", shards],

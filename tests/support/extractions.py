@@ -64,11 +64,11 @@ def contents(folder: Path | str) -> dict[str, bytes]:
 
 
 def tars(extraction: Extraction) -> dict[str, bytes]:
-    """Returns the bytes of the shards that the index names."""
+    """The tars to which the index refers."""
     folder = Path(extraction.feature_set.uri)
-    return {row["name"]: (folder / f"{row['name']}.tar").read_bytes() for row in extraction.feature_set.index["shards"]}
+    return {shard.name: (folder / f"{shard.name}.tar").read_bytes() for shard in extraction.feature_set.index.shards}
 
 
 def shard(features: FeatureSet, start: str) -> str:
-    (name,) = [row["name"] for row in features.index["shards"] if row["name"].startswith(start)]
+    (name,) = [shard.name for shard in features.index.shards if shard.name.startswith(start)]
     return name

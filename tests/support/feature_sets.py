@@ -11,20 +11,19 @@ from PIL import Image
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.extraction.shard_plan import Group, group_photos
-from pipelines.features.feature_set import FeatureSet, write_index, write_manifest
-from pipelines.features.quarantine import write_quarantine_report
-from pipelines.features.shards import Receipt, Rejection, Sample, commit_shard, receipt_name, tar_name
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.index import DetectorDescription
+from pipelines.features.layout import receipt_name, tar_name
+from pipelines.features.manifests import write_manifest
+from pipelines.features.publish import publish
+from pipelines.features.receipt import Receipt, Rejection
+from pipelines.features.shard_plan import PlannedShard, plan_shards
+from pipelines.features.shards import Sample, commit_shard
 
 REGIONS, FEATURE_DIM, WIDTH, HEIGHT = 3, 8, 60, 40
-DETECTOR: dict[str, Any] = {
-    "name": "made-up",
-    "settings": {},
-    "feature_dim": FEATURE_DIM,
-    "regions": [REGIONS, REGIONS],
-    "class_names": {"1": "person", "2": "dog"},
-    "attribute_names": {},
-}
+DETECTOR = DetectorDescription(
+    "made-up", {}, FEATURE_DIM, (REGIONS, REGIONS), class_names={1: "person", 2: "dog"}, attribute_names={}
+)
 SPLITS = ("train", "train", "train", "train", "val", "test")
 BROKEN = "p3"
 """The photo of the train split that is rejected."""
@@ -58,7 +57,10 @@ def sample(photo: Photo, seed: int = 0) -> Sample:
 
 
 def write_set(
-    root: Path, photos: Manifest, change: dict[str, dict[str, Any]] | None = None, detector: Any = None
+    root: Path,
+    photos: Manifest,
+    change: dict[str, dict[str, Any]] | None = None,
+    detector: DetectorDescription = DETECTOR,
 ) -> FeatureSet:
     """Writes a feature set with shards of two photos. Photo BROKEN is rejected.
 
@@ -66,9 +68,8 @@ def write_set(
     """
     store = open_store(str(root / "set"))
     write_manifest(store, photos)
-    receipts = [write_shard(store, group, change or {}) for group in group_photos(photos, 2, [])]
-    write_quarantine_report(store, receipts)
-    return write_index(store, photos, "made-up-0123", detector or DETECTOR, receipts)
+    receipts = [write_shard(store, shard, change or {}) for shard in plan_shards(photos, 2, [])]
+    return publish(store, photos, "made-up-0123", detector, receipts)
 
 
 def memorable(root: Path, count: int) -> FeatureSet:
@@ -84,11 +85,11 @@ def memorable(root: Path, count: int) -> FeatureSet:
     return write_set(root, Manifest.build("tiny", str(root / "photos"), rows), change)
 
 
-def write_shard(store: Store, group: Group, change: dict[str, dict[str, Any]]) -> Receipt:
-    """Writes one shard and returns its receipt."""
-    samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in group.photos if photo.key != BROKEN]
-    rejected = [Rejection(p.key, p.source, "not an image", p.version_token) for p in group.photos if p.key == BROKEN]
-    return commit_shard(store, group.shard(), samples, rejected)
+def write_shard(store: Store, shard: PlannedShard, change: dict[str, dict[str, Any]]) -> Receipt:
+    """Commits one planned shard."""
+    samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in shard.photos if photo.key != BROKEN]
+    rejected = [Rejection(p.key, p.source, "not an image", p.version_token) for p in shard.photos if p.key == BROKEN]
+    return commit_shard(store, shard.name(), samples, rejected)
 
 
 def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:

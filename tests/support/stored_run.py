@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.features.shards import canonical_json
+from infra.canonical_json import canonical_json
 from pipelines.training.batches import Batch
 from pipelines.training.checkpoint import TrainState, epoch_checkpoint, write_validation
 from pipelines.training.config import TrainConfig

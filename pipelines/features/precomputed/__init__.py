@@ -1,1 +1,1 @@
-"""Features that others extracted: SCAN's .npy folders and bottom-up-attention TSV to feature sets, and back to .npy."""
+"""Imports features of other code (SCAN .npy folders, bottom-up-attention TSV) and exports to SCAN's layout."""

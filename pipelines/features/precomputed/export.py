@@ -1,7 +1,7 @@
-"""A feature set to SCAN's layout, so that public code trains and scores on the same features.
+"""Exports a feature set to SCAN's layout, so that public code can train and evaluate on the same features.
 
-`train`, `val` and `test` become `{train,dev,test}_ims.npy` (N x R x F float32), `_caps.txt` and `_ids.txt` (keys). What
-float16 holds is exact in float32, so importing an export gives the same regions, captions and keys.
+`train`, `val` and `test` become `{train,dev,test}_ims.npy` (N x R x F float32), `_caps.txt` and `_ids.txt` (keys).
+Every float16 value is exact in float32, so importing an export gives the same regions, captions and keys.
 """
 
 from collections.abc import Sequence
@@ -14,83 +14,85 @@ from infra.errors import UserError
 from infra.storage.open import require_folder
 from pipelines.datasets.manifest import SPLITS
 from pipelines.features.feature_set import FeatureSet, Split
-from pipelines.features.precomputed.halves import to_floats
+from pipelines.features.precomputed.float16 import to_float32
 from pipelines.features.precomputed.scan import NAMES
 from pipelines.features.precomputed.scan_text import CAPTIONS
 from pipelines.features.precomputed.shard_import import Progress
 
-_PHOTOS_AT_ONCE = 32
+_BATCH = 32
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: photos by split, and what differs from the feature set, a line each."""
+    """What was written: photos by split, and one line for each difference from the feature set."""
 
     photos: dict[str, int]
     notes: list[str]
 
 
 def export_scan(features: FeatureSet, folder: Path, progress: Progress) -> Exported:
-    """Writes every split that holds a photo. The files get their names when all of them are whole.
+    """Writes every split that has a photo. The files get their final names when all of them are complete.
 
-    UserError, before anything is written, if one of them exists, numbers of regions differ, or a photo has fewer than
-    five captions.
+    `progress` is called with numbers of photos. Raises UserError, before anything is written, if one of the files
+    exists, if numbers of regions differ, or if a photo has fewer than five captions.
     """
     splits = [features.split(name) for name in SPLITS if any(r.split == name and r.written for r in features.receipts)]
     if not splits:
-        raise UserError(f"{features.uri}: it holds no photo; nothing to export")
+        raise UserError(f"{features.uri}: it contains no photo to export")
     require_folder(folder, "PATH")
     names = [f"{NAMES[split.name]}_{kind}" for split in splits for kind in ("ims.npy", "caps.txt", "ids.txt")]
     taken = [name for name in names if (folder / name).exists()]
     if taken:
-        raise UserError(f"{folder}/{taken[0]} is there already; export to another folder or take it away")
+        raise UserError(f"{folder}/{taken[0]} exists already; export to another folder, or delete it")
     notes = _check(features, splits)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split in splits:
-            _write_split(split, folder, features.index["detector"]["feature_dim"], progress)
+            _write_split(split, folder, features.index.detector.feature_dim, progress)
         for name in names:
             _partial(folder, name).rename(folder / name)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error}); make room and run again") from error
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
+        ) from error
     return Exported({split.name: len(split) for split in splits}, notes)
 
 
 def _partial(folder: Path, name: str) -> Path:
-    """Where a file is until it is whole; what a killed run left there is written over."""
+    """Returns the path of a file until it is complete. A killed export leaves it, and the next one overwrites it."""
     return folder / f".{name}.partial"
 
 
 def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
-    fewest, most = features.index["detector"]["regions"]
+    fewest, most = features.index.detector.region_range
     if fewest != most:
         raise UserError(
-            f"{features.uri}: its photos have {fewest} to {most} regions; SCAN's layout takes one number, "
-            "so extract with a fixed one"
+            f"{features.uri}: its photos have {fewest} to {most} regions, SCAN's layout needs the same number for "
+            "all; extract with a fixed number of regions"
         )
     surplus = 0
     for split in splits:
         for key, meta in zip(split.keys, split.meta, strict=True):
             count = len(meta["captions"])
             if count < CAPTIONS:
-                raise UserError(f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five a photo")
+                raise UserError(f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo")
             surplus += count - CAPTIONS
-    notes = [f"{surplus} captions left out: public code takes five a photo, the first ones"] if surplus else []
+    notes = [f"{surplus} captions left out: public code reads the first five per photo"] if surplus else []
     if features.rejected:
-        notes.append(f"{len(features.rejected)} rejected photos of the feature set have no row")
+        notes.append(f"{len(features.rejected)} rejected photos of the feature set are not exported")
     return notes
 
 
 def _write_split(split: Split, folder: Path, width: int, progress: Progress) -> None:
     name = NAMES[split.name]
     regions = len(split[:1][0])
-    # Plain writes: a full disk is an error here, and kills a process that writes to a mapped file.
+    # Plain writes: a full disk raises an error here, but kills a process that writes to a mapped file.
     with _partial(folder, f"{name}_ims.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(split), regions, width)}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(split), _PHOTOS_AT_ONCE):
-            block_BRF = split[start : start + _PHOTOS_AT_ONCE]
-            file.write(to_floats(np.asarray(block_BRF)).data)
+        for start in range(0, len(split), _BATCH):
+            block_BRF = split[start : start + _BATCH]
+            file.write(to_float32(np.asarray(block_BRF)).data)
             progress(len(block_BRF))
     captions = [" ".join(text.split("\n")) for meta in split.meta for text in meta["captions"][:CAPTIONS]]
     _write_lines(_partial(folder, f"{name}_caps.txt"), [text.replace("\r", " ") for text in captions])

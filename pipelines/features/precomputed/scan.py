@@ -1,12 +1,14 @@
-"""SCAN's layout to a feature set: `{train,dev,test}_ims.npy` N x R x F, `_caps.txt` five lines an image, `_ids.txt`.
+"""Imports a folder in SCAN's layout as a feature set.
 
-Source: the folders that SCAN (Lee et al., ECCV 2018) published and that its successors read. `dev` becomes `val`;
-`testall` (COCO's 5K) is `test` where there is no `test`. Older folders hold an image's row five times, once a caption.
+The layout: `{train,dev,test}_ims.npy` (N x R x F), `_caps.txt` (five lines per image) and optionally `_ids.txt`.
+Source: the folders that SCAN (Lee et al., ECCV 2018) published and that its successors read. `dev` becomes `val`.
+`testall` (COCO's 5K) is `test` if there is no `test`. Older folders repeat an image's row five times, once per caption.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +16,42 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo, safe_key
-from pipelines.extraction.shard_plan import Group
-from pipelines.features.precomputed.halves import flaw_of, to_halves
+from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_lines
-from pipelines.features.precomputed.shard_import import Content, Imported, Progress, ShardImport, describe
+from pipelines.features.precomputed.shard_import import Content, Imported, Progress, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
-from pipelines.features.shards import Rejection, Sample
+from pipelines.features.receipt import Rejection
+from pipelines.features.shard_plan import PlannedShard
+from pipelines.features.shards import Sample
 
 DETECTOR = "precomputed-scan"
 NAMES = {"train": "train", "val": "dev", "test": "test"}
-"""A split's name here to its name there."""
+"""Split to the prefix of its files in SCAN's layout."""
 
 
 @dataclass(frozen=True)
 class _Split:
     rows: NpyRows
     repeats: int
-    """Rows of an image: 1, or 5 where there is one a caption."""
+    """Rows per image: 1, or 5 where there is one per caption."""
     photos: tuple[Photo, ...]
 
 
 def import_scan(
     folder: Path, output: str, dataset_name: str | None, photos_per_shard: int, progress: Progress
 ) -> Imported:
-    """The feature set of a folder in SCAN's layout, below the root `output`; the folder's name is the data set's if
-    none is given. Boxes, classes and sizes of photos are not in the layout: boxes are 0 x 4, sizes are left out.
+    """Imports a folder in SCAN's layout as a feature set below the root `output`.
 
-    Raises UserError for a folder that is not in the layout; an image whose features float16 cannot hold is rejected.
+    `dataset_name` defaults to the folder's name. The layout has no boxes, classes and photo sizes: boxes are 0 x 4, the
+    rest is left out. An image whose features exceed float16 is rejected. Raises UserError for a folder that is not in
+    the layout.
     """
     notes: list[str] = []
     splits = _unique_keys(_read_splits(folder, notes), notes)
     shapes = {split.rows.shape[1:] for split in splits}
     if len(shapes) > 1:
-        raise UserError(f"{folder}: its splits differ in regions x width {sorted(shapes)}; import one kind at a time")
+        raise UserError(f"{folder}: its splits differ in regions x width {sorted(shapes)}; import them one by one")
     ((regions, width),) = shapes
     name = safe_key(dataset_name or folder.absolute().name)
     manifest = Manifest.build(name, str(folder.absolute()), [photo for split in splits for photo in split.photos])
@@ -56,21 +60,21 @@ def import_scan(
         for split in splits:
             for number, start in enumerate(range(0, len(split.photos), photos_per_shard)):
                 photos = split.photos[start : start + photos_per_shard]
-                group = Group(photos[0].split, number, photos)
-                shards.add(group, lambda s=split, p=photos, at=start: _content(s, p, at))  # type: ignore[misc]
-        return shards.finish(lambda _: describe(DETECTOR, width, (regions, regions)), notes)
+                shard = PlannedShard(photos[0].split, number, photos)
+                shards.add(shard, partial(_content, split, photos, start))
+        return shards.finish(lambda _: describe_source(DETECTOR, width, (regions, regions)), notes)
 
 
 def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
-    there = {ours: name for ours, name in NAMES.items() if (folder / f"{name}_ims.npy").is_file()}
+    found = {split: name for split, name in NAMES.items() if (folder / f"{name}_ims.npy").is_file()}
     if (folder / "testall_ims.npy").is_file():
-        if "test" in there:
+        if "test" in found:
             notes.append("testall_ims.npy is left out: test_ims.npy is the test split")
         else:
-            there["test"] = "testall"
-    if not there:
+            found["test"] = "testall"
+    if not found:
         raise UserError(f"{folder}: no train_ims.npy, dev_ims.npy or test_ims.npy; pass a folder in SCAN's layout")
-    return [_read_split(folder, ours, name) for ours, name in there.items()]
+    return [_read_split(folder, split, name) for split, name in found.items()]
 
 
 def _read_split(folder: Path, split: str, name: str) -> _Split:
@@ -79,7 +83,7 @@ def _read_split(folder: Path, split: str, name: str) -> _Split:
     count = rows.shape[0]
     if len(captions) not in (CAPTIONS * count, count) or len(captions) % CAPTIONS:
         raise UserError(
-            f"{rows.path}: {count} images and {len(captions)} lines in {name}_caps.txt; SCAN's layout has five an image"
+            f"{rows.path}: {count} images and {len(captions)} lines in {name}_caps.txt; the layout has five per image"
         )
     repeats = 1 if len(captions) == CAPTIONS * count else CAPTIONS
     images = count // repeats
@@ -94,11 +98,11 @@ def _read_split(folder: Path, split: str, name: str) -> _Split:
 
 
 def _unique_keys(splits: Sequence[_Split], notes: list[str]) -> list[_Split]:
-    """Ids that start anew in every split get its name in front, all of them; `Manifest.build` sees the rest."""
+    """Prefixes all ids with their split if an id occurs in several splits. `Manifest.build` finds other duplicates."""
     count = Counter(key for split in splits for key in {photo.key for photo in split.photos})
     if max(count.values()) == 1:
         return list(splits)
-    notes.append("image ids repeat from split to split, so keys have the split's name in front")
+    notes.append("image ids occur in several splits, so keys have the split as a prefix")
     return [
         replace(split, photos=tuple(replace(photo, key=f"{photo.split}-{photo.key}") for photo in split.photos))
         for split in splits
@@ -106,31 +110,31 @@ def _unique_keys(splits: Sequence[_Split], notes: list[str]) -> list[_Split]:
 
 
 def _content(split: _Split, photos: Sequence[Photo], start: int) -> Content:
-    """Samples and rejections of consecutive images from `start`."""
+    """Returns samples and rejections of consecutive images from `start`."""
     source_BRF = split.rows.read(start * split.repeats, len(photos) * split.repeats)
     if split.repeats > 1:
         source_BRF = _one_of_five(split.rows, source_BRF, start * split.repeats)
-    halves_BRF = to_halves(source_BRF)
+    regions_BRF = to_float16(source_BRF)
     samples, rejected = [], []
-    for photo, halves_RF, source_RF in zip(photos, halves_BRF, source_BRF, strict=True):
-        flaw = flaw_of(halves_RF, source_RF)
-        if flaw:
-            rejected.append(Rejection(photo.key, photo.source, flaw))
+    for photo, regions_RF, source_RF in zip(photos, regions_BRF, source_BRF, strict=True):
+        reason = rejection_reason(regions_RF, source_RF)
+        if reason:
+            rejected.append(Rejection(photo.key, photo.source, reason))
             continue
         meta = {"source": photo.source, "captions": photo.captions, "sha256": "", "classes": [], "confidences": []}
-        samples.append(Sample(photo.key, halves_RF, np.empty((0, 4), np.float32), meta))
+        samples.append(Sample(photo.key, regions_RF, np.empty((0, 4), np.float32), meta))
     return samples, rejected
 
 
 def _one_of_five(rows: NpyRows, source_BRF: NDArray[np.floating], start: int) -> NDArray[np.floating]:
-    """The first of each five rows, which must be the same to the bit."""
+    """Returns the first of each five rows, which must be bit-identical."""
     images = len(source_BRF) // CAPTIONS
     bits = source_BRF.view(f"u{source_BRF.itemsize}").reshape(images, CAPTIONS, -1)
     differ = (bits != bits[:, :1]).any(axis=(1, 2))
     if differ.any():
         first = start + CAPTIONS * int(differ.argmax())
         raise UserError(
-            f"{rows.path}: it has a row a caption, and rows {first} to {first + CAPTIONS - 1} are not one image five "
-            "times; put an image's captions and rows together"
+            f"{rows.path}: it has one row per caption, but rows {first} to {first + CAPTIONS - 1} differ; put the "
+            "five rows of an image together"
         )
     return np.ascontiguousarray(source_BRF[::CAPTIONS])

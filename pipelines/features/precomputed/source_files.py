@@ -1,4 +1,4 @@
-"""Telling source files apart without reading them whole: they have tens of gigabytes."""
+"""Fingerprints of source files of tens of gigabytes, which are sampled instead of read in full."""
 
 import hashlib
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ _BLOCKS, _BLOCK_BYTES = 64, 64 * 2**10
 
 
 def source_fingerprint(detector: str, files: Iterable[Path]) -> str:
-    """`<detector>-<16 hex>` of the files' names and what `sampled_digest` sees of them; their folder is no part."""
+    """Returns `<detector>-<16 hex>` over the names and sampled digests of files, independent of their folder."""
     return fingerprint_of(detector, {path.name: sampled_digest(path) for path in files}, {})
 
 
 def sampled_digest(path: Path) -> str:
-    """sha256 of a file's size and of 64 blocks of 64 KiB of it, evenly spread, the first and the last among them.
+    """Returns the sha256 of a file's size and of 64 blocks of 64 KiB, evenly spread from the first to the last byte.
 
-    A file of up to 4 MiB counts in full. In a larger one an edit between the blocks goes unseen: this tells exports,
-    detectors and broken copies apart, it is no proof that each byte is the same.
+    A file of up to 4 MiB is read in full. In a larger one an edit between the blocks is not noticed: the digest
+    distinguishes exports, detectors and truncated copies, but does not prove that every byte is the same.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())

@@ -1,4 +1,4 @@
-"""Which photo of a data set a TSV row is of."""
+"""Finds the photo of a data set that a TSV row describes."""
 
 import re
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pipelines.datasets.manifest import Photo, safe_key
 
 
 class PhotoFinder:
-    """Finds photos by the image ids in use: a file name, its stem, or the number at the stem's end.
+    """Finds photos by the kinds of image ids in use: a file name, its stem, or the number at the stem's end.
 
     `COCO_val2014_000000391895.jpg` is found by its name and by `391895`, `1000092795.jpg` by its name and `1000092795`.
     """
@@ -23,14 +23,14 @@ class PhotoFinder:
                 self._by_number.setdefault(int(number[1]), []).append(photo)
 
     def find(self, image_id: str) -> Photo | None:
-        """The photo of an image id; None if the data set has none. UserError if it fits more than one."""
+        """Returns the photo of an image id, or None. Raises UserError if the id matches more than one photo."""
         name = safe_key(image_id)
         if name in self._by_key:
             return self._by_key[name]
         found = self._by_number.get(int(name), []) if re.fullmatch(r"[0-9]{1,20}", name) else []
         if len(found) > 1:
             raise UserError(
-                f"image_id {image_id} fits {found[0].source} and {found[1].source}; "
-                "write file names into the TSV's first column"
+                f"image_id {image_id} matches {found[0].source} and {found[1].source}; "
+                "use file names as image ids in the TSV"
             )
         return found[0] if found else None

@@ -199,7 +199,7 @@ def test_the_configured_margin_is_applied(registry: Registry):
 
 
 def test_features_of_another_detector_are_an_error(registry: Registry):
-    index = {**registry.features.index, "fingerprint": "another-1"}
+    index = replace(registry.features.index, fingerprint="another-1")
     other = replace(registry.features, index=index)
     with pytest.raises(UserError, match=r"was made for features of made-up-0123 but .* has features of another-1"):
         promote(

@@ -1,4 +1,4 @@
-"""Re-extraction: only what a change touches is written, and only other bytes of a photo are detected again."""
+"""Re-extraction: only shards that a change affects are written, and only photos with new bytes are detected."""
 
 import dataclasses
 import functools
@@ -10,10 +10,10 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.extraction import run as extract
-from pipelines.extraction.ray_graph import hash_photos
+from pipelines.extraction.hash_photos import hash_photos
 from pipelines.extraction.run import Extraction
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.orphans import find_orphans, remove
+from pipelines.features.orphans import delete_orphans, find_orphans
 from tests.support import extractions
 from tests.support.extractions import TINY, contents, manifest_of, save, tars, write_photos
 
@@ -38,18 +38,18 @@ def test_added_photos_make_only_new_shards(tmp_path: Path, folder: Path):
     assert {name: data for name, data in after.items() if name in before and name not in replaced} == {
         name: data for name, data in before.items() if name not in replaced
     }
-    # The set as it was can still be opened, by its digest.
-    digest = first.feature_set.index["feature_set"]
+    # The snapshot of the first extraction can still be opened.
+    digest = first.feature_set.index.feature_set
     old = FeatureSet.open(f"{first.feature_set.uri}@{digest[:12]}")
     assert old.index == first.feature_set.index
     assert len(FeatureSet.open(first.feature_set.uri).split("train")) == len(old.split("train")) + 1
 
 
-def test_edited_captions_touch_their_shard_and_never_the_detector(tmp_path: Path, folder: Path):
+def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, folder: Path):
     first, _ = run(manifest_of(folder), tmp_path)
     edited, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path)
     assert (len(edited.written), edited.shards_reused, edited.photos_detected) == (1, 3, 0)
-    # What a fresh extraction of the edited data set gives, byte for byte.
+    # A fresh extraction of the edited data set gives the same bytes.
     fresh, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path / "fresh")
     assert tars(edited) == tars(fresh)
     # And back again: the old shard is still there.
@@ -58,7 +58,7 @@ def test_edited_captions_touch_their_shard_and_never_the_detector(tmp_path: Path
 
 
 @pytest.mark.parametrize("flipped", [0, 700, -3000])
-def test_regions_of_a_damaged_shard_are_not_copied(tmp_path: Path, folder: Path, flipped: int):
+def test_regions_of_a_corrupt_shard_are_not_copied(tmp_path: Path, folder: Path, flipped: int):
     first, _ = run(manifest_of(folder), tmp_path)
     uri = first.feature_set.uri
     tar = Path(uri) / f"{extractions.shard(first.feature_set, 'features-train-000000')}.tar"
@@ -66,12 +66,12 @@ def test_regions_of_a_damaged_shard_are_not_copied(tmp_path: Path, folder: Path,
     data[flipped] ^= 1
     tar.write_bytes(data)
     before = contents(uri)
-    with pytest.raises(UserError, match=rf"{tar.name} is not what its receipt says; .*features verify"):
+    with pytest.raises(UserError, match=rf"{tar.name} does not have the sha256 in its receipt; .*features verify"):
         run(manifest_of(folder, chelsea="a cat"), tmp_path)
     assert {name for name in contents(uri).keys() - before.keys() if name.endswith((".tar", ".receipt.json"))} == set()
 
 
-def test_a_replaced_photo_is_detected_again_and_alone(tmp_path: Path, folder: Path):
+def test_only_a_replaced_photo_is_detected_again(tmp_path: Path, folder: Path):
     run(manifest_of(folder), tmp_path)
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
@@ -82,25 +82,25 @@ def test_a_replaced_photo_is_detected_again_and_alone(tmp_path: Path, folder: Pa
     assert (len(again.written), again.feature_set.index) == (0, changed.feature_set.index)
 
 
-def test_a_photo_that_was_only_touched_or_moved_costs_no_detector(tmp_path: Path, folder: Path):
+def test_touched_or_moved_photos_are_not_detected_again(tmp_path: Path, folder: Path):
     first, _ = run(manifest_of(folder), tmp_path)
     moved = folder.rename(tmp_path / "elsewhere")
     for path in moved.iterdir():
         path.touch()
     again, _ = run(manifest_of(moved), tmp_path)
     assert (len(again.written), again.photos_detected) == (0, 0)
-    assert again.feature_set.index["feature_set"] == first.feature_set.index["feature_set"]
+    assert again.feature_set.index.feature_set == first.feature_set.index.feature_set
 
 
-def test_a_rejected_photo_that_was_mended_is_taken(tmp_path: Path, folder: Path):
+def test_a_rejected_photo_that_was_fixed_is_extracted(tmp_path: Path, folder: Path):
     first, _ = run(manifest_of(folder), tmp_path)
     save("cat", folder / "cut.jpg")
-    mended, _ = run(manifest_of(folder), tmp_path)
-    assert (len(mended.written), mended.photos_detected) == (1, 1)
-    assert len(mended.feature_set.rejected) == len(first.feature_set.rejected) - 1
+    fixed, _ = run(manifest_of(folder), tmp_path)
+    assert (len(fixed.written), fixed.photos_detected) == (1, 1)
+    assert len(fixed.feature_set.rejected) == len(first.feature_set.rejected) - 1
 
 
-def test_removed_and_moved_photos_touch_only_their_shards(tmp_path: Path, folder: Path):
+def test_removed_and_moved_photos_rewrite_only_their_shards(tmp_path: Path, folder: Path):
     run(manifest_of(folder), tmp_path)
     rows = [row for row in manifest_of(folder).photos() if row.key != "chelsea"]
     rows = [dataclasses.replace(row, split="val") if row.key == "coffee" else row for row in rows]
@@ -111,26 +111,26 @@ def test_removed_and_moved_photos_touch_only_their_shards(tmp_path: Path, folder
 
 
 def unfinished(extraction: Extraction, lost: str) -> None:
-    """Makes an extraction one that was killed: no index, and the shards whose names start so are not there."""
+    """Leaves an extraction as a kill does: without index, and without the shards whose names start with `lost`."""
     root = Path(extraction.feature_set.uri)
     for path in root.iterdir():
         if path.name.startswith(("index", lost)):
             path.unlink()
 
 
-def test_an_unfinished_extraction_is_used_after_any_edit(tmp_path: Path, folder: Path):
+def test_an_unfinished_extraction_is_reused_after_an_edit(tmp_path: Path, folder: Path):
     first, _ = run(manifest_of(folder), tmp_path)
     unfinished(first, "features-test")
     edited, _ = run(manifest_of(folder, coffee="a cup"), tmp_path)
     assert edited.photos_detected == 1  # of the shard that was lost
-    # Photos taken out move all others to other shards; their regions are in the old ones.
+    # Removed photos move all others to other shards; their regions are in the old shards.
     unfinished(edited, "features-none")
     rows = [row for row in manifest_of(folder).photos() if row.key not in ("chelsea", "text", "cut")]
     fewer, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
     assert fewer.photos_detected == 0
 
 
-def test_two_data_sets_in_turn_settle(tmp_path: Path, folder: Path):
+def test_alternating_data_sets_reuse_each_others_shards(tmp_path: Path, folder: Path):
     save("cat", folder / "added.jpg")
     one, other = manifest_of(folder), manifest_of(folder, more={"added": "train"})
     fewer = Manifest.build("tiny", str(folder), [row for row in one.photos() if row.key not in ("coffee", "cut")])
@@ -145,19 +145,19 @@ def test_two_data_sets_in_turn_settle(tmp_path: Path, folder: Path):
     assert {n for n in contents(run(one, tmp_path)[0].feature_set.uri) if n.endswith(".tar")} == tars_only
 
 
-def test_cleaning_up_changes_nothing(tmp_path: Path, folder: Path):
+def test_deleting_orphans_does_not_change_a_rerun(tmp_path: Path, folder: Path):
     run(manifest_of(folder), tmp_path)
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
     store = changed.feature_set.store
     orphans = find_orphans(store, earlier_snapshots=True)
-    remove(store, orphans.items)
+    delete_orphans(store, orphans.items)
     assert orphans.items
     again, _ = run(manifest_of(folder), tmp_path)
     assert (again.written, again.feature_set.index) == ((), changed.feature_set.index)
 
 
-def test_photos_that_were_touched_are_read_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_touched_photos_are_hashed_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[int] = []
 
     def counted(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
@@ -173,8 +173,8 @@ def test_photos_that_were_touched_are_read_once(tmp_path: Path, folder: Path, mo
     assert read == [6]
 
 
-def test_a_photo_that_could_not_be_read_is_tried_again(tmp_path: Path, folder: Path):
-    """Its folder was away for a while: nothing about the photo has changed when it is back."""
+def test_an_unreadable_photo_is_tried_again(tmp_path: Path, folder: Path):
+    """Its folder was unavailable for a while: the photo is unchanged when it is back."""
     manifest = manifest_of(folder)
     away = (folder / "coffee.jpg").rename(tmp_path / "coffee.jpg")
     first, _ = run(manifest, tmp_path)

@@ -1,4 +1,4 @@
-"""Extraction on a real Ray cluster with the real detector: nothing lost, nothing twice, the same bytes again."""
+"""Extraction on a local Ray cluster with the real detector: every photo once, reproducible bytes, resumable."""
 
 import json
 import re
@@ -14,8 +14,10 @@ from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
-from pipelines.features.feature_set import FeatureSet, write_index
-from pipelines.features.shards import build_tar, read_receipts
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.publish import publish
+from pipelines.features.receipt import read_receipts
+from pipelines.features.shards import build_tar
 from tests.support.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -28,13 +30,13 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture(scope="module")
 def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> FeatureSet:
-    """An undisturbed extraction, which tests only read."""
+    """An uninterrupted extraction, which tests only read."""
     extraction, counted = run(manifest, tmp_path_factory.mktemp("whole"))
     assert (len(extraction.written), extraction.shards_reused, sum(counted)) == (4, 0, 6)
     return extraction.feature_set
 
 
-def test_counts_in_are_counts_out(whole: FeatureSet):
+def test_every_photo_is_written_or_rejected(whole: FeatureSet):
     written = [key for split in ("train", "val", "test") for key in whole.split(split).keys]
     assert sorted(written) == sorted(PHOTOS)
     reasons = {"cut.jpg": "image data is truncated or corrupt", "text.jpg": "not an image of a known format"}
@@ -47,15 +49,15 @@ def test_counts_in_are_counts_out(whole: FeatureSet):
 def test_a_rerun_writes_nothing(manifest: Manifest, whole: FeatureSet):
     folder = Path(whole.uri)
     before = contents(folder)
-    stamps = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    mtimes = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     again, counted = run(manifest, folder.parents[1])
     assert (len(again.written), again.shards_reused, again.photos_detected, sum(counted)) == (0, 4, 0, 6)
     assert contents(folder) == before
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == mtimes
 
 
-def test_what_a_killed_run_left_is_completed_to_the_same_bytes(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    """Every state that a kill can leave: no index; a shard without receipt; a shard missing; a half-written file."""
+def test_a_rerun_completes_a_killed_extraction_to_the_same_bytes(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    """All states that a kill can leave: no index, a shard without receipt, no shard, an incomplete file."""
     broken = tmp_path / "features" / Path(whole.uri).name
     shutil.copytree(whole.uri, broken)
     (broken / "index.json").unlink()
@@ -72,7 +74,7 @@ def test_what_a_killed_run_left_is_completed_to_the_same_bytes(tmp_path: Path, m
     assert contents(broken) == contents(whole.uri)
 
 
-def test_a_tar_that_was_lost_is_written_again(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
     copy = tmp_path / "features" / Path(whole.uri).name
     shutil.copytree(whole.uri, copy)
     (copy / f"{shard(whole, 'features-val')}.tar").unlink()
@@ -80,7 +82,7 @@ def test_a_tar_that_was_lost_is_written_again(tmp_path: Path, manifest: Manifest
     assert contents(copy) == contents(whole.uri)
 
 
-def test_features_are_the_detectors_own_and_boxes_fit_the_photo(manifest: Manifest, whole: FeatureSet):
+def test_stored_regions_are_the_detectors(manifest: Manifest, whole: FeatureSet):
     split = whole.split("val")
     pixels = np.asarray(Image.open(Path(manifest.root) / "astronaut.jpg").convert("RGB"))
     (expected,) = registry.resolve("embedded").build("cpu")([pixels])
@@ -90,7 +92,7 @@ def test_features_are_the_detectors_own_and_boxes_fit_the_photo(manifest: Manife
     meta = split.meta[0]
     assert (meta["height"], meta["width"], meta["captions"]) == (120, 160, ["a astronaut", "astronaut!"])
     assert meta["classes"] == expected.classes.tolist()
-    assert whole.index["detector"]["class_names"]["1"] == "person"
+    assert whole.index.detector.class_names[1] == "person"
 
 
 def test_lineage_names_each_parent(manifest: Manifest, whole: FeatureSet):
@@ -102,25 +104,25 @@ def test_lineage_names_each_parent(manifest: Manifest, whole: FeatureSet):
     assert sum(sizes.values()) == 4
 
 
-def test_a_lost_photo_is_noticed(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    """planned = written + rejected, or the job fails: here a receipt is made to forget a photo."""
+def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    """planned = written + rejected must hold; here a photo is removed from a receipt."""
     copy = tmp_path / Path(whole.uri).name
     shutil.copytree(whole.uri, copy)
     receipt = copy / f"{shard(whole, 'features-val')}.receipt.json"
     document = json.loads(receipt.read_text())
     receipt.write_text(json.dumps(document | {"written": [], "count": 0}))
-    receipts = read_receipts(FolderStore(copy), [row["name"] for row in whole.index["shards"]])
+    receipts = read_receipts(FolderStore(copy), [entry.name for entry in whole.index.shards])
     with pytest.raises(RuntimeError, match="planned 6 photos, written 3, rejected 2"):
-        write_index(FolderStore(copy), manifest, "f", {}, list(receipts.values()))
+        publish(FolderStore(copy), manifest, "f", whole.index.detector, list(receipts.values()))
 
 
-def test_an_output_that_cannot_be_written_is_said_before_any_work(tmp_path: Path, manifest: Manifest):
+def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Manifest):
     (tmp_path / "features").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"cannot be written .*; choose another extract\.output"):
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another output"):
         run(manifest, tmp_path)
 
 
-def test_too_many_rejected_photos_fail_the_job_and_are_reported(tmp_path: Path, manifest: Manifest):
+def test_too_many_rejected_photos_fail_the_job_with_a_report(tmp_path: Path, manifest: Manifest):
     with pytest.raises(
         UserError, match=r"of 6 photos are rejected, more than extract.max_rejected \(0.1 of them\): 1 x"
     ):
@@ -128,23 +130,24 @@ def test_too_many_rejected_photos_fail_the_job_and_are_reported(tmp_path: Path, 
     (folder,) = (tmp_path / "features").iterdir()
     assert len(pq.read_table(folder / "quarantine-over-cap.parquet")) >= 1
     assert not (folder / "index.json").exists()
-    # Nothing that was done is lost: with the cap raised the rest follows.
+    # Completed shards are kept: with a higher limit the rest follows.
     extraction, _ = run(manifest, tmp_path)
     assert extraction.shards_reused >= 1
     assert len(extraction.feature_set.rejected) == 2
 
 
-def test_a_data_set_without_one_usable_photo_fails_with_the_reason(tmp_path: Path):
+def test_a_data_set_without_a_usable_photo_fails_with_the_reason(tmp_path: Path):
     (tmp_path / "a.jpg").write_text("text")
     manifest = Manifest.build("tiny", str(tmp_path), [Photo("a", "a.jpg", "train", ("x",))])
-    with pytest.raises(UserError, match=r"all 1 photos were rejected, first a\.jpg: not an image"):
+    with pytest.raises(
+        UserError,
+        match=r"1 of 1 photos are rejected, all of them: 1 x 'not an image of .*'; first a\.jpg",
+    ):
         run(manifest, tmp_path)
 
 
-def test_a_tar_of_other_photos_without_receipt_is_left_and_gone_round(
-    tmp_path: Path, manifest: Manifest, whole: FeatureSet
-):
-    """A killed run wrote it, and since then the photo's file was replaced: its name is taken, so another is used."""
+def test_a_tar_of_other_photos_is_left_and_another_name_is_used(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    """A killed run wrote the tar, and the photo's file was replaced since."""
     left = tmp_path / "features" / Path(whole.uri).name / f"{shard(whole, 'features-val')}.tar"
     left.parent.mkdir(parents=True)
     left.write_bytes(build_tar([]))
@@ -155,15 +158,15 @@ def test_a_tar_of_other_photos_without_receipt_is_left_and_gone_round(
     assert (again.written, again.feature_set.index) == ((), extraction.feature_set.index)
 
 
-def test_a_store_that_breaks_off_is_one_line(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
     left = tmp_path / "features" / Path(whole.uri).name
     (left / f"{shard(whole, 'features-val')}.tar").mkdir(parents=True)
     with pytest.raises(UserError) as caught:
         run(manifest, tmp_path)
-    said = re.fullmatch(r"(.*); what is written stays, the same command goes on", str(caught.value))
-    assert said
-    assert re.search(r"directory.*\.tar'$", said[1])
-    assert "Failed to apply" not in said[1]  # Ray's advice
+    found = re.fullmatch(r"(.*); completed shards are kept, re-run the same command to resume", str(caught.value))
+    assert found
+    assert re.search(r"directory.*\.tar'$", found[1])
+    assert "Failed to apply" not in found[1]  # Ray's advice
 
 
 def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, manifest: Manifest, whole: FeatureSet):

@@ -1,5 +1,6 @@
-"""The report page: one file, well formed, with true counts; photos with their boxes where they belong."""
+"""The HTML report: one well-formed file with the right counts, and photos with their boxes."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
-from pipelines.features.sample import chosen_photos, sample_records
+from pipelines.features.sample import sample_photos, sample_records
 from tests.support.feature_sets import DETECTOR, HEIGHT, WIDTH, manifest, write_photos, write_set
 
 VOID = {"meta", "img"}
@@ -60,7 +61,7 @@ def test_the_page_is_one_file_and_tells_the_counts(features: FeatureSet, tmp_pat
     assert kinds.count("data:image/jpeg") == 4
     assert kinds.count("data:image/svg+xml") == len(kinds) - 4 > 0
     text = " ".join(page.text.split())
-    for said in ("6photos planned", "5= written", "1+ rejected", "10captions", "5 photos", "all 5 photos"):
+    for said in ("6photos planned", "5= written", "1+ rejected", "10captions", "5 photos", "all 5 written photos"):
         assert said in text
     for value in (*features.lineage.values(), "not an image", "p3.png", "a photo of 0", "number 5 <again>"):
         assert value in page.text
@@ -87,7 +88,7 @@ def test_a_set_without_boxes_classes_and_sizes_says_so(tmp_path: Path):
         "boxes_R4": np.empty((0, 4), np.float32),
         "meta": {"width": None, "height": None, "classes": [], "confidences": []},
     }
-    detector = DETECTOR | {"class_names": {}}
+    detector = replace(DETECTOR, class_names={})
     features = write_set(tmp_path, photos, {f"p{i}": bare for i in range(6)}, detector)
     page = page_of(features, tmp_path)
     for said in (
@@ -101,7 +102,7 @@ def test_a_set_without_boxes_classes_and_sizes_says_so(tmp_path: Path):
 
 def test_names_cannot_break_the_page(tmp_path: Path):
     photos = manifest(tmp_path, said="<script>alert(1)</script> '\"&")
-    detector = DETECTOR | {"class_names": {"1": "<b>'person'", "2": "dog"}, "name": "<i>"}
+    detector = replace(DETECTOR, class_names={1: "<b>'person'", 2: "dog"}, name="<i>")
     page = page_of(write_set(tmp_path, photos, detector=detector), tmp_path)
     assert "<script>alert(1)</script> '\"& 0" in page.text
     assert "<b>'person'" in page.text
@@ -114,7 +115,7 @@ def test_the_sample_is_by_lot_and_the_photos_come_from_every_split(tmp_path: Pat
     assert keys == [record.key for record in sample_records(features, 20)]
     assert keys != [record.key for record in sample_records(features, 59)][:20]
     assert len(sample_records(features, 1000)) == 59
-    chosen = chosen_photos(features, 12)
+    chosen = sample_photos(features, 12)
     assert [record.split for record in chosen] == ["train"] * 4 + ["val"] * 4 + ["test"] * 4
     assert len({record.key for record in chosen}) == 12
     assert all(record.boxes_R4.shape == (3, 4) for record in chosen)

@@ -1,4 +1,4 @@
-"""Garbage: what an index names is never among it, what is not ours is left alone, and no kill makes an index lie."""
+"""Orphaned objects: nothing that an index needs is among them, and an interrupted deletion leaves a valid state."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
-from pipelines.extraction.shard_plan import Group
-from pipelines.features.feature_set import FeatureSet, write_manifest
-from pipelines.features.orphans import find_orphans, remove
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.manifests import write_manifest
+from pipelines.features.orphans import delete_orphans, find_orphans
+from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.verify import verify
 from tests.support.feature_sets import manifest, shard_of, write_set, write_shard
 
@@ -18,8 +19,8 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def is_whole(uri: str) -> bool:
-    return not verify(uri, lambda done, total: None).faults
+def is_intact(uri: str) -> bool:
+    return not verify(uri, lambda done, total: None).errors
 
 
 @pytest.fixture
@@ -42,18 +43,18 @@ def unfinished_shard(store: FolderStore, tmp_path: Path) -> str:
     """A complete shard and the manifest of an extraction that did not reach its index."""
     grown = manifest(tmp_path, 8)
     write_manifest(store, grown)
-    group = Group("train", 7, tuple(grown.photos())[6:])
-    write_shard(store, group, {})
-    return group.shard()
+    shard = PlannedShard("train", 7, tuple(grown.photos())[6:])
+    write_shard(store, shard, {})
+    return shard.name()
 
 
-def test_a_finished_set_holds_no_garbage(store: FolderStore):
+def test_a_finished_feature_set_has_no_orphans(store: FolderStore):
     orphans = find_orphans(store, earlier_snapshots=False)
     assert (orphans.items, orphans.complete_shards, orphans.foreign, orphans.size) == ((), 0, 0, 0)
     assert find_orphans(store, earlier_snapshots=True).items == ()
 
 
-def test_what_past_indexes_name_is_no_garbage(store: FolderStore, second: FeatureSet):
+def test_objects_of_snapshots_are_no_orphans(store: FolderStore, second: FeatureSet):
     assert find_orphans(store, earlier_snapshots=False).items == ()
 
 
@@ -64,14 +65,14 @@ def test_with_earlier_snapshots_only_the_current_index_counts(
     assert [item.kind for item in orphans.items] == ["snapshot", *["receipt"] * 4, *["tar"] * 4, "manifest"]
     assert orphans.complete_shards == 4
     assert orphans.size == sum(item.size or 0 for item in orphans.items) > 20_000
-    remove(store, orphans.items)
-    assert is_whole(second.uri)
+    delete_orphans(store, orphans.items)
+    assert is_intact(second.uri)
     assert find_orphans(store, earlier_snapshots=True).items == ()
     with pytest.raises(UserError, match="no finished feature set here"):
-        FeatureSet.open(f"{first.uri}@{first.index['feature_set'][:12]}")
+        FeatureSet.open(first.pinned_uri)
 
 
-def test_what_an_unfinished_extraction_left_is_listed_and_counted(store: FolderStore, tmp_path: Path):
+def test_objects_of_an_unfinished_extraction_are_listed_and_counted(store: FolderStore, tmp_path: Path):
     shard = unfinished_shard(store, tmp_path)
     (store.root / ".index.json.dead").write_bytes(b"half")
     (store.root / "features-val-000009-0123abcd.tar").write_bytes(b"tar without a receipt")
@@ -81,14 +82,14 @@ def test_what_an_unfinished_extraction_left_is_listed_and_counted(store: FolderS
     found = {item.name for item in orphans.items}
     left = {f"{shard}.tar", f"{shard}.receipt.json", ".index.json.dead", "features-val-000009-0123abcd.tar"}
     assert left <= found
-    assert {item.kind for item in orphans.items} == {"receipt", "tar", "manifest", "unfinished"}
+    assert {item.kind for item in orphans.items} == {"receipt", "tar", "manifest", "incomplete"}
     assert (len(found), orphans.complete_shards) == (5, 1)
-    remove(store, orphans.items)
+    delete_orphans(store, orphans.items)
     assert names(store.root) == before - found
-    assert is_whole(store.uri)
+    assert is_intact(store.uri)
 
 
-def test_what_is_not_ours_stays(store: FolderStore):
+def test_foreign_objects_stay(store: FolderStore):
     foreign = ["notes.txt", "features.tar", "features-train-1.tar", "snapshot-old.json", "manifest.parquet"]
     for name in foreign:
         store.put_if_absent(name, b"x")
@@ -98,26 +99,28 @@ def test_what_is_not_ours_stays(store: FolderStore):
 
 
 @pytest.mark.parametrize("earlier_snapshots", [False, True])
-def test_without_an_index_nothing_is_garbage(store: FolderStore, first: FeatureSet, earlier_snapshots: bool):
+def test_orphans_need_an_index(store: FolderStore, first: FeatureSet, earlier_snapshots: bool):
     (store.root / "index.json").unlink()
     if not earlier_snapshots:
-        (store.root / f"snapshot-{first.index['feature_set'][:12]}.json").unlink()
-    with pytest.raises(UserError, match=r"no index\.json here, so nothing tells garbage from work; run `python"):
+        (store.root / f"snapshot-{first.index.feature_set[:12]}.json").unlink()
+    with pytest.raises(UserError, match=r"no index\.json here, so orphaned objects cannot be determined; run `python"):
         find_orphans(store, earlier_snapshots)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"format": "shan-features/2"}'])
-def test_a_damaged_index_stops_everything(store: FolderStore, first: FeatureSet, text: str):
-    name = f"snapshot-{first.index['feature_set'][:12]}.json"
+@pytest.mark.parametrize("text", ["{", "{}", '{"format": "shan-features/3"}'])
+def test_a_corrupt_snapshot_is_an_error(store: FolderStore, first: FeatureSet, text: str):
+    name = f"snapshot-{first.index.feature_set[:12]}.json"
     (store.root / name).write_text(text)
-    with pytest.raises(UserError, match=f"{name}: is not one of ours or damaged"):
+    with pytest.raises(
+        UserError, match=rf"{name} cannot be parsed \(.*\), so orphaned objects cannot be determined; restore it"
+    ):
         find_orphans(store, earlier_snapshots=False)
 
 
-def test_a_kill_half_way_leaves_no_index_that_lies(
+def test_an_interrupted_deletion_leaves_a_valid_state(
     store: FolderStore, second: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ):
-    """After every single deletion each index names only what is there, and each receipt has its tar."""
+    """After every deletion each index refers only to existing objects, and each receipt has its tar."""
     delete: Callable[[FolderStore, str], None] = FolderStore.delete
     seen = []
 
@@ -125,13 +128,13 @@ def test_a_kill_half_way_leaves_no_index_that_lies(
         delete(self, name)
         seen.append(name)
         left = names(self.root)
-        for path in self.root.glob("index*.json"):
+        for path in [*self.root.glob("index.json"), *self.root.glob("snapshot-*.json")]:
             index = path.read_text()
             assert not any(gone.split(".")[0] in index for gone in seen if gone.startswith("features")), path.name
         assert all(name.replace(".receipt.json", ".tar") in left for name in left if ".receipt." in name)
 
     monkeypatch.setattr(FolderStore, "delete", watched)
     orphans = find_orphans(store, earlier_snapshots=True)
-    remove(store, orphans.items)
+    delete_orphans(store, orphans.items)
     assert len(seen) == len(orphans.items) == 10
     assert shard_of(second, "p0") not in " ".join(seen)

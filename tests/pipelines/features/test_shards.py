@@ -1,4 +1,4 @@
-"""Shards: reproducible bytes, plain webdataset reads them, receipts tell the truth, a second writer changes nothing."""
+"""Shards: reproducible bytes that plain webdataset reads, receipts that describe them, writes exactly once."""
 
 import io
 import json
@@ -11,19 +11,10 @@ import pytest
 import webdataset
 
 from infra.storage.folder import FolderStore
-from pipelines.features.shards import (
-    MEMBERS,
-    OtherPhotosError,
-    Receipt,
-    Rejection,
-    Sample,
-    build_tar,
-    commit_shard,
-    load_npy,
-    read_receipt,
-    receipt_name,
-    tar_name,
-)
+from pipelines.features.layout import receipt_name, tar_name
+from pipelines.features.npy import load_npy
+from pipelines.features.receipt import MEMBERS, Receipt, Rejection, read_receipt
+from pipelines.features.shards import OtherPhotosError, Sample, build_tar, commit_shard
 
 SHARD = "features-train-000000-0123abcd"
 REJECTED = [Rejection("bad", "bad.jpg", "not an image of a known format")]
@@ -37,7 +28,7 @@ def samples(count: int = 3, seed: int = 0) -> list[Sample]:
             rng.normal(size=(36, 2048)).astype(np.float16),
             rng.uniform(size=(36, 4)).astype(np.float32),
             {"captions": ["ein Übungssatz", "two"], "source": f"{i}.jpg", "width": 3, "sha256": f"{i:064d}"},
-            f"stamp {i}",
+            f"token {i}",
         )
         for i in range(count)
     ]
@@ -48,14 +39,14 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-def test_bytes_are_the_same_for_the_same_samples():
+def test_equal_samples_give_equal_bytes():
     assert build_tar(samples()) == build_tar(samples())
     assert build_tar(samples()) != build_tar(samples(seed=1))
     with tarfile.open(fileobj=io.BytesIO(build_tar(samples()))) as tar:
         assert {m.mtime for m in tar} == {0}
 
 
-def test_plain_webdataset_reads_what_was_written(store: FolderStore):
+def test_webdataset_reads_a_shard(store: FolderStore):
     commit_shard(store, "features-train-000000", samples(), [])
     read = list(webdataset.WebDataset(str(store.root / "features-train-000000.tar"), shardshuffle=False))
     assert [row["__key__"] for row in read] == ["key_0", "key_1", "key_2"]
@@ -94,7 +85,7 @@ def test_a_second_writer_changes_nothing(store: FolderStore):
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.root.iterdir()} == before
 
 
-def test_a_tar_whose_writer_died_before_the_receipt_is_adopted(store: FolderStore):
+def test_a_tar_without_receipt_is_adopted(store: FolderStore):
     commit_shard(store, SHARD, samples(), REJECTED)
     receipt = (store.root / receipt_name(SHARD)).read_bytes()
     (store.root / receipt_name(SHARD)).unlink()
@@ -104,37 +95,37 @@ def test_a_tar_whose_writer_died_before_the_receipt_is_adopted(store: FolderStor
 
 @pytest.mark.parametrize("what", ["fewer", "other bytes"])
 def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what: str):
-    """A run that died wrote it; since then a photo was taken out, or its file was replaced."""
+    """A killed run wrote the tar; since then a photo was removed, or its file was replaced."""
     now = samples(3)
     if what == "other bytes":
         now[1].meta["sha256"] = "f" * 64
     store.put_if_absent(tar_name(SHARD), build_tar(samples(2 if what == "fewer" else 3)))
     with pytest.raises(
-        OtherPhotosError, match=rf"{SHARD}\.tar was written by a run that died, of other photos; delete it"
+        OtherPhotosError, match=rf"{SHARD}\.tar has no receipt and contains other photos than planned; delete it"
     ):
         commit_shard(store, SHARD, now, REJECTED)
     assert set(store.objects()) == {tar_name(SHARD)}
 
 
-@pytest.mark.parametrize("damage", [b"{}", b"nonsense", None])
-def test_a_receipt_that_is_damaged_or_of_a_lost_tar_is_written_anew(store: FolderStore, damage: bytes | None):
+@pytest.mark.parametrize("content", [b"{}", b"nonsense", None])
+def test_a_corrupt_receipt_or_one_of_a_lost_tar_is_written_again(store: FolderStore, content: bytes | None):
     commit_shard(store, SHARD, samples(), REJECTED)
-    if damage is None:
+    if content is None:
         store.delete(tar_name(SHARD))
     else:
-        store.replace(receipt_name(SHARD), damage)
+        store.replace(receipt_name(SHARD), content)
         assert read_receipt(store, SHARD) is None
-    receipt = commit_shard(store, SHARD, samples(seed=1 if damage is None else 0), REJECTED)
+    receipt = commit_shard(store, SHARD, samples(seed=1 if content is None else 0), REJECTED)
     assert read_receipt(store, SHARD) == receipt
     assert receipt.sha256 == sha256(store.read(tar_name(SHARD))).hexdigest()
 
 
-def test_a_shard_of_which_every_photo_was_rejected(store: FolderStore):
+def test_a_shard_without_photos(store: FolderStore):
     receipt = commit_shard(store, SHARD, [], REJECTED)
     assert (receipt.keys, len(receipt.rejected)) == ((), 1)
 
 
-def test_npy_that_needs_pickle_is_refused():
+def test_pickled_npy_is_rejected():
     buffer = io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle=False"):

@@ -10,7 +10,7 @@ import pytest
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.shards import tar_name
+from pipelines.features.layout import tar_name
 from pipelines.training.shard_cache import CacheConfig, LocalShards, local_shards
 from tests.support import feature_sets
 from tests.support.servers import S3Server
@@ -59,7 +59,7 @@ def test_shard_that_differs_from_its_receipt_is_refused(on_s3: FeatureSet, tmp_p
     data = bytearray(on_s3.store.read(name))
     data[600] ^= 1
     on_s3.store.replace(name, bytes(data))
-    with pytest.raises(UserError, match=r"features-train-.*tar is not what its receipt says; .* verify"):
+    with pytest.raises(UserError, match=r"features-train-.*tar does not have the sha256 in its receipt; .* verify"):
         fetch(on_s3, tmp_path / "cache")
     assert f"{on_s3.receipts[0].sha256}.tar" not in tars(tmp_path / "cache")
 
@@ -109,13 +109,13 @@ def test_concurrent_processes_share_the_downloads(on_s3: FeatureSet, tmp_path: P
 import sys
 from infra.storage.s3 import S3Store
 from tests.pipelines.training.test_shard_cache import fetch
-from pipelines.features.feature_set import FeatureSet
+from pipelines.features import feature_set
 from pathlib import Path
 read = S3Store.read
 def recorded(self, name, *rest):
     if name.endswith(".tar"): sys.stdout.write(name + "\\n")
     return read(self, name, *rest)
-features = FeatureSet.open("{on_s3.uri}")
+features = feature_set.FeatureSet.open("{on_s3.uri}")
 S3Store.read = recorded
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""Feature sets back to SCAN's layout: the same bytes as came, and read by the rules of public code."""
+"""Export to SCAN's layout: an imported folder comes back with the same bytes, and public code can read it."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def tsv(tmp_path: Path, photos: list[Photo], captions: int = 5) -> FeatureSet:
     return import_tsv(tmp_path / "a.tsv", dataset, str(tmp_path / "out"), 2, lambda _: None).feature_set
 
 
-def test_what_came_goes_back_to_the_byte(tmp_path: Path):
+def test_an_export_of_an_import_has_the_same_bytes(tmp_path: Path):
     source = scan_folder(tmp_path / "in", COUNTS)
     features = scan(source, tmp_path / "out")
     done: list[int] = []
@@ -45,7 +45,7 @@ def test_what_came_goes_back_to_the_byte(tmp_path: Path):
     assert len(list((tmp_path / "back").iterdir())) == 9
 
 
-def test_an_import_of_an_export_is_the_same(tmp_path: Path):
+def test_an_import_of_an_export_has_the_same_features(tmp_path: Path):
     first = tsv(tmp_path, [Photo(str(n)) for n in range(1, 6)])
     export_scan(first, tmp_path / "back", lambda _: None)
     again = scan(tmp_path / "back", tmp_path / "again")
@@ -71,13 +71,13 @@ def test_public_code_reads_it(tmp_path: Path):
 def test_more_captions_than_five(tmp_path: Path):
     features = tsv(tmp_path, [Photo("1"), Photo("2")], captions=6)
     assert export_scan(features, tmp_path / "back", lambda _: None).notes == [
-        "2 captions left out: public code takes five a photo, the first ones"
+        "2 captions left out: public code reads the first five per photo"
     ]
     lines = (tmp_path / "back" / "train_caps.txt").read_bytes().split(b"\n")
     assert (lines[0], lines[1], len(lines)) == (b"more than  five", b"1.jpg 0", 11)
 
 
-def test_what_the_layout_cannot_hold(tmp_path: Path):
+def test_feature_sets_outside_the_layout_are_refused(tmp_path: Path):
     (tmp_path / "few").mkdir()
     (tmp_path / "ragged").mkdir()
     few = tsv(tmp_path / "few", [Photo("2"), Photo("1")], captions=4)
@@ -89,7 +89,7 @@ def test_what_the_layout_cannot_hold(tmp_path: Path):
     assert not (tmp_path / "back").exists()
 
 
-def test_files_that_are_there_stay_and_a_killed_export_is_written_over(tmp_path: Path):
+def test_existing_files_stay_and_a_killed_export_is_overwritten(tmp_path: Path):
     features = scan(scan_folder(tmp_path / "in", COUNTS), tmp_path / "out")
     back = tmp_path / "back"
 
@@ -103,7 +103,7 @@ def test_files_that_are_there_stay_and_a_killed_export_is_written_over(tmp_path:
     before = {path.name: path.read_bytes() for path in back.iterdir()}
     assert len(before) == 9
     (back / "dev_caps.txt").write_text("mine")
-    with pytest.raises(UserError, match="is there already; export to another folder"):
+    with pytest.raises(UserError, match="exists already; export to another folder"):
         export_scan(features, back, lambda _: None)
     assert {path.name: path.read_bytes() for path in back.iterdir()} == before | {"dev_caps.txt": b"mine"}
 
@@ -115,12 +115,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
         export_scan(features, tmp_path / "file" / "back", lambda _: None)
 
 
-def test_rejected_photos_have_no_row(tmp_path: Path):
+def test_rejected_photos_are_not_exported(tmp_path: Path):
     source = scan_folder(tmp_path / "in", {"train": 3})
     rows = np.load(source / "train_ims.npy")
     rows[1] = np.nan
     np.save(source / "train_ims.npy", rows)
     exported = export_scan(scan(source, tmp_path / "out"), tmp_path / "back", lambda _: None)
-    assert exported.notes == ["1 rejected photos of the feature set have no row"]
+    assert exported.notes == ["1 rejected photos of the feature set are not exported"]
     assert np.array_equal(np.load(tmp_path / "back" / "train_ims.npy"), rows[[0, 2]])
     assert (tmp_path / "back" / "train_ids.txt").read_text() == "train0\ntrain2\n"

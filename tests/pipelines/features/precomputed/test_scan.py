@@ -11,6 +11,7 @@ import webdataset
 
 from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.source_files import sampled_digest
@@ -28,20 +29,13 @@ def run(folder: Path, output: Path | None = None, per_shard: int = 3) -> Importe
     return import_scan(folder, str(output or folder.parent / "out"), None, per_shard, lambda _: None)
 
 
-def test_everything_arrives(folder: Path):
+def test_regions_captions_and_keys_are_imported(folder: Path):
     done: list[int] = []
     imported = import_scan(folder, str(folder.parent / "out"), None, 3, done.append)
     features = FeatureSet.open(imported.feature_set.uri)
     assert (imported.shards_written, imported.shards_reused, imported.notes, sum(done)) == (5, 0, [], 12)
     assert features.dataset == "f30k_precomp"
-    assert features.index["detector"] | {"settings": 0} == {
-        "name": "precomputed-scan",
-        "settings": 0,
-        "feature_dim": 8,
-        "regions": [3, 3],
-        "class_names": {},
-        "attribute_names": {},
-    }
+    assert features.index.detector == DetectorDescription("precomputed-scan", {}, 8, (3, 3), {}, {})
     assert features.lineage["fingerprint"].startswith("precomputed-scan-")
     for ours, name in SCAN_NAMES.items():
         split = features.split(ours)
@@ -118,7 +112,7 @@ def test_an_id_a_caption_and_ids_that_start_anew(folder: Path):
         (folder / f"{name}_ids.txt").write_text("".join(f"{n}\n" * 5 for n in range(count)))
     imported = run(folder)
     assert imported.feature_set.split("test").keys == ["test-0", "test-1", "test-2"]
-    assert "repeat from split to split" in imported.notes[0]
+    assert "occur in several splits" in imported.notes[0]
 
 
 def test_a_row_a_caption(folder: Path):
@@ -130,7 +124,7 @@ def test_a_row_a_caption(folder: Path):
     broken = np.repeat(rows, 5, axis=0)
     broken[23, 2, 7] += 1
     np.save(folder / "train_ims.npy", broken)
-    with pytest.raises(UserError, match="rows 20 to 24 are not one image five times"):
+    with pytest.raises(UserError, match="rows 20 to 24 differ"):
         run(folder)
 
 
@@ -159,10 +153,10 @@ def test_what_float16_cannot_hold_is_rejected(folder: Path):
     assert (Path(features.uri) / "quarantine.parquet").is_file()
 
 
-def test_nothing_usable_is_no_feature_set(tmp_path: Path):
+def test_an_import_of_only_unusable_images_fails(tmp_path: Path):
     folder = scan_folder(tmp_path / "x", {"train": 2})
     np.save(folder / "train_ims.npy", np.full((2, 3, 8), np.inf, np.float32))
-    with pytest.raises(UserError, match="all 2 photos were rejected, 2 x 'features are not finite'"):
+    with pytest.raises(UserError, match="2 of 2 photos are rejected, all of them: 2 x 'features are not finite'"):
         run(folder)
     assert not list((tmp_path / "out").rglob("index.json"))
 
@@ -173,12 +167,12 @@ ROWS = np.zeros((2, 3, 8), np.float32)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("dev_ims.npy", np.array([{"a": 1}] * 2, dtype=object), "dev_ims.npy: not a whole .npy file of numbers"),
-        ("dev_ims.npy", b"\x80\x04K\x01.", "not a whole .npy file"),
-        ("dev_ims.npy", b"", "not a whole .npy file"),
-        ("dev_ims.npy", ROWS[0], "float32 3 x 8, wanted images x regions x width"),
-        ("dev_ims.npy", ROWS.astype(np.float64), "float64 2 x 3 x 8, wanted"),
-        ("dev_ims.npy", np.asfortranarray(ROWS), "C order; save it anew"),
+        ("dev_ims.npy", np.array([{"a": 1}] * 2, dtype=object), "dev_ims.npy: not a complete .npy file of numbers"),
+        ("dev_ims.npy", b"\x80\x04K\x01.", "not a complete .npy file"),
+        ("dev_ims.npy", b"", "not a complete .npy file"),
+        ("dev_ims.npy", ROWS[0], "float32 3 x 8, expected images x regions x features"),
+        ("dev_ims.npy", ROWS.astype(np.float64), "float64 2 x 3 x 8, expected"),
+        ("dev_ims.npy", np.asfortranarray(ROWS), "C order; save it in that form"),
         ("dev_ims.npy", ROWS[:, :2], r"splits differ in regions x width \[\(2, 8\), \(3, 8\)\]"),
         ("dev_ims.npy", np.zeros((4, 3, 8), np.float32), "4 images and 10 lines in dev_caps.txt"),
         ("dev_caps.txt", None, "dev_caps.txt: no such file"),
@@ -186,13 +180,13 @@ ROWS = np.zeros((2, 3, 8), np.float32)
         ("dev_caps.txt", b"a\n" * 9, "2 images and 9 lines"),
         ("dev_caps.txt", b"a\n" * 9 + b"\n", "dev1.jpg: the photo has an empty caption"),
         ("dev_ids.txt", b"a\n", "1 ids for 2 images"),
-        ("dev_ids.txt", b"a\na\n", r"id 2 \('a'\) is that of image 1"),
-        ("dev_ids.txt", b"a\n/\n", r"id 2 \('/'\) is no name"),
+        ("dev_ids.txt", b"a\na\n", r"id 2 \('a'\) is also the id of image 1"),
+        ("dev_ids.txt", b"a\n/\n", r"id 2 \('/'\) is not a usable name"),
         ("dev_ids.txt", b"a.b\na.c\n", "share the key a; rename"),
         ("dev_ids.txt", b"a\n" * 4 + b"b\n" * 6, "lines 1 to 5 name more than one image"),
     ],
 )
-def test_one_line_for_what_is_not_in_the_layout(folder: Path, name: str, content: object, message: str):
+def test_layout_errors_are_one_line(folder: Path, name: str, content: object, message: str):
     path = folder / name
     path.unlink()
     if isinstance(content, bytes):
@@ -204,16 +198,16 @@ def test_one_line_for_what_is_not_in_the_layout(folder: Path, name: str, content
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_cut_short_and_a_folder_without_features(folder: Path, tmp_path: Path):
+def test_a_truncated_file_and_a_folder_without_features(folder: Path, tmp_path: Path):
     data = (folder / "train_ims.npy").read_bytes()
     (folder / "train_ims.npy").write_bytes(data[:-4])
-    with pytest.raises(UserError, match="not a whole"):
+    with pytest.raises(UserError, match="not a complete"):
         run(folder)
     with pytest.raises(UserError, match=r"no train_ims\.npy"):
         run(tmp_path)
 
 
-def test_the_digest_of_a_large_file_sees_size_ends_and_middle(tmp_path: Path):
+def test_the_sampled_digest_covers_size_ends_and_middle(tmp_path: Path):
     path = tmp_path / "f"
     data = bytearray(10 * 2**20)
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""Bottom-up-attention TSV to feature sets: both column orders, all that is wrong in the wild, and kills in between."""
+"""Import of bottom-up-attention TSV: both column orders, the defects of real files, and resuming after a kill."""
 
 import gzip
 import os
@@ -10,6 +10,7 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Photo as Row
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.tsv import MISSING, import_tsv
 from pipelines.features.precomputed.tsv_match import PhotoFinder
@@ -27,7 +28,7 @@ def dataset(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos() -> list[Photo]:
-    """In an order of their own, 36 regions each."""
+    """Photos in another order than the data set, with 36 regions each."""
     return [Photo(id_) for id_ in IDS[::-1]]
 
 
@@ -62,14 +63,7 @@ def test_six_columns(tmp_path: Path, dataset: Path, photos: list[Photo]):
     assert features.split("val").meta[0]["classes"] == features.split("val").meta[0]["confidences"] == []
     assert "attributes" not in features.split("val").meta[0]
     assert (imported.shards_written, imported.shards_reused, imported.notes, sum(done)) == (6, 0, [], 10)
-    assert features.index["detector"] == {
-        "name": "precomputed-tsv",
-        "settings": {},
-        "feature_dim": 8,
-        "regions": [36, 36],
-        "class_names": {},
-        "attribute_names": {},
-    }
+    assert features.index.detector == DetectorDescription("precomputed-tsv", {}, 8, (36, 36), {}, {})
     assert features.dataset == "tiny"
 
 
@@ -83,13 +77,13 @@ def test_ten_columns(tmp_path: Path, dataset: Path, photos: list[Photo]):
 
 
 @pytest.mark.parametrize("counts", [(10, 100), (1, 3)])
-def test_photos_of_different_numbers_of_regions(tmp_path: Path, dataset: Path, counts: tuple[int, int]):
+def test_photos_with_different_numbers_of_regions(tmp_path: Path, dataset: Path, counts: tuple[int, int]):
     draw = np.random.default_rng(0)
     sizes = [*counts, *draw.integers(*counts, 8).tolist()]
     photos = [Photo(id_, regions) for id_, regions in zip(IDS, sizes, strict=True)]
     features = run(write(tmp_path / "a.tsv", [photo.six() for photo in photos]), dataset).feature_set
     check(features, photos)
-    assert features.index["detector"]["regions"] == list(counts)
+    assert features.index.detector.region_range == counts
 
 
 def test_gzip_a_folder_of_parts_headers_and_other_line_ends(tmp_path: Path, dataset: Path, photos: list[Photo]):
@@ -113,7 +107,7 @@ def test_photos_are_found_by_name_and_by_number():
     assert finder.find("77") is rows[1]
     assert finder.find("b_5") is rows[3]
     assert [finder.find(name) for name in ("7", "", "\t", "²", "9" * 30, "nine")] == [None] * 6
-    with pytest.raises(UserError, match=r"image_id 5 fits a_5\.jpg and b_5\.jpg"):
+    with pytest.raises(UserError, match=r"image_id 5 matches a_5\.jpg and b_5\.jpg"):
         finder.find("5")
 
 
@@ -123,8 +117,8 @@ def test_missing_unnamed_and_repeated_photos(tmp_path: Path, dataset: Path, phot
     imported = run(write(tmp_path / "a.tsv", [photo.six() for photo in rows]), dataset)
     features = imported.feature_set
     assert imported.notes == [
-        "2 of 10 rows are of photos that the data set does not name; left out",
-        "1 of 10 rows repeat a photo; its first row is taken",
+        "2 of 10 rows left out: their photos are not in the data set",
+        "1 of 10 rows left out: they repeat a photo, whose first row is used",
     ]
     assert np.array_equal(features.split("val")[[0]][0], photos[3].features)
     assert {(row.source[-7:-4], row.reason) for row in features.rejected} == {
@@ -140,10 +134,10 @@ NAN_FEATURES = [float("nan")] + [0.0] * (36 * 8 - 1)
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ({"features": "!" * 1536}, "features are not whole base64"),
+        ({"features": "!" * 1536}, "features are not valid base64"),
         ({"features": floats([1.0] * 36 * 8)[:-8]}, "features do not fit num_boxes"),
-        ({"features": floats([1.0] * 36 * 8)[:-3]}, "features are not whole base64"),
-        ({"features": floats([1.0] * 36 * 9)}, "features are not as wide as those of the first row"),
+        ({"features": floats([1.0] * 36 * 8)[:-3]}, "features are not valid base64"),
+        ({"features": floats([1.0] * 36 * 9)}, "features do not have the width of the first row"),
         ({"features": ""}, "features do not fit num_boxes"),
         ({"features": floats(NAN_FEATURES)}, "features are not finite"),
         ({"features": floats([7e4] * 36 * 8)}, "features beyond float16 (65504)"),
@@ -156,12 +150,12 @@ NAN_FEATURES = [float("nan")] + [0.0] * (36 * 8 - 1)
         ({"boxes": floats([640.5, 5.0, 640.9, 9.0, *BOXES[4:]])}, "boxes without area"),
         ({"num_boxes": 35}, "boxes do not fit num_boxes"),
         ({"num_boxes": -36}, "size or num_boxes is not positive"),
-        ({"num_boxes": "many"}, "size or num_boxes is no whole number"),
+        ({"num_boxes": "many"}, "size or num_boxes is not an integer"),
         ({"image_w": 0}, "size or num_boxes is not positive"),
         ({"more": "columns"}, "the row has neither 6 nor 10 columns"),
     ],
 )
-def test_a_broken_row_is_a_rejection(
+def test_an_invalid_row_is_a_rejection(
     tmp_path: Path, dataset: Path, photos: list[Photo], line: dict[str, object], reason: str
 ):
     lines = [photo.six(**(line if photo.image_id == "104" else {})) for photo in photos]
@@ -179,7 +173,7 @@ def test_a_broken_row_is_a_rejection(
         ({"attrs_conf": floats([0.5] * 35 + [float("nan")])}, "attrs_conf are outside 0 to 1"),
     ],
 )
-def test_a_broken_row_of_ten_columns(
+def test_an_invalid_row_of_ten_columns(
     tmp_path: Path, dataset: Path, photos: list[Photo], line: dict[str, object], reason: str
 ):
     lines = [photo.ten(**(line if photo.image_id == "104" else {})) for photo in photos]
@@ -187,13 +181,13 @@ def test_a_broken_row_of_ten_columns(
     assert [(row.key[-3:], row.reason) for row in features.rejected] == [("104", reason)]
 
 
-def test_a_line_that_a_killed_writer_left_half_done(tmp_path: Path, dataset: Path, photos: list[Photo]):
+def test_an_incomplete_line(tmp_path: Path, dataset: Path, photos: list[Photo]):
     cut = photos[0].six()[:-700] + photos[1].six()  # no line end in between, and 10 columns now or 11
     features = run(write(tmp_path / "a.tsv", [cut, *(photo.six() for photo in photos[2:])]), dataset).feature_set
     assert {row.key[-3:] for row in features.rejected} == {"109", "110"}
 
 
-def test_boxes_are_cut_at_the_edge_of_the_photo(tmp_path: Path, dataset: Path, photos: list[Photo]):
+def test_boxes_are_clipped_to_the_photo(tmp_path: Path, dataset: Path, photos: list[Photo]):
     line = photos[0].six(boxes=floats([-0.4, -1e-6, 640.5, 480.9, *BOXES[4:]]))
     features = run(write(tmp_path / "a.tsv", [line, *(photo.six() for photo in photos[1:])]), dataset).feature_set
     assert features.split("test").boxes(0)[0].tolist() == [0, 0, 640, 480]
@@ -211,7 +205,7 @@ def test_a_rerun_writes_nothing_and_decodes_no_row(
 
 
 @pytest.mark.parametrize("gone", ["index.json", "receipt.json", ".tar", "train-000001", ""])
-def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path, dataset: Path, photos: list[Photo], gone: str):
+def test_a_killed_import_resumes_to_the_same_bytes(tmp_path: Path, dataset: Path, photos: list[Photo], gone: str):
     lines = [photo.six() for photo in photos[:8]]
     lines[3] = photos[3].six(features="broken")
     source = write(tmp_path / "a.tsv", lines)
@@ -226,7 +220,7 @@ def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path, dataset: Path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"a\.tsv: none of its first rows can be read \(it is empty\)"),
+        (b"", r"a\.tsv: none of its first 100 rows is valid \(the file is empty\)"),
         (b"a\tb\n", "the row has neither 6 nor 10 columns"),
         (b"\x80\x04K\x01.", "neither 6 nor 10"),
         (
@@ -234,10 +228,10 @@ def test_a_killed_import_goes_on_to_the_same_bytes(tmp_path: Path, dataset: Path
             "image_h, image_w, .* in neither known order",
         ),
         (gzip.compress(os.urandom(5000))[:-50], "cannot be read to its end"),
-        (Photo("5").six().encode(), r"none of its 1 rows is of a photo of .* \(first image_id '5'\)"),
+        (Photo("5").six().encode(), r"none of its 1 rows belongs to a photo of .* \(first image_id '5'\)"),
     ],
 )
-def test_one_line_for_what_is_no_such_tsv(tmp_path: Path, dataset: Path, content: bytes, message: str):
+def test_invalid_files_are_a_one_line_error(tmp_path: Path, dataset: Path, content: bytes, message: str):
     (tmp_path / "a.tsv").write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         run(tmp_path / "a.tsv", dataset)
@@ -245,7 +239,7 @@ def test_one_line_for_what_is_no_such_tsv(tmp_path: Path, dataset: Path, content
     assert not list(tmp_path.rglob("*index*"))
 
 
-def test_paths_that_are_not_there(tmp_path: Path, dataset: Path):
+def test_missing_paths(tmp_path: Path, dataset: Path):
     for path in (tmp_path / "none.tsv", tmp_path):
         with pytest.raises(UserError, match="no TSV file there"):
             run(path, dataset)

@@ -1,0 +1,30 @@
+"""Hashes photos with Ray tasks: a rerun compares the bytes of photos whose version token has changed."""
+
+from hashlib import sha256
+from typing import Any
+
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import photo_uri, read_photo
+from pipelines.extraction.config import TASK_CPUS
+from pipelines.extraction.worker_errors import iter_rows, keep_error_message
+
+_PHOTOS_PER_TASK = 256
+
+
+def hash_photos(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
+    """Returns the sha256 of photos as they are now, by key; '' for one that cannot be read."""
+    import ray.data
+
+    rows = [{"key": photo.key, "uri": photo_uri(manifest.root, photo.source)} for photo in photos]
+    blocks = -(-len(rows) // _PHOTOS_PER_TASK)
+    hashed = ray.data.from_items(rows, override_num_blocks=blocks).map(_hash, num_cpus=TASK_CPUS)
+    return {row["key"]: row["sha256"] for row in iter_rows(hashed)}
+
+
+@keep_error_message
+def _hash(row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"key": row["key"], "sha256": sha256(read_photo(row["uri"])).hexdigest()}
+    except PhotoError:
+        return {"key": row["key"], "sha256": ""}

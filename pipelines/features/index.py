@@ -1,0 +1,231 @@
+"""The index of a feature set: typed fields, strict parsing, canonical JSON.
+
+`index.json` is written last and replaced by every extraction that extends the feature set. It holds the lineage
+(manifest digest, detector fingerprint), the detector's description and every shard with its checksum and counts. Its
+feature-set digest covers all of that, and runs and registered models refer to it. Every index also stays as
+`snapshot-<12 hex of its digest>.json`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from infra.canonical_json import canonical_json, load_object
+from infra.errors import UserError
+from infra.storage.base import Store
+from pipelines.features.layout import FORMAT, INDEX, SHARD_NAME
+from pipelines.features.receipt import Receipt
+
+T = TypeVar("T")
+
+
+class InvalidIndexError(UserError):
+    """An object that should be an index cannot be parsed as one. `reason` says why, without the URI."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"{uri} is not a valid feature-set index ({reason}); check the URI, or extract again")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class DetectorDescription:
+    """What readers of a feature set need to know about its detector."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """`extract.detector_settings`."""
+    feature_dim: int
+    """Feature width F."""
+    region_range: tuple[int, int]
+    """Fewest and most regions per photo."""
+    class_names: Mapping[int, str]
+    """Name of each id in `classes`; empty if the source does not name them."""
+    attribute_names: Mapping[int, str]
+    """Name of each id in `attributes`; empty if the detector predicts none."""
+
+    def to_document(self) -> dict[str, Any]:
+        """Returns the plain JSON value."""
+        return {
+            "name": self.name,
+            "settings": dict(self.settings),
+            "feature_dim": self.feature_dim,
+            "region_range": list(self.region_range),
+            "class_names": {str(id_): name for id_, name in self.class_names.items()},
+            "attribute_names": {str(id_): name for id_, name in self.attribute_names.items()},
+        }
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "DetectorDescription":
+        """Parses the value of `to_document`. Raises ValueError, LookupError or TypeError for anything else."""
+        _require_fields(document, cls)
+        fewest, most = document["region_range"]
+        return cls(
+            _typed(document, "name", str),
+            _typed(document, "settings", dict),
+            _count(document["feature_dim"], "detector.feature_dim"),
+            (_count(fewest, "detector.region_range"), _count(most, "detector.region_range")),
+            _names(document, "class_names"),
+            _names(document, "attribute_names"),
+        )
+
+
+@dataclass(frozen=True)
+class IndexedShard:
+    """One shard as the index describes it."""
+
+    name: str
+    sha256: str
+    """Of the tar."""
+    size: int
+    """Bytes of the tar."""
+    written: int
+    """Photos in the shard."""
+    rejected: int
+    """Planned photos that are not in the shard."""
+    receipt_digest: str
+    """`Receipt.digest`."""
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> "IndexedShard":
+        """Returns the entry that belongs to a receipt."""
+        return cls(
+            receipt.shard, receipt.sha256, receipt.size, len(receipt.written), len(receipt.rejected), receipt.digest
+        )
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "IndexedShard":
+        """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
+        _require_fields(document, cls)
+        if not SHARD_NAME.fullmatch(document["name"]):  # it becomes a file name
+            raise ValueError("a shard's name is malformed")
+        return cls(
+            document["name"],
+            _typed(document, "sha256", str),
+            _count(document["size"], "shards.size"),
+            _count(document["written"], "shards.written"),
+            _count(document["rejected"], "shards.rejected"),
+            _typed(document, "receipt_digest", str),
+        )
+
+
+@dataclass(frozen=True)
+class FeatureSetIndex:
+    """The content of `index.json` and of a snapshot."""
+
+    dataset: str
+    """Name of the data set."""
+    manifest: str
+    """Digest of the manifest."""
+    fingerprint: str
+    """Of the detector."""
+    detector: DetectorDescription
+    shards: tuple[IndexedShard, ...]
+    """By split and number."""
+    photo_root: str
+    """Folder or URI of the photos, for reports. Not part of the digest: photos may be moved."""
+    feature_set: str = ""
+    """The feature-set digest as stored; `compute_digest` recomputes it."""
+
+    @classmethod
+    def build(
+        cls, dataset: str, manifest: str, fingerprint: str, detector: DetectorDescription, receipts: Iterable[Receipt],
+        photo_root: str,
+    ) -> "FeatureSetIndex":  # fmt: skip
+        """Returns an index over receipts, with its digest."""
+        shards = tuple(IndexedShard.of(receipt) for receipt in receipts)
+        index = cls(dataset, manifest, fingerprint, detector, shards, photo_root)
+        return replace(index, feature_set=index.compute_digest())
+
+    def compute_digest(self) -> str:
+        """Returns the feature-set digest of the present fields."""
+        return index_digest(self._document())
+
+    @property
+    def photos_written(self) -> int:
+        """Photos in all shards."""
+        return sum(shard.written for shard in self.shards)
+
+    @property
+    def photos_rejected(self) -> int:
+        """Planned photos that are in no shard."""
+        return sum(shard.rejected for shard in self.shards)
+
+    def to_json(self) -> bytes:
+        """Returns canonical JSON: equal indexes have equal bytes."""
+        return canonical_json(self._document())
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "FeatureSetIndex":
+        """Parses what `to_json` wrote. Raises ValueError with the reason for anything else."""
+        document = load_object(data)
+        if document.get("format") != FORMAT:
+            raise ValueError(f"its format is {str(document.get('format'))[:40]!r}, this release reads {FORMAT!r}")
+        try:
+            index = cls._from_document(document)
+        except (LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"a field is missing or has the wrong type ({str(error)[:200]})") from error
+        index.to_json()  # raises ValueError for text that cannot be encoded
+        return index
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            **vars(self),
+            "format": FORMAT,
+            "detector": self.detector.to_document(),
+            "shards": [dict(vars(shard)) for shard in self.shards],
+        }
+
+    @classmethod
+    def _from_document(cls, document: dict[str, Any]) -> "FeatureSetIndex":
+        _require_fields({name: value for name, value in document.items() if name != "format"}, cls)
+        return cls(
+            _typed(document, "dataset", str),
+            _typed(document, "manifest", str),
+            _typed(document, "fingerprint", str),
+            DetectorDescription.from_document(_typed(document, "detector", dict)),
+            tuple(IndexedShard.from_document(shard) for shard in _typed(document, "shards", list)),
+            _typed(document, "photo_root", str),
+            _typed(document, "feature_set", str),
+        )
+
+
+def index_digest(document: Mapping[str, Any]) -> str:
+    """Returns the feature-set digest of an index's JSON value: its sha256 without `feature_set` and `photo_root`."""
+    content = {name: value for name, value in document.items() if name not in ("feature_set", "photo_root")}
+    return sha256(canonical_json(content)).hexdigest()
+
+
+def read_index(store: Store, name: str = INDEX) -> FeatureSetIndex:
+    """Returns an index of a store. Raises FileNotFoundError or InvalidIndexError."""
+    try:
+        return FeatureSetIndex.from_json(store.read(name))
+    except ValueError as error:
+        raise InvalidIndexError(f"{store.uri}/{name}", str(error)) from error
+
+
+def _require_fields(document: Mapping[str, Any], kind: Any) -> None:
+    expected = set(kind.__dataclass_fields__)
+    if set(document) != expected:
+        wrong = sorted(expected.symmetric_difference(document))[0]
+        raise ValueError(f"field {wrong[:40]!r} is {'missing' if wrong in expected else 'unknown'}")
+
+
+def _typed(document: Mapping[str, Any], field: str, kind: type[T]) -> T:
+    value = document[field]
+    if type(value) is not kind:
+        raise ValueError(f"field '{field}' is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _count(value: Any, field: str) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"field '{field}' is not a count")
+    return value
+
+
+def _names(document: Mapping[str, Any], field: str) -> dict[int, str]:
+    names = {int(id_): name for id_, name in _typed(document, field, dict).items()}
+    if not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"field '{field}' has a name that is not text")
+    return names

@@ -1,0 +1,112 @@
+"""Names of a feature set and of every object in it. This module is their only owner.
+
+All objects lie directly below the feature set's URI:
+
+| object | content | module |
+|---|---|---|
+| `manifest-<12 hex>.parquet` | photos and captions; the hex digits are from the manifest's digest | `manifests` |
+| `features-<split>-<NNNNNN>-<8 hex>.tar` | a shard | `shards` |
+| `features-<split>-<NNNNNN>-<8 hex>.receipt.json` | its receipt: the shard is committed when this exists | `receipt` |
+| `index.json` | the current index, written last | `index` |
+| `snapshot-<12 hex>.json` | every index so far; the hex digits are from its feature-set digest | `index` |
+| `quarantine.parquet` | one row per rejected photo of the current index | `quarantine` |
+| `quarantine-over-cap.parquet` | the same, of a job that failed because too many photos were rejected | `quarantine` |
+| `sizes.json` | number of samples of every tar, as training code for webdataset reads it | `publish` |
+| `rehashed-photos.json` | checksums of photos that a rerun had to read again | `rehashed` |
+| `estimate.json` | the estimate of `jobs.extract --plan`, deleted by the extraction that follows it | extraction |
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+
+from infra.storage.base import Store
+from infra.storage.open import open_store
+from pipelines.datasets.decode import LONGEST_SIDE
+from pipelines.datasets.manifest import SPLITS
+
+FORMAT = "shan-features/0.2"
+"""Version of the stored formats. Every index and receipt carries it."""
+
+INDEX = "index.json"
+QUARANTINE = "quarantine.parquet"
+QUARANTINE_OVER_CAP = "quarantine-over-cap.parquet"
+SIZES = "sizes.json"
+REHASHED = "rehashed-photos.json"
+ESTIMATE = "estimate.json"
+
+SHARD_NAME = re.compile(rf"features-(?:{'|'.join(SPLITS)})-\d{{6,}}-[0-9a-f]{{8}}")
+KINDS = {
+    "snapshot": re.compile(r"snapshot-[0-9a-f]{12}\.json"),
+    "receipt": re.compile(rf"{SHARD_NAME.pattern}\.receipt\.json"),
+    "tar": re.compile(rf"{SHARD_NAME.pattern}\.tar"),
+    "manifest": re.compile(r"manifest-[0-9a-f]{12}\.parquet"),
+}
+"""Objects of which a feature set can have many, in the order in which they may be deleted: a snapshot before what it
+refers to, and a receipt before its tar.
+"""
+_SNAPSHOT_URI = re.compile(r"(.+)@([0-9a-f]{12})")
+
+
+def tar_name(shard: str) -> str:
+    """Returns the object name of a shard's tar."""
+    return f"{shard}.tar"
+
+
+def receipt_name(shard: str) -> str:
+    """Returns the object name of a shard's receipt."""
+    return f"{shard}.receipt.json"
+
+
+def manifest_name(digest: str) -> str:
+    """Returns the object name of the manifest with this digest."""
+    return f"manifest-{digest[:12]}.parquet"
+
+
+def snapshot_name(digest: str) -> str:
+    """Returns the object name of the snapshot with this feature-set digest (at least its first 12 hex digits)."""
+    return f"snapshot-{digest[:12]}.json"
+
+
+def kind_of(name: str) -> str | None:
+    """Returns the key of KINDS that an object's name belongs to, or None."""
+    return next((kind for kind, pattern in KINDS.items() if pattern.fullmatch(name)), None)
+
+
+def complete_shards(names: Iterable[str]) -> list[str]:
+    """Returns the shards among object names that have both a tar and a receipt, in the order of their tars."""
+    listed = dict.fromkeys(names)
+    tars = [name.removesuffix(".tar") for name in listed if kind_of(name) == "tar"]
+    return [shard for shard in tars if receipt_name(shard) in listed]
+
+
+def resolve_uri(uri: str) -> tuple[Store, str]:
+    """Returns the store of a feature set's URI and the object name of the index that the URI refers to.
+
+    `<uri>@<12 hex>` refers to the snapshot with that digest, any other URI to the current index.
+    """
+    match = _SNAPSHOT_URI.fullmatch(uri)
+    return (open_store(match[1]), snapshot_name(match[2])) if match else (open_store(uri), INDEX)
+
+
+def shard_name(split: str, number: int, plan_digest: str, contents: Mapping[str, str] | None = None) -> str:
+    """Returns `features-<split>-<NNNNNN>-<8 hex>`, where the hex digits hash what the shard contains.
+
+    `plan_digest` covers keys, sources and captions (`shard_plan.plan_digest`). `contents` (key to sha256 of the photo)
+    is given only where the plain name is taken by a shard of other photo contents.
+    """
+    text = json.dumps([plan_digest, dict(sorted((contents or {}).items()))])
+    return f"features-{split}-{number:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def feature_set_name(dataset: str, fingerprint: str, photos_per_shard: int) -> str:
+    """Returns the folder of a feature set, `<dataset>-<detector>-<12 hex>`.
+
+    The hex digits hash everything that decides the stored values: the detector's fingerprint, the shard size, the
+    decoder's limit on photo size and the format version. A change of any of them therefore writes a new feature set
+    beside the old one.
+    """
+    identity = json.dumps([FORMAT, fingerprint, photos_per_shard, LONGEST_SIDE])
+    detector = fingerprint.rpartition("-")[0] or fingerprint
+    return f"{dataset}-{detector}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"

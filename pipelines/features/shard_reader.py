@@ -1,0 +1,74 @@
+"""Reads members of shards by offset, after checking each tar against the sha256 in its receipt."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Protocol
+
+from infra.errors import UserError
+from infra.storage.base import Store
+from pipelines.features.receipt import MEMBERS
+
+TAR_BLOCK = 512
+"""Bytes of a member's header in a tar."""
+
+
+class Shards(Protocol):
+    """Verified shards of a feature set, wherever they are read from."""
+
+    def read(self, name: str, offset: int, size: int) -> memoryview:
+        """Returns bytes of the tar `name`. Raises UserError if the tar is corrupt."""
+
+
+class StoredShards:
+    """Shards read from their store. Each tar is read in full and verified, and the last one is kept in memory.
+
+    Suits passes over photos in order.
+    """
+
+    def __init__(self, store: Store, checksums: Mapping[str, str]) -> None:
+        """`checksums`: sha256 by name of the tar."""
+        self._store, self._checksums = store, checksums
+        self._last: tuple[str, memoryview] | None = None
+
+    def read(self, name: str, offset: int, size: int) -> memoryview:
+        """Returns bytes of the tar `name`. Raises UserError if the tar is corrupt."""
+        if self._last is None or self._last[0] != name:
+            self._last = (name, memoryview(read_shard(self._store, name, self._checksums[name])))
+        return self._last[1][offset : offset + size]
+
+
+def read_shard(store: Store, tar: str, checksum: str) -> bytes:
+    """Returns the bytes of a tar. Raises UserError if their sha256 is not `checksum`."""
+    data = store.read(tar)
+    verify_checksum(data, f"{store.uri}/{tar}", checksum)
+    return data
+
+
+def verify_checksum(data: bytes | memoryview, uri: str, checksum: str) -> None:
+    """Raises UserError if the sha256 of the tar at `uri` is not the one in its receipt."""
+    if sha256(data).hexdigest() != checksum:
+        raise UserError(
+            f"{uri} does not have the sha256 in its receipt; run `python -m jobs.features verify` to list every "
+            "corrupt object, delete them and extract again"
+        )
+
+
+def read_sample_member(shards: Shards, tar: str, key: str, number: int, place: tuple[int, int]) -> memoryview:
+    """Returns the content of a photo's member `MEMBERS[number]`, which the receipt places at (offset, size).
+
+    Raises UserError if the tar has another member there. Checked are the name (bytes 0 to 99) and the size (octal
+    digits in bytes 124 to 135) in the header before the content: POSIX 1003.1, ustar.
+    """
+    name, (offset, size) = f"{key}.{MEMBERS[number]}", place
+    block = shards.read(tar, max(offset - TAR_BLOCK, 0), TAR_BLOCK + size)
+    header, content = bytes(block[:TAR_BLOCK]), block[TAR_BLOCK:]
+    if (
+        header[:100] != name.encode()[:100].ljust(100, b"\0")
+        or header[124:136] != b"%011o\0" % size
+        or len(content) != size
+    ):
+        raise UserError(
+            f"{tar} does not contain {name} at the offset in its receipt; run `python -m jobs.features verify` to list "
+            "every corrupt object"
+        )
+    return content
