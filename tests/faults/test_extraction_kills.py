@@ -97,7 +97,7 @@ def test_killed_drivers(job: Job, uninterrupted: dict[str, bytes], short: bool):
         driver, before = job.start(), job.receipts()
         wait_until(
             lambda wanted=before + more, driver=driver: job.receipts() >= wanted or driver.poll() is not None,
-            every_s=0.05,
+            every_s=0.1,
         )
         time.sleep(draw.uniform(0, 0.4 if more else 8))
         assert kill(driver.pid), "the driver finished before it was killed"
@@ -141,10 +141,10 @@ def test_two_drivers_at_once(job: Job, uninterrupted: dict[str, bytes]):
 def test_a_busy_store_a_flaky_network_and_an_outage(job: Job, uninterrupted: dict[str, bytes]):
     job.proxy.rates = {BUSY: 0.1, CUT_BEFORE: 0.05, LOST: 0.05, CUT_BODY: 0.05}
     driver = job.start()
-    wait_until(lambda: job.receipts() > 3)
+    wait_until(lambda: job.receipts() > 3, every_s=0.1)
     before = job.proxy.counts[BUSY]
     job.proxy.always(BUSY)
-    wait_until(lambda: job.proxy.counts[BUSY] >= before + 10)  # requests wait longer from attempt to attempt
+    wait_until(lambda: job.proxy.counts[BUSY] >= before + 10, every_s=0.1)  # clients back off between attempts
     job.proxy.always(None)
     assert driver.wait(240) == 0, job.log.read_text()[-2000:]
     assert job.stored() == uninterrupted

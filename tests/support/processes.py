@@ -47,7 +47,7 @@ def kill(pid: int) -> bool:
     return True
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float = 180, every_s: float = 0.01) -> None:
+def wait_until(true: Callable[[], bool], timeout_s: float = 180, every_s: float = 0.05) -> None:
     """Waits until a condition holds. Raises AssertionError after `timeout_s` seconds."""
     give_up_at = time.monotonic() + timeout_s
     while not true():
