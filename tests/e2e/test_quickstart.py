@@ -184,4 +184,4 @@ def test_a_model_rejects_features_of_another_detector(demo: Demo, tmp_path: Path
     (other / "index.json").write_text(json.dumps(index | {"feature_set": index_digest(index)}))
     command = ["jobs.search", f"--model={demo.model}", f"--features={other}", f"--tracking.uri={demo.tracking.uri}"]
     said = run_command(tmp_path, *command, "a dog", code=2)
-    assert "has embedded-of-another-day; extract with the detector" in said
+    assert "has features of embedded-of-another-day; extract with the detector" in said
