@@ -109,14 +109,14 @@ class MlflowServer:
 def mlflow_server(folder: Path, **settings: Any) -> Iterator[MlflowServer]:
     """Starts an MLflow server with an empty registry and stops it after the block."""
     server = MlflowServer(folder, free_ports(1)[0], **settings)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
 
 
-def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 90) -> None:
+def _wait_for_health(uri: str, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 180) -> None:
     give_up_at = time.monotonic() + timeout_s
     while process.poll() is None and time.monotonic() < give_up_at:
         with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):  # noqa: S310 - our own server
@@ -184,7 +184,7 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 60) -> None:
+def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 180) -> None:
     """Waits until a PUT succeeds. The server opens its ports before it can store anything."""
     import boto3
     from botocore.config import Config
