@@ -6,6 +6,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import FORMAT, SCHEMA, Manifest, Photo, escapes_root, safe_key
+from tests.support import ROOT
 
 
 def photos(count: int = 3) -> list[Photo]:
@@ -74,6 +75,18 @@ def test_the_stored_manifest_carries_its_format_version():
     data = Manifest.build("tiny", "/photos", photos()).to_parquet()
     metadata = pq.read_schema(pa.BufferReader(data)).metadata
     assert metadata == {b"format": b"shan-manifest/1", b"dataset": b"tiny", b"root": b"/photos"}
+
+
+def test_a_manifest_of_version_0_2_is_read():
+    data = (ROOT / "tests" / "fixtures" / "0.2" / "manifest" / "manifest.parquet").read_bytes()
+    manifest = Manifest.from_parquet(data, "manifest.parquet")
+    assert (manifest.name, manifest.root) == ("fixture", "/photos")
+    assert list(manifest.photos()) == [
+        Photo("a", "a.jpg", "train", ("a dog runs", "zwei Wörter"), "size-mtime"),
+        Photo("b", "sub/b.jpg", "val", ("a cat",)),
+        Photo("c", "https://host/c.jpg", "test", ("a bird",)),
+    ]
+    assert manifest.digest() == "0e0eefd8ac3a61cea35a5bcdd78c038fd7a9bbd71ecf3dff69ca2036062f2846"
 
 
 @pytest.mark.parametrize(("stored", "named"), [({}, "None"), ({"format": "shan-manifest/2"}, "'shan-manifest/2'")])
