@@ -1,4 +1,4 @@
-"""The alignment against `oracle.py`, which was written from the equations alone."""
+"""Tests of the reference alignment against `tests.support.oracle`, which implements the equations independently."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ NAMES = {  # state_dict: oracle
 
 
 def build(seed=0, dtype=torch.float64, **fields) -> Alignment:
-    """An alignment whose every parameter is random: the biases too, and large enough to matter."""
+    """Returns an alignment whose parameters, including biases, are random and not negligible."""
     torch.manual_seed(seed)
     alignment = Alignment(ModelConfig(joint_dim=D, **fields))
     for parameter in alignment.parameters():
@@ -83,7 +83,7 @@ def assert_equals_oracle(alignment, regions, words, tolerance):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize(("variant", "levels"), list(product(VARIANTS, LEVELS)))
-def test_equals_the_equations_in_every_form(variant, levels, dtype, tolerance):
+def test_scores_equal_the_oracle_in_every_variant(variant, levels, dtype, tolerance):
     regions, words = inputs(2, 4, [1, 6, 3], dtype)
     for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
         # Weights and temperature away from their defaults: 0.5 would hide a swapped mu2.
@@ -104,14 +104,14 @@ def test_equals_the_equations_in_every_form(variant, levels, dtype, tolerance):
         pytest.param(2, 36, [3, 1, 12], id="36 regions"),
     ],
 )
-def test_equals_the_equations_at_every_size_with_the_papers_constants(images, regions, lengths, dtype, tolerance):
+def test_scores_equal_the_oracle_at_every_size_with_the_papers_constants(images, regions, lengths, dtype, tolerance):
     assert ModelConfig().temperature == 15
     assert (ModelConfig().l2l_weight, ModelConfig().g2l_weight) == (0.3, 0.5)
     assert_equals_oracle(build(dtype=dtype), *inputs(images, regions, lengths, dtype), tolerance)
 
 
-def test_equals_the_equations_for_vectors_of_any_length():
-    """The encoders normalise; the alignment does not rely on it."""
+def test_scores_equal_the_oracle_for_vectors_of_any_norm():
+    """The alignment does not rely on the normalisation by the encoders."""
     for variant in VARIANTS:
         assert_equals_oracle(build(variant=variant), *inputs(2, 4, [1, 5], unit=False), 1e-10)
 
@@ -153,8 +153,8 @@ def test_the_score_of_a_pair_does_not_depend_on_its_block(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_order_of_regions_and_words_does_not_matter(variant):
-    """Nothing after the encoders knows a position."""
+def test_scores_are_invariant_to_the_order_of_regions_and_words(variant):
+    """The alignment has no positional information."""
     alignment = build(variant=variant)
     regions, words = inputs(2, 9, [5, 7])
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_order_of_regions_and_words_does_not_matter(variant):
     torch.testing.assert_close(scores, shuffled, rtol=0, atol=1e-12)
 
 
-def test_the_order_of_images_and_captions_is_the_order_of_rows_and_columns():
+def test_rows_and_columns_follow_the_order_of_images_and_captions():
     alignment = build()
     regions, words = inputs(3, 4, [2, 5, 1])
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_the_order_of_images_and_captions_is_the_order_of_rows_and_columns():
 
 
 @pytest.mark.parametrize(("variant", "levels", "gate"), list(product(VARIANTS, LEVELS, GATES)))
-def test_only_steps_that_run_own_parameters_and_each_gets_a_gradient(variant, levels, gate):
+def test_only_enabled_steps_have_parameters_and_each_gets_a_gradient(variant, levels, gate):
     alignment = build(variant=variant, levels=levels, gate=gate)
     expected = {"project_regions.weight", "project_words.weight"}
     for branch, variants in (("image_branch", ("full", "i2t")), ("text_branch", ("full", "t2i"))):
@@ -184,7 +184,7 @@ def test_only_steps_that_run_own_parameters_and_each_gets_a_gradient(variant, le
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in parameters.values())
 
 
-def test_the_gate_is_as_wide_as_its_name_says():
+def test_the_gate_has_the_width_of_its_kind():
     assert build(gate="vector").image_branch.gate.weight.shape == (D, 2 * D)
     assert build(gate="scalar").image_branch.gate.weight.shape == (1, 2 * D)
 
@@ -200,7 +200,7 @@ def test_initialisation_is_xavier_uniform_with_zero_bias():
             assert 0.9 * bound < value.abs().max() <= bound, name
 
 
-def test_scores_stay_in_the_range_of_their_sum_of_cosines():
+def test_scores_are_within_the_range_of_their_sum_of_cosines():
     regions, words = inputs(4, 10, [1, 8, 20])
     for levels, bound in zip(LEVELS, (1, 2, 3), strict=True):
         assert build(levels=levels)(regions, words).abs().max() <= bound

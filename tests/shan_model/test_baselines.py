@@ -1,4 +1,4 @@
-"""VSE++ and SCAN against `baseline_oracle.py`, which was written from their papers, and within the whole model."""
+"""Tests of VSE++ and SCAN against `tests.support.baseline_oracle`, and as matchers of the complete model."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from shan_model.loss import ranking_loss
 from shan_model.model import SHAN, build_matcher
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
-from tests.shan_model.test_batched_alignment import gradients
+from tests.support.alignments import gradients
 from tests.support.baseline_oracle import scan_score, similarities, t2i_attention, vsepp_score
 
 BASELINES = {
@@ -24,7 +24,7 @@ each_baseline = pytest.mark.parametrize("fields", BASELINES.values(), ids=BASELI
 
 
 def matrices(lengths, dtype=torch.float64, width=16, seed=1):
-    """Vectors of many lengths: the encoders normalise, the matchers do not rely on it."""
+    """Returns vectors of various norms, because the matchers do not rely on normalised encodings."""
     draw = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(n, width, generator=draw, dtype=torch.float64) for n in lengths]
     sizes = [torch.rand(n, 1, generator=draw, dtype=torch.float64) + 0.1 for n in lengths]
@@ -46,7 +46,7 @@ def oracle_scores(fields, regions, words):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @each_baseline
-def test_equals_the_oracle(fields, dtype, tolerance):
+def test_scores_equal_the_oracle(fields, dtype, tolerance):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([36, 1, 100, 2, 36, 7], dtype), matrices([12, 1, 3, 12, 40], dtype, seed=2)
     found = matcher(regions, words)
@@ -55,14 +55,14 @@ def test_equals_the_oracle(fields, dtype, tolerance):
 
 
 @each_baseline
-def test_photos_of_equal_size_may_come_as_one_tensor(fields):
+def test_photos_of_equal_size_can_be_passed_as_one_tensor(fields):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([5] * 3), matrices([4, 2], seed=2)
     torch.testing.assert_close(matcher(torch.stack(regions), words), matcher(regions, words), rtol=0, atol=0)
 
 
 @each_baseline
-def test_a_list_of_pairs_equals_its_places_in_the_block(fields):
+def test_listed_pairs_score_as_in_the_block(fields):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([10, 3, 10, 7]), matrices([2, 5, 1, 5, 9], seed=2)
     photo_of_pair, caption_of_pair = torch.tensor([0, 3, 3, 1, 2, 0, 0]), torch.tensor([4, 0, 1, 1, 2, 0, 4])
@@ -78,7 +78,7 @@ def test_a_list_of_pairs_equals_its_places_in_the_block(fields):
 
 
 @each_baseline
-def test_tiles_of_any_size_give_the_same_scores(fields, monkeypatch):
+def test_scores_do_not_depend_on_the_tile_size(fields, monkeypatch):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
     expected = matcher(regions, words)
@@ -113,7 +113,7 @@ def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
 
 
 @each_baseline
-def test_products_in_bfloat16_are_close(fields):
+def test_scores_with_bfloat16_products_are_close(fields):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([36, 20, 36], torch.float32, 64), matrices([12, 9, 5], torch.float32, 64, seed=2)
     photos, captions = matcher.photo_groups(regions), matcher.caption_groups(words)
@@ -124,7 +124,7 @@ def test_products_in_bfloat16_are_close(fields):
 
 
 @each_baseline
-def test_nothing_to_score_gives_an_empty_block(fields):
+def test_empty_inputs_give_an_empty_block(fields):
     matcher = build_matcher(ModelConfig(**fields))
     assert matcher([], matrices([2])).shape == (0, 1)
     assert matcher(matrices([2]), []).shape == (1, 0)
@@ -133,7 +133,7 @@ def test_nothing_to_score_gives_an_empty_block(fields):
 
 
 @each_baseline
-def test_word_attention_is_a_share_of_every_region(fields):
+def test_word_attention_sums_to_one_over_the_regions(fields):
     matcher = build_matcher(ModelConfig(**fields))
     regions, (words,) = torch.stack(matrices([5, 5, 5])).detach(), matrices([4], seed=2)
     attention = matcher.word_attention(regions, words.detach())
@@ -156,7 +156,7 @@ def build(captions, fields):
 
 @pytest.mark.parametrize("hardest", [True, False])
 @each_baseline
-def test_a_step_of_training_moves_every_parameter_and_lowers_the_loss(fields, hardest, captions):
+def test_a_training_step_updates_every_parameter_and_lowers_the_loss(fields, hardest, captions):
     model, photos = build(captions, fields), torch.tensor([0, 1, 1, 2])
     objective, regions = RankingObjective(model, margin=0.2), torch.randn(4, 3, 12)
     loss = objective(regions, captions, photos, hardest)

@@ -22,12 +22,12 @@ from shan_model.config import ModelConfig
         ("l2l_pooling", "max"),
     ],
 )
-def test_a_bad_field_is_refused_by_name_and_value(field, bad):
+def test_an_invalid_value_is_named_with_its_field(field, bad):
     with pytest.raises(ValueError, match="^" + re.escape(f"model.{field} is {bad!r}; ")):
         ModelConfig(**{field: bad})
 
 
-def test_a_bad_choice_is_answered_with_the_good_ones():
+def test_an_invalid_choice_is_reported_with_the_valid_ones():
     with pytest.raises(ValueError, match="choose one of: full, t2i, i2t"):
         ModelConfig(variant="both")  # type: ignore[arg-type]
 
@@ -40,17 +40,17 @@ def test_a_bad_choice_is_answered_with_the_good_ones():
         ({"text_encoder": "hf", "hf_model": "tiny", "fixed_word_dim": 300}, "fixed_word_dim"),
     ],
 )
-def test_fields_that_go_against_each_other_are_refused(fields, named):
+def test_contradictory_fields_are_refused(fields, named):
     with pytest.raises(ValueError, match=rf"^model\.{named} is "):
         ModelConfig(**fields)
 
 
 @pytest.mark.parametrize("weight", [0, 0.5, 1])
-def test_shares_may_be_all_or_nothing(weight):
+def test_weights_may_be_0_or_1(weight):
     assert ModelConfig(l2l_weight=weight, g2l_weight=weight).l2l_weight == weight
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     c = ModelConfig()
     assert (c.region_dim, c.joint_dim, c.word_dim) == (2048, 1024, 300)
     assert (c.temperature, c.l2l_weight, c.g2l_weight) == (15, 0.3, 0.5)

@@ -1,4 +1,4 @@
-"""Eq. 1 and 2 against numpy written by hand."""
+"""Tests of the encoders against numpy implementations of Eq. 1 and 2."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def sigmoid(x):
 
 
 def gru(inputs, weights, suffix):
-    """One direction of a GRU, one word at a time; the gates lie in the order reset, update, new."""
+    """Returns one direction of a GRU, computed word by word; gates are ordered reset, update, new."""
     from_input, from_state = weights["gru.weight_ih_l0" + suffix], weights["gru.weight_hh_l0" + suffix]
     input_bias, state_bias = weights["gru.bias_ih_l0" + suffix], weights["gru.bias_hh_l0" + suffix]
     state, states = np.zeros(from_state.shape[1]), []
@@ -64,7 +64,7 @@ def test_regions_follow_equation_1():
             np.testing.assert_allclose(encoded[image, region], v / np.linalg.norm(v), rtol=1e-12)
 
 
-def test_words_follow_equation_2_both_directions_at_their_true_length():
+def test_words_follow_equation_2_in_both_directions_without_padding():
     encoder = text_encoder()
     with torch.no_grad():
         encoded = encoder(CAPTIONS)
@@ -74,7 +74,7 @@ def test_words_follow_equation_2_both_directions_at_their_true_length():
         np.testing.assert_allclose(words.numpy(), words_by_hand(encoder, ids), rtol=1e-10)
 
 
-def test_a_word_is_its_fixed_vector_then_its_learnable_one():
+def test_a_word_vector_is_the_fixed_then_the_learnable_one():
     encoder, fixed = text_encoder(fixed_word_dim=2), np.random.default_rng(1).normal(size=(len(WORDS), 2))
     encoder.set_fixed(fixed)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_a_word_is_its_fixed_vector_then_its_learnable_one():
             np.testing.assert_allclose(words.numpy(), by_hand, rtol=1e-10)
 
 
-def test_training_moves_the_learnable_half_only():
+def test_training_updates_the_learnable_vectors_only():
     encoder, fixed = text_encoder(fixed_word_dim=2), np.random.default_rng(1).normal(size=(len(WORDS), 2))
     encoder.set_fixed(fixed)
     learnable = encoder.embedding.weight.detach().clone()
@@ -102,14 +102,14 @@ def test_fixed_vectors_of_another_shape_are_refused(shape):
         text_encoder().set_fixed(np.zeros(shape, np.float32)[:10])
 
 
-def test_tokens_name_every_row():
+def test_there_is_one_token_per_row():
     encoder = text_encoder()
     tokens = [encoder.tokens(caption) for caption in CAPTIONS]
     assert tokens[1:3] == [["<start>", "a", "b", "c", "d", "unheard", "f", "<end>"], ["<start>", "<end>"]]
     assert [len(words) for words in tokens] == [len(words) for words in encoder(CAPTIONS)]
 
 
-def test_a_caption_is_encoded_the_same_alone_and_beside_longer_ones():
+def test_encodings_do_not_depend_on_longer_captions_in_the_batch():
     encoder = text_encoder()
     for caption, words in zip(CAPTIONS, encoder(CAPTIONS), strict=True):
         torch.testing.assert_close(words, encoder([caption])[0], rtol=0, atol=1e-14)
@@ -121,13 +121,13 @@ def test_padding_gets_no_gradient():
     assert not encoder.embedding.weight.grad[0].any()
 
 
-def test_every_vector_has_unit_length():
+def test_every_vector_has_norm_1():
     words = text_encoder()(CAPTIONS)
     for x in (*words, image_encoder()(100 * torch.randn(2, 5, 6, dtype=torch.float64))):
         torch.testing.assert_close(x.norm(dim=-1), torch.ones(x.shape[:-1], dtype=x.dtype))
 
 
-def test_initialisation_is_as_decided():
+def test_initial_values_follow_the_decisions():
     torch.manual_seed(0)
     image, text = (
         ImageEncoder(ModelConfig(region_dim=300, joint_dim=100)),
@@ -143,7 +143,7 @@ def test_initialisation_is_as_decided():
     assert text.gru.bidirectional
 
 
-def test_normalisation_is_a_switch() -> None:
+def test_normalisation_can_be_disabled() -> None:
     config = ModelConfig(region_dim=6, joint_dim=4, word_dim=3, normalize=False, gru_layers=2)
     regions_BRF = torch.randn(2, 3, 6)
     image = ImageEncoder(config)

@@ -1,4 +1,4 @@
-"""What a GPU runs, compiled here for the CPU: the same values and slopes as the eager form, and a clean fall back."""
+"""Tests of the compiled gate function, which GPUs use, compiled for the CPU: values, gradients, fallback."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_the_compiled_function_equals_the_eager_one_at_every_shape():
                 torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_where_nothing_can_be_compiled_the_eager_form_serves(monkeypatch):
+def test_the_eager_function_is_used_if_compilation_fails(monkeypatch):
     def no_compiler(*_):
         raise RuntimeError("no compiler")
 

@@ -1,4 +1,4 @@
-"""Two real gloo workers against one: the same loss, the same gradients, whatever the shares."""
+"""Tests of the gathered loss: two gloo workers must give the loss and gradients of one."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ CAPTIONS = [
     "boats", "a woman reads", "someone with a book on the grass", "snow", "a very small dog in very deep snow",
 ]  # fmt: skip
 PHOTOS = [0, 0, 1, 1, 2, 3, 4, 5, 6, 7]
-"""Captions 0 and 1, and 2 and 3, describe one photo each: they meet on different ranks and are no negatives there."""
+"""Captions 0 and 1 share a photo, as do 2 and 3; they are on different ranks and must not be negatives."""
 
 CASES = {
     "hardest": {"hardest": True},
@@ -34,7 +34,7 @@ CASES = {
 
 
 def result(case: dict, rows: list[int], distributed: bool) -> dict[str, Tensor]:
-    """Loss and gradients of the rows of one process."""
+    """Returns loss and gradients of the rows of one process."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     fields = {name: case[name] for name in ("variant", "gate", "matcher") if name in case}
@@ -69,14 +69,14 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_rank_has_the_sum_and_the_largest(two_workers: Path):
+def test_every_rank_gets_the_sum_and_the_maximum(two_workers: Path):
     for rank in range(2):
         totals = load_file(two_workers / f"totals-{rank}.safetensors")
         assert (totals["sum"].item(), totals["max"].item()) == (5, 3)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=CASES)
-def test_two_workers_equal_one(two_workers: Path, number: int):
+def test_two_workers_give_the_loss_and_gradients_of_one(two_workers: Path, number: int):
     case = list(CASES.values())[number]
     expected = result(case, list(range(case.get("rows", 10))), distributed=False)
     ranks = [load_file(two_workers / f"{number}-{rank}.safetensors") for rank in range(2)]

@@ -1,4 +1,4 @@
-"""An encoder of Hugging Face behind SHAN: a tiny BERT with random weights, real transformers, no network."""
+"""Tests of the Hugging Face text encoder with a tiny BERT with random weights, without network."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def pieces(*names):
     return torch.tensor([[PIECES.index(name) for name in names]])
 
 
-def test_words_are_the_last_hidden_states_projected_and_of_unit_length(folder):
+def test_words_are_the_projected_and_normalised_last_hidden_states(folder):
     from transformers import BertModel
 
     shan, bert = build(folder), BertModel.from_pretrained(folder).eval()
@@ -52,7 +52,7 @@ def test_words_are_the_last_hidden_states_projected_and_of_unit_length(folder):
     np.testing.assert_allclose(words_WD.numpy(), expected, atol=1e-6)
 
 
-def test_tokens_name_every_row_and_long_captions_are_cut(folder):
+def test_there_is_one_token_per_row_and_long_captions_are_truncated(folder):
     shan = build(folder)
     tokens = [shan.text_encoder.tokens(caption) for caption in CAPTIONS]
     assert tokens[0] == ["[CLS]", "a", "dog", "run", "##s", "[SEP]"]
@@ -61,7 +61,7 @@ def test_tokens_name_every_row_and_long_captions_are_cut(folder):
     assert [len(words) for words in shan.encode_captions(CAPTIONS)] == [len(words) for words in tokens]
 
 
-def test_the_shorter_limit_of_tokenizer_and_positions_counts(folder, tmp_path):
+def test_the_smaller_limit_of_tokenizer_and_positions_applies(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "short")
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (tmp_path / "short" / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 9}))
@@ -69,8 +69,8 @@ def test_the_shorter_limit_of_tokenizer_and_positions_counts(folder, tmp_path):
     assert len(words_WD) == 9
 
 
-def test_positions_behind_padding_are_counted_right(tmp_path):
-    """RoBERTa's first place is pad_token_id + 1: of 24 places with padding 1, 22 tokens."""
+def test_positions_after_a_padding_index_are_counted_correctly(tmp_path):
+    """RoBERTa's first position is pad_token_id + 1, so 24 positions with padding index 1 hold 22 tokens."""
     from transformers import RobertaConfig, RobertaModel
 
     folder = write_tiny_bert(tmp_path / "tiny")
@@ -82,7 +82,7 @@ def test_positions_behind_padding_are_counted_right(tmp_path):
     assert (len(words_WD), len(short_WD)) == (POSITIONS - 2, 3)
 
 
-def test_a_caption_is_encoded_the_same_alone_and_beside_longer_ones(folder):
+def test_encodings_do_not_depend_on_longer_captions_in_the_batch(folder):
     shan = build(folder).double()
     many = CAPTIONS * 60  # more than go through at once
     with torch.no_grad():
@@ -98,22 +98,22 @@ def test_padding_gets_no_gradient(folder):
     assert not slopes[PIECES.index("[PAD]")].any()
 
 
-def test_every_weight_is_trained(folder):
-    """DDP waits for the gradient of each; a BERT's pooler would never get one."""
+def test_every_weight_gets_a_gradient(folder):
+    """DDP waits for the gradient of each weight; BERT's pooler, which is removed, would not get one."""
     shan = build(folder).train()
     loss = RankingObjective(shan, 0.2)(torch.randn(3, 4, 12), CAPTIONS[:3], torch.arange(3), True)
     loss.backward()
     assert [name for name, p in shan.named_parameters() if p.grad is None] == []
 
 
-def test_normalisation_is_a_switch(folder):
+def test_normalisation_can_be_disabled(folder):
     shan = build(folder, normalize=False)
     (words_WD,) = shan.encode_captions(["a dog"])
     hidden = shan.text_encoder.encoder(pieces("[CLS]", "a", "dog", "[SEP]")).last_hidden_state[0]
     torch.testing.assert_close(words_WD, shan.text_encoder.project(hidden))
 
 
-def test_blocks_are_cut_by_the_encoders_own_tokens(folder):
+def test_blocks_are_formed_by_the_encoders_own_tokens(folder):
     shan, regions = build(folder), np.random.default_rng(0).normal(size=(3, 4, 12)).astype(np.float32)
     captions = ["running running running", "a dog the dog a", "dog"]  # 3, 5 and 1 words are 8, 7 and 3 tokens
     assert cut_blocks(shan, regions, captions, 2**30).order.tolist() == [2, 1, 0]
@@ -122,7 +122,7 @@ def test_blocks_are_cut_by_the_encoders_own_tokens(folder):
     np.testing.assert_allclose(score_matrix(shan, regions, captions), expected, atol=1e-5)
 
 
-def test_half_precision_weights_are_taken_in_float32(tmp_path):
+def test_half_precision_weights_are_converted_to_float32(tmp_path):
     from transformers import BertModel
 
     folder = write_tiny_bert(tmp_path / "tiny")
@@ -154,7 +154,7 @@ with torch.no_grad():
 
 
 @pytest.mark.parametrize("offline", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["online by settings", "offline by settings"])
-def test_a_bundle_gives_the_same_bits_elsewhere_without_network_or_the_pretrained_folder(offline, tmp_path):
+def test_a_bundle_gives_identical_encodings_without_network_or_pretrained_files(offline, tmp_path):
     folder = write_tiny_bert(tmp_path / "tiny")
     shan = build(folder)
     save_bundle(shan, tmp_path / "bundle")
@@ -171,15 +171,15 @@ def test_a_bundle_gives_the_same_bits_elsewhere_without_network_or_the_pretraine
     assert torch.equal(load_file(tmp_path / "scores")["scores"], expected)
 
 
-def test_a_bundle_without_its_tokenizer_is_refused_and_asks_no_hub(folder, tmp_path):
+def test_a_bundle_without_a_tokenizer_is_refused_without_network_access(folder, tmp_path):
     save_bundle(build(folder), tmp_path)
     shutil.rmtree(tmp_path / "text_encoder")
     with pytest.raises(ValueError, match=r"text_encoder.* cannot be loaded"):
         load_bundle(tmp_path)
 
 
-def test_without_transformers_the_extra_is_named(tmp_path, folder):
-    """A fresh interpreter where the import fails as it does where the package is missing."""
+def test_without_transformers_the_error_names_the_extra(tmp_path, folder):
+    """Runs a new interpreter in which the import fails as if the package were missing."""
     save_bundle(build(folder), tmp_path)
     code = "import sys; sys.modules['transformers'] = None\nfrom pathlib import Path\n"
     code += "from shan_model.bundle import load_bundle\nload_bundle(Path(sys.argv[1]))"
@@ -197,7 +197,7 @@ def test_a_pickle_of_weights_is_never_read(folder, tmp_path):
         build(tmp_path / "old")
 
 
-def test_code_that_comes_with_a_model_is_never_run(folder, tmp_path):
+def test_code_of_a_model_is_never_run(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "own")
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
@@ -208,7 +208,7 @@ def test_code_that_comes_with_a_model_is_never_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_weights_that_are_not_all_there_are_refused(folder, tmp_path):
+def test_incomplete_weights_are_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "part")
     weights = load_file(folder / "model.safetensors")
     lost = next(name for name in weights if name.endswith("layer.1.output.dense.weight"))
@@ -218,7 +218,7 @@ def test_weights_that_are_not_all_there_are_refused(folder, tmp_path):
         build(tmp_path / "part")
 
 
-def test_what_is_no_plain_text_encoder_is_refused(tmp_path):
+def test_other_kinds_of_models_are_refused(tmp_path):
     from transformers import T5Config, T5Model
 
     folder = write_tiny_bert(tmp_path / "t5")
@@ -229,6 +229,6 @@ def test_what_is_no_plain_text_encoder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "no/such/folder/here"])
-def test_a_model_that_is_not_there_is_named(name):
+def test_a_missing_model_is_named(name):
     with pytest.raises(ValueError, match=f"model.hf_model '{name}' cannot be loaded .*; give a folder or hub name"):
         build(Path(name))

@@ -1,4 +1,4 @@
-"""Eq. 17 against loops."""
+"""Tests of the loss (Eq. 17) against loops."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def loss_by_hand(scores, photos, margin, hardest):
 
 @pytest.mark.parametrize("hardest", [True, False])
 @pytest.mark.parametrize("photos", PHOTOS.values(), ids=PHOTOS.keys())
-def test_equals_loops(photos, hardest):
+def test_the_loss_equals_the_reference_loops(photos, hardest):
     torch.manual_seed(0)
     for margin in (0.05, 0.2, 1.0):
         scores = torch.randn(len(photos), len(photos), dtype=torch.float64)
@@ -35,7 +35,7 @@ def test_equals_loops(photos, hardest):
         assert loss.item() == pytest.approx(loss_by_hand(scores.tolist(), photos, margin, hardest), abs=1e-12)
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     scores, photos = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), torch.arange(4)
     expected = loss_by_hand(scores.tolist(), photos.tolist(), margin=0.2, hardest=True)
     assert ranking_loss(scores, photos).item() == pytest.approx(expected, abs=1e-5)
@@ -43,7 +43,7 @@ def test_defaults_are_the_papers():
 
 @pytest.mark.parametrize("hardest", [True, False])
 @pytest.mark.parametrize("photos", [[1], [3, 3, 3]])
-def test_without_a_negative_the_loss_is_zero_and_so_is_its_gradient(photos, hardest):
+def test_without_negatives_loss_and_gradient_are_zero(photos, hardest):
     scores = torch.zeros(len(photos), len(photos), requires_grad=True)
     loss = ranking_loss(scores, torch.tensor(photos), hardest=hardest)
     loss.backward()
@@ -53,7 +53,7 @@ def test_without_a_negative_the_loss_is_zero_and_so_is_its_gradient(photos, hard
 
 @pytest.mark.parametrize("hardest", [True, False])
 def test_captions_of_one_photo_are_never_negatives(hardest):
-    """Rows 0 and 1 show one photo: what they score for each other changes nothing, however high."""
+    """Rows 0 and 1 have the same photo, so their mutual scores have no effect."""
     scores, photos = torch.rand(4, 4), torch.tensor([8, 8, 1, 2])
     loss = ranking_loss(scores, photos, hardest=hardest)
     scores[0, 1], scores[1, 0] = 100.0, 100.0
@@ -69,17 +69,17 @@ def test_gradient_flows_only_through_the_positives_and_the_hardest():
     torch.testing.assert_close(scores.grad, expected)
 
 
-def test_the_mean_pulls_every_violation():
+def test_the_mean_of_violations_has_a_gradient_for_each_violation():
     scores = torch.zeros(3, 3, requires_grad=True)
     ranking_loss(scores, torch.arange(3), hardest=False).backward()
     torch.testing.assert_close(scores.grad, 3 * torch.full((3, 3), 1 / 3) - 3 * torch.eye(3))
 
 
-def test_well_separated_scores_cost_nothing():
+def test_well_separated_scores_have_zero_loss():
     assert ranking_loss(torch.eye(5), torch.arange(5), margin=0.2) == 0
 
 
-def test_collapse_is_seen_where_all_scores_are_equal():
+def test_collapse_is_detected_if_all_scores_are_equal():
     loss = ranking_loss(torch.full((128, 128), 0.7), torch.arange(128), margin=0.2)
     assert loss.item() == pytest.approx(51.2, rel=1e-4)
     assert is_collapsed(loss.item(), 128, 0.2)

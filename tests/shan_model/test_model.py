@@ -1,4 +1,4 @@
-"""The whole network: what goes in and out, and that it learns."""
+"""Tests of the complete model: inputs, outputs, and overfitting of a small batch."""
 
 import pytest
 import torch
@@ -19,14 +19,14 @@ def test_scores_are_photos_by_captions_for_any_float_type(model: SHAN, captions)
     torch.testing.assert_close(model(regions.half(), captions), model(regions.half().float(), captions))
 
 
-def test_a_caption_scores_the_same_alone_and_beside_longer_ones(model: SHAN, captions):
+def test_scores_do_not_depend_on_longer_captions_in_the_batch(model: SHAN, captions):
     regions = torch.randn(3, 5, 12)
     together = model(regions, [*captions, "dog " * 100])
     for column, caption in enumerate(captions):
         torch.testing.assert_close(model(regions, [caption])[:, 0], together[:, column], rtol=0, atol=1e-6)
 
 
-def test_case_and_punctuation_of_a_caption_do_not_matter_but_word_order_does(model: SHAN):
+def test_scores_depend_on_word_order_but_not_on_case_and_punctuation(model: SHAN):
     regions = torch.randn(2, 5, 12)
     plain, loud, turned = model(regions, ["two cats sleep", "TWO cats, sleep!", "sleep cats two"]).unbind(dim=1)
     torch.testing.assert_close(plain, loud)

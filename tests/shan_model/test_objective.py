@@ -1,11 +1,11 @@
-"""Mined pairs against the loss over all pairs of the reference implementation: the same loss, the same gradients."""
+"""Tests of the mined loss against the loss over all pairs of the reference implementation."""
 
 import pytest
 import torch
 
 from shan_model.loss import hardest_negatives, ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
-from tests.shan_model.test_batched_alignment import build, gradients, matrices, plain_scores
+from tests.support.alignments import build_alignments, gradients, random_matrices, reference_scores
 
 LENGTHS = [2, 5, 3, 5, 9, 2, 7, 5]
 BATCHES = {
@@ -19,12 +19,12 @@ BATCHES = {
 @pytest.mark.parametrize("gate", ["vector", "scalar"])
 @pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
 def test_mined_pairs_give_the_loss_and_gradients_of_all_pairs(photos, gate, margin):
-    plain, fast = build(gate=gate)
+    plain, fast = build_alignments(gate=gate)
     # Rows of one photo tie exactly; what they share of a slope is theirs together.
-    photo = {n: matrices([6], seed=n)[0] for n in photos}
+    photo = {n: random_matrices([6], seed=n)[0] for n in photos}
     regions = [photo[n] for n in photos]
-    words, photo_of_row = matrices(LENGTHS, seed=2), torch.tensor(photos)
-    expected = ranking_loss(plain_scores(plain, regions, words), photo_of_row, margin=margin)
+    words, photo_of_row = random_matrices(LENGTHS, seed=2), torch.tensor(photos)
+    expected = ranking_loss(reference_scores(plain, regions, words), photo_of_row, margin=margin)
     found = mined_ranking_loss(fast, regions, words, photo_of_row, margin=margin)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     slopes, expected_slopes = gradients(fast, found, regions + words), gradients(plain, expected, regions + words)
@@ -34,8 +34,11 @@ def test_mined_pairs_give_the_loss_and_gradients_of_all_pairs(photos, gate, marg
 
 def test_float32_gradients_of_a_wide_batch():
     """D 256, 36 regions, words 8 to 20: within 1e-4 of the reference, relative to each tensor's largest gradient."""
-    plain, fast = build(torch.float32, 256, temperature=15.0)
-    regions, words = matrices([36] * 12, torch.float32, 256), matrices(list(range(8, 20)), torch.float32, 256, seed=2)
+    plain, fast = build_alignments(torch.float32, 256, temperature=15.0)
+    regions, words = (
+        random_matrices([36] * 12, torch.float32, 256),
+        random_matrices(list(range(8, 20)), torch.float32, 256, seed=2),
+    )
     rows = torch.arange(12)
     expected = ranking_loss(plain(torch.stack(regions), words), rows)
     found = mined_ranking_loss(fast, regions, words, rows, margin=0.2)
@@ -46,7 +49,7 @@ def test_float32_gradients_of_a_wide_batch():
         assert (slope - expected_slopes[name]).abs().max() <= 1e-4 * scale, name
 
 
-def test_negatives_are_at_most_two_a_row_and_never_of_the_same_photo():
+def test_there_are_at_most_two_negatives_per_row_and_none_of_the_same_photo():
     draw = torch.Generator().manual_seed(0)
     scores, photos = torch.randn(50, 50, generator=draw), torch.randint(20, (50,), generator=draw)
     found = hardest_negatives(scores, photos, margin=0.2)
@@ -58,7 +61,7 @@ def test_negatives_are_at_most_two_a_row_and_never_of_the_same_photo():
 
 @pytest.mark.parametrize("hardest", [True, False])
 def test_every_parameter_gets_a_gradient_even_if_no_pair_violates(model, captions, hardest):
-    """DDP waits for each of them."""
+    """DDP waits for the gradient of every parameter."""
     objective = RankingObjective(model, margin=1e-9)
     same_photo = torch.zeros(4, dtype=torch.int64)
     loss = objective(torch.randn(4, 3, 12), captions, same_photo, hardest)

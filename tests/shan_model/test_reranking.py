@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from shan_model.reranking import mean_cosines, retrieve_and_rerank
-from tests.shan_model.test_batched_alignment import build, matrices
+from tests.support.alignments import build_alignments, random_matrices
 
 REGIONS, WORDS = [5, 3, 5, 8, 3, 5], [2, 5, 1, 5, 9, 2, 2]
 
 
 @pytest.fixture
 def gallery():
-    _, fast = build()
-    return fast, [v.detach() for v in matrices(REGIONS)], [t.detach() for t in matrices(WORDS, seed=2)]
+    _, fast = build_alignments()
+    return fast, [v.detach() for v in random_matrices(REGIONS)], [t.detach() for t in random_matrices(WORDS, seed=2)]
 
 
 def test_the_cheap_score_is_the_cosine_of_means(gallery):

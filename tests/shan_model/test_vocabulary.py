@@ -55,7 +55,7 @@ def test_a_long_caption_keeps_every_word():
     assert len(Vocabulary.build([text]).encode(text)) == 502
 
 
-def test_build_orders_by_count_then_letters_whatever_the_order_of_captions():
+def test_words_are_ordered_by_frequency_then_alphabetically():
     captions = ["zebra ant", "ant bee zebra", "bee cow"]
     assert Vocabulary.build(captions).words == (*SPECIAL, "ant", "bee", "zebra", "cow")
     assert Vocabulary.build(captions[::-1]) == Vocabulary.build(captions)
@@ -64,11 +64,11 @@ def test_build_orders_by_count_then_letters_whatever_the_order_of_captions():
 @pytest.mark.parametrize(
     ("min_count", "kept"), [(1, ("ant", "bee", "cow")), (2, ("ant", "bee")), (3, ("ant",)), (4, ())]
 )
-def test_min_count_keeps_words_seen_that_often(min_count, kept):
+def test_min_count_is_the_minimum_frequency(min_count, kept):
     assert Vocabulary.build(["ant ant bee", "ant bee cow"], min_count).words == (*SPECIAL, *kept)
 
 
-def test_encode_gives_places_between_start_and_end():
+def test_encode_returns_ids_between_start_and_end():
     vocabulary = Vocabulary.build(["a dog", "a cat"])
     assert vocabulary.words == (*SPECIAL, "a", "cat", "dog")
     assert vocabulary.encode("A dog, a ZEBRA") == [2, 4, 6, 4, 1, 3]
@@ -76,8 +76,8 @@ def test_encode_gives_places_between_start_and_end():
     assert len(vocabulary) == 7
 
 
-def test_text_cannot_name_a_special_token():
-    """A caption that spells `<end>` gets a word, never the id of the token."""
+def test_text_cannot_produce_a_special_token():
+    """A caption that contains `<end>` is encoded as a word, not as the token."""
     assert not set(SPECIAL) & set(tokenize("<pad> <unk> <start> <end>"))
 
 
@@ -89,7 +89,7 @@ def test_round_trip_through_its_words():
     assert again.encode("Собака isn't") == vocabulary.encode("Собака isn't")
 
 
-def test_refuses_a_list_that_is_no_vocabulary():
+def test_an_invalid_word_list_is_refused():
     with pytest.raises(ValueError, match="must start with <pad> <unk> <start> <end>"):
         Vocabulary(("dog", "cat"))
     with pytest.raises(ValueError, match="repeats a word"):

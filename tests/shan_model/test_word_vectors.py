@@ -1,4 +1,4 @@
-"""Files of word vectors: the three formats, what is odd in real ones, and what is broken in bad ones."""
+"""Tests of reading word vectors: the three formats, peculiarities of real files, and invalid files."""
 
 import random
 import tracemalloc
@@ -42,39 +42,39 @@ def near(*vectors):
     ],
     ids=["GloVe", "GloVe with a last end of line", "word2vec", "fastText on Windows"],
 )
-def test_texts_give_each_word_its_own_numbers(text, written):
+def test_text_files_give_each_word_its_vector(text, written):
     assert rows(written(text)) == near(DOG, CAFE, ABSENT)
 
 
-def test_npz_gives_each_word_its_own_numbers(tmp_path):
+def test_npz_files_give_each_word_its_vector(tmp_path):
     words = [line.split()[0] for line in LINES]
     vectors = np.array([[float(x) for x in line.split()[1:]] for line in LINES])
     np.savez(tmp_path / "v.npz", words=np.array([*words, "dog"]), vectors=np.vstack([vectors, [9, 9, 9]]))
     assert rows(tmp_path / "v.npz") == near(DOG, CAFE, ABSENT)
 
 
-def test_special_tokens_and_words_that_are_missing_get_zeros(written):
+def test_special_tokens_and_missing_words_get_zeros(written):
     found = read_word_vectors(written("<unk> 1 1\n<pad> 1 1\ndog 1 2\n"), VOCABULARY)
     assert found.vectors_VE.tolist() == [*[[0, 0]] * 4, [1, 2], [0, 0], [0, 0]]
     assert found.found == {"dog"}
 
 
-def test_words_with_spaces_are_words_and_never_split(written):
-    """GloVe 840B holds `. . .` and `at name@domain.com`; a word may also be a space that is not ASCII's."""
+def test_words_with_spaces_are_not_split(written):
+    """GloVe 840B contains `. . .` and `at name@domain.com`; a word may also be a non-ASCII space."""
     odd = [". . . 1 1 1", "dog name@domain.com 2 2 2", "\u00a0 3 3 3", "\u0085dog 4 4 4", "dog\u2028 5 5 5"]
     assert rows(written("\n".join([LINES[0], *odd, *LINES[1:]]))) == near(DOG, CAFE, ABSENT)
 
 
-def test_the_first_of_a_repeated_word_counts(written):
+def test_the_first_occurrence_of_a_repeated_word_counts(written):
     assert rows(written("\n".join([*LINES, "dog 9 9 9", "cafe\u0301 8 8 8"]))) == near(DOG, CAFE, ABSENT)
 
 
-def test_bytes_that_are_no_utf8_spoil_no_other_word(written):
+def test_invalid_utf8_does_not_affect_other_words(written):
     lines = [line.encode() for line in LINES]
     assert rows(written(b"\n".join([lines[0], b"d\xffog 1 1 1", b"\xc3 2 2 2", *lines[1:]]))) == near(DOG, CAFE, ABSENT)
 
 
-def test_coverage_counts_words_of_the_vocabulary_and_of_the_text(written):
+def test_coverage_of_the_vocabulary_and_of_the_captions(written):
     coverage = read_word_vectors(written("\n".join(LINES)), VOCABULARY).coverage(["A dog, a DOG and a cat", ""])
     assert (coverage.words, coverage.tokens) == (pytest.approx(2 / 3), pytest.approx(2 / 7))
     assert "66.7%" in str(coverage)
@@ -100,13 +100,13 @@ def test_coverage_counts_words_of_the_vocabulary_and_of_the_text(written):
         (b"\x00" * 3_000_000, "line 1 is longer"),
     ],
 )
-def test_a_bad_text_is_refused_by_line(text, says, written):
+def test_an_invalid_text_file_is_refused_naming_the_line(text, says, written):
     path = written(text)
     with pytest.raises(ValueError, match=rf"^{path}.*{says}.*;|^{path}.*{says}"):
         read_word_vectors(path, VOCABULARY)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"file .*none\.txt does not exist"):
         read_word_vectors(tmp_path / "none.txt", VOCABULARY)
 
@@ -124,15 +124,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         {"words": np.array(["dog"]), "vectors": np.ones((1, 3), int)},
     ],
 )
-def test_a_bad_npz_is_refused(arrays, tmp_path):
+def test_an_invalid_npz_file_is_refused(arrays, tmp_path):
     np.savez(tmp_path / "bad.npz", **arrays)
     with pytest.raises(ValueError, match=r"bad\.npz"):
         read_word_vectors(tmp_path / "bad.npz", VOCABULARY)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "npz"])
-def test_damaged_files_are_read_or_refused_and_nothing_else(suffix, tmp_path):
-    """300 files with bytes changed, lost or doubled."""
+def test_corrupt_files_are_read_or_refused(suffix, tmp_path):
+    """Reads 300 files with changed, removed or repeated bytes."""
     good = tmp_path / f"good.{suffix}"
     if suffix == "npz":
         np.savez(good, words=np.array(["dog", "café"]), vectors=np.ones((2, 3)))
@@ -140,13 +140,13 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(suffix, tmp_path):
         good.write_text("4 3\n" + "\n".join(LINES) + "\n", encoding="utf-8")
     content, chance, refused = good.read_bytes(), random.Random(0), 0  # noqa: S311 - repeatable
     for _ in range(300):
-        damaged = bytearray(content)
+        corrupted = bytearray(content)
         for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(damaged))
-            cut = chance.choice([bytes([chance.randrange(256)]), b"", damaged[at : at + 9] * 2, b"\n", b" "])
-            damaged[at : at + chance.randint(1, 9)] = cut
-        path = tmp_path / f"damaged.{suffix}"
-        path.write_bytes(damaged)
+            at = chance.randrange(len(corrupted))
+            cut = chance.choice([bytes([chance.randrange(256)]), b"", corrupted[at : at + 9] * 2, b"\n", b" "])
+            corrupted[at : at + chance.randint(1, 9)] = cut
+        path = tmp_path / f"corrupted.{suffix}"
+        path.write_bytes(corrupted)
         try:
             found = read_word_vectors(path, VOCABULARY)
         except ValueError as error:
@@ -157,7 +157,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(suffix, tmp_path):
     assert 0 < refused <= 300
 
 
-def test_a_text_is_not_held_in_memory(tmp_path):
+def test_a_text_file_is_not_loaded_into_memory(tmp_path):
     path = tmp_path / "big.txt"
     numbers = " ".join(["0.12345"] * 100)
     with path.open("w", encoding="utf-8") as file:

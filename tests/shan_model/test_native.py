@@ -1,0 +1,78 @@
+"""Tests of the native implementation against torch, and of its fallback."""
+
+import pytest
+import torch
+
+from shan_model import native
+from tests.support.alignments import build_alignments, random_matrices, reference_scores
+
+REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9]
+COMPILERS = {"none": None, "fails": "exit 1", "makes nothing": "exit 0", "makes junk": 'echo junk > "${@: -2:1}"'}
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [5, 64, 100, 192])
+def test_native_scores_equal_the_torch_scores(width, threads):
+    _, batched = build_alignments(torch.float32, width)
+    regions, words = (
+        random_matrices([1, 36, 36, 17, 100], torch.float32, width),
+        random_matrices([1, 14, 9, 14, 40], torch.float32, width),
+    )
+    by_torch = batched(regions, words).detach()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    with torch.no_grad():
+        photos, captions = batched.photo_groups(regions), batched.caption_groups(words)
+        assert photos[0].items.channels.shape[-1] == native.PANEL
+        block = batched.score_block(photos, captions)
+        rows, columns = torch.arange(25) // 5, torch.arange(25) % 5
+        listed = batched.score_list(photos, captions, rows, columns).view(5, 5)
+    torch.set_num_threads(before)
+    torch.testing.assert_close(block, by_torch, rtol=0, atol=3e-6)
+    torch.testing.assert_close(listed, by_torch, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("script", COMPILERS.values(), ids=COMPILERS)
+def test_without_a_working_compiler_torch_gives_the_same_scores(script, monkeypatch, tmp_path):
+    reference, batched = build_alignments(torch.float32)
+    regions, words = random_matrices(REGIONS, torch.float32), random_matrices(WORDS, torch.float32, seed=2)
+    compiler = tmp_path / "compiler"
+    if script is not None:
+        compiler.write_text(f"#!/bin/bash\n{script}\n")
+        compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    native.library.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="native scoring cannot be compiled"):
+            assert native.library() is None
+        with torch.no_grad():
+            assert batched.photo_groups(regions)[0].items.channels.dim() == 3
+            torch.testing.assert_close(
+                batched(regions, words), reference_scores(reference, regions, words), rtol=0, atol=1e-5
+            )
+    finally:
+        native.library.cache_clear()
+
+
+def test_autocast_disables_the_native_implementation():
+    reference, batched = build_alignments(torch.float32, 128)
+    regions, words = random_matrices(REGIONS, torch.float32, 128), random_matrices(WORDS, torch.float32, 128, seed=2)
+    with torch.no_grad():
+        expected = reference_scores(reference, regions, words)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(batched(regions, words).float(), expected, rtol=0, atol=0.05)
+
+
+def test_native_scores_propagate_zeros_and_nans():
+    """NaN inputs must give NaN scores."""
+    _, batched = build_alignments(torch.float32)
+    with torch.no_grad():
+        regions, words = (
+            [v.clone() for v in random_matrices([4, 4, 4], torch.float32)],
+            random_matrices([3, 1], torch.float32),
+        )
+        regions[0][:], words[1][:] = 0, 0
+        assert torch.isfinite(batched(regions, words)).all()
+        regions[1][2, 3] = torch.nan
+        assert torch.isnan(batched(regions, words)).tolist() == [[False] * 2, [True] * 2, [False] * 2]

@@ -1,0 +1,43 @@
+"""Pairs of a reference and a batched alignment with the same parameters, random inputs, and gradients."""
+
+import torch
+from torch.nn.functional import normalize
+
+from shan_model.alignment import Alignment
+from shan_model.batched_alignment import BatchedAlignment
+from shan_model.config import ModelConfig
+
+
+def build_alignments(
+    dtype: torch.dtype = torch.float64, width: int = 7, **fields
+) -> tuple[Alignment, BatchedAlignment]:
+    """Returns both implementations with the same random parameters, including biases."""
+    torch.manual_seed(0)
+    config = ModelConfig(joint_dim=width, **({"temperature": 4.0, "l2l_weight": 0.2, "g2l_weight": 0.85} | fields))
+    reference, batched = Alignment(config), BatchedAlignment(config)
+    for parameter in reference.parameters():
+        torch.nn.init.normal_(parameter, std=2 / width**0.5)
+    batched.load_state_dict(reference.state_dict())
+    return reference.to(dtype), batched.to(dtype)
+
+
+def random_matrices(
+    lengths: list[int], dtype: torch.dtype = torch.float64, width: int = 7, seed: int = 1
+) -> list[torch.Tensor]:
+    """Returns random unit vectors N_k x D as leaf tensors that require gradients."""
+    draw = torch.Generator().manual_seed(seed)
+    vectors = [normalize(torch.randn(n, width, generator=draw, dtype=torch.float64), dim=-1).to(dtype) for n in lengths]
+    return [x.requires_grad_() for x in vectors]
+
+
+def reference_scores(reference: Alignment, regions: list[torch.Tensor], words: list[torch.Tensor]) -> torch.Tensor:
+    """Returns the reference scores, computed photo by photo, so that photos may differ in regions."""
+    return torch.cat([reference(photo[None], words) for photo in regions])
+
+
+def gradients(module: torch.nn.Module, scores: torch.Tensor, inputs: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the gradients of a weighted sum of the scores, by parameter and input."""
+    weights = torch.linspace(-1, 2, scores.numel(), dtype=scores.dtype).view(scores.shape)
+    parameters = dict(module.named_parameters())
+    found = torch.autograd.grad((scores * weights).sum(), [*parameters.values(), *inputs])
+    return dict(zip([*parameters, *(f"input {n}" for n in range(len(inputs)))], found, strict=True))
