@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.precomputed.scan import import_scan
 from pipelines.serving.search_page import MAX_WORDS, attended_boxes, write_search_page
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
 from tests.support.feature_sets import FEATURE_DIM, manifest, write_photos, write_set
+from tests.support.precomputed import scan_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +51,10 @@ def test_boxes_are_those_of_the_regions_with_the_highest_attention(features, sha
     regions = split.boxes(0)
     for _, box in boxes:
         assert any(np.allclose(box, region) for region in regions)
+
+
+def test_a_page_of_features_without_boxes_and_photos(shan, tmp_path: Path):
+    folder = scan_folder(tmp_path / "in", {"test": 2}, width=FEATURE_DIM)
+    features = import_scan(folder, f"{tmp_path}/out", None, 2, lambda _: None).feature_set
+    write_search_page(tmp_path / "page.html", "t", shan, features, features.split("test"), {"a dog": [(0, 0.5)]})
+    assert "test0.jpg" in (tmp_path / "page.html").read_text(encoding="utf-8")

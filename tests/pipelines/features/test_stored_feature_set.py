@@ -1,0 +1,41 @@
+"""A feature set that version 0.2 wrote stays readable."""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.verify import verify
+from tests.support.stored_feature_set import CORRUPT, DETECTOR, FIXTURE, PHOTOS, pixels
+
+SPLITS = ("train", "val", "test")
+
+
+def test_it_is_intact():
+    found = verify(str(FIXTURE), lambda done, total: None)
+    assert (found.errors, found.shards, found.photos, found.rejected) == ((), 4, 4, 1)
+
+
+def test_regions_boxes_and_captions_are_read():
+    features = FeatureSet.open(str(FIXTURE))
+    written = [photo for photo in PHOTOS if photo.key != CORRUPT]
+    for name in SPLITS:
+        split, photos = features.split(name), [photo for photo in written if photo.split == name]
+        assert split.keys == [photo.key for photo in photos]
+        assert split.captions_of_photos == [photo.captions for photo in photos]
+        for row, photo in enumerate(photos):
+            (expected,) = DETECTOR([pixels(photo)])
+            np.testing.assert_array_equal(split[[row]][0], expected.features.astype(np.float16))
+            np.testing.assert_array_equal(split.boxes(row), expected.boxes)
+            assert (split.meta[row]["width"], split.meta[row]["height"]) == (20, 12)
+            assert split.meta[row]["classes"] == expected.classes.tolist()
+
+
+def test_lineage_and_rejections_are_read():
+    features = FeatureSet.open(str(FIXTURE))
+    assert features.dataset == "tiny"
+    assert features.lineage["fingerprint"] == DETECTOR.fingerprint()
+    assert FeatureSet.open(features.pinned_uri).index == features.index
+    (rejected,) = features.rejected
+    assert (rejected.source, rejected.reason) == (f"{CORRUPT}.png", "not an image of a known format")
+    (row,) = pq.read_table(FIXTURE / "quarantine.parquet").to_pylist()
+    assert (row["key"], row["split"], row["reason"]) == (CORRUPT, "train", rejected.reason)
