@@ -15,7 +15,7 @@ import pytest
 from tests.support import ROOT
 
 RETIRED = {
-    r"\b(told|tells|telling)\b|\btell of\b|\bsays of\b|\bspeaks? of\b": "states, contains, reports, returns",
+    r"\b(told|tells|telling)\b|\btell of\b|\bsays\b|\bspeaks? of\b": "states, contains, reports, returns",
     r"\b(go|goes|going|gone|went) on\b": "continue, resume",
     r"\bcut off\b": "interrupted",
     r"\banew\b": "again, restart",
@@ -32,6 +32,7 @@ RETIRED = {
     r"\btaken? over\b|\btakes? over (this|the) (run|training|sweep|work)\b": "lost the lease, acquire the lease",
     r"\bgarbage\b": "orphaned objects",
     r"\bsuperseded\b|\bpast index(es)?\b": "snapshot, earlier snapshot",
+    r"\bstamps?\b": "version token",
     r"\bnode cache\b": "local shard cache",
     r"\bread(s|ing)? ahead\b": "prefetch",
     r"\bpatience\b": "deadline, early stopping",
