@@ -8,7 +8,7 @@ from infra.tracking import Tracking
 
 @contextmanager
 def system_metrics(tracking: Tracking, run_id: str, node: str | None = None) -> Iterator[None]:
-    """Samples every 10 s while the body runs. `node` tells several machines of a run apart.
+    """Samples every 10 s while the body runs. `node` distinguishes the machines of a run.
 
     A failed request does not affect the body: the monitor continues when the server responds again.
     """

@@ -47,7 +47,7 @@ class ModelConfig:
     g2l_weight: float = 0.5
     """Weight mu2 of Eq. 13, between 0 and 1: share of the image context in the global-to-local score."""
     l2l_pooling: Literal["mean", "sum"] = "mean"
-    """Pooling of the cosines in Eq. 7. The paper's text says average and its formula prints a sum."""
+    """Pooling of the cosines in Eq. 7. The paper's text describes an average, its formula prints a sum."""
     gate: Literal["vector", "scalar"] = "vector"
     """Gate of Eq. 8: `vector` is one value per channel, `scalar` one value per region or word (not stated in the
     paper)."""

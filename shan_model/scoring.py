@@ -185,7 +185,7 @@ def score_matrix(
     cache: ScoreCache | None = None,
     progress: Progress = lambda _: None,
 ) -> NDArray[np.floating]:
-    """Returns the scores N x C of N photos' region features with C captions, float32 unless a cache says otherwise.
+    """Returns the scores N x C of N photos' region features with C captions, float32 or the type of the cache.
 
     `memory` limits the blocks, in bytes, beside the model and the matrix. `precision="bf16"` computes the largest
     products in bfloat16. With a `cache` the matrix is a memory map of its file, and blocks that an earlier call

@@ -194,6 +194,12 @@ def test_names_of_mlflow_records_are_those_of_the_code():
         assert any(last in text for text in texts) or last in Recalls.__dataclass_fields__, f"nothing records {name}"
 
 
+def test_pages_named_by_code_exist():
+    named = [page for text in source_texts() for page in re.findall(r"docs/[\w/.-]+\.(?:md|jpg)", text)]
+    assert named
+    assert not [page for page in named if not (ROOT / page).is_file()]
+
+
 def test_formats_are_those_of_their_owners():
     rows = re.findall(
         r"^\|.*`(shan-\w+/\d+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE

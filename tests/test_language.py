@@ -55,7 +55,9 @@ SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|
 """A docstring that starts like this has no subject."""
 
 CODE = ("jobs", "pipelines", "infra", "shan_model")
-TEXT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+TEXT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "ray_cluster.yaml", "pyproject.toml")
+PENDING = ("jobs/features", "pipelines/extraction", "pipelines/features")
+"""Sources whose texts are still being rewritten."""
 QUOTED = {"CHANGELOG.md": r"^\| "}
 """Lines of a file that may contain retired names: the table of old and new names."""
 
@@ -113,7 +115,9 @@ def problems(path: Path) -> list[str]:
 
 def checked_files() -> list[Path]:
     """Every file whose text a user or contributor reads."""
-    return sorted([*(ROOT / name for name in TEXT), *(ROOT / "docs").rglob("*.md")])
+    code = [p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".yaml", ".cpp", ".md")]
+    done = [path for path in code if not str(path.relative_to(ROOT)).startswith(PENDING)]
+    return sorted([*(ROOT / name for name in TEXT), *(ROOT / "docs").rglob("*.md"), *done])
 
 
 @pytest.mark.parametrize("path", checked_files(), ids=lambda path: str(path.relative_to(ROOT)))

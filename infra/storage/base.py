@@ -46,7 +46,7 @@ class Store(Protocol):
         """Returns every object below the root, sorted by name; empty for a root that does not exist."""
 
     def delete(self, name: str) -> None:
-        """Deletes an object. A missing object is no error."""
+        """Deletes an object. A missing object is not an error."""
 
     def incomplete_uploads(self) -> list[str]:
         """Returns the names of what killed writers left: temporary files of a folder, multipart uploads of a bucket."""

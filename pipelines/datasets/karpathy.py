@@ -29,7 +29,9 @@ def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
     document = _read(dataset)
     images = document.get("images")
     if not isinstance(images, list):
-        raise UserError(f"{dataset}: not in the Karpathy layout (`images` is not a list); see docs/data.md")
+        raise UserError(
+            f"{dataset}: not in the Karpathy layout (`images` is not a list); see docs/how-to/prepare-a-data-set.md"
+        )
     rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
     return safe_key(str(document.get("dataset") or dataset.stem)), rows
 
@@ -42,7 +44,9 @@ def _read(dataset: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{dataset}: not readable as JSON ({error}); give a Karpathy JSON file") from error
     if not isinstance(document, dict):
-        raise UserError(f"{dataset}: not in the Karpathy layout (the top level is not an object); see docs/data.md")
+        raise UserError(
+            f"{dataset}: not in the Karpathy layout (not a JSON object); see docs/how-to/prepare-a-data-set.md"
+        )
     return document
 
 
@@ -56,7 +60,7 @@ def _row(dataset: Path, number: int, image: Any) -> Photo:
         name = image.get("filename") if isinstance(image, dict) else image
         raise UserError(
             f"{dataset}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
-            "it needs `filename`, `split` and `sentences` with `raw` text, see docs/data.md"
+            "it needs `filename`, `split` and `sentences` with `raw` text, see docs/how-to/prepare-a-data-set.md"
         ) from error
     if not source or "://" in source or escapes_root(source):
         raise UserError(

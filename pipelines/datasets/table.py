@@ -41,7 +41,9 @@ def import_table(dataset: Path, photos: str | Path) -> Manifest:
         table = _READERS[dataset.suffix](dataset)
         columns, rows = table.column_names, table.to_pylist()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(f"{dataset}: not readable as {dataset.suffix[1:]} ({error}); see docs/data.md") from error
+        raise UserError(
+            f"{dataset}: not readable as {dataset.suffix[1:]} ({error}); see docs/how-to/prepare-a-data-set.md"
+        ) from error
     if "uri" not in columns or not {"caption", "captions"} & set(columns):
         raise UserError(f"{dataset}: columns are {', '.join(columns)}; it needs `uri` and `caption` or `captions`")
     photos_by_key: dict[str, Photo] = {}
