@@ -202,7 +202,7 @@ def test_pages_named_by_code_exist():
 
 def test_formats_are_those_of_their_owners():
     rows = re.findall(
-        r"^\|.*`(shan-\w+/\d+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+        r"^\|.*`(shan-\w+/[\d.]+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
     )
     assert len(rows) == 5
     for name, owner in rows:

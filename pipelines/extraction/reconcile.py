@@ -29,7 +29,7 @@ class StoredRegions:
 
     tar: str
     sha256: str
-    """Of the tar."""
+    """Digest of the tar."""
     offsets: tuple[tuple[int, int], ...]
     """As in the receipt."""
 

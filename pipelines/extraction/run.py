@@ -33,10 +33,10 @@ class ExtractionPlan:
 
     manifest: Manifest
     store: Store
-    """Of the feature set."""
+    """Store of the feature set."""
     spec: DetectorSpec
     fingerprint: str
-    """Of the detector."""
+    """Fingerprint of the detector."""
     feature_set: FeatureSetPlan
 
 

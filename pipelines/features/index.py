@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class InvalidIndexError(UserError):
-    """An object that should be an index cannot be parsed as one. `reason` says why, without the URI."""
+    """An object that should be an index cannot be parsed as one. `reason` is the cause, without the URI."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(f"{uri} is not a valid feature-set index ({reason}); check the URI, or extract again")
@@ -76,7 +76,7 @@ class IndexedShard:
 
     name: str
     sha256: str
-    """Of the tar."""
+    """Digest of the tar."""
     size: int
     """Bytes of the tar."""
     written: int
@@ -118,7 +118,7 @@ class FeatureSetIndex:
     manifest: str
     """Digest of the manifest."""
     fingerprint: str
-    """Of the detector."""
+    """Fingerprint of the detector."""
     detector: DetectorDescription
     shards: tuple[IndexedShard, ...]
     """By split and number."""

@@ -25,9 +25,9 @@ class Written:
     key: str
     source: str
     version_token: str
-    """Of the photo's file just before it was read (`ObjectInfo.version_token`)."""
+    """Token of the photo's file just before it was read (`ObjectInfo.version_token`)."""
     sha256: str
-    """Of the photo's file."""
+    """Digest of the photo's file."""
     offsets: tuple[tuple[int, int], ...]
     """(offset, size) in bytes of each of `MEMBERS` within the tar."""
 
@@ -41,7 +41,7 @@ class Rejection:
     reason: str
     version_token: str = ""
     sha256: str = ""
-    """Of the photo's file; empty if it could not be read."""
+    """Digest of the photo's file; empty if it could not be read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Receipt:
     size: int
     """Bytes of the tar."""
     sha256: str
-    """Of the tar."""
+    """Digest of the tar."""
     plan_digest: str
     """`shard_plan.plan_digest` of the photos that the shard was planned with; empty for an import."""
     written: tuple[Written, ...]

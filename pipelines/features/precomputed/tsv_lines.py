@@ -55,6 +55,7 @@ def _rows(path: Path, file: BinaryIO) -> Iterator[bytes]:
         if image_id(line) in ("image_id", "img_id"):
             names = tuple(line.decode("utf-8", "replace").strip().split("\t"))
             if names not in ORDERS.values():
-                raise UserError(f"{path}: columns {', '.join(names)} are in neither known order; see docs/data.md")
+                page = "docs/how-to/prepare-a-data-set.md"
+                raise UserError(f"{path}: columns {', '.join(names)} are in neither known order; see {page}")
         elif not line.isspace():
             yield line
