@@ -18,10 +18,7 @@ from jobs.config import Config
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
 from pipelines.features.orphans import delete_orphans, find_orphans
-from pipelines.features.precomputed.export import export_scan
-from pipelines.features.precomputed.report import exported_text, imported_text
-from pipelines.features.precomputed.scan import import_scan
-from pipelines.features.precomputed.tsv import import_tsv
+from pipelines.features.precomputed.commands import export_features, import_features
 from pipelines.features.text_report import inspect_text, orphans_text, verify_text
 from pipelines.features.verify import verify
 
@@ -48,24 +45,16 @@ def _add_inspect(parser: Any) -> None:
 def _add_gc(parser: Any) -> None:
     parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set to which no job writes now")
     parser.add_argument("--delete", action="store_true", help="delete the orphaned objects instead of listing them")
-    parser.add_argument(
-        "--unfinished", action="store_true", help="with --delete: also delete complete shards of unfinished extractions"
-    )
-    parser.add_argument(
-        "--earlier-snapshots", action="store_true", help="include earlier snapshots and what only they refer to"
-    )
+    parser.add_argument("--unfinished", action="store_true", help="also delete shards of unfinished extractions")
+    parser.add_argument("--earlier-snapshots", action="store_true", help="include earlier snapshots and their objects")
 
 
 def _add_import(parser: Any) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="SCAN folder, or TSV file or folder of them")
     parser.add_argument("uri", type=str, metavar="URI", help="root below which the feature set is written")
     parser.add_argument("--format", type=Literal["scan", "tsv"], required=True, help="format of PATH")
-    parser.add_argument(
-        "--dataset",
-        type=str | None,
-        default=None,
-        help="tsv: Karpathy JSON with splits and captions; scan: name of the data set",
-    )
+    dataset = "tsv: Karpathy JSON with splits and captions; scan: name of the data set"
+    parser.add_argument("--dataset", type=str | None, default=None, help=dataset)
 
 
 def _add_export(parser: Any) -> None:
@@ -108,22 +97,12 @@ def _gc(arguments: Any, _: Config) -> None:
 
 
 def _import(arguments: Any, config: Config) -> None:
-    if arguments.format == "tsv" and not arguments.dataset:
-        raise UserError("--dataset is missing; a TSV has no splits and captions, so pass their Karpathy JSON")
     per_shard = config.extract.photos_per_shard
-    with tqdm(desc="import", unit="photo") as bar:
-        if arguments.format == "tsv":
-            imported = import_tsv(arguments.path, Path(arguments.dataset), arguments.uri, per_shard, bar.update)
-        else:
-            imported = import_scan(arguments.path, arguments.uri, arguments.dataset, per_shard, bar.update)
-    print(imported_text(imported))
+    print(import_features(arguments.format, arguments.path, arguments.uri, arguments.dataset, per_shard))
 
 
 def _export(arguments: Any, _: Config) -> None:
-    features = FeatureSet.open(arguments.uri)
-    with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
-        exported = export_scan(features, arguments.path, bar.update)
-    print(exported_text(arguments.path, exported))
+    print(export_features(arguments.uri, arguments.path))
 
 
 COMMANDS = {
