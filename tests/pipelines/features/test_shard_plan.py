@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.features.layout import feature_set_name
 from pipelines.features.receipt import Receipt, Rejection, Written
 from pipelines.features.shard_plan import PlannedShard, plan_shards
 
@@ -83,10 +82,3 @@ def test_removed_and_moved_photos_change_only_their_shards():
         ("val", 2, ["val4"]),
         ("val", 3, ["train3"]),
     ]
-
-
-def test_every_setting_names_another_feature_set():
-    names = [feature_set_name("m", "d-1", 2), feature_set_name("n", "d-1", 2), feature_set_name("m", "d-2", 2)]
-    names.append(feature_set_name("m", "d-1", 3))
-    assert len(set(names)) == 4
-    assert names[0].startswith("m-d-")

@@ -123,10 +123,3 @@ def test_a_corrupt_receipt_or_one_of_a_lost_tar_is_written_again(store: FolderSt
 def test_a_shard_without_photos(store: FolderStore):
     receipt = commit_shard(store, SHARD, [], REJECTED)
     assert (receipt.keys, len(receipt.rejected)) == ((), 1)
-
-
-def test_pickled_npy_is_rejected():
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        load_npy(buffer.getvalue())

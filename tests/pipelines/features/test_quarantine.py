@@ -1,0 +1,50 @@
+"""The quarantine report and the limit of rejected photos."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import UserError
+from infra.storage.folder import FolderStore
+from pipelines.features.quarantine import check_max_rejected
+from pipelines.features.receipt import Receipt, Rejection, Written
+
+REASONS = ["not an image", "not an image", "too large"]
+
+
+def receipt(rejected: int) -> Receipt:
+    """Returns the receipt of a shard with one written photo and some rejected ones."""
+    rows = tuple(Rejection(f"r{i}", f"r{i}.jpg", REASONS[i]) for i in range(rejected))
+    return Receipt("features-val-000000-0123abcd", 1, "", "", (Written("w", "w.jpg", "", "", ()),), rows)
+
+
+@pytest.mark.parametrize(("rejected", "cap"), [(0, 0), (1, 0.25), (2, 0.5), (3, 1)])
+def test_up_to_the_limit_nothing_is_written(tmp_path: Path, rejected: int, cap: float):
+    check_max_rejected(FolderStore(tmp_path), [receipt(rejected)], 4, cap)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_above_the_limit_the_error_names_reasons_and_report(tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        check_max_rejected(FolderStore(tmp_path), [receipt(3)], 4, 0.5)
+    assert str(caught.value) == (
+        "3 of 4 photos are rejected, more than extract.max_rejected (0.5 of them): "
+        "2 x 'not an image', 1 x 'too large'; first r0.jpg. "
+        f"Fix the photos listed in {tmp_path}/quarantine-over-cap.parquet, "
+        "or raise extract.max_rejected, and run again"
+    )
+    rows = pq.read_table(tmp_path / "quarantine-over-cap.parquet").to_pylist()
+    assert [row["reason"] for row in rows] == REASONS
+    assert rows[0] == {
+        "split": "val",
+        "key": "r0",
+        "source": "r0.jpg",
+        "reason": "not an image",
+        "shard": "features-val-000000-0123abcd",
+    }
+
+
+def test_only_rejected_photos_are_an_error_at_any_limit(tmp_path: Path):
+    with pytest.raises(UserError, match=r"^3 of 3 photos are rejected, all of them: 2 x 'not an image'"):
+        check_max_rejected(FolderStore(tmp_path), [receipt(3)], 3, 1)
