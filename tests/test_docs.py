@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import jobs.main
 from jobs.config import Config
 from shan_model.metrics import Recalls
 from tests.support import ROOT
@@ -19,7 +20,7 @@ from tests.test_language import CODE, python_texts
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 TOP = ("jobs", "pipelines", "infra", "shan_model", "tests", "docs", "scripts", ".ci", ".github")
-COMMANDS = sorted(p.stem for p in (ROOT / "jobs").glob("*.py") if "\ndef main(" in p.read_text(encoding="utf-8"))
+COMMANDS = sorted(jobs.main.COMMANDS)
 SUBCOMMANDS = ("verify", "inspect", "gc", "import", "export")
 FOREIGN_MESSAGES = {"No available agent", "No available node types can fulfill"}
 """Messages of Ray that the troubleshooting table quotes."""
