@@ -191,7 +191,7 @@ def extract_while_a_node_is_lost(stack: Stack, dataset: list[str]) -> str:
     """Extracts, and loses the node of the detector. Returns the URI of the feature set."""
     cluster, job = stack.cluster, stack.submit(*extract(dataset, stack.uri("features")))
     store = open_store(stack.uri("features"))
-    wait_until(lambda: sum(name.endswith(".receipt.json") for name in store.objects()) >= 3, 120, 0.1)
+    wait_until(lambda: sum(name.endswith(".receipt.json") for name in store.objects()) >= 3, 240, 0.1)
     node = cluster.node_running("MapWorker")
     cluster.lose(node)
     assert not any(name.endswith("/index.json") for name in store.objects())
@@ -208,7 +208,7 @@ def train_while_a_node_is_lost(stack: Stack, uri: str) -> None:
     """Trains, and loses and replaces a node with a worker. Checks the registered version and the metrics of its run."""
     cluster, job = stack.cluster, stack.submit(*train(stack, uri, "shan"))
     checkpoints = open_store(stack.uri("runs-shan"))
-    wait_until(lambda: any("/step-" in name for name in checkpoints.objects()), 120, 0.1)
+    wait_until(lambda: any("/step-" in name for name in checkpoints.objects()), 240, 0.1)
     node = cluster.node_running("RayTrainWorker")
     cluster.lose(node)
     assert job.poll() is None

@@ -10,8 +10,8 @@ from mlflow.entities import Run
 
 from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import feature_sets
-from tests.support.clusters import ENVIRONMENT, tree
-from tests.support.processes import kill, wait_until
+from tests.support.clusters import ENVIRONMENT, kill_tree
+from tests.support.processes import wait_until
 
 EPOCHS = 4
 
@@ -52,11 +52,9 @@ def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking
             killed[:] = tracking.client().search_runs([tracking.experiment_id], "attributes.status = 'KILLED'")
             return bool(killed)
 
-        wait_until(stopped, timeout_s=200, every_s=0.2)
+        wait_until(stopped, timeout_s=300, every_s=0.2)
     finally:
-        for pid in [driver.pid, *tree(driver.pid)]:
-            kill(pid)
-        driver.wait()
+        kill_tree(driver)
     return str(killed[0].info.run_id)
 
 

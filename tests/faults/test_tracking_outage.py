@@ -10,7 +10,7 @@ from PIL import Image
 
 from infra.tracking import TrackingConfig, connect
 from tests.support import ROOT, feature_sets
-from tests.support.clusters import ENVIRONMENT
+from tests.support.clusters import ENVIRONMENT, kill_tree
 from tests.support.processes import wait_until
 from tests.support.servers import MlflowServer, mlflow_server
 
@@ -49,15 +49,18 @@ def start(server: MlflowServer, folder: Path) -> "subprocess.Popen[bytes]":
 def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)
-        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/step-*"))), timeout_s=120)
-        wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics), 60)
-        assert driver.poll() is None
-        server.stop()
-        wait_until(lambda: "MLflow is unreachable" in (tmp_path / "log").read_text(), timeout_s=120)
-        wait_until(lambda: bool(list(tmp_path.glob("build/runs/outage-*/epoch-004"))), timeout_s=120)
-        assert driver.poll() is None
-        server.start()
-        driver.wait(240)
+        try:
+            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/step-*")), timeout_s=300)
+            wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics))
+            assert driver.poll() is None
+            server.stop()
+            wait_until(lambda: "MLflow is unreachable" in (tmp_path / "log").read_text(), timeout_s=120)
+            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004")), timeout_s=120)
+            assert driver.poll() is None
+            server.start()
+            driver.wait(240)
+        finally:
+            kill_tree(driver)
         log = (tmp_path / "log").read_text()
         assert driver.returncode == 0, log
         assert log.count("MLflow is unreachable") == 1

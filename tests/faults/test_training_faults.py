@@ -22,7 +22,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.training.checkpoint import read_progress
 from pipelines.training.run_directory import open_run_directory
 from tests.support import feature_sets
-from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster, tree
+from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_cluster, tree
 from tests.support.processes import command_line, kill, wait_until
 from tests.support.servers import S3Server
 
@@ -52,9 +52,7 @@ def no_driver_survives() -> Iterator[None]:
     while DRIVERS:
         driver = DRIVERS.pop()
         if driver.poll() is None:
-            for pid in [*tree(driver.pid), driver.pid]:
-                kill(pid)
-            driver.wait()
+            kill_tree(driver)
 
 
 def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
@@ -127,7 +125,7 @@ def uninterrupted(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory
 
 def wait_for_checkpoint(folder: Path, pattern: str) -> None:
     """Waits until a checkpoint of a name is stored."""
-    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), timeout_s=120)
+    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), timeout_s=300)
 
 
 def train_workers(pid: int) -> list[int]:
@@ -174,7 +172,7 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     assert "/step-" not in (tmp_path / "log").read_text()
     two_nodes.drain(seconds=1)
     deadline = time.monotonic() + 1  # a node that dies before its deadline counts as a failure
-    wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), timeout_s=60)  # Ray Train logs checkpoints
+    wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), timeout_s=120)  # Ray Train logs checkpoints
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))
     assert is_training(driver, tmp_path)
@@ -191,7 +189,7 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
     stored = re.compile(r"/step-00000[1-4]\d0/")
-    wait_until(lambda: any(stored.search(name) for name in store.objects()), timeout_s=120)
+    wait_until(lambda: any(stored.search(name) for name in store.objects()), timeout_s=300)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     assert not any(f"/epoch-{EPOCHS:03d}/" in name for name in store.objects())
@@ -200,7 +198,7 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
 
     (place,) = {name.split("/")[0] for name in store.objects()}
     late = start(features, tmp_path, f"--train.output={output}", "--resume")
-    wait_until(lambda: f"{place}/lease-000002.json" in store.objects(), timeout_s=120)
+    wait_until(lambda: f"{place}/lease-000002.json" in store.objects(), timeout_s=300)
     before = {name for name in store.objects() if name.endswith("progress.json")}
     assert open_run_directory(output, place).acquire_lease().token == 3
     said = finish(late, tmp_path, code=2)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.hosts import LOOPBACK, Host
 from tests.support.processes import ROOT, children, command_line, wait_until
@@ -74,10 +75,7 @@ class LocalCluster:
 
     def lose(self, node: "subprocess.Popen[bytes]") -> None:
         """Sends SIGKILL to every process of a node, as if its power had failed."""
-        for pid in [*tree(node.pid), node.pid]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        node.wait()
+        kill_tree(node)
 
     def drain(self, seconds: int) -> None:
         """Announces that the only node beside the head will be taken away, as clouds do with spot VMs."""
@@ -130,3 +128,13 @@ def tree(pid: int) -> list[int]:
     """Returns the ids of all processes that a process has started, directly or not."""
     found = list(children(pid))
     return found + [deeper for child in found for deeper in tree(child)]
+
+
+def kill_tree(process: "subprocess.Popen[Any]") -> None:
+    """Sends SIGKILL to a process that still runs and to all that it has started, and waits for it."""
+    if process.poll() is not None:
+        return
+    for pid in [*tree(process.pid), process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
