@@ -13,7 +13,7 @@ from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
 from tests.support.processes import wait_until
 
-EPOCHS = 4
+EPOCHS = 8
 
 
 def command(features: str) -> list[str]:
