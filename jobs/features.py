@@ -118,11 +118,11 @@ def main() -> None:
     """Runs the command line."""
     name, *argv = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: python -m jobs.features COMMAND [--help] ...\n")
+        print(f"usage: {cli.program('features')} COMMAND [--help] ...\n")
         print("\n".join(f"  {known:8} {command.description}" for known, command in COMMANDS.items()))
         return
     if name not in COMMANDS:
-        raise UserError(f"unknown command '{name}' of jobs.features; choose one of {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command '{name}' of {cli.program('features')}; choose one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     arguments, config = cli.parse(
         f"features {name}", command.description, command.add_arguments, command.sections, argv

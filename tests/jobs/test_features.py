@@ -52,7 +52,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["verfy", "x"], "unknown command 'verfy' of jobs.features; choose one of verify, inspect"),
+        (["verfy", "x"], "unknown command 'verfy' of python -m jobs.features; choose one of verify, inspect"),
         (["verify"], "uri"),
         (["verify", "x", "y"], "see `python -m jobs.features verify --help`"),
         (["verify", "nowhere"], "no index.json here"),
