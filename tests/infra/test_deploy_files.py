@@ -1,4 +1,4 @@
-"""Files that start clusters, as far as they can be checked where no cloud and no container engine is: against the
+"""Deployment files, checked without a cloud and without a container engine: against the
 schemas of Ray, KubeRay, Kubernetes and Compose, the Dockerfile's linter, the commands' own parsers and the lock.
 """
 
@@ -40,7 +40,7 @@ def check_aws(document: dict[str, Any]) -> dict[str, Any]:
     return prepared
 
 
-def test_ray_takes_the_aws_cluster():
+def test_the_aws_cluster_is_valid_for_ray():
     prepared = check_aws(load(AWS))
     types = prepared["available_node_types"]
     assert types[prepared["head_node_type"]]["resources"]["CPU"] == 0
@@ -57,7 +57,7 @@ def test_ray_takes_the_aws_cluster():
         lambda d: d["available_node_types"]["gpu"]["resources"].update(GPU=0.5),
     ],
 )
-def test_that_check_can_fail(spoil: Callable[[dict[str, Any]], None]):
+def test_an_invalid_aws_cluster_is_found(spoil: Callable[[dict[str, Any]], None]):
     document = load(AWS)
     spoil(document)
     with pytest.raises((ValueError, jsonschema.ValidationError)):
@@ -80,7 +80,7 @@ def check_kuberay(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
-def test_kuberay_takes_its_manifests(name: str):
+def test_manifests_are_valid_for_kuberay(name: str):
     check_kuberay(load(KUBERAY / name))
 
 
@@ -94,14 +94,14 @@ def test_kuberay_takes_its_manifests(name: str):
         lambda d: d["spec"]["workerGroupSpecs"][1]["template"]["spec"].pop("containers"),
     ],
 )
-def test_that_check_can_fail_too(spoil: Callable[[dict[str, Any]], None]):
+def test_invalid_kuberay_manifests_are_found(spoil: Callable[[dict[str, Any]], None]):
     document = load(KUBERAY / "raycluster.yaml")
     spoil(document)
     with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError)):
         check_kuberay(document)
 
 
-def test_manifests_name_the_locked_ray():
+def test_manifests_use_the_version_of_ray_in_constraints_txt():
     (locked,) = re.findall(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert load(KUBERAY / "raycluster.yaml")["spec"]["rayVersion"] == locked
 
@@ -119,7 +119,7 @@ def started() -> Iterator[list[str]]:
         yield ["ray", "start", *(f"--{name}={value}" for name, value in group["rayStartParams"].items())]
 
 
-def test_ray_and_mlflow_know_every_option_of_their_commands():
+def test_options_of_ray_and_mlflow_commands_exist():
     import click
     from mlflow.cli import server
     from ray.scripts.scripts import start
@@ -134,7 +134,7 @@ def test_ray_and_mlflow_know_every_option_of_their_commands():
     assert seen == {"ray", "mlflow"}
 
 
-def test_the_job_manifest_runs_a_job_that_takes_its_options():
+def test_the_job_manifest_has_valid_options():
     module, flag, name, *options = shlex.split(load(KUBERAY / "rayjob.yaml")["spec"]["entrypoint"])
     assert (module, flag, name) == ("python", "-m", "jobs.train")
     from jobs.train import _arguments
@@ -144,7 +144,7 @@ def test_the_job_manifest_runs_a_job_that_takes_its_options():
     assert config.train.use_gpu
 
 
-def test_compose_takes_its_file():
+def test_the_compose_file_is_valid():
     from compose_spec import PyCompose
 
     document = load(COMPOSE)
@@ -154,13 +154,13 @@ def test_compose_takes_its_file():
         PyCompose.from_json(json.dumps(document))
 
 
-def test_every_secret_of_compose_is_in_the_example_and_none_has_a_value():
+def test_every_secret_of_compose_is_in_the_example_without_a_value():
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     offered = dict(line.split("=") for line in COMPOSE.with_name("compose.env.example").read_text().splitlines()[1:])
     assert offered == dict.fromkeys(asked, "")
 
 
-def test_the_dockerfile_passes_its_linter():
+def test_the_dockerfile_passes_hadolint():
     hadolint = Path(sys.executable).with_name("hadolint")
     result = subprocess.run(
         [hadolint, ROOT / "infra" / "deploy" / "Dockerfile"], capture_output=True, text=True, check=False
@@ -168,7 +168,7 @@ def test_the_dockerfile_passes_its_linter():
     assert result.returncode == 0, result.stdout
 
 
-def test_the_image_installs_what_the_lock_holds():
+def test_the_image_installs_the_versions_of_constraints_txt():
     """Its own line that lists the requirements, run here; every one has an exact version in constraints.txt."""
     text = (ROOT / "infra" / "deploy" / "Dockerfile").read_text().replace("\\\n", "")
     (program,) = re.findall(r'python -c "(.+?)"', text)
@@ -181,7 +181,7 @@ def test_the_image_installs_what_the_lock_holds():
     assert names <= locked
 
 
-def test_the_image_copies_what_is_there():
+def test_the_image_copies_existing_paths():
     text = (ROOT / "infra" / "deploy" / "Dockerfile").read_text()
     sources = [word for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for word in line.split()[:-1]]
     kept = (ROOT / "infra" / "deploy" / "Dockerfile.dockerignore").read_text().splitlines()
@@ -190,7 +190,7 @@ def test_the_image_copies_what_is_there():
         assert f"!{source}" in kept
 
 
-def test_the_image_has_the_programs_and_folders_that_its_users_need():
+def test_the_image_has_the_required_programs_and_folders():
     """Ray's autoscaler calls programs from within the head's container; Docker gives a named volume the owner of the
     folder that it is mounted over, and the image's user is not root."""
     import ray.autoscaler._private.command_runner as runner
