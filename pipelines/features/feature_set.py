@@ -80,7 +80,7 @@ class FeatureSet:
         """Returns the photos of a split. Raises UserError if it has none."""
         receipts = tuple(r for r in self.receipts if r.split == name and r.written)
         if not receipts:
-            raise UserError(f"{self.uri}: split '{name}' holds no photo; the data set needs at least one usable there")
+            raise UserError(f"{self.uri}: split '{name}' has no photo; add usable photos to it and extract again")
         shards = StoredShards(self.store, {tar_name(receipt.shard): receipt.sha256 for receipt in receipts})
         return Split(name, self.store, receipts, self.index.manifest, shards)
 

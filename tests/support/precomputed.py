@@ -32,7 +32,7 @@ def floats(values: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
-def whole(values: Sequence[int]) -> str:
+def integers(values: Sequence[int]) -> str:
     return base64.b64encode(struct.pack(f"<{len(values)}q", *values)).decode()
 
 
@@ -64,9 +64,9 @@ class Photo:
             "img_id": self.image_id,
             "img_h": 480,
             "img_w": 640,
-            "objects_id": whole(self.ids[0].tolist()),
+            "objects_id": integers(self.ids[0].tolist()),
             "objects_conf": floats(self.confidences[0].tolist()),
-            "attrs_id": whole(self.ids[1].tolist()),
+            "attrs_id": integers(self.ids[1].tolist()),
             "attrs_conf": floats(self.confidences[1].tolist()),
             "num_boxes": self.regions,
             "boxes": floats(self.boxes.ravel().tolist()),

@@ -14,7 +14,7 @@ from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.tsv import MISSING, import_tsv
 from pipelines.features.precomputed.tsv_match import PhotoFinder
-from tests.support.precomputed import Photo, contents, floats, karpathy_file, state, whole
+from tests.support.precomputed import Photo, contents, floats, integers, karpathy_file, state
 
 IDS = [str(n) for n in range(101, 111)]
 SPLITS = dict(zip(IDS, ["train"] * 5 + ["val"] * 2 + ["test"] * 3, strict=True))
@@ -167,7 +167,7 @@ def test_an_invalid_row_is_a_rejection(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ({"objects_id": whole([1] * 35)}, "objects_id do not fit num_boxes"),
+        ({"objects_id": integers([1] * 35)}, "objects_id do not fit num_boxes"),
         ({"attrs_id": floats([1.0] * 36)}, "attrs_id do not fit num_boxes"),
         ({"objects_conf": floats([0.5] * 35 + [1.1])}, "objects_conf are outside 0 to 1"),
         ({"attrs_conf": floats([0.5] * 35 + [float("nan")])}, "attrs_conf are outside 0 to 1"),
