@@ -55,7 +55,10 @@ SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|
 """A docstring that starts like this has no subject."""
 
 CODE = ("jobs", "pipelines", "infra", "shan_model")
-TEXT = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "ray_cluster.yaml", "pyproject.toml")
+TEXT = (
+    "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md", "Makefile", "pyproject.toml", "ray_cluster.yaml",
+    "infra/deploy/Dockerfile", "infra/deploy/compose.env.example", ".ci/run", ".github/workflows/ci.yml",
+)  # fmt: skip
 QUOTED = {"CHANGELOG.md": r"^\| "}
 """Lines of a file that may contain retired names: the table of old and new names."""
 
