@@ -87,3 +87,13 @@ def test_commands_find_this_project(installed: Installed):
     result = installed.shan("trian")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: unknown command 'trian'; choose one of quickstart, extract")
+
+
+def test_workers_and_child_processes_find_this_project(installed: Installed):
+    """The quickstart starts workers of Ray Data and Ray Train, and a process that searches."""
+    scenes = ["--scenes.train=24", "--scenes.val=8", "--scenes.test=8"]
+    model = ["--model.joint_dim=16", "--model.word_dim=16", "--train.epochs=1", "--train.batch_size=8"]
+    result = installed.shan("quickstart", *scenes, *model)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "another project" not in result.stdout + result.stderr
+    assert (installed.folder / "build" / "search.html").is_file()
