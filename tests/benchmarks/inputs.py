@@ -70,8 +70,8 @@ def feature_set(folder: Path, photos: Mapping[str, int], photos_per_shard: int, 
     ]
     manifest, store = Manifest.build("benchmark", str(folder), rows), open_store(str(folder / "set"))
     write_manifest(store, manifest)
-    groups = plan_shards(manifest, photos_per_shard, [])
-    receipts = [commit_shard(store, group.shard(), samples(group.photos, sizes), []) for group in groups]
+    shards = plan_shards(manifest, photos_per_shard, [])
+    receipts = [commit_shard(store, shard.name(), samples(shard.photos, sizes), []) for shard in shards]
     detector = replace(DETECTOR, feature_dim=sizes.feature_dim, region_range=(sizes.regions, sizes.regions))
     return publish(store, manifest, "benchmark-0", detector, receipts)
 
