@@ -19,7 +19,7 @@ def test_a_fresh_process_ranks_a_right_photo_first(demo: Demo):
 
 
 def test_five_queries_are_answered_in_text_and_on_a_page_with_photos(demo: Demo):
-    answers = demo.output.split("answers 5 queries")[1]
+    answers = demo.output.split("answers five queries")[1]
     assert len(re.findall(r'^"', answers, re.MULTILINE)) == 5
     assert len(re.findall(r"^  1\. ", answers, re.MULTILINE)) == 5
     (page,) = re.findall(r"^page +(.+)$", demo.output, re.MULTILINE)

@@ -93,7 +93,7 @@ def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
 def test_a_protocol_rejects_a_split_of_another_size(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
     said = demo.run(*command, "--protocol=coco-1k-5fold", code=2)
-    assert "error: coco-1k-5fold is defined on a test split of 5,000 photos; this one has" in said
+    assert "error: protocol coco-1k-5fold is defined on a test split of 5,000 photos but this split has" in said
 
 
 def test_a_process_without_the_project_loads_the_champion_and_gets_the_same_scores(demo: Demo):
