@@ -19,11 +19,12 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (12 minutes)
-	$(BIN)/python -m pytest -m "unit or integration"
+	$(BIN)/python -m pytest -m unit --numprocesses 2
+	$(BIN)/python -m pytest -m integration --durations 15
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server
-	$(BIN)/python -m pytest -m unit
+	$(BIN)/python -m pytest -m unit --numprocesses 2
 
 .PHONY: faults
 faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input (15 minutes)
@@ -35,7 +36,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (10 minutes)
-	$(BIN)/python -m pytest -m "faults or cluster" --short
+	$(BIN)/python -m pytest -m "faults or cluster" --short --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)

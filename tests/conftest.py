@@ -72,8 +72,10 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints which tiers were left out and how to run them."""
+    """Prints which tiers were left out and how to run them; `make test` runs the unit tier in a process of its own."""
     for tier, count in config.stash[LEFT_OUT].items():
+        if tier == "unit":
+            continue
         terminalreporter.write_line(f"left out: {count} tests of the tier '{tier}'; run them by {TIERS[tier]}")
 
 
