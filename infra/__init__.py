@@ -1,1 +1,1 @@
-"""Everything below the pipelines: object storage, MLflow tracking and registry, Ray sessions and submitted jobs."""
+"""Infrastructure: object storage, MLflow tracking and registry, Ray clusters and jobs."""

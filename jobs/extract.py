@@ -1,4 +1,4 @@
-"""Extracts region features from photos into webdataset shards.
+"""Extracts region features from photos into WebDataset shards.
 
 python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-images --extract.output s3://bucket/features
 python -m jobs.extract ... --plan --estimate.num_nodes 8 --estimate.dollars_per_node_hour 0.8

@@ -32,7 +32,7 @@ def _arguments(parser: Any) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Runs the command line."""
     arguments, config = cli.parse(
         "sweep",
         "Trains with many sampled settings and registers the best trial.",

@@ -23,7 +23,7 @@ def _arguments(parser: Any) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Runs the command line."""
     arguments, config = cli.parse(
         "train",
         "Trains a model on a feature set and registers its best epoch.",

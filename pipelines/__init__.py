@@ -1,1 +1,1 @@
-"""Photos to feature shards on Ray Data."""
+"""What commands call: data sets, detectors, extraction, features, models, training, evaluation, serving and reports."""

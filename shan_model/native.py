@@ -46,7 +46,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, subprocess.SubprocessError) as error:
         reason = " ".join(str(error).split())[:200]
         warnings.warn(
-            f"native scoring cannot be compiled ({reason}); torch is used, at half the speed",
+            f"native scoring cannot be compiled ({reason}); torch is used, at about half the speed",
             stacklevel=2,
         )
         return None

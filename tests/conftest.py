@@ -19,9 +19,8 @@ from tests.support import ROOT
 from tests.support.photos import Photos, flickr_photos, skimage_photos
 from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
 
-FLICKR = ROOT.parent / "shared" / "data" / "flickr8k_mini"
-
-
+PHOTOS = "SHAN_TEST_PHOTOS"
+"""Environment variable: a folder with `dataset_flickr8k.json` and `images/`, whose photos the tests then use."""
 TIERS = {
     "unit": "make unit",
     "integration": "make test",
@@ -95,9 +94,10 @@ def short(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def real_photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
-    """24 photos of Flickr8k if the folder shared/ is beside the checkout, else the 20 that scikit-image carries."""
+    """Returns 24 photos of the folder that SHAN_TEST_PHOTOS names if it is set, else the 20 of scikit-image."""
     folder = tmp_path_factory.mktemp("photos")
-    return flickr_photos(FLICKR, folder) if FLICKR.is_dir() else skimage_photos(folder)
+    source = os.environ.get(PHOTOS)
+    return flickr_photos(Path(source), folder) if source else skimage_photos(folder)
 
 
 @pytest.fixture(scope="session")

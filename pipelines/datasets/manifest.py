@@ -1,6 +1,6 @@
 """The manifest: a validated Arrow table of the photos, captions and splits of a data set.
 
-Stored as Parquet with the columns `key` (valid as a webdataset key), `source` (a path below the root, or a URI),
+Stored as Parquet with the columns `key` (valid as a WebDataset key), `source` (a path below the root, or a URI),
 `split`, `captions` and `version_token`. The schema metadata hold `format` (the format version), `dataset` (the name)
 and `root`. Root and version tokens do not enter the digest, so moving the photos does not change it.
 """
@@ -129,7 +129,7 @@ def escapes_root(source: str) -> bool:
 
 
 def safe_key(source: str) -> str:
-    """Returns a webdataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
+    """Returns a WebDataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(source).stem)
 
 

@@ -11,7 +11,7 @@ All objects lie directly below the feature set's URI:
 | `snapshot-<12 hex>.json` | every index so far; the hex digits are from its feature-set digest | `index` |
 | `quarantine.parquet` | one row per rejected photo of the current index | `quarantine` |
 | `quarantine-over-cap.parquet` | the same, of a job that failed because too many photos were rejected | `quarantine` |
-| `sizes.json` | number of samples of every tar, as training code for webdataset reads it | `publish` |
+| `sizes.json` | number of samples of every tar, as training code for WebDataset reads it | `publish` |
 | `rehashed-photos.json` | checksums of photos that a rerun had to read again | `rehashed` |
 | `estimate.json` | the estimate of `jobs.extract --plan`, deleted by the extraction that follows it | extraction |
 """

@@ -1,4 +1,4 @@
-"""Shards: reproducible webdataset tars, written exactly once with a receipt beside them.
+"""Shards: reproducible WebDataset tars, written exactly once with a receipt beside them.
 
 Members of a sample: `<key>.regions.npy` (float16, R x F), `<key>.boxes.npy` (float32, R x 4: x0 y0 x1 y1 in pixels of
 the upright photo) and `<key>.json` (source, sha256, captions, width, height, classes, confidences, and attributes where

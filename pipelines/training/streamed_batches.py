@@ -141,7 +141,7 @@ class StreamedBatches:
         return [number for number, receipt in enumerate(self.split.receipts) for _ in receipt.written]
 
     def _stream(self, receipt: Receipt) -> dict[str, Any]:
-        """Returns a shard in webdataset's form. It is read at once, because the store retries dropped connections."""
+        """Returns a shard in WebDataset's form. It is read at once, because the store retries dropped connections."""
         name = tar_name(receipt.shard)
         data = read_shard(self.split.store, name, receipt.sha256)
         return {"url": f"{self.split.store.uri}/{name}", "stream": io.BytesIO(data)}

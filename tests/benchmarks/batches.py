@@ -1,4 +1,4 @@
-"""Batches of training, against plain reads of the same bytes and against webdataset's pass over the shards."""
+"""Batches of training, against plain reads of the same bytes and against WebDataset's pass over the shards."""
 
 import io
 import os
@@ -48,7 +48,7 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
         peer_pass, stream = seconds(
             lambda: _read_by_webdataset(split), lambda: _exhaust(_batches(streamed)), rounds=sizes.rounds
         )
-        yield Row("epoch of a streaming dataset", stream, "s", "webdataset's pass", peer_pass, "lower", 0.5)
+        yield Row("epoch of a streaming dataset", stream, "s", "WebDataset's pass", peer_pass, "lower", 0.5)
         (shuffle,) = seconds(lambda: cached.order(1), rounds=sizes.rounds)
         yield Row("shuffle without a photo twice in a batch, per million captions", shuffle * 1e6 / plan.size, "s")
 
@@ -77,7 +77,7 @@ def _read_plainly(split: Split, plan: NDArray[np.int64]) -> None:
 
 
 def _read_by_webdataset(split: Split) -> None:
-    """One pass of webdataset's reader over the shards, arrays decoded."""
+    """One pass of WebDataset's reader over the shards, arrays decoded."""
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     streams = ({"url": r.shard, "stream": io.BytesIO(split.store.read(tar_name(r.shard)))} for r in split.receipts)

@@ -1,6 +1,6 @@
 """The results of the demo as other programs see them, and further commands on those results.
 
-Plain webdataset reads the shards, a bare MLflow loads the model, and a second run reuses both.
+Plain WebDataset reads the shards, a bare MLflow loads the model, and a second run reuses both.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""The data set that stands in where the folder shared/ is missing is valid."""
+"""The photos of scikit-image, which the tests use unless SHAN_TEST_PHOTOS is set, form a valid data set."""
 
 from collections import Counter
 from pathlib import Path

@@ -41,7 +41,7 @@ EDGE = 3.0
 """Width in pixels of the margin that is kept free."""
 
 
-Group = tuple[Scene, Scene | None, Swap | None]
+SceneGroup = tuple[Scene, Scene | None, Swap | None]
 """A minimal pair and how its scenes differ, or a single scene."""
 
 
@@ -59,7 +59,7 @@ def draw_split(rng: random.Random, size: int, pair_share: float, used: set[objec
     pairs = int(size * pair_share / 2)
     # The kinds are drawn first: otherwise, kinds for which fewer scenes qualify would become rare.
     kinds = [*rng.choices(SWAP_KINDS, SWAP_WEIGHTS, k=pairs), *[None] * (size - 2 * pairs)]
-    groups: list[Group] = []
+    groups: list[SceneGroup] = []
     for kind in kinds:
         group = None
         while group is None:
@@ -68,7 +68,7 @@ def draw_split(rng: random.Random, size: int, pair_share: float, used: set[objec
     return _arrange(rng, size, groups)
 
 
-def _draw_group(rng: random.Random, kind: SwapKind | None, used: set[object]) -> Group | None:
+def _draw_group(rng: random.Random, kind: SwapKind | None, used: set[object]) -> SceneGroup | None:
     """Returns a minimal pair of this kind, or a single scene if `kind` is None; None if the draw has to be repeated."""
     scene = draw_scene(rng)
     found = draw_counterpart(rng, scene, kind) if kind else None
@@ -161,7 +161,7 @@ def _place(rng: random.Random, things: list[Thing], overlap: bool) -> list[Thing
     return placed
 
 
-def _arrange(rng: random.Random, size: int, groups: list[Group]) -> list[Draft]:
+def _arrange(rng: random.Random, size: int, groups: list[SceneGroup]) -> list[Draft]:
     """Assigns random positions, so that the order of the scenes contains no information about the pairs."""
     positions = list(range(size))
     rng.shuffle(positions)

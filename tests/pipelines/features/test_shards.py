@@ -1,4 +1,4 @@
-"""Shards: reproducible bytes that plain webdataset reads, receipts that describe them, writes exactly once."""
+"""Shards: reproducible bytes that plain WebDataset reads, receipts that describe them, writes exactly once."""
 
 import io
 import json
