@@ -19,8 +19,7 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (12 minutes)
-	$(BIN)/python -m pytest -m unit --numprocesses 2
-	$(BIN)/python -m pytest -m integration --durations 15
+	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server

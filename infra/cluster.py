@@ -99,6 +99,7 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
     # Ray turns token authentication on after the first init; a local cluster needs none.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(
+        address="local",  # without it, Ray joins any cluster that runs on this machine
         num_cpus=config.local_cpus,
         object_store_memory=config.local_object_store_mb * 2**20,
         include_dashboard=dashboard,

@@ -6,8 +6,7 @@ a server, a mark says so. tests/README.md describes the tiers.
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,6 @@ TIERS = {
 """Every tier and the command that runs it."""
 SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 """Fixtures that start servers."""
-LEFT_OUT = pytest.StashKey[Counter[str]]()
-"""Numbers of tests that this run does not execute, by tier."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,27 +52,22 @@ def tier_of(item: pytest.Item) -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks each test with its tier, and leaves out long ones if --short is given."""
     for item in items:
-        item.add_marker(tier_of(item))
+        tier = tier_of(item)
+        item.add_marker(tier)
+        if tier == "integration":  # `make test` runs each group in one process, which starts its servers once
+            folder = item.path.relative_to(ROOT / "tests").parts[0]
+            item.add_marker(pytest.mark.xdist_group("pipelines" if folder == "e2e" else folder))
     if config.getoption("--short"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[LEFT_OUT] = Counter()
-
-
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    for item in items:
-        item.config.stash[LEFT_OUT][tier_of(item)] += 1
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints which tiers were left out and how to run them; `make test` runs the unit tier in a process of its own."""
-    for tier, count in config.stash[LEFT_OUT].items():
-        if tier == "unit":
-            continue
-        terminalreporter.write_line(f"left out: {count} tests of the tier '{tier}'; run them by {TIERS[tier]}")
+    """Prints which tiers `-m` left out and how to run them."""
+    expression = config.getoption("markexpr")
+    for tier, command in TIERS.items():
+        if expression and tier not in expression:
+            terminalreporter.write_line(f"left out: the tier '{tier}'; run it by {command}")
 
 
 @pytest.fixture(autouse=True)

@@ -89,6 +89,8 @@ def test_commands_find_this_project(installed: Installed):
     assert result.stderr.startswith("error: unknown command 'trian'; choose one of quickstart, extract")
 
 
+@pytest.mark.cluster
+@pytest.mark.long
 def test_workers_and_child_processes_find_this_project(installed: Installed):
     """The quickstart starts workers of Ray Data and Ray Train, and a process that searches."""
     scenes = ["--scenes.train=24", "--scenes.val=8", "--scenes.test=8"]
