@@ -26,8 +26,8 @@ class ClusterConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the field and the fix."""
-        if self.local_cpus < 3:
-            raise ValueError(f"cluster.local_cpus is {self.local_cpus}; extraction needs at least 3 logical CPUs")
+        if self.local_cpus < 1:
+            raise ValueError(f"cluster.local_cpus is {self.local_cpus}; it must be at least 1")
         if self.local_object_store_mb < 80:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
 
@@ -79,17 +79,19 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
         handler.addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
-def check_gpus(config: ClusterConfig, gpus: float) -> None:
-    """Raises UserError if a process needs more GPUs than a local cluster has: Ray would wait for ever in silence.
+def check_gpus(config: ClusterConfig, gpus: float, setting: str, fix: str) -> None:
+    """Raises UserError if a local cluster has fewer GPUs than are needed: Ray would wait indefinitely.
 
-    Another cluster may scale up, so there Ray decides.
+    `setting` ("extract.detector_gpus is 1") and `fix` ("set it to 0") are parts of the message. Another cluster may
+    scale up, so there Ray decides.
     """
     import ray
 
     available = ray.cluster_resources().get("GPU", 0)
     if config.is_local and gpus > available:
         raise UserError(
-            f"a process needs {gpus:g} GPUs and Ray finds {available:g} on this machine; set 0, or use a cluster"
+            f"{setting}, but this machine has {available:g} GPU{'' if available == 1 else 's'}; "
+            f"{fix} or use cluster.address"
         )
 
 

@@ -44,6 +44,7 @@ def parse(
     try:
         arguments = parser.instantiate(parser.parse_args(given))
         config = Config(**{name: arguments[name] for name in sections})
+        config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
         message = " ".join(str(error).split())
         raise UserError(f"{message}; see `{program(command)} --help`") from error
@@ -67,7 +68,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
         sys.exit(141)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        print("interrupted; re-run the command to continue (a training: with --resume)", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 

@@ -1,5 +1,6 @@
 """The config tree of all commands: one frozen dataclass for each section, defined beside the code that reads it."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,8 +45,11 @@ class Config:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Ray cluster."""
 
-    def __post_init__(self) -> None:
-        """Raises ValueError if a local cluster has fewer CPUs than a section needs: Ray would wait for ever."""
+    def check_cpus(self, sections: Collection[str]) -> None:
+        """Raises ValueError if a local cluster has fewer CPUs than one of these sections needs.
+
+        Ray would wait for them indefinitely. A command checks the sections that it reads.
+        """
         if not self.cluster.is_local:
             return
         cpus = self.cluster.local_cpus
@@ -54,7 +58,7 @@ class Config:
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
         ):
-            if needed > cpus:
+            if needed > cpus and field_name.partition(".")[0] in sections:
                 raise ValueError(
                     f"{field_name} needs {needed:g} logical CPUs and cluster.local_cpus is {cpus}; set it to {needed:g}"
                 )

@@ -107,7 +107,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
 def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: DetectorSpec) -> None:
     """Joins or starts Ray and checks that the detector runs there. Raises UserError if it does not."""
     connect(cluster)
-    check_gpus(cluster, config.detector_gpus)
+    check_gpus(cluster, config.detector_gpus, f"extract.detector_gpus is {config.detector_gpus:g}", "set it to 0")
     if config.detector_settings or registry.is_plugin(config.detector):
         check_detector(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
 

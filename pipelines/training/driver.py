@@ -9,13 +9,29 @@ from infra.progress import worker_bar
 from infra.tracking import Tracking
 from pipelines.training.data import batches_of
 from pipelines.training.prepare import ClaimedTraining
+from pipelines.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
     from ray.train import Result, UserCallback
 
 
+def connect_cluster(setup: TrainingSetup, dashboard: bool = False) -> None:
+    """Connects to the cluster of a training or sweep. Raises UserError if it is unreachable or lacks GPUs.
+
+    Called before the run directory is claimed, so that these errors leave nothing behind.
+    """
+    infra.cluster.connect(setup.cluster, dashboard)
+    if setup.train.use_gpu:
+        field_name = "min_workers" if setup.train.min_workers else "num_workers"
+        workers = getattr(setup.train, field_name)
+        setting = f"train.use_gpu is true, with train.{field_name} {workers}"
+        infra.cluster.check_gpus(
+            setup.cluster, workers, setting, f"set train.use_gpu to false, lower train.{field_name}"
+        )
+
+
 def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
-    """Trains to the end and returns Ray Train's result.
+    """Trains to the end on the connected cluster and returns Ray Train's result.
 
     Raises UserError if training fails more than `train.max_failures` times, and LeaseLostError if another process
     resumes it.
@@ -28,7 +44,6 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
 
     inputs, lease = training.inputs, training.lease
     features, directory, train = inputs.features, inputs.directory, inputs.setup.train
-    infra.cluster.connect(inputs.setup.cluster)
     batches = batches_of(features.split("train"), train).steps_per_epoch
     with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step") as bar:
         job = TrainJob(

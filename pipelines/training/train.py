@@ -12,7 +12,7 @@ from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.package import package_model
 from pipelines.training.checkpoint import read_progress, read_validation
-from pipelines.training.driver import fit
+from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
 from pipelines.training.prepare import ClaimedTraining, claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
@@ -38,11 +38,13 @@ def run_training(
 ) -> TrainedModel:
     """Trains on a feature set and registers the epoch with the best validation rSum as a version of `name`.
 
-    `resume` and the errors are those of `claim_training` and `fit`. A finished training returns its stored result.
+    `resume` and the errors are those of `claim_training`, `connect_cluster` and `fit`. A finished training returns its
+    stored result without a cluster.
     """
     inputs = resolve_inputs(features, name, setup)
     if resume is not False and (result := inputs.directory.result()) is not None:
         return TrainedModel(**result)
+    connect_cluster(setup)
     training = claim_training(inputs, tracking, resume)
     with tracking.running(training.run_id):
         # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.

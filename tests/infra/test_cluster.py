@@ -7,7 +7,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from infra.cluster import ClusterConfig, _runtime_env, check_address
+from infra.cluster import ClusterConfig, _runtime_env, check_address, check_gpus
 from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from tests.support.servers import free_ports
@@ -57,7 +57,17 @@ def test_an_unreachable_cluster_is_an_error_within_seconds():
     check_address(ClusterConfig(address="auto"))
 
 
-@pytest.mark.parametrize(("field", "value"), [("local_cpus", 2), ("local_object_store_mb", 79)])
+@pytest.mark.parametrize(("field", "value"), [("local_cpus", 0), ("local_object_store_mb", 79)])
 def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
     with pytest.raises(ValueError, match=rf"cluster\.{field} is {value}"):
         ClusterConfig(**{field: value})
+
+
+def test_gpus_that_a_local_cluster_lacks_are_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    message = "^extract.detector_gpus is 1, but this machine has 0 GPUs; set it to 0 or use cluster.address$"
+    with pytest.raises(UserError, match=message):
+        check_gpus(ClusterConfig(), 1, "extract.detector_gpus is 1", "set it to 0")
+    check_gpus(ClusterConfig(), 0, "extract.detector_gpus is 0", "set it to 0")
+    check_gpus(ClusterConfig(address="auto"), 1, "extract.detector_gpus is 1", "set it to 0")

@@ -83,6 +83,23 @@ def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: p
     assert parse("--config", str(file)) == parse("--preset=quickstart", "--train.seed=7")
 
 
+def test_cpus_are_checked_for_the_sections_of_the_command_only():
+    assert parse("--cluster.local_cpus=2", sections=("train", "cluster")).cluster.local_cpus == 2
+    assert parse("--cluster.local_cpus=1", sections=("score", "cluster")).cluster.local_cpus == 1
+    with pytest.raises(UserError, match=r"train\.num_workers needs 2 logical CPUs and cluster\.local_cpus is 1"):
+        parse("--cluster.local_cpus=1", sections=("train", "cluster"))
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(interrupted)
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == ("interrupted; re-run the command to continue (a training: with --resume)\n")
+
+
 def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text("train: {epochs: 3}\ntracking: {experiment: mine}\n")
@@ -103,7 +120,8 @@ def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: P
         (["--model.variant", "i2i"], "model.variant"),
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),
-        (["--cluster.local_cpus", "2"], "cluster.local_cpus is 2"),
+        (["--cluster.local_cpus", "0"], "cluster.local_cpus is 0; it must be at least 1"),
+        (["--cluster.local_cpus", "2"], "extract.detector_actors_max needs 3 logical CPUs and cluster.local_cpus is 2"),
         (["--train.seed=-1"], "train.seed is -1"),
         (["--train.learning_rate=.inf"], "train.learning_rate is inf"),
         (

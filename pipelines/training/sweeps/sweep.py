@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import infra.cluster
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.reports.tables import Table
+from pipelines.training.driver import connect_cluster
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
 from pipelines.training.run_directory import open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
@@ -57,7 +57,7 @@ def run_sweep(
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
     # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
-    infra.cluster.connect(setup.cluster, dashboard=True)
+    connect_cluster(setup, dashboard=True)
     lease = directory.acquire_lease()
     tags = {"feature_set_uri": features.uri, "run_directory": directory.uri}
     parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))

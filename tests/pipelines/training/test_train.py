@@ -1,10 +1,11 @@
 """Results of finished trainings. `tests/e2e` and `tests/faults` run whole ones."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+import infra.cluster
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -27,15 +28,61 @@ def test_report_is_one_line():
     assert report(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
 
 
-@pytest.mark.parametrize("resume", [True, None])
-def test_finished_training_returns_its_stored_result(
-    features: FeatureSet, tracking: Tracking, tmp_path: Path, resume: bool | None
-):
+@pytest.fixture
+def setup(tmp_path: Path) -> TrainingSetup:
     model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
-    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    return TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+
+
+def unreachable(*_: object) -> None:
+    raise UserError("cluster.address auto is unreachable")
+
+
+@pytest.mark.parametrize("resume", [True, None])
+def test_finished_training_returns_its_stored_result_without_a_cluster(
+    features: FeatureSet,
+    setup: TrainingSetup,
+    tracking: Tracking,
+    resume: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(infra.cluster, "connect", unreachable)
     directory = claim_training(resolve_inputs(features, "m", setup), tracking, resume=False).inputs.directory
     directory.record_result(asdict(RESULT))
     assert run_training(features, "m", setup, tracking, resume) == RESULT
     assert "lease-000002.json" not in directory.store.objects()
+    monkeypatch.setattr(infra.cluster, "connect", lambda *_: None)
     with pytest.raises(UserError, match="a run with this configuration has finished"):
         run_training(features, "m", setup, tracking, resume=False)
+
+
+@pytest.mark.parametrize("resume", [False, None])
+def test_unreachable_cluster_leaves_neither_directory_nor_run(
+    features: FeatureSet,
+    setup: TrainingSetup,
+    tracking: Tracking,
+    resume: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(infra.cluster, "connect", unreachable)
+    with pytest.raises(UserError, match=r"cluster\.address auto is unreachable"):
+        run_training(features, "m", setup, tracking, resume)
+    assert not Path(setup.train.output).exists()
+    assert tracking.client().search_runs([tracking.experiment_id]) == []
+
+
+def test_missing_gpu_leaves_neither_directory_nor_run(
+    features: FeatureSet, setup: TrainingSetup, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(infra.cluster, "connect", lambda *_: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    setup = replace(setup, train=replace(setup.train, use_gpu=True))
+    message = (
+        "^train.use_gpu is true, with train.num_workers 2, but this machine has 1 GPU; "
+        "set train.use_gpu to false, lower train.num_workers or use cluster.address$"
+    )
+    with pytest.raises(UserError, match=message):
+        run_training(features, "m", setup, tracking)
+    assert not Path(setup.train.output).exists()
+    assert tracking.client().search_runs([tracking.experiment_id]) == []
