@@ -23,7 +23,8 @@ class ExtractConfig:
     detector: str = "embedded"
     """`embedded`, `bottom_up`, or `module:Class` of your own detector (pipelines.detectors.contract)."""
     detector_settings: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the detector, such as the weights of `bottom_up`. They enter the detector's fingerprint."""
+    """Keyword arguments of the detector, such as the weights of `bottom_up`. Settings that change numbers enter the
+    fingerprint; weights enter by content."""
     detector_actors_min: int = 2
     """Number of detector processes from the start."""
     detector_actors_max: int = 2

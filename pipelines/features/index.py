@@ -2,8 +2,8 @@
 
 `index.json` is written last and replaced by every extraction that extends the feature set. It holds the lineage
 (manifest digest, detector fingerprint), the detector's description and every shard with its checksum and counts. Its
-feature-set digest covers all of that, and runs and registered models refer to it. Every index also stays as
-`snapshot-<12 hex of its digest>.json`.
+feature-set digest covers all of that but locations (`index_digest`), and runs and registered models refer to it. Every
+index also stays as `snapshot-<12 hex of its digest>.json`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class DetectorDescription:
 
     name: str
     settings: Mapping[str, Any]
-    """`extract.detector_settings`."""
+    """`extract.detector_settings`, for information. Not part of the digest: they may contain paths."""
     feature_dim: int
     """Feature width F."""
     region_range: tuple[int, int]
@@ -138,7 +138,7 @@ class FeatureSetIndex:
         return replace(index, feature_set=index.compute_digest())
 
     def compute_digest(self) -> str:
-        """Returns the feature-set digest of the present fields."""
+        """Returns the feature-set digest of the current fields."""
         return index_digest(self._document())
 
     @property
@@ -191,8 +191,13 @@ class FeatureSetIndex:
 
 
 def index_digest(document: Mapping[str, Any]) -> str:
-    """Returns the feature-set digest of an index's JSON value: its sha256 without `feature_set` and `photo_root`."""
+    """Returns the feature-set digest of an index's JSON value: the sha256 of its content without any location.
+
+    Left out are `feature_set`, `photo_root` and `detector.settings`. Settings may be paths, and those that change
+    numbers are in the fingerprint.
+    """
     content = {name: value for name, value in document.items() if name not in ("feature_set", "photo_root")}
+    content["detector"] = {name: value for name, value in document["detector"].items() if name != "settings"}
     return sha256(canonical_json(content)).hexdigest()
 
 

@@ -31,13 +31,22 @@ def test_an_index_comes_back_from_its_bytes(features: FeatureSet):
     assert index.detector.region_range == (3, 3)
 
 
-def test_the_digest_covers_everything_but_the_photo_root(features: FeatureSet):
+def test_the_digest_covers_everything_but_locations(features: FeatureSet):
     index = features.index
     assert index.compute_digest() == index.feature_set == index_digest(json.loads(index.to_json()))
     assert replace(index, photo_root="elsewhere").compute_digest() == index.feature_set
     for change in ({"dataset": "x"}, {"manifest": "x"}, {"fingerprint": "x"}, {"shards": index.shards[1:]}):
         assert replace(index, **change).compute_digest() != index.feature_set
-    assert replace(index, detector=replace(index.detector, feature_dim=9)).compute_digest() != index.feature_set
+    for change in ({"name": "x"}, {"feature_dim": 9}, {"class_names": {1: "x"}}, {"attribute_names": {1: "x"}}):
+        assert replace(index, detector=replace(index.detector, **change)).compute_digest() != index.feature_set
+
+
+def test_the_digest_does_not_depend_on_where_the_weights_are(features: FeatureSet):
+    index = features.index
+    settings = [{"weights": f"{root}/vg.pth", "classes_file": f"{root}/classes.txt"} for root in ("/a", "s3://b")]
+    here, there = (replace(index, detector=replace(index.detector, settings=each)) for each in settings)
+    assert here.to_json() != there.to_json()
+    assert here.compute_digest() == there.compute_digest() == index.feature_set
 
 
 @pytest.mark.parametrize(
