@@ -37,6 +37,8 @@ def _run(arguments: Any, config: Config) -> str:
     actions = [challenger is not None, arguments.rollback is not None, arguments.unlock]
     if sum(actions) != 1 or (challenger is None) != (arguments.features is None):
         raise UserError("give exactly one of: --version with --features, --rollback REASON, --unlock")
+    if arguments.unlock and arguments.dry_run:
+        raise UserError("--dry-run has no effect with --unlock; omit one of them")
     features = FeatureSet.open(arguments.features) if arguments.features is not None else None
     tracking = infra.tracking.connect(config.tracking)
     if arguments.unlock:
