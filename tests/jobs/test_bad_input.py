@@ -60,7 +60,7 @@ def data(tmp_path: Path) -> Path:
         (["--dataset=../good.json"], "--dataset and --photos go together"),
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
-        (["--extract.detector=yolo"], "unknown detector 'yolo': choose one of bottom_up, embedded"),
+        (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded"),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is not a tracking store"),
         (["--extract.output=ftp://x/y"], "ftp:// is not supported"),
