@@ -35,7 +35,10 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
-        "evaluate", "Evaluate one or several models on a split.", _arguments, ("score", "tracking", "cluster")
+        "evaluate",
+        "Measure recalls of models on a split, with confidence intervals.",
+        _arguments,
+        ("score", "tracking", "cluster"),
     )
     check_report(arguments.report)
     if len(arguments.model) > 1 and config.score.cache_file:

@@ -31,7 +31,9 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Runs the command line."""
     sections = ("extract", "estimate", "cluster")
-    arguments, config = cli.parse("extract", "Extracts a feature set from photos.", _arguments, sections)
+    arguments, config = cli.parse(
+        "extract", "Extract region features from images into a feature set.", _arguments, sections
+    )
     manifest = import_dataset(arguments.dataset, arguments.photos)
     if arguments.plan:
         print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))

@@ -57,7 +57,7 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "promote",
-        "Promote a registered version to champion, or roll back.",
+        "Make a version champion if it is better, or roll back.",
         _arguments,
         ("promote", "score", "tracking", "cluster"),
     )

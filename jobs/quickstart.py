@@ -22,10 +22,10 @@ def _arguments(parser: Any) -> None:
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     arguments, config = cli.parse(
         "quickstart",
-        "The whole pipeline on this machine.",
+        "Run the whole pipeline on this machine, on rendered scenes or your data set.",
         _arguments,
         tuple(Config.__dataclass_fields__),
         default_preset="quickstart",

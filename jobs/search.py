@@ -27,7 +27,7 @@ def _arguments(parser: Any) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    arguments, config = cli.parse("search", "Rank photos for text queries.", _arguments, ("tracking",))
+    arguments, config = cli.parse("search", "Rank the images of a feature set by sentences.", _arguments, ("tracking",))
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it must be at least 1")
     if arguments.page is not None:

@@ -29,8 +29,10 @@ def _arguments(parser: Any) -> None:
 
 
 def main() -> None:
-    """Command line."""
-    arguments, config = cli.parse("status", "State of feature sets, runs, models, jobs.", _arguments, ("tracking",))
+    """Runs the command line."""
+    arguments, config = cli.parse(
+        "status", "Print the state of feature sets, runs, models and jobs.", _arguments, ("tracking",)
+    )
     queries: list[Callable[[], list[Table]]] = [
         lambda: [feature_sets(open_store(arguments.feature_root))],
         lambda: tracking_tables(config.tracking),

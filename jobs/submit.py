@@ -70,7 +70,7 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
 
 
 def main() -> None:
-    """Command line."""
+    """Runs the command line."""
     known, rest = _parse()
     logging.disable(logging.INFO)  # Ray's client logs every package and connection
     try:

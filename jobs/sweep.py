@@ -35,7 +35,7 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "sweep",
-        "Trains with many sampled settings and registers the best trial.",
+        "Train with many settings, stop weak trials early, register the best.",
         _arguments,
         ("sweep", "model", "train", "cache", "tracking", "cluster"),
     )

@@ -26,7 +26,7 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "train",
-        "Trains a model on a feature set and registers its best epoch.",
+        "Train a model on a feature set and register a version.",
         _arguments,
         ("model", "train", "cache", "tracking", "cluster"),
     )

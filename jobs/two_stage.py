@@ -19,7 +19,9 @@ def _arguments(parser: Any) -> None:
 
 def main() -> None:
     """Runs the command line."""
-    arguments, config = cli.parse("two_stage", "Measure retrieve-and-rerank.", _arguments, ("tracking",))
+    arguments, config = cli.parse(
+        "two_stage", "Measure retrieve-and-rerank against exact scoring.", _arguments, ("tracking",)
+    )
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
     (shan,) = load_matchers([arguments.model], features, config.tracking)

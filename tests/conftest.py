@@ -1,7 +1,7 @@
 """The tiers of the tests, and the fixtures that they share: photos, one Ray session, an S3 server, an MLflow server.
 
 A test's tier follows from its folder and from the servers it uses (`tier_of`). Where pytest cannot see that a test uses
-a server, a mark says so. tests/README.md describes the tiers.
+a server, the test is marked. tests/README.md describes the tiers.
 """
 
 import json

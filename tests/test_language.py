@@ -50,6 +50,13 @@ RETIRED = {
     r"\b(does|do) not concern\b": "has no effect on",
     r"\bhouse's\b": "project's",
     r"\[D[\]:]": "not stated in the paper",
+    r"(?<!-to-)\b(text|image) retrieval\b": "image-to-text retrieval, text-to-image retrieval",
+    r"\btwo-stage\b": "retrieve-and-rerank",
+    r"\bsamples_per_s\b": "captions_per_s",
+    r"\bdata_wait\b": "data_wait_fraction",
+    r"\brejected(-over-cap)?\.parquet\b": "quarantine.parquet, quarantine-over-cap.parquet",
+    r"\brequire_lasting\b": "require_durable_path",
+    r"\b(plain|block|compiled) forms?\b": "reference, batched, native implementation",
 }
 SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|it)\b"
 """A docstring that starts like this has no subject."""
@@ -117,7 +124,8 @@ def problems(path: Path) -> list[str]:
 def checked_files() -> list[Path]:
     """Every file whose text a user or contributor reads."""
     code = [p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".yaml", ".cpp", ".md")]
-    return sorted([*(ROOT / name for name in TEXT), *(ROOT / "docs").rglob("*.md"), *code])
+    tests = [p for folder in ("tests", "scripts") for p in (ROOT / folder).rglob("*.py") if p != Path(__file__)]
+    return sorted([*(ROOT / name for name in TEXT), *(ROOT / "docs").rglob("*.md"), *code, *tests])
 
 
 @pytest.mark.parametrize("path", checked_files(), ids=lambda path: str(path.relative_to(ROOT)))

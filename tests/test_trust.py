@@ -1,4 +1,4 @@
-"""No module of the project runs what stored data brings: no pickle, no unsafe YAML, no evaluated text, no unpacking."""
+"""No module of the project runs code of stored data: no pickle, no unsafe YAML, no evaluated text, no unpacking."""
 
 import ast
 
@@ -16,9 +16,9 @@ NEEDS = {"torch.load": ("weights_only", "True"), ".read_array": ("allow_pickle",
 NEEDS |= {f"{numpy}.{name}": ("allow_pickle", "False") for numpy in ("np", "numpy") for name in ("load", "save")}
 NEEDS |= {".AutoModel.from_pretrained": ("trust_remote_code", "False")}
 NEEDS |= {".AutoTokenizer.from_pretrained": ("trust_remote_code", "False")}
-"""Calls that must say so."""
+"""Calls and the argument that they must pass, with its value."""
 ALWAYS = {"trust_remote_code": "False", "allow_pickle": "False", "weights_only": "True", "shell": "False"}
-"""What these say wherever they stand."""
+"""Arguments and the value that every call must pass."""
 CODE_OF_MODELS = {"mlflow.pyfunc.load_model", "mlflow.pytorch.load_model"}
 
 

@@ -30,7 +30,7 @@ from tests.benchmarks.sizes import FULL, Sizes
 PROCESSES = 2
 """Detector processes."""
 TURNS = 2
-"""Of the bare loop and of the pipeline; the best of each counts."""
+"""Measurements of the bare loop and of the pipeline; the best of each counts."""
 
 
 def benchmarks(sizes: Sizes) -> list[Benchmark]:

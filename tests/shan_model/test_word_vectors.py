@@ -83,7 +83,7 @@ def test_coverage_of_the_vocabulary_and_of_the_captions(written):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "no word vectors"),
         ("\n\n", "no word vectors"),
@@ -100,9 +100,9 @@ def test_coverage_of_the_vocabulary_and_of_the_captions(written):
         (b"\x00" * 3_000_000, "line 1 is longer"),
     ],
 )
-def test_an_invalid_text_file_is_refused_naming_the_line(text, says, written):
+def test_an_invalid_text_file_is_refused_naming_the_line(text, message, written):
     path = written(text)
-    with pytest.raises(ValueError, match=rf"^{path}.*{says}.*;|^{path}.*{says}"):
+    with pytest.raises(ValueError, match=rf"^{path}.*{message}.*;|^{path}.*{message}"):
         read_word_vectors(path, VOCABULARY)
 
 
@@ -138,13 +138,13 @@ def test_corrupt_files_are_read_or_refused(suffix, tmp_path):
         np.savez(good, words=np.array(["dog", "café"]), vectors=np.ones((2, 3)))
     else:
         good.write_text("4 3\n" + "\n".join(LINES) + "\n", encoding="utf-8")
-    content, chance, refused = good.read_bytes(), random.Random(0), 0  # noqa: S311 - repeatable
+    content, draw, refused = good.read_bytes(), random.Random(0), 0  # noqa: S311 - repeatable
     for _ in range(300):
         corrupted = bytearray(content)
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(corrupted))
-            cut = chance.choice([bytes([chance.randrange(256)]), b"", corrupted[at : at + 9] * 2, b"\n", b" "])
-            corrupted[at : at + chance.randint(1, 9)] = cut
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(corrupted))
+            cut = draw.choice([bytes([draw.randrange(256)]), b"", corrupted[at : at + 9] * 2, b"\n", b" "])
+            corrupted[at : at + draw.randint(1, 9)] = cut
         path = tmp_path / f"corrupted.{suffix}"
         path.write_bytes(corrupted)
         try:

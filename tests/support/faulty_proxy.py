@@ -71,10 +71,10 @@ class FaultyProxy:
         return None
 
     def _draw(self) -> str | None:
-        chance = self._random.random()
+        draw = self._random.random()
         for fault, rate in self.rates.items():
-            chance -= rate
-            if chance < 0:
+            draw -= rate
+            if draw < 0:
                 return fault
         return None
 

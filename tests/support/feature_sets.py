@@ -32,7 +32,7 @@ BROKEN = "p3"
 def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest:
     """Returns a manifest of photos p0, p1, ... with two captions each."""
     rows = [
-        Photo(f"p{i}", f"p{i}.png", SPLITS[i % 6], (f"{said} {i}", f"number {i} <again>"), f"stamp{i}")
+        Photo(f"p{i}", f"p{i}.png", SPLITS[i % 6], (f"{said} {i}", f"number {i} <again>"), f"token{i}")
         for i in range(count)
     ]
     return Manifest.build("tiny", str(folder / "photos"), rows)

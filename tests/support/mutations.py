@@ -50,7 +50,7 @@ ODD_VALUES += ["\ud800", [], {}, [[]], {"a": None}, "x" * 70_000, "\u0130\u202e"
 
 
 def corrupted(data: bytes, count: int, seed: int) -> Iterator[bytes]:
-    """Yields `count` corrupt copies: bits flipped; bytes removed, repeated, moved or inserted; the end cut off."""
+    """Yields `count` corrupt copies: bits flipped; bytes removed, repeated, moved or inserted; the end removed."""
     rng = random.Random(seed)  # noqa: S311
     for _ in range(count):
         changed = bytearray(data)

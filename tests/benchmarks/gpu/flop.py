@@ -17,7 +17,7 @@ def encoders(config: ModelConfig, regions: int, words: int) -> float:
 
 
 def preparation(config: ModelConfig, items: int, vectors: int) -> float:
-    """What an item (a photo or a caption of `vectors` vectors) needs once: key, both gate halves, Gram matrix."""
+    """Returns the FLOP that `items` items of `vectors` vectors need once: key, two gate products, Gram matrix."""
     D = config.joint_dim
     return float(items * vectors * (3 * 2 * D * D + 2 * vectors * D + 2 * 2 * D))
 

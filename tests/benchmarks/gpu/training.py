@@ -30,7 +30,7 @@ from tests.benchmarks.inputs import feature_set, network, sentences
 from tests.benchmarks.report import Benchmark, Row
 
 STEPS_PER_EPOCH = 1000
-"""Of the timed steps, which belong to no epoch: the learning rate's schedule asks for it."""
+"""Steps of an epoch for the learning rate's schedule, which requires it; the timed steps belong to no epoch."""
 
 
 def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:

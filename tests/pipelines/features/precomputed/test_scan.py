@@ -1,4 +1,4 @@
-"""SCAN folders to feature sets: every number and caption arrives, a killed import goes on, nothing is unpickled."""
+"""SCAN folders to feature sets: every number and caption arrives, a killed import resumes, nothing is unpickled."""
 
 import io
 import subprocess
