@@ -164,9 +164,7 @@ def weights(stack: Stack, name: str) -> dict[str, str]:
     return kept
 
 
-def test_a_node_lost_in_extraction_and_one_lost_in_training_change_nothing(
-    stack: Stack, dataset: list[str], short: bool
-):
+def test_lost_nodes_in_extraction_and_training_change_nothing(stack: Stack, dataset: list[str], short: bool):
     """The long form compares both with uninterrupted jobs, bit by bit, as tests/faults does without a cluster."""
     uri = extract_while_a_node_is_lost(stack, dataset)
     if not short:

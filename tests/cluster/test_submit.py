@@ -67,7 +67,7 @@ def test_a_user_error_of_a_job_is_that_of_its_submission(address: str, tmp_path:
     assert "train.output 'build/runs' would be deleted with this submitted job's folder" in lost.stdout
 
 
-def test_a_job_outlives_its_terminal_and_a_stopped_job_has_its_own_exit_code(address: str, tmp_path: Path):
+def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: Path):
     options = ["train", *train_options(tmp_path, 100_000), f"--address={address}"]
     environment = os.environ | ENVIRONMENT
     log = tmp_path / "log"

@@ -96,7 +96,7 @@ def test_a_protocol_rejects_a_split_of_another_size(demo: Demo):
     assert "error: protocol coco-1k-5fold is defined on a test split of 5,000 photos but this split has" in said
 
 
-def test_a_process_without_the_project_loads_the_champion_and_gets_the_same_scores(demo: Demo):
+def test_a_process_without_the_project_gets_the_same_scores(demo: Demo):
     """The registered model carries all of its code."""
     split = demo.features.split("test")
     code = f"""
@@ -163,7 +163,7 @@ def _get(url: str) -> str:
     raise TimeoutError(url)
 
 
-def test_a_second_run_with_the_scenes_as_a_data_set_reuses_shards_and_training(demo: Demo):
+def test_a_second_run_reuses_shards_and_training(demo: Demo):
     folder = Path(demo.features.uri)
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("features-*")}
     (dataset,) = demo.folder.glob("build/scenes/*/dataset_*.json")

@@ -233,9 +233,7 @@ def test_a_worker_killed_in_a_local_session_resumes_within_its_epoch(
 
 
 @pytest.mark.long
-def test_resume_needs_a_run_directory_and_a_finished_training_is_not_repeated(
-    features: FeatureSet, uninterrupted: Path, tmp_path: Path
-):
+def test_resume_needs_a_run_directory_and_repeats_nothing(features: FeatureSet, uninterrupted: Path, tmp_path: Path):
     assert "there is no run to resume" in finish(start(features, tmp_path, "--resume"), tmp_path, code=2)
     said = finish(start(features, uninterrupted, "--resume"), uninterrupted)
     assert said.count("shan version 1") == 2

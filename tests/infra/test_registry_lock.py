@@ -63,7 +63,7 @@ def test_no_update_under_the_lock_is_lost(store: Tracking):
     store.client().delete_registered_model("counted")
 
 
-def test_the_error_names_a_killed_holder_and_the_command_that_frees_its_lock(store: Tracking):
+def test_the_error_names_a_killed_holder_and_how_to_free_its_lock(store: Tracking):
     holder = start(HOLD, store, "m")
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
@@ -84,7 +84,7 @@ def test_the_error_names_a_killed_holder_and_the_command_that_frees_its_lock(sto
         lock.check()
 
 
-def test_a_holder_whose_lock_was_freed_stops_and_keeps_the_next_holders_lock(store: Tracking):
+def test_a_holder_without_its_lock_keeps_the_next_holders_lock(store: Tracking):
     with registry_lock(store, "m", "free it") as first:
         free_lock(store, "m")
         with pytest.raises(UserError, match="was freed while this process held it"):

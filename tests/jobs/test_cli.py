@@ -49,7 +49,7 @@ def test_every_preset_is_valid():
         assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 
 
-def test_options_override_files_and_files_override_the_preset_in_any_order(tmp_path: Path):
+def test_options_override_files_which_override_the_preset(tmp_path: Path):
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text("train: {epochs: 5, seed: 5}\n")
     second.write_text("train: {epochs: 6}\n")

@@ -24,7 +24,7 @@ def recalls_by_copying(ranks: Ranks, owners: np.ndarray, counts: np.ndarray) -> 
     return recalls
 
 
-def test_a_resample_has_the_recalls_of_the_drawn_photos_with_their_captions():
+def test_a_resample_has_the_recalls_of_the_drawn_photos():
     galleries = [random_ranks(13, 0), random_ranks(9, 1)]
     drawn = resample_recalls([r for r, _ in galleries], [o for _, o in galleries], resamples=50, seed=3)
     folds = []

@@ -154,7 +154,7 @@ with torch.no_grad():
 
 
 @pytest.mark.parametrize("offline", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["online by settings", "offline by settings"])
-def test_a_bundle_gives_identical_encodings_without_network_or_pretrained_files(offline, tmp_path):
+def test_a_bundle_encodes_identically_without_network(offline, tmp_path):
     folder = write_tiny_bert(tmp_path / "tiny")
     shan = build(folder)
     save_bundle(shan, tmp_path / "bundle")

@@ -9,7 +9,7 @@ from shan_model.protocols import PROTOCOLS, cut_folds, mean_medians, mean_random
 FIVE_EACH = np.repeat(np.arange(5000), 5)
 
 
-def test_five_folds_are_five_galleries_of_a_thousand_photos_in_the_splits_order():
+def test_five_folds_are_galleries_of_a_thousand_photos_in_order():
     folds = cut_folds("coco-1k-5fold", 5000, FIVE_EACH)
     assert [(fold.photos.start, fold.photos.stop) for fold in folds] == [(n, n + 1000) for n in range(0, 5000, 1000)]
     for number, fold in enumerate(folds):
@@ -17,7 +17,7 @@ def test_five_folds_are_five_galleries_of_a_thousand_photos_in_the_splits_order(
         np.testing.assert_array_equal(fold.photo_of_caption, np.repeat(np.arange(1000), 5))
 
 
-def test_captions_in_any_order_and_number_belong_to_the_fold_of_their_photo():
+def test_captions_belong_to_the_fold_of_their_photo():
     owners = np.random.default_rng(0).permutation(np.concatenate([np.arange(5000), np.arange(10)]))
     folds = cut_folds("coco-1k-5fold", 5000, owners)
     assert sorted(np.concatenate([fold.captions for fold in folds])) == list(range(5010))

@@ -32,7 +32,7 @@ def test_with_all_candidates_the_ranking_is_exact(gallery, queries):
 
 
 @pytest.mark.parametrize("queries", ["photos", "captions"])
-def test_the_candidates_are_the_best_by_the_cheap_score_and_are_ranked_exactly(gallery, queries):
+def test_the_best_by_the_cheap_score_are_ranked_exactly(gallery, queries):
     fast, regions, words = gallery
     exact, cheap = fast(regions, words).detach(), mean_cosines(regions, words).detach()
     if queries == "captions":

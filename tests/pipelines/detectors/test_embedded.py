@@ -69,7 +69,7 @@ def test_boxes_are_mirrored_with_the_photo(detector, photos):
     assert x0 > 35
 
 
-def test_features_of_the_same_object_are_more_similar_than_of_different_objects(detector, photos, found):
+def test_features_of_the_same_object_are_more_similar(detector, photos, found):
     # The cup in the photo and in the photo at half its size are the same object; cup and cat are not.
     half = np.ascontiguousarray(photos["coffee"][::2, ::2])
     regions = detector([half])[0]

@@ -26,13 +26,13 @@ def features(tmp_path: Path) -> FeatureSet:
     return write_set(tmp_path, photos)
 
 
-def test_the_summary_has_pass_rates_and_the_random_baseline_of_directional_tests():
+def test_the_summary_has_pass_rates_and_the_random_baseline():
     rows = summary_table("t", [DIRECTIONAL, INVARIANCE]).rows
     assert list(rows[0]) == ["colour replaced", "a caption scores higher", "8", "75.0 %", "50 %"]
     assert list(rows[1]) == ["photo order", "the order does not change a score", "4", "100.0 %", ""]
 
 
-def test_the_worst_cases_have_both_texts_and_scores_and_long_texts_are_shortened(features):
+def test_the_worst_cases_have_shortened_texts_and_scores(features):
     split = features.split("train")
     ((photo, caption, perturbation, *scores),) = worst_cases_table(DIRECTIONAL, split).rows
     assert photo == split.meta[1]["source"]

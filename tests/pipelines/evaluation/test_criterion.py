@@ -22,7 +22,7 @@ def evaluation(image_to_text_hits: int, text_to_image_hits: int, name: str = "ch
     )
 
 
-def test_a_significantly_better_challenger_passes_and_an_equal_or_worse_one_does_not():
+def test_only_a_significantly_better_challenger_passes():
     champion = evaluation(100, 100, "version 1")
     assert decide(evaluation(120, 120), champion, PromoteConfig()).promote
     for equal_or_worse in (100, 99, 50):

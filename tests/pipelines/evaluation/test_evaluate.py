@@ -27,7 +27,7 @@ def test_recalls_are_those_of_the_score_matrix(features):
     assert (found.photos, found.captions) == (len(split), len(split.captions))
 
 
-def test_every_fold_of_a_protocol_is_a_gallery_with_a_score_cache_of_its_own(features, tmp_path, monkeypatch):
+def test_every_fold_is_a_gallery_with_its_own_score_cache(features, tmp_path, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "two", Protocol(photos=30, folds=2))
     shan, split = model(features, 5), features.split("val")
     config = ScoreConfig(cache_file=str(tmp_path / "scores.npy"))
@@ -45,7 +45,7 @@ def test_a_split_of_another_size_than_the_protocol_is_an_error(features):
         evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig(), "f30k-1k")
 
 
-def test_a_run_logs_recalls_median_ranks_the_random_baseline_and_the_tables(features, tracking: Tracking):
+def test_a_run_logs_results_the_random_baseline_and_tables(features, tracking: Tracking):
     found = evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig())
     run_id = tracking.create_run("m", {})
     log_evaluation(tracking, run_id, found)

@@ -16,7 +16,7 @@ from tests.support.small_models import model, small_set
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
-def test_the_card_states_the_decision_the_data_the_results_and_how_to_load(tmp_path):
+def test_the_card_states_decision_data_results_and_loading(tmp_path):
     features = small_set(tmp_path)
     shan = model(features)
     lineage = {"dataset": "tiny", "run": "0123", "fingerprint": "f-1", "feature_set": "abcdefabcdef0123"}

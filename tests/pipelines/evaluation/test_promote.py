@@ -131,7 +131,7 @@ def test_a_better_version_becomes_champion_with_tags_and_a_model_card(registry: 
     assert config["matcher"] == "vse++"
 
 
-def test_a_worse_version_is_tagged_with_the_reason_but_does_not_become_champion(registry: Registry):
+def test_a_worse_version_is_tagged_but_not_promoted(registry: Registry):
     name = registry.name("worse", champion=BEST)
     said = registry.promote(name, BETTER)
     assert said.startswith(f"models:/{name}@champion is version {BEST}: version {BETTER} is not better (")
@@ -142,7 +142,7 @@ def test_a_worse_version_is_tagged_with_the_reason_but_does_not_become_champion(
     assert "Not promoted on" in registry.tracking.client().get_model_version(name, str(BETTER)).description
 
 
-def test_the_first_version_is_compared_with_the_random_baseline_and_a_champion_stays_champion(registry: Registry):
+def test_the_first_version_is_compared_with_the_random_baseline(registry: Registry):
     name = registry.name("first", champion=None)
     said = registry.promote(name, BEST)
     assert "is version 3: the first version (validation rSum" in said
@@ -163,7 +163,7 @@ def test_a_dry_run_makes_the_same_decision_and_writes_nothing(registry: Registry
     assert registry.everything(name) == before
 
 
-def test_rollback_restores_the_previous_champions_one_by_one_and_records_the_reason(registry: Registry):
+def test_rollback_restores_champions_one_by_one_with_the_reason(registry: Registry):
     name = registry.name("back")
     for version in (BETTER, BEST):
         registry.promote(name, version)
@@ -179,7 +179,7 @@ def test_rollback_restores_the_previous_champions_one_by_one_and_records_the_rea
         rollback(registry.tracking, name, "once more")
 
 
-def test_the_history_follows_the_alias_after_an_interrupted_or_manual_move(registry: Registry):
+def test_the_history_follows_an_interrupted_or_manual_move(registry: Registry):
     name, client = registry.name("history"), registry.tracking.client()
     set_champions(registry.tracking, name, [UNTRAINED, BETTER, BEST])
     client.set_registered_model_alias(name, "champion", str(BETTER))  # a rollback that was killed before its note

@@ -22,7 +22,7 @@ def evaluation(features: FeatureSet, steps: int, name: str) -> Evaluation:
     return evaluate(model(features, steps), name, features.split("val"), ScoreConfig(), ClusterConfig())
 
 
-def test_tables_show_the_recalls_within_their_intervals_and_the_random_baseline(features):
+def test_tables_show_recalls_intervals_and_the_random_baseline(features):
     found = evaluation(features, 5, "m")
     text, image, both, *_ = evaluation_tables([found])
     recalls = found.recalls

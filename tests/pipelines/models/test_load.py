@@ -169,7 +169,7 @@ def test_a_checkpoint_in_s3_is_loaded(stored, s3_server: S3Server, tmp_path: Pat
     np.testing.assert_array_equal(*scores)
 
 
-def test_a_missing_checkpoint_or_features_of_another_detector_are_an_error(stored, tmp_path: Path):
+def test_missing_checkpoints_and_other_detectors_are_errors(stored, tmp_path: Path):
     _, _, features, shan = stored
     needs = r"nowhere: not a checkpoint folder of a model \(needs weights.safetensors, config.json"
     with pytest.raises(UserError, match=needs):

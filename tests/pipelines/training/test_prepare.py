@@ -111,9 +111,7 @@ def test_existing_run_needs_resume_and_resume_needs_a_run(inputs: TrainingInputs
     assert claim_training(inputs, tracking, resume=None).run_id == first.run_id
 
 
-def test_resume_with_other_operational_settings_keeps_the_logged_parameters(
-    inputs: TrainingInputs, setup: TrainingSetup, tracking: Tracking
-):
+def test_resume_keeps_the_logged_parameters(inputs: TrainingInputs, setup: TrainingSetup, tracking: Tracking):
     claim_training(inputs, tracking, resume=False)
     again = resolve_inputs(inputs.features, "m", replace(setup, train=replace(setup.train, num_workers=1)))
     claim_training(again, tracking, resume=True)

@@ -5,7 +5,7 @@ import numpy as np
 from tests.support.caption_reader import bag, is_true, read
 
 
-def test_minimal_pairs_share_the_words_of_each_caption_but_not_the_sentences(pairs):
+def test_minimal_pairs_share_words_but_not_sentences(pairs):
     assert {first.swap for first, _ in pairs} == {"colour", "texture", "size", "place"}
     for first, second in pairs:
         for one, other in zip(first.captions, second.captions, strict=True):
@@ -13,7 +13,7 @@ def test_minimal_pairs_share_the_words_of_each_caption_but_not_the_sentences(pai
             assert one != other
 
 
-def test_within_minimal_pairs_a_bag_of_words_guesses_and_a_reader_does_not(pairs, truth):
+def test_a_bag_of_words_cannot_solve_minimal_pairs(pairs, truth):
     bag_hits, reader_hits, queries = 0.0, 0.0, 0
     for couple in pairs:
         for mine, entry in enumerate(couple):

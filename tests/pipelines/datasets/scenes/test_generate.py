@@ -116,7 +116,7 @@ def test_photos_are_compressed_to_the_same_bytes_by_any_zlib(small):
         assert again.compress(zlib.decompress(packed)) + again.flush() == packed
 
 
-def test_the_json_is_in_the_karpathy_layout_and_agrees_with_the_ground_truth(small):
+def test_the_karpathy_json_agrees_with_the_ground_truth(small):
     dataset = json.loads((small / "dataset_scenes.json").read_text())
     photos = json.loads((small / "objects.json").read_text())["photos"]
     assert dataset["dataset"] == "scenes"
