@@ -114,7 +114,7 @@ def _connect(address: str) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     class Client(JobSubmissionClient):
-        """Adds a timeout: Ray's own client waits for ever on a connection that the network dropped."""
+        """Adds a timeout: Ray's own client waits indefinitely on a connection that the network dropped."""
 
         def _do_request(self, *arguments: Any, **options: Any) -> Any:
             return super()._do_request(*arguments, timeout=RESPONSE_TIMEOUT_S, **options)

@@ -107,7 +107,7 @@ def _preset_names(sections: Sequence[str]) -> list[str]:
 
 
 def _files_first(argv: Sequence[str], sections: Sequence[str], default_preset: str | None) -> list[str]:
-    """Moves `--preset` and `--config` before the options, with the content of the files in place of their names."""
+    """Puts the inlined presets and config files before the options, so that options override them."""
     presets, preset = _preset_names(sections), default_preset
     files, options = list[str](), list[str]()
     rest = iter(argv)

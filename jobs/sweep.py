@@ -12,8 +12,8 @@ from typing import Any
 import infra.tracking
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.sweeps.sweep import run_sweep, table
-from pipelines.training.train import report as training_report
+from pipelines.training.sweeps.sweep import run_sweep, trials_table
+from pipelines.training.train import training_summary
 
 
 def _arguments(parser: Any) -> None:
@@ -42,8 +42,8 @@ def main() -> None:
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
     trials, best = run_sweep(features, arguments.name, arguments.space, config.sweep, config.training(), tracking)
-    print(table(trials).markdown())
-    print(training_report(best))
+    print(trials_table(trials).markdown())
+    print(training_summary(best))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import infra.tracking
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.train import report, run_training
+from pipelines.training.train import run_training, training_summary
 
 
 def _arguments(parser: Any) -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)
-    print(report(run_training(features, arguments.name, config.training(), tracking, arguments.resume)))
+    print(training_summary(run_training(features, arguments.name, config.training(), tracking, arguments.resume)))
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ from pipelines.models.load import load_matcher
 from pipelines.reports.tables import markdown
 from pipelines.training.run_directory import require_output
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.train import report as training_report
-from pipelines.training.train import run_training
+from pipelines.training.train import run_training, training_summary
 
 PAGE = Path("build/search.html")
 """HTML page of the search results."""
@@ -103,7 +102,7 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     check_champion(tracking, name, features)  # a champion that cannot be compared must fail before the training
     with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
-        print(training_report(trained))
+        print(training_summary(trained))
     with watch.stage("evaluate", "the new version on the test split"):
         uri = f"models:/{name}/{trained.version}"
         matcher = load_matcher(tracking, uri, features)

@@ -49,7 +49,7 @@ class Store(Protocol):
         """Deletes an object. A missing object is not an error."""
 
     def incomplete_uploads(self) -> list[str]:
-        """Returns the names of what killed writers left: temporary files of a folder, multipart uploads of a bucket."""
+        """Returns the unfinished uploads of interrupted writers: temporary files, or a bucket's multipart uploads."""
 
     def abort_incomplete_uploads(self) -> list[str]:
         """Removes what `incomplete_uploads` returns, and returns it. Never call it while another process writes."""

@@ -89,5 +89,5 @@ class FolderStore:
 
 
 def file_version_token(status: os.stat_result) -> str:
-    """Returns a file's size and modification time (ns), by which rsync and make detect a change, too."""
+    """Returns a file's size and modification time (ns)."""
     return f"{status.st_size}-{status.st_mtime_ns}"

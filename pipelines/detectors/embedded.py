@@ -27,7 +27,7 @@ from pipelines.detectors import boxes as box_ops
 from pipelines.detectors.coco import COCO_NAMES
 from pipelines.detectors.contract import REGIONS, Regions, check_photo
 from pipelines.detectors.lite2 import Lite2, load_package_model
-from pipelines.detectors.ssdlite import SSDLite, prepare
+from pipelines.detectors.ssdlite import SSDLite, preprocess
 from pipelines.detectors.weight_files import LITE2_SHA256, SSDLITE_FILE, SSDLITE_SHA256, read_verified
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Embedded:
         return found
 
     def _detect(self, photos: list[np.ndarray]) -> list[Regions]:
-        ssd = self.ssd(self._channels_first([prepare(photo) for photo in photos]))
+        ssd = self.ssd(self._channels_first([preprocess(photo) for photo in photos]))
         lite2_BCHW = self.lite2(self._channels_first([self._square(photo) for photo in photos]))
 
         confidences_BA, columns_BA = ssd.logits_BAC[..., self._columns].max(dim=-1)

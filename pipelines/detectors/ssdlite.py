@@ -89,7 +89,7 @@ class SSDLite(nn.Module):
         self.class_heads = nn.ModuleList(read.head(f"{h}/ClassPredictor", s) for h, s in zip(heads, sides, strict=True))
 
     def forward(self, photos_B3HW: Tensor) -> SSDOutput:
-        """Runs the network on (B, 3, 300, 300), RGB in [-1, 1] (`prepare`)."""
+        """Runs the network on (B, 3, 300, 300), RGB in [-1, 1] (`preprocess`)."""
         B = photos_B3HW.shape[0]
         x = self.stem(photos_B3HW)
         expanded: dict[int, Tensor] = {}
@@ -137,7 +137,7 @@ class _Reader:
         )
 
 
-def prepare(photo: np.ndarray) -> Tensor:
+def preprocess(photo: np.ndarray) -> Tensor:
     """Resizes RGB uint8 (H, W, 3) to float32 (300, 300, 3) in [-1, 1] like the graph (legacy bilinear)."""
     top_Y, bottom_Y, down_Y = _legacy_samples(photo.shape[0])
     left_X, right_X, along_X = _legacy_samples(photo.shape[1])

@@ -109,7 +109,7 @@ def _fill_in_order(
 
 
 def _fill_short(batches: list[dict[int, int]], waiting: deque[int], photo_of: list[int], size: int) -> None:
-    """Fills short batches in place: a waiting caption moves to a full batch, which gives up one of another photo.
+    """Fills short batches by swapping a leftover caption into a full batch and moving a caption of another photo out.
 
     Such a pair exists: a full batch without the waiting caption's photo has more photos than the short one, hence one
     that the short one lacks. If every full batch had every waiting photo, `steps` would exceed `steps_per_epoch`.

@@ -14,7 +14,9 @@ OPERATIONAL_FIELDS = (
     "log_every_n_steps",
     "output",
 )
-"""Fields that affect where and how reliably a training runs, but not its result: `--resume` may change them."""
+"""Fields that affect where and how reliably a training runs, but not its result.
+
+`--resume` may change them, except `output`, which locates the run directory."""
 
 _AT_LEAST_1 = (
     "epochs",

@@ -7,8 +7,8 @@ import infra.cluster
 from infra.errors import UserError
 from infra.progress import worker_bar
 from infra.tracking import Tracking
+from pipelines.training.claim import ClaimedTraining
 from pipelines.training.data import batches_of
-from pipelines.training.prepare import ClaimedTraining
 from pipelines.training.setup import TrainingSetup
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@
   claims the directory. The highest number holds the lease, and every other process must stop.
 - `run.json`: format, MLflow run and identity; written once, after the claim.
 - Ray Train's checkpoints (`checkpoint.py`) and its record of them.
-- `finished.json`: the result.
+- `finished.json`: format and result.
 """
 
 import json
@@ -87,23 +87,28 @@ class RunDirectory:
 
     def run_id(self) -> str | None:
         """Returns the recorded MLflow run, or None. Raises UserError if the directory has another format."""
-        document = self.read(RUN)
-        if document is None:
-            return None
-        if document.get("format") != FORMAT:
-            raise UserError(
-                f"{self.uri}/{RUN}: format is {document.get('format')!r}, but this version reads {FORMAT!r}; use the "
-                "version that wrote it, or another train.output"
-            )
-        return str(document["run"])
+        document = self._read_versioned(RUN)
+        return None if document is None else str(document["run"])
 
     def record_result(self, result: dict[str, Any]) -> None:
         """Writes the result of the finished run."""
-        self.store.replace(FINISHED, canonical_json(result))
+        self.store.replace(FINISHED, canonical_json({"format": FORMAT, **result}))
 
     def result(self) -> dict[str, Any] | None:
-        """Returns the result of the finished run, or None."""
-        return self.read(FINISHED)
+        """Returns the result of the finished run, or None. Raises UserError if it has another format."""
+        document = self._read_versioned(FINISHED)
+        if document is not None:
+            del document["format"]
+        return document
+
+    def _read_versioned(self, name: str) -> dict[str, Any] | None:
+        document = self.read(name)
+        if document is not None and document.get("format") != FORMAT:
+            raise UserError(
+                f"{self.uri}/{name}: format is {document.get('format')!r}, but this version reads {FORMAT!r}; use the "
+                "version that wrote it, or another train.output"
+            )
+        return document
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Returns a JSON object of the directory, or None if it does not exist. Raises UserError if it is corrupt."""
@@ -120,7 +125,7 @@ class RunDirectory:
 
 @dataclass(frozen=True)
 class Lease:
-    """Right of one process to drive a run. A process that acquires a later one takes it away."""
+    """Right of one process to drive a run. Lost when another process acquires a higher fencing token."""
 
     directory: RunDirectory
     token: int

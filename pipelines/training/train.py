@@ -12,9 +12,9 @@ from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.package import package_model
 from pipelines.training.checkpoint import read_progress, read_validation
+from pipelines.training.claim import ClaimedTraining, claim_training, resolve_inputs
 from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
-from pipelines.training.prepare import ClaimedTraining, claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.bundle import load_bundle, save_bundle
 
@@ -73,7 +73,7 @@ def _publish(training: ClaimedTraining, fitted: "Result", tracking: Tracking) ->
     return TrainedModel(run_id, inputs.name, version, metrics["epoch"], validated)
 
 
-def report(model: TrainedModel) -> str:
+def training_summary(model: TrainedModel) -> str:
     """Returns one line about a trained model."""
     return (
         f"{model.name} version {model.version} (run {model.run_id}): best epoch {model.best_epoch}, "

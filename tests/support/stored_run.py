@@ -5,6 +5,7 @@ tests/fixtures/0.2/run_directory was written by it. Later versions must read tha
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.training.identity import VERSION, settings_identity
 from pipelines.training.run_directory import RunDirectory, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.step import objective_of, take_step
+from pipelines.training.train import TrainedModel
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
@@ -28,6 +30,7 @@ RUN_ID = "0123456789abcdef0123456789abcdef"
 LINEAGE = {"manifest": "m" * 64, "fingerprint": "made-up", "feature_set": "f" * 64, "run": RUN_ID, "dataset": "tiny"}
 CAPTIONS = ["a dog", "two cats sleep", "a red car", "snow"]
 STEPS = 2
+RESULT = TrainedModel(RUN_ID, "m", version=1, best_epoch=1, metrics={"val_rsum": 123.5})
 SETUP = TrainingSetup(
     model=ModelConfig(region_dim=6, joint_dim=8, word_dim=4),
     train=TrainConfig(epochs=2, batch_size=4, ema_decay=0.9, learning_rate=1e-3),
@@ -52,7 +55,7 @@ def train(state: TrainState, steps: int) -> list[float]:
 
 
 def write_run_directory(folder: Path) -> RunDirectory:
-    """Writes the run directory of a training that was interrupted after the first of its two epochs."""
+    """Writes the run directory of a training after the first of its two epochs, and the result of a finished one."""
     directory = open_run_directory(str(folder.parent), folder.name)
     directory.claim()
     directory.store.replace("lease-000001.json", canonical_json({"host": "node-1", "process": 4242}))
@@ -70,6 +73,7 @@ def write_run_directory(folder: Path) -> RunDirectory:
     state.save(checkpoint, LINEAGE)
     write_validation(checkpoint, {"image_to_text": [50.0, 100.0], "text_to_image": [50.0, 100.0]})
     _write_record(folder, {"score": 123.5, "best": 123.5, **metrics, "rows": progress.history})
+    directory.record_result(asdict(RESULT))
     return directory
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipelines.detectors.bottom_up import geometry, rpn
 from pipelines.detectors.bottom_up.checkpoint import read_checkpoint
 from pipelines.detectors.bottom_up.layout import CLASSES
-from pipelines.detectors.bottom_up.prepare import prepare
+from pipelines.detectors.bottom_up.preprocess import preprocess
 from pipelines.detectors.bottom_up.resnet import Backbone
 from pipelines.detectors.bottom_up.roi_head import Predictor, RegionFeatures
 from pipelines.detectors.bottom_up.selection import keep
@@ -63,7 +63,7 @@ class BottomUp:
             return [self._detect(photo) for photo in photos]
 
     def _detect(self, photo: np.ndarray) -> Regions:
-        image_13HW, size = prepare(photo, self.config.shortest_side, self.config.longest_side)
+        image_13HW, size = preprocess(photo, self.config.shortest_side, self.config.longest_side)
         map_1CHW = self.backbone(image_13HW.to(self.device, self.dtype))
         proposals_R4 = self._propose(map_1CHW, size)
         features_RF = self.region_features(map_1CHW[0], proposals_R4)

@@ -80,6 +80,6 @@ class Backbone(nn.Module):
         )
 
     def forward(self, photos_B3HW: Tensor) -> Tensor:
-        """Maps prepared photos (`prepare.py`), H and W at least 3, to (B, 1024, about H / 16, about W / 16)."""
+        """Maps preprocessed photos (`preprocess.py`), H and W at least 3, to (B, 1024, about H / 16, about W / 16)."""
         x = F.max_pool2d(F.relu_(self.stem(photos_B3HW)), kernel_size=3, stride=2, ceil_mode=True)
         return self.stages(x)

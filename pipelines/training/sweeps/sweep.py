@@ -70,7 +70,7 @@ def run_sweep(
         _complete_runs(tracking, [trial.run_id for trial in trials])
         if not trials:
             raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
-        tracking.client().log_text(parent, table(trials).markdown() + "\n", "sweep.md")
+        tracking.client().log_text(parent, trials_table(trials).markdown() + "\n", "sweep.md")
         best = run_training(features, name, with_fields(setup, trials[0].values), tracking, resume=None)
         lease.require()
         tracking.log_metrics(parent, best.metrics)
@@ -92,7 +92,7 @@ def sweep_identity(
     }
 
 
-def table(trials: Sequence[Trial]) -> Table:
+def trials_table(trials: Sequence[Trial]) -> Table:
     """Returns a table with one row per trial, best first."""
     fields = list(trials[0].values)
     rows = [[*(f"{t.values[f]:.4g}" if isinstance(t.values[f], float) else str(t.values[f]) for f in fields),

@@ -11,8 +11,8 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.training.claim import claim_training, resolve_inputs
 from pipelines.training.driver import connect_cluster, fit
-from pipelines.training.prepare import claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.space import with_fields

@@ -32,7 +32,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
 def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
     """Batches against one photo at a time, and against the preparation that one CPU core does for it."""
     from pipelines.detectors.embedded import Embedded
-    from pipelines.detectors.ssdlite import prepare
+    from pipelines.detectors.ssdlite import preprocess
 
     detector, photos = Embedded(EmbeddedConfig(), device), list(noise_photos(sizes.embedded_photos))
     one_by_one = Embedded(EmbeddedConfig(), device)
@@ -40,7 +40,7 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
 
     def prepare_only() -> None:
         for photo in photos:
-            prepare(photo)
+            preprocess(photo)
             detector._square(photo)
 
     spent, single, prepared = timed(

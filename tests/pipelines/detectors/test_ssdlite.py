@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from pipelines.detectors import boxes, conv, ssdlite, weight_files
-from pipelines.detectors.ssdlite import SSDLite, prepare
+from pipelines.detectors.ssdlite import SSDLite, preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +49,7 @@ def differences(tensors, reference, run: str, photo_13HW: torch.Tensor | None = 
     """Returns the largest absolute difference from the recorded run, by output."""
     index = torch.from_numpy(reference["anchor_index"]).long()
     net = SSDLite(tensors)
-    x = prepare(reference_photo())[None].permute(0, 3, 1, 2) if photo_13HW is None else photo_13HW
+    x = preprocess(reference_photo())[None].permute(0, 3, 1, 2) if photo_13HW is None else photo_13HW
     with torch.inference_mode():
         out = net(x)
         decoded = boxes.decode(out.encodings_BA4, net.anchors_A4)[0, :, [1, 0, 3, 2]]  # recorded as y0 x0 y1 x1
@@ -114,10 +114,10 @@ class TestSensitivity:
         assert "input" in self.detected(tensors, reference, half_pixel * 2 / 255 - 1)
 
     def test_colours_swapped(self, tensors, reference):
-        bgr = prepare(reference_photo()[..., ::-1])[None].permute(0, 3, 1, 2)
+        bgr = preprocess(reference_photo()[..., ::-1])[None].permute(0, 3, 1, 2)
         assert {"input", "logits"} <= self.detected(tensors, reference, bgr)
 
 
 def test_a_photo_of_300_pixels_is_only_rescaled_in_value():
     photo = reference_photo(300, 300)
-    np.testing.assert_allclose(prepare(photo).numpy(), photo.astype(np.float64) * 2 / 255 - 1, atol=1e-6)
+    np.testing.assert_allclose(preprocess(photo).numpy(), photo.astype(np.float64) * 2 / 255 - 1, atol=1e-6)

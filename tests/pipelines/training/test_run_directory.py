@@ -114,6 +114,16 @@ def test_unknown_format_is_an_error_in_one_line(directory: RunDirectory, found: 
     with pytest.raises(UserError, match=r"run\.json: format is .*, but this version reads 'shan-run/1'; use") as caught:
         directory.run_id()
     assert "\n" not in str(caught.value)
+    directory.store.replace("finished.json", json.dumps(found).encode())
+    with pytest.raises(UserError, match=r"finished\.json: format is .*, but this version reads 'shan-run/1'; use"):
+        directory.result()
+
+
+def test_result_is_stored_with_its_format(directory: RunDirectory):
+    assert directory.result() is None
+    directory.record_result({"best": 1})
+    assert json.loads(directory.store.read("finished.json")) == {"format": "shan-run/1", "best": 1}
+    assert directory.result() == {"best": 1}
 
 
 @pytest.mark.parametrize("content", ['{"run', "[1]", "\xff"])

@@ -14,6 +14,7 @@ from pipelines.training.checkpoint import read_progress, read_validation
 from pipelines.training.identity import directory_name, settings_identity
 from pipelines.training.run_directory import RunDirectory, open_run_directory
 from pipelines.training.stored_progress import stored_progress
+from pipelines.training.train import TrainedModel
 from shan_model.bundle import load_bundle
 from tests.support import stored_run
 
@@ -28,12 +29,17 @@ def directory(tmp_path: Path) -> RunDirectory:
 def test_run_and_lease_are_read(directory: RunDirectory):
     assert directory.run_id() == stored_run.RUN_ID
     assert directory.is_claimed()
-    assert directory.result() is None
     lease = directory.acquire_lease()
     assert lease.token == 2
     directory.acquire_lease()
     with pytest.raises(LeaseLostError):
         lease.require()
+
+
+def test_result_is_read(directory: RunDirectory):
+    result = directory.result()
+    assert result is not None
+    assert TrainedModel(**result) == stored_run.RESULT
 
 
 def test_identity_names_the_same_directory():

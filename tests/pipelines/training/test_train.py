@@ -9,10 +9,10 @@ import infra.cluster
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.training.claim import claim_training, resolve_inputs
 from pipelines.training.config import TrainConfig
-from pipelines.training.prepare import claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.train import TrainedModel, report, run_training
+from pipelines.training.train import TrainedModel, run_training, training_summary
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
 
@@ -24,8 +24,8 @@ def features(tmp_path: Path) -> FeatureSet:
     return feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
 
 
-def test_report_is_one_line():
-    assert report(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
+def test_summary_is_one_line():
+    assert training_summary(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
 
 
 @pytest.fixture

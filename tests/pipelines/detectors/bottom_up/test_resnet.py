@@ -6,7 +6,7 @@ import skimage.data
 import torch
 from torch.nn import functional as F
 
-from pipelines.detectors.bottom_up.prepare import prepare
+from pipelines.detectors.bottom_up.preprocess import preprocess
 from pipelines.detectors.bottom_up.resnet import Backbone, make_stage
 
 
@@ -25,7 +25,7 @@ def reference_block(tensors, name, x, stride=1, dilation=1):
 
 
 def test_the_backbone_equals_the_reference(bottom_up_tensors):
-    image, _ = prepare(skimage.data.chelsea(), 70, 100)
+    image, _ = preprocess(skimage.data.chelsea(), 70, 100)
     x = reference_conv(bottom_up_tensors, "backbone.stem.conv1", image, stride=2, padding=3).relu()
     x = F.max_pool2d(x, 3, 2, padding=0, ceil_mode=True)
     for stage, blocks, stride in (("res2", 3, 1), ("res3", 4, 2), ("res4", 23, 2)):

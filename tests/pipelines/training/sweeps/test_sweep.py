@@ -14,7 +14,7 @@ from pipelines.training.run_directory import open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.sweeps import sweep as module
 from pipelines.training.sweeps.config import SweepConfig
-from pipelines.training.sweeps.sweep import Trial, run_sweep, sweep_identity, table
+from pipelines.training.sweeps.sweep import Trial, run_sweep, sweep_identity, trials_table
 from pipelines.training.train import TrainedModel
 from tests.support import feature_sets
 
@@ -48,7 +48,7 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
 
 def test_table_has_a_row_per_trial():
     trials = [Trial({"train.margin": 0.12345}, "r1", 50.04, 3), Trial({"train.margin": 0.2}, "r2", 40.0, 1)]
-    assert table(trials).rows == [["0.1235", "50.0", "3", "r1"], ["0.2", "40.0", "1", "r2"]]
+    assert trials_table(trials).rows == [["0.1235", "50.0", "3", "r1"], ["0.2", "40.0", "1", "r2"]]
 
 
 def test_run_logs_the_space_and_the_sections_of_a_sweep(tracking: Tracking):

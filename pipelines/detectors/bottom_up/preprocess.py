@@ -25,7 +25,7 @@ def resized(height: int, width: int, shortest: int, longest: int) -> tuple[int, 
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def prepare(photo: np.ndarray, shortest: int, longest: int) -> tuple[Tensor, tuple[int, int]]:
+def preprocess(photo: np.ndarray, shortest: int, longest: int) -> tuple[Tensor, tuple[int, int]]:
     """Returns the input (1, 3, H, W) float32 for an RGB uint8 photo, and the resized photo's (height, width) within it.
 
     They are H and W unless a side has fewer than 16 pixels: it is then padded to 16 with zeros, the mean colour, so

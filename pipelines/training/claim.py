@@ -118,7 +118,10 @@ def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) 
 
 
 def _log_setup(tracking: Tracking, run_id: str, setup: TrainingSetup) -> None:
-    """Logs configuration and environment to a new run. Parameters come last: they mark that all is logged."""
+    """Logs configuration and environment to a new run.
+
+    Parameters come last: their presence means that logging is complete.
+    """
     client = tracking.client()
     if client.get_run(run_id).data.params:
         return

@@ -10,9 +10,9 @@ import pytest
 from infra.errors import LeaseLostError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training import prepare, run_directory
+from pipelines.training import claim, run_directory
+from pipelines.training.claim import ClaimedTraining, TrainingInputs, claim_training, resolve_inputs
 from pipelines.training.config import TrainConfig
-from pipelines.training.prepare import ClaimedTraining, TrainingInputs, claim_training, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
@@ -136,7 +136,7 @@ def test_process_killed_before_it_logged_its_settings_is_resumed(
     inputs: TrainingInputs, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as context:
-        context.setattr(prepare, "environment", lambda: 1 / 0)
+        context.setattr(claim, "environment", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             claim_training(inputs, tracking, resume=False)
     claim_training(inputs, tracking, resume=True)
