@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infra.errors import UserError
 from infra.job_package import add_config_files, package_digest, packed_code, refuse_secrets
 from infra.redaction import redact
+from infra.source_tree import program
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -78,7 +79,7 @@ def job_details(client: "JobSubmissionClient", submission: str) -> "JobDetails":
     """Returns the job with this submission id. Raises UserError if the cluster has none."""
     found = [each for each in client.list_jobs() if each.submission_id == submission]
     if not found:
-        raise UserError(f"the cluster has no job {submission}; `python -m jobs.submit status` lists the jobs it has")
+        raise UserError(f"the cluster has no job {submission}; `{program('submit')} status` lists the jobs it has")
     return found[0]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from infra.errors import UserError
+from infra.source_tree import program
 from jobs.config import Config
 
 PRESETS = Path(__file__).parent / "presets"
@@ -49,11 +50,6 @@ def parse(
         message = " ".join(str(error).split())
         raise UserError(f"{message}; see `{program(command)} --help`") from error
     return arguments, config
-
-
-def program(command: str) -> str:
-    """Returns how the user starts a command: `shan <command>`, or `python -m jobs.<command>`."""
-    return f"shan {command}" if Path(sys.argv[0]).stem == "shan" else f"python -m jobs.{command}"
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from infra.errors import UserError
+from infra.source_tree import program
 from infra.storage.open import open_store, require_folder
 from jobs import cli
 from jobs.config import Config
@@ -118,11 +119,11 @@ def main() -> None:
     """Runs the command line."""
     name, *argv = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print(f"usage: {cli.program('features')} COMMAND [--help] ...\n")
+        print(f"usage: {program('features')} COMMAND [--help] ...\n")
         print("\n".join(f"  {known:8} {command.description}" for known, command in COMMANDS.items()))
         return
     if name not in COMMANDS:
-        raise UserError(f"unknown command '{name}' of {cli.program('features')}; choose one of {', '.join(COMMANDS)}")
+        raise UserError(f"unknown command '{name}' of {program('features')}; choose one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     arguments, config = cli.parse(
         f"features {name}", command.description, command.add_arguments, command.sections, argv

@@ -20,6 +20,7 @@ from infra.errors import UserError
 from infra.job_log import follow
 from infra.ray_jobs import UnreachableError, job_client, job_details, job_lines, submit
 from infra.redaction import redact
+from infra.source_tree import program
 from jobs import cli
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ UNREACHABLE = 3
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
-        prog=cli.program("submit"),
+        prog=program("submit"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -57,7 +58,7 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
         print(job_lines(client))
         return 0
     if len(rest) != 1:
-        raise UserError(f"`{known.job}` takes one submission id; `{cli.program('submit')} status` lists them")
+        raise UserError(f"`{known.job}` takes one submission id; `{program('submit')} status` lists them")
     details = job_details(client, rest[0])
     if known.job == "status":
         print(f"{details.submission_id}  {details.status.lower()}  {redact(details.entrypoint)}")

@@ -12,6 +12,7 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.registry import annotate, champion_version, champions, set_champions
 from infra.registry_lock import registry_lock
+from infra.source_tree import program
 from infra.tracking import Tracking
 from pipelines.evaluation.criterion import Decision, decide
 from pipelines.evaluation.evaluate import evaluate
@@ -166,4 +167,4 @@ def _now() -> datetime:
 
 
 def _unlock_command(name: str) -> str:
-    return f"python -m jobs.promote --name {name} --unlock"
+    return f"{program('promote')} --name {name} --unlock"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, IndexedShard, read_index
 from pipelines.features.layout import resolve_uri, tar_name
@@ -39,13 +40,13 @@ class FeatureSet:
             index = read_index(store, name)
         except FileNotFoundError as error:
             raise UserError(
-                f"{uri}: no finished feature set here; run `python -m jobs.extract` to its end, or check the URI"
+                f"{uri}: no finished feature set here; run `{program('extract')}` to its end, or check the URI"
             ) from error
         receipts = tuple(read_receipts(store, [shard.name for shard in index.shards]).values())
         entries = tuple(IndexedShard.of(receipt) for receipt in receipts)
         if index.compute_digest() != index.feature_set or entries != index.shards:
             raise UserError(
-                f"{uri}: the index or a receipt is corrupt; run `python -m jobs.features verify` to list every corrupt "
+                f"{uri}: the index or a receipt is corrupt; run `{program('features')} verify` to list every corrupt "
                 "object"
             )
         return cls(store, index, receipts)

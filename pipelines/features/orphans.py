@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from infra.errors import UserError
+from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
 from pipelines.features.layout import (
@@ -66,7 +67,7 @@ def find_orphans(store: Store, earlier_snapshots: bool) -> Orphans:
     counting = [name for name in indexes if name == INDEX or not earlier_snapshots]
     if not counting:
         raise UserError(
-            f"{store.uri}: no {INDEX} here, so orphaned objects cannot be determined; run `python -m jobs.extract` to "
+            f"{store.uri}: no {INDEX} here, so orphaned objects cannot be determined; run `{program('extract')}` to "
             "its end first, or delete the folder"
         )
     kept = _referenced(store, counting)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.source_tree import program
 from pipelines.datasets.manifest import SPLITS
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import tar_name
@@ -71,7 +72,7 @@ def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[R
             boxes_R4 = load_npy(features.store.read(tar, *photo.offsets[1])) if boxes else no_boxes
         except (FileNotFoundError, ValueError) as error:
             raise UserError(
-                f"{features.uri}/{tar}: {photo.key} cannot be read; run `python -m jobs.features verify` to list every "
+                f"{features.uri}/{tar}: {photo.key} cannot be read; run `{program('features')} verify` to list every "
                 "corrupt object"
             ) from error
         return Record(split, photo.key, meta, boxes_R4)

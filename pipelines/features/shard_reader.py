@@ -5,6 +5,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from infra.errors import UserError
+from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.receipt import MEMBERS
 
@@ -48,7 +49,7 @@ def verify_checksum(data: bytes | memoryview, uri: str, checksum: str) -> None:
     """Raises UserError if the sha256 of the tar at `uri` is not the one in its receipt."""
     if sha256(data).hexdigest() != checksum:
         raise UserError(
-            f"{uri} does not have the sha256 in its receipt; run `python -m jobs.features verify` to list every "
+            f"{uri} does not have the sha256 in its receipt; run `{program('features')} verify` to list every "
             "corrupt object, delete them and extract again"
         )
 
@@ -68,7 +69,7 @@ def read_sample_member(shards: Shards, tar: str, key: str, number: int, place: t
         or len(content) != size
     ):
         raise UserError(
-            f"{tar} does not contain {name} at the offset in its receipt; run `python -m jobs.features verify` to list "
+            f"{tar} does not contain {name} at the offset in its receipt; run `{program('features')} verify` to list "
             "every corrupt object"
         )
     return content

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
+from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
@@ -57,7 +58,7 @@ def verify(uri: str, progress: Callable[[int, int], object]) -> Verification:
     try:
         index = read_index(store, name)
     except FileNotFoundError as error:
-        raise UserError(f"{uri}: no {name} here; run `python -m jobs.extract` to its end, or check the URI") from error
+        raise UserError(f"{uri}: no {name} here; run `{program('extract')}` to its end, or check the URI") from error
     errors = list(_index_errors(store, name, index))
     photos = _read_manifest(store, index, errors)
     schema = Schema.of(index.detector)

@@ -212,6 +212,7 @@ def test_features_of_another_detector_are_an_error(registry: Registry):
 def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):
     name = registry.name("stuck")
     registry.tracking.client().create_registered_model(lock_name(name), {"owner": "process 1 on a", "since": "then"})
+    monkeypatch.setattr(sys, "argv", ["train"])
     _, _, *argv = promotion._unlock_command(name).split()
     for said in ("released the lock of process 1 on a since then", "the lock is not held"):
         monkeypatch.setattr(sys, "argv", [*argv, f"--tracking.uri={registry.tracking.uri}"])
