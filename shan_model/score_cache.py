@@ -58,7 +58,7 @@ class ScoreCache:
     def done(self) -> set[tuple[int, int]]:
         """Returns the finished blocks."""
         flags = np.frombuffer(self._flags.read_bytes(), dtype=np.uint8)
-        return {(int(place) // self._columns, int(place) % self._columns) for place in np.flatnonzero(flags)}
+        return {(int(index) // self._columns, int(index) % self._columns) for index in np.flatnonzero(flags)}
 
     def mark(self, i: int, j: int) -> None:
         """Marks block (i, j) as finished, after flushing its scores to disk."""

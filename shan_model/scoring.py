@@ -33,7 +33,7 @@ PHOTO_SHARE, CAPTION_SHARE = 0.6, 0.25
 UNKNOWN_REGIONS = 100
 """Regions assumed per photo where photos differ in their number: the maximum of the supported detectors."""
 
-Progress = Callable[[int], object]
+OnPairs = Callable[[int], object]
 """Called with the number of pairs of every finished block."""
 
 
@@ -183,7 +183,7 @@ def score_matrix(
     memory: int = MEMORY,
     precision: str = "fp32",
     cache: ScoreCache | None = None,
-    progress: Progress = lambda _: None,
+    progress: OnPairs = lambda _: None,
 ) -> NDArray[np.floating]:
     """Returns the scores N x C of N photos' region features with C captions, float32 or the type of the cache.
 
@@ -216,7 +216,7 @@ def open_matrix(
     memory: int,
     *,
     cache: ScoreCache | None,
-    progress: Progress,
+    progress: OnPairs,
     min_row_blocks: int = 1,
 ) -> tuple[Blocks, NDArray[np.floating], set[tuple[int, int]]]:
     """Returns the blocks (those of the cache's file if it exists), the matrix, and the blocks not yet computed.

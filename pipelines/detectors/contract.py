@@ -47,7 +47,11 @@ class Detector(Protocol):
 
 @runtime_checkable
 class DetectorSpec(Protocol):
-    """Settings of a detector, picklable. A plugin is a class with these members, given by its import path."""
+    """Settings of a detector, picklable. A plugin is a class with these members, given by its import path.
+
+    A spec whose detector sets `Regions.attributes` also has `attribute_names: Mapping[int, str]`, the name of each
+    attribute id; for other detectors this member is optional.
+    """
 
     @property
     def feature_dim(self) -> int:

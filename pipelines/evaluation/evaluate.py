@@ -17,7 +17,7 @@ from pipelines.reports.tables import markdown
 from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
 from shan_model.protocols import Fold, cut_folds
-from shan_model.scoring import Progress, RowRange, identity
+from shan_model.scoring import OnPairs, RowRange, identity
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def _score_fold(
     number: int | None,
     config: ScoreConfig,
     cluster: ClusterConfig,
-    progress: Progress,
+    progress: OnPairs,
 ) -> NDArray[np.floating]:
     """Scores one gallery; every fold of several has a cache file of its own."""
     captions = [split.captions[c] for c in fold.captions]

@@ -94,7 +94,7 @@ def promote(
 
 
 def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) -> ChampionState:
-    """Moves the alias back to the previous champion and tags the present one with the reason.
+    """Moves the alias back to the previous champion and tags the current one with the reason.
 
     Raises UserError if there is no previous champion and if the lock cannot be acquired.
     """
@@ -102,12 +102,12 @@ def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) 
         history = champions(tracking, name)
         if len(history) < 2:
             raise UserError(f"models:/{name} has no previous champion to roll back to; promote another version instead")
-        *_, previous, present = history
+        *_, previous, current = history
         if lock is not None:
-            annotate(tracking, name, present, {"rolled_back_at": _now().isoformat(), "rollback_reason": reason})
+            annotate(tracking, name, current, {"rolled_back_at": _now().isoformat(), "rollback_reason": reason})
             lock.check()
             set_champions(tracking, name, history[:-1])
-    return ChampionState(name, previous, f"version {present} was rolled back ({reason})")
+    return ChampionState(name, previous, f"version {current} was rolled back ({reason})")
 
 
 def check_champion(tracking: Tracking, name: str, features: FeatureSet) -> None:

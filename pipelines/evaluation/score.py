@@ -15,7 +15,7 @@ from infra.errors import UserError
 from infra.storage.open import require_durable_path
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoreCache
-from shan_model.scoring import Blocks, Progress, RegionRows, open_matrix, score_blocks, score_matrix
+from shan_model.scoring import Blocks, OnPairs, RegionRows, open_matrix, score_blocks, score_matrix
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def score(
     config: ScoreConfig,
     cluster: ClusterConfig,
     identity: str,
-    progress: Progress,
+    progress: OnPairs,
 ) -> NDArray[np.floating]:
     """Returns the scores N x C of N photos with C captions.
 
@@ -95,7 +95,7 @@ def _score_on_actors(
     config: ScoreConfig,
     cluster: ClusterConfig,
     cache: ScoreCache | None,
-    progress: Progress,
+    progress: OnPairs,
 ) -> NDArray[np.floating]:
     """Assigns one row block at a time to each actor; the driver writes the blocks into the matrix."""
     import ray

@@ -1,6 +1,6 @@
 """Estimates an extraction: a short measured probe, scaled to a cluster.
 
-The probe runs as one detector process of the present cluster, on photos spread over the data set. The estimate computes
+The probe runs as one detector process of the current cluster, on photos spread over the data set. The estimate computes
 the throughput of every part of the cluster in photos/s; the smallest one is the bottleneck.
 """
 
@@ -31,7 +31,7 @@ class EstimateConfig:
     """The cluster for which `jobs.extract --plan` estimates."""
 
     num_nodes: int = 0
-    """Number of worker nodes; 0 means the present cluster, with all its resources as one node."""
+    """Number of worker nodes; 0 means the current cluster, with all its resources as one node."""
     cpus_per_node: float = 16.0
     """Cores per node."""
     gpus_per_node: float = 0.0
@@ -135,7 +135,7 @@ def run_probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Ex
 
 
 def resolve_cluster(config: EstimateConfig, is_local: bool) -> EstimateConfig:
-    """Returns the config, or one node with all resources of the present Ray cluster if it has no nodes."""
+    """Returns the config, or one node with all resources of the current Ray cluster if it has no nodes."""
     import ray
 
     if config.num_nodes:
@@ -147,7 +147,7 @@ def resolve_cluster(config: EstimateConfig, is_local: bool) -> EstimateConfig:
 
 
 def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, cluster: EstimateConfig) -> Estimate:
-    """Scales a probe to a cluster (`resolve_cluster`)."""
+    """Returns the estimated shards, hours and cost of the job on this cluster (`resolve_cluster`)."""
     cpus, gpus = cluster.num_nodes * cluster.cpus_per_node, cluster.num_nodes * cluster.gpus_per_node
     # Beside the detector processes, one fetching and one committing task must fit.
     fit = (cpus - 2 * TASK_CPUS) / config.detector_cpus

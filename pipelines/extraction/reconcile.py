@@ -2,7 +2,7 @@
 
 A shard is complete when its receipt and its tar exist. Every complete shard counts, also those of extractions that
 were not finished or were replaced since. A shard is reused if it was planned with the same photos and contains their
-present bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
+current bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
 its version token or source differs from the recorded one, or if it could not be read before.
 """
 
@@ -97,7 +97,7 @@ def _last_shards(store: Store) -> list[str]:
 
 
 class _History:
-    """What receipts record about the manifest's photos, and the present sha256 of those photos."""
+    """What receipts record about the manifest's photos, and the current sha256 of those photos."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class _History:
     ) -> None:
         self._entries: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
         self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
-        order = {name: place for place, name in enumerate(last)}  # shards of the current index come first
+        order = {name: rank for rank, name in enumerate(last)}  # shards of the current index come first
         for name in sorted(receipts, key=lambda name: (order.get(name, len(order)), name)):
             receipt = receipts[name]
             self._shards[receipt.split, receipt.plan_digest].append(receipt)
@@ -138,14 +138,14 @@ class _History:
         return recorded.get((photo.source, photo.version_token), "")
 
     def find_shard(self, shard: PlannedShard) -> Receipt | None:
-        """Returns the receipt of a complete shard with exactly these photos and their present bytes."""
+        """Returns the receipt of a complete shard with exactly these photos and their current bytes."""
         for receipt in self._shards.get((shard.split, shard.plan_digest), []):
             if all(self.sha256[entry.key] == entry.sha256 for entry in receipt.planned):
                 return receipt
         return None
 
     def find_regions(self, photos: Iterable[Photo]) -> dict[str, StoredRegions]:
-        """Returns where the regions of these photos' present bytes are stored, by key."""
+        """Returns the tar and offsets of already extracted regions of unchanged photos, by key."""
         found = {}
         for photo in photos:
             for receipt, entry in self._entries.get(photo.key, ()):

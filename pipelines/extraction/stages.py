@@ -174,10 +174,10 @@ class Commit:
             return commit_shard(self._store, name, samples, rejected, digest)
 
     def _reused(self, photo: _Photo, old: StoredShards) -> Sample:
-        """Returns the stored regions and boxes with the present source and captions. UserError for a corrupt shard."""
+        """Returns the stored regions and boxes with the current source and captions. UserError for a corrupt shard."""
         tar, offsets = photo["reuse"]["tar"], photo["reuse"]["offsets"]
         regions, boxes, stored = (
-            bytes(read_sample_member(old, tar, photo["key"], number, place)) for number, place in enumerate(offsets)
+            bytes(read_sample_member(old, tar, photo["key"], number, extent)) for number, extent in enumerate(offsets)
         )
         meta = json.loads(stored) | {"source": photo["source"], "captions": photo["captions"]}
         return Sample(photo["key"], load_npy(regions), load_npy(boxes), meta, photo["version_token"])

@@ -64,8 +64,8 @@ def _all_photos(features: FeatureSet) -> list[_Photo]:
 
 
 def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[Record]:
-    def read(place: _Photo) -> Record:
-        split, tar, photo = place
+    def read(record: _Photo) -> Record:
+        split, tar, photo = record
         no_boxes = np.empty((0, 4), np.float32)
         try:
             meta = json.loads(features.store.read(tar, *photo.offsets[2]))

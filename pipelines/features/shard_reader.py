@@ -54,13 +54,13 @@ def verify_checksum(data: bytes | memoryview, uri: str, checksum: str) -> None:
         )
 
 
-def read_sample_member(shards: Shards, tar: str, key: str, number: int, place: tuple[int, int]) -> memoryview:
+def read_sample_member(shards: Shards, tar: str, key: str, number: int, extent: tuple[int, int]) -> memoryview:
     """Returns the content of a photo's member `MEMBERS[number]`, which the receipt places at (offset, size).
 
     Raises UserError if the tar has another member there. Checked are the name (bytes 0 to 99) and the size (octal
     digits in bytes 124 to 135) in the header before the content: POSIX 1003.1, ustar.
     """
-    name, (offset, size) = f"{key}.{MEMBERS[number]}", place
+    name, (offset, size) = f"{key}.{MEMBERS[number]}", extent
     block = shards.read(tar, max(offset - TAR_BLOCK, 0), TAR_BLOCK + size)
     header, content = bytes(block[:TAR_BLOCK]), block[TAR_BLOCK:]
     if (

@@ -89,13 +89,13 @@ def count_regions(photo: Written, feature_dim: int) -> int:
 
 def _written(data: bytes, version_tokens: dict[str, str]) -> tuple[Written, ...]:
     """Describes the photos in the bytes of a tar."""
-    places: dict[str, dict[str, tuple[int, int]]] = {}
+    extents: dict[str, dict[str, tuple[int, int]]] = {}
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             key, _, extension = member.name.partition(".")
-            places.setdefault(key, {})[extension] = (member.offset_data, member.size)
+            extents.setdefault(key, {})[extension] = (member.offset_data, member.size)
     written = []
-    for key, found in places.items():
+    for key, found in extents.items():
         offset, size = found["json"]
         meta = json.loads(data[offset : offset + size])
         offsets = tuple(found[member] for member in MEMBERS)

@@ -143,7 +143,7 @@ def _is_current(store: Store, index: FeatureSetIndex) -> bool:
 
 
 def _report_errors(store: Store, index: FeatureSetIndex, receipts: Sequence[Receipt]) -> Iterator[str]:
-    """The two objects that repeat index and receipts for other readers must agree with them."""
+    """Yields an error if sizes.json or quarantine.parquet disagrees with the index or receipts."""
     errors: list[str] = []
     sizes = read_object(store, SIZES, errors)
     if sizes is not None and _parse_json(sizes) != {tar_name(shard.name): shard.written for shard in index.shards}:

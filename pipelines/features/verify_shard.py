@@ -103,9 +103,9 @@ def _tar_errors(data: bytes, receipt: Receipt, schema: Schema, photos: Photos) -
 def _member_errors(data: bytes, receipt: Receipt) -> Iterator[str]:
     """The tar's members must be those of the receipt, at its offsets: photo by photo, each photo's members by name."""
     expected = [
-        (f"{photo.key}.{member}", *place)
+        (f"{photo.key}.{member}", *extent)
         for photo in receipt.written
-        for member, place in sorted(zip(MEMBERS, photo.offsets, strict=True))
+        for member, extent in sorted(zip(MEMBERS, photo.offsets, strict=True))
     ]
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:

@@ -17,7 +17,7 @@ from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.features.precomputed.float16 import to_float32
 from pipelines.features.precomputed.scan import NAMES
 from pipelines.features.precomputed.scan_text import CAPTIONS
-from pipelines.features.precomputed.shard_import import Progress
+from pipelines.features.precomputed.shard_import import OnPhotos
 
 _BATCH = 32
 
@@ -30,7 +30,7 @@ class Exported:
     notes: list[str]
 
 
-def export_scan(features: FeatureSet, folder: Path, progress: Progress) -> Exported:
+def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Exported:
     """Writes every split that has a photo. The files get their final names when all of them are complete.
 
     `progress` is called with numbers of photos. Raises UserError, before anything is written, if one of the files
@@ -83,7 +83,7 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
     return notes
 
 
-def _write_split(split: Split, folder: Path, width: int, progress: Progress) -> None:
+def _write_split(split: Split, folder: Path, width: int, progress: OnPhotos) -> None:
     name = NAMES[split.name]
     regions = len(split[:1][0])
     # Plain writes: a full disk raises an error here, but kills a process that writes to a mapped file.

@@ -1,4 +1,4 @@
-"""Conversion between float32 and the float16 that shards store, and the check that no value was lost to its range."""
+"""Conversion between float32 and the float16 that shards store, and the check that no value overflows."""
 
 import numpy as np
 import torch

@@ -19,7 +19,7 @@ from pipelines.datasets.manifest import Manifest, Photo, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_lines
-from pipelines.features.precomputed.shard_import import Content, Imported, Progress, ShardImport, describe_source
+from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard
@@ -39,7 +39,7 @@ class _Split:
 
 
 def import_scan(
-    folder: Path, output: str, dataset_name: str | None, photos_per_shard: int, progress: Progress
+    folder: Path, output: str, dataset_name: str | None, photos_per_shard: int, progress: OnPhotos
 ) -> Imported:
     """Imports a folder in SCAN's layout as a feature set below the root `output`.
 

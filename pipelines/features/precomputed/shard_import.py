@@ -23,7 +23,7 @@ from pipelines.features.receipt import Receipt, Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, commit_shard
 
-Progress = Callable[[int], object]
+OnPhotos = Callable[[int], object]
 """Called with the number of photos of each complete shard."""
 Content = tuple[list[Sample], list[Rejection]]
 """What becomes of a shard's photos."""
@@ -49,7 +49,7 @@ class ShardImport:
     """An import in progress. As a context manager it stops its threads when an error occurs."""
 
     def __init__(
-        self, manifest: Manifest, fingerprint: str, output: str, photos_per_shard: int, progress: Progress
+        self, manifest: Manifest, fingerprint: str, output: str, photos_per_shard: int, progress: OnPhotos
     ) -> None:
         """Writes the manifest below the root `output`. Raises UserError if that cannot be written."""
         name = feature_set_name(manifest.name, fingerprint, photos_per_shard)

@@ -8,7 +8,7 @@ from pathlib import Path
 from infra.errors import UserError
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo
-from pipelines.features.precomputed.shard_import import Content, Imported, Progress, ShardImport, describe_source
+from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
@@ -45,14 +45,14 @@ class _Counts:
 
 
 @dataclass
-class _Waiting:
-    """The photos of a split that do not fill a shard yet, and the number of its next shard."""
+class _ShardBuffer:
+    """Buffered photos of an incomplete shard."""
 
     photos: list[_Found] = field(default_factory=list)
     next_number: int = 0
 
 
-def import_tsv(path: Path, dataset: Path, output: str, photos_per_shard: int, progress: Progress) -> Imported:
+def import_tsv(path: Path, dataset: Path, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
     """Imports a TSV (or a folder of them) as a feature set below the root `output`.
 
     `dataset` is the Karpathy JSON with splits and captions; the photos themselves are not needed. A photo without a
@@ -94,7 +94,7 @@ def _planned_shards(
 
     The plan depends on image ids alone, so a rerun gives the same names without decoding a row.
     """
-    waiting = {split: _Waiting() for split in SPLITS}
+    waiting = {split: _ShardBuffer() for split in SPLITS}
     missing = {photo.key: photo for photo in photos}
     finder = PhotoFinder(photos)
 
