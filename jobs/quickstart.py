@@ -7,7 +7,6 @@ python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # yo
 from typing import Any
 
 from jobs import cli
-from jobs.config import Config
 from pipelines.quickstart import QuickstartSetup, run_quickstart
 
 
@@ -27,7 +26,7 @@ def main() -> None:
         "quickstart",
         "Run the whole pipeline on this machine, on rendered scenes or your data set.",
         _arguments,
-        tuple(Config.__dataclass_fields__),
+        ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "cluster"),
         default_preset="quickstart",
     )
     setup = QuickstartSetup(config.scenes, config.extract, config.training(), config.score, config.promote)
