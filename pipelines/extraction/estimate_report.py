@@ -18,12 +18,14 @@ from pipelines.extraction.estimate import (
 )
 from pipelines.extraction.run import Extraction, plan_extraction, start_detectors
 from pipelines.features.layout import ESTIMATE
+from pipelines.reports.tables import Table
 
 
 def estimate_table(measured: Probe, cluster: EstimateConfig, result: Estimate) -> str:
     """Returns the measurements of the probe and the estimate for the cluster."""
     milliseconds = [f"{1000 * s:.0f} ms" for s in (measured.fetch_s, measured.detect_s, measured.commit_s)]
     cost = f"{result.dollars:.2f} dollars" if cluster.dollars_per_node_hour else "no price given"
+    row = (f"{result.shards}", f"{result.photos}", f"{result.bytes / 1e9:.3g}", f"{result.seconds / 3600:.3g}", cost)
     return "\n".join(
         [
             f"  probe of {measured.photos} photos, one process: fetch and decode {milliseconds[0]}, detect "
@@ -31,26 +33,24 @@ def estimate_table(measured: Probe, cluster: EstimateConfig, result: Estimate) -
             f"  cluster: {cluster.num_nodes} x ({cluster.cpus_per_node:g} cores, {cluster.gpus_per_node:g} GPUs), "
             f"{result.detectors} detector processes; {result.photos_per_s:.1f} photos/s limited by {result.bottleneck}",
             "",
-            "| shards | photos to detect | GB | hours | cost |",
-            "|---|---|---|---|---|",
-            f"| {result.shards} | {result.photos} | {result.bytes / 1e9:.3g} | {result.seconds / 3600:.3g} | {cost} |",
+            Table("", ("shards", "photos to detect", "GB", "hours", "cost"), [row]).markdown(),
         ]
     )
 
 
 def comparison_table(planned: Estimate, real: tuple[int, int, int, float]) -> str:
-    """Returns planned and real values side by side. `real`: shards, photos detected, bytes, seconds."""
-    rows = [
+    """Returns planned and measured values side by side. `real`: shards, photos detected, bytes, seconds."""
+    values = [
         ("shards written", planned.shards, real[0], "d"),
         ("photos detected", planned.photos, real[1], "d"),
         ("GB", planned.bytes / 1e9, real[2] / 1e9, ".3g"),
         ("hours", planned.seconds / 3600, real[3] / 3600, ".3g"),
     ]
-    lines = ["", "| | planned | real | real / planned |", "|---|---|---|---|"]
-    for name, before, after, form in rows:
-        ratio = f"{after / before:.2f}" if before else ""
-        lines.append(f"| {name} | {before:{form}} | {after:{form}} | {ratio} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (name, f"{before:{form}}", f"{after:{form}}", f"{after / before:.2f}" if before else "")
+        for name, before, after, form in values
+    ]
+    return f"\n{Table('', ('', 'planned', 'real', 'real / planned'), rows).markdown()}\n"
 
 
 def estimate_extraction(

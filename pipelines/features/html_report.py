@@ -158,18 +158,19 @@ def _classes(records: Sequence[Record], names: Mapping[int, str]) -> Iterable[st
         yield "<p class=none>This feature set has no classes.</p>"
         return
     yield (
-        f"<p>The {min(CLASSES, len(regions))} most frequent of {len(regions)} classes that occur. Share of photos: "
-        f"with any region of the class / with one of confidence {CONFIDENT} or more (dark).</p>"
+        f"<p>The {min(CLASSES, len(regions))} most frequent of {len(regions)} classes that occur. A photo counts if it "
+        f"has any region of the class; it counts as certain if one has confidence {CONFIDENT} or more.</p>"
     )
     rows = [
         (
             _class_name(class_, names),
-            Html(_bars(count / regions.total())),
-            Html(_bars(photos[class_] / len(records), sure[class_] / len(records))),
+            f"{count / regions.total():.1%}",
+            f"{photos[class_] / len(records):.0%}",
+            f"{sure[class_] / len(records):.0%}",
         )
         for class_, count in regions.most_common(CLASSES)
     ]
-    yield Table("", ("class", "share of regions", "share of photos"), rows).html("classes")
+    yield Table("", ("class", "regions", "photos", "certain photos"), rows).html()
 
 
 def _rejections(features: FeatureSet) -> Iterable[str]:
@@ -183,14 +184,6 @@ def _rejections(features: FeatureSet) -> Iterable[str]:
     if len(features.rejected) > SOURCES:
         yield f"<p>The first {SOURCES}; all of them are in {QUARANTINE}.</p>"
     yield Table("", ("photo", "reason"), first).html()
-
-
-def _bars(share: float, dark: float | None = None) -> str:
-    """Returns one bar, or a dark one within a light one, with the shares as text."""
-    inner = "" if not dark else f"<i class=dark style='width:{100 * dark:.1f}%'></i>"
-    light = f"<i class={'bar' if dark is None else 'light'} style='width:{100 * share:.1f}%'></i>"
-    text = f"{share:.1%}" if dark is None else f"{share:.0%} / {dark:.0%}"
-    return f"<span class=bars>{light}{inner}</span><span class=share>{text}</span>"
 
 
 def _class_name(class_: Any, names: Mapping[int, str]) -> str:

@@ -33,12 +33,11 @@ class Table:
         lines = [*title, _markdown_row(self.header), _markdown_row(["---"] * len(self.header))]
         return "\n".join([*lines, *map(_markdown_row, self.rows)])
 
-    def html(self, css_class: str = "") -> str:
-        """Returns an HTML table below its title as a heading; `css_class` is a class of the page style."""
+    def html(self) -> str:
+        """Returns an HTML table below its title as a heading."""
         title = f"<h2>{html.escape(self.title)}</h2>" if self.title else ""
-        attribute = f" class={css_class}" if css_class else ""
         body = "".join(_html_row("td", row) for row in self.rows)
-        return f"{title}<table{attribute}>{_html_row('th', self.header)}{body}</table>"
+        return f"{title}<table>{_html_row('th', self.header)}{body}</table>"
 
 
 def markdown(tables: Sequence[Table]) -> str:

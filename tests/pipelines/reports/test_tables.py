@@ -21,7 +21,7 @@ def test_html_escapes_text_but_not_html_cells():
         "<h2>a &lt; b</h2><table><tr><th>name</th><th>value</th></tr><tr><td>x|y</td><td>&lt;1&gt;</td></tr></table>"
     )
     cell = Table("", ["a"], [[Html("<b>1</b>")]])
-    assert cell.html("wide") == "<table class=wide><tr><th>a</th></tr><tr><td><b>1</b></td></tr></table>"
+    assert cell.html() == "<table><tr><th>a</th></tr><tr><td><b>1</b></td></tr></table>"
 
 
 def test_a_page_has_the_shared_style_and_an_escaped_title():
