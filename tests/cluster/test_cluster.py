@@ -180,7 +180,7 @@ def test_lost_nodes_in_extraction_and_training_change_nothing(stack: Stack, data
     output = stack.done("promote", "--name=shan", "--version=1", f"--features={uri}", "--promote.confidence=0.5")
     assert "models:/shan@champion is version 1" in output
     assert stack.pulled("models:/shan@champion") > 0
-    status = stack.here("jobs.status", f"--features={stack.uri('features')}")
+    status = stack.here("jobs.status", f"--feature-root={stack.uri('features')}")
     assert "| finished @" in status
     assert re.search(r"\| shan \| 1 \| 1 \| .*the first version", status)
 
