@@ -60,6 +60,10 @@ bench-gpu: ## throughput, memory and share of the peak of one GPU (8 minutes at 
 	$(HAS_GPU_PYTHON)
 	@$(GPU_PYTHON) -m tests.benchmarks.gpu
 
+.PHONY: bench-smoke
+bench-smoke: .venv/.installed-dev ## every benchmark once at tiny sizes, those for a GPU included (2 minutes)
+	$(BIN)/python -m pytest -m smoke
+
 .PHONY: lint
 lint: .venv/.installed-dev ## linter and formatter
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ def test_parity_of_regions_holds_places_and_features_to_their_limits(found, met)
     assert [row.met for row in parity._regions("detector", [regions()], [found])] == met
 
 
-@pytest.mark.integration
+@pytest.mark.smoke
 def test_a_training_through_ray_train_is_measured(tmp_path):
     rows = list(ray_training.ray_training(TINY, "cpu"))
     write_json(tmp_path / "rows.json", rows)
@@ -189,7 +189,7 @@ sys.exit(main(TINY, "cpu", Path(sys.argv[1])))
 """
 
 
-@pytest.mark.integration
+@pytest.mark.smoke
 def test_a_bare_machine_skips_what_needs_other_packages(tmp_path):
     path = tmp_path / "bench-gpu.json"
     command = [sys.executable, "-c", BARE, str(path)]

@@ -8,7 +8,7 @@ import pytest
 from tests.support import ROOT
 
 
-@pytest.mark.integration
+@pytest.mark.smoke
 def test_every_benchmark_runs_at_tiny_sizes():
     command = [sys.executable, "-m", "tests.benchmarks", "--smoke"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
