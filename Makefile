@@ -18,7 +18,7 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
-test: .venv/.installed-dev ## unit and integration tests, the demo included (12 minutes)
+test: .venv/.installed-dev ## unit and integration tests, the demo included (about 20 minutes)
 	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
 
 .PHONY: unit
@@ -34,7 +34,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 	$(BIN)/python -m pytest -m cluster
 
 .PHONY: faults-short
-faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (10 minutes)
+faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (about 15 minutes)
 	$(BIN)/python -m pytest -m "faults or cluster" --short --durations 10
 
 .PHONY: bench
