@@ -4,11 +4,13 @@ python -m jobs.extract --dataset dataset_flickr30k.json --photos flickr30k-image
 python -m jobs.extract ... --plan --estimate.num_nodes 8 --estimate.dollars_per_node_hour 0.8
 """
 
+import sys
 import time
 from typing import Any
 
 from jobs import cli
 from pipelines.datasets.importer import import_dataset
+from pipelines.extraction.estimate import EstimateConfig
 from pipelines.extraction.estimate_report import compare_with_estimate, estimate_extraction
 from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 
@@ -38,6 +40,8 @@ def main() -> None:
     if arguments.plan:
         print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))
         return
+    if config.estimate != EstimateConfig():
+        print("warning: estimate.* has an effect only with --plan", file=sys.stderr)
     start = time.perf_counter()
     extraction = extract_with_progress_bar(manifest, config.extract, config.cluster)
     print(extraction_summary(extraction))

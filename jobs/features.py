@@ -9,29 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from infra.errors import UserError
 from infra.source_tree import program
-from infra.storage.open import open_store, require_folder
 from jobs import cli
-from jobs.config import Config
-from pipelines.features.feature_set import FeatureSet
-from pipelines.features.html_report import write_page
-from pipelines.features.orphans import delete_orphans, find_orphans
-from pipelines.features.precomputed.commands import export_features, import_features
-from pipelines.features.text_report import inspect_text, orphans_text, verify_text
-from pipelines.features.verify import verify
+from pipelines.features.commands import (
+    collect_garbage,
+    export_features,
+    import_features,
+    inspect_features,
+    verify_with_progress_bar,
+)
+from pipelines.features.text_report import verify_text
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: its description, its arguments, the config sections that it reads, and its function."""
+    """A subcommand: its description, its arguments, and the function that takes them."""
 
     description: str
     add_arguments: Callable[[Any], None]
-    run: Callable[[Any, Config], None]
-    sections: tuple[str, ...] = ()
+    run: Callable[[Any], None]
 
 
 def _add_uri(parser: Any) -> None:
@@ -56,6 +53,7 @@ def _add_import(parser: Any) -> None:
     parser.add_argument("--format", type=Literal["scan", "tsv"], required=True, help="format of PATH")
     dataset = "tsv: Karpathy JSON with splits and captions; scan: name of the data set"
     parser.add_argument("--dataset", type=str | None, default=None, help=dataset)
+    parser.add_argument("--photos-per-shard", type=int, default=32, help="photos per tar")
 
 
 def _add_export(parser: Any) -> None:
@@ -63,46 +61,28 @@ def _add_export(parser: Any) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="folder to which SCAN's layout is written")
 
 
-def _verify(arguments: Any, _: Config) -> None:
+def _verify(arguments: Any) -> None:
     """Exits with code 1 if there is an integrity error."""
-    with tqdm(desc="verify", unit="shard", total=0) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        found = verify(arguments.uri, show)
+    found = verify_with_progress_bar(arguments.uri)
     print(verify_text(found))
     if found.errors:
         sys.exit(1)
 
 
-def _inspect(arguments: Any, _: Config) -> None:
-    require_folder(arguments.page.parent, "--page")
-    features = FeatureSet.open(arguments.uri)
-    print(inspect_text(features))
-    write_page(arguments.page, features)
-    print(f"page: {arguments.page}")
+def _inspect(arguments: Any) -> None:
+    print(inspect_features(arguments.uri, arguments.page))
 
 
-def _gc(arguments: Any, _: Config) -> None:
-    store = open_store(arguments.uri)
-    orphans = find_orphans(store, arguments.earlier_snapshots)
-    print(orphans_text(store.uri, orphans))
-    if arguments.delete:
-        items = [item for item in orphans.items if arguments.unfinished or item.name not in orphans.unfinished]
-        delete_orphans(store, items)
-        print(f"{len(items)} objects deleted")
-    elif orphans.items:
-        print("nothing was deleted; add --delete to delete them")
+def _gc(arguments: Any) -> None:
+    print(collect_garbage(arguments.uri, arguments.delete, arguments.unfinished, arguments.earlier_snapshots))
 
 
-def _import(arguments: Any, config: Config) -> None:
-    per_shard = config.extract.photos_per_shard
+def _import(arguments: Any) -> None:
+    per_shard = arguments.photos_per_shard
     print(import_features(arguments.format, arguments.path, arguments.uri, arguments.dataset, per_shard))
 
 
-def _export(arguments: Any, _: Config) -> None:
+def _export(arguments: Any) -> None:
     print(export_features(arguments.uri, arguments.path))
 
 
@@ -110,7 +90,7 @@ COMMANDS = {
     "verify": Command("Reads every object of a feature set and checks its integrity.", _add_uri, _verify),
     "inspect": Command("Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect),
     "gc": Command("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
-    "import": Command("Imports features that other code extracted.", _add_import, _import, ("extract",)),
+    "import": Command("Imports features that other code extracted.", _add_import, _import),
     "export": Command("Exports a feature set to SCAN's layout.", _add_export, _export),
 }
 
@@ -125,10 +105,8 @@ def main() -> None:
     if name not in COMMANDS:
         raise UserError(f"unknown command '{name}' of {program('features')}; choose one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
-    arguments, config = cli.parse(
-        f"features {name}", command.description, command.add_arguments, command.sections, argv
-    )
-    command.run(arguments, config)
+    arguments, _ = cli.parse(f"features {name}", command.description, command.add_arguments, (), argv)
+    command.run(arguments)
 
 
 if __name__ == "__main__":

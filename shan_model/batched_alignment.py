@@ -115,11 +115,10 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         width, vector = self.config.joint_dim, self.config.gate == "vector"
         arrange = native.panels if vector and native.usable(local_KND) else nn.Identity()
         absent = local_KND.new_empty(len(local_KND), 0)
-        query_gate = key_gate = absent
-        if query:
-            query_gate = arrange(functional.linear(local_KND, query.gate.weight[:, :width], query.gate.bias))
-        if key:
-            key_gate = arrange(functional.linear(local_KND, key.gate.weight[:, width:]))
+
+        def gate(weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            return arrange(functional.linear(local_KND, weight, bias))
+
         return PreparedItems(
             local=local_KND,
             norms=torch.linalg.vector_norm(local_KND, dim=-1),
@@ -128,8 +127,8 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             query_pool=local_KND @ query.pool.weight[0] if query else absent,
             key_pool=local_KND @ key.pool.weight[0] if key else absent,
             channels=arrange(local_KND) if vector and (query or key) else absent,
-            query_gate=query_gate,
-            key_gate=key_gate,
+            query_gate=gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
+            key_gate=gate(key.gate.weight[:, width:]) if key else absent,
         )
 
     def _direction(

@@ -90,6 +90,13 @@ def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
     assert printed[-12:] == numbers
 
 
+def test_reranking_is_compared_with_exact_scoring(demo: Demo):
+    said = demo.run("jobs.two_stage", f"--model={demo.model}", f"--features={demo.features.uri}")
+    rows = [row for row in said.splitlines() if row.startswith("|")]
+    assert len(rows) > 2
+    assert "recall" in rows[0]
+
+
 def test_a_protocol_rejects_a_split_of_another_size(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
     said = demo.run(*command, "--protocol=coco-1k-5fold", code=2)

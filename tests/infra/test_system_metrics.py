@@ -30,3 +30,4 @@ def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch:
             server.start()
             back = time.time_ns() // 1_000_000
             wait_until(lambda: latest() > back, timeout_s=60, every_s=0.2)
+            assert latest() > back

@@ -149,7 +149,7 @@ def test_gc_lists_and_deletes_only_with_delete(run: Run, made: FeatureSet, tmp_p
 
 def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_path: Path):
     source = scan_folder(tmp_path / "in", {"train": 5, "test": 2})
-    code, out, _ = run("import", "--format", "scan", source, tmp_path / "out", "--extract.photos_per_shard", "2")
+    code, out, _ = run("import", "--format", "scan", source, tmp_path / "out", "--photos-per-shard", "2")
     printed = out.splitlines()
     assert code == 0
     assert printed[1] == "  7 photos planned = 7 written + 0 rejected, in 4 shards (4 written now, 0 reused)"
@@ -178,6 +178,7 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
         (("--format", "npz", "a", "b"), "npz"),
         (("--format", "scan", "a"), "URI|uri"),
         (("--format", "tsv", "a", "b"), "--dataset is missing"),
+        (("--format", "scan", "a", "b", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
         (("--format", "scan", "/nowhere", "b"), "/nowhere: no train_ims"),
     ],
 )

@@ -1,5 +1,6 @@
 """Resources of a sweep, and what its callback does for the trials."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ def lease(tmp_path: Path) -> Lease:
 @pytest.fixture
 def callback(tracking: Tracking, lease: Lease) -> SweepCallback:
     setup = TrainingSetup(train=TrainConfig(epochs=4))
-    return SweepCallback(tqdm(disable=True), SweepContext("set", "m", setup, tracking, "parent"), lease)
+    return SweepCallback(tqdm(file=io.StringIO()), SweepContext("set", "m", setup, tracking, "parent"), lease)
 
 
 @pytest.mark.parametrize(("epoch", "status", "stopped_by"), [(2, "KILLED", "parent"), (4, "FINISHED", None)])
@@ -56,7 +57,9 @@ def test_run_of_a_completed_trial_ends(
 
 
 def test_trial_without_a_result_is_counted(callback: SweepCallback):
-    callback.on_trial_complete(1, [], SimpleNamespace(last_result={}))
+    bar = callback._bar
+    callback.on_trial_complete(1, ["a", "b"], SimpleNamespace(last_result={}))
+    assert (bar.n, bar.total) == (1, 2)
 
 
 def test_lost_lease_ends_the_sweep(callback: SweepCallback, lease: Lease):
