@@ -4,10 +4,11 @@ MAX_MESSAGE_CHARS = 1000
 """Longest message. A message may quote a corrupt file, whose content has any length."""
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """An error that the user can fix. The message is one line: what is wrong, then the fix.
 
     Commands print it without a traceback and exit with code 2. Any other exception is a defect and keeps its traceback.
+    It is no ValueError, so that a handler for unparsable data does not take an expired token for corrupt data.
     """
 
     def __str__(self) -> str:
@@ -15,6 +16,13 @@ class UserError(ValueError):
         line = " ".join(super().__str__().split())
         half = MAX_MESSAGE_CHARS // 2
         return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:half]} ... {line[-half:]}"
+
+
+class StorageError(OSError):
+    """A store or disk that fails although the operation was retried. The message is one line and names the object.
+
+    Commands print it as they print a UserError: the fix is a store that works. To callers it is an OSError.
+    """
 
 
 class LeaseLostError(UserError):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.source_tree import program
 from jobs.config import Config
 
@@ -53,11 +53,11 @@ def parse(
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a command's main function. A UserError is printed as one line and ends the process with exit code 2."""
+    """Runs a command's main function. A UserError or StorageError is printed as one line, with exit code 2."""
     _quiet_libraries()
     try:
         main()
-    except UserError as error:
+    except (UserError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output is gone, as in `... | head`

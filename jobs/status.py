@@ -7,7 +7,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from jobs import cli
 from pipelines.extraction.config import ExtractConfig
@@ -43,7 +43,7 @@ def main() -> None:
         try:
             for table in query():
                 print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
-        except UserError as error:  # the other services may respond
+        except (UserError, StorageError) as error:  # the other services may respond
             errors.append(str(error))
     if errors:
         raise UserError("; ".join(errors))

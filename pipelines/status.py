@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import infra.tracking
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.ray_jobs import job_client
 from infra.redaction import redact
 from infra.registry import champion_version, name_filter
@@ -54,7 +54,7 @@ def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) ->
         index = read_index(open_store(f"{root.uri}/{folder}"))
     except InvalidIndexError as error:
         return without_index(f"{INDEX} is not valid: {error.reason}")
-    except UserError as error:  # the store rejects the request
+    except (UserError, StorageError) as error:  # the other feature sets may be readable
         return without_index(str(error))
     indexed = {shard.name for shard in index.shards}
     missing, unindexed = len(indexed - complete), len(complete - indexed)

@@ -18,6 +18,10 @@ Edges = tuple[tuple[int, ...], tuple[int, ...]]
 """Edges of the row blocks and of the column blocks."""
 
 
+class ScoringError(ValueError):
+    """Scores cannot be computed as requested: the cache file cannot be used, or the memory is too small."""
+
+
 class ScoreCache:
     """A score matrix in `path` (a name that ends in .npy), of type float16 or float32.
 
@@ -25,11 +29,11 @@ class ScoreCache:
     """
 
     def __init__(self, path: Path, identity: str, dtype: str = "float32") -> None:
-        """Raises ValueError for another suffix or type."""
+        """Raises ScoringError for another suffix or type."""
         if path.suffix != ".npy":
-            raise ValueError(f"{path}: the name of a score cache must end in .npy")
+            raise ScoringError(f"{path}: the name of a score cache must end in .npy")
         if dtype not in ("float16", "float32"):
-            raise ValueError(f"the type of a score cache is {dtype}; choose float16 or float32")
+            raise ScoringError(f"the type of a score cache is {dtype}; choose float16 or float32")
         self.path, self._identity, self._dtype = path, identity, dtype
         self._record, self._flags = path.with_suffix(".json"), path.with_suffix(".done")
         self._handle: IO[bytes] | None = None
@@ -39,7 +43,7 @@ class ScoreCache:
     def open(self, shape: tuple[int, int], edges: Edges) -> Edges:
         """Creates the files, or opens existing ones; returns the edges of the blocks that the files have.
 
-        Raises ValueError if the files hold other scores, are corrupt, cannot be written, or are being written by
+        Raises ScoringError if the files hold other scores, are corrupt, cannot be written, or are being written by
         another process.
         """
         try:
@@ -50,8 +54,8 @@ class ScoreCache:
         except OSError as error:
             self.close()
             message = f"{self.path}: cannot be written ({error.strerror}); choose another file or free disk space"
-            raise ValueError(message) from error
-        except ValueError:
+            raise ScoringError(message) from error
+        except ScoringError:
             self.close()
             raise
 
@@ -75,14 +79,14 @@ class ScoreCache:
 
     def _lock(self) -> None:
         if self.path.exists() and not self._record.exists():
-            raise ValueError(f"{self.path} exists and is not a score cache; choose another file")
+            raise ScoringError(f"{self.path} exists and is not a score cache; choose another file")
         # The mode "w" would truncate the file, and "a" would only append.
         self._handle = os.fdopen(os.open(self._flags, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"{self.path} is being written by another process; wait for it, or choose another file"
-            raise ValueError(message) from None
+            raise ScoringError(message) from None
 
     def _create(self, shape: tuple[int, int], edges: Edges) -> None:
         assert self._handle is not None
@@ -107,13 +111,13 @@ class ScoreCache:
     def _open_existing(self, shape: tuple[int, int]) -> Edges:
         identity, edges = self._read_record()
         if identity != self._key(shape):
-            raise ValueError(
+            raise ScoringError(
                 f"{self.path} holds scores of another model, feature set, captions or precision; "
                 f"delete it with {self._record.name}, or choose another file"
             )
         self._columns = len(edges[1]) - 1
         if not self._is_intact(shape) or self._flags.stat().st_size != (len(edges[0]) - 1) * self._columns:
-            raise ValueError(
+            raise ScoringError(
                 f"{self.path} does not match the files beside it; "
                 f"delete it with {self._record.name} and {self._flags.name} to start again"
             )
@@ -126,7 +130,7 @@ class ScoreCache:
             return str(found["identity"]), (tuple(found["edges"][0]), tuple(found["edges"][1]))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             message = f"{self._record} is not the record of a score cache; delete it or choose another file"
-            raise ValueError(message) from error
+            raise ScoringError(message) from error
 
     def _is_intact(self, shape: tuple[int, int]) -> bool:
         """Returns whether the .npy has the shape, type and size due (a memory map would extend a shorter file)."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS, Group
 from shan_model.model import SHAN
-from shan_model.score_cache import ScoreCache
+from shan_model.score_cache import ScoreCache, ScoringError
 
 MEMORY = 2 << 30
 """Default memory budget of the blocks in bytes: 2 GiB."""
@@ -98,7 +98,7 @@ def cut_blocks(
     """Returns the largest blocks that fit into `memory` bytes beside the model.
 
     The budget covers the photos and captions of a block, its scores, and the tile being computed. `min_row_blocks` is
-    the least number of row blocks, for several processes to share. Raises ValueError if not even one photo fits.
+    the least number of row blocks, for several processes to share. Raises ScoringError if not even one photo fits.
     """
     width = 4 * model.config.joint_dim
     first = regions[0:TILE_PHOTOS]
@@ -120,7 +120,7 @@ def cut_blocks(
             longest[-1] * CAPTION_ARRAYS * width / CAPTION_SHARE,
         )
         need = math.ceil((tile + encoding + max(photo, caption)) / 2**20) + 1
-        raise ValueError(f"a memory of {memory / 2**20:.0f} MiB is too small for a block; allow at least {need} MiB")
+        raise ScoringError(f"a memory of {memory / 2**20:.0f} MiB is too small for a block; allow at least {need} MiB")
     row_blocks = max(-(-len(regions) // photos), min(min_row_blocks, len(regions)))
     photo_edges = tuple(np.linspace(0, len(regions), row_blocks + 1).astype(int).tolist())
     height = max(np.diff(photo_edges), default=1)
@@ -191,7 +191,7 @@ def score_matrix(
     products in bfloat16. With a `cache` the matrix is a memory map of its file, and blocks that an earlier call
     finished are not computed again. `progress` is called with the number of pairs of every finished block, first with
     those found in the cache. The model is left in the mode (training or evaluation) in which it was given. Raises
-    ValueError for a memory that is too small and for a cache that cannot be used.
+    ScoringError for a memory that is too small and for a cache that cannot be used.
     """
     blocks, matrix, wanted = open_matrix(model, regions, captions, memory, cache=cache, progress=progress)
     was_training = model.training
@@ -221,7 +221,7 @@ def open_matrix(
 ) -> tuple[Blocks, NDArray[np.floating], set[tuple[int, int]]]:
     """Returns the blocks (those of the cache's file if it exists), the matrix, and the blocks not yet computed.
 
-    Raises ValueError if the blocks of the file are larger than `memory` allows.
+    Raises ScoringError if the blocks of the file are larger than `memory` allows.
     """
     blocks, shape = cut_blocks(model, regions, captions, memory, min_row_blocks), (len(regions), len(captions))
     matrix: NDArray[np.floating]
@@ -236,7 +236,7 @@ def open_matrix(
     if wanted and (blocks.shape[0] < fitting[0] or blocks.shape[1] < fitting[1]):
         assert cache is not None
         cache.close()
-        raise ValueError(
+        raise ScoringError(
             f"{cache.path} was started with more memory, so its blocks do not fit; allow as much memory as before, "
             "or delete the file to start again"
         )

@@ -34,6 +34,10 @@ _NPZ = "save it as numpy.savez(path, words=<N unicode strings>, vectors=<N x E f
 Vectors = dict[str, NDArray[np.float32]]
 
 
+class WordVectorsError(ValueError):
+    """A file of word vectors cannot be read. The message names the file, the line and the fix."""
+
+
 @dataclass(frozen=True)
 class Coverage:
     """Shares, 0 to 1, of the vocabulary's words (without special tokens) and of the captions' tokens with a vector."""
@@ -63,9 +67,11 @@ class WordVectors:
 
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary) -> WordVectors:
-    """Reads the vectors of the vocabulary's words; raises ValueError naming the file, the line and the fix."""
+    """Reads the vectors of the vocabulary's words; raises WordVectorsError naming the file, the line and the fix."""
     if not path.is_file():
-        raise ValueError(f"word vector file {path} does not exist; give a GloVe or word2vec text file, or an .npz file")
+        raise WordVectorsError(
+            f"word vector file {path} does not exist; give a GloVe or word2vec text file, or an .npz file"
+        )
     wanted = frozenset(vocabulary.words[4:])
     width, vectors = (_read_npz if path.suffix == ".npz" else _read_text)(path, wanted)
     vectors_VE = np.zeros((len(vocabulary), width), np.float32)
@@ -85,13 +91,13 @@ def _read_text(path: Path, wanted: Collection[str]) -> tuple[int, Vectors]:
             first = next(lines, (1, b""))
         width = stated[1] if stated else first[1].count(b" ")
         if width < 1 or not first[1]:
-            raise ValueError(f"{path} has no word vectors; each line must be a word and its numbers")
+            raise WordVectorsError(f"{path} has no word vectors; each line must be a word and its numbers")
         for number, line in chain([first], lines):
             word = _word(line, width, f"{path}, line {number}")
             if word in wanted and word not in vectors:
                 vectors[word] = _numbers(line, width, f"{path}, line {number}")
     if stated and number != stated[0] + 1:
-        raise ValueError(
+        raise WordVectorsError(
             f"{path}, line 1 states {stated[0]} words, but {number - 1} lines follow; the file is truncated, "
             "download it again"
         )
@@ -102,7 +108,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields line numbers from 1 and lines, without the trailing space or carriage return that some tools write."""
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
         if len(line) == MAX_LINE_BYTES:
-            raise ValueError(
+            raise WordVectorsError(
                 f"{path}, line {number} is longer than {MAX_LINE_BYTES} bytes; decompress the file, "
                 "or save word2vec's binary format as text"
             )
@@ -115,14 +121,14 @@ def _header(line: bytes) -> tuple[int, int] | None:
 
 
 def _word(line: bytes, width: int, place: str) -> str:
-    """Returns the word of a line; raises ValueError if the count of numbers is wrong.
+    """Returns the word of a line; raises WordVectorsError if the count of numbers is wrong.
 
     Some words of GloVe contain spaces. Bytes that are not UTF-8 become U+FFFD, which occurs in no word.
     """
     spaces = line.count(b" ")
     word = line[: line.index(b" ")] if spaces == width else line.rsplit(b" ", width)[0]
     if spaces < width or (b" " in word and all(_is_number(part) for part in word.split(b" ")[1:])):
-        raise ValueError(
+        raise WordVectorsError(
             f"{place} has {spaces} numbers, expected {width}; correct or delete it (decompress a compressed file, "
             "and save word2vec's binary format as text)"
         )
@@ -142,7 +148,7 @@ def _numbers(line: bytes, width: int, place: str) -> NDArray[np.float32]:
     bad = next((part for part in parts if not (_is_number(part) and abs(float(part)) <= MAX_FLOAT32)), None)
     if bad is not None:
         shown = bad[:20].decode("utf-8", errors="replace")
-        raise ValueError(f"{place}: {shown!r} is not a finite number; correct or delete the line")
+        raise WordVectorsError(f"{place}: {shown!r} is not a finite number; correct or delete the line")
     return np.array([float(part) for part in parts], np.float32)
 
 
@@ -152,17 +158,19 @@ def _read_npz(path: Path, wanted: Collection[str]) -> tuple[int, Vectors]:
             words, vectors_NE = arrays["words"], arrays["vectors"]
             spelled = words.tolist()
     except Exception as error:  # zipfile and numpy raise many types for a corrupt file
-        raise ValueError(f"{path} cannot be read ({error}); {_NPZ}") from error
+        raise WordVectorsError(f"{path} cannot be read ({error}); {_NPZ}") from error
     if words.dtype.kind != "U" or vectors_NE.dtype.kind != "f" or words.ndim != 1 or vectors_NE.ndim != 2:
-        raise ValueError(
+        raise WordVectorsError(
             f"{path}: words are {words.dtype} {words.shape}, vectors {vectors_NE.dtype} {vectors_NE.shape}; {_NPZ}"
         )
     if len(words) != len(vectors_NE) or not vectors_NE.size:
-        raise ValueError(f"{path} has {len(words)} words and vectors of shape {vectors_NE.shape}; {_NPZ}")
+        raise WordVectorsError(f"{path} has {len(words)} words and vectors of shape {vectors_NE.shape}; {_NPZ}")
     vectors: Vectors = {}
     for row, word in enumerate(unicodedata.normalize("NFC", w) for w in spelled):
         if word in wanted and word not in vectors:
             if not np.abs(vectors_NE[row]).max() <= MAX_FLOAT32:
-                raise ValueError(f"{path}: the vector of {word!r} (row {row}) is not finite; correct or remove it")
+                raise WordVectorsError(
+                    f"{path}: the vector of {word!r} (row {row}) is not finite; correct or remove it"
+                )
             vectors[word] = vectors_NE[row].astype(np.float32)
     return vectors_NE.shape[1], vectors

@@ -22,8 +22,8 @@ class ObjectInfo:
 class Store(Protocol):
     """The operations that the pipelines need. Implementations are small and picklable, so they travel to workers.
 
-    Every method retries transient errors (a busy store, a dropped connection). It raises OSError for an error that
-    persists and UserError for one that only the user can fix (credentials, a missing bucket).
+    Every method retries transient errors (a busy store, a dropped connection). It raises StorageError (an OSError)
+    for an error that persists and UserError for one that only the user can fix (credentials, a missing bucket).
     """
 
     def __hash__(self) -> int:

@@ -1,4 +1,4 @@
-"""Translates botocore's exceptions: UserError for what the user can fix, OSError for the rest.
+"""Translates botocore's exceptions: UserError for what the user can fix, StorageError for the rest.
 
 botocore's own texts are not passed on, because some contain request headers or URLs with credentials.
 """
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 
 PRECONDITION = {"PreconditionFailed", "412"}
 """Error codes of a condition that does not hold."""
@@ -28,10 +28,12 @@ _BAD_CREDENTIALS = {
 _FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403"}
 _OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 
+_RETRY = "re-run the command when the store responds"
+
 
 @contextmanager
 def explained(uri: str) -> Iterator[None]:
-    """Raises UserError for what the user can fix about the store at `uri`, OSError for botocore's other errors."""
+    """Raises UserError for what the user can fix about the store at `uri`, StorageError for the rest."""
     try:
         yield
     except boto.ClientError as error:
@@ -65,7 +67,7 @@ def _from_response(error: Any, uri: str) -> Exception:
         return UserError(f"{uri}: this machine's clock differs from the store's; synchronise it")
     if code in _OTHER_REGION:
         return UserError(f"{uri}: the bucket is in another region; set AWS_REGION to it")
-    return OSError(f"{uri}: {error.operation_name} failed: {code or 'no error code'}")
+    return StorageError(f"{uri}: {error.operation_name} failed: {code or 'no error code'}; {_RETRY}")
 
 
 def _from_client(error: Any, uri: str) -> Exception:
@@ -82,7 +84,7 @@ def _from_client(error: Any, uri: str) -> Exception:
         )
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
         return UserError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
-    return OSError(f"{uri}: {name}")
+    return StorageError(f"{uri}: the S3 server does not respond properly ({name}); {_RETRY}")
 
 
 def _host(error: Any) -> str:

@@ -60,8 +60,6 @@ def read_photo(uri: str) -> bytes:
     parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - symbolic links are kept
     try:
         data = _store(parent).read(name, 0, MAX_BYTES + 1)
-    except UserError:  # wrong credentials or a missing bucket concern all photos
-        raise
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
         raise PhotoError(f"cannot be read: {reason}") from error

@@ -14,7 +14,7 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.storage.open import require_durable_path
 from shan_model.model import SHAN
-from shan_model.score_cache import ScoreCache
+from shan_model.score_cache import ScoreCache, ScoringError
 from shan_model.scoring import Blocks, OnPairs, RegionRows, open_matrix, score_blocks, score_matrix
 
 
@@ -69,7 +69,7 @@ def score(
         return score_matrix(
             shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=progress
         )
-    except ValueError as error:
+    except ScoringError as error:
         raise UserError(str(error)) from error
 
 

@@ -10,7 +10,6 @@ from operator import index
 from typing import Any
 
 from infra.canonical_json import canonical_json, load_object
-from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.features.layout import FORMAT, SHARD_NAME, receipt_name
 
@@ -122,8 +121,6 @@ def read_receipt(store: Store, shard: str) -> Receipt | None:
     """Returns the receipt of a shard, or None if it is missing or corrupt."""
     try:
         return Receipt.from_json(store.read(receipt_name(shard)))
-    except UserError:
-        raise
     except (FileNotFoundError, ValueError):
         return None
 

@@ -71,8 +71,6 @@ def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
                 f"{uri}: not a checkpoint folder of a model (needs {', '.join((*FILES, LINEAGE))}); "
                 "give a models:/ or runs:/ URI or a checkpoint folder"
             ) from error
-        except UserError:
-            raise
         except (ValueError, TypeError) as error:
             raise UserError(f"{uri}: {LINEAGE} or {CONFIG} is corrupt ({error}); use another checkpoint") from error
         return _load(Path(folder), uri), lineage

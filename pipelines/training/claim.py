@@ -19,7 +19,7 @@ from pipelines.training.run_directory import Lease, RunDirectory, open_run, open
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from shan_model.vocabulary import Vocabulary
-from shan_model.word_vectors import read_word_vectors
+from shan_model.word_vectors import WordVectorsError, read_word_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,8 +137,8 @@ def _with_word_vectors(captions: list[str], setup: TrainingSetup) -> "tuple[Trai
     try:
         path = Path(setup.train.word_vectors)
         found = read_word_vectors(path, Vocabulary.build(captions, setup.train.min_word_count))
-        model = replace(setup.model, fixed_word_dim=found.vectors_VE.shape[1])
-    except ValueError as error:
+    except WordVectorsError as error:
         raise UserError(f"train.word_vectors: {error}") from error
+    model = replace(setup.model, fixed_word_dim=found.vectors_VE.shape[1])
     print(found.coverage(captions))
     return replace(setup, model=model), found.vectors_VE

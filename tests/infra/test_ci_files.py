@@ -29,6 +29,12 @@ def steps(job: dict[str, Any]) -> list[str]:
     return [target for step in job["steps"] for target in (targets(step["run"]) if "run" in step else [])]
 
 
+@pytest.mark.integration
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="all tests run in one process")
+def test_tests_that_share_servers_run_in_one_process(request: pytest.FixtureRequest):
+    assert request.node.nodeid.endswith("@infra")  # what pytest-xdist's scheduler groups by
+
+
 def test_every_target_exists():
     called = [target for job in WORKFLOW["jobs"].values() for target in steps(job)]
     called += [target for repo in HOOKS["repos"] for hook in repo["hooks"] for target in targets(hook["entry"])]

@@ -1,10 +1,10 @@
-"""Messages of UserError."""
+"""Types and messages of the errors that commands print as one line."""
 
 from copy import copy
 
 import pytest
 
-from infra.errors import MAX_MESSAGE_CHARS, UserError
+from infra.errors import MAX_MESSAGE_CHARS, StorageError, UserError
 
 
 @pytest.mark.parametrize("quoted", ["", "two\nlines\r\n\tand more\u2028", "x" * 70_000])
@@ -15,3 +15,8 @@ def test_a_message_is_one_line_that_keeps_its_start_and_its_fix(quoted: str):
         assert len(str(each)) <= MAX_MESSAGE_CHARS + len(" ... ")
         assert str(each).startswith("file.tsv: bad value")
         assert str(each).endswith("; fix it")
+
+
+def test_no_handler_of_corrupt_data_catches_a_user_error():
+    assert not issubclass(UserError, ValueError | OSError | TypeError | LookupError)
+    assert not issubclass(StorageError, ValueError)

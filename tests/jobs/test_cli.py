@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from jobs import cli
 from jobs.config import Config
 
@@ -176,3 +176,22 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):
         for name in field.type.__dataclass_fields__:  # type: ignore[union-attr]
             assert f"--{section}.{name} " in text, f"{section}.{name} is not offered"
     assert "lambda of Eq. 4 and 5" in text
+
+
+@pytest.mark.parametrize("error", [UserError("x is 1; set it to 2"), StorageError("s3://b/p: away; re-run")])
+def test_errors_of_users_and_stores_are_one_line_with_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    assert (caught.value.code, capsys.readouterr().err) == (2, f"error: {error}\n")
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), OSError("a defect")])
+def test_a_defect_keeps_its_traceback(error: Exception):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error), match="a defect"):
+        cli.run(main)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage import s3_client
 from infra.storage.s3 import S3Store
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, FaultyProxy
@@ -35,7 +35,7 @@ def test_many_threads_survive_an_outage_of_20_s(s3_store: S3Store, proxy: Faulty
 def test_a_truncated_listing_is_an_error(s3_store: S3Store, proxy: FaultyProxy, short_deadline: None):
     s3_store.put_if_absent("x", b"1")
     proxy.always(CUT_HEADERS)
-    with pytest.raises(OSError, match=f"{s3_store.uri}: ListObjectsV2 failed: 502"):
+    with pytest.raises(StorageError, match=f"{s3_store.uri}: ListObjectsV2 failed: 502; re-run"):
         s3_store.objects()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.s3 import S3Store
 from tests.support.servers import S3Server, aws_environment
 
@@ -66,7 +66,7 @@ def test_no_server_responds(s3_store: S3Store, s3_server: S3Server, short_deadli
 def test_an_invalid_session_token_is_not_printed(s3_store: S3Store, s3_server: S3Server, short_deadline: None):
     with (
         aws_environment({**s3_server.environment(), "AWS_SESSION_TOKEN": "a-secret\ntoken"}),
-        pytest.raises(OSError, match=s3_store.uri) as caught,
+        pytest.raises(StorageError, match=s3_store.uri) as caught,
     ):
         s3_store.objects()
     assert "secret" not in str(caught.value)

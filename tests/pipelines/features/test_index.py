@@ -10,9 +10,11 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
+from infra.storage.s3 import S3Store
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, index_digest, read_index
 from tests.support.feature_sets import manifest, write_set
+from tests.support.servers import aws_environment
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +86,10 @@ def test_a_feature_set_of_another_version_asks_for_a_new_extraction(features: Fe
     (tmp_path / "index.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"this release reads 'shan-features/0\.2'\); check the URI, or extract again"):
         FeatureSet.open(str(tmp_path))
+
+
+def test_a_rejected_request_is_not_taken_for_a_corrupt_index():
+    with aws_environment({"AWS_EC2_METADATA_DISABLED": "true"}), pytest.raises(UserError) as caught:
+        read_index(S3Store("bucket", "prefix"))
+    assert not isinstance(caught.value, InvalidIndexError)
+    assert "no S3 credentials" in str(caught.value)
