@@ -100,10 +100,10 @@ def check_regions(regions: Regions, photo_size: tuple[int, int], spec: DetectorS
 
     `photo_size` is (height, width) in pixels.
     """
-    fewest, most = spec.region_range
+    min_regions, max_regions = spec.region_range
     count = len(regions.features)
-    if not fewest <= count <= most:
-        raise ValueError(f"features: {count} regions, expected {fewest} to {most}")
+    if not min_regions <= count <= max_regions:
+        raise ValueError(f"features: {count} regions, expected {min_regions} to {max_regions}")
     expected: dict[str, tuple[tuple[int, ...], type]] = {
         "features": ((count, spec.feature_dim), np.float32),
         "boxes": ((count, 4), np.float32),

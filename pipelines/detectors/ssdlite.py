@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from pipelines.detectors.conv import InvertedResidual, SameConv
 
 SIDE = 300
-ANCHORS = 1917
 CLASSES = 91
 """Columns of the logits: column 0 is background, column i is COCO id i."""
 _STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)

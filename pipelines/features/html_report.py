@@ -19,12 +19,12 @@ from pipelines.reports.histogram import histogram
 from pipelines.reports.photo import LabelledBox, photo_html
 from pipelines.reports.tables import Html, Table, page
 
-MOST_RECORDS = 2000
+MAX_RECORDS = 2000
 """Most photos that the histograms count."""
 PHOTOS, BOXES, WIDTH = 12, 8, 400
 """Photos shown, most boxes drawn in each, and its width in pixels."""
-MIN_CONFIDENCE, FEWEST = 0.1, 3
-"""Boxes below this confidence are not drawn, except for the FEWEST most confident ones."""
+MIN_CONFIDENCE, MIN_BOXES = 0.1, 3
+"""Boxes below this confidence are not drawn, except for the MIN_BOXES most confident ones."""
 CLASSES, SOURCES = 25, 20
 """Most rows of the class table; most rejected photos listed."""
 CONFIDENT = 0.5
@@ -37,7 +37,7 @@ def write_page(path: Path, features: FeatureSet) -> None:
     Photos are read from the index's `photo_root`; for one that cannot be read the page shows the reason. Raises
     UserError if the feature set itself cannot be read.
     """
-    splits, records = summarise(features), sample_records(features, MOST_RECORDS)
+    splits, records = summarise(features), sample_records(features, MAX_RECORDS)
     title = f"{features.dataset}: {features.index.detector.name}"
     parts = [
         *_head(features, splits),
@@ -55,13 +55,13 @@ def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]
     written, rejected = sum(split.written for split in splits), sum(split.rejected for split in splits)
     size = sum(split.size for split in splits)
     index, detector = features.index, features.index.detector
-    fewest, most = detector.region_range
+    min_regions, max_regions = detector.region_range
     tiles = {
         "photos planned": f"{written + rejected:,}",
         "= written": f"{written:,}",
         "+ rejected": f"{rejected:,}",
         "captions": f"{sum(split.captions for split in splits):,}",
-        "regions per photo": str(fewest) if fewest == most else f"{fewest} to {most}",
+        "regions per photo": str(min_regions) if min_regions == max_regions else f"{min_regions} to {max_regions}",
         "features per region": f"{detector.feature_dim:,}",
         f"in {sum(split.shards for split in splits):,} tars": megabytes(size),
     }
@@ -93,7 +93,7 @@ def _photos(features: FeatureSet) -> Iterable[str]:
     boxed = any(len(record.boxes_R4) for record in records)
     yield (
         f"<p>A random sample of every split. Each photo shows its regions of confidence {MIN_CONFIDENCE} or more, "
-        f"at least {FEWEST} and at most {BOXES}.</p>"
+        f"at least {MIN_BOXES} and at most {BOXES}.</p>"
         if boxed
         else "<p class=none>A random sample of every split. This feature set has no boxes.</p>"
     )
@@ -120,7 +120,7 @@ def _best_boxes(record: Record, names: Mapping[int, str]) -> list[LabelledBox]:
         for class_, score in zip(classes, scores.tolist(), strict=True)
     ]
     best = np.argsort(-scores, kind="stable")
-    order = [row for n, row in enumerate(best) if n < FEWEST or not scores[row] < MIN_CONFIDENCE]
+    order = [row for n, row in enumerate(best) if n < MIN_BOXES or not scores[row] < MIN_CONFIDENCE]
     return [(labels[row] or str(row + 1), record.boxes_R4[row].tolist()) for row in order[:BOXES]]
 
 

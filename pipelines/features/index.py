@@ -38,7 +38,7 @@ class DetectorDescription:
     feature_dim: int
     """Feature width F."""
     region_range: tuple[int, int]
-    """Fewest and most regions per photo."""
+    """Minimum and maximum number of regions per photo."""
     class_names: Mapping[int, str]
     """Name of each id in `classes`; empty if the source does not name them."""
     attribute_names: Mapping[int, str]
@@ -59,12 +59,12 @@ class DetectorDescription:
     def from_document(cls, document: dict[str, Any]) -> "DetectorDescription":
         """Parses the value of `to_document`. Raises ValueError, LookupError or TypeError for anything else."""
         _require_fields(document, cls)
-        fewest, most = document["region_range"]
+        min_regions, max_regions = document["region_range"]
         return cls(
             _typed(document, "name", str),
             _typed(document, "settings", dict),
             _count(document["feature_dim"], "detector.feature_dim"),
-            (_count(fewest, "detector.region_range"), _count(most, "detector.region_range")),
+            (_count(min_regions, "detector.region_range"), _count(max_regions, "detector.region_range")),
             _names(document, "class_names"),
             _names(document, "attribute_names"),
         )

@@ -36,10 +36,10 @@ class Record:
     boxes_R4: NDArray[np.float32]
 
 
-def sample_records(features: FeatureSet, most: int) -> list[Record]:
-    """Returns at most `most` photos of all splits, without their boxes, in the feature set's order."""
+def sample_records(features: FeatureSet, count: int) -> list[Record]:
+    """Returns at most `count` photos of all splits, without their boxes, in the feature set's order."""
     photos = _all_photos(features)
-    rows = np.random.default_rng(SEED).permutation(len(photos))[:most]
+    rows = np.random.default_rng(SEED).permutation(len(photos))[:count]
     return _read(features, [photos[row] for row in sorted(rows.tolist())], boxes=False)
 
 

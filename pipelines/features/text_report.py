@@ -10,7 +10,7 @@ from pipelines.features.sample import sample_photos
 from pipelines.features.summary import megabytes, rejection_reasons, snapshots, summarise
 from pipelines.features.verify import Verification
 
-MOST_ERRORS, MOST_ITEMS, MOST_CHARACTERS = 20, 200, 120
+MAX_ERRORS, MAX_ITEMS, MAX_CHARACTERS = 20, 200, 120
 """Most lines printed of integrity errors and of orphans; most characters of one value of a sample."""
 
 
@@ -30,9 +30,9 @@ def published_text(features: FeatureSet, done: str) -> str:
 
 def verify_text(found: Verification) -> str:
     """Returns the integrity errors, and how much was read."""
-    lines = [f"integrity error: {error}" for error in found.errors[:MOST_ERRORS]]
-    if len(found.errors) > MOST_ERRORS:
-        lines.append(f"and {len(found.errors) - MOST_ERRORS} more integrity errors")
+    lines = [f"integrity error: {error}" for error in found.errors[:MAX_ERRORS]]
+    if len(found.errors) > MAX_ERRORS:
+        lines.append(f"and {len(found.errors) - MAX_ERRORS} more integrity errors")
     lines.append(f"{found.uri}: {f'{len(found.errors)} integrity errors' if found.errors else 'intact'}")
     rate = found.size / 1e6 / max(found.seconds, 1e-9)
     read = f"{megabytes(found.size)} in {found.seconds:.1f} s ({rate:.0f} MB/s)"
@@ -43,8 +43,8 @@ def verify_text(found: Verification) -> str:
 def inspect_text(features: FeatureSet) -> str:
     """Returns data set, detector, lineage, splits, rejections, snapshots, how to open it, and one photo's record."""
     index, detector = features.index, features.index.detector
-    fewest, most = detector.region_range
-    regions = fewest if fewest == most else f"{fewest} to {most}"
+    min_regions, max_regions = detector.region_range
+    regions = min_regions if min_regions == max_regions else f"{min_regions} to {max_regions}"
     lines = [
         features.pinned_uri,
         f"data set {features.dataset}, photos from {index.photo_root}",
@@ -63,9 +63,9 @@ def inspect_text(features: FeatureSet) -> str:
 
 def orphans_text(uri: str, orphans: Orphans) -> str:
     """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
-    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in orphans.items[:MOST_ITEMS]]
-    if len(orphans.items) > MOST_ITEMS:
-        lines.append(f"  and {len(orphans.items) - MOST_ITEMS} more")
+    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in orphans.items[:MAX_ITEMS]]
+    if len(orphans.items) > MAX_ITEMS:
+        lines.append(f"  and {len(orphans.items) - MAX_ITEMS} more")
     kinds = Counter(item.kind for item in orphans.items)
     sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
     lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
@@ -106,7 +106,7 @@ def _sample(features: FeatureSet) -> list[str]:
         lines.append(f"sample       {record.key} ({record.split}), {len(record.boxes_R4)} boxes")
         for name, value in record.meta.items():
             text = json.dumps(value, ensure_ascii=False)
-            lines.append(f"  {name}: {text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 4] + ' ...'}")
+            lines.append(f"  {name}: {text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 4] + ' ...'}")
     return lines
 
 

@@ -17,7 +17,7 @@ class Schema:
     """What the index states about every photo."""
 
     region_range: tuple[int, int]
-    """Fewest and most regions per photo."""
+    """Fewest and max_regions regions per photo."""
     feature_dim: int
     ids: Mapping[str, frozenset[int]]
     """Known ids of `classes` and `attributes`; empty if the detector does not name them."""
@@ -53,15 +53,15 @@ def read_meta(record: bytes) -> dict[str, Any]:
 
 
 def _regions_errors(regions_RF: NDArray[Any], schema: Schema) -> Iterator[str]:
-    fewest, most = schema.region_range
+    min_regions, max_regions = schema.region_range
     if regions_RF.dtype != np.float16 or regions_RF.ndim != 2:
         yield f"regions.npy is {regions_RF.dtype} {regions_RF.shape}, expected float16 (R, {schema.feature_dim})"
         return
     count, width = regions_RF.shape
     if width != schema.feature_dim:
         yield f"regions.npy has {width} numbers per region, the index has {schema.feature_dim}"
-    if not fewest <= count <= most:
-        yield f"regions.npy has {count} regions, the index has {fewest} to {most}"
+    if not min_regions <= count <= max_regions:
+        yield f"regions.npy has {count} regions, the index has {min_regions} to {max_regions}"
     if not np.isfinite(regions_RF).all():
         yield "regions.npy has values that are not finite"
 

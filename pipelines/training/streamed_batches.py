@@ -46,14 +46,13 @@ class StreamedBatches:
     def steps_per_epoch(self) -> int:
         """Number of batches that every rank can fill in any order. Raises UserError if there is none.
 
-        A rank's part may be short by the captions of one photo, at most `most`. While `most` times a batch is left, the
-        captions belong to enough photos to fill one.
+        A rank's part may be short by the captions of one photo, at most `max_per_photo`. While `max_per_photo` times a
+        batch is left, the captions belong to enough photos to fill one.
         """
         counts = np.bincount(self.split.photo_of_caption)
-        most = int(counts.max())
-        steps = int(counts.sum() - most * (self.num_workers + 1)) // self.batch_size - (
-            0 if self.allow_same_photo else most
-        )
+        max_per_photo = int(counts.max())
+        filled = int(counts.sum() - max_per_photo * (self.num_workers + 1)) // self.batch_size
+        steps = filled - (0 if self.allow_same_photo else max_per_photo)
         if steps < 1:
             raise UserError(
                 f"split '{self.split.name}' of {self.split.store.uri} has {counts.sum()} captions, too few to stream "

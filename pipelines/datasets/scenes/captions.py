@@ -81,9 +81,9 @@ def draw_captions(
     chosen: list[Plan] = []
     while len(chosen) < CAPTIONS:
         best: Plan | None = None
-        fewest = len(index.scenes) + 1
+        min_matches = len(index.scenes) + 1
         tries = 0
-        while best is None or (fewest > 1 and tries < TRIES):
+        while best is None or (min_matches > 1 and tries < TRIES):
             tries += 1
             plan = _draw_plan(rng, scene, swap)
             if plan is None or any(plan.frame.pattern == other.frame.pattern for other in chosen):
@@ -91,8 +91,8 @@ def draw_captions(
             if counterpart is not None and not _distinguishes(plan, scene, counterpart):
                 continue
             matches = max(len(index.matches(plan.claim(each))) for each in (scene, counterpart) if each)
-            if matches < fewest:
-                best, fewest = plan, matches
+            if matches < min_matches:
+                best, min_matches = plan, matches
         chosen.append(best)
     return chosen
 

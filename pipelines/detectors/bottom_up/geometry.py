@@ -44,14 +44,14 @@ def area(boxes_K4: Tensor) -> Tensor:
     return (boxes_K4[:, 2] - boxes_K4[:, 0]) * (boxes_K4[:, 3] - boxes_K4[:, 1])
 
 
-def nms(boxes_K4: Tensor, iou: float, most: int) -> Tensor:
-    """Returns the indices, in order, of at most `most` boxes that greedy non-maximum suppression at `iou` keeps.
+def nms(boxes_K4: Tensor, iou: float, max_boxes: int) -> Tensor:
+    """Returns the indices, in order, of at most `max_boxes` boxes that greedy non-maximum suppression keeps.
 
     Boxes are in order of score. Overlaps are computed for one kept box at a time, so memory is proportional to K.
     """
     remaining_K = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
     kept: list[int] = []
-    while len(kept) < most and bool(remaining_K.any()):
+    while len(kept) < max_boxes and bool(remaining_K.any()):
         best = int(remaining_K.byte().argmax())  # the first one that is not suppressed
         kept.append(best)
         remaining_K &= ~overlaps(boxes_K4[best : best + 1], boxes_K4, iou)[0]

@@ -62,22 +62,22 @@ def propose(
     size: tuple[int, int],
     candidates: int,
     iou: float,
-    fewest: int,
-    most: int,
+    min_boxes: int,
+    max_boxes: int,
 ) -> Tensor:
-    """Returns proposals (R, 4), clipped to the resized photo of `size` (height, width) pixels, `fewest` <= R <= `most`.
+    """Returns `min_boxes` to `max_boxes` proposals (R, 4), clipped to the photo of `size` (height, width) pixels.
 
     They are the best of the `candidates` highest-scoring anchors after suppression at `iou`, by score; boxes without
-    area are excluded. If fewer than `fewest` survive (a photo that is a line of pixels), the best suppressed boxes
-    follow, then the best of those without area. K must be at least `fewest`.
+    area are excluded. If fewer than `min_boxes` survive (a photo that is a line of pixels), the best suppressed boxes
+    follow, then the best of those without area. K must be at least `min_boxes`.
     """
     best_K = scores_K.argsort(descending=True, stable=True)[:candidates]
     boxes_K4 = clip(apply_deltas(deltas_K4[best_K], anchors_K4[best_K], (1, 1, 1, 1)), size)
     has_area_K = area(boxes_K4) > 0
     boxes_K4 = torch.cat([boxes_K4[has_area_K], boxes_K4[~has_area_K]])
-    kept_R = nms(boxes_K4[: int(has_area_K.sum())], iou, most)
-    if len(kept_R) < fewest:
+    kept_R = nms(boxes_K4[: int(has_area_K.sum())], iou, max_boxes)
+    if len(kept_R) < min_boxes:
         suppressed = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
         suppressed[kept_R] = False
-        kept_R = torch.cat([kept_R, suppressed.nonzero()[:, 0]])[:fewest]
+        kept_R = torch.cat([kept_R, suppressed.nonzero()[:, 0]])[:min_boxes]
     return boxes_K4[kept_R]

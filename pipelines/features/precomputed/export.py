@@ -64,11 +64,11 @@ def _partial(folder: Path, name: str) -> Path:
 
 
 def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
-    fewest, most = features.index.detector.region_range
-    if fewest != most:
+    min_regions, max_regions = features.index.detector.region_range
+    if min_regions != max_regions:
         raise UserError(
-            f"{features.uri}: its photos have {fewest} to {most} regions, SCAN's layout needs the same number for "
-            "all; extract with a fixed number of regions"
+            f"{features.uri}: its photos have {min_regions} to {max_regions} regions, SCAN's layout needs the "
+            "same number for all; extract with a fixed number of regions"
         )
     surplus = 0
     for split in splits:

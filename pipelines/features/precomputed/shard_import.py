@@ -30,7 +30,7 @@ Content = tuple[list[Sample], list[Rejection]]
 
 _THREADS = min(max(available_cpus(), 2), 4)
 """Hashing, conversion and file calls release the interpreter lock: one thread reads while another writes."""
-_MOST_PENDING = 2 * _THREADS
+_MAX_PENDING = 2 * _THREADS
 """Most shards in progress: they determine the memory of an import."""
 
 
@@ -80,7 +80,7 @@ class ShardImport:
             self._pending.append(self._pool.submit(self._read_receipt, name))
         else:
             self._pending.append(self._pool.submit(lambda: commit_shard(self._store, name, *build())))
-        while len(self._pending) > _MOST_PENDING:
+        while len(self._pending) > _MAX_PENDING:
             self._collect()
 
     def finish(self, describe: Callable[[Sequence[Receipt]], DetectorDescription], notes: list[str]) -> Imported:
