@@ -35,7 +35,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (about 15 minutes)
-	$(BIN)/python -m pytest -m "faults or cluster" --short --durations 10
+	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 2 --dist loadfile --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)

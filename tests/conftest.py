@@ -63,6 +63,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names file contents by their argument: some differ between the processes of a run (gzip stores the time)."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 60) else None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints which tiers `-m` left out and how to run them."""
     expression = config.getoption("markexpr")
