@@ -77,16 +77,16 @@ def _check(name: str, spec: Any) -> None:
     if missing:
         raise UserError(f"detector {name}: it lacks {', '.join(missing)}; see pipelines.detectors.contract")
     try:
-        fewest, most = spec.region_range
-        valid = 1 <= fewest <= most and spec.feature_dim >= 1 and _are_class_names(spec.class_names)
+        low, high = spec.region_range
+        valid = 1 <= low <= high and spec.feature_dim >= 1 and _are_class_names(spec.class_names)
     except UserError:
         raise
     except Exception:  # noqa: BLE001 - the members of a plugin may raise anything
         valid = False
     if not valid:
         raise UserError(
-            f"detector {name}: region_range must be (fewest, most) with 1 <= fewest <= most, feature_dim at least 1, "
-            "and class_names a mapping of integers to strings; see pipelines.detectors.contract"
+            f"detector {name}: region_range must be (minimum, maximum) with 1 <= minimum <= maximum, "
+            "feature_dim at least 1, and class_names a mapping of integers to strings; see pipelines.detectors.contract"
         )
 
 

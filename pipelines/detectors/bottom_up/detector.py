@@ -100,8 +100,8 @@ class BottomUp:
             size,
             candidates=config.rpn_candidates,
             iou=config.rpn_nms_iou,
-            fewest=config.min_boxes,
-            most=config.proposals,
+            min_boxes=config.min_boxes,
+            max_boxes=config.proposals,
         )
 
     def _in_photo(self, boxes_R4: Tensor, size: tuple[int, int], photo: np.ndarray) -> Tensor:

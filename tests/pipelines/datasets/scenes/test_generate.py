@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from infra.errors import UserError
 from pipelines.datasets.scenes import generate as generate_module
 from pipelines.datasets.scenes.generate import generate
 from tests.support import ROOT
@@ -79,14 +80,14 @@ def test_an_interrupted_write_leaves_no_photo(small, tmp_path, monkeypatch):
 
 def test_a_folder_with_other_settings_is_refused_and_not_changed(small):
     before = digests(small)
-    with pytest.raises(ValueError, match=r"scenes of other settings.*choose another folder"):
+    with pytest.raises(UserError, match=r"scenes of other settings.*choose another folder"):
         generate(replace(SMALL, seed=9), small)
     assert digests(small) == before
 
 
 def test_a_folder_with_foreign_files_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match="choose an empty folder"):
+    with pytest.raises(UserError, match="choose an empty folder"):
         generate(SMALL, tmp_path)
 
 

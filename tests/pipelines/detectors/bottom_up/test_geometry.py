@@ -29,9 +29,9 @@ def test_nms_equals_the_greedy_reference(device, count):
     boxes = random_boxes(count, seed=count)
     boxes[: count // 2] = boxes[0:1] + random_boxes(count // 2, 2, 40, 40) if count > 1 else boxes[: count // 2]
     expected = reference_nms(boxes.tolist(), [-float(i) for i in range(count)], 0.7)
-    found = geometry.nms(boxes.to(device), 0.7, most=10_000)
+    found = geometry.nms(boxes.to(device), 0.7, max_boxes=10_000)
     assert found.tolist() == expected
-    assert geometry.nms(boxes.to(device), 0.7, most=5).tolist() == expected[:5]
+    assert geometry.nms(boxes.to(device), 0.7, max_boxes=5).tolist() == expected[:5]
 
 
 @pytest.mark.parametrize("device", DEVICES)

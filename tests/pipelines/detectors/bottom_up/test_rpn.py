@@ -54,7 +54,14 @@ def test_proposals_equal_the_reference(device):
     scores = torch.randn(300, generator=generator)
     deltas = torch.randn(300, 4, generator=generator) * 0.2
     found = propose(
-        scores.to(device), deltas.to(device), anchors.to(device), (300, 400), candidates=200, iou=0.7, fewest=1, most=60
+        scores.to(device),
+        deltas.to(device),
+        anchors.to(device),
+        (300, 400),
+        candidates=200,
+        iou=0.7,
+        min_boxes=1,
+        max_boxes=60,
     )
     boxes, best = [], sorted(range(300), key=lambda i: -scores[i])[:200]
     for i in best:
