@@ -8,7 +8,7 @@ class UserError(Exception):
     """An error that the user can fix. The message is one line: what is wrong, then the fix.
 
     Commands print it without a traceback and exit with code 2. Any other exception is a defect and keeps its traceback.
-    It is no ValueError, so that a handler for unparsable data does not take an expired token for corrupt data.
+    It is not a ValueError, so that a handler for unparsable data does not take an expired token for corrupt data.
     """
 
     def __str__(self) -> str:

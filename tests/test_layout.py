@@ -57,6 +57,7 @@ COVERED_BY = {
     "pipelines/features/text_report.py": "jobs/test_features.py",
     "pipelines/features/verify_sample.py": "pipelines/features/test_verify.py",
     "pipelines/features/verify_shard.py": "pipelines/features/test_verify.py",
+    "pipelines/models/matcher.py": "pipelines/models/test_package.py",
     "pipelines/models/pyfunc.py": "pipelines/models/test_package.py",
     "pipelines/quickstart.py": "e2e/test_quickstart.py",
     "pipelines/training/driver.py": "pipelines/training/test_train.py",

@@ -1,22 +1,21 @@
 """The pyfunc of a registered SHAN model. MLflow copies this file into the model and runs it to load the model.
 
-It imports `shan_model` (a copy is in the model), torch, numpy, pandas and safetensors. Nothing is unpickled.
+The version carries the modules behind it in a package of its own (pipelines/models/carried_code.py), which is imported
+when the model is loaded and not when it is logged. Nothing is unpickled.
 
     model = mlflow.pyfunc.load_model("models:/shan-scenes@champion")
     model.predict(frame)                    # frame: columns `regions` (R x F numbers) and `caption`; one score per row
-    model.unwrap_python_model().shan        # the network, for all pairs (shan_model.scoring.score_matrix)
+    model.unwrap_python_model().shan        # the network, a torch module
 """
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 
-from shan_model.bundle import load_bundle
+if TYPE_CHECKING:
+    from shan_model.model import SHAN
 
 
 class ShanMatcher(PythonModel):
@@ -24,18 +23,18 @@ class ShanMatcher(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Loads the model bundle."""
-        self.shan = load_bundle(Path(context.artifacts["bundle"]))
+        from pipelines.models.matcher import RegisteredMatcher
+
+        self._matcher = RegisteredMatcher(context.artifacts)
+
+    @property
+    def shan(self) -> "SHAN":
+        """The network."""
+        return self._matcher.shan
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[float]:  # noqa: ARG002 - MLflow's call
         """Returns the score of each row's `regions` (R x F) with its `caption`."""
-        return [
-            self._score(np.stack([np.asarray(region, np.float32) for region in regions]), caption)
-            for regions, caption in zip(model_input["regions"], model_input["caption"], strict=True)
-        ]
-
-    @torch.inference_mode()
-    def _score(self, regions_RF: np.ndarray, caption: str) -> float:
-        return float(self.shan(torch.from_numpy(regions_RF)[None], [caption]))
+        return self._matcher.predict(model_input)
 
 
 set_model(ShanMatcher())

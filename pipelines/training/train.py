@@ -60,10 +60,11 @@ def _publish(training: ClaimedTraining, fitted: "Result", tracking: Tracking) ->
     """Registers the best epoch, and logs its figures and the metrics that did not reach MLflow before."""
     inputs, run_id = training.inputs, training.run_id
     checkpoint, metrics = max(fitted.best_checkpoints, key=lambda pair: pair[1]["score"])
-    with checkpoint.as_directory() as best, TemporaryDirectory() as bundle:
-        save_bundle(load_bundle(Path(best)), Path(bundle))  # without the state of the optimizer
+    with checkpoint.as_directory() as best, TemporaryDirectory() as temporary:
+        bundle, code = Path(temporary) / "bundle", Path(temporary) / "code"
+        save_bundle(load_bundle(Path(best)), bundle)  # without the state of the optimizer
         validation = read_validation(Path(best))
-        packaged = package_model(Path(bundle), training.lineage, inputs.setup.model.text_encoder)
+        packaged = package_model(bundle, training.lineage, inputs.setup.model.text_encoder, code)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
     with fitted.checkpoint.as_directory() as last:
         history = read_progress(Path(last)).history

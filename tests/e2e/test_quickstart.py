@@ -115,8 +115,8 @@ captions = ["a dog runs", ""]
 lists = model.predict(pd.DataFrame({{"regions": [r.tolist() for r in regions], "caption": captions}}))
 arrays = model.predict(pd.DataFrame({{"regions": list(regions), "caption": captions}}))
 assert lists == arrays
-import shan_model
-print(json.dumps([lists, model.metadata.signature.inputs.input_names(), shan_model.__file__]))
+network = sys.modules[type(model.unwrap_python_model().shan).__module__]
+print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.__file__]))
 """
     regions = np.asarray(split[[0, 1]], np.float32)
     np.save(demo.folder / "regions.npy", regions)
@@ -129,14 +129,14 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), shan_mod
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    scores, inputs, package = json.loads(result.stdout.splitlines()[-1])
+    scores, inputs, module = json.loads(result.stdout.splitlines()[-1])
     assert inputs == ["regions", "caption"]
     (weights,) = (demo.folder / "build" / "mlflow" / "artifacts").rglob("weights.safetensors")
     shan = load_bundle(weights.parent)
     with torch.inference_mode():
         expected = shan(torch.from_numpy(regions), ["a dog runs", ""]).diagonal().tolist()
     assert scores == pytest.approx(expected, abs=1e-5)
-    assert package.startswith(str(demo.folder / "build" / "mlflow" / "artifacts"))
+    assert module.startswith(str(demo.folder / "build" / "mlflow" / "artifacts"))
 
 
 def test_the_printed_command_opens_mlflow_with_the_run_on_it(demo: Demo):

@@ -50,5 +50,5 @@ def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureS
     run_id = tracking.create_run(name, {})
     with tracking.running(run_id):
         lineage = {**features.lineage, "run": run_id, "dataset": features.dataset}
-        package = package_model(folder, lineage, shan.config.text_encoder)
+        package = package_model(folder, lineage, shan.config.text_encoder, folder.with_name(f"{folder.name}-code"))
         return register(tracking, run_id, name, package)

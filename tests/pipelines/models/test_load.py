@@ -45,7 +45,7 @@ def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Pa
     folder, config, features, shan = stored
     code = [path for path in folder.rglob("pyfunc.py") if "mlruns" in str(path) or "artifacts" in str(path)]
     assert code
-    for path in [*code, *folder.rglob("code/shan_model/*.py")]:
+    for path in [*code, *folder.rglob("code/shan_line_*/**/*.py")]:
         path.write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
     run_id = connect(config).client().get_model_version("m", "1").run_id
     for uri in ("models:/m/1", f"runs:/{run_id}", f"runs:/{run_id}/model"):

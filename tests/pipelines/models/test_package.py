@@ -22,7 +22,7 @@ def registered(tmp_path: Path) -> Path:
     """Writes the folder that MLflow stores for a version."""
     import mlflow
 
-    package = package_model(FIXTURE / "bundle", {"fingerprint": "made-up-0123"}, "gru")
+    package = package_model(FIXTURE / "bundle", {"fingerprint": "made-up-0123"}, "gru", tmp_path / "code")
     mlflow.pyfunc.save_model(
         str(tmp_path / "model"),
         python_model=str(package.code),
@@ -52,10 +52,10 @@ def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path
     assert model.metadata.metadata == {"fingerprint": "made-up-0123"}
 
 
-def test_the_package_holds_code_bundle_and_exact_requirements():
-    package = package_model(FIXTURE / "bundle", {}, "hf")
-    assert package.code.name == "pyfunc.py"
-    assert (package.package / "bundle.py").exists()
+def test_the_package_holds_code_bundle_and_exact_requirements(tmp_path: Path):
+    package = package_model(FIXTURE / "bundle", {}, "hf", tmp_path)
+    assert package.code == tmp_path / "pyfunc.py"
+    assert (package.package / "shan_model" / "bundle.py").exists()
     assert package.artifacts == {BUNDLE: FIXTURE / "bundle"}
     names = [requirement.split("==")[0] for requirement in package.requirements]
     assert names == ["mlflow", "numpy", "pandas", "safetensors", "torch", "transformers"]
