@@ -19,7 +19,7 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (about 20 minutes)
-	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
+	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 3 --dist loadgroup --durations 25
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server
@@ -35,7 +35,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (about 15 minutes)
-	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 2 --dist loadfile --durations 10
+	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 3 --dist loadgroup --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)
@@ -100,7 +100,7 @@ clean: ## delete build/, the output of runs; .venv stays
 	@$(INSTALL) .
 	@touch $@
 
-.venv/.installed-dev: .venv/.installed
-	@echo "installing the requirements of the tests"
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the requirements and those of the tests at the versions of constraints.txt: a few minutes, once"
 	@$(INSTALL) '.[dev]'
-	@touch $@
+	@touch .venv/.installed $@

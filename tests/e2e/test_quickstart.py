@@ -25,7 +25,7 @@ from infra.registry import champion_version
 from pipelines.features.index import index_digest
 from shan_model.bundle import load_bundle
 from tests.e2e.conftest import NAME, Demo
-from tests.support.commands import run_command
+from tests.support.commands import call_command
 from tests.support.servers import free_ports
 
 
@@ -90,16 +90,25 @@ def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
     assert printed[-12:] == numbers
 
 
-def test_reranking_is_compared_with_exact_scoring(demo: Demo):
-    said = demo.run("jobs.two_stage", f"--model={demo.model}", f"--features={demo.features.uri}")
+def test_reranking_is_compared_with_exact_scoring(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(demo.folder)
+    arguments = f"--model={demo.model}", f"--features={demo.features.uri}", "--split=val"
+    code, said, _ = call_command(monkeypatch, capsys, "jobs.two_stage", *arguments)
+    assert code == 0
     rows = [row for row in said.splitlines() if row.startswith("|")]
     assert len(rows) > 2
     assert "recall" in rows[0]
 
 
-def test_a_protocol_rejects_a_split_of_another_size(demo: Demo):
-    command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
-    said = demo.run(*command, "--protocol=coco-1k-5fold", code=2)
+def test_a_protocol_rejects_a_split_of_another_size(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(demo.folder)
+    arguments = f"--model={demo.model}", f"--features={demo.features.uri}", "--protocol=coco-1k-5fold"
+    code, _, said = call_command(monkeypatch, capsys, "jobs.evaluate", *arguments)
+    assert code == 2
     assert "error: protocol coco-1k-5fold is defined on a test split of 5,000 photos but this split has" in said
 
 
@@ -183,12 +192,15 @@ def test_a_second_run_reuses_shards_and_training(demo: Demo):
     assert champion_version(demo.tracking, NAME) == 1
 
 
-def test_a_model_rejects_features_of_another_detector(demo: Demo, tmp_path: Path):
+def test_a_model_rejects_features_of_another_detector(
+    demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     other = tmp_path / "features"
     shutil.copytree(demo.features.uri, other, copy_function=os.link)
     index = json.loads((other / "index.json").read_text()) | {"fingerprint": "embedded-of-another-day"}
     (other / "index.json").unlink()
     (other / "index.json").write_text(json.dumps(index | {"feature_set": index_digest(index)}))
-    command = ["jobs.search", f"--model={demo.model}", f"--features={other}", f"--tracking.uri={demo.tracking.uri}"]
-    said = run_command(tmp_path, *command, "a dog", code=2)
+    arguments = f"--model={demo.model}", f"--features={other}", f"--tracking.uri={demo.tracking.uri}"
+    code, _, said = call_command(monkeypatch, capsys, "jobs.search", *arguments, "a dog")
+    assert code == 2
     assert "has features of embedded-of-another-day; extract with the detector" in said

@@ -28,7 +28,7 @@ from tests.shan_model.test_scoring import LITTLE, regions
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = SHAN(ModelConfig(region_dim=12, joint_dim=8, word_dim=6), Vocabulary.build(CAPTIONS))
-score_matrix(model, regions(2000), CAPTIONS * 100, memory=LITTLE, cache=ScoreCache(Path(sys.argv[1]), "test"),
+score_matrix(model, regions(800), CAPTIONS * 100, memory=LITTLE, cache=ScoreCache(Path(sys.argv[1]), "test"),
              progress=lambda pairs: print(pairs, flush=True))
 """
 
@@ -42,7 +42,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     pairs = [int(line) for line in complete.communicate()[0].split()]
     assert complete.returncode == 0
     assert pairs[0] == 0  # the cache was empty
-    assert sum(pairs) == 2000 * 400
+    assert sum(pairs) == 800 * 400
 
     killed = start(tmp_path / "killed.npy")
     assert killed.stdout is not None
@@ -54,7 +54,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     after = [int(line) for line in rerun.communicate()[0].split()]
     assert rerun.returncode == 0
     assert after[0] >= sum(pairs[: len(pairs) // 2])  # first, the blocks that the killed run had finished
-    assert sum(after) == 2000 * 400
+    assert sum(after) == 800 * 400
     assert (tmp_path / "killed.npy").read_bytes() == (tmp_path / "complete.npy").read_bytes()
 
 
@@ -71,10 +71,10 @@ def test_the_file_holds_the_matrix_in_the_given_type(model, captions, tmp_path, 
 def test_a_finished_cache_is_not_scored_again_and_keeps_its_blocks(model, captions, tmp_path):
     path, added = tmp_path / "scores.npy", []
     sentences = captions * 100
-    score_matrix(model, regions(2000), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
+    score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
     before = path.stat().st_mtime_ns
-    score_matrix(model, regions(2000), sentences, memory=64 << 20, cache=ScoreCache(path, "me"), progress=added.append)
-    assert added == [2000 * 400]
+    score_matrix(model, regions(800), sentences, memory=64 << 20, cache=ScoreCache(path, "me"), progress=added.append)
+    assert added == [800 * 400]
     assert path.stat().st_mtime_ns == before
 
 
@@ -117,7 +117,7 @@ def started(model, captions, tmp_path) -> Path:
 
     cache = ScoreCache(path, "me")
     with pytest.raises(KeyboardInterrupt):
-        score_matrix(model, regions(2000), captions * 100, memory=LITTLE, cache=cache, progress=stop_after_two)
+        score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=cache, progress=stop_after_two)
     return path
 
 
@@ -129,7 +129,7 @@ def started(model, captions, tmp_path) -> Path:
             lambda data: data[:5000],
             "does not match the files beside it; delete it with scores.json and scores.done",
         ),
-        (".npy", lambda data: data.replace(b"(2000, 400)", b"(400, 2000)"), "does not match the files beside it"),
+        (".npy", lambda data: data.replace(b"(800, 400)", b"(400, 800)"), "does not match the files beside it"),
         (".npy", lambda data: b"nothing", "does not match the files beside it"),
         (".done", lambda data: data + b"1", "does not match the files beside it"),
         (".done", lambda data: b"", "does not match the files beside it"),
@@ -142,14 +142,14 @@ def test_corrupt_files_are_an_error_and_not_changed(started, model, captions, su
     victim.write_bytes(corrupt(victim.read_bytes()))
     before = {path: path.read_bytes() for path in started.parent.iterdir()}
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        score_matrix(model, regions(2000), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
+        score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
     assert {path: path.read_bytes() for path in started.parent.iterdir()} == before
 
 
 def test_without_its_matrix_the_cache_starts_again(started, model, captions):
     started.unlink()
-    scores = score_matrix(model, regions(2000), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
-    np.testing.assert_array_equal(scores, score_matrix(model, regions(2000), captions * 100, memory=LITTLE))
+    scores = score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
+    np.testing.assert_array_equal(scores, score_matrix(model, regions(800), captions * 100, memory=LITTLE))
 
 
 def test_blocks_that_need_more_memory_are_an_error(model, captions, tmp_path):
@@ -161,9 +161,9 @@ def test_blocks_that_need_more_memory_are_an_error(model, captions, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_matrix(model, regions(2000), sentences, cache=ScoreCache(path, "me"), progress=stop)
+        score_matrix(model, regions(800), sentences, cache=ScoreCache(path, "me"), progress=stop)
     with pytest.raises(ValueError, match=r"was started with more memory, .* allow as much memory as before"):
-        score_matrix(model, regions(2000), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
+        score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
 
 
 def test_an_unrelated_array_is_not_overwritten(model, captions, tmp_path):
