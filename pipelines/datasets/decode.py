@@ -6,6 +6,7 @@ Invariant: the same bytes give the same pixels, or the same reason, on every run
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,19 @@ LONGEST_SIDE = 1333
 
 It is the largest input of common detectors (800 x 1333). The photos of COCO and Flickr30K are smaller and not changed.
 """
+
+MAX_PIXELS = 100_000_000
+"""Largest image that is decoded, in pixels; a JPEG counts as reduced to a fraction of its size while it is decoded.
+
+Decoding takes up to 12 bytes per pixel, in WebP and JPEG 2000 up to 22: one photo takes at most 2.2 GB of memory.
+"""
+
+_SCALED_GREY = ("JPEG2000", "PNG", "PPM", "TIFF")
+"""Formats that define the range of 16-bit grey values. Pillow scales those of JPEG 2000 and PPM to 16 bits."""
+_NEARLY_BLACK = 16
+"""An image of more than 8 bits per channel without a brighter value (of 255) uses only the low bits of its range."""
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+"""TIFF tags: bits per sample; photometric interpretation, in which 0 is an inverted grey scale."""
 
 _TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Maps EXIF orientations to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
@@ -50,21 +64,45 @@ def decode_photo(data: bytes) -> DecodedPhoto:
         with warnings.catch_warnings():
             # Pillow warns about metadata it skips and above 89 megapixels; above twice that it raises.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                width, height = image.size
-                image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
-                image.load()
-                transpose = _transpose(image)
-                upright = _rgb(image) if transpose is None else _rgb(image).transpose(transpose)
-                upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+            with Image.open(io.BytesIO(data), formats=_formats()) as image:
+                return _decode(image)
     except UnidentifiedImageError as error:
         raise PhotoError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise PhotoError("too many pixels (decompression bomb)") from error
     except PhotoError:
         raise
+    except MemoryError as error:
+        raise PhotoError("decoding it needs too much memory") from error
     except Exception as error:
         raise PhotoError("image data is truncated or corrupt") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """Returns the formats that Pillow decodes by itself. EPS depends on the machine: Pillow runs its Ghostscript."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
+
+
+def _decode(image: "Image.Image") -> DecodedPhoto:
+    from PIL import Image
+
+    width, height = image.size
+    image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
+    if image.width * image.height > MAX_PIXELS:
+        raise PhotoError(f"more than {MAX_PIXELS // 10**6} megapixels")
+    is_deep = image.mode.startswith("I") or ";16" in str(getattr(image, "tile", ""))
+    image.load()
+    transpose = _transpose(image)
+    upright = _rgb(image)
+    if is_deep and max(high for _, high in upright.getextrema()) < _NEARLY_BLACK:
+        raise PhotoError("only the low bits of its 16-bit values are used, so it would be nearly black")
+    if transpose is not None:
+        upright = upright.transpose(transpose)
+    upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     if transpose in _SWAPS_SIDES:
         width, height = height, width
     return DecodedPhoto(width, height, np.asarray(upright))
@@ -85,14 +123,33 @@ def _rgb(image: "Image.Image") -> "Image.Image":
     """Converts any mode to RGB: 16-bit values keep their high byte, transparent pixels become white."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise PhotoError("grey values of more than 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise PhotoError("pixels are floating-point numbers")
+    if image.mode.startswith("I"):
+        image = _high_bytes(image)
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        opaque = Image.new("RGB", layer.size, "white")
+        opaque.paste(layer, mask=layer.getchannel("A"))
+        return opaque
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _high_bytes(image: "Image.Image") -> "Image.Image":
+    """Returns the high bytes of grey values of 16 bits, or of the 12 bits of a packed TIFF.
+
+    Raises PhotoError if their range is not known: values of 32 bits, with a sign, or of a scientific format.
+    """
+    from PIL import Image
+
+    if image.format not in _SCALED_GREY or (image.mode == "I" and image.format != "PPM"):
+        raise PhotoError("grey values of more than 8 bits have no defined range")
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(_TIFF_BITS, (16,))[0]
+    values = np.asarray(image)
+    grey = (values >> (bits - 8)).astype(np.uint8)
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)

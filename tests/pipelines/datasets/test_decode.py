@@ -2,7 +2,10 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import skimage.data
 from PIL import Image
 
 from pipelines.datasets.decode import LONGEST_SIDE, PhotoError, decode_photo
+from tests.support import ROOT
 
 CHELSEA = skimage.data.chelsea()
 
@@ -69,21 +73,100 @@ def test_a_palette_is_applied(chelsea: Image.Image):
     assert np.array_equal(decode_photo(encoded(palette)).pixels, np.asarray(palette.convert("RGB")))
 
 
-def test_16_bit_grey_keeps_its_high_byte():
-    grey = CHELSEA[..., 1].astype(np.uint16) * 257
-    for data in (encoded(Image.fromarray(grey)), encoded(Image.fromarray(grey), "TIFF")):
-        assert np.array_equal(decode_photo(data).pixels, np.repeat(CHELSEA[..., 1:2], 3, axis=2))
+GREY = CHELSEA[..., 1]
+LEVELS = GREY.astype(np.uint16) * 257
+"""Grey values of 16 bits whose high byte is GREY."""
+GREY_RGB = np.repeat(GREY[..., None], 3, axis=2)
 
 
-def test_16_bit_colour_keeps_its_high_byte():
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in CHELSEA[:40, :60].astype(np.uint16) * 257)
+def tiff(samples: bytes, bits: int, photometric: int = 1, sample_format: int = 1) -> bytes:
+    """Returns a little-endian TIFF of one strip of grey values, 300 x 451."""
+    tags = [(256, 451), (257, 300), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, 300)]
+    tags += [(279, len(samples)), (339, sample_format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(samples)) + samples + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def packed12(values: np.ndarray) -> bytes:
+    """Returns 12-bit values, two in three bytes; each row begins with a byte of its own."""
+    rows = np.pad(values.astype(np.uint16) << 4, ((0, 0), (0, values.shape[1] % 2)))
+    pairs = rows.reshape(len(rows), -1, 2)
+    first, second = pairs[..., 0], pairs[..., 1]
+    packed = np.stack([first >> 4, ((first & 15) << 4) | (second >> 8), second & 255], axis=-1)
+    return packed.astype(np.uint8).reshape(len(rows), -1)[:, : -(-values.shape[1] * 12 // 8)].tobytes()
+
+
+def test_deep_grey_values_keep_their_high_byte():
+    images = {
+        "PNG": encoded(Image.fromarray(LEVELS)),
+        "TIFF": encoded(Image.fromarray(LEVELS), "TIFF"),
+        "big-endian TIFF": encoded(Image.fromarray(LEVELS.astype(">u2")), "TIFF"),
+        "compressed TIFF": encoded(Image.fromarray(LEVELS), "TIFF", compression="tiff_lzw"),
+        "inverted TIFF": tiff((65535 - LEVELS).tobytes(), 16, photometric=0),
+        "12-bit TIFF": tiff(packed12(GREY), 12),
+        "PGM": encoded(Image.fromarray(LEVELS), "PPM"),
+        "lossless JPEG 2000": encoded(Image.fromarray(LEVELS), "JPEG2000"),
+    }
+    for name, data in images.items():
+        assert np.array_equal(decode_photo(data).pixels, GREY_RGB), name
+
+
+def test_a_pgm_is_scaled_by_its_own_maximum():
+    rows = (GREY.astype(np.uint32) * 1000 // 255).astype(">u2")
+    photo = decode_photo(b"P5 451 300 1000\n" + rows.tobytes())
+    assert np.abs(photo.pixels.astype(int) - GREY_RGB).max() <= 1
+
+
+def test_a_transparent_grey_value_of_16_bits_becomes_white():
+    values = np.array([[5140, 51400], [65535, 0]], np.uint16)
+    photo = decode_photo(encoded(Image.fromarray(values), transparency=51400))
+    assert photo.pixels[..., 0].tolist() == [[20, 255], [255, 0]]
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """Returns a PNG of 16-bit colours, which Pillow cannot write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", 60, 40, 16, 2, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_16_bit_colour_keeps_its_high_byte():
+    data = deep_png(CHELSEA[:40, :60].astype(np.uint16) * 257)
     assert np.array_equal(decode_photo(data).pixels, CHELSEA[:40, :60])
+
+
+def fits(values: np.ndarray) -> bytes:
+    cards = ["SIMPLE  =                    T", "BITPIX  =                   16", "NAXIS   =                    2"]
+    cards += [f"NAXIS1  = {values.shape[1]:20}", f"NAXIS2  = {values.shape[0]:20}", "END"]
+    return "".join(f"{card:80}" for card in cards).ljust(2880).encode() + values.astype(">u2").tobytes()
+
+
+NO_RANGE = "grey values of more than 8 bits have no defined range"
+LOW_BITS = "only the low bits of its 16-bit values are used, so it would be nearly black"
+WITHOUT_RANGE = {
+    "float of 0 to 1": (encoded(Image.fromarray((GREY / 255).astype(np.float32)), "TIFF"), "pixels are floating-point"),
+    "float PFM": (encoded(Image.fromarray(GREY.astype(np.float32)), "PPM"), "pixels are floating-point numbers"),
+    "32-bit values of 0 to 255": (encoded(Image.fromarray(GREY.astype(np.int32)), "TIFF"), NO_RANGE),
+    "32-bit values of 0 to 65535": (encoded(Image.fromarray(LEVELS.astype(np.int32)), "TIFF"), NO_RANGE),
+    "32-bit values without sign": (tiff((LEVELS.astype(np.uint32) << 16).tobytes(), 32), NO_RANGE),
+    "signed 16 bits": (tiff(LEVELS.tobytes(), 16, sample_format=2), NO_RANGE),
+    "FITS": (fits(LEVELS), NO_RANGE),
+    "12 bits in a PNG of 16": (encoded(Image.fromarray(LEVELS >> 4)), LOW_BITS),
+    "8 bits in a TIFF of 16": (encoded(Image.fromarray(LEVELS >> 8), "TIFF"), LOW_BITS),
+    "12 bits in colours of 16": (deep_png(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_RANGE)
+def test_values_without_a_defined_range_are_rejected(name: str):
+    """Pillow clips them, or they come out nearly black."""
+    data, reason = WITHOUT_RANGE[name]
+    with pytest.raises(PhotoError, match=reason):
+        decode_photo(data)
 
 
 def test_transparent_pixels_become_white():
@@ -94,11 +177,45 @@ def test_transparent_pixels_become_white():
     assert (photo.pixels[:, 3:] == (10, 200, 30)).all()
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "1", "RGBA"])
-def test_other_modes_become_rgb(chelsea: Image.Image, mode: str):
-    photo = decode_photo(encoded(chelsea.convert(mode)))
-    assert photo.pixels.shape == (300, 451, 3)
-    assert photo.pixels.dtype == np.uint8
+MODES = {
+    "1": ["PNG", "TIFF", "PPM", "BMP"],
+    "L": ["PNG", "TIFF", "JPEG2000", "WEBP"],
+    "LA": ["PNG", "TIFF", "JPEG2000", "TGA"],
+    "P": ["PNG", "TIFF", "BMP", "GIF"],
+    "PA": ["TIFF"],
+    "RGB": ["PNG", "TIFF", "JPEG2000", "BMP", "SGI", "DDS"],
+    "RGBA": ["PNG", "TIFF", "JPEG2000", "TGA"],
+    "RGBX": ["TIFF"],
+    "CMYK": ["TIFF", "JPEG2000"],
+    "YCbCr": ["TIFF"],
+    "LAB": ["TIFF"],
+}
+TOLERANCE = {"1": 0, "LAB": 3, "YCbCr": 3}
+"""Largest mean difference of a mode whose conversion rounds; the others are exact for each pixel."""
+
+
+@pytest.mark.parametrize(("mode", "format_"), [(mode, each) for mode, formats in MODES.items() for each in formats])
+def test_every_mode_becomes_rgb(chelsea: Image.Image, mode: str, format_: str):
+    lossless = {"lossless": True} if format_ == "WEBP" else {}
+    image = chelsea.convert("P").convert("PA") if mode == "PA" else chelsea.convert(mode)
+    expected = chelsea if mode in TOLERANCE and mode != "1" else image.convert("RGB")
+    pixels = decode_photo(encoded(image, format_, **lossless)).pixels
+    assert np.abs(pixels.astype(int) - np.asarray(expected)).mean() <= TOLERANCE.get(mode, 0)
+
+
+def test_eps_is_not_decoded(chelsea: Image.Image):
+    """Pillow would run the Ghostscript of the machine."""
+    with pytest.raises(PhotoError, match="not an image of a known format"):
+        decode_photo(encoded(chelsea, "EPS"))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_tiff_is_rotated_once(chelsea: Image.Image, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = decode_photo(encoded(chelsea, "TIFF", exif=exif.tobytes()))
+    assert np.array_equal(photo.pixels, CHELSEA if orientation == 1 else np.rot90(CHELSEA, -1))
+    assert photo.pixels.shape[:2] == (photo.height, photo.width)
 
 
 def test_an_animation_gives_its_first_frame(chelsea: Image.Image):
@@ -138,8 +255,6 @@ BAD = {
     "cut": (JPEG[: len(JPEG) // 2], "image data is truncated or corrupt"),
     "cut in the header": (JPEG[:200], "not an image of a known format|truncated or corrupt"),
     "png without data": (b"\x89PNG\r\n\x1a\n" + b"\x00" * 50, "not an image of a known format|truncated or corrupt"),
-    "floats": (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "pixels are floating-point numbers"),
-    "32 bits": (encoded(Image.fromarray(np.full((4, 4), 70_000, np.int32)), "TIFF"), "grey values of more than 16"),
 }
 
 
@@ -159,6 +274,37 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks():
     assert len(bomb) < 200_000
     with pytest.raises(PhotoError, match="decompression bomb"):
         decode_photo(bomb)
+
+
+def test_an_image_of_more_pixels_than_the_limit_is_refused_before_it_unpacks():
+    with pytest.raises(PhotoError, match="more than 100 megapixels"):
+        decode_photo(encoded(Image.new("1", (10_001, 10_000))))
+    assert decode_photo(encoded(Image.new("L", (12_000, 9_000)), "JPEG")).width == 12_000  # it decodes at a fraction
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_", "most"), [("LA", "PNG", 13), ("I;16", "PNG", 13), ("RGBA", "JPEG2000", 25)]
+)
+def test_the_memory_of_one_image_is_bounded(mode: str, format_: str, most: int, tmp_path: Path):
+    """In bytes per pixel, with a rotation, in a process of its own: the peak of a process never falls."""
+    side = 3000
+    image = Image.new(mode, (side, side)) if mode != "I;16" else Image.fromarray(np.full((side, side), 9999, np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "image"
+    path.write_bytes(encoded(image, format_, exif=exif.tobytes()) if format_ == "PNG" else encoded(image, format_))
+    code = f"""
+import resource
+from pathlib import Path
+from pipelines.datasets.decode import decode_photo
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+decode_photo(Path("{ROOT}/docs/scenes.jpg").read_bytes())
+before = peak()
+decode_photo(Path("{path}").read_bytes())
+print((peak() - before) / {side}**2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < most
 
 
 def test_randomly_corrupted_photos_give_pixels_or_a_reason(chelsea: Image.Image):
