@@ -6,12 +6,12 @@ A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, or a member o
 
 import os
 import stat
+import tarfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from infra.errors import UserError
@@ -19,15 +19,15 @@ from infra.storage.base import Store
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.http_download import download
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.spellings import existing_path, spellings
 from pipelines.datasets.tar_members import read_member
-
-if TYPE_CHECKING:
-    import requests
 
 MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
-_ATTEMPTS, _TIMEOUT_S = 5, 20
+ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+"""Endings of compressed files, from which neither photos nor data sets are read."""
 
 
 def photo_uri(root: str, source: str) -> str:
@@ -37,9 +37,9 @@ def photo_uri(root: str, source: str) -> str:
     """
     if "://" in source:
         return source
-    if root.startswith("file://") and not root.endswith(".tar"):
-        source = quote(source)
-    return f"tar://{source}::{root}" if root.endswith(".tar") else f"{root.rstrip('/')}/{source}"
+    if _is_tar(root):
+        return f"tar://{source}::{root}"
+    return f"{root.rstrip('/')}/{quote(source) if root.startswith('file://') else source}"
 
 
 def read_photo(uri: str) -> bytes:
@@ -51,7 +51,7 @@ def read_photo(uri: str) -> bytes:
     """
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
-        return _download(uri)
+        return _limited(download(uri, MAX_BYTES + 1))
     if scheme == "tar":
         member, _, tar = rest.partition("::")
         parent, name = parent_and_name(tar)
@@ -120,40 +120,6 @@ def _tar_version_token(uri: str) -> str | None:
     return info.version_token if info else None
 
 
-@cache
-def _session() -> "requests.Session":
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.util import Retry
-
-    retry = Retry(_ATTEMPTS - 1, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
-    session = requests.Session()
-    session.headers["User-Agent"] = "shan-line photo fetcher"
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
-
-
-def _download(uri: str) -> bytes:
-    import requests
-
-    for attempt in range(_ATTEMPTS):
-        try:
-            with _session().get(uri, timeout=_TIMEOUT_S, stream=True) as response:
-                if not response.ok:
-                    raise PhotoError(f"HTTP status {response.status_code}")
-                data = b""
-                for part in response.iter_content(2**20):
-                    data = _limited(data + part)
-                return data
-        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError) as error:
-            if attempt == _ATTEMPTS - 1:  # the session retries requests, not interrupted bodies
-                raise PhotoError("the web server cannot be reached") from error
-        except requests.exceptions.RequestException as error:
-            raise PhotoError("the web server cannot be reached") from error
-    raise AssertionError("the last attempt returns or raises")
-
-
 def _limited(data: bytes) -> bytes:
     if len(data) > MAX_BYTES:
         raise PhotoError(f"larger than {MAX_BYTES >> 20} MiB")
@@ -163,20 +129,51 @@ def _limited(data: bytes) -> bytes:
 def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
     """Returns the manifest of photos below `root`, with the version token of each.
 
-    Raises UserError if the root does not exist, or naming the first photo that does not.
+    A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. Raises
+    UserError if photos cannot be read from the root, or naming the first photo that does not exist.
     """
-    root = str(root)
-    if "://" not in root:
-        root = str(Path(root).expanduser().absolute())
-        if not Path(root).is_dir() and not root.endswith(".tar"):
-            raise UserError(f"{root}: no such photo folder; give the folder that holds the photos of the data set")
-    uris = [photo_uri(root, row.source) for row in rows]
-    found = version_tokens(uris)
-    missing = [row.source for row, uri in zip(rows, uris, strict=True) if uri not in found]
+    root = _checked_root(str(root))
+    found = version_tokens(photo_uri(root, row.source) for row in rows)
+    missing = [row.source for row in rows if photo_uri(root, row.source) not in found]
+    found |= version_tokens(photo_uri(root, path) for source in missing for path in spellings(source))
+    located, missing = [], []
+    for row in rows:
+        paths = [row.source, *spellings(row.source)]
+        path = next((path for path in paths if photo_uri(root, path) in found), None)
+        if path is None:
+            missing.append(row.source)
+        else:
+            located.append(replace(row, source=path, version_token=found[photo_uri(root, path)]))
     if missing:
         raise UserError(
             f"{root}: {len(missing)} of {len(rows)} photos of data set {name} do not exist, first {missing[0]}; "
             "give the right photo folder, or remove them from the data set"
         )
-    located = [replace(row, version_token=found[uri]) for row, uri in zip(rows, uris, strict=True)]
     return Manifest.build(name, root, located)
+
+
+def _checked_root(root: str) -> str:
+    """Returns the photo root with an absolute path. Raises UserError unless photos can be read from it."""
+    unreadable = "is neither a folder nor an uncompressed .tar; unpack it, or pack the photos as an uncompressed .tar"
+    if "://" in root:
+        if root.lower().endswith(ARCHIVES):
+            raise UserError(f"photo folder {root} {unreadable}")
+        return root
+    path = existing_path(Path(root).expanduser().absolute())
+    if not path.exists():
+        raise UserError(f"{path}: no such photo folder; give the folder that holds the photos of the data set")
+    if not (_is_uncompressed_tar(path) if _is_tar(root) else path.is_dir()):
+        raise UserError(f"photo folder {path} {unreadable}")
+    return str(path)
+
+
+def _is_tar(root: str) -> bool:
+    return root.lower().endswith(".tar")
+
+
+def _is_uncompressed_tar(path: Path) -> bool:
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except (OSError, tarfile.TarError):
+        return False

@@ -11,17 +11,20 @@ from typing import Any
 
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.spellings import spellings
 
 
 def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
-    """Returns the first `max_bytes` bytes of a member.
+    """Returns the first `max_bytes` bytes of a member, which may be spelled otherwise in the tar (`spellings`).
 
     Raises PhotoError if the tar file does not exist, is not an uncompressed tar, is truncated, or lacks the member.
     """
     try:
-        location = _member_locations(store, tar).get(posixpath.normpath(member))
+        locations = _member_locations(store, tar)
     except (FileNotFoundError, tarfile.TarError) as error:
         raise PhotoError("its tar file does not exist or is not an uncompressed tar") from error
+    member = posixpath.normpath(member)
+    location = next((locations[name] for name in (member, *spellings(member)) if name in locations), None)
     if location is None:
         raise PhotoError("not in its tar file")
     offset, size = location

@@ -1,6 +1,9 @@
 """Tests of photos by URI: local paths, file://, http:// from a local server, tar members, S3, and version tokens."""
 
+import tarfile
 import threading
+import unicodedata
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -19,21 +22,7 @@ from tests.support.servers import S3Server, aws_environment
 
 
 class Server(SimpleHTTPRequestHandler):
-    """Serves a folder; `/busy` returns 503 twice and `/cut` truncates its body twice before they succeed."""
-
-    calls: dict[str, int]
-
-    def do_GET(self) -> None:
-        self.calls[self.path] = self.calls.get(self.path, 0) + 1
-        if self.path == "/busy" and self.calls[self.path] <= 2:
-            self.send_error(503)
-        elif self.path in ("/busy", "/cut"):
-            self.send_response(200)
-            self.send_header("Content-Length", "10")
-            self.end_headers()
-            self.wfile.write(b"01234" if self.path == "/cut" and self.calls[self.path] <= 2 else b"0123456789")
-        else:
-            super().do_GET()
+    """Serves a folder."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -42,8 +31,7 @@ class Server(SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "a.jpg").write_bytes(b"bytes of a")
-    handler = type("Fresh", (Server,), {"calls": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(tmp_path))) as running:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=str(tmp_path))) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
@@ -91,18 +79,6 @@ def test_a_photo_is_downloaded(server: str):
     assert version_tokens([f"{server}/a.jpg"]) == {f"{server}/a.jpg": ""}
 
 
-def test_a_download_is_retried_after_an_error_or_an_interruption(server: str):
-    assert read_photo(f"{server}/busy") == b"0123456789"
-    assert read_photo(f"{server}/cut") == b"0123456789"
-
-
-def test_an_unreachable_web_server_rejects_the_photo(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sources, "_ATTEMPTS", 1)
-    sources._session.cache_clear()
-    assert reason("http://127.0.0.1:9/a.jpg") == "the web server cannot be reached"
-    sources._session.cache_clear()
-
-
 def test_a_too_large_file_is_rejected(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sources, "MAX_BYTES", 2**20)
     (tmp_path / "large.jpg").write_bytes(b"x" * (2**20 + 1))
@@ -130,6 +106,74 @@ def test_a_manifest_may_combine_a_tar_root_and_uris(tmp_path: Path, tar: Path, s
         locate_photos("mixed", tmp_path / "none", rows)
     with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed do not exist, first gone\.jpg"):
         locate_photos("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
+
+
+NAMES = [("bücher/é.jpg", "NFC", "NFD"), ("bücher/é.jpg", "NFD", "NFC"), ("a.JPG", "", ""), ("a.jpg", "", "")]
+
+
+def listed_and_stored(name: str, listed: str, stored: str) -> tuple[str, str]:
+    """Returns a name in two Unicode forms, or, without forms, with another case of its ending."""
+    if listed:
+        return unicodedata.normalize(listed, name), unicodedata.normalize(stored, name)
+    return name, name.swapcase().replace("A.", "a.")
+
+
+@pytest.mark.parametrize(("name", "listed", "stored"), NAMES)
+def test_photos_are_found_under_another_spelling(tmp_path: Path, name: str, listed: str, stored: str):
+    source, path = listed_and_stored(name, listed, stored)
+    assert source != path
+    photo = tmp_path / "photos" / path
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"x")
+    manifest = locate_photos("spelled", tmp_path / "photos", [Photo("a", source, "train", ("x",))])
+    (row,) = manifest.photos()
+    assert (row.key, row.source) == ("a", path)
+    assert row.version_token
+    assert read_photo(photo_uri(manifest.root, row.source)) == b"x"
+    with tarfile.open(tmp_path / "photos.TAR", "w") as opened:
+        opened.add(photo, path)
+    manifest = locate_photos("spelled", tmp_path / "photos.TAR", [Photo("a", source, "train", ("x",))])
+    assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [b"x"]
+
+
+def test_the_listed_spelling_comes_first(tmp_path: Path):
+    for name in ("a.jpg", "a.JPG"):
+        (tmp_path / name).write_text(name)
+    rows = [Photo("a", "a.JPG", "train", ("x",)), Photo("b", "a.jpg", "train", ("x",))]
+    assert [row.source for row in locate_photos("two", tmp_path, rows).photos()] == ["a.JPG", "a.jpg"]
+
+
+def test_a_photo_folder_is_found_in_another_unicode_form(tmp_path: Path):
+    (tmp_path / unicodedata.normalize("NFD", "büro")).mkdir()
+    (tmp_path / unicodedata.normalize("NFD", "büro") / "a.jpg").write_bytes(b"x")
+    root = tmp_path / unicodedata.normalize("NFC", "büro")
+    assert locate_photos("form", root, [Photo("a", "a.jpg", "train", ("x",))]).table.num_rows == 1
+
+
+def archives(folder: Path) -> dict[str, str]:
+    """Writes a photo in archives, and files that are none. Returns their names and the reasons why they are refused."""
+    (folder / "a.jpg").write_bytes(b"x")
+    for name, mode in (("p.tar.gz", "w:gz"), ("p.tgz", "w:gz"), ("p.tar.xz", "w:xz"), ("gzipped.tar", "w:gz")):
+        with tarfile.open(folder / name, mode) as opened:
+            opened.add(folder / "a.jpg", "a.jpg")
+    with tarfile.open(folder / "uncompressed.archive", "w") as opened:
+        opened.add(folder / "a.jpg", "a.jpg")
+    with zipfile.ZipFile(folder / "p.ZIP", "w") as zipped:
+        zipped.write(folder / "a.jpg", "a.jpg")
+    (folder / "text.tar").write_text("no tar")
+    (folder / "folder.tar").mkdir()
+    neither = "is neither a folder nor an uncompressed .tar; unpack it"
+    names = ["p.tar.gz", "p.tgz", "p.tar.xz", "gzipped.tar", "p.ZIP", "text.tar", "folder.tar", "a.jpg"]
+    return dict.fromkeys([*names, "uncompressed.archive"], neither) | {"none.tar": "no such photo folder"}
+
+
+def test_other_photo_folders_are_refused_with_the_reason(tmp_path: Path):
+    for name, message in archives(tmp_path).items():
+        with pytest.raises(UserError, match=rf"{name}:? {message}"):
+            locate_photos("archive", tmp_path / name, [Photo("a", "a.jpg", "train", ("x",))])
+    for uri in ("s3://bucket/photos.zip", "s3://bucket/photos.tar.gz"):
+        with pytest.raises(UserError, match=f"photo folder {uri} is neither"):
+            locate_photos("archive", uri, [Photo("a", "a.jpg", "train", ("x",))])
 
 
 @pytest.mark.parametrize(

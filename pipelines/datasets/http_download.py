@@ -1,0 +1,150 @@
+"""Downloads a photo from a web server: a few attempts within one deadline, in one retry loop."""
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pipelines.datasets.decode import PhotoError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_BUSY = (429, 500, 502, 503, 504)
+"""HTTP statuses of a server that may answer another attempt."""
+_MAX_REQUESTS = 5
+"""Requests in one attempt: each redirect takes another one."""
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """How long a download may take."""
+
+    attempts: int = 5
+    """Largest number of attempts."""
+    deadline_s: float = 120
+    """Time for all attempts and the waits between them."""
+    silence_s: float = 20
+    """Time to wait for the response, and for each further part of it."""
+    min_bytes_per_s: float = 1024
+    """Smallest average rate of a response that takes longer than `silence_s`."""
+    backoff_s: float = 0.5
+    """Wait before the second attempt, doubled before each later one. A longer `Retry-After` takes precedence."""
+
+
+def download(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> bytes:
+    """Returns the first `max_bytes` bytes of what a web server sends for an `http(s)://` URI.
+
+    A busy server, a lost connection or a silent server is tried again, other errors are final. Raises PhotoError with
+    the reason if the photo cannot be downloaded within the limits.
+    """
+    return asyncio.run(_download(uri, max_bytes, limits or DownloadLimits()))
+
+
+async def _download(uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
+    import aiohttp
+
+    try:
+        async with asyncio.timeout(limits.deadline_s), _session(limits) as session:
+            return await _try(session, uri, max_bytes, limits)
+    except TimeoutError as error:
+        raise PhotoError(f"not downloaded within {limits.deadline_s:g} s") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise PhotoError("the web server's certificate is not valid") from error
+    except aiohttp.TooManyRedirects as error:
+        raise PhotoError("redirected too often") from error
+    except (aiohttp.ClientError, ValueError) as error:  # ValueError: not a valid host name
+        raise PhotoError("not a valid URL, or not an HTTP server") from error
+
+
+async def _try(session: "aiohttp.ClientSession", uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
+    import aiohttp
+
+    end = time.monotonic() + limits.deadline_s
+    for attempt in range(limits.attempts):
+        wait_s = limits.backoff_s * 2**attempt
+        try:
+            async with asyncio.timeout(limits.silence_s):
+                response = await session.get(uri, max_redirects=_MAX_REQUESTS)
+            async with response:
+                if response.status == 200:
+                    return await _body(response, max_bytes, limits)
+                reason = f"HTTP status {response.status}"
+                if response.status not in _BUSY:
+                    break
+                wait_s = max(wait_s, _retry_after_s(response.headers.get("Retry-After", "")))
+        except aiohttp.ClientConnectorCertificateError:
+            raise
+        except aiohttp.ClientConnectorError:
+            reason = "the web server cannot be reached"
+        except TimeoutError:
+            reason = f"no response from the web server within {limits.silence_s:g} s"
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
+            reason = "the web server closes the connection"
+        if attempt == limits.attempts - 1:
+            break
+        if time.monotonic() + wait_s > end:
+            reason += f", and another attempt would exceed {limits.deadline_s:g} s"
+            break
+        await asyncio.sleep(wait_s)
+    raise PhotoError(reason)
+
+
+async def _body(response: "aiohttp.ClientResponse", max_bytes: int, limits: DownloadLimits) -> bytes:
+    data, start = bytearray(), time.monotonic()
+    async for part in response.content.iter_any():
+        data += part
+        if len(data) >= max_bytes:
+            break
+        seconds = time.monotonic() - start
+        if seconds > limits.silence_s and len(data) < limits.min_bytes_per_s * seconds:
+            raise PhotoError(f"the web server sends less than {limits.min_bytes_per_s:g} bytes per second")
+    return bytes(data[:max_bytes])
+
+
+def _retry_after_s(header: str) -> float:
+    """Returns the seconds that a `Retry-After` header asks for, as a number or a date; 0 if it is neither."""
+    try:
+        return (
+            float(header) if header.isdecimal() else (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        )
+    except (ValueError, TypeError):
+        return 0
+
+
+def _session(limits: DownloadLimits) -> "aiohttp.ClientSession":
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=_trusted()),
+        headers={"User-Agent": "shan-line photo fetcher"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_read=limits.silence_s),
+        trust_env=True,  # proxies
+        middlewares=(_send_once,),
+    )
+
+
+async def _send_once(request: "aiohttp.ClientRequest", send: "aiohttp.ClientHandlerType") -> "aiohttp.ClientResponse":
+    """Middleware that hides a lost connection from aiohttp, which would send the request once more by itself."""
+    import aiohttp
+
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Returns the certificates of the machine and those of certifi: some Python installations have none."""
+    import certifi
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

@@ -1,0 +1,31 @@
+"""Other spellings of file names: file systems and archives differ in Unicode form and in the case of endings.
+
+macOS stores names in NFD, most other systems as they were typed, which is NFC; cameras write `.JPG`.
+"""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_FORMS = ("NFC", "NFD")
+
+
+def spellings(path: str) -> Iterator[str]:
+    """Yields other spellings of a relative path: Unicode forms, each with its ending in lower and in upper case.
+
+    A URI has none.
+    """
+    if "://" in path:
+        return
+    for form in _FORMS:
+        spelled = unicodedata.normalize(form, path)
+        ending = PurePosixPath(spelled).suffix
+        stem = spelled.removesuffix(ending)
+        yield from (spelled, stem + ending.lower(), stem + ending.upper())
+
+
+def existing_path(path: Path) -> Path:
+    """Returns the path in the Unicode form in which it exists, or else as it is."""
+    forms = (Path(unicodedata.normalize(form, str(path))) for form in _FORMS)
+    return next((each for each in (path, *forms) if os.path.exists(each)), path)  # noqa: PTH110 - it never raises
