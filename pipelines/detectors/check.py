@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from infra.errors import UserError
+from infra.process_deadline import process_deadline
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.registry import is_plugin
 
+DEADLINE_S = 600.0
+"""Time in which a plugin must process the noise images once."""
 SIZES = ((120, 200), (1, 1), (333, 97))
 """Height and width of the noise images that a plugin is run on."""
 
@@ -23,6 +26,11 @@ def check_detector(name: str, spec: DetectorSpec, device: str, cpus: float, gpus
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(check)
     try:
         reason = ray.get(task.remote(spec, device))
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise UserError(
+            f"detector {name}: its process died (a crash, too little memory, or no result on noise within "
+            f"{DEADLINE_S:g} s); read the log of the worker"
+        ) from error
     except ray.exceptions.RayError as error:
         cause = str(error).strip().splitlines()[-1].strip()  # the lines before it are the worker's traceback
         raise UserError(
@@ -47,7 +55,10 @@ def contract_error(spec: DetectorSpec, device: str) -> str:
     photos = [noise.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in SIZES]
     try:
         detector = spec.build(device)
-        first, second = detector(photos), detector(photos)
+        with process_deadline(DEADLINE_S):
+            first = detector(photos)
+        with process_deadline(DEADLINE_S):
+            second = detector(photos)
     except Exception as error:  # noqa: BLE001 - reported to the author of the plugin
         return f"it fails on noise of {SIZES} pixels ({_describe(error)})"
     if len(first) != len(photos):

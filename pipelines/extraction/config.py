@@ -39,6 +39,9 @@ class ExtractConfig:
     """Photos per tar and per Ray Data block. A photo takes about 160 KB in the tar and about 1 MB while decoded."""
     max_rejected: float = 0.01
     """Fraction of the photos that may be rejected. The job fails as soon as it is exceeded."""
+    retry_downloads: bool = False
+    """Try again to download photos of web servers that an earlier run rejected because it could not. Photos in
+    folders, buckets and tar files that could not be read are tried again in every run."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field and the fix."""

@@ -16,8 +16,9 @@ from infra.storage.open import open_store
 from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
+from pipelines.extraction.detect import Detect
 from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask
-from pipelines.extraction.stages import Commit, Detect, Fetch, task_row
+from pipelines.extraction.stages import Commit, Fetch, task_row
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.receipt import Receipt
 
@@ -93,17 +94,18 @@ def choose_probe_photos(plan: FeatureSetPlan) -> list[Photo]:
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
     """Runs the stages on photos in this process and measures them. Raises UserError if no photo can be used."""
     clock = time.perf_counter
-    detect = Detect(spec, config.device, config.detector_batch_size)
-    fetch = Fetch(root)
-    detect(fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos[: config.detector_batch_size]), {}))))
-    warm = clock()
-    row = fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos), {})))
-    fetched = clock()
-    row = detect(row)
-    detected = clock()
     with TemporaryDirectory() as folder:
-        done = Commit(open_store(folder))(row)
-    committed = clock()
+        store = open_store(folder)
+        detect = Detect(spec, config.device, config.detector_batch_size, store)
+        fetch = Fetch(root, store)
+        detect(fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos[: config.detector_batch_size]), {}))))
+        warm = clock()
+        row = fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos), {})))
+        fetched = clock()
+        row = detect(row)
+        detected = clock()
+        done = Commit(store)(row)
+        committed = clock()
     receipt = Receipt.from_json(done["receipt"])
     count = len(receipt.written)
     if not count:
@@ -128,8 +130,14 @@ def run_probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Ex
     import ray
 
     task = ray.remote(num_cpus=config.detector_cpus, num_gpus=config.detector_gpus, max_retries=0)(probe)
-    with as_user_errors():
-        found: Probe = ray.get(task.remote(list(photos), root, spec, config))
+    try:
+        with as_user_errors():
+            found: Probe = ray.get(task.remote(list(photos), root, spec, config))
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise UserError(
+            "the probe's process died (out of memory, or a crash of a decoder or of the detector); extract without "
+            "--plan: an extraction isolates the photo"
+        ) from error
     work = found.photos * (found.fetch_s + found.detect_s + found.commit_s)
     return replace(found, start_s=time.perf_counter() - started - work)
 

@@ -10,8 +10,9 @@ from typing import Any
 from infra.storage.base import Store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
+from pipelines.extraction.detect import Detect
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Commit, Detect, Fetch, task_row
+from pipelines.extraction.stages import Commit, Fetch, task_row
 from pipelines.extraction.worker_errors import iter_rows
 from pipelines.features.receipt import Receipt
 
@@ -34,10 +35,10 @@ def run_graph(
         actors = ray.data.ActorPoolStrategy(
             min_size=min(config.detector_actors_min, len(detect)), max_size=min(config.detector_actors_max, len(detect))
         )
-        fetched = _rows(detect).map(Fetch(root), num_cpus=TASK_CPUS)
+        fetched = _rows(detect).map(Fetch(root, store), num_cpus=TASK_CPUS)
         detected = fetched.map(
             Detect,
-            fn_constructor_args=(spec, config.device, config.detector_batch_size),
+            fn_constructor_args=(spec, config.device, config.detector_batch_size, store),
             compute=actors,
             num_cpus=config.detector_cpus,
             num_gpus=config.detector_gpus,

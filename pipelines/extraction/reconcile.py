@@ -3,7 +3,8 @@
 A shard is complete when its receipt and its tar exist. Every complete shard counts, also those of extractions that
 were not finished or were replaced since. A shard is reused if it was planned with the same photos and contains their
 current bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
-its version token or source differs from the recorded one, or if it could not be read before.
+its version token or source differs from the recorded one, or if it could not be read before. A web photo that could
+not be downloaded, perhaps one of thousands on a dead server, is tried again only on request.
 """
 
 from collections import defaultdict
@@ -51,6 +52,8 @@ class FeatureSetPlan:
     receipts: Mapping[str, Receipt]
     rehashed: Rehashed
     """Photos that were read again and are readable."""
+    not_retried: int = 0
+    """Web photos that earlier runs could not download and that count as unchanged."""
 
     @property
     def missing(self) -> list[ShardTask]:
@@ -63,13 +66,15 @@ class FeatureSetPlan:
         return sum(len(task.photos) for task in self.shards)
 
 
-def reconcile(manifest: Manifest, photos_per_shard: int, store: Store, hash_photos: HashPhotos) -> FeatureSetPlan:
+def reconcile(
+    manifest: Manifest, photos_per_shard: int, store: Store, hash_photos: HashPhotos, retry_downloads: bool
+) -> FeatureSetPlan:
     """Plans the feature set of a manifest in a store, and writes nothing. Raises UserError for an invalid index."""
     listed = store.objects()
     receipts = read_receipts(store, complete_shards(listed))
     last = _last_shards(store) if INDEX in listed else []
     rehashed = read_rehashed(store) if REHASHED in listed else {}
-    history = _History(receipts, last, manifest, rehashed, hash_photos)
+    history = _History(receipts, last, manifest, rehashed, hash_photos, retry_downloads)
     # Photos stay in their shard even if its tar was lost since.
     earlier = [receipts.get(name) or read_receipt(store, name) for name in last]
     tasks, complete = [], {}
@@ -82,7 +87,7 @@ def reconcile(manifest: Manifest, photos_per_shard: int, store: Store, hash_phot
             is_taken = shard.name() in receipts
             name = shard.name({photo.key: history.sha256[photo.key] for photo in shard.photos} if is_taken else None)
             tasks.append(ShardTask(name, shard.photos, history.find_regions(shard.photos)))
-    return FeatureSetPlan(tuple(tasks), complete, history.rehashed)
+    return FeatureSetPlan(tuple(tasks), complete, history.rehashed, history.not_retried)
 
 
 def _last_shards(store: Store) -> list[str]:
@@ -106,6 +111,7 @@ class _History:
         manifest: Manifest,
         rehashed: Rehashed,
         hash_photos: HashPhotos,
+        retry_downloads: bool,
     ) -> None:
         self._entries: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
         self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
@@ -117,25 +123,31 @@ class _History:
                 self._entries[entry.key].append((receipt, entry))
         self.sha256: dict[str, str] = {}
         """Present sha256 of every photo that a receipt records; '' if the photo cannot be read."""
+        self.not_retried = 0
         unknown = []
         for photo in manifest.photos():
-            if photo.key in self._entries:
-                self.sha256[photo.key] = self._recorded_sha256(photo, rehashed)
-                if not self.sha256[photo.key]:
-                    unknown.append(photo)
+            if photo.key not in self._entries:
+                continue
+            recorded = self._recorded_sha256(photo, rehashed)
+            is_dead_url = recorded == "" and not photo.version_token
+            if recorded or (is_dead_url and not retry_downloads):
+                self.sha256[photo.key] = recorded
+                self.not_retried += is_dead_url
+            else:
+                unknown.append(photo)
         hashed = hash_photos(unknown) if unknown else {}
         self.sha256 |= hashed
         self.rehashed = {p.key: (p.source, p.version_token, hashed[p.key]) for p in unknown if hashed[p.key]}
 
-    def _recorded_sha256(self, photo: Photo, rehashed: Rehashed) -> str:
-        """Returns the sha256 recorded for this source and version token; '' if there is none, or it was unreadable."""
+    def _recorded_sha256(self, photo: Photo, rehashed: Rehashed) -> str | None:
+        """Returns the sha256 recorded for this source and version token; '' if it was unreadable, None without one."""
         recorded = {
             (entry.source, entry.version_token): entry.sha256 for _, entry in reversed(self._entries[photo.key])
         }
         if photo.key in rehashed:
             source, token, sha = rehashed[photo.key]
             recorded[source, token] = sha
-        return recorded.get((photo.source, photo.version_token), "")
+        return recorded.get((photo.source, photo.version_token))
 
     def find_shard(self, shard: PlannedShard) -> Receipt | None:
         """Returns the receipt of a complete shard with exactly these photos and their current bytes."""

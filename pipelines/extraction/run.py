@@ -1,5 +1,6 @@
 """The extraction of a feature set: plan -> start -> work -> publish, each step once."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -97,10 +98,11 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     store = open_store(f"{config.output.rstrip('/')}/{name}")
 
     def hash_on_cluster(photos: list[Photo]) -> dict[str, str]:
+        print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)
         connect(cluster)
         return hash_photos(photos, manifest)
 
-    feature_set = reconcile(manifest, config.photos_per_shard, store, hash_on_cluster)
+    feature_set = reconcile(manifest, config.photos_per_shard, store, hash_on_cluster, config.retry_downloads)
     return ExtractionPlan(manifest, store, spec, fingerprint, feature_set)
 
 
@@ -115,7 +117,13 @@ def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: Detecto
 def extraction_summary(extraction: Extraction) -> str:
     """Returns the accounting of the feature set and of this run, a few lines of text."""
     done = f"{len(extraction.written)} written now, {extraction.shards_reused} reused"
-    return published_text(extraction.feature_set, f"({done}); {extraction.photos_detected} detected now")
+    text = published_text(extraction.feature_set, f"({done}); {extraction.photos_detected} detected now")
+    if extraction.plan.not_retried:
+        text += (
+            f"\n  {extraction.plan.not_retried} photos that an earlier run could not download were not tried again; "
+            "--extract.retry_downloads true does"
+        )
+    return text
 
 
 def _write_shards(

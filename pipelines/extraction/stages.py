@@ -1,19 +1,20 @@
 """The stages of an extraction. Each maps one row (a shard) to one row, and runs without Ray as well.
 
-Rows hold only strings and bytes, whose memory Ray Data accounts for exactly.
+Rows hold only strings, bytes and flags, whose memory Ray Data accounts for exactly.
 
 | after  | columns |
 |---|---|
 | task   | `shard`: name; `photos`: JSON list of key, source, captions, version_token, `reuse` (StoredRegions or null) |
 | fetch  | + `pixels`: RGB bytes of all photos; each photo gains width, height, shape and sha256, or a `reason` |
+|        | + `isolate`: whether a process died at this shard (`attempts`) |
 | detect | - `pixels`, + `regions` (float16) and `boxes` (float32); each photo gains `found`: classes, confidences |
+|        | or a `reason` (module `detect`) |
 | commit | `shard`, and its `receipt` as JSON |
 
 A photo with `reuse` passes through fetch and detect unchanged; commit copies its regions.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -21,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import UserError
+from infra.process_deadline import process_deadline
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.photo_sources import photo_uri, read_photo
-from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
+from pipelines.extraction.attempts import Attempts, recorded_deaths
 from pipelines.extraction.reconcile import ShardTask
 from pipelines.extraction.worker_errors import keep_error_message
-from pipelines.features.layout import shard_name
+from pipelines.features.layout import attempts_name, shard_name
 from pipelines.features.npy import load_npy
 from pipelines.features.receipt import Receipt, Rejection
 from pipelines.features.shard_plan import plan_digest
@@ -39,6 +40,8 @@ Row = dict[str, Any]
 """A row of Ray Data: one shard."""
 _Photo = dict[str, Any]
 """One element of a row's `photos`."""
+DECODE_DEADLINE_S = 600.0
+"""Time in which a photo must be decoded."""
 
 
 def task_row(task: ShardTask) -> Row:
@@ -59,74 +62,35 @@ def task_row(task: ShardTask) -> Row:
 class Fetch:
     """Reads and decodes every photo of a shard. A photo that cannot be used gets a rejection reason."""
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, store: Store) -> None:
+        self._root, self._store = root, store
 
     @keep_error_message
     def __call__(self, row: Row) -> Row:
         """Maps a task row to a fetched row."""
         photos, pixels = json.loads(row["photos"]), []
-        for photo in photos:
-            if photo["reuse"]:
-                continue
-            try:
-                data = read_photo(photo_uri(self._root, photo["source"]))
-                photo["sha256"] = sha256(data).hexdigest()
-                decoded = decode_photo(data)
-            except PhotoError as error:
-                photo["reason"] = str(error)
-            else:
-                photo["width"], photo["height"] = decoded.width, decoded.height
-                photo["shape"] = decoded.pixels.shape
-                pixels.append(decoded.pixels.tobytes())
-        return {"shard": row["shard"], "photos": json.dumps(photos), "pixels": b"".join(pixels)}
-
-
-class Detect:
-    """Runs the detector on a shard's photos in batches. Each Ray actor holds one instance."""
-
-    def __init__(self, spec: DetectorSpec, device: str, batch_size: int) -> None:
-        self._spec, self._detector = spec, spec.build(device)
-        use_assigned_cores()
-        self._batch_size = batch_size
-
-    @keep_error_message
-    def __call__(self, row: Row) -> Row:
-        """Maps a fetched row to a detected row."""
-        photos = json.loads(row["photos"])
-        to_detect = [photo for photo in photos if "shape" in photo]
-        pixels, step = _split_pixels(row["pixels"], to_detect), self._batch_size
-        found = [
-            regions
-            for start in range(0, len(pixels), step)
-            for regions in self._detect(to_detect[start : start + step], pixels[start : start + step])
-        ]
-        kept, boxes = [], []
-        for photo, regions in zip(to_detect, found, strict=True):
-            height, width, _ = photo.pop("shape")
-            check_regions(regions, (height, width), self._spec)
-            features_RF = regions.features.astype(np.float16)
-            if not np.isfinite(features_RF).all():
-                photo["reason"] = "features beyond float16 (65504)"
-                continue
-            photo["found"] = _region_meta(regions)
-            kept.append(features_RF)
-            boxes.append(_scale_boxes(regions.boxes, (width, height), (photo["width"], photo["height"])))
+        is_recorded = bool(recorded_deaths(self._store, row["shard"]))
+        with Attempts(self._store, row["shard"], "decode", is_recorded) as attempts:
+            for photo in photos:
+                if photo["reuse"]:
+                    continue
+                try:
+                    data = read_photo(photo_uri(self._root, photo["source"]))
+                    photo["sha256"] = sha256(data).hexdigest()
+                    with attempts.photo(photo["key"]), process_deadline(DECODE_DEADLINE_S):
+                        decoded = decode_photo(data)
+                except PhotoError as error:
+                    photo["reason"] = str(error)
+                else:
+                    photo["width"], photo["height"] = decoded.width, decoded.height
+                    photo["shape"] = decoded.pixels.shape
+                    pixels.append(decoded.pixels.tobytes())
         return {
             "shard": row["shard"],
             "photos": json.dumps(photos),
-            "regions": b"".join(features_RF.tobytes() for features_RF in kept),
-            "boxes": b"".join(boxes_R4.tobytes() for boxes_R4 in boxes),
+            "isolate": attempts.isolate,
+            "pixels": b"".join(pixels),
         }
-
-    def _detect(self, photos: list[_Photo], pixels: list[NDArray[np.uint8]]) -> list[Regions]:
-        """Returns the regions of one batch. Raises UserError that names the photos if the detector raises."""
-        try:
-            with np.errstate(over="ignore"):
-                return self._detector(pixels)
-        except Exception as error:
-            sources = ", ".join(photo["source"] for photo in photos)
-            raise UserError(f"the detector fails on one of {sources} ({type(error).__name__}: {error})") from error
 
 
 class Commit:
@@ -160,6 +124,8 @@ class Commit:
         receipt = self._commit(row["shard"], photos, samples, rejected)
         if {entry.key for entry in receipt.planned} != {photo["key"] for photo in photos}:
             raise RuntimeError(f"{self._store.uri}/{receipt.shard}: its receipt does not account for every photo")
+        if row.get("isolate"):
+            self._store.delete(attempts_name(row["shard"]))
         return {"shard": row["shard"], "receipt": receipt.to_json()}
 
     def _commit(self, shard: str, photos: list[_Photo], samples: list[Sample], rejected: list[Rejection]) -> Receipt:
@@ -193,47 +159,3 @@ class _MatrixReader:
     def take(self, count: int) -> NDArray[Any]:
         self._at += count
         return self._matrix[self._at - count : self._at]
-
-
-def _scale_boxes(
-    boxes_R4: NDArray[np.float32], shown: tuple[int, int], original: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Converts boxes from the decoded photo (`shown`: width, height) to pixels of the original photo."""
-    if shown == original:
-        return boxes_R4
-    scaled = boxes_R4.astype(np.float64) / (shown * 2) * (original * 2)
-    return np.minimum(scaled, original * 2).astype(np.float32)
-
-
-def _region_meta(regions: Regions) -> dict[str, Any]:
-    """Returns the regions' part of a photo's `.json` member, with confidences rounded to four digits."""
-    meta = {"classes": regions.classes.tolist(), "confidences": _rounded(regions.confidences)}
-    if regions.attributes is not None and regions.attribute_confidences is not None:
-        meta["attributes"] = regions.attributes.tolist()
-        meta["attribute_confidences"] = _rounded(regions.attribute_confidences)
-    return meta
-
-
-def _rounded(values: NDArray[np.floating]) -> list[float]:
-    return [round(float(value), 4) for value in values]
-
-
-def _split_pixels(pixels: bytes, photos: list[_Photo]) -> list[NDArray[np.uint8]]:
-    views, start = [], 0
-    for photo in photos:
-        size = int(np.prod(photo["shape"]))
-        views.append(np.frombuffer(pixels, np.uint8, size, start).reshape(photo["shape"]))
-        start += size
-    assert start == len(pixels), f"{len(pixels) - start} bytes of pixels do not belong to a photo"
-    return views
-
-
-def use_assigned_cores() -> None:
-    """Limits torch to the actor's cores: beside busy processes it is several times slower with more threads."""
-    import ray
-
-    if ray.is_initialized() and "torch" in sys.modules:  # a detector may not use torch
-        import torch
-
-        cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-        torch.set_num_threads(max(1, int(cores)))

@@ -7,6 +7,7 @@ All objects lie directly below the feature set's URI:
 | `manifest-<12 hex>.parquet` | photos and captions; the hex digits are from the manifest's digest | `manifests` |
 | `features-<split>-<NNNNNN>-<8 hex>.tar` | a shard | `shards` |
 | `features-<split>-<NNNNNN>-<8 hex>.receipt.json` | its receipt: the shard is committed when this exists | `receipt` |
+| `features-<split>-<NNNNNN>-<8 hex>.attempts.json` | photos that ended a process; deleted by the commit | extraction |
 | `index.json` | the current index, written last | `index` |
 | `snapshot-<12 hex>.json` | every index so far; the hex digits are from its feature-set digest | `index` |
 | `quarantine.parquet` | one row per rejected photo of the current index | `quarantine` |
@@ -41,6 +42,7 @@ KINDS = {
     "snapshot": re.compile(r"snapshot-[0-9a-f]{12}\.json"),
     "receipt": re.compile(rf"{SHARD_NAME.pattern}\.receipt\.json"),
     "tar": re.compile(rf"{SHARD_NAME.pattern}\.tar"),
+    "attempts": re.compile(rf"{SHARD_NAME.pattern}\.attempts\.json"),
     "manifest": re.compile(r"manifest-[0-9a-f]{12}\.parquet"),
 }
 """Objects of which a feature set can have many, in the order in which they may be deleted: a snapshot before what it
@@ -57,6 +59,11 @@ def tar_name(shard: str) -> str:
 def receipt_name(shard: str) -> str:
     """Returns the object name of a shard's receipt."""
     return f"{shard}.receipt.json"
+
+
+def attempts_name(shard: str) -> str:
+    """Returns the object name of a shard's record of attempts."""
+    return f"{shard}.attempts.json"
 
 
 def manifest_name(digest: str) -> str:

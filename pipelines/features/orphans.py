@@ -30,7 +30,7 @@ class OrphanedObject:
     """An object that no index refers to, or an incomplete upload of a killed writer."""
 
     kind: str
-    """`snapshot`, `receipt`, `tar`, `manifest` or `incomplete`."""
+    """`snapshot`, `receipt`, `tar`, `attempts`, `manifest` or `incomplete`."""
     name: str
     size: int | None
     """Bytes; None for an incomplete upload."""

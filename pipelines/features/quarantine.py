@@ -44,6 +44,8 @@ def check_max_rejected(store: Store, receipts: Iterable[Receipt], planned: int, 
     is_all = len(rejected) == planned
     limit = "all of them" if is_all else f"more than extract.max_rejected ({cap:g} of them)"
     fix = "" if is_all else ", or raise extract.max_rejected,"
+    if any(row.source.startswith(("http://", "https://")) and not row.sha256 for row in rejected):
+        fix += " (web photos are tried again with --extract.retry_downloads true)"
     raise UserError(
         f"{len(rejected)} of {planned} photos are rejected, {limit}: {reasons}; first {rejected[0].source}. "
         f"Fix the photos listed in {store.uri}/{QUARANTINE_OVER_CAP}{fix} and run again"

@@ -12,8 +12,9 @@ from PIL import Image
 
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.extraction.detect import Detect
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Commit, Detect, Fetch, task_row
+from pipelines.extraction.stages import Commit, Fetch, task_row
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.manifests import write_manifest
@@ -50,7 +51,7 @@ def write_feature_set(folder: Path) -> FeatureSet:
         for photo in PHOTOS:
             Image.fromarray(pixels(photo)).save(Path(photos, photo.source))
         Path(photos, f"{CORRUPT}.png").write_text("not an image")
-        fetch, detect, commit = Fetch(photos), Detect(DETECTOR, "cpu", 2), Commit(store)
+        fetch, detect, commit = Fetch(photos, store), Detect(DETECTOR, "cpu", 2, store), Commit(store)
         for shard in plan_shards(manifest, 2, []):
             row = commit(detect(fetch(task_row(ShardTask(shard.name(), shard.photos, {})))))
             receipts.append(Receipt.from_json(row["receipt"]))

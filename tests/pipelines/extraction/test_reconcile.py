@@ -2,18 +2,26 @@
 
 import dataclasses
 import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction import run as extract
 from pipelines.extraction.hash_photos import hash_photos
-from pipelines.extraction.run import Extraction
+from pipelines.extraction.run import Extraction, extraction_summary
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import attempts_name
 from pipelines.features.orphans import delete_orphans, find_orphans
+from pipelines.features.shard_plan import plan_shards
 from tests.support import extractions
 from tests.support.extractions import TINY, contents, manifest_of, save, tars, write_photos
 
@@ -185,6 +193,47 @@ def test_an_unreadable_photo_is_tried_again(tmp_path: Path, folder: Path):
     assert "coffee.jpg" not in [row.source for row in again.feature_set.rejected]
 
 
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """A web server: its URI, the folder that it serves, and the paths of its requests."""
+    requests: list[str] = []
+    served = tmp_path / "served"
+    served.mkdir()
+
+    class Server(SimpleHTTPRequestHandler):
+        def log_message(self, form: str, *args: object) -> None:
+            if form.startswith('"%s"'):
+                requests.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Server, directory=str(served))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", served, requests
+        running.shutdown()
+
+
+def test_photos_that_could_not_be_downloaded_are_tried_again_on_request(
+    tmp_path: Path, folder: Path, web: tuple[str, Path, list[str]]
+):
+    """A rerun must not begin with thousands of requests to a dead server."""
+    uri, served, requests = web
+    rows = [*manifest_of(folder).photos(), Photo("w", f"{uri}/w.jpg", "val", ("web",))]
+    manifest = Manifest.build("tiny", str(folder), rows)
+    first, _ = run(manifest, tmp_path)
+    assert "HTTP status 404" in [row.reason for row in first.feature_set.rejected]
+    assert requests == ["/w.jpg"]
+    save("cat", served / "w.jpg")
+    unfinished(first, "features-test")
+    again, _ = run(manifest, tmp_path)
+    assert (again.plan.not_retried, requests) == (1, ["/w.jpg"])
+    assert "1 photos that an earlier run could not download were not tried again" in extraction_summary(again)
+    retried, _ = run(manifest, tmp_path, retry_downloads=True)
+    assert (retried.plan.not_retried, retried.photos_detected, len(retried.written)) == (0, 1, 1)
+    assert "w" in retried.feature_set.split("val").keys
+    before = len(requests)
+    last, _ = run(manifest, tmp_path)
+    assert (last.written, last.feature_set.index, len(requests)) == ((), retried.feature_set.index, before)
+
+
 def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
     extraction, _ = run(manifest_of(folder, more={}), tmp_path, detector_settings={"scale": 1e5}, max_rejected=1)
     beyond = [row.source for row in extraction.feature_set.rejected if row.reason == "features beyond float16 (65504)"]
@@ -193,6 +242,28 @@ def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
     assert split is None or np.isfinite(split[:]).all()
 
 
-def test_a_detector_that_raises_names_the_photos(tmp_path: Path, folder: Path):
-    with pytest.raises(UserError, match=r"^the detector fails on one of .*\.jpg \(ZeroDivisionError: wide\)$"):
+def test_photos_on_which_the_detector_raises_are_rejected(tmp_path: Path, folder: Path):
+    with pytest.raises(
+        UserError,
+        match=r"^6 of 6 photos are rejected, all of them: 4 x 'the detector fails on it \(ZeroDivisionError: wide",
+    ):
         run(manifest_of(folder), tmp_path, detector_settings={"fault": "wide"})
+
+
+def test_a_photo_that_kills_the_detector_is_isolated_and_rejected(tmp_path: Path, folder: Path):
+    """A red photo kills the process, here as in two processes before; a blue one only in a batch with others."""
+    for name, colour in (("red", "red"), ("blue", "blue")):
+        Image.new("RGB", (160, 120), colour).save(folder / f"{name}.png")
+    names = ["chelsea.jpg", "red.png", "coffee.jpg", "blue.png"]
+    manifest = locate_photos("tiny", folder, [Photo(name[:-4], name, "train", ("x",)) for name in names])
+    settings = {"detector_settings": {"fault": "dies"}}
+    planned = dataclasses.replace(extractions.config(tmp_path), detector=TINY, **settings)
+    store = extract.plan_extraction(manifest, planned, ClusterConfig()).store
+    store.put_if_absent(attempts_name(plan_shards(manifest, 2, [])[0].name()), b'{"red":2}')
+    done, _ = run(manifest, tmp_path, **settings)
+    reasons = {row.key: row.reason for row in done.feature_set.rejected}
+    assert reasons == {"red": "its process died in 3 attempts to run the detector on it"}
+    assert done.feature_set.split("train").keys == ["chelsea", "coffee", "blue"]
+    assert [name for name in done.feature_set.store.objects() if "attempts" in name] == []
+    again, _ = run(manifest, tmp_path, **settings)
+    assert (again.written, again.feature_set.index) == ((), done.feature_set.index)

@@ -48,3 +48,11 @@ def test_above_the_limit_the_error_names_reasons_and_report(tmp_path: Path):
 def test_only_rejected_photos_are_an_error_at_any_limit(tmp_path: Path):
     with pytest.raises(UserError, match=r"^3 of 3 photos are rejected, all of them: 2 x 'not an image'"):
         check_max_rejected(FolderStore(tmp_path), [receipt(3)], 3, 1)
+
+
+@pytest.mark.parametrize(("sha256", "is_advised"), [("", True), ("0" * 64, False)])
+def test_photos_that_were_not_downloaded_are_tried_again_by_an_option(tmp_path: Path, sha256: str, is_advised: bool):
+    rows = (Rejection("w", "https://host/w.jpg", "HTTP status 404", "", sha256),)
+    with pytest.raises(UserError) as caught:
+        check_max_rejected(FolderStore(tmp_path), [Receipt("features-val-000000-0", 1, "", "", (), rows)], 9, 0)
+    assert ("--extract.retry_downloads true" in str(caught.value)) == is_advised
