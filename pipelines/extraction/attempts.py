@@ -43,16 +43,17 @@ class Attempts:
     @contextmanager
     def photo(self, key: str) -> Iterator[None]:
         """Encloses the work on one photo. Raises PhotoError instead if too many processes died of it."""
-        deaths = self._deaths.get(key, 0)
+        attempt = f"{self._stage} {key}"
+        deaths = self._deaths.get(attempt, 0)
         if deaths >= MAX_ATTEMPTS:
             raise PhotoError(f"its process died in {deaths} attempts to {self._stage} it")
         if self.isolate:
-            self._deaths[key] = deaths + 1
+            self._deaths[attempt] = deaths + 1
             self._save()
         try:
             yield
         finally:  # the process lives, whatever the outcome
-            self._deaths.pop(key, None)
+            self._deaths.pop(attempt, None)
 
     @property
     def _work(self) -> str:
@@ -63,9 +64,9 @@ class Attempts:
 
 
 def recorded_deaths(store: Store, shard: str) -> dict[str, int]:
-    """Returns how many processes died of each photo of a shard, by key; empty if there is no valid record."""
+    """Returns how many processes died in an attempt, by stage and photo key; empty if there is no valid record."""
     try:
-        return {key: int(deaths) for key, deaths in load_object(store.read(attempts_name(shard))).items()}
+        return {attempt: int(deaths) for attempt, deaths in load_object(store.read(attempts_name(shard))).items()}
     except (FileNotFoundError, ValueError, TypeError):
         return {}
 

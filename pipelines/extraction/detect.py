@@ -1,6 +1,7 @@
 """The stage of an extraction that runs the detector, and isolates the photos on which it fails."""
 
 import json
+import os
 import sys
 import traceback
 from typing import Any
@@ -24,16 +25,17 @@ _Photo = dict[str, Any]
 
 DEADLINE_S = 600.0
 """Time in which the detector must process one photo; the process of a detector that takes longer is ended."""
-_NOISE = ""
+_NOISE = "(noise)"
 """Key of the noise image in the record of attempts; no photo has it."""
 
 
 class Detect:
     """Runs the detector on a shard's photos in batches. Each Ray actor holds one instance.
 
+    Each process first runs the detector on noise: if that fails, UserError ends the job, because no photo is at fault.
     Where the detector fails on a batch, or its process died, the photos are processed one by one. A photo on which the
-    detector raises, gives invalid regions or ends its process is rejected with the reason, unless it fails on noise
-    too: then the detector is at fault, and UserError ends the job.
+    detector raises, gives invalid regions or ends its process is rejected with the reason. If the detector then fails
+    on noise, as after a CUDA error, the photo has made the process unusable: it ends, which counts as its death.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Detect:
         self._spec, self._detector = spec, spec.build(device)
         use_assigned_cores()
         self._batch_size, self._store, self._deadline_s = batch_size, store, deadline_s
+        self._works_on_noise = False
 
     @keep_error_message
     def __call__(self, row: Row) -> Row:
@@ -50,6 +53,7 @@ class Detect:
         to_detect = [photo for photo in photos if "shape" in photo]
         pixels = _split_pixels(row["pixels"], to_detect)
         with Attempts(self._store, row["shard"], "run the detector on", row["isolate"]) as attempts:
+            self._check_detector(attempts)
             outcomes = self._detect(to_detect, pixels, attempts)
         kept, boxes = [], []
         for photo, outcome in zip(to_detect, outcomes, strict=True):
@@ -73,9 +77,28 @@ class Detect:
             "boxes": b"".join(boxes_R4.tobytes() for boxes_R4 in boxes),
         }
 
+    def _check_detector(self, attempts: Attempts) -> None:
+        """Runs the detector on noise, once in each process. Raises UserError with the detector's error."""
+        if self._works_on_noise:
+            return
+        try:
+            with attempts.photo(_NOISE):
+                self._regions([_noise()])
+        except UserError:
+            raise
+        except PhotoError as error:
+            raise UserError(
+                f"the detector ended its process {MAX_ATTEMPTS} times on noise; read the log of its process, and check "
+                "the memory of the node"
+            ) from error
+        except (Exception, SystemExit) as error:
+            raise UserError(f"the detector fails on noise ({_one_line(error)}); correct the detector") from error
+        self._works_on_noise = True
+
     def _detect(self, photos: list[_Photo], pixels: list[NDArray[np.uint8]], attempts: Attempts) -> list[Regions | str]:
         """Returns the regions of each photo, or the reason why it is rejected."""
-        step, outcomes = 1 if attempts.isolate else self._batch_size, []
+        outcomes: list[Regions | str] = []
+        step = 1 if attempts.isolate else self._batch_size
         for start in range(0, len(photos), step):
             batch = slice(start, start + step)
             try:
@@ -90,31 +113,30 @@ class Detect:
         return outcomes
 
     def _isolated(self, photo: _Photo, pixels: NDArray[np.uint8], attempts: Attempts) -> Regions | str:
-        """Returns the regions of one photo, or the reason why it is rejected. UserError if the detector is at fault."""
+        """Returns the regions of one photo, or the reason why it is rejected."""
         try:
             with attempts.photo(photo["key"]):
-                return self._regions([pixels])[0]
+                try:
+                    return self._regions([pixels])[0]
+                except UserError:
+                    raise
+                except (Exception, SystemExit):
+                    self._exit_if_unusable()
+                    raise
         except UserError:
             raise
         except PhotoError as error:
-            reason = str(error)
+            return str(error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a detector may raise anything
-            reason = f"the detector fails on it ({_one_line(error)})"
+            return f"the detector fails on it ({_one_line(error)})"
+
+    def _exit_if_unusable(self) -> None:
+        """Ends the process if the detector no longer works on noise: Ray continues in another one."""
         try:
-            with attempts.photo(_NOISE):
-                self._regions([_noise()])
-        except UserError:
-            raise
-        except PhotoError as error:
-            raise UserError(
-                f"the detector ends its process on {photo['source']} and on noise, {MAX_ATTEMPTS} times each; read the "
-                "log of its process, and check the memory of the node"
-            ) from error
-        except (Exception, SystemExit) as error:
-            raise UserError(
-                f"the detector fails on {photo['source']} and on noise ({_one_line(error)}); correct the detector"
-            ) from error
-        return reason
+            self._regions([_noise()])
+        except (Exception, SystemExit):  # noqa: BLE001 - a detector may raise anything
+            traceback.print_exc()
+            os._exit(1)
 
     def _regions(self, photos: list[NDArray[np.uint8]]) -> list[Regions]:
         """Runs the detector. Raises what it raises, and ValueError or TypeError for results that are not valid."""

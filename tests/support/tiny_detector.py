@@ -14,6 +14,8 @@ from pipelines.detectors.contract import Regions, fingerprint_of
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 """Colours of the photos that some faults concern: red ones, and blue ones in a batch with others."""
+_poisoned: list[bool] = []
+"""Whether a photo has made this process unusable, as an error of CUDA does."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class TinyDetector:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "red raises" and has_red:
             raise RuntimeError("red")
+        if self.fault == "red poisons":
+            _poisoned.append(has_red)
+            if any(_poisoned):
+                raise RuntimeError("poisoned")
         if self.fault == "hangs" and has_red:
             time.sleep(600)
         if self.fault == "exits" and has_red:

@@ -34,14 +34,14 @@ def work(store: FolderStore, isolate: bool) -> None:
 def test_a_photo_that_ends_its_process_is_given_up(tmp_path: Path):
     store = FolderStore(tmp_path)
     for deaths in range(MAX_ATTEMPTS):
-        assert recorded_deaths(store, SHARD).get("bad", 0) == deaths
+        assert recorded_deaths(store, SHARD).get("decode bad", 0) == deaths
         assert run(work, store, True) == 7
     with Attempts(store, SHARD, "decode", isolate=True) as attempts:
         with pytest.raises(PhotoError, match=r"^its process died in 3 attempts to decode it$"), attempts.photo("bad"):
             raise AssertionError("not reached")
         with attempts.photo("other"):
-            assert recorded_deaths(store, SHARD) == {"bad": 3, "other": 1}
-    assert recorded_deaths(store, SHARD) == {"bad": 3}
+            assert recorded_deaths(store, SHARD) == {"decode bad": 3, "decode other": 1}
+    assert recorded_deaths(store, SHARD) == {"decode bad": 3}
 
 
 def test_nothing_is_recorded_while_many_photos_are_in_work(tmp_path: Path):
@@ -64,6 +64,15 @@ def test_a_success_forgets_earlier_deaths(tmp_path: Path):
     with Attempts(store, SHARD, "decode", True) as attempts, attempts.photo("bad"):
         pass
     assert recorded_deaths(store, SHARD) == {}
+
+
+def test_stages_count_apart(tmp_path: Path):
+    """Decoding succeeds where the detector then ends the process."""
+    store = FolderStore(tmp_path)
+    store.replace(attempts_name(SHARD), b'{"detect bad": 2}')
+    with Attempts(store, SHARD, "decode", True) as attempts, attempts.photo("bad"):
+        pass
+    assert recorded_deaths(store, SHARD) == {"detect bad": 2}
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b'{"a": "x"}', b'{"a": null}', b"\xff"])

@@ -259,7 +259,7 @@ def test_a_photo_that_kills_the_detector_is_isolated_and_rejected(tmp_path: Path
     settings = {"detector_settings": {"fault": "dies"}}
     planned = dataclasses.replace(extractions.config(tmp_path), detector=TINY, **settings)
     store = extract.plan_extraction(manifest, planned, ClusterConfig()).store
-    store.put_if_absent(attempts_name(plan_shards(manifest, 2, [])[0].name()), b'{"red":2}')
+    store.put_if_absent(attempts_name(plan_shards(manifest, 2, [])[0].name()), b'{"run the detector on red":2}')
     done, _ = run(manifest, tmp_path, **settings)
     reasons = {row.key: row.reason for row in done.feature_set.rejected}
     assert reasons == {"red": "its process died in 3 attempts to run the detector on it"}
