@@ -1,9 +1,11 @@
 """A deadline for work that cannot be interrupted, such as a call of C code: the process ends when it is over."""
 
 import faulthandler
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_STDERR = 2
+"""The file descriptor: a worker or a test may have replaced `sys.stderr`."""
 
 
 @contextmanager
@@ -12,7 +14,7 @@ def process_deadline(seconds: float) -> Iterator[None]:
 
     For workers whose work is retried or reported by somebody else. Deadlines cannot be nested.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
     try:
         yield
     finally:

@@ -98,7 +98,7 @@ def _decode(image: "Image.Image") -> DecodedPhoto:
     image.load()
     transpose = _transpose(image)
     upright = _rgb(image)
-    if is_deep and max(high for _, high in upright.getextrema()) < _NEARLY_BLACK:
+    if is_deep and np.asarray(upright).max() < _NEARLY_BLACK:
         raise PhotoError("only the low bits of its 16-bit values are used, so it would be nearly black")
     if transpose is not None:
         upright = upright.transpose(transpose)

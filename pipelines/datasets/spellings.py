@@ -7,8 +7,9 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
-_FORMS = ("NFC", "NFD")
+_FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
 
 
 def spellings(path: str) -> Iterator[str]:

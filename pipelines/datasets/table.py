@@ -38,7 +38,7 @@ def import_table(dataset: Path, photos: str | Path) -> Manifest:
     missing.
     """
     try:
-        table = _READERS[dataset.suffix](dataset)
+        table = _READERS[dataset.suffix.lower()](dataset)
         columns, rows = table.column_names, table.to_pylist()
     except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
         raise UserError(

@@ -72,7 +72,7 @@ def recorded_deaths(store: Store, shard: str) -> dict[str, int]:
 
 
 def _begin(work: str) -> bool:
-    """Notes in the Ray cluster that this job has begun some work. Returns whether it had, so that a process died."""
+    """Notes in the Ray cluster that this job starts some work. Returns whether it did so before: a process died."""
     import ray
 
     if not ray.is_initialized():

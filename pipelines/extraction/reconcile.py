@@ -130,9 +130,11 @@ class _History:
                 continue
             recorded = self._recorded_sha256(photo, rehashed)
             is_dead_url = recorded == "" and not photo.version_token
-            if recorded or (is_dead_url and not retry_downloads):
+            if recorded:
                 self.sha256[photo.key] = recorded
-                self.not_retried += is_dead_url
+            elif is_dead_url and not retry_downloads:
+                self.sha256[photo.key] = ""
+                self.not_retried += 1
             else:
                 unknown.append(photo)
         hashed = hash_photos(unknown) if unknown else {}

@@ -106,7 +106,7 @@ def test_a_photo_on_which_the_detector_hangs_ends_the_process(tmp_path: Path):
 
 
 def test_a_photo_that_makes_the_process_unusable_is_rejected_after_some_attempts(tmp_path: Path):
-    """As an error of CUDA does: every later call of the process fails."""
+    """Every later call of the process fails, as after an error of CUDA."""
     store = FolderStore(tmp_path)
     assert run(store, "red poisons", isolate=False) == 1
     for attempt in range(MAX_ATTEMPTS):
@@ -124,5 +124,5 @@ def test_a_detector_that_always_ends_its_process_ends_the_job(tmp_path: Path):
 
 
 def test_features_beyond_float16_reject_their_photo(tmp_path: Path):
-    found = Detect(TinyDetector(scale=1e6), "cpu", 2, FolderStore(tmp_path))(row())
+    found = Detect(TinyDetector(scale=1e8), "cpu", 2, FolderStore(tmp_path))(row())
     assert set(outcomes(found).values()) == {"features beyond float16 (65504)"}
