@@ -18,7 +18,7 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
-test: .venv/.installed-dev ## unit and integration tests, the demo included (about 20 minutes)
+test: .venv/.installed-dev ## unit and integration tests, the demo included (15 minutes)
 	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 3 --dist loadgroup --durations 25
 
 .PHONY: unit
