@@ -3,7 +3,6 @@
 Config fields get their values, in this order, from the defaults, `--preset NAME`, each `--config FILE`, and options.
 """
 
-import logging
 import os
 import sys
 from argparse import SUPPRESS
@@ -148,4 +147,4 @@ def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
 def _quiet_libraries() -> None:
     """Hides progress bars and INFO messages of MLflow; its warnings are still shown."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MLflow sets the level of its logger on import
