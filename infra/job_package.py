@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.paths import local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
@@ -40,7 +41,7 @@ def add_config_files(arguments: list[str], folder: Path) -> list[str]:
         if option != "--config":
             packed.append(argument)
             continue
-        path = Path(value or next(rest, ""))
+        path = local_path(value or next(rest, ""), "--config")
         if not path.is_file():
             raise UserError(f"--config {path}: no such file; give the path of a YAML file")
         refuse_secrets(path.read_text(encoding="utf-8", errors="replace"), str(path))

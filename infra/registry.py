@@ -56,8 +56,8 @@ def register(
     client = tracking.client()
     for version in client.search_model_versions(f"{name_filter(name)} and run_id = '{run_id}'"):
         return int(version.version)
-    mlflow.set_tracking_uri(tracking.uri)
-    mlflow.set_registry_uri(tracking.uri)
+    mlflow.set_tracking_uri(tracking.mlflow_uri)
+    mlflow.set_registry_uri(tracking.mlflow_uri)
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         # MLflow recommends an input example, from which it would infer the signature; here the signature is given.
         warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
@@ -141,8 +141,8 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    mlflow.set_tracking_uri(tracking.uri)
-    mlflow.set_registry_uri(tracking.uri)
+    mlflow.set_tracking_uri(tracking.mlflow_uri)
+    mlflow.set_registry_uri(tracking.mlflow_uri)
     try:
         root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
     except (MlflowException, OSError) as error:

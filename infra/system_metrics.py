@@ -20,7 +20,7 @@ def system_metrics(tracking: Tracking, run_id: str, node: str | None = None) -> 
             while not self._shutdown_event.is_set():
                 super().monitor()
 
-    monitor = Monitor(run_id, resume_logging=True, node_id=node, tracking_uri=tracking.uri)
+    monitor = Monitor(run_id, resume_logging=True, node_id=node, tracking_uri=tracking.mlflow_uri)
     monitor.start()
     try:
         yield

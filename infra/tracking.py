@@ -3,11 +3,12 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import LeaseLostError, UserError
+from infra.paths import local_path
 from infra.redaction import redact
 from infra.storage.open import require_durable_path
 
@@ -23,8 +24,8 @@ class TrackingConfig:
     """The store of runs and registered models."""
 
     uri: str = field(default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
-    """URI of the tracking store and registry: a server (`http://host:5000`) or a file (`sqlite:///<path>`), relative to
-    the current folder. Default: the environment variable MLFLOW_TRACKING_URI, else a file below `build/`."""
+    """URI of the tracking store and registry: a server (`http://host:5000`) or a file (`sqlite:///` and its path).
+    Default: the environment variable MLFLOW_TRACKING_URI, else a file below `build/`."""
     experiment: str = "shan"
     """Name of the MLflow experiment that contains the runs; created if it does not exist."""
 
@@ -38,7 +39,17 @@ class Tracking:
 
     def client(self) -> "MlflowClient":
         """Returns a client of this store and of its registry."""
-        return _client(self.uri)
+        return _client(self.mlflow_uri)
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The URI as MLflow takes it: SQLAlchemy decodes a file's path and cuts it at a `?`.
+
+        For `sqlite:///`, MLflow also creates the folder of the path that is not decoded.
+        """
+        if not self.is_file or not {"%", "?"} & set(self.uri):
+            return self.uri
+        return self.uri.replace("%", "%25").replace("?", "%3F").replace(_SQLITE, "sqlite+pysqlite:///")
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run with these tags and MLflow's own (user, command, git commit), and returns its id.
@@ -117,12 +128,13 @@ def connect(config: TrackingConfig) -> Tracking:
 
     Raises UserError for an invalid URI, a store that is unreachable within seconds, and a deleted experiment.
     """
-    uri = _resolve(config.uri)
+    tracking = Tracking(_resolve(config.uri), "")
+    uri = tracking.uri
     # MLflow retries for minutes by default; a wrong address must show within seconds.
     short_timeouts = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     with _environment(short_timeouts):
         try:
-            client = _client(uri)
+            client = tracking.client()
             experiment = client.get_experiment_by_name(config.experiment)
             experiment_id = (
                 experiment.experiment_id
@@ -138,7 +150,7 @@ def connect(config: TrackingConfig) -> Tracking:
         raise UserError(
             f"tracking.experiment {config.experiment} at {redact(uri)} is deleted; restore it or set another name"
         )
-    return Tracking(uri, experiment_id)
+    return replace(tracking, experiment_id=experiment_id)
 
 
 def _create_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
@@ -168,8 +180,8 @@ def _resolve(uri: str) -> str:
         return uri
     if not uri.startswith(_SQLITE):
         raise UserError(f"tracking.uri {redact(uri)} is not a tracking store; use http://host:port or sqlite:///<file>")
-    require_durable_path(uri.removeprefix(_SQLITE), "tracking.uri")
-    file = Path(uri.removeprefix(_SQLITE)).absolute()
+    file = local_path(uri.removeprefix(_SQLITE), "tracking.uri")
+    require_durable_path(file, "tracking.uri")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,7 +193,7 @@ def _resolve(uri: str) -> str:
 
 def _artifact_location(uri: str) -> str | None:
     """Returns a folder beside a SQLite file; None for a server, which has its own."""
-    return str(Path(uri.removeprefix(_SQLITE)).parent / "artifacts") if uri.startswith(_SQLITE) else None
+    return (Path(uri.removeprefix(_SQLITE)).parent / "artifacts").as_uri() if uri.startswith(_SQLITE) else None
 
 
 @contextmanager

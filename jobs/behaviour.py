@@ -21,7 +21,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
-        "--report", type=Path | None, default=None, help="write the worst cases to this .md file, or .html with photos"
+        "--report", type=Path, default=None, help="write the worst cases to this .md file, or .html with photos"
     )
 
 

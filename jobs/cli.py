@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from infra.errors import StorageError, UserError
+from infra.paths import local_path
 from infra.source_tree import program
 from jobs.config import Config
 
@@ -35,7 +36,7 @@ def parse(
     """Parses a command line (`argv`, or the process's own).
 
     Returns the command's own arguments, and a config in which the given sections are set; the others have their
-    defaults. Raises UserError for an unknown option, preset or field, and for a value out of range.
+    defaults. Paths are absolute. Raises UserError for an unknown option, preset or field, and for a value out of range.
     """
     from jsonargparse import ArgumentError
 
@@ -43,6 +44,9 @@ def parse(
     given = _files_first(sys.argv[1:] if argv is None else argv, sections, default_preset)
     try:
         arguments = parser.instantiate(parser.parse_args(given))
+        for name, value in vars(arguments).items():
+            if isinstance(value, Path):
+                arguments[name] = local_path(value, f"--{name}")
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
@@ -89,11 +93,22 @@ def _parser(command: str, description: str, add_arguments: AddArguments, section
         usage = [*parser.format_usage().split()[1:], "[--print_config]", "[--SECTION.FIELD VALUE ...]"]
         parser.usage = fill(" ".join(usage), 100, subsequent_indent=" " * 8, break_on_hyphens=False)
     for name in sections:
-        parser.add_argument(f"--{name}", type=Config.__dataclass_fields__[name].type, default=getattr(Config(), name))
+        parser.add_class_arguments(Config.__dataclass_fields__[name].type, name)
         # jsonargparse also adds `--model FILE` and so on, but `--model` is a model's URI in every command.
         group = parser._option_string_actions.pop(f"--{name}")  # noqa: SLF001
         group.help = SUPPRESS
     return parser
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a mapping with the same key twice, of which YAML's own loader keeps the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' occurs twice", key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _preset_names(sections: Sequence[str]) -> list[str]:
@@ -118,7 +133,8 @@ def _files_first(argv: Sequence[str], sections: Sequence[str], default_preset: s
             options.append(argument)
     if preset is not None and preset not in presets:
         raise UserError(f"--preset: unknown preset '{preset}'; choose one of {', '.join(presets)}")
-    paths = [*([PRESETS / f"{preset}.yaml"] if preset is not None else []), *map(Path, files)]
+    paths = [PRESETS / f"{preset}.yaml"] if preset is not None else []
+    paths += [local_path(file, "--config") for file in files]
     read = [yaml.safe_dump(_read_sections(path, sections)) for path in paths]
     return [*(argument for text in read for argument in ("--config", text)), *options]
 
@@ -128,7 +144,7 @@ def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys) or {}  # noqa: S506 - a SafeLoader
         known = Config.__dataclass_fields__
         unknown = [name for name in document if name not in known]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:

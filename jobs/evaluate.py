@@ -25,11 +25,11 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
         "--protocol",
-        type=str | None,
+        type=str,
         default=None,
         help=f"published protocol: {', '.join(PROTOCOLS)}; by default all photos of the split form one gallery",
     )
-    parser.add_argument("--report", type=Path | None, default=None, help="write the tables to this .md or .html file")
+    parser.add_argument("--report", type=Path, default=None, help="write the tables to this .md or .html file")
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ from pipelines.features.feature_set import FeatureSet
 
 def _arguments(parser: Any) -> None:
     parser.add_argument("--name", type=str, required=True, help="name of the registered model")
-    parser.add_argument("--version", type=int | None, default=None, help="version of the challenger")
+    parser.add_argument("--version", type=int, default=None, help="version of the challenger")
     parser.add_argument(
-        "--features", type=str | None, default=None, help="URI of the feature set on which to compare the versions"
+        "--features", type=str, default=None, help="URI of the feature set on which to compare the versions"
     )
     parser.add_argument("--dry-run", action="store_true", help="decide and print, but write nothing")
     parser.add_argument(
-        "--rollback", type=str | None, default=None, metavar="REASON", help="move the alias to the previous champion"
+        "--rollback", type=str, default=None, metavar="REASON", help="move the alias to the previous champion"
     )
     parser.add_argument("--unlock", action="store_true", help="release the lock that a killed promotion left behind")
 

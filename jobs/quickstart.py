@@ -13,11 +13,11 @@ from pipelines.quickstart import QuickstartSetup, run_quickstart
 def _arguments(parser: Any) -> None:
     parser.add_argument(
         "--dataset",
-        type=str | None,
+        type=str,
         default=None,
         help="Karpathy JSON, or a .csv, .jsonl or .parquet of image URIs; path or URI. Without it, scenes are rendered",
     )
-    parser.add_argument("--photos", type=str | None, default=None, help="folder, s3:// prefix or .tar of its photos")
+    parser.add_argument("--photos", type=str, default=None, help="folder, s3:// prefix or .tar of its photos")
 
 
 def main() -> None:

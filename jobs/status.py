@@ -24,7 +24,7 @@ def _arguments(parser: Any) -> None:
         help="folder or s3:// prefix that contains feature sets",
     )
     parser.add_argument(
-        "--address", type=str | None, default=None, metavar="URL", help="http://<head>:8265 of a cluster, to list jobs"
+        "--address", type=str, default=None, metavar="URL", help="http://<head>:8265 of a cluster, to list jobs"
     )
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from infra.errors import UserError
+from infra.paths import absolute
 from infra.storage.base import Store
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
@@ -56,8 +57,8 @@ def read_photo(uri: str) -> bytes:
         member, _, tar = rest.partition("::")
         parent, name = parent_and_name(tar)
         return _limited(read_member(_store(parent), name, member, MAX_BYTES + 1))
-    path = unquote(rest) if scheme == "file" else uri
-    parent, name = parent_and_name(path if scheme == "s3" else os.path.abspath(path))  # noqa: PTH100 - symbolic links are kept
+    path = uri if scheme == "s3" else os.path.normpath(absolute(uri, "photo"))  # symbolic links are kept
+    parent, name = parent_and_name(path)
     try:
         data = _store(parent).read(name, 0, MAX_BYTES + 1)
     except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
@@ -107,7 +108,7 @@ def _version_token(path: str) -> str | None:
     if path.startswith("s3://"):
         return _tar_version_token(path)
     try:
-        status = Path(unquote(path.removeprefix("file://")) if path.startswith("file://") else path).stat()
+        status = Path(absolute(path, "photo")).stat()
         return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
     except (OSError, ValueError):  # ValueError: not a valid file name
         return None
@@ -132,7 +133,7 @@ def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
     A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. Raises
     UserError if photos cannot be read from the root, or naming the first photo that does not exist.
     """
-    root = _checked_root(str(root))
+    root = _checked_root(absolute(root, "photo folder"))
     found = version_tokens(photo_uri(root, row.source) for row in rows)
     missing = [row.source for row in rows if photo_uri(root, row.source) not in found]
     found |= version_tokens(photo_uri(root, path) for source in missing for path in spellings(source))
@@ -153,13 +154,13 @@ def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
 
 
 def _checked_root(root: str) -> str:
-    """Returns the photo root with an absolute path. Raises UserError unless photos can be read from it."""
+    """Returns the photo root in its spelling on the disk. Raises UserError unless photos can be read from it."""
     unreadable = "is neither a folder nor an uncompressed .tar; unpack it, or pack the photos as an uncompressed .tar"
-    if "://" in root:
+    if not root.startswith("/"):
         if root.lower().endswith(ARCHIVES):
             raise UserError(f"photo folder {root} {unreadable}")
         return root
-    path = existing_path(Path(root).expanduser().absolute())
+    path = existing_path(Path(root))
     if not path.exists():
         raise UserError(f"{path}: no such photo folder; give the folder that holds the photos of the data set")
     if not (_is_uncompressed_tar(path) if _is_tar(root) else path.is_dir()):

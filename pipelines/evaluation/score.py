@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import infra.cluster
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.paths import local_path
 from infra.storage.open import require_durable_path
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoreCache, ScoringError
@@ -34,7 +35,9 @@ class ScoreConfig:
     """Type of the score cache. float16 produces more ties, and ties count against the model."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError with the field, its value and the constraint."""
+        """Makes `cache_file` absolute. Raises ValueError or UserError with the field, its value and the constraint."""
+        if self.cache_file:
+            object.__setattr__(self, "cache_file", str(local_path(self.cache_file, "score.cache_file")))
         if self.num_actors < 0:
             raise ValueError(f"score.num_actors is {self.num_actors}; it must be at least 0 (0 uses no actors)")
         if self.memory_mb < 1:

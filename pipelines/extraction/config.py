@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.paths import absolute
 from infra.storage.open import open_store
 from pipelines.datasets.decode import LONGEST_SIDE
 from pipelines.detectors import registry
@@ -44,7 +45,8 @@ class ExtractConfig:
     folders, buckets and tar files that could not be read are tried again in every run."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
+        """Makes `output` absolute. Raises ValueError or UserError naming the field and the fix."""
+        object.__setattr__(self, "output", absolute(self.output, "extract.output"))
         for name in ("photos_per_shard", "detector_batch_size", "detector_actors_min"):
             if getattr(self, name) < 1:
                 raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")

@@ -1,6 +1,7 @@
 """What the commands print about feature sets: a new one, a verification, an inspection, a list of orphaned objects."""
 
 import json
+import shlex
 from collections import Counter
 
 from pipelines.features.feature_set import FeatureSet
@@ -95,8 +96,12 @@ def _how_to_open(features: FeatureSet) -> list[str]:
     if tar is None:
         return []
     uri = f"{features.uri}/{tar}"
-    uri = f"pipe:aws s3 cp {uri} -" if uri.startswith("s3://") else uri
-    return [f'open with    next(iter(webdataset.WebDataset("{uri}", shardshuffle=False).decode()))']
+    if uri.startswith("s3://"):
+        uri = f"pipe:aws s3 cp {shlex.quote(uri)} -"
+    elif {"?", "#"} & set(uri):  # at which WebDataset cuts a path
+        uri = f"pipe:cat {shlex.quote(uri)}"
+    # In a list, WebDataset expands no braces.
+    return [f"open with    next(iter(webdataset.WebDataset([{uri!r}], shardshuffle=False).decode()))"]
 
 
 def _sample(features: FeatureSet) -> list[str]:

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from infra.paths import absolute, local_path
+
 OPERATIONAL_FIELDS = (
     "num_workers",
     "min_workers",
@@ -102,7 +104,10 @@ class TrainConfig:
     """Folder or s3://bucket/prefix of run directories, which hold the best and the last checkpoint of each training."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field, its value and the constraint."""
+        """Makes paths absolute. Raises ValueError or UserError naming the field, its value and the constraint."""
+        object.__setattr__(self, "output", absolute(self.output, "train.output"))
+        if self.word_vectors:
+            object.__setattr__(self, "word_vectors", str(local_path(self.word_vectors, "train.word_vectors")))
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")

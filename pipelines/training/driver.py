@@ -9,6 +9,7 @@ from infra.progress import worker_bar
 from infra.tracking import Tracking
 from pipelines.training.claim import ClaimedTraining
 from pipelines.training.data import batches_of
+from pipelines.training.run_directory import ray_path
 from pipelines.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
             ),
             run_config=RunConfig(
                 name=directory.name,
-                storage_path=directory.root,
+                storage_path=ray_path(directory.root),
                 # Ray Train keeps the best checkpoint, and always the last one.
                 checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
                 failure_config=FailureConfig(max_failures=train.max_failures),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.cluster import ClusterConfig
+from infra.paths import absolute
 from infra.redaction import redact
 from infra.tracking import TrackingConfig
 from pipelines.training.config import TrainConfig
@@ -27,6 +28,13 @@ class TrainingSetup:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Ray."""
 
+    def __post_init__(self) -> None:
+        """Makes the folder of `model.hf_model` absolute, because workers run elsewhere. A name on the hub stays."""
+        if self.model.hf_model:
+            path = absolute(self.model.hf_model, "model.hf_model")
+            if Path(path).is_dir():
+                object.__setattr__(self, "model", replace(self.model, hf_model=path))
+
     def flat(self) -> dict[str, Any]:
         """Returns every field by its dotted name, as it is logged to MLflow."""
         return {f"{part}.{name}": value for part, fields in asdict(self).items() for name, value in fields.items()}
@@ -34,14 +42,3 @@ class TrainingSetup:
     def redacted(self) -> "TrainingSetup":
         """Returns the setup without credentials."""
         return replace(self, tracking=replace(self.tracking, uri=redact(self.tracking.uri)))
-
-    def with_absolute_paths(self) -> "TrainingSetup":
-        """Returns the setup with paths of files and folders that mean the same in every working directory."""
-        train, model = self.train, self.model
-        if "://" not in train.output:
-            train = replace(train, output=str(Path(train.output).absolute()))
-        if train.word_vectors:
-            train = replace(train, word_vectors=str(Path(train.word_vectors).absolute()))
-        if model.hf_model and Path(model.hf_model).is_dir():
-            model = replace(model, hf_model=str(Path(model.hf_model).absolute()))
-        return replace(self, train=train, model=model)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from infra.errors import UserError
+from infra.paths import local_path
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import require_folder
@@ -36,12 +37,14 @@ class CacheConfig:
     """Local cache of shards from object storage."""
 
     folder: str = "~/.cache/shan"
-    """Folder on each node's local disk, shared by all its processes."""
+    """Folder on each node's local disk, shared by all its processes. `~` is the home folder on that node."""
     max_gb: float = 100.0
     """Size limit in GB. The least recently used shards are evicted; shards that a process reads are not."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
+        """Makes `folder` absolute. Raises ValueError or UserError naming the field and the fix."""
+        if not self.folder.startswith("~"):
+            object.__setattr__(self, "folder", str(local_path(self.folder, "cache.folder")))
         if not self.max_gb > 0:
             raise ValueError(f"cache.max_gb is {self.max_gb}; it must be positive")
 
@@ -76,8 +79,8 @@ def local_shards(
     if isinstance(store, FolderStore):
         progress(sum(receipt.size for receipt in receipts))
         return LocalShards({tar_name(r.shard): store.root / tar_name(r.shard) for r in receipts}, receipts)
-    require_folder(Path(config.folder).expanduser(), "cache.folder")
-    folder = Path(config.folder).expanduser().absolute()
+    folder = local_path(config.folder, "cache.folder")
+    require_folder(folder, "cache.folder")
     pin = _pin(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
 
     def fetch(receipt: Receipt) -> None:

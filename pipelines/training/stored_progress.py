@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from infra.errors import UserError
 from pipelines.training.checkpoint import PROGRESS, TrainingProgress, parse_progress
-from pipelines.training.run_directory import RunDirectory
+from pipelines.training.run_directory import RunDirectory, ray_path
 
 ATTEMPTS = 5
 """Reads of a record that may just be written, a second apart."""
@@ -32,7 +32,7 @@ def _recorded_progress(directory: RunDirectory) -> TrainingProgress | None:
     from ray.train import Result
 
     try:
-        checkpoint = Result.from_path(f"{directory.root.rstrip('/')}/{directory.name}").checkpoint
+        checkpoint = Result.from_path(ray_path(f"{directory.root.rstrip('/')}/{directory.name}")).checkpoint
     except RuntimeError:  # nothing is recorded yet
         return TrainingProgress()
     except OSError:

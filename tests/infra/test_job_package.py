@@ -42,8 +42,16 @@ def test_config_files_are_packed(tmp_path: Path):
     found = job_package.add_config_files(arguments, packed)
     assert found == ["--name=m", "--config=config-1.yaml", "--config=config-2.yaml", "--preset", "coco"]
     assert all((packed / f"config-{number}.yaml").read_bytes() == file.read_bytes() for number in (1, 2))
-    with pytest.raises(UserError, match=r"--config nowhere\.yaml: no such file"):
+    with pytest.raises(UserError, match=r"--config .*nowhere\.yaml: no such file"):
         job_package.add_config_files(["--config", "nowhere.yaml"], packed)
+
+
+def test_a_config_file_in_the_home_folder_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("train: {epochs: 3}\n")
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    assert job_package.add_config_files(["--config=~/mine.yaml"], packed) == ["--config=config-0.yaml"]
 
 
 def test_a_config_file_with_a_password_is_an_error(tmp_path: Path):

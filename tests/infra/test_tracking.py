@@ -69,3 +69,23 @@ def test_clients_that_start_at_once_share_a_new_experiment(mlflow_uri: str):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: connect(config).experiment_id, range(8)))
     assert len(set(found)) == 1
+
+
+@pytest.mark.parametrize("form", ["relative", "home", "absolute"])
+def test_the_path_of_a_file_may_contain_any_character(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str):
+    """SQLAlchemy decodes the path of a URI and cuts it at a `?`; MLflow decodes artifact locations."""
+    folder = tmp_path / "a b%20c?d#e"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder))
+    path = {"relative": "mlflow.db", "home": "~/mlflow.db", "absolute": f"{folder}/mlflow.db"}[form]
+    tracking = connect(TrackingConfig(uri=f"sqlite:///{path}"))
+    run_id = tracking.create_run("one", {})
+    tracking.client().log_text(run_id, "text", "note.txt")
+    assert (folder / "mlflow.db").is_file()
+    (note,) = folder.rglob("note.txt")
+    assert note.relative_to(folder).parts[0] == "artifacts"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    again = connect(TrackingConfig(uri=tracking.uri))
+    assert again == tracking
+    again.require_run(run_id)

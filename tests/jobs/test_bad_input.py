@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from infra.registry import CHAMPION
+from infra.tracking import Tracking
 from jobs import cli
+from pipelines.datasets.manifest import SPLITS
 from tests.support import ROOT
 
 Run = Callable[..., str]
@@ -42,6 +45,12 @@ def data(tmp_path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     images = [{"filename": "a.png", "split": "train", "sentences": [{"raw": "a"}]}]
     (tmp_path / "good.json").write_text(json.dumps({"dataset": "d", "images": images}))
+    small = [{"filename": f"{split}.png", "split": split, "sentences": [{"raw": "a"}] * 2} for split in SPLITS]
+    fits = [*small, *({"filename": f"{n}.png", "split": "train", "sentences": [{"raw": "a"}]} for n in range(3))]
+    for image in fits:
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / str(image["filename"]))
+    (tmp_path / "fits.json").write_text(json.dumps({"dataset": "d", "images": fits}))
+    (tmp_path / "small.json").write_text(json.dumps({"dataset": "d", "images": small}))
     images.append({"filename": "gone.png", "split": "val", "sentences": [{"raw": "b"}]})
     (tmp_path / "gone.json").write_text(json.dumps({"dataset": "d", "images": images}))
     return tmp_path
@@ -58,19 +67,52 @@ def data(tmp_path: Path) -> Path:
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),
         (["--dataset=../good.json"], "--dataset and --photos go together"),
+        (
+            ["--dataset=../small.json", "--photos=../photos"],
+            "train.batch_size is 64, but split 'train' of data set d has only 1 photos, and a batch has one caption",
+        ),
+        (
+            ["--dataset=../small.json", "--photos=../photos", "--train.data_mode=stream"],
+            "split 'train' of data set d has 2 captions, too few to stream with train.batch_size=64",
+        ),
+        (["--scenes.train=8"], "train.batch_size is 64, but scenes.train=8 has only 8 photos"),
+        (
+            ["--model.region_dim=512"],
+            "extract.detector embedded gives features of width 2048, but model.region_dim is 512",
+        ),
+        (["--train.word_vectors=../none.txt"], "none.txt' cannot be read (No such file or directory)"),
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded"),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is not a tracking store"),
         (["--extract.output=ftp://x/y"], "ftp:// is not supported"),
-        (["--extract.output=../good.json"], "extract.output '../good.json' cannot be written"),
-        (["--train.output=../good.json"], "train.output '../good.json' cannot be written"),
+        (["--extract.output=../good.json"], "good.json' cannot be written"),
+        (["--train.output=../good.json"], "good.json' cannot be written"),
         (["--cluster.address=127.0.0.1:9"], "cluster.address 127.0.0.1:9 is unreachable"),
     ],
 )
 def test_the_quickstart_refuses_bad_input(data: Path, run: Run, argv: list[str], said: str):
     assert said in run("jobs.quickstart", *argv)
+    assert list((data / "cwd").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"dataset": "e"}, "the registered model 'shan-d' belongs to another data set, e"),
+        ({"dataset": "d", "fingerprint": "other"}, "was made for features of other, but those of the detector are of"),
+    ],
+)
+def test_the_quickstart_refuses_a_model_that_is_not_comparable(
+    data: Path, run: Run, tracking: Tracking, tags: dict[str, str], said: str
+):
+    client = tracking.client()
+    client.create_registered_model("shan-d")
+    client.create_model_version("shan-d", "file:///x", tags=tags)
+    client.set_registered_model_alias("shan-d", CHAMPION, "1")
+    options = [f"--tracking.uri={tracking.uri}", "--train.batch_size=4", "--train.num_workers=1"]
+    assert said in run("jobs.quickstart", "--dataset=../fits.json", "--photos=../photos", *options)
     assert list((data / "cwd").iterdir()) == []
 
 

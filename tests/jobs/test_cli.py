@@ -83,6 +83,63 @@ def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: p
     assert parse("--config", str(file)) == parse("--preset=quickstart", "--train.seed=7")
 
 
+@pytest.mark.parametrize(
+    ("field", "given", "wanted"),
+    [
+        ("extract.output", "~/x", "{home}/x"),
+        ("extract.output", "a b%20?#", "{cwd}/a b%20?#"),
+        ("extract.output", "s3://bucket/a b%20?#", "s3://bucket/a b%20?#"),
+        ("train.output", "~/x", "{home}/x"),
+        ("train.output", "file:///a%20b", "/a b"),
+        ("train.word_vectors", "~/x.txt", "{home}/x.txt"),
+        ("train.word_vectors", "x.txt", "{cwd}/x.txt"),
+        ("score.cache_file", "~/x.npy", "{home}/x.npy"),
+        ("score.cache_file", "x.npy", "{cwd}/x.npy"),
+        ("cache.folder", "x", "{cwd}/x"),
+        ("cache.folder", "~/x", "~/x"),  # the home folder of each node
+    ],
+)
+def test_paths_of_every_field_follow_one_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, given: str, wanted: str
+):
+    """The same in an option and in a config file."""
+    home, cwd = tmp_path / "home", tmp_path / "cwd"
+    for folder in (home, cwd):
+        folder.mkdir()
+    monkeypatch.chdir(cwd)
+    monkeypatch.setenv("HOME", str(home))
+    section, name = field.split(".")
+    (home / "mine.yaml").write_text(yaml.safe_dump({section: {name: given}}))
+    for argv in (f"--{field}={given}", "--config=~/mine.yaml", "--config=../home/mine.yaml"):
+        config = parse(argv, sections=(section,))
+        assert getattr(getattr(config, section), name) == wanted.format(home=home, cwd=cwd)
+
+
+def test_path_options_follow_the_same_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def report(*argv: str) -> Path | None:
+        def add(parser: Any) -> None:
+            parser.add_argument("--report", type=Path, default=None)
+
+        return cli.parse("evaluate", "d", add, (), list(argv))[0].report
+
+    assert report() is None
+    assert report("--report=~/a b%20?#.md") == report("--report", "a b%20?#.md") == tmp_path / "a b%20?#.md"
+    assert report("--report=~") == tmp_path  # which is null in YAML
+    with pytest.raises(UserError, match=r"--report 's3:/bucket/r\.md' is a URI; give a path on this machine"):
+        report("--report=s3://bucket/r.md")
+
+
+def test_a_printed_config_names_no_folder_of_this_machine(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        parse("--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["extract"]["output"] == "build/features"
+    assert printed["train"]["output"] == "build/runs"
+
+
 def test_cpus_are_checked_for_the_sections_of_the_command_only():
     assert parse("--cluster.local_cpus=2", sections=("train", "cluster")).cluster.local_cpus == 2
     assert parse("--cluster.local_cpus=1", sections=("score", "cluster")).cluster.local_cpus == 1
@@ -112,7 +169,7 @@ def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: P
         (["--train.epoks", "3"], "--train.epoks"),
         (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, quickstart"),
         (["--preset"], "unknown preset ''"),
-        (["--config", "nowhere.yaml"], "--config 'nowhere.yaml': no such file"),
+        (["--config", "nowhere.yaml"], "/nowhere.yaml': no such file; give a YAML file"),
         (["--train.epochs", "many"], "train.epochs"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
         (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
@@ -148,6 +205,8 @@ def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
     ("text", "message"),
     [
         ("train: {epoks: 3}", "epoks"),
+        ("train: {epochs: 3, seed: 1, epochs: 4}", "'epochs' occurs twice"),
+        ("train: {epochs: 3}\nscore: {num_actors: 1}\ntrain: {seed: 1}", "'train' occurs twice"),
         ("trian: {epochs: 3}", "unknown section 'trian'; sections are scenes, extract"),
         ("train: [1, 2", "not YAML"),
         ("3", "not YAML of config sections"),

@@ -97,14 +97,15 @@ def test_inspect_prints_the_content_and_writes_the_page(run: Run, made: FeatureS
         "rejected     1 x 'not an image'",
         f"@{made.index.feature_set[:12]}: 5 photos in 4 shards (current)",
         "  confidences: [0.9, 0.5, 0.05]",
-        "page: build/features.html",
+        f"page: {tmp_path}/build/features.html",
     ):
         assert text in out
     assert (tmp_path / "build" / "features.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_printed_line_opens_a_tar(run: Run, made: FeatureSet):
-    _, out, _ = run("inspect", made.uri)
+@pytest.mark.parametrize("name", ["plain", "a b%20c?d#e{1..2}'\""])
+def test_the_printed_line_opens_a_tar(run: Run, tmp_path: Path, name: str):
+    _, out, _ = run("inspect", write_set(tmp_path / name, manifest(tmp_path)).uri)
     line = out.split("open with")[1].split("\n")[0].strip()
     sample = eval(line, {"webdataset": webdataset, "next": next, "iter": iter})  # noqa: S307 - the line that we print
     assert (sample["__key__"], sample["regions.npy"].shape) == ("p0", (3, 8))
@@ -177,7 +178,11 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
         (("a", "b"), "format"),
         (("--format", "npz", "a", "b"), "npz"),
         (("--format", "scan", "a"), "URI|uri"),
-        (("--format", "tsv", "a", "b"), "--dataset is missing"),
+        (
+            ("--format", "tsv", "a", "b"),
+            "--dataset is missing; a feature set has captions and splits, which a TSV lacks",
+        ),
+        (("--format", "scan", "a", "b", "--dataset", __file__), "is a file; with --format scan it is the name"),
         (("--format", "scan", "a", "b", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
         (("--format", "scan", "/nowhere", "b"), "/nowhere: no train_ims"),
     ],

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from infra.errors import UserError
+from infra.paths import absolute
 from infra.storage.open import open_store
 from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CELL_ANCHORS, CLASSES, FEATURES, STRIDE
 from pipelines.detectors.contract import REGIONS, fingerprint_of
@@ -68,7 +68,10 @@ class BottomUpConfig:
     """Path or URI of the 400 attribute names, in the same format."""
 
     def __post_init__(self) -> None:
-        """Makes paths absolute, because workers run elsewhere; raises ValueError naming the field and the fix."""
+        """Makes paths absolute, because workers run elsewhere.
+
+        Raises ValueError or UserError naming the field and the fix.
+        """
         for name in _FILES:
             if name == "weights" or getattr(self, name) is not None:
                 object.__setattr__(self, name, _absolute(name, getattr(self, name)))
@@ -139,19 +142,18 @@ class BottomUpConfig:
 
 
 def _absolute(field: str, uri: str) -> str:
-    """Returns the absolute path or the URI of a file; raises ValueError if the value does not name a file."""
+    """Returns the absolute path or the URI of a file.
+
+    Raises ValueError or UserError if the value does not name a file.
+    """
     if not isinstance(uri, str):
         raise ValueError(f"{field} is {uri!r}; give the path or URI of a file")  # noqa: TRY004 - settings come as JSON
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        path = Path(uri).expanduser().absolute()
-        if not uri or not path.name:
-            raise ValueError(f"{field} is {uri!r}; give the path or URI of a file")
-        return str(path)
-    root, slash, name = rest.rpartition("/")
-    if not name or not slash or (not root and scheme != "file"):
-        raise ValueError(f"{field} is {uri!r}; give the URI of a file, such as {scheme}://bucket/vg.pth")
-    return uri
+    location = absolute(uri, f"extract.detector_settings: {field}")
+    scheme, _, rest = location.rpartition("://")
+    root, _, name = rest.rpartition("/")
+    if not name or (scheme and not root):
+        raise ValueError(f"{field} is {uri!r}; give the path or URI of a file, such as s3://bucket/vg.pth")
+    return location
 
 
 def _read(uri: str) -> bytes:

@@ -13,8 +13,18 @@ def test_uris_of_stores(tmp_path: Path):
     assert open_store(str(tmp_path)).uri == str(tmp_path)
     assert open_store("s3://bucket/a/b/").uri == "s3://bucket/a/b"
     assert open_store("s3://bucket").uri == "s3://bucket"
-    with pytest.raises(UserError, match="gopher:// is not supported; give a folder or s3://"):
-        open_store("gopher://x/y")
+    for uri in ("gopher://x/y", "s3:/bucket/x"):
+        with pytest.raises(UserError, match=r"is not supported; give a folder or s3://"):
+            open_store(uri)
+
+
+def test_names_keep_characters_that_mean_something_in_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    name = "a b%20c?d#e{f}"
+    assert open_store(name).uri == open_store((tmp_path / name).as_uri()).uri == f"{tmp_path}/{name}"
+    assert open_store(f"s3://bucket/{name}").uri == f"s3://bucket/{name}"
+    open_store(name).put_if_absent("x", b"1")
+    assert (tmp_path / name / "x").read_bytes() == b"1"
 
 
 def test_a_relative_path_in_a_submitted_job_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -25,7 +35,7 @@ def test_a_relative_path_in_a_submitted_job_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.chdir(folder)
     for durable in ("s3://bucket/features", str(tmp_path)):
         require_durable_path(durable, "extract.output")
-    for lost in ("build/features", "file://build/features"):
+    for lost in ("build/features", f"file://{folder}/features"):
         with pytest.raises(UserError, match=rf"extract\.output '{lost}' would be deleted"):
             require_durable_path(lost, "extract.output")
 
@@ -36,3 +46,4 @@ def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path):
     assert not (tmp_path / "a").exists()
     with pytest.raises(UserError, match=r"--page '.*/file/a' cannot be written \(.*/file is not a writable folder\)"):
         require_folder(tmp_path / "file" / "a", "--page")
+    require_folder("s3://bucket/a", "train.output")  # checked at the first write

@@ -20,7 +20,7 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "bert").mkdir()
     train = TrainConfig(output="runs", word_vectors="words.txt")
     model = ModelConfig(text_encoder="hf", hf_model="bert")
-    setup = TrainingSetup(model=model, train=train).with_absolute_paths()
+    setup = TrainingSetup(model=model, train=train)
     assert setup.train.output == str(tmp_path / "runs")
     assert setup.train.word_vectors == str(tmp_path / "words.txt")
     assert setup.model.hf_model == str(tmp_path / "bert")
@@ -30,4 +30,4 @@ def test_uris_and_names_stay():
     train = TrainConfig(output="s3://bucket/runs")
     model = ModelConfig(text_encoder="hf", hf_model="bert-base-uncased")
     setup = TrainingSetup(model=model, train=train)
-    assert setup.with_absolute_paths() == setup
+    assert (setup.train.output, setup.model.hf_model) == ("s3://bucket/runs", "bert-base-uncased")

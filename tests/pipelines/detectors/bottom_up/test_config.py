@@ -65,7 +65,7 @@ def test_a_fingerprint_is_computed_without_torch(weights):
     ],
 )
 def test_an_invalid_setting_is_named(weights, settings, named):
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises((ValueError, UserError), match=named):
         BottomUpConfig(**({"weights": str(weights)} | settings))
 
 

@@ -1,0 +1,46 @@
+"""The one rule for paths and URIs in options, config fields and config files.
+
+A path is taken literally: blanks, `%`, `?` and `#` are characters of its name. `~` and `~user` are home folders, and
+other relative paths start at the current folder. A `file://` URI is percent-encoded and names a path. Other URIs stay
+as they are.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from infra.errors import UserError
+from infra.redaction import redact
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]+):(/.*)", re.IGNORECASE | re.DOTALL)
+"""A scheme and what follows it. Of the two slashes, `pathlib.Path` keeps one."""
+
+
+def absolute(location: str | Path, name: str = "path") -> str:
+    """Returns an absolute path or a URI, which mean the same in every folder.
+
+    `name` is the option or field in messages. Raises UserError for an empty location, a home folder that does not
+    exist, and a `file://` URI that is not absolute.
+    """
+    text, shown = str(location), f"{name} '{redact(str(location))}'"
+    match = _URI.fullmatch(text)
+    if match and match[1].lower() != "file":
+        return text
+    if match:
+        text = unquote(re.sub("^//(localhost)?(?=/)", "", match[2], flags=re.IGNORECASE))
+        if text.startswith("//"):
+            raise UserError(f"{shown} is not an absolute file URI; write file:///<path>, or a plain path")
+    if not text:
+        raise UserError(f"{name} is empty; give a path or a URI")
+    try:
+        return str(Path(text).expanduser().absolute())
+    except RuntimeError as error:  # pathlib's error for `~user`
+        raise UserError(f"{shown}: there is no such home folder; correct the path") from error
+
+
+def local_path(location: str | Path, name: str = "path") -> Path:
+    """Returns an absolute path on this machine. Raises UserError for a URI other than `file://`, and as `absolute`."""
+    found = absolute(location, name)
+    if _URI.fullmatch(found):
+        raise UserError(f"{name} '{redact(str(location))}' is a URI; give a path on this machine")
+    return Path(found)

@@ -1,0 +1,65 @@
+"""The rule for paths and URIs: `~`, relative paths, and characters that mean something in a URI."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.paths import absolute, local_path
+
+NAME = "a b%20c?d#e"
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "cwd")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("x", "{}/cwd/x"),
+        (".", "{}/cwd"),
+        ("../x", "{}/cwd/../x"),
+        ("~", "{}/home"),
+        ("~/x", "{}/home/x"),
+        ("x/~", "{}/cwd/x/~"),
+        (NAME, f"{{}}/cwd/{NAME}"),
+        ("/data/s3://x", "/data/s3:/x"),
+        ("file:///a%20b%2520c", "/a b%20c"),
+        ("file:///a?b#c", "/a?b#c"),
+        ("file://localhost/a", "/a"),
+        (f"s3://bucket/{NAME}", f"s3://bucket/{NAME}"),
+        ("http://host/a%20b", "http://host/a%20b"),
+    ],
+)
+def test_locations(tmp_path: Path, given: str, wanted: str):
+    found = absolute(given)
+    assert found == wanted.format(tmp_path)
+    assert absolute(found) == found  # configs that are copied stay the same
+
+
+def test_local_paths(tmp_path: Path):
+    assert local_path(Path("~/x")) == tmp_path / "home" / "x"
+    assert local_path((tmp_path / NAME).as_uri()) == tmp_path / NAME
+    for uri in ("s3://bucket/x", Path("s3://bucket/x"), "http://me:secret@host/x"):
+        with pytest.raises(UserError, match=r"^--page '.*' is a URI; give a path on this machine$") as caught:
+            local_path(uri, "--page")
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("", "^train.output is empty; give a path or a URI$"),
+        ("~nobody-of-this-name/x", "^train.output '~nobody-of-this-name/x': there is no such home folder; correct"),
+        ("file://build/x", "^train.output 'file://build/x' is not an absolute file URI; write file:///<path>, or a"),
+        ("file://~/x", "is not an absolute file URI"),
+    ],
+)
+def test_what_is_not_a_location(given: str, message: str):
+    with pytest.raises(UserError, match=message):
+        absolute(given, "train.output")
