@@ -15,12 +15,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from infra.canonical_json import canonical_json
 from infra.errors import LeaseLostError, UserError
 from infra.storage.base import Store
+from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from infra.tracking import Tracking
 
@@ -37,7 +38,7 @@ class RunDirectory:
 
     store: Store
     root: str
-    """`train.output` as Ray Train takes it: an absolute path, or s3://bucket/prefix."""
+    """`train.output`: an absolute path, or s3://bucket/prefix."""
     name: str
 
     @property
@@ -52,8 +53,10 @@ class RunDirectory:
         could create one; after CLAIM_S this process acquires the lease.
         """
         run_id = self.run_id()
-        if run_id is None and self._create_lease(1):
-            return Lease(self, 1)
+        if run_id is None:
+            require_conditional_writes(self.store)
+            if self._create_lease(1):
+                return Lease(self, 1)
         deadline = time.monotonic() + CLAIM_S
         while run_id is None and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -72,6 +75,7 @@ class RunDirectory:
 
     def acquire_lease(self) -> "Lease":
         """Returns a lease with the next fencing token; processes with earlier ones must stop."""
+        require_conditional_writes(self.store)
         token = 1
         while not self._create_lease(token):
             token += 1
@@ -152,8 +156,7 @@ def _lease_name(token: int) -> str:
 
 def open_run_directory(output: str, name: str) -> RunDirectory:
     """Returns the run directory of that name below `train.output`. Raises UserError if that cannot be written."""
-    require_output(output)
-    output = _absolute(output)
+    require_folder(output, "train.output")
     return RunDirectory(open_store(f"{output.rstrip('/')}/{name}"), output, name)
 
 
@@ -173,12 +176,6 @@ def open_run(lease: Lease, identity: dict[str, Any], tracking: Tracking, create:
     return recorded
 
 
-def require_output(output: str) -> None:
-    """Raises UserError if `train.output` is a folder that cannot be written. A bucket is checked at the first write."""
-    if "://" not in output:
-        require_folder(output, "train.output")
-
-
-def _absolute(output: str) -> str:
-    """Returns `train.output` in a form that means the same in every working directory."""
-    return output if "://" in output else str(Path(output).absolute())
+def ray_path(location: str) -> str:
+    """Returns a path, or an S3 URI, as Ray Train takes it: it decodes the percent-encoding of URIs, not of paths."""
+    return quote(location, safe=":/") if "://" in location else location

@@ -24,8 +24,18 @@ CUT_BODY = "cut body"
 """The response ends after half of its body."""
 CUT_HEADERS = "cut headers"
 """The response ends after its headers."""
+CONDITION_REFUSED = "condition refused"
+"""501 NotImplemented for a conditional write. Other requests are forwarded."""
+CONDITION_NEVER_HOLDS = "condition never holds"
+"""412 PreconditionFailed for a conditional write, whether or not the object exists. Other requests are forwarded."""
+CONDITION_IGNORED = "condition ignored"
+"""A conditional write of an object that exists is answered as if it had succeeded. Other requests are forwarded."""
 
-_BUSY_ANSWER = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+_ANSWERS = {
+    BUSY: (503, "SlowDown"),
+    CONDITION_REFUSED: (501, "NotImplemented"),
+    CONDITION_NEVER_HOLDS: (412, "PreconditionFailed"),
+}
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
 _PIECE = 1 << 20
 
@@ -115,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.proxy.choose(self.command, self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         time.sleep(self.proxy.latency_s)
-        if fault == BUSY:
-            self._send_busy()
+        if fault == BUSY or (fault in _ANSWERS and "If-None-Match" in self.headers):
+            self._send_error(*_ANSWERS[fault])
         elif fault == CUT_BEFORE:
             self.close_connection = True
         else:
@@ -124,13 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer
 
-    def _send_busy(self) -> None:
-        self.send_response(503)
+    def _send_error(self, status: int, code: str) -> None:
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        self.send_response(status)
         self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(_BUSY_ANSWER)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(_BUSY_ANSWER)
+            self.wfile.write(body)
 
     def _forward(self, body: bytes, fault: str | None) -> None:
         connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
@@ -150,6 +161,13 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == LOST:
             answer.read()
             self.close_connection = True
+            return
+        if fault == CONDITION_IGNORED and answer.status == 412:
+            answer.read()
+            self.send_response_only(200)
+            self.send_header("ETag", '"0"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():

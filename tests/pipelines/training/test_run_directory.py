@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileSystem
 
 from infra.errors import LeaseLostError, UserError
 from infra.tracking import Tracking
 from pipelines.training import run_directory
-from pipelines.training.run_directory import RunDirectory, open_run, open_run_directory
+from pipelines.training.run_directory import RunDirectory, open_run, open_run_directory, ray_path
+from tests.support.faulty_proxy import CONDITION_IGNORED, CONDITION_NEVER_HOLDS, faulty_proxy
+from tests.support.servers import S3Server, aws_environment
 
 
 @pytest.fixture
@@ -131,3 +134,32 @@ def test_corrupt_file_is_named(directory: RunDirectory, content: str):
     directory.store.replace("run.json", content.encode("latin-1"))
     with pytest.raises(UserError, match=r"run\.json is corrupt; delete the run directory"):
         directory.run_id()
+
+
+@pytest.mark.parametrize("name", ["runs", "a b%20c?d#e", "写真"])
+def test_ray_train_and_the_store_see_the_same_objects(tmp_path: Path, s3_server: S3Server, name: str):
+    """Ray Train takes the root as a URI, whose percent-encoding pyarrow decodes."""
+    for output in (str(tmp_path / name), f"s3://{s3_server.bucket}/{tmp_path.name}/{name}"):
+        directory = open_run_directory(output, f"shan-{name[0]}-0123456789ab")
+        directory.claim()
+        filesystem, path = FileSystem.from_uri(ray_path(f"{directory.root}/{directory.name}"))
+        with filesystem.open_input_file(f"{path}/lease-000001.json") as file:
+            assert file.read() == directory.store.read("lease-000001.json")
+
+
+def test_a_store_without_conditional_writes_is_refused_before_the_claim(s3_server: S3Server, tmp_path: Path):
+    with (
+        faulty_proxy(s3_server.endpoint) as proxy,
+        aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),
+    ):
+        directory = open_run_directory(f"s3://{s3_server.bucket}/{tmp_path.name}", "m-0123456789ab")
+        proxy.always(CONDITION_NEVER_HOLDS)
+        for take in (directory.claim, directory.acquire_lease):
+            with pytest.raises(UserError, match="the store refuses conditional writes"):
+                take()
+        proxy.always(CONDITION_IGNORED)
+        for take in (directory.claim, directory.acquire_lease):
+            with pytest.raises(UserError, match="the store ignores the condition of writes"):
+                take()
+        proxy.always(None)
+        assert files(directory) == set()
