@@ -12,6 +12,7 @@ Text files are read line by line and only the words of the vocabulary are kept, 
 Shapes: N words of the file, V words of the vocabulary, E width of a vector.
 """
 
+import codecs
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary) -> WordVectors:
 def _read_text(path: Path, wanted: Collection[str]) -> tuple[int, Vectors]:
     vectors: Vectors = {}
     with path.open("rb") as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
         lines = _lines(file, path)
         first = next(lines, (0, b""))
         stated = _header(first[1])

@@ -5,27 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
-from pipelines.datasets.photo_sources import locate_photos
+from pipelines.datasets.manifest import Photo, dataset_name, escapes_root, safe_key
 
 # By convention, the `restval` photos of COCO are training photos.
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
-
-
-def import_karpathy(dataset: Path, photos: str | Path) -> Manifest:
-    """Returns the manifest of a Karpathy JSON file; `photos` is the folder, prefix URI or tar file of its photos.
-
-    Raises UserError if the file or the photo root does not exist, if the layout is not valid, or if a photo is missing.
-    """
-    name, rows = karpathy_rows(dataset)
-    return locate_photos(name, photos, rows)
+_FIELDS = ("dataset", "images", "filename", "filepath", "split", "sentences", "raw")
 
 
 def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
-    """Returns name and rows of a Karpathy JSON file without looking for the photos.
-
-    Raises UserError if the layout is not valid.
-    """
+    """Returns name and rows of a Karpathy JSON file. Raises UserError if it cannot be read or is not valid."""
     document = _read(dataset)
     images = document.get("images")
     if not isinstance(images, list):
@@ -33,21 +21,32 @@ def karpathy_rows(dataset: Path) -> tuple[str, list[Photo]]:
             f"{dataset}: not in the Karpathy layout (`images` is not a list); see docs/how-to/prepare-a-data-set.md"
         )
     rows = [_row(dataset, number, image) for number, image in enumerate(images, 1)]
-    return safe_key(str(document.get("dataset") or dataset.stem)), rows
+    return dataset_name(str(document.get("dataset") or dataset.stem)), rows
 
 
 def _read(dataset: Path) -> dict[str, Any]:
     try:
-        document = json.loads(dataset.read_text(encoding="utf-8-sig"))
+        document = json.loads(dataset.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
     except FileNotFoundError as error:
         raise UserError(f"{dataset}: no such file; give a data set in the Karpathy JSON layout") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{dataset}: not readable as JSON ({error}); give a Karpathy JSON file") from error
     if not isinstance(document, dict):
         raise UserError(
             f"{dataset}: not in the Karpathy layout (not a JSON object); see docs/how-to/prepare-a-data-set.md"
         )
     return document
+
+
+def _object(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns a JSON object. Raises ValueError if a field that is read occurs twice: Python would keep the last one."""
+    found = dict(fields)
+    if len(found) != len(fields):
+        names = [name for name, _ in fields]
+        twice = next((name for name in _FIELDS if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"an object has `{twice}` twice")
+    return found
 
 
 def _row(dataset: Path, number: int, image: Any) -> Photo:

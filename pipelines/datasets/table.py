@@ -1,72 +1,102 @@
-"""Importer of a table of photos: CSV, JSON lines or Parquet.
+"""Reader of a table of photos: CSV, JSON lines or Parquet.
 
 Columns: `uri` (a path below the photo root, or a URI) and either `caption` (one row per caption) or `captions` (a list)
-are required; `split` (train, val or test; default train) and `key` are optional.
+are required; `split` (train, val or test; default train) and `key` are optional. Other columns are not read. Values
+are text, and no type is guessed.
 """
 
-from collections.abc import Callable
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
+import pyarrow.parquet as pq
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, escapes_root, safe_key
-from pipelines.datasets.photo_sources import locate_photos
+from pipelines.datasets.manifest import Photo, dataset_name, escapes_root, safe_key
 
-# One thread each: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".csv": lambda path: pyarrow.csv.read_csv(
-        path,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-        convert_options=_string_columns(path),
-    ),
-    ".jsonl": lambda path: pyarrow.json.read_json(path, pyarrow.json.ReadOptions(use_threads=False)),
-    ".parquet": lambda path: pyarrow.parquet.read_table(path, use_threads=False),
-}
+COLUMNS = ("uri", "caption", "captions", "split", "key")
+_Row = dict[str, Any]
+
+
+def table_rows(dataset: Path) -> tuple[str, list[Photo]]:
+    """Returns name and rows of a table.
+
+    Raises UserError if it cannot be read, lacks a column, has a column twice, or has a row that is not valid.
+    """
+    suffix = dataset.suffix.lower()
+    photos: dict[str, Photo] = {}
+    try:
+        for number, row in enumerate(_READERS[suffix](dataset), 1):
+            _add(photos, _photo(dataset, number, row), f"{dataset}: row {number}", merge="caption" in row)
+    except (OSError, ValueError, csv.Error, pa.ArrowException, RecursionError) as error:
+        raise UserError(
+            f"{dataset}: not readable as {suffix[1:]} ({error}); see docs/how-to/prepare-a-data-set.md"
+        ) from error
+    return dataset_name(dataset.stem), list(photos.values())
+
+
+def _csv(dataset: Path) -> Iterator[_Row]:
+    csv.field_size_limit(sys.maxsize)  # by default 128 KiB, which columns that are not read may exceed
+    with dataset.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)
+        header = [name.strip() for name in next(lines, [])]
+        if not header:
+            raise ValueError("its first line is empty")
+        _check_columns(header, f"{dataset}: columns")
+        wanted = [(number, name) for number, name in enumerate(header) if name in COLUMNS]
+        for line in lines:
+            if line and len(line) != len(header):
+                raise ValueError(f"line {lines.line_num} has {len(line)} values, the header {len(header)}")
+            if line:
+                yield {name: line[number] for number, name in wanted}
+
+
+def _jsonl(dataset: Path) -> Iterator[_Row]:
+    with dataset.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                fields = json.loads(line, object_pairs_hook=list)  # pairs, so that a field that occurs twice is found
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from error
+            if not line.lstrip().startswith("{"):
+                raise ValueError(f"line {number} is not a JSON object")
+            fields = [(name, value) for name, value in fields if value is not None]
+            _check_columns([name for name, _ in fields], f"{dataset}: line {number}: fields")
+            yield {name: value for name, value in fields if name in COLUMNS}
+
+
+def _parquet(dataset: Path) -> Iterator[_Row]:
+    files = pq.ParquetDataset(dataset)
+    names = files.schema.names
+    _check_columns(names, f"{dataset}: columns")
+    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
+    for batch in files.read([name for name in names if name in COLUMNS], use_threads=False).to_batches():
+        yield from batch.to_pylist()
+
+
+_READERS: dict[str, Callable[[Path], Iterator[_Row]]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
 SUFFIXES = tuple(_READERS)
 
 
-def import_table(dataset: Path, photos: str | Path) -> Manifest:
-    """Returns the manifest of a table; `photos` is the folder, prefix URI or tar file of relative photo paths.
-
-    Raises UserError if the table cannot be read, lacks a column or has a row that is not valid, or if a photo is
-    missing.
-    """
-    try:
-        table = _READERS[dataset.suffix.lower()](dataset)
-        columns, rows = table.column_names, table.to_pylist()
-    except (OSError, pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{dataset}: not readable as {dataset.suffix[1:]} ({error}); see docs/how-to/prepare-a-data-set.md"
-        ) from error
-    if "uri" not in columns or not {"caption", "captions"} & set(columns):
-        raise UserError(f"{dataset}: columns are {', '.join(columns)}; it needs `uri` and `caption` or `captions`")
-    photos_by_key: dict[str, Photo] = {}
-    for number, row in enumerate(rows, 1):
-        photo = _photo(dataset, number, row)
-        earlier = photos_by_key.get(photo.key)
-        if earlier and "caption" in row:
-            if (earlier.source, earlier.split) != (photo.source, photo.split):
-                raise UserError(
-                    f"{dataset}: row {number} ({photo.source}) and {earlier.source} share the key {photo.key} "
-                    "or differ in split; rename one of them or add a column `key`"
-                )
-            photo = Photo(photo.key, photo.source, photo.split, earlier.captions + photo.captions)
-        elif earlier:
-            raise UserError(
-                f"{dataset}: row {number} ({photo.source}) has the key of {earlier.source}; rename one of them"
-            )
-        photos_by_key[photo.key] = photo
-    return locate_photos(safe_key(dataset.name), photos, list(photos_by_key.values()))
+def _check_columns(names: Sequence[str], subject: str) -> None:
+    """Raises UserError unless the names have the required columns, and every column that is read once."""
+    twice = next((name for name in COLUMNS if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{subject} have `{twice}` twice; rename or remove one of them")
+    if "uri" not in names or not {"caption", "captions"} & set(names):
+        raise UserError(f"{subject} are {', '.join(names)}; it needs `uri` and `caption` or `captions`")
+    if {"caption", "captions"} <= set(names):
+        raise UserError(f"{subject} have both `caption` and `captions`; remove one of them")
 
 
-def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
-    """Returns the photo of one table row; raises UserError if a value has the wrong type."""
+def _photo(dataset: Path, number: int, row: _Row) -> Photo:
+    """Returns the photo of one row; raises UserError if a value is not text."""
     source, captions = row["uri"], row.get("captions", row.get("caption"))
     captions = [captions] if isinstance(captions, str) else captions
     key = row.get("key") or (safe_key(source) if isinstance(source, str) else None)
@@ -85,8 +115,15 @@ def _photo(dataset: Path, number: int, row: dict[str, Any]) -> Photo:
     return Photo(key, source, row.get("split") or "train", tuple(caption.strip() for caption in captions))
 
 
-def _string_columns(path: Path) -> "pyarrow.csv.ConvertOptions":
-    """Returns options that read all columns as text, so that the caption `12` does not become a number."""
-    with pyarrow.csv.open_csv(path) as reader:
-        names = reader.schema.names
-    return pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+def _add(photos: dict[str, Photo], photo: Photo, row: str, *, merge: bool) -> None:
+    """Adds a photo, or with `merge` its caption to those of an earlier row of the same photo."""
+    earlier = photos.get(photo.key)
+    if earlier and not merge:
+        raise UserError(f"{row} ({photo.source}) has the key of {earlier.source}; rename one of them")
+    if earlier and (earlier.source, earlier.split) != (photo.source, photo.split):
+        raise UserError(
+            f"{row} ({photo.source}) and {earlier.source} share the key {photo.key} or differ in split; rename one of "
+            "them or add a column `key`"
+        )
+    captions = (*(earlier.captions if earlier else ()), *photo.captions)
+    photos[photo.key] = Photo(photo.key, photo.source, photo.split, captions)

@@ -39,8 +39,17 @@ def near(*vectors):
         "\n".join(LINES) + "\n",
         "4 3\n" + "\n".join(LINES) + "\n",
         "4 3 \r\n" + " \r\n".join(LINES) + " \r\n",
+        "\ufeff" + "\n".join(LINES),
+        "\ufeff4 3\n" + "\n".join(LINES),
     ],
-    ids=["GloVe", "GloVe with a last end of line", "word2vec", "fastText on Windows"],
+    ids=[
+        "GloVe",
+        "GloVe with a last end of line",
+        "word2vec",
+        "fastText on Windows",
+        "GloVe and BOM",
+        "word2vec and BOM",
+    ],
 )
 def test_text_files_give_each_word_its_vector(text, written):
     assert rows(written(text)) == near(DOG, CAFE, ABSENT)

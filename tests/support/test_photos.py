@@ -4,13 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 from pipelines.datasets.decode import decode_photo
-from pipelines.datasets.karpathy import import_karpathy
+from pipelines.datasets.importer import import_dataset
 from tests.support.photos import skimage_photos
 
 
 def test_the_photos_of_scikit_image_form_a_valid_data_set(tmp_path: Path):
     photos = skimage_photos(tmp_path)
-    manifest = import_karpathy(photos.dataset, photos.folder)
+    manifest = import_dataset(photos.dataset, photos.folder)
     rows = list(manifest.photos())
     assert Counter(row.split for row in rows) == {"train": 10, "val": 5, "test": 5}
     assert len({caption for row in rows for caption in row.captions}) == 5 * photos.count

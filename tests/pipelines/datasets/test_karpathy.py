@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from infra.errors import UserError
-from pipelines.datasets.karpathy import import_karpathy
+from pipelines.datasets.importer import import_dataset
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_rows_have_keys_splits_and_paths(folder: Path, karpathy):
     document = json.loads(path.read_text())
     document["images"].append({"filepath": "sub", "filename": "c.jpg", "split": "test", "sentences": [{"raw": "deep"}]})
     path.write_text(json.dumps(document))
-    manifest = import_karpathy(path, folder)
+    manifest = import_dataset(path, folder)
     assert [(p.key, p.source, p.split, p.captions) for p in manifest.photos()] == [
         ("a", "a.jpg", "train", ("one", "two")),
         ("b", "b.jpg", "train", ("x",)),
@@ -37,14 +37,14 @@ def test_rows_have_keys_splits_and_paths(folder: Path, karpathy):
 def test_missing_photos_are_counted_and_the_first_is_named(folder: Path, karpathy):
     path = karpathy([("a.jpg", "train", ["x"]), ("gone.jpg", "val", ["y"]), ("lost.jpg", "val", ["z"])])
     with pytest.raises(UserError, match=r"2 of 3 photos .* do not exist, first gone\.jpg; give the right photo folder"):
-        import_karpathy(path, folder)
+        import_dataset(path, folder)
 
 
 def test_a_missing_folder_or_file_is_named(folder: Path, karpathy, tmp_path: Path):
     with pytest.raises(UserError, match="nowhere: no such photo folder"):
-        import_karpathy(karpathy([("a.jpg", "train", ["x"])]), tmp_path / "nowhere")
+        import_dataset(karpathy([("a.jpg", "train", ["x"])]), tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"none\.json: no such file"):
-        import_karpathy(tmp_path / "none.json", folder)
+        import_dataset(tmp_path / "none.json", folder)
 
 
 @pytest.mark.parametrize("text", ["{not json", "[]", "{}", '{"images": 3}', "[" * 100_000])
@@ -52,7 +52,7 @@ def test_a_file_in_another_layout_is_refused(folder: Path, tmp_path: Path, text:
     path = tmp_path / "d.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"d\.json: not (readable as JSON|in the Karpathy layout)") as caught:
-        import_karpathy(path, folder)
+        import_dataset(path, folder)
     assert "\n" not in str(caught.value)
 
 
@@ -83,17 +83,27 @@ def test_an_invalid_image_entry_is_named(folder: Path, tmp_path: Path, change: d
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"images": [GOOD, {**GOOD, "filename": "b.jpg", **change}]}))
     with pytest.raises(UserError, match=message) as caught:
-        import_karpathy(path, folder)
+        import_dataset(path, folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["filename", "split", "sentences", "raw", "images"])
+def test_a_field_that_occurs_twice_is_an_error(folder: Path, tmp_path: Path, field: str):
+    path = tmp_path / "d.json"
+    path.write_text(json.dumps({"images": [GOOD]}).replace(f'"{field}":', f'"{field}": "other", "{field}":'))
+    with pytest.raises(UserError, match=rf"d\.json: not readable as JSON \(an object has `{field}` twice\)"):
+        import_dataset(path, folder)
+    path.write_text(json.dumps({"images": [GOOD]}).replace("{", '{"note": 1, "note": 2, '))
+    assert import_dataset(path, folder).table.num_rows == 1
 
 
 def test_a_byte_order_mark_is_accepted(folder: Path, tmp_path: Path):
     path = tmp_path / "d.json"
     path.write_text(json.dumps({"images": [GOOD]}), encoding="utf-8-sig")
-    assert import_karpathy(path, folder).table.num_rows == 1
+    assert import_dataset(path, folder).table.num_rows == 1
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname"])
 def test_path_traversal_is_refused(folder: Path, karpathy, name: str):
     with pytest.raises(UserError, match="must stay below the photo folder"):
-        import_karpathy(karpathy([(name, "train", ["x"])]), folder)
+        import_dataset(karpathy([(name, "train", ["x"])]), folder)

@@ -52,7 +52,12 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
     [
         ("d.csv", "path,caption\na.jpg,x\n", "columns are path, caption; it needs `uri` and `caption` or `captions`"),
         ("d.csv", "", "not readable as csv"),
-        ("d.csv", "uri,caption\na.jpg\n", "not readable as csv"),
+        ("d.csv", "uri,caption\na.jpg\n", r"not readable as csv \(line 2 has 1 values, the header 2\)"),
+        ("d.csv", 'uri,caption\na.jpg,"x\n', "not readable as csv"),
+        ("d.csv", "uri,caption,caption\na.jpg,x,y\n", "columns have `caption` twice; rename or remove"),
+        ("d.csv", "uri,caption, caption \na.jpg,x,y\n", "columns have `caption` twice"),
+        ("d.csv", "uri,caption,split,split\na.jpg,x,train,val\n", "columns have `split` twice"),
+        ("d.csv", "uri,caption,captions\na.jpg,x,y\n", "columns have both `caption` and `captions`"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
         ("d.csv", "uri,caption\n/etc/passwd,x\n", "must stay below the photo root"),
         ("d.csv", "uri,caption\na.jpg,\n", "empty caption"),
@@ -67,7 +72,13 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ),
         ("d.jsonl", '{"uri": 3, "captions": ["x"]}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "captions": [3]}\n', "row 1 .* must be text"),
-        ("d.jsonl", "nonsense", "not readable as jsonl"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": 12}\n', "row 1 .* must be text"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "key": 12}\n', "row 1 .* must be text"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "caption": "y"}\n', "line 1: fields have `caption` twice"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "captions": ["y"]}\n', "have both `caption` and `captions`"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": "x"}\n{"uri": "b.jpg"}\n', "line 2: fields are uri; it needs"),
+        ("d.jsonl", '["uri"]\n', "not readable as jsonl .line 1 is not a JSON object"),
+        ("d.jsonl", "nonsense", "not readable as jsonl .line 1: "),
         ("d.parquet", "nonsense", "not readable as parquet"),
     ],
 )
@@ -75,3 +86,49 @@ def test_an_invalid_table_is_reported(tmp_path: Path, name: str, text: str, mess
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         rows(tmp_path / name)
+
+
+TEXTS = ["2024-01-31", "2024-01-31T12:00:00Z", "007", "1e3", "true", "NA", "null", "0.10"]
+"""Captions and keys that a reader which guesses types reads as dates, numbers, truth values and missing values."""
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_values_stay_text(tmp_path: Path, suffix: str):
+    names = [text.replace(":", "-").replace(".", "-") for text in TEXTS]
+    for name in names:
+        (tmp_path / f"{name}.jpg").write_bytes(b"x")
+    table = [{"uri": f"{name}.jpg", "caption": text, "key": name} for name, text in zip(names, TEXTS, strict=True)]
+    if suffix == "csv":
+        lines = ["uri,caption,key", *(",".join(row.values()) for row in table)]
+    else:
+        lines = [json.dumps(row) for row in table]
+    (tmp_path / f"d.{suffix}").write_text("\n".join(lines))
+    assert rows(tmp_path / f"d.{suffix}") == [(row["key"], row["uri"], "train", (row["caption"],)) for row in table]
+
+
+def test_columns_that_nobody_needs_are_not_read(tmp_path: Path):
+    """Mixed types, values of megabytes, the same name twice, and types that have no Python value."""
+    long = "z" * 3_000_000
+    (tmp_path / "d.csv").write_text(f"uri,caption,,,n,n\na.jpg,x,,,1,{long}\na.jpg,y,,,one,2\n")
+    (tmp_path / "d.jsonl").write_text(
+        '{"uri": "a.jpg", "captions": ["x", "y"], "n": 1, "n": "one", "m": {"a": [1]}}\n'
+        f'{{"m": "{long}", "uri": "http://host/b.jpg", "captions": ["z"], "n": [1, "2"]}}\n'
+    )
+    columns = [["a.jpg"], [["x", "y"]], [1], ["one"], pa.array([2**40], pa.timestamp("s"))]
+    pq.write_table(pa.table(columns, names=["uri", "captions", "n", "n", "time"]), tmp_path / "d.parquet")
+    first = ("a", "a.jpg", "train", ("x", "y"))
+    assert rows(tmp_path / "d.csv") == rows(tmp_path / "d.parquet") == [first]
+    assert rows(tmp_path / "d.jsonl") == [first, ("b", "http://host/b.jpg", "train", ("z",))]
+
+
+def test_a_doubled_column_of_parquet_is_an_error(tmp_path: Path):
+    pq.write_table(pa.table([["a.jpg"], ["x"], ["y"]], names=["uri", "caption", "caption"]), tmp_path / "d.parquet")
+    with pytest.raises(UserError, match="columns have `caption` twice"):
+        rows(tmp_path / "d.parquet")
+
+
+def test_byte_order_marks_upper_case_suffixes_and_line_separators(tmp_path: Path):
+    (tmp_path / "d.CSV").write_bytes("\ufeffuri , caption\r\na.jpg,x\r\n\r\n".encode())
+    (tmp_path / "d.JSONL").write_text('\ufeff{"uri": "a.jpg", "caption": "x\u2028y", "key": null}\n\n')
+    assert rows(tmp_path / "d.CSV") == [("a", "a.jpg", "train", ("x",))]
+    assert rows(tmp_path / "d.JSONL") == [("a", "a.jpg", "train", ("x\u2028y",))]
