@@ -8,6 +8,7 @@ and `root`. Root and version tokens do not enter the digest, so moving the photo
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -131,6 +132,17 @@ def escapes_root(source: str) -> bool:
 def safe_key(source: str) -> str:
     """Returns a WebDataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(source).stem)
+
+
+def dataset_name(text: str) -> str:
+    """Returns the name of a data set, a part of the names of its feature sets and models.
+
+    Letters, digits (of any script), `_` and `-` stay. Other characters become `_`, and a hash of the text follows, so
+    that different texts give different names. Unicode's composed and decomposed forms are the same text.
+    """
+    text = unicodedata.normalize("NFC", text)
+    name = "".join(char if char in "_-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _check(photo: Photo) -> None:

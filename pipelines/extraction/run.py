@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from infra.cluster import ClusterConfig, check_gpus, connect
 from infra.storage.base import Store
-from infra.storage.open import open_store, require_durable_path
+from infra.storage.conditional_writes import require_conditional_writes
+from infra.storage.open import open_store, require_folder
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
@@ -20,7 +21,7 @@ from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.layout import feature_set_name
-from pipelines.features.manifests import write_manifest
+from pipelines.features.manifests import require_dataset, write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.quarantine import check_max_rejected
 from pipelines.features.receipt import Receipt
@@ -73,6 +74,7 @@ def extract(
     """
     plan = plan_extraction(manifest, config, cluster)
     if plan.feature_set.missing:
+        require_conditional_writes(plan.store)
         start_detectors(config, cluster, plan.spec)
     receipts = _write_shards(plan, config, progress)
     feature_set = _publish(plan, config, receipts)
@@ -91,11 +93,12 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
 
     Ray is joined or started only if photos must be hashed to decide whether they changed.
     """
-    require_durable_path(config.output, "extract.output")
+    require_folder(config.output, "extract.output")
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
     name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
     store = open_store(f"{config.output.rstrip('/')}/{name}")
+    require_dataset(store, manifest)
 
     def hash_on_cluster(photos: list[Photo]) -> dict[str, str]:
         print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)

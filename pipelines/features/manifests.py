@@ -3,6 +3,7 @@
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest
+from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import manifest_name
 
 
@@ -27,3 +28,31 @@ def read_manifest(store: Store, digest: str) -> Manifest:
     if manifest.digest() != digest:
         raise UserError(f"{uri} does not have the digest in its index; delete it and extract the data set again")
     return manifest
+
+
+def require_dataset(store: Store, manifest: Manifest) -> None:
+    """Raises UserError if the feature set in the store, whose index would be replaced, belongs to another data set.
+
+    Another data set has another name, or none of its photos in common: one that has changed keeps some of them.
+    """
+    try:
+        index = read_index(store)
+    except (FileNotFoundError, NotADirectoryError, InvalidIndexError):
+        return
+    if index.dataset == manifest.name and _shares_photos(store, index.manifest, manifest):
+        return
+    raise UserError(
+        f"{store.uri} belongs to another data set, '{index.dataset}' with other photos; give this data set "
+        f"('{manifest.name}') a name of its own, or choose another output"
+    )
+
+
+def _shares_photos(store: Store, earlier: str, manifest: Manifest) -> bool:
+    """Returns whether a manifest has a photo of an earlier one; True if the earlier one cannot be read."""
+    if earlier == manifest.digest():
+        return True
+    try:
+        keys = set(read_manifest(store, earlier).table["key"].to_pylist())
+    except UserError:
+        return True
+    return not keys.isdisjoint(manifest.table["key"].to_pylist())

@@ -29,6 +29,8 @@ __all__ = ["DATASET", "OBJECTS", "PHOTOS", "ScenesConfig", "generate"]
 
 log = logging.getLogger(__name__)
 
+NAME = "scenes"
+"""Name of the data set."""
 DATASET, OBJECTS, CONFIG, PHOTOS = "dataset_scenes.json", "objects.json", "config.json", "photos"
 COMPRESS = {"compress_level": 6, "compress_type": zlib.Z_RLE}
 """With this strategy, zlib and zlib-ng (builds of Pillow contain either) write the same bytes (checked on 40 photos).
@@ -89,7 +91,7 @@ def _is_complete(config: ScenesConfig, folder: Path) -> bool:
 def _karpathy(config: ScenesConfig, entries: list[Entry]) -> dict[str, Any]:
     """Returns the content of the Karpathy JSON file, with the additional field `config`."""
     return {
-        "dataset": "scenes",
+        "dataset": NAME,
         "config": config.as_json(),
         "images": [_karpathy_image(imgid, entry) for imgid, entry in enumerate(entries)],
     }

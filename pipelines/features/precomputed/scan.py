@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, safe_key
+from pipelines.datasets.manifest import Manifest, Photo, dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_lines
@@ -38,14 +38,12 @@ class _Split:
     photos: tuple[Photo, ...]
 
 
-def import_scan(
-    folder: Path, output: str, dataset_name: str | None, photos_per_shard: int, progress: OnPhotos
-) -> Imported:
+def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: int, progress: OnPhotos) -> Imported:
     """Imports a folder in SCAN's layout as a feature set below the root `output`.
 
-    `dataset_name` defaults to the folder's name. The layout has no boxes, classes and photo sizes: boxes are 0 x 4, the
-    rest is left out. An image whose features exceed float16 is rejected. Raises UserError for a folder that is not in
-    the layout.
+    `name` is that of the data set, by default the folder's. The layout has no boxes, classes and photo sizes: boxes are
+    0 x 4, the rest is left out. An image whose features exceed float16 is rejected. Raises UserError for a folder that
+    is not in the layout.
     """
     notes: list[str] = []
     splits = _unique_keys(_read_splits(folder, notes), notes)
@@ -53,7 +51,7 @@ def import_scan(
     if len(shapes) > 1:
         raise UserError(f"{folder}: its splits differ in regions x width {sorted(shapes)}; import them one by one")
     ((regions, width),) = shapes
-    name = safe_key(dataset_name or folder.absolute().name)
+    name = dataset_name(name or folder.absolute().name)
     manifest = Manifest.build(name, str(folder.absolute()), [photo for split in splits for photo in split.photos])
     fingerprint = source_fingerprint(DETECTOR, [split.rows.path for split in splits])
     with ShardImport(manifest, fingerprint, output, photos_per_shard, progress) as shards:

@@ -1,13 +1,17 @@
 """Tests of the importer: the suffix selects the format, and data sets are read by path or URI."""
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
+from infra.storage.open import open_store
 from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.manifest import dataset_name
+from tests.support.servers import S3Server
 
 
 @pytest.fixture
@@ -19,6 +23,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["a b", "a_b", "a.b", "写真"])
+def test_names_of_data_sets_do_not_collide(folder: Path, name: str):
+    document = json.loads((folder / "d.json").read_text())
+    (folder / "d.json").write_text(json.dumps({**document, "dataset": name}))
+    (folder / "d.csv").rename(folder / f"{name}.csv")
+    names = {import_dataset(folder / file, folder).name for file in ("d.json", f"{name}.csv")}
+    assert names == {dataset_name(name)}
+
+
+@pytest.mark.parametrize("given", ["~/a b%20c?d#e", "a b%20c?d#e"])
+def test_paths_may_be_relative_or_in_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, given: str):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(folder)
+    place = folder / "a b%20c?d#e"
+    place.mkdir()
+    for name in ("a.jpg", "d.json", "d.csv"):
+        (folder / name).rename(place / name)
+    for name in ("d.json", "d.csv"):
+        manifest = import_dataset(f"{given}/{name}", given)
+        assert manifest.root == import_dataset(f"{given}/{name}", place.as_uri()).root == str(place)
+
+
 @pytest.mark.parametrize("name", ["d.json", "d.csv"])
 def test_paths_and_uris_give_the_same_manifest(folder: Path, name: str):
     by_path = import_dataset(folder / name, folder)
@@ -27,12 +53,19 @@ def test_paths_and_uris_give_the_same_manifest(folder: Path, name: str):
     assert [(row.key, row.split, row.captions) for row in by_path.photos()] == [("a", "val", ("one",))]
 
 
-def test_errors_name_the_uri(folder: Path):
-    with pytest.raises(UserError, match=rf"^file://{folder}/none.json: no such file"):
+def test_errors_name_the_file(folder: Path):
+    """The path of a local file, and the URI of an object."""
+    with pytest.raises(UserError, match=rf"^{folder}/none.json: no such file"):
         import_dataset(f"file://{folder}/none.json", folder)
-    (folder / "bad.json").write_text("[]")
-    with pytest.raises(UserError, match=rf"^file://{folder}/bad.json: not in the Karpathy layout"):
-        import_dataset(f"file://{folder}/bad.json", folder)
+
+
+def test_errors_name_the_uri_of_an_object(folder: Path, s3_server: S3Server):
+    root = f"s3://{s3_server.bucket}/{folder.name} ?#"
+    with pytest.raises(UserError, match=rf"^{re.escape(root)}/none.json: no such file"):
+        import_dataset(f"{root}/none.json", folder)
+    open_store(root).replace("bad.json", b"[]")
+    with pytest.raises(UserError, match=rf"^{re.escape(root)}/bad.json: not in the Karpathy layout"):
+        import_dataset(f"{root}/bad.json", folder)
 
 
 @pytest.mark.parametrize("name", ["d.JSON", "D.json", "d.CSV"])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
+from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
 from pipelines.features.feature_set import FeatureSet
@@ -19,6 +20,8 @@ from pipelines.features.publish import publish
 from pipelines.features.receipt import read_receipts
 from pipelines.features.shards import build_tar
 from tests.support.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
+from tests.support.faulty_proxy import CONDITION_IGNORED, CONDITION_REFUSED, faulty_proxy
+from tests.support.servers import S3Server, aws_environment
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -118,7 +121,7 @@ def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, whole: F
 
 def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Manifest):
     (tmp_path / "features").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"cannot be written .*; choose another output"):
+    with pytest.raises(UserError, match=r"cannot be written .*; choose another"):
         run(manifest, tmp_path)
 
 
@@ -176,3 +179,28 @@ def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, m
     assert other.feature_set.uri != str(copy)
     assert contents(copy) == contents(whole.uri)
     assert other.feature_set.lineage["fingerprint"] != whole.lineage["fingerprint"]
+
+
+def test_a_store_without_conditional_writes_is_refused_before_anything_is_written(
+    tmp_path: Path, manifest: Manifest, s3_server: S3Server
+):
+    output = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    for fault, message in ((CONDITION_IGNORED, "ignores the condition"), (CONDITION_REFUSED, "refuses conditional")):
+        with (
+            faulty_proxy(s3_server.endpoint) as proxy,
+            aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),
+        ):
+            proxy.always(fault)
+            with pytest.raises(UserError, match=f"the store {message}"):
+                run(manifest, tmp_path, output=output)
+    assert open_store(output).objects() == {}
+
+
+def test_the_folder_of_another_data_set_is_refused(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+    folder = tmp_path / "features" / Path(whole.uri).name
+    shutil.copytree(whole.uri, folder)
+    photo = next(manifest.photos())
+    other = Manifest.build(manifest.name, manifest.root, [Photo("other", photo.source, "train", ("x",))])
+    with pytest.raises(UserError, match=f"^{folder} belongs to another data set, 'tiny' with other photos"):
+        run(other, tmp_path)
+    assert contents(folder) == contents(whole.uri)

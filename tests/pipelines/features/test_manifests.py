@@ -1,0 +1,65 @@
+"""Manifests as objects of a feature set, and folders that belong to another data set."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage.folder import FolderStore
+from pipelines.datasets.manifest import Manifest, Photo, dataset_name
+from pipelines.features.layout import feature_set_name
+from pipelines.features.manifests import read_manifest, require_dataset, write_manifest
+from tests.support.feature_sets import manifest, write_set
+
+
+def renamed(photos: Manifest, name: str) -> Manifest:
+    return Manifest.build(name, photos.root, photos.photos())
+
+
+def test_a_written_manifest_is_read_by_its_digest(tmp_path: Path):
+    store, photos = FolderStore(tmp_path), manifest(tmp_path)
+    write_manifest(store, photos)
+    assert list(read_manifest(store, photos.digest()).photos()) == list(photos.photos())
+
+
+def test_names_of_folders_differ_for_names_that_differ_in_any_character():
+    names = {
+        feature_set_name(dataset_name(text), "embedded-0123", 32) for text in ("a b", "a_b", "a.b", "猫 犬", "猫_犬")
+    }
+    assert len(names) == 5
+    assert feature_set_name(dataset_name("flickr8k"), "embedded-0123", 32).startswith("flickr8k-embedded-")
+
+
+def test_a_changed_data_set_keeps_its_folder(tmp_path: Path):
+    store = write_set(tmp_path, manifest(tmp_path)).store
+    for changed in (
+        manifest(tmp_path),
+        manifest(tmp_path, 12),
+        manifest(tmp_path, 3),
+        manifest(tmp_path, said="edited"),
+    ):
+        require_dataset(store, changed)
+    require_dataset(FolderStore(tmp_path / "empty"), manifest(tmp_path))
+    (tmp_path / "file").write_text("")
+    require_dataset(FolderStore(tmp_path / "file" / "below"), manifest(tmp_path))  # the first write reports it
+
+
+def test_the_folder_of_another_data_set_is_refused(tmp_path: Path):
+    photos = manifest(tmp_path)
+    store = write_set(tmp_path, photos).store
+    other = Manifest.build("tiny", photos.root, [Photo("other", "other.png", "train", ("x",))])
+    for refused in (renamed(photos, "small"), other):
+        with pytest.raises(
+            UserError, match=rf"^{store.uri} belongs to another data set, 'tiny' with other photos; give"
+        ):
+            require_dataset(store, refused)
+
+
+def test_a_lost_manifest_does_not_lock_the_folder(tmp_path: Path):
+    photos = manifest(tmp_path)
+    store = write_set(tmp_path, photos).store
+    for path in store.root.glob("manifest-*"):
+        path.unlink()
+    require_dataset(store, manifest(tmp_path, said="edited"))
+    (store.root / "index.json").write_text("{")
+    require_dataset(store, manifest(tmp_path, said="edited"))  # the job itself reports the corrupt index
