@@ -8,6 +8,7 @@ _CHUNK = 32768
 """Values that torch converts on the calling thread. Torch is ten times as fast as NumPy, which has no SIMD code for
 this conversion, and threads of its own would only compete with those of the import.
 """
+FLOAT16_MAX = 65504.0
 _EXPONENT = 0x7C00
 """Bits of float16's exponent: all set in an infinity or a NaN."""
 

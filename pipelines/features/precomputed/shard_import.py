@@ -5,24 +5,28 @@ first and the index last. A rerun therefore resumes a killed import, and a rerun
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 from infra.environment import available_cpus
-from infra.storage.open import open_store, require_durable_path
+from infra.paths import absolute
+from infra.storage.conditional_writes import require_conditional_writes
+from infra.storage.open import open_store, require_folder
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.index import DetectorDescription
+from pipelines.features.index import DetectorDescription, InvalidIndexError, read_index
 from pipelines.features.layout import complete_shards, feature_set_name, receipt_name
-from pipelines.features.manifests import write_manifest
+from pipelines.features.manifests import require_dataset, write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.quarantine import check_max_rejected
 from pipelines.features.receipt import Receipt, Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, commit_shard
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 OnPhotos = Callable[[int], object]
 """Called with the number of photos of each complete shard."""
 Content = tuple[list[Sample], list[Rejection]]
@@ -51,11 +55,16 @@ class ShardImport:
     def __init__(
         self, manifest: Manifest, fingerprint: str, output: str, photos_per_shard: int, progress: OnPhotos
     ) -> None:
-        """Writes the manifest below the root `output`. Raises UserError if that cannot be written."""
+        """Writes the manifest below the root `output`.
+
+        Raises UserError if that cannot be written, or if the folder of the feature set belongs to another data set.
+        """
         name = feature_set_name(manifest.name, fingerprint, photos_per_shard)
-        require_durable_path(output, "URI")
-        self._store = open_store(f"{output.rstrip('/')}/{name}")
+        require_folder(output, "URI")
+        self._store = open_store(f"{absolute(output).rstrip('/')}/{name}")
         self._manifest, self._fingerprint, self._progress = manifest, fingerprint, progress
+        require_dataset(self._store, manifest)
+        require_conditional_writes(self._store)
         write_manifest(self._store, manifest)
         self._complete = set(complete_shards(self._store.objects()))
         self._pool = ThreadPoolExecutor(_THREADS)
@@ -68,6 +77,28 @@ class ShardImport:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def finished(self) -> Imported | None:
+        """Returns the feature set if an earlier import of this source and data set has finished, otherwise None."""
+        try:
+            index = read_index(self._store)
+        except (FileNotFoundError, InvalidIndexError):
+            return None
+        if index.manifest != self._manifest.digest() or not self._complete.issuperset(s.name for s in index.shards):
+            return None
+        feature_set = FeatureSet.open(self._store.uri)
+        self._progress(self._manifest.table.num_rows)
+        return Imported(feature_set, 0, len(index.shards), [])
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Applies a function to items on the threads of the import, a few ahead, and yields the results in order."""
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(self._pool.submit(function, item))
+            if len(pending) > _MAX_PENDING:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
     def add(self, shard: PlannedShard, build: Callable[[], Content]) -> None:
         """Adds a shard. `build` runs on a thread, and only if the shard is not complete yet.

@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from infra.errors import UserError
-from pipelines.datasets.karpathy import karpathy_rows
+from infra.paths import absolute
+from pipelines.datasets.importer import dataset_rows
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo
+from pipelines.datasets.photo_sources import parent_and_name
 from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
-from pipelines.features.precomputed.tsv_row import RowError, decode_row
+from pipelines.features.precomputed.tsv_row import RowError, RowLayout, TsvRow, decode_row
 from pipelines.features.receipt import Receipt, Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, count_regions
@@ -20,10 +23,17 @@ from pipelines.features.shards import Sample, count_regions
 DETECTOR = "precomputed-tsv"
 MISSING = "the TSV has no row for this photo"
 _TRIES = 100
-"""Rows in which a readable one is searched for the feature width."""
+"""Rows in which a valid one is searched for the layout of the features."""
 
-_Found = tuple[Photo, bytes | None]
-"""A photo and its row, or None if the TSV has none."""
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the TSV, its photo, and its content or the reason why it is invalid."""
+
+    image_id: str
+    photo: Photo | None
+    """None if the photo is not in the data set; then the row is not decoded."""
+    content: TsvRow | RowError | None
 
 
 @dataclass
@@ -34,107 +44,124 @@ class _Counts:
     first_id: str = ""
     unnamed: int = 0
     repeated: int = 0
+    replaced: int = 0
 
     def notes(self) -> list[str]:
         notes = []
         if self.unnamed:
             notes.append(f"{self.unnamed} of {self.rows} rows left out: their photos are not in the data set")
         if self.repeated:
-            notes.append(f"{self.repeated} of {self.rows} rows left out: they repeat a photo, whose first row is used")
+            notes.append(
+                f"{self.repeated} of {self.rows} rows left out: they repeat a photo, whose first valid row is used"
+            )
+        if self.replaced:
+            notes.append(f"{self.replaced} photos have invalid rows before the one that is used")
         return notes
 
 
 @dataclass
 class _ShardBuffer:
-    """Buffered photos of an incomplete shard."""
+    """Buffered photos of an incomplete shard, each with its row or the reason of its rejection."""
 
-    photos: list[_Found] = field(default_factory=list)
+    photos: list[tuple[Photo, TsvRow | str]] = field(default_factory=list)
     next_number: int = 0
 
 
-def import_tsv(path: Path, dataset: Path, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
+def import_tsv(path: Path, dataset: str | Path, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
     """Imports a TSV (or a folder of them) as a feature set below the root `output`.
 
-    `dataset` is the Karpathy JSON with splits and captions; the photos themselves are not needed. A photo without a
-    row, or with an invalid one, is rejected with the reason. Raises UserError if no row belongs to a photo.
+    `dataset` is the data set with splits and captions; the photos themselves are not needed. A photo without a valid
+    row is rejected with the reason. Raises UserError if no row belongs to a photo.
     """
     files = tsv_files(path)
-    name, photos = karpathy_rows(dataset)
-    manifest = Manifest.build(name, str(dataset.absolute().parent), photos)
-    width = _width(path, files)
+    name, photos = dataset_rows(dataset)
+    manifest = Manifest.build(name, parent_and_name(absolute(dataset))[0], photos)
     counts = _Counts()
     with ShardImport(manifest, source_fingerprint(DETECTOR, files), output, photos_per_shard, progress) as shards:
-        for shard, rows in _planned_shards(photos, files, photos_per_shard, counts):
-            shards.add(shard, partial(_content, rows, width))
+        if (finished := shards.finished()) is not None:
+            return finished
+        layout = _layout(path, files)
+        rows = shards.map(partial(_read_row, PhotoFinder(photos), layout), tsv_lines(files))
+        for shard, content in _planned_shards(photos, rows, photos_per_shard, counts):
+            shards.add(shard, partial(_content, content))
         if counts.rows == counts.unnamed:
             raise UserError(
                 f"{path}: none of its {counts.rows} rows belongs to a photo of {dataset} (first image_id "
                 f"'{counts.first_id}'); pass the data set from which it was extracted"
             )
         return shards.finish(
-            lambda receipts: describe_source(DETECTOR, width, _region_range(receipts, width)), counts.notes()
+            lambda receipts: describe_source(DETECTOR, layout.width, _region_range(receipts, layout.width)),
+            counts.notes(),
         )
 
 
-def _width(path: Path, files: list[Path]) -> int:
-    """Returns the feature width of the first valid row."""
+def _layout(path: Path, files: list[Path]) -> RowLayout:
+    """Returns the layout of the first valid row."""
     reason = "the file is empty"
-    for _, line in zip(range(_TRIES), tsv_lines(files), strict=False):
+    for line in islice(tsv_lines(files), _TRIES):
         try:
-            return decode_row(line).regions_RF.shape[1]
+            return decode_row(line).layout
         except RowError as error:
             reason = str(error)
     raise UserError(f"{path}: none of its first {_TRIES} rows is valid ({reason}); pass a TSV with known columns")
 
 
-def _planned_shards(
-    photos: Sequence[Photo], files: list[Path], photos_per_shard: int, counts: _Counts
-) -> Iterator[tuple[PlannedShard, list[_Found]]]:
-    """Yields full shards as rows arrive, then the rest of every split with the photos that have no row.
+def _read_row(finder: PhotoFinder, layout: RowLayout, line: bytes) -> _Row:
+    """Finds the photo of a line and decodes the line; runs on the threads of the import."""
+    name = image_id(line)
+    photo = finder.find(name)
+    if photo is None:
+        return _Row(name, None, None)
+    try:
+        return _Row(name, photo, decode_row(line, layout))
+    except RowError as error:
+        return _Row(name, photo, error)
 
-    The plan depends on image ids alone, so a rerun gives the same names without decoding a row.
-    """
+
+def _planned_shards(
+    photos: Sequence[Photo], rows: Iterator[_Row], photos_per_shard: int, counts: _Counts
+) -> Iterator[tuple[PlannedShard, list[tuple[Photo, TsvRow | str]]]]:
+    """Yields full shards as valid rows arrive, then the rest of every split with the photos that have none."""
     waiting = {split: _ShardBuffer() for split in SPLITS}
     missing = {photo.key: photo for photo in photos}
-    finder = PhotoFinder(photos)
+    reasons: dict[str, str] = {}
 
-    def full(split: str, at_least: int) -> Iterator[tuple[PlannedShard, list[_Found]]]:
+    def full(split: str, at_least: int) -> Iterator[tuple[PlannedShard, list[tuple[Photo, TsvRow | str]]]]:
         queue = waiting[split]
         while len(queue.photos) >= at_least:
-            found, queue.photos = queue.photos[:photos_per_shard], queue.photos[photos_per_shard:]
-            yield PlannedShard(split, queue.next_number, tuple(photo for photo, _ in found)), found
+            content, queue.photos = queue.photos[:photos_per_shard], queue.photos[photos_per_shard:]
+            yield PlannedShard(split, queue.next_number, tuple(photo for photo, _ in content)), content
             queue.next_number += 1
 
-    for line in tsv_lines(files):
+    for row in rows:
         counts.rows += 1
-        counts.first_id = counts.first_id or image_id(line)
-        photo = finder.find(image_id(line))
+        counts.first_id = counts.first_id or row.image_id
+        photo = row.photo
         if photo is None:
             counts.unnamed += 1
-        elif missing.pop(photo.key, None) is None:
+        elif photo.key not in missing:
             counts.repeated += 1
-        else:
-            waiting[photo.split].photos.append((photo, line))
+        elif isinstance(row.content, TsvRow):
+            del missing[photo.key]
+            counts.replaced += photo.key in reasons
+            waiting[photo.split].photos.append((photo, row.content))
             yield from full(photo.split, photos_per_shard)
+        else:
+            reasons.setdefault(photo.key, str(row.content))
     if counts.rows == counts.unnamed:
         return
     for photo in missing.values():
-        waiting[photo.split].photos.append((photo, None))
+        waiting[photo.split].photos.append((photo, reasons.get(photo.key, MISSING)))
     for split in SPLITS:
         yield from full(split, 1)
 
 
-def _content(rows: Sequence[_Found], width: int) -> Content:
+def _content(photos: Sequence[tuple[Photo, TsvRow | str]]) -> Content:
     """Returns samples and rejections of one shard."""
     samples, rejected = [], []
-    for photo, line in rows:
-        if line is None:
-            rejected.append(Rejection(photo.key, photo.source, MISSING))
-            continue
-        try:
-            row = decode_row(line, width)
-        except RowError as error:
-            rejected.append(Rejection(photo.key, photo.source, str(error)))
+    for photo, row in photos:
+        if isinstance(row, str):
+            rejected.append(Rejection(photo.key, photo.source, row))
         else:
             meta = {"source": photo.source, "captions": photo.captions, "sha256": "", **row.meta}
             samples.append(Sample(photo.key, row.regions_RF, row.boxes_R4, meta))

@@ -1,11 +1,12 @@
 """Reads the rows of bottom-up-attention TSV files, plain or gzip."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from infra.errors import UserError
 from pipelines.features.precomputed.tsv_row import ORDERS
@@ -13,6 +14,12 @@ from pipelines.features.precomputed.tsv_row import ORDERS
 _BUFFER = 2**20
 _LONGEST = 64 * 2**20
 """Most bytes of a row; a hundred regions of 2048 features take 1.1 MB."""
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "it is a zip archive; unpack it and pass the TSV",
+    codecs.BOM_UTF16_LE: "it is UTF-16 text; save it as UTF-8",
+    codecs.BOM_UTF16_BE: "it is UTF-16 text; save it as UTF-8",
+}
+"""First bytes of files that are often taken for a TSV, and the fix."""
 
 
 def tsv_files(path: Path) -> list[Path]:
@@ -22,7 +29,10 @@ def tsv_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.glob("*.tsv*") if file.is_file() and not file.name.startswith("."))
+    listed = path.iterdir() if path.is_dir() else ()
+    files = sorted(
+        file for file in listed if ".tsv" in file.name.lower() and file.is_file() and not file.name.startswith(".")
+    )
     if not files:
         raise UserError(f"{path}: no TSV file there; pass a .tsv (or .tsv.gz) or a folder of them")
     return files
@@ -44,11 +54,18 @@ def tsv_lines(files: list[Path]) -> Iterator[bytes]:
 
 
 def image_id(line: bytes) -> str:
-    """Returns the first column of a row."""
-    return line[: max(line.find(b"\t"), 0)].decode("utf-8", "replace").strip()
+    """Returns the first column of a row; text that Python 3 wrote for bytes without its `b'` and `'`."""
+    text = line[: max(line.find(b"\t"), 0)].decode("utf-8", "replace").strip()
+    return text[2:-1] if text.startswith("b'") and text.endswith("'") else text
 
 
-def _rows(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _rows(path: Path, file: "BufferedReader[Any]") -> Iterator[bytes]:
+    start = file.peek(8)
+    for magic, fix in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise UserError(f"{path}: {fix}")
+    if start.startswith(codecs.BOM_UTF8):
+        file.read(len(codecs.BOM_UTF8))
     while line := file.readline(_LONGEST):
         if len(line) == _LONGEST:
             raise UserError(f"{path}: a line of more than {_LONGEST >> 20} MiB; pass a bottom-up-attention TSV")

@@ -1,5 +1,6 @@
 """Import of bottom-up-attention TSV: both column orders, the defects of real files, and resuming after a kill."""
 
+import base64
 import gzip
 import os
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_photos_are_found_by_name_and_by_number():
     assert finder.find("77") is rows[1]
     assert finder.find("b_5") is rows[3]
     assert [finder.find(name) for name in ("7", "", "\t", "²", "9" * 30, "nine")] == [None] * 6
+    assert [finder.find(name) for name in ("b 5", "b.5", "b_5.tiff")] == [None, None, rows[3]]
     with pytest.raises(UserError, match=r"image_id 5 matches a_5\.jpg and b_5\.jpg"):
         finder.find("5")
 
@@ -118,13 +120,138 @@ def test_missing_unnamed_and_repeated_photos(tmp_path: Path, dataset: Path, phot
     features = imported.feature_set
     assert imported.notes == [
         "2 of 10 rows left out: their photos are not in the data set",
-        "1 of 10 rows left out: they repeat a photo, whose first row is used",
+        "1 of 10 rows left out: they repeat a photo, whose first valid row is used",
     ]
     assert np.array_equal(features.split("val")[[0]][0], photos[3].features)
     assert {(row.source[-7:-4], row.reason) for row in features.rejected} == {
         (n, MISSING) for n in ("101", "102", "103")
     }
     assert sum(len(receipt.written) for receipt in features.receipts) == 7
+
+
+@pytest.mark.parametrize("per_shard", [1, 2, 32])
+@pytest.mark.parametrize("broken", [{"features": "!"}, {"num_boxes": 0}, {"more": "columns"}])
+def test_a_valid_row_counts_wherever_invalid_rows_of_its_photo_are(
+    tmp_path: Path, dataset: Path, photos: list[Photo], per_shard: int, broken: dict[str, object]
+):
+    """Invalid rows come before it, also in an earlier shard, and after it."""
+    first, last = photos[0], photos[-1]
+    lines = [first.six(**broken), first.six(**broken), *(photo.six() for photo in photos[1:]), first.six()]
+    lines += [last.six(**broken), first.six(**broken)]
+    imported = run(write(tmp_path / "a.tsv", lines), dataset, per_shard)
+    check(imported.feature_set, [*photos[1:], first])
+    assert imported.feature_set.rejected == ()
+    assert imported.notes == [
+        "2 of 14 rows left out: they repeat a photo, whose first valid row is used",
+        "1 photos have invalid rows before the one that is used",
+    ]
+
+
+def test_a_photo_with_invalid_rows_only_is_rejected_with_the_first_reason(
+    tmp_path: Path, dataset: Path, photos: list[Photo]
+):
+    lines = [photos[0].six(features="!"), *(photo.six() for photo in photos[1:]), photos[0].six(num_boxes=0)]
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    assert [(row.key[-3:], row.reason) for row in features.rejected] == [("110", "features are not valid base64")]
+
+
+@pytest.mark.parametrize("header", ["", "image_id\timage_w\timage_h\tnum_boxes\tboxes\tfeatures\n"])
+def test_byte_order_marks_do_not_hide_the_first_row(tmp_path: Path, dataset: Path, photos: list[Photo], header: str):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number, part in enumerate((photos[:4], photos[4:6], photos[6:])):
+        data = (header + "".join(photo.six() for photo in part)).encode("utf-8-sig")
+        (folder / f"{number}.TSV").write_bytes(gzip.compress(data) if number == 1 else data)
+    imported = run(folder, dataset)
+    check(imported.feature_set, photos)
+    assert (imported.notes, imported.feature_set.rejected) == ([], ())
+
+
+@pytest.mark.parametrize("columns", ["six", "ten"])
+def test_columns_that_python_3_wrote_from_bytes(tmp_path: Path, dataset: Path, photos: list[Photo], columns: str):
+    rows = [getattr(photo, columns)().strip().split("\t") for photo in photos]
+    lines = ["\t".join(str(value.encode()) for value in row) + "\n" for row in rows]
+    assert lines[0].startswith("b'110'\tb'")
+    check(run(write(tmp_path / "a.tsv", lines), dataset).feature_set, photos)
+
+
+def doubles(values: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(values, "<f8").tobytes()).decode()
+
+
+@pytest.mark.parametrize("names", ["boxes", "features", "boxes features"])
+@pytest.mark.parametrize("exact", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("zeros", [0.0, 0.95])
+def test_float64_columns_are_read(
+    tmp_path: Path, dataset: Path, photos: list[Photo], names: str, exact: type[np.floating], zeros: float
+):
+    """Values may come from a narrower type, and most of them may be zero, as after a ReLU."""
+    keep = np.random.default_rng(0).uniform(size=photos[0].features.shape) >= zeros
+    values = {photo.image_id: (photo.features.astype(exact) / exact(3) * keep).astype(float) for photo in photos}
+    lines = [
+        photo.six(
+            features=doubles(values[photo.image_id]) if "features" in names else floats(values[photo.image_id].ravel()),
+            boxes=doubles(photo.boxes) if "boxes" in names else floats(photo.boxes.ravel()),
+        )
+        for photo in photos
+    ]
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    assert features.index.detector.feature_dim == 8
+    assert features.rejected == ()
+    split = features.split("test")
+    for row, photo in enumerate(photos[:3]):
+        assert np.array_equal(split[[row]][0], values[photo.image_id].astype(np.float32).astype(np.float16))
+        assert np.array_equal(split.boxes(row), photo.boxes)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "features are not finite"), (1e300, "features beyond float16 (65504)")]
+)
+def test_an_invalid_row_of_float64_is_a_rejection(
+    tmp_path: Path, dataset: Path, photos: list[Photo], value: float, reason: str
+):
+    lines = [photo.six(features=doubles(photo.features)) for photo in photos]
+    broken = photos[1].features.astype(float)
+    broken[0, 0] = value
+    lines[1] = photos[1].six(features=doubles(broken))
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    assert [(row.key[-3:], row.reason) for row in features.rejected] == [("109", reason)]
+
+
+def test_float64_columns_of_ten_are_read(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    lines = [
+        photo.ten(
+            objects_conf=doubles(photo.confidences[0]),
+            attrs_conf=doubles(photo.confidences[1]),
+            boxes=doubles(photo.boxes),
+            features=doubles(photo.features / 3),  # values that float32 does not represent
+        )
+        for photo in photos
+    ]
+    features = run(write(tmp_path / "a.tsv", lines), dataset).feature_set
+    split = features.split("test")
+    assert np.array_equal(split[[0]][0], (photos[0].features / 3).astype(np.float16))
+    assert np.allclose(split.meta[0]["confidences"], photos[0].confidences[0], atol=5e-5)
+
+
+def test_invalid_first_rows_of_float32_are_not_taken_for_float64(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    lines = [photos[0].six(features=floats(NAN_FEATURES)), photos[1].six(features=floats([0.0, np.nan] * 144))]
+    features = run(write(tmp_path / "a.tsv", [*lines, *(photo.six() for photo in photos[2:])]), dataset).feature_set
+    assert features.index.detector.feature_dim == 8
+    assert {(row.key[-3:], row.reason) for row in features.rejected} == {
+        ("109", "features are not finite"),
+        ("110", "features are not finite"),
+    }
+
+
+def test_the_data_set_may_be_a_table_or_a_uri(tmp_path: Path, dataset: Path, photos: list[Photo]):
+    rows = [f"COCO_val2014_{int(id_):012d}.jpg,{split},x" for id_, split in SPLITS.items()]
+    (tmp_path / "tiny.csv").write_text("\n".join(["uri,split,caption", *rows]))
+    source = write(tmp_path / "a.tsv", [photo.six() for photo in photos])
+    for output, given in (("a", tmp_path / "tiny.csv"), ("b", (tmp_path / "dataset_tiny.json").as_uri())):
+        features = import_tsv(source, given, str(tmp_path / output), 2, lambda _: None).feature_set
+        assert features.split("val").keys == [f"COCO_val2014_{n:012d}" for n in (107, 106)]
+        assert features.index.photo_root == str(tmp_path)
 
 
 BOXES = Photo("104").boxes.ravel().tolist()
@@ -198,7 +325,7 @@ def test_a_rerun_writes_nothing_and_decodes_no_row(
 ):
     source = write(tmp_path / "a.tsv", [photo.six() for photo in photos[:8]])
     before = state(run(source, dataset).feature_set)
-    monkeypatch.setattr("pipelines.features.precomputed.tsv._content", lambda *_: pytest.fail("a row was decoded"))
+    monkeypatch.setattr("pipelines.features.precomputed.tsv.decode_row", lambda *_: pytest.fail("a row was decoded"))
     again = run(source, dataset)
     assert (again.shards_written, again.shards_reused) == (0, 6)
     assert state(again.feature_set) == before
@@ -208,6 +335,7 @@ def test_a_rerun_writes_nothing_and_decodes_no_row(
 def test_a_killed_import_resumes_to_the_same_bytes(tmp_path: Path, dataset: Path, photos: list[Photo], gone: str):
     lines = [photo.six() for photo in photos[:8]]
     lines[3] = photos[3].six(features="broken")
+    lines[2:2] = [photos[5].six(features="broken")]
     source = write(tmp_path / "a.tsv", lines)
     first = run(source, dataset).feature_set
     before = contents(first)
@@ -228,6 +356,8 @@ def test_a_killed_import_resumes_to_the_same_bytes(tmp_path: Path, dataset: Path
             "image_h, image_w, .* in neither known order",
         ),
         (gzip.compress(os.urandom(5000))[:-50], "cannot be read to its end"),
+        (b"PK\x03\x04" + bytes(100), "it is a zip archive; unpack it"),
+        (Photo("101").six().encode("utf-16"), "it is UTF-16 text; save it as UTF-8"),
         (Photo("5").six().encode(), r"none of its 1 rows belongs to a photo of .* \(first image_id '5'\)"),
     ],
 )
