@@ -27,8 +27,11 @@ from infra.storage.open import require_folder
 from infra.tracking import Tracking
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.scenes.captions import CAPTIONS
 from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import NAME as SCENES
 from pipelines.datasets.scenes.generate import generate
+from pipelines.detectors import registry
 from pipelines.evaluation.evaluate import evaluate, log_evaluation
 from pipelines.evaluation.promote import check_champion, promote
 from pipelines.evaluation.promotion_config import PromoteConfig
@@ -39,7 +42,9 @@ from pipelines.extraction.run import extract_with_progress_bar, extraction_summa
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
 from pipelines.reports.tables import markdown
-from pipelines.training.run_directory import require_output
+from pipelines.training.claim import require_dataset_of_model
+from pipelines.training.epoch_size import steps_per_epoch
+from pipelines.training.identity import settings_identity
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.train import run_training, training_summary
 
@@ -81,14 +86,18 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     """Runs every stage, prints what each produced, and logs the seconds of the stages to the training's run.
 
     `dataset` and `photos` are as for `jobs.extract`; without them, scenes are rendered. Raises UserError for invalid
-    input before anything is written.
+    input, also for what the training would refuse, before anything is written.
     """
     manifest = _import(dataset, photos)
     training, cluster = setup.training, setup.training.cluster
+    _require_trainable(manifest, setup)
     infra.cluster.check_address(cluster)
     require_folder(setup.extract.output, "extract.output")
-    require_output(training.train.output)
+    require_folder(training.train.output, "train.output")
     tracking = infra.tracking.connect(training.tracking)
+    dataset_name = manifest.name if manifest else SCENES
+    name = f"shan-{dataset_name}"
+    _require_comparable(tracking, name, dataset_name, setup.extract)
     watch = _Stopwatch()
     with watch.stage("data set", "data set"):
         manifest = manifest or _render_scenes(setup.scenes)
@@ -96,10 +105,9 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
         extraction = extract_with_progress_bar(manifest, setup.extract, cluster)
         print(extraction_summary(extraction))
-    features, name = extraction.feature_set, f"shan-{manifest.name}"
+    features = extraction.feature_set
     for split in SPLITS:
         features.split(split)
-    check_champion(tracking, name, features)  # a champion that cannot be compared must fail before the training
     with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))
@@ -131,6 +139,29 @@ def _import(dataset: str | None, photos: str | None) -> Manifest | None:
         if next(manifest.photos(split), None) is None:
             raise UserError(f"{dataset}: no photo is in split '{split}'; the quickstart needs train, val and test")
     return manifest
+
+
+def _require_trainable(manifest: Manifest | None, setup: QuickstartSetup) -> None:
+    """Raises UserError if the training would refuse the data set, the width of the features or a file."""
+    if manifest is None:
+        counts, subject = np.full(setup.scenes.train, CAPTIONS), f"scenes.train={setup.scenes.train}"
+    else:
+        counts = np.array([len(photo.captions) for photo in manifest.photos("train")])
+        subject = f"split 'train' of data set {manifest.name}"
+    steps_per_epoch(counts, setup.training.train, subject)
+    width, region_dim = setup.extract.spec().feature_dim, setup.training.model.region_dim
+    if width != region_dim:
+        raise UserError(
+            f"extract.detector {setup.extract.detector} gives features of width {width}, but model.region_dim is "
+            f"{region_dim}; set model.region_dim to {width}"
+        )
+    settings_identity(setup.training)  # reads the files that it names
+
+
+def _require_comparable(tracking: Tracking, name: str, dataset: str, extract: ExtractConfig) -> None:
+    """Raises UserError if a new version could not be compared with the versions that the registered model has."""
+    require_dataset_of_model(tracking, name, dataset)
+    check_champion(tracking, name, registry.fingerprint(extract.detector, extract.spec()))
 
 
 def _render_scenes(config: ScenesConfig) -> Manifest:
@@ -170,4 +201,4 @@ def _mlflow_command(tracking: Tracking) -> str:
     if not tracking.is_file:
         return redact(tracking.uri)
     mlflow = Path(sys.executable).parent / "mlflow"
-    return f"{shlex.quote(str(mlflow))} ui --workers 1 --backend-store-uri {shlex.quote(tracking.uri)}"
+    return f"{shlex.quote(str(mlflow))} ui --workers 1 --backend-store-uri {shlex.quote(tracking.mlflow_uri)}"

@@ -110,19 +110,19 @@ def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) 
     return ChampionState(name, previous, f"version {current} was rolled back ({reason})")
 
 
-def check_champion(tracking: Tracking, name: str, features: FeatureSet) -> None:
-    """Raises UserError if the champion was trained on features of another detector than `features`.
+def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
+    """Raises UserError if the champion was trained on features of another fingerprint.
 
-    A version trained on these features could then not be compared with it.
+    A version trained on features of this one could not be compared with it.
     """
     champion = champion_version(tracking, name)
     if champion is None:
         return
     made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
-    if made_for != features.lineage["fingerprint"]:
+    if made_for != fingerprint:
         raise UserError(
-            f"models:/{name}@champion (version {champion}) was made for features of {made_for} but {features.uri} has "
-            f"features of {features.lineage['fingerprint']}, so they cannot be compared; remove the alias first"
+            f"models:/{name}@champion (version {champion}) was made for features of {made_for}, but those of the "
+            f"detector are of {fingerprint}, so they cannot be compared; remove the alias first"
         )
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import UserError
 from pipelines.features.feature_set import Split
+from pipelines.training.epoch_size import shuffled_steps
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,12 @@ class ShuffledBatches:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Largest number of batches that the captions fill. Raises UserError if there is none.
-
-        A photo with more captions than there are batches contributes one caption to each.
-        """
-        counts = np.bincount(self.split.photo_of_caption)
-        steps = int(counts.sum()) // self.batch_size
-        while not self.allow_same_photo and steps and np.minimum(counts, steps).sum() < steps * self.batch_size:
-            steps -= 1
-        if not steps:
-            photos = f"{len(counts)} photos, and a batch has one caption per photo unless train.allow_same_photo is set"
-            raise UserError(
-                f"train.batch_size is {self.batch_size}, but split '{self.split.name}' of {self.split.store.uri} has "
-                f"only {f'{counts.sum()} captions' if self.allow_same_photo else photos}; lower it"
-            )
-        return steps
+        """Number of batches of an epoch. Raises UserError if the captions fill none."""
+        counts, subject = (
+            np.bincount(self.split.photo_of_caption),
+            f"split '{self.split.name}' of {self.split.store.uri}",
+        )
+        return shuffled_steps(counts, self.batch_size, self.allow_same_photo, subject)
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
         """Yields this rank's part of an epoch's batches, from batch `first` on."""

@@ -1,6 +1,5 @@
 """Everything before a training starts: validate, resolve the inputs, claim the run directory, create the MLflow run."""
 
-import re
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import infra.cluster
 from infra.environment import environment
 from infra.errors import UserError
+from infra.registry import name_filter
 from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
+from pipelines.datasets.manifest import dataset_name
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
@@ -62,8 +63,8 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     Raises UserError if the name or a file is invalid, if the features do not fit the network, if no batch can be
     filled, and if the cluster or `train.output` cannot be reached. Warns of options without effect.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
-        raise UserError(f"--name '{name}' is not a valid model name; it may contain A-Z, a-z, 0-9, '-', '_' and '.'")
+    if dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
+        raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
     width = features.index.detector.feature_dim
     if width != setup.model.region_dim:
         raise UserError(
@@ -106,6 +107,17 @@ def claim_training(
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
     _log_setup(tracking, run_id, inputs.setup.redacted())
     return ClaimedTraining(inputs, lease, run_id)
+
+
+def require_dataset_of_model(tracking: Tracking, name: str, dataset: str) -> None:
+    """Raises UserError if the registered model has versions, but only of other data sets: they are another model's."""
+    versions = tracking.client().search_model_versions(name_filter(name))
+    datasets = {version.tags["dataset"] for version in versions if "dataset" in version.tags}
+    if datasets and dataset not in datasets:
+        raise UserError(
+            f"the registered model '{name}' belongs to another data set, {', '.join(sorted(datasets))}; give the model "
+            f"of {dataset} another name"
+        )
 
 
 def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) -> str:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import UserError
 from pipelines.features.feature_set import Split, stacked
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import load_npy
 from pipelines.features.receipt import MEMBERS, Receipt
 from pipelines.features.shard_reader import read_shard
 from pipelines.training.batches import Batch
+from pipelines.training.epoch_size import streamed_steps
 from pipelines.training.prefetch import prefetch
 
 WINDOW = 4000
@@ -44,21 +44,12 @@ class StreamedBatches:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Number of batches that every rank can fill in any order. Raises UserError if there is none.
-
-        A rank's part may be short by the captions of one photo, at most `max_per_photo`. While `max_per_photo` times a
-        batch is left, the captions belong to enough photos to fill one.
-        """
-        counts = np.bincount(self.split.photo_of_caption)
-        max_per_photo = int(counts.max())
-        filled = int(counts.sum() - max_per_photo * (self.num_workers + 1)) // self.batch_size
-        steps = filled - (0 if self.allow_same_photo else max_per_photo)
-        if steps < 1:
-            raise UserError(
-                f"split '{self.split.name}' of {self.split.store.uri} has {counts.sum()} captions, too few to stream "
-                f"with train.batch_size={self.batch_size}; use train.data_mode=cache"
-            )
-        return steps
+        """Number of batches of an epoch, the same on every rank. Raises UserError if there is none."""
+        counts, subject = (
+            np.bincount(self.split.photo_of_caption),
+            f"split '{self.split.name}' of {self.split.store.uri}",
+        )
+        return streamed_steps(counts, self.batch_size, self.allow_same_photo, self.num_workers, subject)
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
         """Yields this rank's part of an epoch's batches, from batch `first` on. Reads each shard once, in order."""

@@ -8,6 +8,7 @@ from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.reports.tables import Table
+from pipelines.training.claim import require_dataset_of_model
 from pipelines.training.driver import connect_cluster
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
 from pipelines.training.run_directory import open_run, open_run_directory
@@ -49,13 +50,13 @@ def run_sweep(
     from pipelines.training.sweeps.tuning import tune_trials
 
     space = parse_space(entries)
-    setup = setup.with_absolute_paths()  # trials run in other working directories
     identity = sweep_identity(features, entries, sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result()) is not None:
         return [_stored_trial(trial, space) for trial in result["trials"]], TrainedModel(**result["best"])
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
+    require_dataset_of_model(tracking, name, features.dataset)
     # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
     connect_cluster(setup, dashboard=True)
     lease = directory.acquire_lease()

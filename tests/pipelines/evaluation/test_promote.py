@@ -206,7 +206,7 @@ def test_features_of_another_detector_are_an_error(registry: Registry):
             registry.tracking, registry.name("features"), BEST, other, PromoteConfig(), ScoreConfig(), ClusterConfig()
         )
     with pytest.raises(UserError, match="remove the alias first"):
-        check_champion(registry.tracking, "features", other)
+        check_champion(registry.tracking, "features", other.lineage["fingerprint"])
 
 
 def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):

@@ -11,7 +11,13 @@ from infra.errors import LeaseLostError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training import claim, run_directory
-from pipelines.training.claim import ClaimedTraining, TrainingInputs, claim_training, resolve_inputs
+from pipelines.training.claim import (
+    ClaimedTraining,
+    TrainingInputs,
+    claim_training,
+    require_dataset_of_model,
+    resolve_inputs,
+)
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
@@ -63,6 +69,24 @@ def test_invalid_input_is_an_error_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         resolve_inputs(features, name, replace(setup, **change))
     assert not Path(setup.train.output).exists()
+
+
+@pytest.mark.parametrize("name", ["m", "shan-写真", "M_1.2"])
+def test_names_of_models_have_letters_of_any_script(features: FeatureSet, setup: TrainingSetup, name: str):
+    assert resolve_inputs(features, name, setup).directory.name.startswith(f"{name}-")
+
+
+def test_a_registered_model_of_another_data_set_is_refused(tracking: Tracking):
+    client = tracking.client()
+    require_dataset_of_model(tracking, "m", "tiny")
+    client.create_registered_model("m")
+    require_dataset_of_model(tracking, "m", "tiny")
+    client.create_model_version("m", "file:///x", tags={"dataset": "tiny"})
+    require_dataset_of_model(tracking, "m", "tiny")
+    with pytest.raises(
+        UserError, match="the registered model 'm' belongs to another data set, tiny; give the model of"
+    ):
+        require_dataset_of_model(tracking, "m", "tiny-2")
 
 
 def test_options_without_effect_are_warned_of(
