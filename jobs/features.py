@@ -13,7 +13,7 @@ from infra.errors import UserError
 from infra.source_tree import program
 from jobs import cli
 from pipelines.features.commands import (
-    collect_garbage,
+    clean_up,
     export_features,
     import_features,
     inspect_features,
@@ -74,7 +74,7 @@ def _inspect(arguments: Any) -> None:
 
 
 def _gc(arguments: Any) -> None:
-    print(collect_garbage(arguments.uri, arguments.delete, arguments.unfinished, arguments.earlier_snapshots))
+    print(clean_up(arguments.uri, arguments.delete, arguments.unfinished, arguments.earlier_snapshots))
 
 
 def _import(arguments: Any) -> None:

@@ -37,7 +37,7 @@ def inspect_features(uri: str, page: Path) -> str:
     return f"{text}\npage: {page}"
 
 
-def collect_garbage(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) -> str:
+def clean_up(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) -> str:
     """Lists the orphaned objects of the feature set at `uri`, deletes them with `delete`, and returns both as text.
 
     Shards of unfinished extractions are deleted only with `unfinished`; with `earlier_snapshots` every snapshot but the

@@ -1,7 +1,7 @@
 """Sentence frames: which things of a scene a caption names, in which order and relation.
 
 Each `draw_...` function returns a frame, or None if the scene does not provide what the pattern needs. For a scene of a
-minimal pair (`swap` is given), frames prefer the two things that were exchanged; `captions` discards the frames that do
+minimal pair (`swap` is given), frames prefer the two things that were swapped; `captions` discards the frames that do
 not distinguish the pair.
 """
 

@@ -105,7 +105,7 @@ def draw_counterpart(rng: random.Random, scene: Scene, kind: SwapKind) -> tuple[
     if kind == "place":
         useful = bool(clear_relations(scene, first, second))
     else:
-        # The things must differ in the exchanged attribute and, if it is the colour, also in shape.
+        # The things must differ in the swapped attribute and, if it is the colour, also in shape.
         useful = getattr(a, kind) != getattr(b, kind) and (kind != "colour" or a.shape != b.shape)
     swap = Swap(first, second, kind)
     counterpart = swap.apply(scene)

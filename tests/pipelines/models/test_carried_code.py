@@ -65,9 +65,7 @@ def save(folder: Path, root: Path) -> str:
     return str(folder / "model")
 
 
-def test_versions_in_one_process_run_their_own_code_beside_a_consumer_with_the_same_package_names(
-    changed: Path, tmp_path: Path
-):
+def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Path):
     models = [save(tmp_path / "first", ROOT), save(tmp_path / "second", changed)]
     consumer = tmp_path / "consumer"
     for package in PACKAGES:
