@@ -36,7 +36,6 @@ COVERED_BY = {
     "pipelines/extraction/estimate_report.py": "e2e/test_extract_s3.py",
     "pipelines/extraction/hash_photos.py": "pipelines/extraction/test_reconcile.py",
     "pipelines/extraction/ray_graph.py": "pipelines/extraction/test_run.py",
-    "pipelines/extraction/stages.py": "pipelines/extraction/test_run.py",
     "pipelines/extraction/worker_errors.py": "pipelines/extraction/test_run.py",
     "pipelines/features/commands.py": "jobs/test_features.py",
     "pipelines/features/feature_set.py": "pipelines/features/test_stored_feature_set.py",

@@ -94,7 +94,7 @@ def _decode(image: "Image.Image") -> DecodedPhoto:
     image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
     if image.width * image.height > MAX_PIXELS:
         raise PhotoError(f"more than {MAX_PIXELS // 10**6} megapixels")
-    is_deep = image.mode.startswith("I") or ";16" in str(getattr(image, "tile", ""))
+    is_deep = _is_deep(image)
     image.load()
     transpose = _transpose(image)
     upright = _rgb(image)
@@ -106,6 +106,13 @@ def _decode(image: "Image.Image") -> DecodedPhoto:
     if transpose in _SWAPS_SIDES:
         width, height = height, width
     return DecodedPhoto(width, height, np.asarray(upright))
+
+
+def _is_deep(image: "Image.Image") -> bool:
+    """Returns whether an image that is not loaded yet has more than 8 bits per channel, as far as Pillow shows it."""
+    arguments = [tile.args for tile in getattr(image, "tile", ())]
+    is_deep_ppm = image.format == "PPM" and any(isinstance(each, tuple) and each[-1] > 255 for each in arguments)
+    return image.mode.startswith("I") or ";16" in str(arguments) or is_deep_ppm
 
 
 def _transpose(image: "Image.Image") -> "Image.Transpose | None":

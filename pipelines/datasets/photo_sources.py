@@ -34,13 +34,14 @@ ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 def photo_uri(root: str, source: str) -> str:
     """Returns the URI of a photo: `source` if it is a URI, else its path below `root` (folder, prefix URI or tar file).
 
-    Below a `file://` root, the path is percent-encoded: it is not a URI, and `%2e%2e` must not leave the root.
+    Below a `file://` or `http(s)://` root, the path is percent-encoded: it is not a URI, and `%2e%2e` must not leave
+    the root.
     """
     if "://" in source:
         return source
     if _is_tar(root):
         return f"tar://{source}::{root}"
-    return f"{root.rstrip('/')}/{quote(source) if root.startswith('file://') else source}"
+    return f"{root.rstrip('/')}/{quote(source) if root.startswith(('file://', 'http://', 'https://')) else source}"
 
 
 def read_photo(uri: str) -> bytes:

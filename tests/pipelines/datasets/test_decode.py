@@ -157,6 +157,11 @@ WITHOUT_RANGE = {
     "FITS": (fits(LEVELS), NO_RANGE),
     "12 bits in a PNG of 16": (encoded(Image.fromarray(LEVELS >> 4)), LOW_BITS),
     "8 bits in a TIFF of 16": (encoded(Image.fromarray(LEVELS >> 8), "TIFF"), LOW_BITS),
+    "12 bits in a PGM of 16": (encoded(Image.fromarray(LEVELS >> 4), "PPM"), LOW_BITS),
+    "12 bits in a PPM of 16": (
+        b"P6 451 300 65535\n" + (CHELSEA.astype(np.uint16) * 16).astype(">u2").tobytes(),
+        LOW_BITS,
+    ),
     "12 bits in colours of 16": (deep_png(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
 }
 

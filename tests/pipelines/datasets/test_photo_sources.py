@@ -63,6 +63,12 @@ def test_a_path_below_a_file_uri_is_percent_encoded(tmp_path: Path):
         read_photo(photo_uri(photos.as_uri(), "%2e%2e/secret.jpg"))
 
 
+def test_a_path_below_a_web_root_is_percent_encoded(server: str, tmp_path: Path):
+    for name in ("a#1.jpg", "50%25.jpg", "q?x.jpg", "a b.jpg", "é.jpg"):
+        (tmp_path / name).write_text(name)
+        assert read_photo(photo_uri(server, name)) == name.encode()
+
+
 def test_local_photos_are_read_by_path_and_uri(tmp_path: Path):
     (tmp_path / "a b#1.jpg").write_bytes(b"x")
     for uri in (f"{tmp_path}/a b#1.jpg", f"file://{tmp_path}/a b#1.jpg", (tmp_path / "a b#1.jpg").as_uri()):

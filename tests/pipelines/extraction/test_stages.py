@@ -1,0 +1,63 @@
+"""Stages without Ray: a photo that ends the process that decodes it is rejected, the others are not."""
+
+import json
+import multiprocessing
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from infra.storage.folder import FolderStore
+from pipelines.datasets.decode import DecodedPhoto, decode_photo
+from pipelines.datasets.manifest import Photo
+from pipelines.extraction import stages
+from pipelines.extraction.attempts import MAX_ATTEMPTS, recorded_deaths
+from pipelines.extraction.detect import Detect
+from pipelines.extraction.reconcile import ShardTask
+from pipelines.extraction.stages import Commit, Fetch, task_row
+from pipelines.features.receipt import Receipt
+from tests.support.tiny_detector import TinyDetector
+
+SHARD = "features-train-000000-00000000"
+ROW = task_row(
+    ShardTask(SHARD, tuple(Photo(name, f"{name}.png", "train", ("x",)) for name in ("good", "bad", "other")), {})
+)
+
+
+@pytest.fixture
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
+    """Fetches three photos, one of which ends the process that decodes it."""
+    for number, name in enumerate(("good", "bad", "other")):
+        Image.fromarray(skimage.data.chelsea()[number : 60 + number, :80]).save(tmp_path / f"{name}.png")
+    deadly = (tmp_path / "bad.png").read_bytes()
+
+    def decode(data: bytes) -> DecodedPhoto:
+        return os._exit(11) if data == deadly else decode_photo(data)
+
+    monkeypatch.setattr(stages, "decode_photo", decode)
+    return Fetch(str(tmp_path), FolderStore(tmp_path / "features"))
+
+
+def test_a_photo_that_ends_the_process_that_decodes_it_is_rejected(fetch: Fetch, tmp_path: Path):
+    store = FolderStore(tmp_path / "features")
+    store.replace(f"{SHARD}.attempts.json", b'{"decode good": 1}')  # of a process that was lost with its node
+    for deaths in range(1, MAX_ATTEMPTS + 1):
+        process = multiprocessing.get_context("fork").Process(target=fetch, args=(ROW,))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 11
+        assert recorded_deaths(store, SHARD) == {"decode bad": deaths}
+    row = fetch(ROW)
+    photos = {photo["key"]: photo for photo in json.loads(row["photos"])}
+    assert [key for key, photo in photos.items() if "reason" in photo] == ["bad"]
+    assert photos["bad"]["reason"] == "its process died in 3 attempts to decode it"
+    # Its bytes are known, so that a rerun does not try it again before the file changes.
+    assert photos["bad"]["sha256"] == sha256((tmp_path / "bad.png").read_bytes()).hexdigest()
+    assert row["isolate"]
+    done = Commit(store)(Detect(TinyDetector(), "cpu", 2, store)(row))
+    receipt = Receipt.from_json(done["receipt"])
+    assert (receipt.keys, [row.key for row in receipt.rejected]) == (("good", "other"), ["bad"])
+    assert set(store.objects()) == {f"{SHARD}.tar", f"{SHARD}.receipt.json"}
