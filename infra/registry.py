@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.redaction import redact
 from infra.tracking import Tracking
+from infra.tracking_errors import TrackingError, explained, reason_of
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -19,6 +20,8 @@ HISTORY_TAG = "champions"
 """Tag of a registered model: the versions that were champion, oldest first, separated by spaces."""
 MAX_HISTORY = 200
 """Versions that the tag keeps; MLflow limits a tag to 5,000 characters."""
+_NO_SUCH_MODEL = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
+"""MLflow's codes for a name, version, alias or run that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def register(
         return int(version.version)
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
-    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with explained(tracking.uri), mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         # MLflow recommends an input example, from which it would infer the signature; here the signature is given.
         warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
         info = mlflow.pyfunc.log_model(
@@ -134,7 +137,7 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     """Copies the model of a `models:/...` or `runs:/...` URI into `folder`. Executes none of its code.
 
     Returns the path of the artifact with this name, and the model's metadata. Raises UserError if the model does not
-    exist, or has no such artifact.
+    exist or has no such artifact, and StorageError if its files cannot be read.
     """
     import mlflow
     import yaml
@@ -144,12 +147,15 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
     try:
-        root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
-    except (MlflowException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(
-            f"{uri}: no such model at {redact(tracking.uri)} ({redact(reason)}); MLflow's Models page lists what exists"
-        ) from error
+        with explained(tracking.uri):
+            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
+    except TrackingError:
+        raise
+    except (MlflowException, OSError) as error:  # MLflow raises OSError for a missing file of a local store
+        problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
+        if isinstance(error, OSError) or error.error_code in _NO_SUCH_MODEL:
+            raise UserError(f"{uri}: no such model {problem}; MLflow's Models page lists what exists") from error
+        raise StorageError(f"{uri}: its files cannot be read {problem}; check where they are stored") from error
     try:
         model = Model.load(str(root))
         found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()

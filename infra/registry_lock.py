@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from infra.errors import UserError
 from infra.tracking import Tracking
+from infra.tracking_errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,7 +97,7 @@ def _acquire(lock: HeldLock, free_command: str, deadline_s: float) -> None:
     while True:
         try:
             lock.client.create_registered_model(lock.model, tags, "Exists while an alias moves; not a model.")
-        except MlflowException as error:
+        except (MlflowException, TrackingError) as error:
             if error.error_code not in _TRANSIENT:
                 raise
         else:

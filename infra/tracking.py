@@ -1,9 +1,10 @@
 """MLflow tracking: the connection to a tracking store, checked before any work begins, and runs in it."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from infra.errors import LeaseLostError, UserError
 from infra.paths import local_path
 from infra.redaction import redact
 from infra.storage.open import require_durable_path
+from infra.tracking_errors import explained, reason_of
+from infra.tracking_file import mlflow_uri, prepare_file
+from infra.tracking_server import require_artifact_root, require_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,18 +42,13 @@ class Tracking:
     experiment_id: str
 
     def client(self) -> "MlflowClient":
-        """Returns a client of this store and of its registry."""
-        return _client(self.mlflow_uri)
+        """Returns a client of this store and of its registry, which raises TrackingError if the store fails."""
+        return _Client(self)
 
     @property
     def mlflow_uri(self) -> str:
-        """The URI as MLflow takes it: SQLAlchemy decodes a file's path and cuts it at a `?`.
-
-        For `sqlite:///`, MLflow also creates the folder of the path that is not decoded.
-        """
-        if not self.is_file or not {"%", "?"} & set(self.uri):
-            return self.uri
-        return self.uri.replace("%", "%25").replace("?", "%3F").replace(_SQLITE, "sqlite+pysqlite:///")
+        """The URI as MLflow takes it."""
+        return mlflow_uri(Path(self.uri.removeprefix(_SQLITE))) if self.is_file else self.uri
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run with these tags and MLflow's own (user, command, git commit), and returns its id.
@@ -68,7 +67,7 @@ class Tracking:
 
         try:
             self.client().get_run(run_id)
-        except MlflowException as error:
+        except MlflowException as error:  # a store that fails raises TrackingError
             raise UserError(
                 f"tracking.uri {redact(self.uri)} has no run {run_id}; set the URI of the store that has it"
             ) from error
@@ -124,87 +123,78 @@ class Tracking:
 
 
 def connect(config: TrackingConfig) -> Tracking:
-    """Connects to the store and creates the experiment if it does not exist.
+    """Connects to the store and creates the file or the experiment if it does not exist.
 
-    Raises UserError for an invalid URI, a store that is unreachable within seconds, and a deleted experiment.
+    Raises UserError or TrackingError within seconds, with the fix, for a URI that is not a tracking store, a store that
+    does not respond, refuses the request or has another format, and a deleted experiment.
     """
-    tracking = Tracking(_resolve(config.uri), "")
-    uri = tracking.uri
-    # MLflow retries for minutes by default; a wrong address must show within seconds.
-    short_timeouts = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    with _environment(short_timeouts):
-        try:
-            client = tracking.client()
-            experiment = client.get_experiment_by_name(config.experiment)
-            experiment_id = (
-                experiment.experiment_id
-                if experiment is not None
-                else _create_experiment(client, config.experiment, _artifact_location(uri))
-            )
-        except Exception as error:  # MLflow, SQLAlchemy and requests each raise their own types
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise UserError(
-                f"tracking.uri {redact(uri)} is unreachable ({redact(reason)}); start the server or use sqlite:///<file>"
-            ) from error
-    if experiment is not None and experiment.lifecycle_stage != "active":
-        raise UserError(
-            f"tracking.experiment {config.experiment} at {redact(uri)} is deleted; restore it or set another name"
-        )
-    return replace(tracking, experiment_id=experiment_id)
-
-
-def _create_experiment(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    """Returns the id of a new experiment, or of the one that another process created at the same moment."""
     from mlflow.exceptions import MlflowException
 
+    uri, file = _resolve(config.uri)
+    if file is None:
+        require_server(uri, config.experiment)
+    else:
+        prepare_file(file)
+    artifacts = None if file is None else (file.parent / "artifacts").as_uri()
+    shown = f"tracking.experiment '{config.experiment}' at {redact(uri)}"
     try:
-        return str(client.create_experiment(name, artifact_location=artifacts))
+        experiment = _experiment(Tracking(uri, "").client(), config.experiment, artifacts)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        return str(client.get_experiment_by_name(name).experiment_id)
-
-
-def _client(uri: str) -> "MlflowClient":
-    import logging
-
-    from mlflow import MlflowClient
-
-    for name in ("alembic", "mlflow.store.db.utils"):  # they log 60 lines of migrations on a new SQLite file
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _resolve(uri: str) -> str:
-    if uri.startswith(("http://", "https://", "postgresql", "mysql", "databricks")):
-        return uri
-    if not uri.startswith(_SQLITE):
-        raise UserError(f"tracking.uri {redact(uri)} is not a tracking store; use http://host:port or sqlite:///<file>")
-    file = local_path(uri.removeprefix(_SQLITE), "tracking.uri")
-    require_durable_path(file, "tracking.uri")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        raise UserError(f"{shown} is not valid ({reason_of(error)}); set another name") from error
+    if experiment.lifecycle_stage != "active":
         raise UserError(
-            f"tracking.uri {redact(uri)}: its folder cannot be created ({error.strerror}); choose another path"
-        ) from error
-    return f"{_SQLITE}{file}"
+            f"{shown} is deleted; restore it with `mlflow experiments restore --experiment-id "
+            f"{experiment.experiment_id}`, or set another name"
+        )
+    if file is None:
+        require_artifact_root(shown, experiment.artifact_location)
+    return Tracking(uri, experiment.experiment_id)
 
 
-def _artifact_location(uri: str) -> str | None:
-    """Returns a folder beside a SQLite file; None for a server, which has its own."""
-    return (Path(uri.removeprefix(_SQLITE)).parent / "artifacts").as_uri() if uri.startswith(_SQLITE) else None
+def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> Any:
+    """Returns the experiment of that name. A new one stores artifacts at that URI, or where its server does."""
+    from mlflow.exceptions import MlflowException
 
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    if (found := client.get_experiment_by_name(name)) is not None:
+        return found
     try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        client.create_experiment(name, artifact_location=artifacts)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # created by another process at the same moment
+            raise
+    return client.get_experiment_by_name(name)
+
+
+class _Client:
+    """MLflow's client, whose methods raise TrackingError if the store fails."""
+
+    def __init__(self, tracking: Tracking) -> None:
+        import logging
+
+        from mlflow import MlflowClient
+
+        for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):  # they log what they raise or retry
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")  # it may ask for hours
+        self._uri = tracking.uri
+        self._client = MlflowClient(tracking_uri=tracking.mlflow_uri, registry_uri=tracking.mlflow_uri)
+
+    def __getattr__(self, name: str) -> Any:
+        return explained(self._uri)(getattr(self._client, name))
+
+
+def _resolve(uri: str) -> tuple[str, Path | None]:
+    """Returns the URI with an absolute path, and the path if the store is a SQLite file."""
+    if uri.startswith(("http://", "https://")):
+        return uri, None
+    if re.match(r"(postgresql|mysql|mssql)\b", uri, re.IGNORECASE):
+        raise UserError(
+            f"tracking.uri {redact(uri)} is a database, which has no place for models; start `mlflow server "
+            "--backend-store-uri` on it and set tracking.uri to the server's http:// URI"
+        )
+    path = uri.removeprefix(_SQLITE)
+    if path in ("", uri):
+        raise UserError(f"tracking.uri {redact(uri)} is not a tracking store; use http://host:port or sqlite:///<file>")
+    file = local_path(path, "tracking.uri")
+    require_durable_path(file, "tracking.uri")
+    return f"{_SQLITE}{file}", file

@@ -4,15 +4,17 @@
         --address http://head:8265
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import infra.tracking
 from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from jobs import cli
 from pipelines.extraction.config import ExtractConfig
 from pipelines.reports.tables import Table
-from pipelines.status import cluster_jobs, feature_sets, tracking_tables
+from pipelines.status import cluster_jobs, feature_sets, models, trainings
 
 
 def _arguments(parser: Any) -> None:
@@ -28,23 +30,35 @@ def _arguments(parser: Any) -> None:
     )
 
 
+@contextmanager
+def _collected(errors: list[str]) -> Iterator[None]:
+    """Appends the error of a service to `errors`, since the services after it may respond."""
+    try:
+        yield
+    except (UserError, StorageError) as error:
+        errors.append(str(error))
+
+
+def _show(table: Table) -> None:
+    print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
+
+
 def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "status", "Print the state of feature sets, runs, models and jobs.", _arguments, ("tracking",)
     )
-    queries: list[Callable[[], list[Table]]] = [
-        lambda: [feature_sets(open_store(arguments.feature_root))],
-        lambda: tracking_tables(config.tracking),
-        lambda: [cluster_jobs(arguments.address)] if arguments.address else [],
-    ]
-    errors = []
-    for query in queries:
-        try:
-            for table in query():
-                print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
-        except (UserError, StorageError) as error:  # the other services may respond
-            errors.append(str(error))
+    errors: list[str] = []
+    with _collected(errors):
+        _show(feature_sets(open_store(arguments.feature_root)))
+    with _collected(errors):
+        tracking = infra.tracking.connect(config.tracking)
+        for table in (trainings, models):
+            with _collected(errors):
+                _show(table(tracking))
+    if arguments.address:
+        with _collected(errors):
+            _show(cluster_jobs(arguments.address))
     if errors:
         raise UserError("; ".join(errors))
 

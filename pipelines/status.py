@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import infra.tracking
 from infra.errors import StorageError, UserError
 from infra.ray_jobs import job_client
 from infra.redaction import redact
@@ -16,7 +15,7 @@ from infra.registry import champion_version, name_filter
 from infra.registry_lock import lock_name
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
-from infra.tracking import Tracking, TrackingConfig
+from infra.tracking import Tracking
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, complete_shards, kind_of
 from pipelines.reports.tables import Table
@@ -132,9 +131,3 @@ def cluster_jobs(address: str) -> Table:
 
 def _when(milliseconds: int | None) -> str:
     return datetime.fromtimestamp((milliseconds or 0) / 1000, UTC).isoformat(" ", "minutes")[:16]
-
-
-def tracking_tables(config: TrackingConfig) -> list[Table]:
-    """Returns `trainings` and `models` of a tracking store. Raises UserError if it is unreachable."""
-    tracking = infra.tracking.connect(config)
-    return [trainings(tracking), models(tracking)]

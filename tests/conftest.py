@@ -6,6 +6,7 @@ a server, the test is marked. tests/README.md describes the tiers.
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from infra.cluster import ClusterConfig, connect
 from infra.tracking import Tracking, TrackingConfig
 from infra.tracking import connect as connect_tracking
+from infra.tracking_file import prepare_file
 from tests.support import ROOT
 from tests.support.photos import Photos, flickr_photos, skimage_photos
 from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
@@ -124,9 +126,18 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
 
 
+@pytest.fixture(scope="session")
+def empty_tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of an empty tracking store. MLflow takes two seconds to create one, so tests copy this."""
+    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    prepare_file(file)
+    return file
+
+
 @pytest.fixture
-def tracking(tmp_path: Path) -> Tracking:
+def tracking(tmp_path: Path, empty_tracking_file: Path) -> Tracking:
     """An empty tracking store on SQLite."""
+    shutil.copyfile(empty_tracking_file, tmp_path / "mlflow.db")
     return connect_tracking(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
 
 

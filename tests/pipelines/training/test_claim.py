@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.errors import LeaseLostError, UserError
+from infra.errors import LeaseLostError, StorageError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training import claim, run_directory
@@ -22,6 +22,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
+from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def setup(tmp_path: Path) -> TrainingSetup:
 @pytest.fixture
 def inputs(features: FeatureSet, setup: TrainingSetup) -> TrainingInputs:
     return resolve_inputs(features, "m", setup)
+
+
+def test_a_tracking_server_that_is_away_is_one_line(
+    inputs: TrainingInputs, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        tracking = connect(TrackingConfig(uri=proxy.endpoint))
+        proxy.always(CUT_BEFORE)
+        with pytest.raises(StorageError, match=f"^tracking.uri {proxy.endpoint} is unreachable"):
+            claim_training(inputs, tracking, resume=None)
 
 
 def runs(tracking: Tracking) -> list[Any]:

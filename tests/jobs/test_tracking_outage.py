@@ -1,0 +1,75 @@
+"""A server that is away after the connection has succeeded ends every command with one line and exit code 2."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.tracking import TrackingConfig, connect
+from pipelines.features.feature_set import FeatureSet
+from tests.support.commands import call_command
+from tests.support.faulty_proxy import CUT_BEFORE, FaultyProxy, faulty_proxy
+from tests.support.small_models import small_set
+
+MODEL, FEATURES = "--model=models:/m@champion", "--features"
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    return small_set(tmp_path_factory.mktemp("features"), 12)
+
+
+@pytest.fixture
+def proxy(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """A server that only answers requests about experiments: all that a connection needs."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        for path in ("registered-models", "model-versions", "runs", "logged-models"):
+            proxy.next(CUT_BEFORE, 100, path=f"/mlflow/{path}/")
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", MODEL, FEATURES],
+        ["behaviour", MODEL, FEATURES],
+        ["two_stage", MODEL, FEATURES],
+        ["search", MODEL, FEATURES, "query"],
+        ["promote", "--name=m", "--version=1", FEATURES],
+        ["promote", "--name=m", "--rollback=why"],
+        ["promote", "--name=m", "--unlock"],
+    ],
+    ids=" ".join,
+)
+def test_one_line_and_exit_code_2(
+    command: list[str],
+    proxy: FaultyProxy,
+    features: FeatureSet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    name, *options = command
+    options = [option.replace(FEATURES, f"--features={features.uri}") for option in options]
+    uri = f"--tracking.uri={proxy.endpoint}"
+    code, _, errors = call_command(monkeypatch, capsys, f"jobs.{name}", uri, *options)
+    assert code == 2
+    (line,) = errors.strip().splitlines()
+    assert line.startswith(f"error: tracking.uri {proxy.endpoint} is unreachable (")
+    assert proxy.counts[CUT_BEFORE] > 0
+
+
+def test_status_shows_what_responds(
+    mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    connect(TrackingConfig(uri=mlflow_uri)).client().create_registered_model("shown by status")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        proxy.next(CUT_BEFORE, 100, path="/mlflow/runs/search")
+        options = [f"--feature-root={tmp_path}", f"--tracking.uri={proxy.endpoint}"]
+        code, shown, errors = call_command(monkeypatch, capsys, "jobs.status", *options)
+    assert code == 2
+    assert "**feature sets at" in shown
+    assert "| shown by status |" in shown
+    (line,) = errors.strip().splitlines()
+    assert f"tracking.uri {proxy.endpoint} is unreachable (" in line
