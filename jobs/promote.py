@@ -3,8 +3,7 @@
     python -m jobs.promote --name shan-flickr30k --version 7 --features URI [--dry-run]
     python -m jobs.promote --name shan-flickr30k --rollback "wrong results for night photos"
 
-Challenger and champion are evaluated by the same code on the validation split of one feature set; the test split is
-not used.
+Challenger and champion are evaluated by the same code on split `promote.split` of one feature set.
 """
 
 from typing import Any

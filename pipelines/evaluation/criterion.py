@@ -5,11 +5,14 @@ retrieval. Where there is no champion, a challenger is rejected only if it is si
 baseline.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import DIRECTIONS, Evaluation
 from shan_model.bootstrap import lower_bound, upper_bound
+
+SPLIT_TITLES = {"val": "validation", "test": "test"}
+"""The splits of `promote.split` as reasons name them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def _against_random_baseline(challenger: Evaluation, config: PromoteConfig) -> D
     rsum, baseline = challenger.recalls.rsum, challenger.random_baseline.rsum
     high = upper_bound(challenger.resamples["rsum"], config.confidence)
     details = (
-        f"validation rSum {rsum:.1f}, {100 * config.confidence:g} % upper bound {high:.1f}, "
+        f"{SPLIT_TITLES[challenger.split]} rSum {rsum:.1f}, {100 * config.confidence:g} % upper bound {high:.1f}, "
         f"random baseline {baseline:.1f}"
     )
     metrics = {"rsum": rsum, "rsum_upper_bound": high, "random_rsum": baseline}
@@ -51,13 +54,14 @@ def _against_champion(challenger: Evaluation, champion: Evaluation, config: Prom
     ours, theirs = challenger.metrics, champion.metrics
     low = lower_bound(challenger.resamples["rsum"] - champion.resamples["rsum"], config.confidence)
     details = (
-        f"validation rSum {ours['rsum']:.1f}, champion {champion.model} {theirs['rsum']:.1f}: difference "
-        f"{ours['rsum'] - theirs['rsum']:+.1f}, {100 * config.confidence:g} % lower bound {low:+.1f}, "
+        f"{SPLIT_TITLES[challenger.split]} rSum {ours['rsum']:.1f}, champion {champion.model} {theirs['rsum']:.1f}: "
+        f"difference {ours['rsum'] - theirs['rsum']:+.1f}, {100 * config.confidence:g} % lower bound {low:+.1f}, "
         f"margin {config.margin:g}"
     )
     sums = ("image_to_text_sum", "text_to_image_sum", "rsum")
     metrics = {name: ours[name] for name in sums} | {f"champion_{name}": theirs[name] for name in sums}
-    metrics |= {"rsum_lower_bound": low, **asdict(config)}
+    thresholds = {name: getattr(config, name) for name in ("margin", "confidence", "max_drop")}
+    metrics |= {"rsum_lower_bound": low, **thresholds}
     if not low > config.margin:
         return Decision(False, f"{challenger.model} is not better ({details})", metrics)
     for direction, title in DIRECTIONS.items():

@@ -37,7 +37,7 @@ def model_card(
             f"{parameters:,} parameters, {len(shan.vocabulary):,} words.",
             f"{outcome} on {decided_at:%Y-%m-%d %H:%M} UTC: {decision.reason}.",
             f"Trained on: {trained_on}. Feature set `{lineage.get('feature_set', '')[:12]}`.",
-            f"Evaluated on {snapshot_uri(features)}, with 95 % intervals:",
+            f"Evaluated on split `{evaluations[0].split}` of {snapshot_uri(features)}, with 95 % intervals:",
             markdown(evaluation_tables(evaluations[::-1])),
             f"```python\nmlflow.pyfunc.load_model('models:/{name}/{version}').unwrap_python_model().shan\n```",
             f"Config: `{json.dumps(asdict(shan.config))}`",

@@ -4,6 +4,7 @@ MLflow has no compare-and-swap for aliases, so the alias moves only while a regi
 (infra/registry_lock.py) and after the champion has been read again.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,10 +23,8 @@ from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
+from pipelines.models.selection import read_selection
 from shan_model.model import SHAN
-
-SPLIT = "val"
-"""Split on which versions are compared; the test split stays unused until a final evaluation."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,11 @@ class ChampionState:
 class EvaluatedVersion:
     """A loaded version and its evaluation."""
 
+    number: int
     shan: SHAN
     evaluation: Evaluation
+    tags: Mapping[str, str]
+    """Tags of the version: its lineage, and how a sweep selected it."""
 
 
 def promote(
@@ -75,9 +77,10 @@ def promote(
         versions = [challenger] if champion is None else [challenger, champion]
         for version in versions:
             if version not in evaluated:
-                evaluated[version] = _evaluate_version(tracking, name, version, features, score, cluster)
+                evaluated[version] = _evaluate_version(tracking, name, version, features, config.split, score, cluster)
         compared = [evaluated[version] for version in versions]
         decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
+        decision = replace(decision, reason=decision.reason + _selection_note(compared, features))
         state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
             return state
@@ -85,7 +88,7 @@ def promote(
             if champion_version(tracking, name) != champion:
                 continue
             lock.check()  # before the tags, which record the decision
-            _record_decision(tracking, name, challenger, champion, features, compared, decision)
+            _record_decision(tracking, name, features, compared, decision)
             if decision.promote:
                 history = champions(tracking, name)
                 lock.check()
@@ -127,39 +130,58 @@ def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
 
 
 def _evaluate_version(
-    tracking: Tracking, name: str, version: int, features: FeatureSet, score: ScoreConfig, cluster: ClusterConfig
+    tracking: Tracking,
+    name: str,
+    version: int,
+    features: FeatureSet,
+    split: str,
+    score: ScoreConfig,
+    cluster: ClusterConfig,
 ) -> EvaluatedVersion:
     shan = load_matcher(tracking, f"models:/{name}/{version}", features)
     score = replace(score, cache_file="")  # two models cannot share one score cache
-    return EvaluatedVersion(shan, evaluate(shan, f"version {version}", features.split(SPLIT), score, cluster))
+    evaluation = evaluate(shan, f"version {version}", features.split(split), score, cluster)
+    return EvaluatedVersion(version, shan, evaluation, tracking.client().get_model_version(name, str(version)).tags)
+
+
+def _selected_on_split(compared: list[EvaluatedVersion], features: FeatureSet) -> dict[int, str]:
+    """Returns the versions that a sweep selected on the split on which they were evaluated, and how."""
+    found = {}
+    for version in compared:
+        selection = read_selection(version.tags)
+        if selection is not None and selection.is_biased_on(features.dataset, version.evaluation.split):
+            found[version.number] = str(selection)
+    return found
+
+
+def _selection_note(compared: list[EvaluatedVersion], features: FeatureSet) -> str:
+    """Returns the end of the reason if the bounds do not cover how a sweep selected a version; empty otherwise."""
+    selected = _selected_on_split(compared, features)
+    versions = " and ".join(f"version {number} ({selection})" for number, selection in selected.items())
+    return f"; optimistic for {versions}: compare on another promote.split" if selected else ""
 
 
 def _record_decision(
-    tracking: Tracking,
-    name: str,
-    challenger: int,
-    champion: int | None,
-    features: FeatureSet,
-    compared: list[EvaluatedVersion],
-    decision: Decision,
+    tracking: Tracking, name: str, features: FeatureSet, compared: list[EvaluatedVersion], decision: Decision
 ) -> None:
     """Writes the decision, its metrics and the data behind them as tags of the challenger, and its model card."""
-    now = _now()
+    challenger, *champion = compared
+    now, selected = _now(), _selected_on_split(compared, features)
     tags: dict[str, object] = {
         "promotion.decision": "promoted" if decision.promote else "rejected",
         "promotion.reason": decision.reason,
         "promotion.decided_at": now.isoformat(),
-        "promotion.compared_with": "random baseline" if champion is None else champion,
+        "promotion.compared_with": champion[0].number if champion else "random baseline",
         "promotion.feature_set": snapshot_uri(features),
-        "promotion.split": SPLIT,
+        "promotion.split": challenger.evaluation.split,
+        "promotion.selected_on_split": ", ".join(map(str, selected)) or "none",
         **{f"promotion.{key}": f"{value:.4f}" for key, value in decision.metrics.items()},
     }
     if decision.promote:
-        tags |= {"promoted_at": now.isoformat(), "replaced_version": "" if champion is None else champion}
-    lineage = tracking.client().get_model_version(name, str(challenger)).tags
+        tags |= {"promoted_at": now.isoformat(), "replaced_version": champion[0].number if champion else ""}
     evaluations = [version.evaluation for version in compared]
-    card = model_card(name, challenger, compared[0].shan, lineage, features, evaluations, decision, now)
-    annotate(tracking, name, challenger, tags, card)
+    card = model_card(name, challenger.number, challenger.shan, challenger.tags, features, evaluations, decision, now)
+    annotate(tracking, name, challenger.number, tags, card)
 
 
 def _now() -> datetime:

@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class PromoteConfig:
-    """What a challenger must achieve against the champion, in points of recall on the validation split."""
+    """What a challenger must achieve against the champion, in points of recall on a split."""
 
+    split: Literal["val", "test"] = "val"
+    """Split on which versions are compared. Every training selects its epoch, and a sweep its best trial, on `val`; no
+    selection uses `test` unless versions are promoted on it."""
     margin: float = 0.0
     """Points of rSum (at most 600) that the lower bound of the paired difference must exceed."""
     confidence: float = 0.95

@@ -9,6 +9,7 @@ import pytest
 from mlflow.entities import Run
 
 from infra.tracking import Tracking, TrackingConfig, connect
+from pipelines.models.selection import Selection, read_selection
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
 from tests.support.processes import wait_until
@@ -89,6 +90,7 @@ def test_a_killed_sweep_resumes_and_registers_its_best_trial(tmp_path: Path):
     rsums = [point.value for point in curves[version.run_id]]
     assert max(rsums) == max(point.value for points in curves.values() for point in points)
     assert version.run_id in said
+    assert read_selection(version.tags) == Selection(parent.info.run_id, 3, "val", features.dataset)
     kept = {path.name for path in Path(children[version.run_id].data.tags["run_directory"]).glob("epoch-*")}
     best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table
 from pipelines.training.claim import require_dataset_of_model
 from pipelines.training.driver import connect_cluster
@@ -76,6 +77,7 @@ def run_sweep(
         lease.require()
         tracking.log_metrics(parent, best.metrics)
         tracking.client().set_tag(parent, "best_run", best.run_id)
+        record_selection(tracking, name, best.version, Selection(parent, len(trials), "val", features.dataset))
         directory.record_result({"trials": [asdict(trial) for trial in trials], "best": asdict(best)})
     return trials, best
 

@@ -21,6 +21,7 @@ from pipelines.evaluation.promote import check_champion, promote, rollback
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.selection import Selection, record_selection
 from tests.support import ROOT
 from tests.support.small_models import model, register_model, small_set
 
@@ -196,6 +197,38 @@ def test_the_configured_margin_is_applied(registry: Registry):
     strict = PromoteConfig(margin=590)
     assert "is not better" in registry.promote(name, BEST, strict)
     assert champion_version(registry.tracking, name) == UNTRAINED
+
+
+def test_a_promotion_on_the_test_split_is_recorded_as_such(registry: Registry):
+    name = registry.name("test split")
+    said = registry.promote(name, BEST, PromoteConfig(split="test"))
+    assert "(test rSum " in said
+    assert registry.tags(name, BEST)["promotion.split"] == "test"
+    assert "**test: " in registry.tracking.client().get_model_version(name, str(BEST)).description
+
+
+def test_a_version_that_a_sweep_selected_on_the_split_is_marked(registry: Registry):
+    """The intervals do not contain that the best of several trials is partly lucky on the split that selected it."""
+    name, client = registry.name("swept", champion=None), registry.tracking.client()
+    for version, trials in ((UNTRAINED, 3), (BETTER, 8), (BEST, 1)):
+        selection = Selection("0123", trials, "val", registry.features.dataset)
+        record_selection(registry.tracking, name, version, selection)
+    registry.promote(name, UNTRAINED)
+    said = registry.promote(name, BETTER)
+    note = (
+        "optimistic for version 2 (the best of 8 trials of a sweep on val) and version 1 (the best of 3 trials of a "
+        "sweep on val): compare on another promote.split"
+    )
+    assert said.endswith(note)
+    assert registry.tags(name, BETTER)["promotion.reason"].endswith(note)
+    assert registry.tags(name, BETTER)["promotion.selected_on_split"] == "2, 1"
+    assert note in client.get_model_version(name, str(BETTER)).description
+    said = registry.promote(name, BEST, PromoteConfig(split="test"))
+    assert "optimistic" not in said
+    assert registry.tags(name, BEST)["promotion.selected_on_split"] == "none"
+    said = registry.promote(name, BEST)  # the only trial of its sweep
+    assert "optimistic for version 2 (" in said
+    assert "version 3 (" not in said
 
 
 def test_features_of_another_detector_are_an_error(registry: Registry):
