@@ -42,6 +42,9 @@ class Store(Protocol):
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Returns up to `size` bytes from `offset` on (None: up to the end). FileNotFoundError for a missing object."""
 
+    def info(self, name: str) -> ObjectInfo | None:
+        """Returns one object as a listing describes it; None for a missing object."""
+
     def objects(self) -> dict[str, ObjectInfo]:
         """Returns every object below the root, sorted by name; empty for a root that does not exist."""
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,14 @@ class FolderStore:
         with self._path(name).open("rb") as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
+
+    def info(self, name: str) -> ObjectInfo | None:
+        """Queries the file's status."""
+        try:
+            status = self._path(name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
 
     def objects(self) -> dict[str, ObjectInfo]:
         """Walks the folder and leaves out temporary files, whose names start with a dot."""

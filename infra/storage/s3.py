@@ -73,6 +73,17 @@ class S3Store:
                     raise FileNotFoundError(f"{self.uri}/{name}: no such object") from None
                 raise
 
+    def info(self, name: str) -> ObjectInfo | None:
+        """Requests the object's headers."""
+        with explained(self.uri):
+            try:
+                head = s3_client.client().head_object(**self._target(name))
+            except ClientError as error:
+                if code_of(error) in _MISSING:
+                    return None
+                raise
+        return ObjectInfo(head["ContentLength"], head["ETag"].strip('"'))
+
     def objects(self) -> dict[str, ObjectInfo]:
         """Lists the keys below the prefix, without the empty `folder/` keys that S3 browsers create."""
         found = {}

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from infra.errors import UserError
 from infra.paths import absolute
-from infra.storage.base import Store
+from infra.storage.base import ObjectInfo, Store
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
@@ -29,6 +29,8 @@ MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
 ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """Endings of compressed files, from which neither photos nor data sets are read."""
+_LISTINGS = 64
+"""Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
 
 
 def photo_uri(root: str, source: str) -> str:
@@ -71,8 +73,8 @@ def read_photo(uri: str) -> bytes:
 def version_tokens(uris: Iterable[str]) -> dict[str, str]:
     """Returns the version token (`ObjectInfo.version_token`) of each photo that exists, by URI.
 
-    The cost is one `stat` per local file, one listing per bucket, and one `stat` or listing per tar file. Web servers
-    are not queried: their photos are assumed to exist and not to change, and have an empty version token.
+    The cost is one `stat` per local file, at most _LISTINGS listings per bucket, and one request per tar file.
+    Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
     """
     found: dict[str, str] = {}
     buckets: dict[str, list[str]] = defaultdict(list)
@@ -88,10 +90,22 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
             if token is not None:
                 found[uri] = token
     for group in buckets.values():
-        prefix = parent_and_name(os.path.commonprefix(group))[0]  # noqa: RUF071 - parent_and_name cuts it back to a folder
-        listed = open_store(prefix).objects()
-        found |= {uri: info.version_token for uri in group if (info := listed.get(uri[len(prefix) + 1 :]))}
+        listed = _list_folders(group)
+        found |= {uri: listed[uri].version_token for uri in group if uri in listed}
     return found
+
+
+def _list_folders(uris: list[str]) -> dict[str, ObjectInfo]:
+    """Returns the objects in the folders of S3 photos of one bucket, and below these folders, by URI."""
+    folders = [parent_and_name(uri)[0].split("/") for uri in uris]
+    depth = max(map(len, folders))
+    while len(roots := {"/".join(folder[:depth]) for folder in folders}) > _LISTINGS:
+        depth -= 1
+    listed: dict[str, ObjectInfo] = {}
+    for root in roots:
+        if not any(root.startswith(f"{other}/") for other in roots):  # else it is listed with the other one
+            listed |= {f"{root}/{name}": info for name, info in open_store(root).objects().items()}
+    return listed
 
 
 def parent_and_name(uri: str) -> tuple[str, str]:
@@ -118,7 +132,7 @@ def _version_token(path: str) -> str | None:
 @lru_cache(maxsize=1024)
 def _tar_version_token(uri: str) -> str | None:
     parent, name = parent_and_name(uri)
-    info = _store(parent).objects().get(name)
+    info = _store(parent).info(name)
     return info.version_token if info else None
 
 

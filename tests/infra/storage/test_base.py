@@ -116,6 +116,13 @@ def test_empty_and_binary_objects(store: Store):
     assert {name: info.size for name, info in store.objects().items()} == {"bytes": 1280, "empty": 0}
 
 
+def test_info_is_the_entry_of_the_listing(store: Store):
+    store.put_if_absent("a/x", b"12345")
+    assert store.info("a/x") == store.objects()["a/x"]
+    assert store.info("a") is None
+    assert store.info("a/x/y") is None
+
+
 def test_missing_objects_and_a_missing_root(store: Store):
     assert store.objects() == {}
     assert store.abort_incomplete_uploads() == []

@@ -203,3 +203,43 @@ def test_photos_in_a_bucket_are_read(s3_server: S3Server):
     assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
     uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
     assert list(version_tokens(uris)) == uris[:1]
+
+
+@pytest.fixture
+def listings(s3_server: S3Server) -> Iterator[list[str]]:
+    """The prefixes that this process lists in a bucket, in order."""
+    found: list[str] = []
+
+    def record(params: dict[str, str], **_: object) -> None:
+        found.append(params["Prefix"])
+
+    with aws_environment(s3_server.environment()):
+        events = s3_client.client().meta.events
+        events.register("provide-client-params.s3.ListObjectsV2", record)
+        yield found
+        events.unregister("provide-client-params.s3.ListObjectsV2", record)
+
+
+def test_only_the_folders_of_the_photos_are_listed(
+    s3_server: S3Server, listings: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Two photos in different folders listed the whole bucket."""
+    root = f"s3://{s3_server.bucket}/folders"
+    names = ["a/1.jpg", "a/deep/2.jpg", "a-b/3.jpg", "c/d/4.jpg", "c/e/5.jpg", "c/f/other.jpg"]
+    for name in names:
+        open_store(root).put_if_absent(name, b"x")
+    wanted = [f"{root}/{name}" for name in names[:-1]]
+    assert set(version_tokens([*wanted, f"{root}/c/d/none.jpg"])) == set(wanted)
+    assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c/d", "c/e")]
+    listings.clear()
+    monkeypatch.setattr(sources, "_LISTINGS", 3)
+    assert set(version_tokens(wanted)) == set(wanted)
+    assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c")]
+
+
+def test_a_tar_in_a_bucket_is_found_without_a_listing(s3_server: S3Server, listings: list[str]):
+    root = f"s3://{s3_server.bucket}/tars"
+    open_store(root).put_if_absent("photos.tar", b"x")
+    uri = f"tar://1.jpg::{root}/photos.tar"
+    assert list(version_tokens([uri, f"tar://1.jpg::{root}/none.tar"])) == [uri]
+    assert listings == []
