@@ -26,13 +26,13 @@ def reranking_table(shan: SHAN, split: Split) -> Table:
     """
     regions, words = _encode(shan, split)
     start = time.perf_counter()
-    exact_NC = shan.alignment(regions, words)
+    exact_NC = shan.alignment(regions, words).cpu()
     seconds = time.perf_counter() - start
     title = (
         f"{split.name}: {len(split)} photos, {len(words)} captions; "
         f"all {exact_NC.numel():,} pairs scored exactly in {seconds:.1f} s"
     )
-    cheap_NC = mean_cosines(regions, words)
+    cheap_NC = mean_cosines(regions, words).cpu()
     directions: tuple[tuple[Queries, Tensor, Tensor], ...] = (
         ("photos", exact_NC, cheap_NC),
         ("captions", exact_NC.T, cheap_NC.T),
@@ -43,7 +43,7 @@ def reranking_table(shan: SHAN, split: Split) -> Table:
         for candidates in sorted({max(1, round(share * gallery)) for share in SHARES}):
             top1, top10 = candidate_recall(exact_QG.numpy(), cheap_QG.numpy(), candidates)
             start = time.perf_counter()
-            retrieve_and_rerank(shan.alignment, regions, words, queries, candidates)
+            retrieve_and_rerank(shan.alignment, regions, words, queries, candidates).scores_QK.cpu()  # waits for a GPU
             seconds = time.perf_counter() - start
             rows.append(
                 [
@@ -68,10 +68,13 @@ def candidate_recall(
     return float(found_QT[:, 0].mean()), float(found_QT.mean())
 
 
-def _encode(shan: SHAN, split: Split) -> tuple[Tensor, list[Tensor]]:
-    """Returns the encoded photos N x R x D and captions W x D each."""
-    regions = [shan.encode_photos(torch.from_numpy(split[top : top + BATCH])) for top in range(0, len(split), BATCH)]
-    words = []
+def _encode(shan: SHAN, split: Split) -> tuple[list[Tensor], list[Tensor]]:
+    """Returns the encoded photos R x D each and captions W x D each. Photos may differ in their number of regions."""
+    regions, words = list[Tensor](), list[Tensor]()
+    for top in range(0, len(split), BATCH):
+        regions += shan.encode_photos(
+            [torch.from_numpy(np.array(regions_RF)) for regions_RF in split[top : top + BATCH]]
+        )
     for left in range(0, len(split.captions), BATCH):
         words += shan.encode_captions(split.captions[left : left + BATCH])
-    return torch.cat(regions), words
+    return regions, words

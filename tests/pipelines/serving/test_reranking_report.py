@@ -1,8 +1,16 @@
 """Retrieve-and-rerank on a split: recall of the exact top results by number of candidates."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pytest
 
 from pipelines.serving.reranking_report import SHARES, candidate_recall, reranking_table
+from shan_model.config import ModelConfig
+from shan_model.model import SHAN
+from shan_model.vocabulary import Vocabulary
+from tests.support.feature_sets import FEATURE_DIM, REGIONS, manifest, sample, write_set
 from tests.support.small_models import model, small_set
 
 
@@ -22,3 +30,15 @@ def test_the_table_has_a_row_per_direction_and_number_of_candidates(tmp_path):
     assert table.title.startswith("val: 30 photos, 60 captions; all 1,800 pairs scored exactly in ")
     recalls = [float(row[4].removesuffix(" %")) for row in table.rows[: len(SHARES)]]
     assert recalls == sorted(recalls)
+
+
+@pytest.mark.parametrize("matcher", ["shan", "vse++"])
+def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path, matcher: Any):
+    photos = manifest(tmp_path, 60)
+    made = {photo.key: sample(photo) for photo in list(photos.photos())[::4]}
+    fewer = {key: {"regions_RF": full.regions_RF[1:], "boxes_R4": full.boxes_R4[1:]} for key, full in made.items()}
+    split = write_set(tmp_path, photos, fewer).split("val")
+    assert {len(regions_RF) for regions_RF in split[:]} == {REGIONS - 1, REGIONS}
+    config = ModelConfig(region_dim=FEATURE_DIM, joint_dim=8, word_dim=6, matcher=matcher)
+    table = reranking_table(SHAN(config, Vocabulary.build(split.captions)).eval(), split)
+    assert {row[0] for row in table.rows} == {"photos", "captions"}
