@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from infra.ray_jobs import UnreachableError, client_errors, one_line
+from infra.ray_jobs import UnreachableError, client_errors, last_log_line, one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -17,7 +17,10 @@ RECONNECT_DEADLINE_S = 300.0
 POLL_S = 1.0
 """Seconds between two connections."""
 IDLE_TIMEOUT_S = 60.0
-"""Seconds without a new line after which the connection is replaced: it may have been dropped without notice."""
+"""Seconds without a new line after which the cluster is asked for the log's last line: the connection may have been
+dropped without notice."""
+_COMPARED_CHARS = 1000
+"""Characters of the last line that are compared with what was printed: a progress bar is one long line."""
 
 
 def follow(client: "JobSubmissionClient", submission: str) -> int:
@@ -54,20 +57,34 @@ class _Log:
         self._client, self._submission = client, submission
         self.printed = 0
         """Characters that were printed."""
+        self._end = ""
+        """The last of them."""
 
     async def print_new(self) -> bool:
-        """Prints what is new. Returns whether the stream ended; False if nothing came for IDLE_TIMEOUT_S."""
+        """Prints what is new. Returns whether the stream ended; False if another stream is needed for the rest."""
         stream, seen = self._client.tail_job_logs(self._submission), 0
         while True:
+            chunk = asyncio.ensure_future(anext(stream))
+            while not (await asyncio.wait({chunk}, timeout=IDLE_TIMEOUT_S))[0]:
+                if not self._is_waiting():
+                    chunk.cancel()
+                    return False
             try:
-                text = await asyncio.wait_for(anext(stream), IDLE_TIMEOUT_S)
+                text = chunk.result()
             except StopAsyncIteration:
                 return True
-            except TimeoutError:
-                return False
-            print(text[max(0, self.printed - seen) :], end="", flush=True)
+            new = text[max(0, self.printed - seen) :]
+            print(new, end="", flush=True)
             seen += len(text)
-            self.printed = max(self.printed, seen)
+            self.printed, self._end = max(self.printed, seen), (self._end + new)[-2 * _COMPARED_CHARS :]
+
+    def _is_waiting(self) -> bool:
+        """Returns whether the job runs and its log has no line that was not printed."""
+        if self._client.get_job_info(self._submission).status.is_terminal():
+            return False
+        # Without white space, because Ray changes line breaks where it streams a log.
+        last, printed = ("".join(text.split()) for text in (last_log_line(self._client, self._submission), self._end))
+        return bool(last) and printed.endswith(last[-_COMPARED_CHARS:])
 
 
 def exit_code(details: "JobDetails") -> int:

@@ -90,6 +90,12 @@ def job_lines(client: "JobSubmissionClient") -> str:
     return "\n".join(rows) or "no job was submitted to this cluster"
 
 
+def last_log_line(client: "JobSubmissionClient", submission: str) -> str:
+    """Returns the last line of a job's log; an empty string if Ray does not serve it, as before the job has started."""
+    response = client._do_request("GET", f"/api/v0/logs/file?submission_id={submission}&lines=1")  # noqa: SLF001
+    return str(response.text) if response.ok else ""
+
+
 def client_errors() -> tuple[type[Exception], ...]:
     """Returns the exceptions that Ray's client raises if the cluster does not respond, or responds with an error."""
     import aiohttp

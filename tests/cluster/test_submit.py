@@ -140,6 +140,23 @@ def test_a_network_that_fails_and_recovers_loses_and_repeats_no_log_line(
     assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
 
 
+def test_the_log_of_a_job_that_prints_nothing_is_fetched_once(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Every stream starts with the first byte of the log."""
+    monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 1)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    (tmp_path / "quiet.py").write_text("import time\nprint('first', flush=True)\ntime.sleep(8)\nprint('second')\n")
+    with ray_jobs.job_client(address) as client:
+        name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py")
+        wait_until(lambda: "first" in client.get_job_logs(name), timeout_s=120)
+        streams, tail = list[str](), client.tail_job_logs
+        monkeypatch.setattr(client, "tail_job_logs", lambda job: streams.append(job) or tail(job))
+        assert job_log.follow(client, name) == 0
+    assert capsys.readouterr().out == "first\nsecond\n"
+    assert len(streams) <= 2  # a second one if the job ended after the last check
+
+
 def test_the_same_command_twice_at_once_is_one_job(address: str, tmp_path: Path):
     options = ["train", *train_options(tmp_path, 100_000), "--detach", f"--address={address}"]
     environment = os.environ | ENVIRONMENT
