@@ -35,7 +35,7 @@ def worst_cases_table(result: BehaviourResult, split: Split) -> Table:
     """Returns the worst cases of a test, a row each."""
     rows = [
         [
-            split.meta[case.row]["source"],
+            split.sources[case.row],
             _shorten(case.caption),
             _shorten(case.perturbation),
             f"{case.score:.6f}",
@@ -69,7 +69,7 @@ def _section(result: BehaviourResult, features: FeatureSet, split: Split) -> str
 
 
 def _figure(case: Case, features: FeatureSet, split: Split) -> str:
-    picture = photo_html(photo_uri(features.index.photo_root, split.meta[case.row]["source"]), [], WIDTH)
+    picture = photo_html(photo_uri(features.index.photo_root, split.sources[case.row]), [], WIDTH)
     lines = f"{html.escape(_shorten(case.caption))} <b>{case.score:.6f}</b>"
     lines += f"<br>{html.escape(_shorten(case.perturbation))} <b>{case.perturbed_score:.6f}</b>"
     return f"<figure>{picture}<figcaption>{lines}</figcaption></figure>"

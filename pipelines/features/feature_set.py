@@ -14,7 +14,7 @@ from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, IndexedShard, read_index
 from pipelines.features.layout import resolve_uri, tar_name
-from pipelines.features.manifests import read_manifest
+from pipelines.features.manifests import read_captions
 from pipelines.features.npy import view_npy
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written, read_receipts
 from pipelines.features.shard_reader import Shards, StoredShards, read_sample_member
@@ -125,8 +125,7 @@ class Split:
     @cached_property
     def captions_of_photos(self) -> list[tuple[str, ...]]:
         """Captions of every photo, read from the manifest, which is one object instead of one request per photo."""
-        photos = read_manifest(self.store, self.manifest).photos()
-        captions = {photo.key: photo.captions for photo in photos}
+        captions = read_captions(self.store, self.manifest)
         return [captions[key] for key in self.keys]
 
     @cached_property

@@ -1,5 +1,8 @@
 """The manifest as an object of a feature set: every index refers to one by digest."""
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest
@@ -56,3 +59,12 @@ def _shares_photos(store: Store, earlier: str, manifest: Manifest) -> bool:
     except UserError:
         return True
     return not keys.isdisjoint(manifest.table["key"].to_pylist())
+
+
+@lru_cache(maxsize=1)
+def read_captions(store: Store, digest: str) -> Mapping[str, tuple[str, ...]]:
+    """Returns the captions of every photo of a manifest by key. Raises UserError as `read_manifest`.
+
+    The last result is kept, because every split of a feature set needs it and a manifest never changes.
+    """
+    return {photo.key: photo.captions for photo in read_manifest(store, digest).photos()}

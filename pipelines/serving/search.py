@@ -26,7 +26,7 @@ def search(shan: SHAN, split: Split, queries: list[str], top: int) -> list[list[
     scores_NQ = score_matrix(shan, split, queries)
     return [
         [
-            Hit(row, split.meta[row]["source"], float(scores_NQ[row, q]), query in split.meta[row]["captions"])
+            Hit(row, split.sources[row], float(scores_NQ[row, q]), query in split.captions_of_photos[row])
             for row in np.argsort(-scores_NQ[:, q], kind="stable")[:top].tolist()
         ]
         for q, query in enumerate(queries)

@@ -40,11 +40,10 @@ def write_search_page(
 
 
 def _figure(shan: SHAN, features: FeatureSet, split: Split, query: str, row: int, score: float) -> str:
-    meta = split.meta[row]
-    css_class = " class=match" if query in meta["captions"] else ""
-    uri = photo_uri(features.index.photo_root, meta["source"])
-    picture = photo_html(uri, attended_boxes(shan, split, row, query), WIDTH)
-    caption = f"{html.escape(meta['source'])} &middot; {score:.3f}"
+    source = split.sources[row]
+    css_class = " class=match" if query in split.captions_of_photos[row] else ""
+    picture = photo_html(photo_uri(features.index.photo_root, source), attended_boxes(shan, split, row, query), WIDTH)
+    caption = f"{html.escape(source)} &middot; {score:.3f}"
     return f"<figure{css_class}>{picture}<figcaption>{caption}</figcaption></figure>"
 
 

@@ -72,8 +72,8 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
         )
     surplus = 0
     for split in splits:
-        for key, meta in zip(split.keys, split.meta, strict=True):
-            count = len(meta["captions"])
+        for key, captions in zip(split.keys, split.captions_of_photos, strict=True):
+            count = len(captions)
             if count < CAPTIONS:
                 raise UserError(f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo")
             surplus += count - CAPTIONS
@@ -94,7 +94,7 @@ def _write_split(split: Split, folder: Path, width: int, progress: OnPhotos) -> 
             block_BRF = split[start : start + _BATCH]
             file.write(to_float32(np.asarray(block_BRF)).data)
             progress(len(block_BRF))
-    captions = [" ".join(text.split("\n")) for meta in split.meta for text in meta["captions"][:CAPTIONS]]
+    captions = [" ".join(text.split("\n")) for photo in split.captions_of_photos for text in photo[:CAPTIONS]]
     _write_lines(_partial(folder, f"{name}_caps.txt"), [text.replace("\r", " ") for text in captions])
     _write_lines(_partial(folder, f"{name}_ids.txt"), split.keys)
 

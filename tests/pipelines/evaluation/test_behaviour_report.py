@@ -35,7 +35,7 @@ def test_the_summary_has_pass_rates_and_the_random_baseline():
 def test_the_worst_cases_have_shortened_texts_and_scores(features):
     split = features.split("train")
     ((photo, caption, perturbation, *scores),) = worst_cases_table(DIRECTIONAL, split).rows
-    assert photo == split.meta[1]["source"]
+    assert photo == split.sources[1]
     assert (caption, scores) == ("a <red> dog", ["0.500000", "0.250000"])
     assert perturbation.startswith("a blue dog xxx")
     assert len(perturbation) == MAX_CHARACTERS + len(" ...")

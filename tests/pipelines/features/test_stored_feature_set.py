@@ -1,5 +1,8 @@
 """A feature set that version 0.2 wrote stays readable."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -28,6 +31,16 @@ def test_regions_boxes_and_captions_are_read():
             np.testing.assert_array_equal(split.boxes(row), expected.boxes)
             assert (split.meta[row]["width"], split.meta[row]["height"]) == (20, 12)
             assert split.meta[row]["classes"] == expected.classes.tolist()
+
+
+def test_the_manifest_is_read_once_for_all_splits(tmp_path: Path):
+    features = FeatureSet.open(str(shutil.copytree(FIXTURE, tmp_path / "set")))
+    first = features.split("train")
+    assert first.captions
+    for manifest in (tmp_path / "set").glob("manifest-*"):
+        manifest.unlink()
+    assert features.split("val").captions
+    assert first.on_node(first.shards).captions == first.captions
 
 
 def test_lineage_and_rejections_are_read():

@@ -21,10 +21,16 @@ def test_photos_are_ranked_by_their_exact_score(features):
     scores_NQ = score_matrix(shan, split, queries)
     for q, hits in enumerate(results):
         assert [hit.score for hit in hits] == pytest.approx(np.sort(scores_NQ[:, q])[::-1][:4].tolist())
-        assert [hit.source for hit in hits] == [split.meta[hit.row]["source"] for hit in hits]
+        assert [hit.source for hit in hits] == [split.sources[hit.row] for hit in hits]
     row = int(split.photo_of_caption[3])
     assert [hit.row for hit in results[0] if hit.is_match] in ([], [row])
     assert not any(hit.is_match for hit in results[1])
+
+
+def test_a_search_reads_no_shard_for_the_names_of_photos(features):
+    split = features.split("val")
+    search(model(features), split, ["a dog"], top=4)
+    assert "meta" not in vars(split)
 
 
 def test_the_listing_numbers_the_photos_and_marks_a_match(features):

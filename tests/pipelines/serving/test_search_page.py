@@ -33,13 +33,14 @@ def shan(features: FeatureSet) -> SHAN:
 
 def test_the_page_shows_the_photos_and_frames_the_match(features, shan, tmp_path: Path):
     split = features.split("train")
-    query = split.meta[1]["captions"][0]
+    query = split.captions_of_photos[1][0]
     write_search_page(tmp_path / "out" / "page.html", "<t>", shan, features, split, {query: [(0, 0.5), (1, 0.25)]})
     text = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert text.count("src='data:image/jpeg;base64,") == 2
     assert text.count("<figure class=match>") == 1
+    assert "meta" not in vars(split)  # names and captions need no shard
     assert "<h1>&lt;t&gt;</h1>" in text
-    assert f"{split.meta[1]['source']} &middot; 0.250" in text
+    assert f"{split.sources[1]} &middot; 0.250" in text
 
 
 def test_boxes_are_those_of_the_regions_with_the_highest_attention(features, shan):
