@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.ray_jobs import one_line
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 
@@ -55,9 +56,10 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     """Connects to the Ray cluster or starts a local one; does nothing if this process is connected already.
 
     `dashboard` starts a local cluster's dashboard, on a loopback port; Ray's state API needs it. Raises UserError if
-    the cluster is unreachable.
+    the cluster is unreachable, or if a local one does not start.
     """
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         return
@@ -69,9 +71,12 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     else:
         try:
             ray.init(address=config.address or None, logging_config=quiet, runtime_env=_runtime_env(config))
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             address = config.address or os.environ["RAY_ADDRESS"]
-            raise UserError(f"cluster.address {address} is unreachable; start the cluster or leave it empty") from error
+            raise UserError(
+                f"cluster.address {address} is unreachable or rejects this process ({one_line(error)}); start the "
+                "cluster, use its versions of Python and Ray and its token, or leave the address empty"
+            ) from error
     # Ray Data configures its console on import and would print the log file of every execution.
     import ray.data
 
@@ -79,36 +84,32 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
         handler.addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
-def check_gpus(config: ClusterConfig, gpus: float, setting: str, fix: str) -> None:
-    """Raises UserError if a local cluster has fewer GPUs than are needed: Ray would wait indefinitely.
-
-    `setting` ("extract.detector_gpus is 1") and `fix` ("set it to 0") are parts of the message. Another cluster may
-    scale up, so there Ray decides.
-    """
-    import ray
-
-    available = ray.cluster_resources().get("GPU", 0)
-    if config.is_local and gpus > available:
-        raise UserError(
-            f"{setting}, but this machine has {available:g} GPU{'' if available == 1 else 's'}; "
-            f"{fix} or use cluster.address"
-        )
-
-
 def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:
     import ray
 
     # Ray turns token authentication on after the first init; a local cluster needs none.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(
-        address="local",  # without it, Ray joins any cluster that runs on this machine
-        num_cpus=config.local_cpus,
-        object_store_memory=config.local_object_store_mb * 2**20,
-        include_dashboard=dashboard,
-        logging_config=logging_config,
-        runtime_env=_runtime_env(config),
-        log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
-    )
+    try:
+        ray.init(
+            address="local",  # without it, Ray joins any cluster that runs on this machine
+            num_cpus=config.local_cpus,
+            object_store_memory=config.local_object_store_mb * 2**20,
+            include_dashboard=dashboard,
+            logging_config=logging_config,
+            runtime_env=_runtime_env(config),
+            log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
+        )
+    except Exception as error:  # Ray has many types for what a machine lacks
+        raise UserError(f"Ray does not start on this machine ({one_line(error)}); {_start_fix(str(error))}") from error
+
+
+def _start_fix(error: str) -> str:
+    """Returns what to do about an error at the start of a local cluster."""
+    if "AF_UNIX" in error:  # a socket's path has at most 107 bytes
+        return "set RAY_TMPDIR to a short path, such as /tmp"
+    if "memory" in error or "object store" in error:
+        return "lower cluster.local_object_store_mb, or free memory and /dev/shm"
+    return "free memory, ports or space for its temporary files (RAY_TMPDIR), or use cluster.address"
 
 
 def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:

@@ -12,13 +12,18 @@ from tqdm import tqdm
 class ProgressActor:
     """A Ray actor that holds the number of steps done, a note and the warnings of the workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiting_for: str) -> None:
         self._steps, self._note = 0, ""
+        self._waiting_for = waiting_for
         self._warnings: list[str] = []
+
+    def wait(self, waiting_for: str) -> None:
+        """Shows what the work waits for instead of the note, until a worker updates the bar."""
+        self._waiting_for = waiting_for
 
     def update(self, steps: int, note: str = "") -> None:
         """Sets the number of steps done in total, and the note unless it is empty."""
-        self._steps, self._note = steps, note or self._note
+        self._steps, self._note, self._waiting_for = steps, note or self._note, ""
 
     def warn(self, text: str) -> None:
         """Adds a warning that the driver prints; the work continues."""
@@ -27,15 +32,18 @@ class ProgressActor:
     def state(self) -> tuple[int, str, list[str]]:
         """Returns the steps done, the note, and the warnings added since the last call."""
         warnings, self._warnings = self._warnings, []
-        return self._steps, self._note, warnings
+        return self._steps, f"waiting for {self._waiting_for}" if self._waiting_for else self._note, warnings
 
 
 @contextmanager
-def worker_bar(description: str, total: int, unit: str) -> Iterator[Any]:
-    """Shows a bar while the body runs. Yields the `ProgressActor`; workers call `update.remote(steps, note)` on it."""
+def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Iterator[Any]:
+    """Shows a bar while the body runs. Yields the `ProgressActor`; workers call `update.remote(steps, note)` on it.
+
+    Until they do, the bar shows that the work waits for `waiting_for`.
+    """
     import ray
 
-    actor = ray.remote(ProgressActor).options(num_cpus=0).remote()
+    actor = ray.remote(ProgressActor).options(num_cpus=0).remote(waiting_for)
     finished = threading.Event()
     with tqdm(desc=description, total=total, unit=unit) as bar:
         thread = threading.Thread(target=_refresh, args=(actor, bar, finished), daemon=True)

@@ -48,7 +48,7 @@ class Config:
     def check_cpus(self, sections: Collection[str]) -> None:
         """Raises ValueError if a local cluster has fewer CPUs than one of these sections needs.
 
-        Ray would wait for them indefinitely. A command checks the sections that it reads.
+        A command checks the sections that it reads, before it starts Ray or does any work.
         """
         if not self.cluster.is_local:
             return

@@ -64,7 +64,7 @@ def estimate_extraction(
     head = f"{plan.store.uri}\n  {work.photo_count} photos, {len(work.receipts)} shards are complete"
     if not photos:
         return f"{head}; {len(work.missing)} to write, without detection"
-    start_detectors(config, cluster, plan.spec)
+    start_detectors(config, cluster, plan.spec, 1)
     measured = run_probe(photos, manifest.root, plan.spec, config, started)
     sizing = resolve_cluster(sizing, cluster.is_local)
     result = estimate(measured, work, config, sizing)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from infra.cluster import ClusterConfig, check_gpus, connect
+from infra.cluster import ClusterConfig, connect
+from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
@@ -14,7 +15,7 @@ from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
-from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.config import TASK_CPUS, ExtractConfig
 from pipelines.extraction.hash_photos import hash_photos
 from pipelines.extraction.ray_graph import run_graph
 from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
@@ -75,7 +76,7 @@ def extract(
     plan = plan_extraction(manifest, config, cluster)
     if plan.feature_set.missing:
         require_conditional_writes(plan.store)
-        start_detectors(config, cluster, plan.spec)
+        start_detectors(config, cluster, plan.spec, min(config.detector_actors_min, len(plan.feature_set.missing)))
     receipts = _write_shards(plan, config, progress)
     feature_set = _publish(plan, config, receipts)
     written = tuple(receipts[task.name] for task in plan.feature_set.missing)
@@ -103,18 +104,35 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     def hash_on_cluster(photos: list[Photo]) -> dict[str, str]:
         print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)
         connect(cluster)
+        wait_for_resources(
+            cluster, ResourceRequest([{"CPU": TASK_CPUS}], "photos have changed", "add a node with CPUs")
+        )
         return hash_photos(photos, manifest)
 
     feature_set = reconcile(manifest, config.photos_per_shard, store, hash_on_cluster, config.retry_downloads)
     return ExtractionPlan(manifest, store, spec, fingerprint, feature_set)
 
 
-def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: DetectorSpec) -> None:
-    """Joins or starts Ray and checks that the detector runs there. Raises UserError if it does not."""
+def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: DetectorSpec, count: int) -> None:
+    """Joins or starts Ray, waits until it has room for `count` detectors, and checks that the detector runs there.
+
+    With an autoscaler it waits for one detector only: extraction starts while further nodes are added. Raises UserError
+    if the detector does not run, or if the cluster can never run that many.
+    """
     connect(cluster)
-    check_gpus(cluster, config.detector_gpus, f"extract.detector_gpus is {config.detector_gpus:g}", "set it to 0")
+    wait_for_resources(cluster, _request(config, 1 if may_scale() else count))
     if config.detector_settings or registry.is_plugin(config.detector):
         check_detector(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
+
+
+def _request(config: ExtractConfig, count: int) -> ResourceRequest:
+    """Returns the resources of `count` detectors, and of a task that fetches and one that commits."""
+    detector, settings = {"CPU": config.detector_cpus}, f"extract.detector_cpus is {config.detector_cpus:g}"
+    if config.detector_gpus:
+        detector["GPU"] = config.detector_gpus
+        settings += f" and extract.detector_gpus is {config.detector_gpus:g}"
+    fix = "lower them or extract.detector_actors_min, or use a larger cluster (cluster.address)"
+    return ResourceRequest([detector] * count + [{"CPU": TASK_CPUS}] * 2, settings, fix)
 
 
 def extraction_summary(extraction: Extraction) -> str:

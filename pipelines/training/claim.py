@@ -83,6 +83,20 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     return TrainingInputs(features, name, setup, word_vectors, identity, directory)
 
 
+def check_resume(directory: RunDirectory, resume: bool | None) -> None:
+    """Raises UserError if the run that `resume` requires does not exist, or the one that it forbids exists.
+
+    `resume` is that of `claim_training`. Called before the cluster is joined, where a training may wait for resources.
+    """
+    if resume and not directory.is_claimed():
+        raise UserError(
+            f"{directory.uri}: there is no run to resume with exactly these features and settings; "
+            "check them against the first command, or omit --resume to start a new run"
+        )
+    if resume is False and (run_id := directory.run_id()) is not None:
+        raise directory.exists_already(run_id)
+
+
 def claim_training(
     inputs: TrainingInputs, tracking: Tracking, resume: bool | None, parent: str | None = None
 ) -> ClaimedTraining:
@@ -92,14 +106,10 @@ def claim_training(
     of a sweep. Raises UserError if the required run does not exist, exists already, or cannot be read.
     """
     directory = inputs.directory
+    check_resume(directory, resume)
     if resume is False:
         lease = directory.claim()
     else:
-        if resume and not directory.is_claimed():
-            raise UserError(
-                f"{directory.uri}: there is no run to resume with exactly these features and settings; "
-                "check them against the first command, or omit --resume to start a new run"
-            )
         if (found := directory.run_id()) is not None:
             tracking.require_run(found)
             stored_progress(directory)  # raises for a format that cannot be read

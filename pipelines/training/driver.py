@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import infra.cluster
+from infra.cluster_resources import Bundle, ResourceRequest, wait_for_resources
 from infra.errors import UserError
 from infra.progress import worker_bar
 from infra.tracking import Tracking
 from pipelines.training.claim import ClaimedTraining
+from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of
 from pipelines.training.run_directory import ray_path
 from pipelines.training.setup import TrainingSetup
@@ -16,19 +18,25 @@ if TYPE_CHECKING:
     from ray.train import Result, UserCallback
 
 
-def connect_cluster(setup: TrainingSetup, dashboard: bool = False) -> None:
-    """Connects to the cluster of a training or sweep. Raises UserError if it is unreachable or lacks GPUs.
+def connect_cluster(setup: TrainingSetup, others: Sequence[Bundle] = (), dashboard: bool = False) -> None:
+    """Connects to the cluster and waits until it has room for one training and for `others`, further processes.
 
-    Called before the run directory is claimed, so that these errors leave nothing behind.
+    Called before the run directory is claimed, so that errors leave nothing behind. Raises UserError if the cluster is
+    unreachable or can never run the training.
     """
     infra.cluster.connect(setup.cluster, dashboard)
-    if setup.train.use_gpu:
-        field_name = "min_workers" if setup.train.min_workers else "num_workers"
-        workers = getattr(setup.train, field_name)
-        setting = f"train.use_gpu is true, with train.{field_name} {workers}"
-        infra.cluster.check_gpus(
-            setup.cluster, workers, setting, f"set train.use_gpu to false, lower train.{field_name}"
-        )
+    train = setup.train
+    field = "min_workers" if train.min_workers else "num_workers"
+    workers = getattr(train, field)
+    setting = f"train.{field} is {workers}" + (", with train.use_gpu" if train.use_gpu else "")
+    fix = f"lower train.{field} or train.cpus_per_worker" + (", or set train.use_gpu to false" if train.use_gpu else "")
+    bundles = [worker_resources(train)] * workers + [*others]
+    wait_for_resources(setup.cluster, ResourceRequest(bundles, setting, fix))
+
+
+def worker_resources(train: TrainConfig) -> Bundle:
+    """Returns the resources of one worker by Ray's names."""
+    return {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})}
 
 
 def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
@@ -46,7 +54,8 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
     inputs, lease = training.inputs, training.lease
     features, directory, train = inputs.features, inputs.directory, inputs.setup.train
     batches = batches_of(features.split("train"), train).steps_per_epoch
-    with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step") as bar:
+    workers = f"{train.num_workers} workers"
+    with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step", workers) as bar:
         job = TrainJob(
             features=f"{features.uri}@{features.lineage['feature_set'][:12]}",
             lineage=training.lineage,
@@ -65,7 +74,7 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
             scaling_config=ScalingConfig(
                 num_workers=(train.min_workers, train.num_workers) if train.min_workers else train.num_workers,
                 use_gpu=train.use_gpu,
-                resources_per_worker={"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})},
+                resources_per_worker=dict(worker_resources(train)),
             ),
             run_config=RunConfig(
                 name=directory.name,

@@ -31,6 +31,10 @@ class MlflowMetrics(UserCallback):
             self._sender.start()
         self._sender.rows.put(metrics[0]["rows"])
 
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
+        """Called by Ray Train when workers have failed. It restarts them, which may wait for resources."""
+        self._bar.wait.remote("workers to restart")
+
 
 class MetricSender(threading.Thread):
     """Sends metrics in order. While MLflow is unreachable they are buffered, and training continues."""

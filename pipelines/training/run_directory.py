@@ -63,8 +63,12 @@ class RunDirectory:
             run_id = self.run_id()
         if run_id is None:
             return self.acquire_lease()
+        raise self.exists_already(run_id)
+
+    def exists_already(self, run_id: str) -> UserError:
+        """Returns the error of a new training whose configuration has this MLflow run."""
         state = "has finished" if self.result() else "exists"
-        raise UserError(
+        return UserError(
             f"{self.uri}: a run with this configuration {state} (run {run_id}); "
             "use --resume to continue it, or change train.seed or train.output to start a new one"
         )

@@ -12,7 +12,13 @@ from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.package import package_model
 from pipelines.training.checkpoint import read_progress, read_validation
-from pipelines.training.claim import ClaimedTraining, claim_training, require_dataset_of_model, resolve_inputs
+from pipelines.training.claim import (
+    ClaimedTraining,
+    check_resume,
+    claim_training,
+    require_dataset_of_model,
+    resolve_inputs,
+)
 from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
 from pipelines.training.setup import TrainingSetup
@@ -45,6 +51,7 @@ def run_training(
     if resume is not False and (result := inputs.directory.result()) is not None:
         return TrainedModel(**result)
     require_dataset_of_model(tracking, name, features.dataset)
+    check_resume(inputs.directory, resume)
     connect_cluster(setup)
     training = claim_training(inputs, tracking, resume)
     with tracking.running(training.run_id):

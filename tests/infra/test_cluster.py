@@ -1,5 +1,7 @@
 """The Ray session's checks, and the packages that workers import."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from infra.cluster import ClusterConfig, _runtime_env, check_address, check_gpus
+from infra.cluster import ClusterConfig, _runtime_env, _start_fix, check_address
 from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from tests.support.servers import free_ports
@@ -63,11 +65,38 @@ def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
         ClusterConfig(**{field: value})
 
 
-def test_gpus_that_a_local_cluster_lacks_are_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
-    message = "^extract.detector_gpus is 1, but this machine has 0 GPUs; set it to 0 or use cluster.address$"
-    with pytest.raises(UserError, match=message):
-        check_gpus(ClusterConfig(), 1, "extract.detector_gpus is 1", "set it to 0")
-    check_gpus(ClusterConfig(), 0, "extract.detector_gpus is 0", "set it to 0")
-    check_gpus(ClusterConfig(address="auto"), 1, "extract.detector_gpus is 1", "set it to 0")
+STARTS = """
+import sys
+from infra.cluster import ClusterConfig, connect
+from jobs import cli
+cli.run(lambda: connect(ClusterConfig(local_cpus=1, local_object_store_mb=int(sys.argv[1]))))
+"""
+
+
+def start_local(object_store_mb: int, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Starts a local cluster in a process of its own, as a command does."""
+    command = [sys.executable, "-c", STARTS, str(object_store_mb)]
+    variables = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_TMPDIR")}
+    return subprocess.run(
+        command, cwd=SOURCE_ROOT, env=variables | environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_socket_path_that_is_too_long_is_one_line(tmp_path: Path):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    done = start_local(100, RAY_TMPDIR=str(folder))
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(
+        r"error: Ray does not start .*AF_UNIX.*; set RAY_TMPDIR to a short path, such as /tmp\n", done.stderr
+    )
+
+
+def test_more_shared_memory_than_the_machine_has_is_one_line():
+    done = start_local(100_000_000)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"error: Ray does not start .*; lower cluster\.local_object_store_mb, or .*\n", done.stderr)
+
+
+def test_other_reasons_get_a_general_fix():
+    assert _start_fix("The current node timed out during startup").startswith("free memory, ports or space")

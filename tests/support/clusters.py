@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes on this machine. Each node is a tree of processes that can be killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -97,15 +98,83 @@ class LocalCluster:
             )
 
 
+HEAD_ID = "f" * 51 + "00000"
+"""Node id that Ray's provider for tests gives to the head."""
+AUTOSCALER = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_NODE_TYPE_NAME": "ray.head.default",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+    "RAY_enable_autoscaler_v2": "1",
+}
+"""Variables of a head whose autoscaler starts nodes as processes of this machine, and updates every second."""
+
+
+_LISTS = (
+    "cluster_synced_files",
+    "initialization_commands",
+    "setup_commands",
+    "head_setup_commands",
+    "worker_setup_commands",
+    "head_start_ray_commands",
+    "worker_start_ray_commands",
+)
+"""Fields that Ray's schema of an autoscaler requires."""
+
+
+def autoscaling_config(head_cpus: int, gcs_address: str, node_types: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns the config file of such an autoscaler: at most two nodes of each type, given by its resources."""
+    types = {
+        name: {"resources": dict(resources), "node_config": {}, "min_workers": 0, "max_workers": 2}
+        for name, resources in node_types.items()
+    }
+    head = {"resources": {"CPU": head_cpus}, "node_config": {}, "max_workers": 0}
+    provider = {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "gcs_address": gcs_address,
+        "head_node_id": HEAD_ID,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+        "launch_multiple": True,
+        "use_node_id_as_ip": True,
+    }
+    config = {
+        "cluster_name": "test",
+        "provider": provider,
+        "max_workers": 8,
+        "available_node_types": {"ray.head.default": head, **types},
+        "head_node_type": "ray.head.default",
+        **{name: [] for name in _LISTS},
+        "auth": {},
+        "file_mounts": {},
+    }
+    return json.dumps(config)
+
+
 @contextmanager
 def local_cluster(
-    head_cpus: int, host: Host = LOOPBACK, environment: Mapping[str, str] = ENVIRONMENT, dashboard: bool = False
+    head_cpus: int,
+    host: Host = LOOPBACK,
+    environment: Mapping[str, str] = ENVIRONMENT,
+    dashboard: bool = False,
+    node_types: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Iterator[LocalCluster]:
-    """Starts a head with that many CPUs, and its dashboard if wanted. All nodes end with the block."""
+    """Starts a head with that many CPUs, and its dashboard if wanted. All nodes end with the block.
+
+    With `node_types`, resources by name, the head has an autoscaler that starts nodes of these types.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # sockets below it must have short paths
     port, dashboard_port = free_ports(2)
+    if node_types is not None:
+        environment = {**environment, **AUTOSCALER}
     cluster = LocalCluster(f"{host.address}:{port}", folder, environment, f"http://{host.address}:{dashboard_port}")
     arguments = ["--head", f"--port={port}", f"--num-cpus={head_cpus}"]
+    if node_types is not None:
+        config = folder / "autoscaling.json"
+        config.write_text(autoscaling_config(head_cpus, cluster.address, node_types))
+        arguments.append(f"--autoscaling-config={config}")
     options = [f"--dashboard-host={host.address}", f"--dashboard-port={dashboard_port}"] if dashboard else []
     head = cluster.start(*arguments, f"--include-dashboard={str(dashboard).lower()}", *options, host=host)
     try:

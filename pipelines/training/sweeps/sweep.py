@@ -15,7 +15,7 @@ from pipelines.training.identity import VERSION, changed_fields, directory_name,
 from pipelines.training.run_directory import open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
-from pipelines.training.sweeps.config import SweepConfig
+from pipelines.training.sweeps.config import TRIAL_CPUS, SweepConfig
 from pipelines.training.sweeps.space import parse_space, with_fields
 from pipelines.training.train import TrainedModel, run_training
 
@@ -59,7 +59,7 @@ def run_sweep(
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
     # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
-    connect_cluster(setup, dashboard=True)
+    connect_cluster(setup, [{"CPU": TRIAL_CPUS}], dashboard=True)
     lease = directory.acquire_lease()
     tags = {"feature_set_uri": features.uri, "run_directory": directory.uri}
     parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))

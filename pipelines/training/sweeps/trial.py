@@ -9,10 +9,11 @@ from ray import tune
 from ray.train import Checkpoint
 from ray.tune.integration.ray_train import TuneReportCallback
 
+import infra.cluster
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.claim import claim_training, resolve_inputs
-from pipelines.training.driver import connect_cluster, fit
+from pipelines.training.driver import fit
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.space import with_fields
@@ -56,7 +57,7 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
     features, client = FeatureSet.open(sweep.features), sweep.tracking.client()
     setup = with_fields(sweep.setup, values)
     inputs = resolve_inputs(features, sweep.name, setup)
-    connect_cluster(setup)
+    infra.cluster.connect(setup.cluster)
     training = claim_training(inputs, sweep.tracking, resume=None, parent=sweep.parent)
     reporter.run_id = run_id = training.run_id
     progress = stored_progress(inputs.directory)

@@ -5,22 +5,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from tqdm import tqdm
 
+from infra.cluster_resources import may_scale, placeable
 from pipelines.training.config import TrainConfig
+from pipelines.training.driver import worker_resources
 from pipelines.training.run_directory import Lease
-from pipelines.training.sweeps.config import SweepConfig
+from pipelines.training.sweeps.config import TRIAL_CPUS, SweepConfig
 from pipelines.training.sweeps.space import samples
 from pipelines.training.sweeps.trial import STOPPED_BY, SweepContext, run_trial
 
-TRIAL_CPUS = 0.01
-"""Logical CPUs of a trial: it only waits for its training, but Tune requires a resource."""
-LEASE_CHECK_S = 5.0
-"""Seconds between checks of the lease."""
+CHECK_S = 5.0
+"""Seconds between checks of the lease and of the cluster's size."""
 
 
 def tune_trials(space: dict[str, Any], sweep: SweepConfig, context: SweepContext, lease: Lease) -> tune.ResultGrid:
@@ -33,51 +32,49 @@ def tune_trials(space: dict[str, Any], sweep: SweepConfig, context: SweepContext
         grace_period=min(sweep.grace_period_epochs, epochs),
         reduction_factor=sweep.reduction_factor,
     )
-    with tqdm(desc="sweep", unit="trial") as bar:
+    trials = samples(space, sweep.num_trials, sweep.seed)
+    search = BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train, len(trials)))
+    with tqdm(desc="sweep", unit="trial", total=len(trials)) as bar:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, sweep=context), {"CPU": TRIAL_CPUS}),
-            param_space={"values": tune.grid_search(samples(space, sweep.num_trials, sweep.seed))},
-            tune_config=tune.TuneConfig(
-                metric="score",
-                mode="max",
-                scheduler=asha,
-                search_alg=BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train)),
-            ),
+            param_space={"values": tune.grid_search(trials)},
+            tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
                 name=f"{context.parent}-{lease.token}",
                 storage_path=str(Path("build/sweeps").absolute()),
                 verbose=0,
-                callbacks=[SweepCallback(bar, context, lease)],
+                callbacks=[SweepCallback(bar, context, lease, search)],
             ),
         )
         return tuner.fit()
 
 
-def _concurrent_trials(train: TrainConfig) -> int:
-    """Returns how many trainings fit on the cluster at once, at least 1."""
-    resources = ray.cluster_resources()
-    trials = resources.get("CPU", 0) // (train.num_workers * train.cpus_per_worker + TRIAL_CPUS)
-    if train.use_gpu:
-        trials = min(trials, resources.get("GPU", 0) // train.num_workers)
-    return max(1, int(trials))
+def _concurrent_trials(train: TrainConfig, trials: int) -> int:
+    """Returns how many of the trials may run at once, at least 1: as many as fit on the cluster.
+
+    With an autoscaler it is twice that number, because nodes are added only for trials that wait for them.
+    """
+    workers = [worker_resources(train)] * train.num_workers
+    fitting = max(1, placeable([*workers, {"CPU": TRIAL_CPUS}], trials))
+    return 2 * fitting if may_scale() else fitting
 
 
 class SweepCallback(tune.Callback):
-    """Moves the progress bar, ends the MLflow runs of trials that ASHA stops, and checks the lease."""
+    """Moves the progress bar, ends the MLflow runs of trials that ASHA stops, and checks the lease and the cluster."""
 
-    def __init__(self, bar: "tqdm[Any]", context: SweepContext, lease: Lease) -> None:
-        self._bar, self._context, self._lease = bar, context, lease
+    def __init__(self, bar: "tqdm[Any]", context: SweepContext, lease: Lease, search: BasicVariantGenerator) -> None:
+        self._bar, self._context, self._lease, self._search = bar, context, lease, search
         self._checked = 0.0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ARG002
         """Called by Tune many times per second."""
-        if time.monotonic() > self._checked + LEASE_CHECK_S:
+        if time.monotonic() > self._checked + CHECK_S:
             self._checked = time.monotonic()
             self._lease.require()
+            self._search.max_concurrent = _concurrent_trials(self._context.setup.train, int(self._bar.total or 0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Called by Tune when a trial has finished or was stopped."""
-        self._bar.total = len(trials)
         self._bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
         self._bar.update()
         if run_id := trial.last_result.get("run_id"):

@@ -125,6 +125,19 @@ def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Ma
         run(manifest, tmp_path)
 
 
+@pytest.mark.parametrize("needs", [{"detector_gpus": 1.0}, {"detector_cpus": 4.0}, {"detector_actors_min": 2}])
+def test_resources_that_no_node_has_are_an_error_before_anything_is_written(
+    tmp_path: Path, manifest: Manifest, needs: dict[str, float]
+):
+    """Ray would wait without a message. With 4 CPUs, detectors of 4 leave none for fetching photos."""
+    needs = {"detector_cpus": 2.0, "detector_actors_max": 2, **needs}
+    with pytest.raises(
+        UserError, match=r"^extract\.detector_cpus is .*, which needs .*, but the cluster has the nodes"
+    ):
+        run(manifest, tmp_path, **needs)
+    assert not (tmp_path / "features").exists()
+
+
 def test_too_many_rejected_photos_fail_the_job_with_a_report(tmp_path: Path, manifest: Manifest):
     with pytest.raises(
         UserError, match=r"of 6 photos are rejected, more than extract.max_rejected \(0.1 of them\): 1 x"

@@ -1,7 +1,9 @@
 """Results of finished trainings. `tests/e2e` and `tests/faults` run whole ones."""
 
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,18 +73,19 @@ def test_unreachable_cluster_leaves_neither_directory_nor_run(
     assert tracking.client().search_runs([tracking.experiment_id]) == []
 
 
-def test_missing_gpu_leaves_neither_directory_nor_run(
-    features: FeatureSet, setup: TrainingSetup, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize(
+    ("fields", "needed"),
+    [
+        ({"use_gpu": True}, "with train.use_gpu, which needs 2 x (1 CPU, 1 GPU)"),
+        ({"cpus_per_worker": 5}, "2 x (5 CPU)"),
+    ],
+)
+def test_resources_that_no_node_has_leave_neither_directory_nor_run(
+    features: FeatureSet, setup: TrainingSetup, tracking: Tracking, fields: dict[str, Any], needed: str
 ):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(infra.cluster, "connect", lambda *_: None)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
-    setup = replace(setup, train=replace(setup.train, use_gpu=True))
-    message = (
-        "^train.use_gpu is true, with train.num_workers 2, but this machine has 1 GPU; "
-        "set train.use_gpu to false, lower train.num_workers or use cluster.address$"
-    )
-    with pytest.raises(UserError, match=message):
+    setup = replace(setup, train=replace(setup.train, **fields))
+    with pytest.raises(UserError, match=re.escape(needed)):
         run_training(features, "m", setup, tracking)
     assert not Path(setup.train.output).exists()
     assert tracking.client().search_runs([tracking.experiment_id]) == []

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.tune.search.basic_variant import BasicVariantGenerator
 from tqdm import tqdm
 
 from infra.errors import LeaseLostError
@@ -19,19 +20,36 @@ from pipelines.training.sweeps.tuning import SweepCallback
 
 
 @pytest.mark.parametrize(
-    ("resources", "train", "trials"),
+    ("nodes", "train", "trials"),
     [
-        ({"CPU": 9}, {"num_workers": 2, "cpus_per_worker": 2}, 2),
-        ({"CPU": 4}, {"num_workers": 2, "cpus_per_worker": 2}, 1),  # less than a trial needs, for its own share
-        ({"CPU": 99, "GPU": 4}, {"num_workers": 2, "use_gpu": True}, 2),
-        ({"CPU": 99}, {"num_workers": 2, "use_gpu": True}, 1),
+        ([{"CPU": 9}], {"num_workers": 2, "cpus_per_worker": 2}, 2),
+        ([{"CPU": 9}] * 50, {"num_workers": 2, "cpus_per_worker": 2}, 8),  # all
+        ([{"CPU": 4}], {"num_workers": 2, "cpus_per_worker": 2}, 1),  # less than a trial needs, for its own share
+        ([{"CPU": 3}] * 3, {"num_workers": 2, "cpus_per_worker": 2}, 1),  # a worker runs on one node
+        ([{"CPU": 99, "GPU": 4}], {"num_workers": 2, "use_gpu": True}, 2),
+        ([{"CPU": 99}], {"num_workers": 2, "use_gpu": True}, 1),
     ],
 )
 def test_as_many_trials_run_at_once_as_fit(
-    resources: dict[str, float], train: dict[str, Any], trials: int, monkeypatch: pytest.MonkeyPatch
+    nodes: list[dict[str, float]], train: dict[str, Any], trials: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tuning.ray, "cluster_resources", lambda: resources)
-    assert tuning._concurrent_trials(TrainConfig(**train)) == trials
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    assert tuning._concurrent_trials(TrainConfig(**train), 8) == trials
+
+
+def test_trials_wait_on_a_cluster_that_can_grow(
+    callback: SweepCallback, search: BasicVariantGenerator, monkeypatch: pytest.MonkeyPatch
+):
+    """An autoscaler adds nodes for what waits: with one trial at a time, an idle cluster stayed as small as it was."""
+    nodes = [{"Alive": True, "Resources": {"CPU": 0.0}, "Labels": {"ray.io/node-group": "head"}}]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    found = []
+    for _ in range(4):
+        callback._checked = 0.0
+        callback.on_step_begin(1, [])
+        found.append(search.max_concurrent)
+        nodes += [{"Alive": True, "Resources": {"CPU": 2.5}}] * found[-1]
+    assert found == [2, 4, 12, 16]
 
 
 @pytest.fixture
@@ -40,9 +58,17 @@ def lease(tmp_path: Path) -> Lease:
 
 
 @pytest.fixture
-def callback(tracking: Tracking, lease: Lease) -> SweepCallback:
-    setup = TrainingSetup(train=TrainConfig(epochs=4))
-    return SweepCallback(tqdm(file=io.StringIO()), SweepContext("set", "m", setup, tracking, "parent"), lease)
+def search() -> BasicVariantGenerator:
+    return BasicVariantGenerator()
+
+
+@pytest.fixture
+def callback(
+    tracking: Tracking, lease: Lease, search: BasicVariantGenerator, monkeypatch: pytest.MonkeyPatch
+) -> SweepCallback:
+    monkeypatch.setattr("ray.nodes", list)
+    context = SweepContext("set", "m", TrainingSetup(train=TrainConfig(epochs=4)), tracking, "parent")
+    return SweepCallback(tqdm(file=io.StringIO(), total=8), context, lease, search)
 
 
 @pytest.mark.parametrize(("epoch", "status", "stopped_by"), [(2, "KILLED", "parent"), (4, "FINISHED", None)])
@@ -59,13 +85,13 @@ def test_run_of_a_completed_trial_ends(
 def test_trial_without_a_result_is_counted(callback: SweepCallback):
     bar = callback._bar
     callback.on_trial_complete(1, ["a", "b"], SimpleNamespace(last_result={}))
-    assert (bar.n, bar.total) == (1, 2)
+    assert (bar.n, bar.total) == (1, 8)
 
 
 def test_lost_lease_ends_the_sweep(callback: SweepCallback, lease: Lease):
     callback.on_step_begin(1, [])
     lease.directory.acquire_lease()
-    callback.on_step_begin(1, [])  # within LEASE_CHECK_S of the last check
+    callback.on_step_begin(1, [])  # within CHECK_S of the last check
     callback._checked = 0.0
     with pytest.raises(LeaseLostError):
         callback.on_step_begin(1, [])
