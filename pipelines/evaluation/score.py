@@ -1,22 +1,25 @@
 """Scores all pairs of photos and captions, in this process or on Ray actors; with a score cache it is resumable."""
 
-from collections.abc import Iterator, Sequence
+import functools
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 import infra.cluster
 from infra.cluster import ClusterConfig
+from infra.cluster_resources import ResourceRequest, Wait, may_scale, placeable, wait_for_resources
 from infra.errors import UserError
 from infra.paths import local_path
 from infra.storage.open import require_durable_path
+from pipelines.models.device import Device, choose_device
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoreCache, ScoringError
-from shan_model.scoring import Blocks, OnPairs, RegionRows, open_matrix, score_blocks, score_matrix
+from shan_model.scoring import OnPairs, RegionRows, open_matrix, score_matrix
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,10 @@ class ScoreConfig:
     """How score matrices are computed and stored."""
 
     num_actors: int = 0
-    """Number of Ray actors, with one CPU each, that share the photos; 0 scores in this process."""
+    """Number of Ray actors, with one CPU each, that share the photos; 0 scores in this process. On a fixed cluster with
+    fewer CPUs, as many actors run as fit."""
+    actor_gpus: float = 0.0
+    """GPUs of an actor: 1, or the fraction of one GPU that it shares. 0 scores on the CPU."""
     memory_mb: int = 2048
     """Memory for the blocks of each process in MiB, in addition to the model and the matrix itself."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -40,6 +46,12 @@ class ScoreConfig:
             object.__setattr__(self, "cache_file", str(local_path(self.cache_file, "score.cache_file")))
         if self.num_actors < 0:
             raise ValueError(f"score.num_actors is {self.num_actors}; it must be at least 0 (0 uses no actors)")
+        if not 0 <= self.actor_gpus <= 1:
+            raise ValueError(f"score.actor_gpus is {self.actor_gpus}; it must be from 0 to 1")
+        if self.actor_gpus and not self.num_actors:
+            raise ValueError(
+                f"score.actor_gpus is {self.actor_gpus}, but has no effect without actors; set score.num_actors"
+            )
         if self.memory_mb < 1:
             raise ValueError(f"score.memory_mb is {self.memory_mb}; it must be at least 1")
         if self.cache_file and not self.cache_file.endswith(".npy"):
@@ -76,19 +88,18 @@ def score(
         raise UserError(str(error)) from error
 
 
-class BlockScorer:
-    """A Ray actor with one CPU that scores row blocks and yields each block when it is finished."""
+def driver_device(requested: Device, config: ScoreConfig) -> str:
+    """Returns the device of models in this process: the requested one, or the CPU if Ray actors score.
 
-    def __init__(
-        self, shan: SHAN, regions: RegionRows, captions: Sequence[str], blocks: Blocks, precision: str
-    ) -> None:
-        torch.set_num_threads(1)
-        self._inputs = shan.eval(), regions, captions, blocks
-        self._precision = precision
-
-    def score_row_block(self, i: int, columns: list[int]) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-        """Yields (i, j, scores) for the given column blocks of row block i."""
-        yield from score_blocks(*self._inputs, {(i, j) for j in columns}, precision=self._precision)
+    Raises UserError if the requested device has no effect or does not exist.
+    """
+    if not config.num_actors:
+        return choose_device(requested)
+    if requested != "auto":
+        raise UserError(
+            f"--device is {requested}, but has no effect with score.num_actors; omit it, or set score.actor_gpus"
+        )
+    return "cpu"
 
 
 def _score_on_actors(
@@ -100,33 +111,31 @@ def _score_on_actors(
     cache: ScoreCache | None,
     progress: OnPairs,
 ) -> NDArray[np.floating]:
-    """Assigns one row block at a time to each actor; the driver writes the blocks into the matrix."""
+    """Actors score blocks, which the driver writes into the matrix."""
     import ray
 
+    from pipelines.evaluation.actor_scoring import ActorPool, BlockScorer, RowBlock
+
     infra.cluster.connect(cluster)
-    memory = config.memory_mb * 2**20
+    request = _request(config)
+    wait_for_resources(cluster, request)  # those of one actor
+    count = _usable_actors(config, request)
     blocks, matrix, wanted = open_matrix(
-        shan, regions, captions, memory, cache=cache, progress=progress, min_row_blocks=config.num_actors
+        shan,
+        regions,
+        captions,
+        config.memory_mb * 2**20,
+        cache=cache,
+        progress=progress,
+        min_row_blocks=config.num_actors,
     )
-    row_blocks = [(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
+    work = [RowBlock(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
     inputs = [ray.put(x) for x in (shan, regions, captions, blocks)]
-    actors = [
-        ray.remote(BlockScorer).options(num_cpus=1).remote(*inputs, config.precision)
-        for _ in range(min(config.num_actors, len(row_blocks)))
-    ]
+    scorer = ray.remote(BlockScorer).options(num_cpus=1, num_gpus=config.actor_gpus)
+    device = "cuda" if config.actor_gpus else "cpu"
+    pool = ActorPool(lambda: scorer.remote(*inputs, config.precision, device), count, lambda: Wait(cluster, request))
     try:
-        streams = {}
-        for actor in actors:
-            streams[_start(actor, row_blocks)] = actor
-        while streams:
-            (stream,), _ = ray.wait(list(streams), num_returns=1, fetch_local=False)
-            try:
-                i, j, scores = ray.get(next(stream))
-            except StopIteration:
-                actor = streams.pop(stream)
-                if row_blocks:
-                    streams[_start(actor, row_blocks)] = actor
-                continue
+        for i, j, scores in pool.score(work):
             matrix[blocks.rows(i), blocks.columns(j)] = scores
             if cache is not None:
                 cache.mark(i, j)
@@ -134,11 +143,28 @@ def _score_on_actors(
     finally:
         if cache is not None:
             cache.close()
-        for actor in actors:
-            ray.kill(actor)
+        pool.close()
     return matrix
 
 
-def _start(actor: Any, row_blocks: list[tuple[int, list[int]]]) -> Any:
-    """Removes the first row block from the list and returns the actor's stream of its blocks."""
-    return actor.score_row_block.options(num_returns="streaming").remote(*row_blocks.pop(0))
+def _usable_actors(config: ScoreConfig, request: ResourceRequest) -> int:
+    """Returns how many actors to start: on a cluster without autoscaler, at most as many as fit."""
+    if may_scale():
+        return config.num_actors
+    fitting = max(1, placeable(request.bundles, config.num_actors))
+    if fitting < config.num_actors:
+        _print_once(f"{request.setting}, but the cluster fits only {fitting}, so {fitting} are used")
+    return fitting
+
+
+@functools.cache
+def _print_once(text: str) -> None:
+    """Prints for the first of several models and folds only."""
+    print(text, file=sys.stderr)
+
+
+def _request(config: ScoreConfig) -> ResourceRequest:
+    """Returns the resources of one actor."""
+    gpus = {"GPU": config.actor_gpus} if config.actor_gpus else {}
+    setting = f"score.num_actors is {config.num_actors}"
+    return ResourceRequest([{"CPU": 1.0, **gpus}], setting, "set score.actor_gpus or score.num_actors to 0")
