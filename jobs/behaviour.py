@@ -12,6 +12,7 @@ from jobs import cli
 from pipelines.evaluation.behaviour import run_behaviour_tests
 from pipelines.evaluation.behaviour_report import summary_table, write_behaviour_report
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.device import DEVICE_HELP, Device, choose_device
 from pipelines.models.load import MODEL_HELP, load_matchers
 from pipelines.reports.tables import check_report
 
@@ -19,6 +20,7 @@ from pipelines.reports.tables import check_report
 def _arguments(parser: Any) -> None:
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
+    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
         "--report", type=Path, default=None, help="write the worst cases to this .md file, or .html with photos"
@@ -29,9 +31,10 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse("behaviour", "Run behavioural tests of a model.", _arguments, ("tracking",))
     check_report(arguments.report)
+    device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking)
+    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
     results = list(tqdm(run_behaviour_tests(shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"
     print(summary_table(title, results).markdown())

@@ -11,7 +11,9 @@ from infra.errors import UserError
 from jobs import cli
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import evaluation_tables
+from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.device import DEVICE_HELP, Device
 from pipelines.models.load import MODEL_HELP, load_matchers
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
@@ -22,6 +24,7 @@ def _arguments(parser: Any) -> None:
         "--model", type=str, nargs="+", required=True, help=f"one or several models, each a {MODEL_HELP}"
     )
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
+    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument(
         "--protocol",
@@ -45,9 +48,10 @@ def main() -> None:
         raise UserError(
             "score.cache_file is set but stores the scores of one model only; give one --model or omit score.cache_file"
         )
+    device = driver_device(arguments.device, config.score)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    models = load_matchers(arguments.model, features, config.tracking)
+    models = load_matchers(arguments.model, features, config.tracking, device)
     evaluations = [
         evaluate(shan, uri, split, config.score, config.cluster, arguments.protocol)
         for uri, shan in zip(arguments.model, models, strict=True)

@@ -14,7 +14,9 @@ from infra.registry_lock import free_lock
 from jobs import cli
 from jobs.config import Config
 from pipelines.evaluation.promote import promote, rollback
+from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.device import DEVICE_HELP, Device
 
 
 def _arguments(parser: Any) -> None:
@@ -23,6 +25,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument(
         "--features", type=str, default=None, help="URI of the feature set on which to compare the versions"
     )
+    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--dry-run", action="store_true", help="decide and print, but write nothing")
     parser.add_argument(
         "--rollback", type=str, default=None, metavar="REASON", help="move the alias to the previous champion"
@@ -38,6 +41,9 @@ def _run(arguments: Any, config: Config) -> str:
         raise UserError("give exactly one of: --version with --features, --rollback REASON, --unlock")
     if arguments.unlock and arguments.dry_run:
         raise UserError("--dry-run has no effect with --unlock; omit one of them")
+    if challenger is None and arguments.device != "auto":
+        raise UserError("--device has no effect with --rollback and --unlock; omit it")
+    device = driver_device(arguments.device, config.score)
     features = FeatureSet.open(arguments.features) if arguments.features is not None else None
     tracking = infra.tracking.connect(config.tracking)
     if arguments.unlock:
@@ -47,7 +53,15 @@ def _run(arguments: Any, config: Config) -> str:
         state = rollback(tracking, name, arguments.rollback, arguments.dry_run)
     else:
         state = promote(
-            tracking, name, challenger, features, config.promote, config.score, config.cluster, arguments.dry_run
+            tracking,
+            name,
+            challenger,
+            features,
+            config.promote,
+            config.score,
+            config.cluster,
+            dry_run=arguments.dry_run,
+            device=device,
         )
     return f"dry run, nothing written; without --dry-run: {state}" if arguments.dry_run else str(state)
 

@@ -11,6 +11,7 @@ from infra.errors import UserError
 from infra.storage.open import require_folder
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.device import DEVICE_HELP, Device, choose_device
 from pipelines.models.load import MODEL_HELP, load_matchers
 from pipelines.serving.search import search, search_listing
 from pipelines.serving.search_page import write_search_page
@@ -20,6 +21,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("queries", type=str, nargs="+", help="text queries")
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search")
+    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--split", type=str, default="test", help="train, val or test")
     parser.add_argument("--page", type=Path, default=None, help="write the photos with boxes to this HTML file")
     parser.add_argument("--top", type=int, default=5, help="number of photos per query")
@@ -32,9 +34,10 @@ def main() -> None:
         raise UserError(f"--top is {arguments.top}; it must be at least 1")
     if arguments.page is not None:
         require_folder(arguments.page.parent, "--page")
+    device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking)
+    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
     results = search(shan, split, arguments.queries, arguments.top)
     print(search_listing(arguments.queries, results))
     if arguments.page is not None:

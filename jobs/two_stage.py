@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.device import DEVICE_HELP, Device, choose_device
 from pipelines.models.load import MODEL_HELP, load_matchers
 from pipelines.serving.reranking_report import reranking_table
 
@@ -14,6 +15,7 @@ from pipelines.serving.reranking_report import reranking_table
 def _arguments(parser: Any) -> None:
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
+    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--split", type=str, default="test", help="train, val or test; its scores must fit into memory")
 
 
@@ -22,9 +24,10 @@ def main() -> None:
     arguments, config = cli.parse(
         "two_stage", "Measure retrieve-and-rerank against exact scoring.", _arguments, ("tracking",)
     )
+    device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking)
+    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
     print(reranking_table(shan.eval(), split).markdown())
 
 

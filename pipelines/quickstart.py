@@ -36,13 +36,14 @@ from pipelines.evaluation.evaluate import evaluate, log_evaluation
 from pipelines.evaluation.promote import check_champion, promote
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import evaluation_tables
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score import ScoreConfig, driver_device
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
 from pipelines.reports.tables import markdown
 from pipelines.training.claim import require_dataset_of_model
+from pipelines.training.driver import connect_cluster
 from pipelines.training.epoch_size import steps_per_epoch
 from pipelines.training.identity import settings_identity
 from pipelines.training.setup import TrainingSetup
@@ -98,6 +99,8 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     dataset_name = manifest.name if manifest else SCENES
     name = f"shan-{dataset_name}"
     _require_comparable(tracking, name, dataset_name, setup.extract)
+    if training.train.use_gpu:
+        connect_cluster(training)  # a missing GPU is an error before the extraction
     watch = _Stopwatch()
     with watch.stage("data set", "data set"):
         manifest = manifest or _render_scenes(setup.scenes)
@@ -113,13 +116,16 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
         print(training_summary(trained))
     with watch.stage("evaluate", "the new version on the test split"):
         uri = f"models:/{name}/{trained.version}"
-        matcher = load_matcher(tracking, uri, features)
+        device = driver_device("auto", setup.score)
+        matcher = load_matcher(tracking, uri, features, device)
         evaluation = evaluate(matcher, uri, features.split("test"), setup.score, cluster)
         log_evaluation(tracking, trained.run_id, evaluation)
         metrics = markdown(evaluation_tables([evaluation]))
         print(metrics)
     with watch.stage("promote", "the better version becomes champion"):
-        decision = promote(tracking, name, trained.version, features, setup.promote, setup.score, cluster)
+        decision = promote(
+            tracking, name, trained.version, features, setup.promote, setup.score, cluster, device=device
+        )
         print(decision)
     uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"
     with watch.stage("search", f"a fresh process loads {uri} and answers five queries"):

@@ -41,11 +41,17 @@ BLOCK = Pairing("i", "c", "ic")
 LIST = Pairing("p", "p", "p")
 """Photo p with caption p."""
 
-TILE_PHOTOS, TILE_CAPTIONS = 64, 16
-"""Photos and captions of the tile of a block that is scored at once.
 
-The tile is large enough for efficient matrix products, and small enough that tensors of width D stay in the CPU cache.
-"""
+class Tile(NamedTuple):
+    """Photos and captions of a block that are scored at once."""
+
+    photos: int
+    captions: int
+
+
+TILES = {"cpu": Tile(64, 16), "cuda": Tile(128, 64)}
+"""The tile by type of device: large enough for efficient matrix products. On a CPU, tensors of width D stay in the
+cache; on a GPU, a tile is enough work for the time it takes to start its kernels."""
 
 LISTED_PAIRS = 256
 """Listed pairs that are scored at once; each pair needs a copy of both of its items."""
@@ -113,12 +119,13 @@ class BatchedMatcher(nn.Module):
         `matmul_dtype` is the type in which the products of all regions with all words are computed; None keeps the
         type of the inputs.
         """
-        caption_tiles = [tile for group in captions for tile in _split(group.items, TILE_CAPTIONS)]
+        size = TILES[captions[0].rows_K.device.type]
+        caption_tiles = [tile for group in captions for tile in _split(group.items, size.captions)]
         columns_C = torch.cat([group.rows_K for group in captions]).argsort()
         rows = [
             torch.cat([self.score_pairs(photo_tile, tile, BLOCK, matmul_dtype) for tile in caption_tiles], dim=1)
             for group in photos
-            for photo_tile in _split(group.items, TILE_PHOTOS)
+            for photo_tile in _split(group.items, size.photos)
         ]
         return torch.cat(rows)[torch.cat([group.rows_K for group in photos]).argsort()][:, columns_C]
 

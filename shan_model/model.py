@@ -46,6 +46,11 @@ class SHAN(nn.Module):
         self.text_encoder = build_text_encoder(config, vocabulary, text_files)
         self.alignment = build_matcher(config)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.image_encoder.project.weight.device
+
     @overload
     def encode_photos(self, regions: Tensor) -> Tensor: ...
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS, Group
+from shan_model.batched_matcher import TILES, Group
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoreCache, ScoringError
 
@@ -97,20 +97,22 @@ def cut_blocks(
 ) -> Blocks:
     """Returns the largest blocks that fit into `memory` bytes beside the model.
 
-    The budget covers the photos and captions of a block, its scores, and the tile being computed. `min_row_blocks` is
-    the least number of row blocks, for several processes to share. Raises ScoringError if not even one photo fits.
+    The budget covers the photos and captions of a block, its scores, and the tile that a CPU computes at once; the tile
+    of a GPU takes some hundred MiB more. Blocks are the same on every device, so a score cache resumes on any.
+    `min_row_blocks` is the least number of row blocks, for several processes to share. Raises ScoringError if not even
+    one photo fits.
     """
-    width = 4 * model.config.joint_dim
-    first = regions[0:TILE_PHOTOS]
+    width, size = 4 * model.config.joint_dim, TILES["cpu"]
+    first = regions[0 : size.photos]
     unknown = [1] if isinstance(first, np.ndarray) else [UNKNOWN_REGIONS]
     vectors = max([len(regions_RF) for regions_RF in first] + unknown)
     lengths = np.array([len(model.text_encoder.tokens(caption)) for caption in captions], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     longest, counts = np.unique(lengths, return_counts=True) if len(lengths) else (np.array([1]), np.array([1]))
     # A pair of a tile needs eight vectors of D and six matrices R x W; a photo being encoded needs its input.
-    widest = int((np.minimum(counts, TILE_CAPTIONS) * longest).max())
-    tile = TILE_PHOTOS * (TILE_CAPTIONS * 8 * width + widest * 6 * 4 * vectors)
-    encoding = TILE_PHOTOS * vectors * (8 * model.config.region_dim + 2 * width)
+    widest = int((np.minimum(counts, size.captions) * longest).max())
+    tile = size.photos * (size.captions * 8 * width + widest * 6 * 4 * vectors)
+    encoding = size.photos * vectors * (8 * model.config.region_dim + 2 * width)
     free = memory - tile - encoding
     photos = int(PHOTO_SHARE * free / (vectors * PHOTO_ARRAYS * width))
     words = int(CAPTION_SHARE * free / (CAPTION_ARRAYS * width))
@@ -162,15 +164,15 @@ def score_blocks(
 
 
 def _photo_groups(model: SHAN, regions: RegionRows, rows: slice) -> list[list[Group]]:
-    """Encodes and prepares the photos of a row block, TILE_PHOTOS at a time."""
-    device = next(model.parameters()).device
+    """Encodes and prepares the photos of a row block, a tile at a time."""
+    step = TILES[model.device.type].photos
     tiles = []
-    for start in range(rows.start, rows.stop, TILE_PHOTOS):
-        chunk = regions[start : min(start + TILE_PHOTOS, rows.stop)]
+    for start in range(rows.start, rows.stop, step):
+        chunk = regions[start : min(start + step, rows.stop)]
         if isinstance(chunk, np.ndarray):
-            encoded: Tensor | list[Tensor] = model.encode_photos(torch.from_numpy(np.array(chunk)).to(device))
+            encoded: Tensor | list[Tensor] = model.encode_photos(torch.from_numpy(np.array(chunk)).to(model.device))
         else:
-            encoded = [model.encode_photos(torch.from_numpy(np.array(x)).to(device)[None])[0] for x in chunk]
+            encoded = [model.encode_photos(torch.from_numpy(np.array(x)).to(model.device)[None])[0] for x in chunk]
         tiles.append(model.alignment.photo_groups(encoded))
     return tiles
 

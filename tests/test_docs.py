@@ -22,7 +22,7 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 TOP = ("jobs", "pipelines", "infra", "shan_model", "tests", "docs", "scripts", ".ci", ".github")
 COMMANDS = sorted(jobs.main.COMMANDS)
 SUBCOMMANDS = ("verify", "inspect", "gc", "import", "export")
-FOREIGN_MESSAGES = {"No available agent", "No available node types can fulfill"}
+FOREIGN_MESSAGES = {"No available agent"}
 """Messages of Ray that the troubleshooting table quotes."""
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

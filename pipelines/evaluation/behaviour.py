@@ -32,8 +32,12 @@ MAX_PHOTOS = 32
 """Photos of the tests of input order, at most."""
 WORST_CASES = 4
 """Cases that a result lists."""
-TOLERANCE, REGION_ORDER_TOLERANCE = 1e-6, 1e-5
-"""Largest difference between equal scores. A sum over regions in another order rounds differently."""
+TOLERANCE = {"cpu": 1e-6, "cuda": 1e-4}
+"""Largest difference between equal scores by type of device: a GPU rounds differently in batches of other sizes."""
+REGION_ORDER_TOLERANCE = {"cpu": 1e-5, "cuda": 1e-4}
+"""The same where regions are in another order: their sums round differently."""
+TIE = 1e-6
+"""Difference up to which a caption does not count as better than its perturbation."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def _replaced_word(
     vocabulary = {word for caption in split.captions for word in tokenize(caption)}
     perturbed = []
     for c in sample.tolist():
-        own_captions = split.meta[split.photo_of_caption[c]]["captions"]
+        own_captions = split.captions_of_photos[split.photo_of_caption[c]]
         excluded = {word for caption in own_captions for word in tokenize(caption)}
         perturbed.append((c, replace_word(split.captions[c], kind, vocabulary, excluded, rng)))
     expectation = f"a caption scores higher than with another {kind} that none of the photo's captions mentions"
@@ -123,7 +127,7 @@ def _directional(
         if text is not None:
             row, caption = int(split.photo_of_caption[c]), split.captions[c]
             cases.append(Case(row, caption, text, *_scores(shan, split, row, [caption, text])))
-    passed = sum(case.score - case.perturbed_score > TOLERANCE for case in cases)
+    passed = sum(case.score - case.perturbed_score > TIE for case in cases)
     worst = sorted(cases, key=lambda case: case.score - case.perturbed_score)[:WORST_CASES]
     return BehaviourResult(name, expectation, len(cases), passed, 0.5, worst)
 
@@ -150,7 +154,7 @@ def _case_and_spaces(shan: SHAN, split: Split, sample: NDArray[np.int64]) -> Beh
         score, *perturbed_scores = _scores(shan, split, row, [caption, *forms])
         cases += [Case(row, caption, form, score, other) for form, other in zip(forms, perturbed_scores, strict=True)]
     expectation = "capitals, wide spaces and a full stop do not change a score"
-    return _invariance("case and spaces", expectation, cases, TOLERANCE)
+    return _invariance("case and spaces", expectation, cases, TOLERANCE[shan.device.type])
 
 
 def _photo_order(shan: SHAN, split: Split, rng: np.random.Generator) -> BehaviourResult:
@@ -160,14 +164,16 @@ def _photo_order(shan: SHAN, split: Split, rng: np.random.Generator) -> Behaviou
     perturbed_NC = np.empty_like(scores_NC)
     perturbed_NC[order] = _score(shan, [photos[i] for i in order], captions)
     expectation = "the order of the photos does not change a score"
-    return _invariance("photo order", expectation, _pairs(captions, "photos reordered", scores_NC, perturbed_NC))
+    cases = _pairs(captions, "photos reordered", scores_NC, perturbed_NC)
+    return _invariance("photo order", expectation, cases, TOLERANCE[shan.device.type])
 
 
 def _duplicate_photos(shan: SHAN, split: Split) -> BehaviourResult:
     photos, captions = _gallery(split)
     first_NC, second_NC = np.split(_score(shan, [*photos, *photos], captions), 2)
     expectation = "both copies of a duplicate photo have the same score"
-    return _invariance("duplicate photos", expectation, _pairs(captions, "duplicate", first_NC, second_NC))
+    cases = _pairs(captions, "duplicate", first_NC, second_NC)
+    return _invariance("duplicate photos", expectation, cases, TOLERANCE[shan.device.type])
 
 
 def _region_order(shan: SHAN, split: Split, rng: np.random.Generator) -> BehaviourResult:
@@ -176,10 +182,10 @@ def _region_order(shan: SHAN, split: Split, rng: np.random.Generator) -> Behavio
     perturbed_NC = _score(shan, [regions_RF[rng.permutation(len(regions_RF))] for regions_RF in photos], captions)
     expectation = "the order of a photo's regions does not change a score"
     cases = _pairs(captions, "regions reordered", scores_NC, perturbed_NC)
-    return _invariance("region order", expectation, cases, REGION_ORDER_TOLERANCE)
+    return _invariance("region order", expectation, cases, REGION_ORDER_TOLERANCE[shan.device.type])
 
 
-def _invariance(name: str, expectation: str, cases: Sequence[Case], tolerance: float = TOLERANCE) -> BehaviourResult:
+def _invariance(name: str, expectation: str, cases: Sequence[Case], tolerance: float) -> BehaviourResult:
     """Evaluates an invariance test; a score that is not a number fails."""
     differences = [abs(case.perturbed_score - case.score) for case in cases]
     passed = sum(difference <= tolerance for difference in differences)

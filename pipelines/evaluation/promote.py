@@ -61,13 +61,15 @@ def promote(
     config: PromoteConfig,
     score: ScoreConfig,
     cluster: ClusterConfig,
+    *,
     dry_run: bool = False,
+    device: str = "cpu",
 ) -> ChampionState:
     """Moves the alias to the challenger if it meets the criterion; tags the version with the decision and a model card.
 
-    Versions are evaluated before the lock is taken. If another promotion moved the alias meanwhile, the challenger is
-    compared with the new champion. With `dry_run` nothing is written. Raises UserError if a version cannot be loaded,
-    if it was made for other features, and if the lock cannot be acquired.
+    Versions are evaluated on `device`, before the lock is taken. If another promotion moved the alias meanwhile, the
+    challenger is compared with the new champion. With `dry_run` nothing is written. Raises UserError if a version
+    cannot be loaded, if it was made for other features, and if the lock cannot be acquired.
     """
     evaluated: dict[int, EvaluatedVersion] = {}
     while True:
@@ -77,7 +79,9 @@ def promote(
         versions = [challenger] if champion is None else [challenger, champion]
         for version in versions:
             if version not in evaluated:
-                evaluated[version] = _evaluate_version(tracking, name, version, features, config.split, score, cluster)
+                evaluated[version] = _evaluate_version(
+                    tracking, name, version, features, config.split, score, cluster, device
+                )
         compared = [evaluated[version] for version in versions]
         decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
         decision = replace(decision, reason=decision.reason + _selection_note(compared, features))
@@ -137,8 +141,9 @@ def _evaluate_version(
     split: str,
     score: ScoreConfig,
     cluster: ClusterConfig,
+    device: str,
 ) -> EvaluatedVersion:
-    shan = load_matcher(tracking, f"models:/{name}/{version}", features)
+    shan = load_matcher(tracking, f"models:/{name}/{version}", features, device)
     score = replace(score, cache_file="")  # two models cannot share one score cache
     evaluation = evaluate(shan, f"version {version}", features.split(split), score, cluster)
     return EvaluatedVersion(version, shan, evaluation, tracking.client().get_model_version(name, str(version)).tags)

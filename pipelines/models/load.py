@@ -25,14 +25,14 @@ MODEL_HELP = (
 _REGISTRY = ("models:/", "runs:/")
 
 
-def load_matchers(uris: Sequence[str], features: FeatureSet, config: TrackingConfig) -> list[SHAN]:
+def load_matchers(uris: Sequence[str], features: FeatureSet, config: TrackingConfig, device: str = "cpu") -> list[SHAN]:
     """Returns the networks of several URIs; connects to MLflow only if a URI needs it. Raises as `load_matcher`."""
     tracking = infra.tracking.connect(config) if any(uri.startswith(_REGISTRY) for uri in uris) else None
-    return [load_matcher(tracking, uri, features) for uri in uris]
+    return [load_matcher(tracking, uri, features, device) for uri in uris]
 
 
-def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet) -> SHAN:
-    """Returns the network of a model URI in evaluation mode. No code that is stored with the model runs.
+def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, device: str = "cpu") -> SHAN:
+    """Returns the network of a model URI in evaluation mode on a device. No code that is stored with the model runs.
 
     `tracking` may be None for a checkpoint folder. Raises UserError if there is no such model, if its files are
     corrupt or of an unknown format, and if it was made for features of another detector.
@@ -44,7 +44,7 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet) -> S
             f"{uri} was made for features of {made_for} but {features.uri} has features of {found}; "
             "extract with the detector that the model was trained on"
         )
-    return shan
+    return shan.to(device)
 
 
 def _from_registry(tracking: Tracking | None, uri: str) -> tuple[SHAN, dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from infra.registry import CHAMPION
@@ -17,6 +18,14 @@ from pipelines.datasets.manifest import SPLITS
 from tests.support import ROOT
 
 Run = Callable[..., str]
+MODEL_COMMANDS = {
+    "behaviour": ["--model=m"],
+    "evaluate": ["--model=m"],
+    "promote": ["--name=m", "--version=1"],
+    "search": ["--model=m", "q"],
+    "two_stage": ["--model=m"],
+}
+"""Commands that run a model, and their required arguments."""
 
 
 @pytest.fixture
@@ -129,13 +138,24 @@ def test_the_quickstart_refuses_a_model_that_is_not_comparable(
             "--dry-run has no effect with --unlock; omit one of them",
         ),
         (["jobs.behaviour", "--model=m", "--features=nowhere", "--report=r.pdf"], "end the name in .md"),
+        *(
+            ([f"jobs.{command}", "--features=nowhere", "--device=cuda", *arguments], "torch finds no GPU")
+            for command, arguments in MODEL_COMMANDS.items()
+        ),
+        (
+            ["jobs.evaluate", "--model=m", "--features=nowhere", "--score.num_actors=2", "--device=cpu"],
+            "--device is cpu, but has no effect with score.num_actors",
+        ),
+        (["jobs.evaluate", "--model=m", "--features=nowhere", "--score.actor_gpus=1"], "set score.num_actors"),
+        (["jobs.promote", "--name=m", "--unlock", "--device=cpu"], "--device has no effect with"),
         (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
         (["jobs.extract"], "dataset"),
         (["jobs.search", "--model=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
         (["jobs.search", "--model=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
     ],
 )
-def test_every_job_does(data: Path, run: Run, argv: list[str], said: str):
+def test_every_job_does(data: Path, run: Run, argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert said in run(*argv)
     assert list((data / "cwd").iterdir()) == []
 

@@ -82,8 +82,7 @@ def test_scores_do_not_depend_on_the_tile_size(fields, monkeypatch):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
     expected = matcher(regions, words)
-    monkeypatch.setattr(batched_matcher, "TILE_PHOTOS", 3)
-    monkeypatch.setattr(batched_matcher, "TILE_CAPTIONS", 2)
+    monkeypatch.setitem(batched_matcher.TILES, "cpu", batched_matcher.Tile(3, 2))
     torch.testing.assert_close(matcher(regions, words), expected, rtol=0, atol=1e-12)
 
 

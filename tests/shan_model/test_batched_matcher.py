@@ -15,8 +15,7 @@ def test_scores_do_not_depend_on_the_tile_size(gate, monkeypatch):
     _, batched = build_alignments(gate=gate)
     regions, words = random_matrices([4] * 7 + [2] * 3), random_matrices([3] * 5 + [2] * 4)
     expected = batched(regions, words)
-    monkeypatch.setattr(batched_matcher, "TILE_PHOTOS", 3)
-    monkeypatch.setattr(batched_matcher, "TILE_CAPTIONS", 2)
+    monkeypatch.setitem(batched_matcher.TILES, "cpu", batched_matcher.Tile(3, 2))
     torch.testing.assert_close(batched(regions, words), expected, rtol=0, atol=1e-12)
 
 

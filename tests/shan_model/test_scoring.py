@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from shan_model.batched_matcher import TILE_CAPTIONS, TILE_PHOTOS
+from shan_model.batched_matcher import TILES
 from shan_model.model import SHAN
 from shan_model.scoring import Blocks, RowRange, cut_blocks, score_blocks, score_matrix
 from shan_model.vocabulary import tokenize
 
-LITTLE = TILE_PHOTOS * TILE_CAPTIONS * 4 * (8 * 8 + 6 * 3 * 11) + 254_000
+LITTLE = TILES["cpu"].photos * TILES["cpu"].captions * 4 * (8 * 8 + 6 * 3 * 11) + 254_000
 """Bytes that hold about a hundred photos and captions of these sizes beside a tile of pairs."""
 
 

@@ -56,7 +56,7 @@ class Registry:
                 config or PromoteConfig(),
                 ScoreConfig(),
                 ClusterConfig(),
-                dry_run,
+                dry_run=dry_run,
             )
         )
 
