@@ -19,7 +19,7 @@ demo: .venv/.installed ## the whole pipeline on rendered scenes, from images to 
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (15 minutes)
-	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 3 --dist loadgroup --durations 25
+	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server
@@ -34,8 +34,8 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 	$(BIN)/python -m pytest -m cluster
 
 .PHONY: faults-short
-faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (about 15 minutes)
-	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 3 --dist loadgroup --durations 10
+faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (17 minutes)
+	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)

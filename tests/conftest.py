@@ -59,8 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(tier)
         # With pytest-xdist, each group runs in one process, which starts its servers once.
         if tier in ("integration", "faults", "cluster") and not item.get_closest_marker("xdist_group"):
-            group = "demo" if "demo" in item.fixturenames else item.path.relative_to(ROOT / "tests").parts[0]
-            item.add_marker(pytest.mark.xdist_group("pipelines" if group == "e2e" else group))
+            folder = item.path.relative_to(ROOT / "tests").parts[0]
+            item.add_marker(pytest.mark.xdist_group("pipelines" if folder == "e2e" else folder))
     if config.getoption("--short"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
