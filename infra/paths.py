@@ -35,7 +35,7 @@ def absolute(location: str | Path, name: str = "path") -> str:
     try:
         return str(Path(text).expanduser().absolute())
     except RuntimeError as error:  # pathlib's error for `~user`
-        raise UserError(f"{shown}: there is no such home folder; correct the path") from error
+        raise UserError(f"{shown}: this user has no home folder; correct the path") from error
 
 
 def local_path(location: str | Path, name: str = "path") -> Path:

@@ -1,7 +1,8 @@
 """The SQLite file of a tracking store: created once, and checked before MLflow opens it.
 
-MLflow creates the tables in dozens of migrations. Two processes that do so at once, or one that is killed meanwhile,
-leave a file that no later process can open. A file is therefore created beside its path, under a lock, and renamed.
+MLflow creates the tables in dozens of migrations. Two processes that do so at once fail ("duplicate column name"),
+and one that is killed meanwhile leaves a part of the tables. A file is therefore created beside its path, under a lock,
+and renamed.
 """
 
 import errno

@@ -64,7 +64,7 @@ class Attempts:
 
 
 def recorded_deaths(store: Store, shard: str) -> dict[str, int]:
-    """Returns how many processes died in an attempt, by stage and photo key; empty if there is no valid record."""
+    """Returns the number of ended processes by stage and photo key; empty if there is no valid record."""
     try:
         return {attempt: int(deaths) for attempt, deaths in load_object(store.read(attempts_name(shard))).items()}
     except (FileNotFoundError, ValueError, TypeError):

@@ -55,7 +55,7 @@ def test_local_paths(tmp_path: Path):
     ("given", "message"),
     [
         ("", "^train.output is empty; give a path or a URI$"),
-        ("~nobody-of-this-name/x", "^train.output '~nobody-of-this-name/x': there is no such home folder; correct"),
+        ("~nobody-of-this-name/x", "^train.output '~nobody-of-this-name/x': this user has no home folder; correct"),
         ("file://build/x", "^train.output 'file://build/x' is not an absolute file URI; write file:///<path>, or a"),
         ("file://~/x", "is not an absolute file URI"),
     ],

@@ -42,6 +42,8 @@ def test_a_changed_data_set_keeps_its_folder(tmp_path: Path):
     require_dataset(FolderStore(tmp_path / "empty"), manifest(tmp_path))
     (tmp_path / "file").write_text("")
     require_dataset(FolderStore(tmp_path / "file" / "below"), manifest(tmp_path))  # the first write reports it
+    with pytest.raises(UserError, match="belongs to another data set"):  # the store does refuse some
+        require_dataset(store, renamed(manifest(tmp_path), "small"))
 
 
 def test_the_folder_of_another_data_set_is_refused(tmp_path: Path):
@@ -61,5 +63,7 @@ def test_a_lost_manifest_does_not_lock_the_folder(tmp_path: Path):
     for path in store.root.glob("manifest-*"):
         path.unlink()
     require_dataset(store, manifest(tmp_path, said="edited"))
+    with pytest.raises(UserError, match="belongs to another data set"):  # its name is still in the index
+        require_dataset(store, renamed(photos, "small"))
     (store.root / "index.json").write_text("{")
     require_dataset(store, manifest(tmp_path, said="edited"))  # the job itself reports the corrupt index
