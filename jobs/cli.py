@@ -144,7 +144,7 @@ def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
     try:
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys) or {}  # noqa: S506 - a SafeLoader
+        document = _UniqueKeys(path.read_text(encoding="utf-8-sig")).get_single_data() or {}
         known = Config.__dataclass_fields__
         unknown = [name for name in document if name not in known]
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
