@@ -1,8 +1,8 @@
 """The object store's interface. A store is a root URI; the names of objects below it are separated by `/`.
 
 An object appears complete or not at all, and exactly one of any number of concurrent `put_if_absent` calls for a name
-succeeds. S3 gives that by a conditional PUT, a folder by a hard link. One test suite (tests/infra/storage/test_base.py)
-runs against both implementations. `open.open_store` opens the store of a URI.
+succeeds. S3 gives that by a conditional PUT, a folder by a hard link or a lock. One test suite
+(tests/infra/storage/test_base.py) runs against both implementations. `open.open_store` opens the store of a URI.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ class Store(Protocol):
     """The operations that the pipelines need. Implementations are small and picklable, so they travel to workers.
 
     Every method retries transient errors (a busy store, a dropped connection). It raises StorageError (an OSError)
-    for an error that persists and UserError for one that only the user can fix (credentials, a missing bucket).
+    for an error that persists and UserError for one that only the user can fix (credentials, a missing bucket, a full
+    disk).
     """
 
     def __hash__(self) -> int:

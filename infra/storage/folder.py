@@ -1,13 +1,17 @@
 """The object store in a local or mounted folder."""
 
 import errno
+import fcntl
 import os
-import secrets
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.storage.base import ObjectInfo
+from infra.storage.disk import replace_file, temporary_file
+
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What `link` fails with on a file system without hard links (FAT, exFAT, some FUSE and SMB mounts)."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +26,26 @@ class FolderStore:
         return str(self.root)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Writes a temporary file, then creates a hard link, which fails if the name exists."""
-        temporary = self._write_temporary(name, data)
-        try:
-            os.link(temporary, self._path(name))
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
+        """Writes a temporary file, then creates a hard link, which fails if the name exists.
+
+        Where the file system has no hard links, a lock on the folder takes their place, which holds among the processes
+        of one machine.
+        """
+        target = self._path(name)
+        with temporary_file(target, data) as temporary:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                return _rename_if_absent(temporary, target)
         return True
 
     def replace(self, name: str, data: bytes) -> None:
         """Writes a temporary file, then renames it over the name."""
-        self._write_temporary(name, data).replace(self._path(name))
+        replace_file(self._path(name), data)
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Seeks and reads."""
@@ -86,15 +97,18 @@ class FolderStore:
     def _files(self) -> list[Path]:
         return [path for path in self.root.rglob("*") if path.is_file()]
 
-    def _write_temporary(self, name: str, data: bytes) -> Path:
-        target = self._path(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+
+def _rename_if_absent(source: Path, target: Path) -> bool:
+    """Renames a file unless the target exists, under a lock that the kernel releases if this process dies."""
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if target.exists():
+            return False
+        source.rename(target)
+        return True
+    finally:
+        os.close(folder)
 
 
 def file_version_token(status: os.stat_result) -> str:

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
 from infra.paths import absolute
+from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.manifest import Manifest, Photo
@@ -37,7 +38,7 @@ def dataset_rows(dataset: str | Path) -> tuple[str, list[Photo]]:
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         try:
-            path.write_bytes(open_store(parent).read(name))
+            replace_file(path, open_store(parent).read(name))
         except (FileNotFoundError, IsADirectoryError) as error:
             raise UserError(f"{location}: no such file; check the URI of the data set") from error
         try:

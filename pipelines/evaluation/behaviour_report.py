@@ -4,6 +4,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from infra.storage.disk import replace_file
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.evaluation.behaviour import BehaviourResult, Case
 from pipelines.features.feature_set import FeatureSet, Split
@@ -51,7 +52,6 @@ def write_behaviour_report(
     path: Path, title: str, results: Sequence[BehaviourResult], features: FeatureSet, split: Split
 ) -> None:
     """Writes the summary and the worst cases: tables for a path that ends in .md, otherwise a page with photos."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     shown = [result for result in results if result.worst]
     if path.suffix == ".md":
         tables = [summary_table("Summary", results), *(worst_cases_table(result, split) for result in shown)]
@@ -59,7 +59,7 @@ def write_behaviour_report(
     else:
         body = "".join(_section(result, features, split) for result in shown)
         text = page(title, summary_table("Summary", results).html() + body)
-    path.write_text(text, encoding="utf-8")
+    replace_file(path, text.encode())
 
 
 def _section(result: BehaviourResult, features: FeatureSet, split: Split) -> str:

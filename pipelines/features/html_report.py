@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.storage.disk import replace_file
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE
@@ -46,8 +47,7 @@ def write_page(path: Path, features: FeatureSet) -> None:
         *_classes(records, features.index.detector.class_names),
         *_rejections(features),
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, "\n".join(parts)), encoding="utf-8")
+    replace_file(path, page(title, "\n".join(parts)).encode())
 
 
 def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]:

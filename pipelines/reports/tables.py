@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.storage.disk import replace_file
 from infra.storage.open import require_folder
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -56,12 +57,11 @@ def page(title: str, body: str) -> str:
 
 def write_report(path: Path, title: str, tables: Sequence[Table]) -> None:
     """Writes the tables as a page if `path` ends in .html, otherwise as Markdown."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".html":
         text = page(title, "".join(table.html() for table in tables))
     else:
         text = f"# {title}\n\n{markdown(tables)}\n"
-    path.write_text(text, encoding="utf-8")
+    replace_file(path, text.encode())
 
 
 def check_report(path: Path | None) -> None:

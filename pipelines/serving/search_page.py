@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from infra.storage.disk import replace_file
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.reports.photo import LabelledBox, photo_html
@@ -35,8 +36,7 @@ def write_search_page(
     for query, hits in results.items():
         figures = "".join(_figure(shan, features, split, query, row, score) for row, score in hits)
         parts.append(f"<h2>{html.escape(query)}</h2><div class=photos>{figures}</div>")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(title, "\n".join(parts)), encoding="utf-8")
+    replace_file(path, page(title, "\n".join(parts)).encode())
 
 
 def _figure(shan: SHAN, features: FeatureSet, split: Split, query: str, row: int, score: float) -> str:

@@ -13,13 +13,15 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from infra.errors import UserError
+from infra.storage.disk import names_full_disk
 from pipelines.datasets.scenes.captions import CAPTIONS, tokens
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.dataset import Entry, draw_dataset
@@ -126,15 +128,25 @@ def _describe(entry: Entry, boxes: tuple[Box, ...]) -> dict[str, Any]:
 
 
 def _write_photo(path: Path, image: Image.Image) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    image.save(part, "PNG", **COMPRESS)
-    part.replace(path)
+    with _part(path) as part:
+        image.save(part, "PNG", **COMPRESS)
 
 
 def _write_json(path: Path, content: object) -> None:
+    with _part(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """Yields a temporary file that becomes `path` after the body. Raises UserError for a full disk."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8", newline="\n")
-    part.replace(path)
+    with names_full_disk(path):
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> Any:

@@ -52,6 +52,8 @@ def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Expor
         for name in names:
             _partial(folder, name).rename(folder / name)
     except OSError as error:
+        for name in names:
+            _partial(folder, name).unlink(missing_ok=True)
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
         ) from error

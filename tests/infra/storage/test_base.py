@@ -1,5 +1,6 @@
 """The contract of an object store, which a folder and a bucket of a real S3 server both fulfil."""
 
+import errno
 import os
 import pickle
 import secrets
@@ -22,10 +23,17 @@ from tests.support.servers import S3Server
 ALL_BYTES = bytes(range(256))
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.integration)])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def no_hard_links(*_: object) -> None:
+    """What `os.link` does on FAT, exFAT and some mounts."""
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["folder", "folder without hard links", pytest.param("s3", marks=pytest.mark.integration)])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store at its own root."""
-    if request.param == "folder":
+    if request.param.startswith("folder"):
+        if request.param != "folder":
+            monkeypatch.setattr(os, "link", no_hard_links)
         return open_store(str(tmp_path / "store"))
     server: S3Server = request.getfixturevalue("s3_server")
     return open_store(f"s3://{server.bucket}/{secrets.token_hex(4)}/run")
@@ -33,7 +41,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def writer(code: str, store: Store) -> "subprocess.Popen[str]":
     """Starts another process that runs `code`, in which `store` is the store."""
-    start = f"import pickle, sys, time; store = pickle.loads(bytes.fromhex('{pickle.dumps(store).hex()}'))\n"
+    start = f"import os, pickle, sys, time; store = pickle.loads(bytes.fromhex('{pickle.dumps(store).hex()}'))\n"
+    if os.link is no_hard_links:
+        start += f"def no_hard_links(*_): raise PermissionError({errno.EPERM}, '')\nos.link = no_hard_links\n"
     return subprocess.Popen(
         [sys.executable, "-c", start + code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=Path.cwd()
     )

@@ -1,0 +1,53 @@
+"""Files that appear complete or not at all, and a full disk as an error that names the path and the fix."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.errors import UserError
+
+_FULL = {errno.ENOSPC: "No space left on device", errno.EDQUOT: "Disk quota exceeded"}
+
+
+@contextmanager
+def names_full_disk(path: str | Path, fix: str = "free space there") -> Iterator[None]:
+    """Raises UserError with `path` and `fix` if the body writes to a full disk; the system's error names neither."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise UserError(f"{path}: no space is left on this disk; {fix}, then re-run the command") from error
+
+
+@contextmanager
+def temporary_file(target: Path, data: bytes) -> Iterator[Path]:
+    """Writes a file beside `target`, whose folder is created if necessary, and removes it after the body.
+
+    Its name starts with a dot. Raises UserError for a full disk.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with names_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file, whether or not it exists: readers see the old bytes or the new ones."""
+    with temporary_file(path, data) as temporary:
+        temporary.replace(path)
+
+
+def _is_full(error: Exception) -> bool:
+    """Returns whether the disk is full. Safetensors reports that in an exception of its own, by the text only."""
+    return getattr(error, "errno", None) in _FULL or any(text in str(error) for text in _FULL.values())
