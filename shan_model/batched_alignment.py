@@ -25,6 +25,7 @@ from shan_model import native
 from shan_model.alignment import Alignment, Branch, cosine, weighted
 from shan_model.attention import Attended, Subscripts, attend, over_pairs
 from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
+from shan_model.finite import nan_unless_finite
 from shan_model.gate_fuse_pool import gate_fuse_pool
 
 
@@ -49,6 +50,8 @@ class PreparedItems(NamedTuple):
     """W_g1 local + b_g of Eq. 8, in the layout of `channels` (scalar gate: K x N x 1)."""
     key_gate: Tensor
     """W_g2 local of the other modality's gate (Eq. 8), in the layout of `channels` (scalar gate: K x N x 1)."""
+    invalid: Tensor
+    """K: 0, or NaN for an item with a number above that is not finite, for features or weights that are not."""
 
 
 class DirectionTerms(NamedTuple):
@@ -99,7 +102,8 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             image_global = image.globals if image else pairing.photos(photos.local.mean(dim=1))
             text_global = text.globals if text else pairing.captions(captions.local.mean(dim=1))
             scores = scores + cosine(image_global, text_global)
-        return scores
+        # The native implementation assumes finite numbers and may return any score for others.
+        return scores + pairing.photos(photos.invalid) + pairing.captions(captions.invalid)
 
     def _normalized(self, projected_KND: Tensor) -> Tensor:
         return functional.normalize(projected_KND, dim=-1) if self.config.affinity == "cosine" else projected_KND
@@ -119,17 +123,18 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         def gate(weight: Tensor, bias: Tensor | None = None) -> Tensor:
             return arrange(functional.linear(local_KND, weight, bias))
 
-        return PreparedItems(
-            local=local_KND,
-            norms=torch.linalg.vector_norm(local_KND, dim=-1),
-            gram=local_KND @ local_KND.transpose(1, 2),
-            projected=projected_KND,
-            query_pool=local_KND @ query.pool.weight[0] if query else absent,
-            key_pool=local_KND @ key.pool.weight[0] if key else absent,
-            channels=arrange(local_KND) if vector and (query or key) else absent,
-            query_gate=gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
-            key_gate=gate(key.gate.weight[:, width:]) if key else absent,
-        )
+        items = {
+            "local": local_KND,
+            "norms": torch.linalg.vector_norm(local_KND, dim=-1),
+            "gram": local_KND @ local_KND.transpose(1, 2),
+            "projected": projected_KND,
+            "query_pool": local_KND @ query.pool.weight[0] if query else absent,
+            "key_pool": local_KND @ key.pool.weight[0] if key else absent,
+            "channels": arrange(local_KND) if vector and (query or key) else absent,
+            "query_gate": gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
+            "key_gate": gate(key.gate.weight[:, width:]) if key else absent,
+        }
+        return PreparedItems(**items, invalid=nan_unless_finite(items.values()))
 
     def _direction(
         self, name: str, query: PreparedItems, key: PreparedItems, logits: Tensor, dots: Tensor, subscripts: Subscripts

@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from shan_model.config import ModelConfig
+from shan_model.finite import require_finite_weights
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
 
@@ -29,7 +30,11 @@ class ModelFormatError(ValueError):
 
 
 def save_bundle(model: SHAN, folder: Path) -> None:
-    """Writes the files of `model` into `folder`, which is created if necessary; existing files are replaced."""
+    """Writes the files of `model` into `folder`, which is created if necessary; existing files are replaced.
+
+    Raises NotFiniteError, and writes nothing, if a weight is NaN or infinite.
+    """
+    require_finite_weights(model.state_dict())
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / WEIGHTS)
     config = {"format": FORMAT, **asdict(model.config)}
@@ -43,13 +48,15 @@ def load_bundle(folder: Path) -> SHAN:
     """Returns the model of `folder` in evaluation mode, on the CPU. It reads only these files and no network.
 
     Config fields that the bundle does not have take their defaults. Raises ModelFormatError for another format
-    version, and ValueError, TypeError or RuntimeError if a file does not match the others: an unknown config field, or
-    a weight that is missing, surplus or of another shape.
+    version, NotFiniteError for NaN or infinite weights, and ValueError, TypeError or RuntimeError if a file does not
+    match the others: an unknown config field, or a weight that is missing, surplus or of another shape.
     """
     config = _read_config(folder / CONFIG)
     vocabulary = Vocabulary(tuple(json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))))
     model = SHAN(config, vocabulary, folder / TEXT_ENCODER)
-    model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    weights = load_file(folder / WEIGHTS)
+    require_finite_weights(weights)
+    model.load_state_dict(weights, strict=True)
     return model.eval()
 
 

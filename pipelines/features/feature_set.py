@@ -15,7 +15,7 @@ from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, IndexedShard, read_index
 from pipelines.features.layout import resolve_uri, tar_name
 from pipelines.features.manifests import read_captions
-from pipelines.features.npy import view_npy
+from pipelines.features.npy import is_finite, view_npy
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written, read_receipts
 from pipelines.features.shard_reader import Shards, StoredShards, read_sample_member
 
@@ -148,12 +148,21 @@ class Split:
     def __getitem__(
         self, rows: slice | Sequence[int] | NDArray[np.integer]
     ) -> NDArray[np.float16] | list[NDArray[np.float16]]:
-        """Returns region features of n photos: n x R x F, or a list of R_i x F where the numbers of regions differ."""
-        return stacked([self._array(row, 0, np.float16) for row in np.arange(len(self))[rows]])
+        """Returns region features of n photos: n x R x F, or a list of R_i x F where the numbers of regions differ.
+
+        Raises UserError for features that are corrupt, or not finite: scores of such a photo would mean nothing.
+        """
+        return stacked([self._regions(row) for row in np.arange(len(self))[rows]])
 
     def boxes(self, row: int) -> NDArray[np.float32]:
         """Returns the boxes of one photo, R x 4 (x0 y0 x1 y1, pixels); 0 x 4 if an import had none."""
         return self._array(row, 1, np.float32)
+
+    def _regions(self, row: int) -> NDArray[np.float16]:
+        array, (tar, photo) = self._array(row, 0, np.float16), self._photos[row]
+        if not is_finite(array):
+            raise not_finite(f"{self.store.uri}/{tar}", photo.key)
+        return array
 
     def _array(self, row: int, number: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         tar, photo = self._photos[row]
@@ -173,6 +182,11 @@ class Split:
         """Returns a photo's member `MEMBERS[number]`. Raises UserError if the receipt points at something else."""
         tar, photo = self._photos[row]
         return read_sample_member(self.shards, tar, photo.key, number, photo.offsets[number])
+
+
+def not_finite(shard: str, key: str) -> UserError:
+    """Returns the error of a photo whose region features contain NaN or infinity."""
+    return UserError(f"{shard}: {key}.{MEMBERS[0]} contains NaN or infinity; extract again")
 
 
 def stacked(regions: list[NDArray[np.float16]]) -> NDArray[np.float16] | list[NDArray[np.float16]]:

@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 import infra.tracking
 from infra.errors import UserError
 from infra.registry import download_model
+from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.package import BUNDLE, LINEAGE
-from shan_model.bundle import CONFIG, FILES, HF_FILES, TEXT_ENCODER, ModelFormatError, load_bundle
+from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bundle
+from shan_model.finite import NotFiniteError
 from shan_model.model import SHAN
 
 MODEL_HELP = (
@@ -35,7 +37,8 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, devi
     """Returns the network of a model URI in evaluation mode on a device. No code that is stored with the model runs.
 
     `tracking` may be None for a checkpoint folder. Raises UserError if there is no such model, if its files are
-    corrupt or of an unknown format, and if it was made for features of another detector.
+    corrupt, of an unknown format or hold weights that are not finite, and if it was made for features of another
+    detector.
     """
     shan, lineage = _from_registry(tracking, uri) if uri.startswith(_REGISTRY) else _from_checkpoint(uri)
     made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
@@ -62,10 +65,9 @@ def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             lineage = dict(json.loads(store.read(LINEAGE)))
-            (Path(folder) / TEXT_ENCODER).mkdir()
             config = dict(json.loads(store.read(CONFIG)))
             for name in (*FILES, *(HF_FILES if config.get("text_encoder") == "hf" else ())):
-                (Path(folder) / name).write_bytes(store.read(name))
+                replace_file(Path(folder) / name, store.read(name))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
                 f"{uri}: not a checkpoint folder of a model (needs {', '.join((*FILES, LINEAGE))}); "
@@ -77,11 +79,16 @@ def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
 
 
 def _load(bundle: Path, uri: str) -> SHAN:
-    """Raises UserError if the files are corrupt or of an unknown format: they are stored data, not trusted input."""
+    """Raises UserError if the files are corrupt, of an unknown format, or hold weights that are not finite.
+
+    They are stored data, not trusted input.
+    """
     try:
         return load_bundle(bundle)
     except ModelFormatError as error:
         raise UserError(f"{uri}: {error}") from error
+    except NotFiniteError as error:
+        raise UserError(f"{uri}: {error}; use another version or checkpoint") from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(

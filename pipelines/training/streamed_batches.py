@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split, stacked
+from pipelines.features.feature_set import Split, not_finite, stacked
 from pipelines.features.layout import tar_name
-from pipelines.features.npy import load_npy
+from pipelines.features.npy import is_finite, load_npy
 from pipelines.features.receipt import MEMBERS, Receipt
 from pipelines.features.shard_reader import read_shard
 from pipelines.training.batches import Batch
@@ -115,7 +115,10 @@ class StreamedBatches:
         return photos[rank_of_slot[before * self.batch_size // counts.sum()] == rank]
 
     def _regions(self, photos: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yields row and regions of these photos, in this order. The next shard is prefetched."""
+        """Yields row and regions of these photos, in this order. The next shard is prefetched.
+
+        Raises UserError for features that are not finite.
+        """
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
         wanted = dict(zip((self.split.keys[photo] for photo in photos), photos.tolist(), strict=True))
@@ -123,8 +126,11 @@ class StreamedBatches:
         streams = prefetch((self._stream(self.split.receipts[shard]) for shard in shards), 1)
         members = tar_file_expander(streams, select_files=lambda name: name.endswith(MEMBERS[0]))
         for sample in group_by_keys(members):
-            if sample["__key__"] in wanted:
-                yield wanted[sample["__key__"]], load_npy(sample[MEMBERS[0]])
+            if (key := sample["__key__"]) in wanted:
+                regions_RF = load_npy(sample[MEMBERS[0]])
+                if not is_finite(regions_RF):
+                    raise not_finite(sample["__url__"], key)
+                yield wanted[key], regions_RF
 
     @cached_property
     def _shard_of(self) -> list[int]:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS, ModelFormatError, load_bundle, save_bundle
 from shan_model.config import ModelConfig
+from shan_model.finite import NotFiniteError
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
 from tests.support import ROOT
@@ -49,6 +50,19 @@ def test_a_bundle_of_version_0_2_gives_the_recorded_scores():
     with torch.no_grad():
         scores_NC = load_bundle(fixture / "bundle")(regions_NRF, captions)
     np.testing.assert_allclose(scores_NC, np.load(fixture / "scores.npy"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(bad, tmp_path):
+    model = build()
+    save_bundle(model, tmp_path / "good")
+    model.text_encoder.gru.weight_hh_l0.data[3, 2] = bad
+    with pytest.raises(NotFiniteError, match=r"1 of 192 numbers of the weights 'text_encoder\.gru\.weight_hh_l0'"):
+        save_bundle(model, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+    save_file(dict(model.state_dict()), tmp_path / "good" / WEIGHTS)  # as a version wrote that did not check
+    with pytest.raises(NotFiniteError, match=r"'text_encoder\.gru\.weight_hh_l0' are NaN or infinite"):
+        load_bundle(tmp_path / "good")
 
 
 @pytest.mark.parametrize(

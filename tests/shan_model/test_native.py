@@ -64,6 +64,21 @@ def test_autocast_disables_the_native_implementation():
             torch.testing.assert_close(batched(regions, words).float(), expected, rtol=0, atol=0.05)
 
 
+@pytest.mark.parametrize("gate", ["vector", "scalar"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_scores_of_weights_that_are_not_finite_are_nan(bad, gate):
+    """The kernels clamp, so they would give finite scores."""
+    regions, words = random_matrices([4, 3], torch.float32), random_matrices([3, 1], torch.float32)
+    names = [name for name, _ in build_alignments(torch.float32, gate=gate)[1].named_parameters()]
+    assert len(names) == 8
+    for name in names:
+        _, batched = build_alignments(torch.float32, gate=gate)
+        batched.get_parameter(name).data.view(-1)[0] = bad
+        with torch.no_grad():
+            assert batched(regions, words).isnan().all(), name
+        assert batched(regions, words).isnan().all(), name
+
+
 def test_native_scores_propagate_zeros_and_nans():
     """NaN inputs must give NaN scores."""
     _, batched = build_alignments(torch.float32)

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from pipelines.features.npy import HEADER_BYTES, load_npy, save_npy, view_npy
+from pipelines.features.npy import HEADER_BYTES, is_finite, load_npy, save_npy, view_npy
 
 ARRAYS = [
     np.arange(24, dtype=np.float16).reshape(3, 8),
@@ -20,6 +20,14 @@ def test_an_array_comes_back(array: np.ndarray):
     for found in (load_npy(data), view_npy(memoryview(data))):
         assert found.dtype == array.dtype
         np.testing.assert_array_equal(found, array)
+
+
+def test_finite_arrays_are_told_from_others():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for value in every:
+        assert is_finite(np.array([1, value], np.float16)) == np.isfinite(value), value
+    assert is_finite(every[np.isfinite(every)])
+    assert is_finite(np.empty((0, 4), np.float16))
 
 
 def test_a_view_shares_the_bytes():

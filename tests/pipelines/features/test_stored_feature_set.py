@@ -1,13 +1,17 @@
-"""A feature set that version 0.2 wrote stays readable."""
+"""A feature set that version 0.2 wrote stays readable, and features that are not finite are refused."""
 
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
+from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.verify import verify
+from tests.support import feature_sets
 from tests.support.stored_feature_set import CORRUPT, DETECTOR, FIXTURE, PHOTOS, pixels
 
 SPLITS = ("train", "val", "test")
@@ -52,3 +56,16 @@ def test_lineage_and_rejections_are_read():
     assert (rejected.source, rejected.reason) == (f"{CORRUPT}.png", "not an image of a known format")
     (row,) = pq.read_table(FIXTURE / "quarantine.parquet").to_pylist()
     assert (row["key"], row["split"], row["reason"]) == (CORRUPT, "train", rejected.reason)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(tmp_path: Path, bad: float):
+    photos = feature_sets.manifest(tmp_path, 12)
+    regions_RF = feature_sets.sample(next(photos.photos("val"))).regions_RF.copy()
+    regions_RF[2, 5] = bad
+    split = feature_sets.write_set(tmp_path, photos, {"p4": {"regions_RF": regions_RF}}).split("val")
+    assert split.keys == ["p4", "p10"]
+    split[1:]
+    tar = re.escape(str(feature_sets.tar_of(FeatureSet.open(split.store.uri), "p4")))
+    with pytest.raises(UserError, match=rf"^{tar}: p4\.regions\.npy contains NaN or infinity; extract again$"):
+        split[:]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from infra.errors import UserError
 from infra.registry import set_champions
@@ -91,6 +92,17 @@ def test_an_unknown_format_is_a_one_line_error(stored, tmp_path: Path):
     with pytest.raises(UserError, match="'shan-model/9', this release reads 'shan-model/1'; upgrade") as caught:
         load_matchers([uri], features, config)
     assert str(caught.value).startswith(uri)
+
+
+def test_weights_that_are_not_finite_are_a_one_line_error(stored, tmp_path: Path):
+    _, _, features, shan = stored
+    uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
+    weights = load_file(tmp_path / "checkpoint" / WEIGHTS)
+    weights["image_encoder.project.bias"][1] = torch.nan
+    save_file(weights, tmp_path / "checkpoint" / WEIGHTS)
+    said = "1 of 16 numbers of the weights 'image_encoder.project.bias' are NaN or infinite: the training diverged; use"
+    with pytest.raises(UserError, match=f"^{re.escape(uri)}: {said} another version or checkpoint$"):
+        load_matchers([uri], features, TrackingConfig())
 
 
 def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:

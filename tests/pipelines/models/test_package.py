@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from infra.registry import register
+from infra.tracking import Tracking
 from pipelines.models.package import BUNDLE, package_model
 from tests.support import ROOT
 
@@ -50,6 +52,18 @@ def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path
     model = mlflow.pyfunc.load_model(str(registered))
     np.testing.assert_allclose(model.predict(frame), scores_NC.ravel(), rtol=0, atol=1e-5)
     assert model.metadata.metadata == {"fingerprint": "made-up-0123"}
+
+
+def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_path: Path):
+    """The run may belong to another driver by then."""
+    package = package_model(FIXTURE / "bundle", {"fingerprint": "made-up-0123"}, "gru", tmp_path / "package")
+    for status in ("RUNNING", "KILLED"):
+        run_id = tracking.create_run("m", {})
+        tracking.client().update_run(run_id, status=status)
+        version = register(tracking, run_id, "m", package)
+        assert tracking.client().get_run(run_id).info.status == status
+        assert register(tracking, run_id, "m", package) == version
+        assert tracking.client().get_model_version("m", str(version)).run_id == run_id
 
 
 def test_the_package_holds_code_bundle_and_exact_requirements(tmp_path: Path):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.training import streamed_batches
 from pipelines.training.streamed_batches import StreamedBatches
@@ -35,3 +37,12 @@ def test_resumed_stream_reads_only_the_remaining_shards(tmp_path: Path, monkeypa
     rest = list(streamed.batches(0, len(epoch) - 3, 0, 1))
     assert [batch.captions for batch in rest] == [batch.captions for batch in epoch[-3:]]
     assert len(opened) < len(everything) / 2
+
+
+def test_features_that_are_not_finite_are_refused(tmp_path: Path):
+    photos = feature_sets.manifest(tmp_path, 60)
+    nan = np.full((feature_sets.REGIONS, feature_sets.FEATURE_DIM), np.nan, np.float16)
+    split = feature_sets.write_set(tmp_path, photos, {"p7": {"regions_RF": nan}}).split("train")
+    streamed = StreamedBatches(split, 4, seed=0, allow_same_photo=False, num_workers=1)
+    with pytest.raises(UserError, match=r"\.tar: p7\.regions\.npy contains NaN or infinity; extract again"):
+        list(streamed.batches(0, 0, 0, 1))
