@@ -9,6 +9,7 @@ from pathlib import Path
 
 from infra.errors import UserError
 from infra.ray_jobs import one_line
+from infra.signals import raise_on_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 
@@ -77,11 +78,14 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
                 f"cluster.address {address} is unreachable or rejects this process ({one_line(error)}); start the "
                 "cluster, use its versions of Python and Ray and its token, or leave the address empty"
             ) from error
-    # Ray Data configures its console on import and would print the log file of every execution.
+    raise_on_sigterm()
+    # Ray Data configures its console on import and would print the log file of every execution, and exceptions that it
+    # also raises.
     import ray.data
 
     for handler in logging.getLogger("ray.data").handlers:
-        handler.addFilter(lambda record: record.levelno >= logging.ERROR)
+        if isinstance(handler, logging.StreamHandler):  # the log file keeps everything
+            handler.addFilter(lambda record: record.levelno >= logging.ERROR and not record.exc_info)
 
 
 def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:

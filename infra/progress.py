@@ -10,12 +10,13 @@ from tqdm import tqdm
 
 
 class ProgressActor:
-    """A Ray actor that holds the number of steps done, a note and the warnings of the workers."""
+    """A Ray actor between driver and workers: steps done, a note, warnings, and the driver's request to stop."""
 
     def __init__(self, waiting_for: str) -> None:
         self._steps, self._note = 0, ""
         self._waiting_for = waiting_for
         self._warnings: list[str] = []
+        self._started = self._stop = False
 
     def wait(self, waiting_for: str) -> None:
         """Shows what the work waits for instead of the note, until a worker updates the bar."""
@@ -23,11 +24,20 @@ class ProgressActor:
 
     def update(self, steps: int, note: str = "") -> None:
         """Sets the number of steps done in total, and the note unless it is empty."""
-        self._steps, self._note, self._waiting_for = steps, note or self._note, ""
+        self._steps, self._note, self._waiting_for, self._started = steps, note or self._note, "", True
 
     def warn(self, text: str) -> None:
         """Adds a warning that the driver prints; the work continues."""
         self._warnings.append(text)
+
+    def request_stop(self) -> bool:
+        """Asks the workers to save their work and stop. Returns whether they have started."""
+        self._stop = True
+        return self._started
+
+    def stop_requested(self) -> bool:
+        """Returns whether `request_stop` was called."""
+        return self._stop
 
     def state(self) -> tuple[int, str, list[str]]:
         """Returns the steps done, the note, and the warnings added since the last call."""

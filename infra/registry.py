@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
 from infra.redaction import redact
+from infra.storage.disk import names_full_disk
 from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError, explained, reason_of
 
@@ -55,17 +56,25 @@ def register(
     """
     import mlflow
     from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
 
     client = tracking.client()
     for version in client.search_model_versions(f"{name_filter(name)} and run_id = '{run_id}'"):
         return int(version.version)
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
-    with explained(tracking.uri), mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+    with explained(tracking.uri), warnings.catch_warnings():
         # MLflow recommends an input example, from which it would infer the signature; here the signature is given.
         warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
-        info = mlflow.pyfunc.log_model(
+        # `pyfunc.log_model` would need `start_run`, which ends the run, also if another process drives it by now.
+        params = client.get_run(run_id).data.params
+        logged = client.create_logged_model(tracking.experiment_id, "model", run_id, params=params)
+        info = Model.log(
+            artifact_path=None,
             name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=logged.model_id,
             python_model=str(package.code),
             code_paths=[str(package.package)],
             artifacts={key: str(path) for key, path in package.artifacts.items()},
@@ -147,7 +156,7 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
     try:
-        with explained(tracking.uri):
+        with names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk"), explained(tracking.uri):
             root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
     except TrackingError:
         raise

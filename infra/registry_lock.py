@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from infra.errors import UserError
+from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError
 
@@ -71,8 +72,11 @@ def registry_lock(
     _acquire(lock, free_command, deadline_s)
     try:
         yield lock
-    finally:
-        lock.release()
+    except BaseException:
+        with outage_as_warning(f"{lock.model} could not be released; `{free_command}` releases it"):
+            lock.release()
+        raise
+    lock.release()
 
 
 def free_lock(tracking: Tracking, name: str) -> str | None:

@@ -2,16 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import LeaseLostError, UserError
-from infra.paths import local_path
+from infra.outages import outage_as_warning
+from infra.paths import absolute, local_path
 from infra.redaction import redact
-from infra.storage.open import require_durable_path
+from infra.storage.open import require_durable_path, require_folder
 from infra.tracking_errors import explained, reason_of
 from infra.tracking_file import mlflow_uri, prepare_file
 from infra.tracking_server import require_artifact_root, require_server
@@ -53,11 +54,16 @@ class Tracking:
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
         """Creates a run with these tags and MLflow's own (user, command, git commit), and returns its id.
 
-        The run has the status RUNNING until `running` ends it.
+        The run has the status RUNNING until `running` or `closing` ends it. Raises UserError if this process would
+        write its artifacts to a local folder, as with a SQLite file, and cannot.
         """
         from mlflow.tracking.context.registry import resolve_tags
 
-        run = self.client().create_run(self.experiment_id, run_name=name, tags=resolve_tags(dict(tags)))
+        client = self.client()
+        location = absolute(client.get_experiment(self.experiment_id).artifact_location)
+        if location.startswith("/"):
+            require_folder(location, f"the artifact folder of tracking.uri {redact(self.uri)},")
+        run = client.create_run(self.experiment_id, run_name=name, tags=resolve_tags(dict(tags)))
         run_id: str = run.info.run_id
         return run_id
 
@@ -73,24 +79,35 @@ class Tracking:
             ) from error
 
     @contextmanager
-    def running(self, run_id: str) -> Iterator[None]:
-        """Sets the run's status to RUNNING for the body, then to FINISHED, FAILED (exception) or KILLED (Ctrl-C).
-
-        After a LeaseLostError the status is left alone: the run belongs to the process that holds the lease.
-        """
+    def running(self, run_id: str, is_lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Sets the run's status to RUNNING for the body, then to FINISHED, or as `closing` does."""
         client = self.client()
         client.update_run(run_id, status="RUNNING")
+        with self.closing(run_id, is_lost):
+            yield
+        if not is_lost():
+            client.set_terminated(run_id)
+
+    @contextmanager
+    def closing(self, run_id: str, is_lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Sets the run's status to FAILED if the body raises, or to KILLED at an interrupt.
+
+        The status is left alone after a LeaseLostError, and if `is_lost` returns that another process drives the run.
+        If the status cannot be set, that is a warning: the error of the body is the one to report.
+        """
         try:
             yield
         except LeaseLostError:
             raise
-        except KeyboardInterrupt:
-            client.set_terminated(run_id, "KILLED")
+        except BaseException as error:
+            self.end(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", is_lost)
             raise
-        except BaseException:
-            client.set_terminated(run_id, "FAILED")
-            raise
-        client.set_terminated(run_id)
+
+    def end(self, run_id: str, status: str, is_lost: Callable[[], bool] = lambda: False) -> None:
+        """Sets the status of a run that does not finish, as `closing` does."""
+        with outage_as_warning(f"run {run_id} could not be set to {status}"):
+            if not is_lost():
+                self.client().set_terminated(run_id, status)
 
     @property
     def is_file(self) -> bool:

@@ -15,6 +15,7 @@ import yaml
 
 from infra.errors import StorageError, UserError
 from infra.paths import local_path
+from infra.signals import exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
 
@@ -56,8 +57,12 @@ def parse(
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Runs a command's main function. A UserError or StorageError is printed as one line, with exit code 2."""
+    """Runs a command's main function. A UserError or StorageError is printed as one line, with exit code 2.
+
+    Ctrl-C and SIGTERM end it with exit codes 130 and 143, and one line that states how to continue.
+    """
     _quiet_libraries()
+    raise_on_sigterm()
     try:
         main()
     except (UserError, StorageError) as error:
@@ -66,9 +71,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:  # the reader of the output is gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
         sys.exit(141)
-    except KeyboardInterrupt:
-        print("interrupted; re-run the command to continue (a training: with --resume)", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(filter(None, ["interrupted", str(interrupt)])), file=sys.stderr)
+        sys.exit(exit_code())
     sys.exit(0)
 
 

@@ -1,7 +1,7 @@
 """Evaluates one or several models on a split: recalls with intervals, the random baseline, paired differences.
 
 python -m jobs.evaluate --model models:/shan-flickr30k@champion --features URI --split test
-python -m jobs.evaluate --model models:/M/6 s3://bucket/runs/M-0123456789ab/epoch-007 --features URI --report r.html
+python -m jobs.evaluate --model models:/M/6 s3://bucket/runs/M-0123456789ab/epoch-007-lease-000001 --features URI
 """
 
 from pathlib import Path

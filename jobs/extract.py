@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+from infra.signals import when_interrupted
 from jobs import cli
 from pipelines.datasets.importer import import_dataset
 from pipelines.extraction.estimate import EstimateConfig
@@ -43,7 +44,8 @@ def main() -> None:
     if config.estimate != EstimateConfig():
         print("warning: estimate.* has an effect only with --plan", file=sys.stderr)
     start = time.perf_counter()
-    extraction = extract_with_progress_bar(manifest, config.extract, config.cluster)
+    with when_interrupted("completed shards are kept, re-run the same command to resume"):
+        extraction = extract_with_progress_bar(manifest, config.extract, config.cluster)
     print(extraction_summary(extraction))
     print(compare_with_estimate(extraction, time.perf_counter() - start), end="")
 

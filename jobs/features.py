@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.errors import UserError
+from infra.signals import when_interrupted
 from infra.source_tree import program
 from jobs import cli
 from pipelines.features.commands import (
@@ -79,7 +80,8 @@ def _gc(arguments: Any) -> None:
 
 def _import(arguments: Any) -> None:
     per_shard = arguments.photos_per_shard
-    print(import_features(arguments.format, arguments.path, arguments.uri, arguments.dataset, per_shard))
+    with when_interrupted("completed shards are kept, re-run the same command to resume"):
+        print(import_features(arguments.format, arguments.path, arguments.uri, arguments.dataset, per_shard))
 
 
 def _export(arguments: Any) -> None:

@@ -6,6 +6,7 @@ python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # yo
 
 from typing import Any
 
+from infra.signals import when_interrupted
 from jobs import cli
 from pipelines.quickstart import QuickstartSetup, run_quickstart
 
@@ -30,7 +31,8 @@ def main() -> None:
         default_preset="quickstart",
     )
     setup = QuickstartSetup(config.scenes, config.extract, config.training(), config.score, config.promote)
-    run_quickstart(arguments.dataset, arguments.photos, setup)
+    with when_interrupted("re-run the same command to continue"):
+        run_quickstart(arguments.dataset, arguments.photos, setup)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from infra.errors import UserError
 from infra.job_log import follow
 from infra.ray_jobs import UnreachableError, job_client, job_details, job_lines, submit
 from infra.redaction import redact
+from infra.signals import when_interrupted
 from infra.source_tree import program
 from jobs import cli
 
@@ -53,7 +54,7 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
     if known.job in COMMANDS:
         submission = submit(client, known.job, rest)
         print(submission, file=sys.stdout if known.detach else sys.stderr, flush=True)
-        return 0 if known.detach else follow(client, submission)
+        return 0 if known.detach else _follow(client, submission)
     if known.job == "status" and not rest:
         print(job_lines(client))
         return 0
@@ -67,7 +68,13 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
         if not details.status.is_terminal():
             client.stop_job(rest[0])
         return 0
-    return follow(client, rest[0])
+    return _follow(client, rest[0])
+
+
+def _follow(client: "JobSubmissionClient", submission: str) -> int:
+    again = f"`{program('submit')} logs {submission}` follows it again"
+    with when_interrupted(f"the job continues on the cluster; {again}"):
+        return follow(client, submission)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from infra.cluster import ClusterConfig
 from infra.cluster_resources import ResourceRequest, Wait, may_scale, placeable, wait_for_resources
 from infra.errors import UserError
 from infra.paths import local_path
+from infra.signals import when_interrupted
 from infra.storage.open import require_durable_path
 from pipelines.models.device import Device, choose_device
 from shan_model.model import SHAN
@@ -73,17 +75,19 @@ def score(
     is called with the number of pairs of every finished block. Raises UserError if the memory is too small or the
     cache file cannot be used.
     """
+    kept = f"finished blocks are kept in {config.cache_file}, re-run the same command to resume"
     try:
         cache = None
         if config.cache_file:
             require_durable_path(config.cache_file, "score.cache_file")
             cache = ScoreCache(Path(config.cache_file), f"{identity} {config.precision}", config.cache_dtype)
-        if config.num_actors:
-            return _score_on_actors(shan, regions, captions, config, cluster, cache, progress)
-        memory = config.memory_mb * 2**20
-        return score_matrix(
-            shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=progress
-        )
+        with when_interrupted(kept) if cache is not None else nullcontext():
+            if config.num_actors:
+                return _score_on_actors(shan, regions, captions, config, cluster, cache, progress)
+            memory = config.memory_mb * 2**20
+            return score_matrix(
+                shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=progress
+            )
     except ScoringError as error:
         raise UserError(str(error)) from error
 

@@ -1,5 +1,7 @@
 """The Ray session's checks, and the packages that workers import."""
 
+import io
+import logging
 import os
 import re
 import subprocess
@@ -100,3 +102,16 @@ def test_more_shared_memory_than_the_machine_has_is_one_line():
 
 def test_other_reasons_get_a_general_fix():
     assert _start_fix("The current node timed out during startup").startswith("free memory, ports or space")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_error_that_ray_data_raises_is_not_printed_as_well(monkeypatch: pytest.MonkeyPatch):
+    from ray._private.log import PlainRayHandler
+
+    log, terminal = logging.getLogger("ray.data"), io.StringIO()
+    (console,) = [handler for handler in log.handlers if isinstance(handler, PlainRayHandler)]
+    monkeypatch.setattr(console, "stream", terminal)
+    log.error("a node is lost")
+    log.error("Full stack trace:", exc_info=UserError("the token has expired"))  # as ray.data.exceptions does
+    assert "a node is lost" in terminal.getvalue()
+    assert "stack trace" not in terminal.getvalue()

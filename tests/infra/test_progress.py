@@ -22,3 +22,13 @@ def test_the_note_says_what_the_work_waits_for_until_a_worker_starts():
     assert actor.state() == (1, "waiting for workers to restart", [])
     actor.update(1)
     assert actor.state() == (1, "loss 1.5", [])
+
+
+def test_a_request_to_stop_says_whether_there_are_workers_to_hear_it():
+    actor = ProgressActor("2 workers")
+    assert not actor.request_stop()
+    assert actor.stop_requested()
+    other = ProgressActor("2 workers")
+    other.update(0)
+    assert not other.stop_requested()
+    assert other.request_stop()

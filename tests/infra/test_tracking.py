@@ -3,11 +3,12 @@
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import LeaseLostError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from infra.tracking_errors import TrackingError
 
@@ -35,6 +36,34 @@ def test_a_run_that_raises_fails_and_can_be_resumed(tracking: Tracking):
     with tracking.running(run_id):
         assert tracking.client().get_run(run_id).info.status == "RUNNING"
     assert tracking.client().get_run(run_id).info.status == "FINISHED"
+
+
+def test_an_interrupted_run_is_killed(tracking: Tracking):
+    run_id = tracking.create_run("three", {})
+    with pytest.raises(KeyboardInterrupt), tracking.running(run_id):
+        raise KeyboardInterrupt
+    assert tracking.client().get_run(run_id).info.status == "KILLED"
+
+
+def of_successor() -> bool:
+    return True
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError, KeyboardInterrupt, LeaseLostError])
+def test_the_status_of_a_successors_run_is_left_alone(tracking: Tracking, error: type[BaseException] | None):
+    run_id = tracking.create_run("four", {})
+    with pytest.raises(error) if error else nullcontext(), tracking.running(run_id, of_successor):
+        if error:
+            raise error
+    assert tracking.client().get_run(run_id).info.status == "RUNNING"
+
+
+def test_no_run_is_created_if_its_artifacts_cannot_be_written(tracking: Tracking, tmp_path: Path):
+    (tmp_path / "artifacts").write_text("a file, not a folder")
+    message = r"artifact folder of tracking\.uri sqlite:.*, '.*artifacts.*' cannot be written"
+    with pytest.raises(UserError, match=message):
+        tracking.create_run("six", {})
+    assert list(tracking.client().search_runs([tracking.experiment_id])) == []
 
 
 def test_a_run_of_another_store_is_an_error(tracking: Tracking):

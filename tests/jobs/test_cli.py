@@ -147,14 +147,15 @@ def test_cpus_are_checked_for_the_sections_of_the_command_only():
         parse("--cluster.local_cpus=1", sections=("train", "cluster"))
 
 
-def test_ctrl_c_is_one_line_and_exit_code_130(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(("said", "printed"), [("", "interrupted\n"), ("re-run it", "interrupted; re-run it\n")])
+def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.CaptureFixture[str]):
     def interrupted() -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(said)
 
     with pytest.raises(SystemExit) as caught:
         cli.run(interrupted)
     assert caught.value.code == 130
-    assert capsys.readouterr().err == ("interrupted; re-run the command to continue (a training: with --resume)\n")
+    assert capsys.readouterr().err == printed
 
 
 def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: Path):

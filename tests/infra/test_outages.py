@@ -1,0 +1,56 @@
+"""A store that is away, in the moment of an error and elsewhere."""
+
+import socket
+import time
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from infra.errors import StorageError
+from infra.outages import after_outage
+from infra.tracking import Tracking
+
+
+@pytest.fixture
+def away() -> Tracking:
+    """A server that does not run."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return Tracking(f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}", "0")
+
+
+def store_is_away() -> bool:
+    raise StorageError("s3://b: GetObject failed")
+
+
+def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
+    tracking: Tracking, away: Tracking, capsys: pytest.CaptureFixture[str]
+):
+    run_id = tracking.create_run("five", {})
+    with pytest.raises(ZeroDivisionError), tracking.closing(run_id, store_is_away):
+        1 / 0  # noqa: B018
+    start = time.monotonic()
+    with pytest.raises(ZeroDivisionError), away.closing(run_id):
+        1 / 0  # noqa: B018
+    assert time.monotonic() - start < 30
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"warning: run {run_id} could not be set to FAILED (s3://b: GetObject failed)"
+    assert second.startswith(f"warning: run {run_id} could not be set to FAILED (tracking.uri http://127.0.0.1:")
+    assert "secret" not in second
+
+
+def test_an_outage_is_one_line_that_says_how_to_continue(away: Tracking, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StorageError) as caught, after_outage("re-run the command"):
+        away.client().get_run("0123")
+    said = str(caught.value)
+    assert said.startswith("tracking.uri http://127.0.0.1:")
+    assert "is unreachable" in said
+    assert said.endswith("; re-run the command")
+    assert "secret" not in said
+    assert "\n" not in said
+
+
+def test_a_wrong_request_is_no_outage(tracking: Tracking):
+    with pytest.raises(MlflowException), after_outage("re-run the command"):
+        tracking.client().get_run("0123")

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM as exceptions with a message and an exit code."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from infra import signals
+from infra.signals import exit_code, raise_on_sigterm, when_interrupted
+from tests.support import ROOT
+
+COMMAND = """
+import time
+from infra.signals import when_interrupted
+from jobs import cli
+
+def main():
+    with when_interrupted("completed shards are kept"):
+        print("ready", flush=True)
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # as Ray does while it waits
+
+cli.run(main)
+"""
+
+
+@pytest.fixture
+def _handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signals._TERMINATED.clear()
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_handler")
+def test_sigterm_is_an_interrupt():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as `ray.init` leaves it
+    raise_on_sigterm()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert exit_code() == 143
+
+
+def test_messages_are_joined_from_the_inside_out_each_once():
+    with pytest.raises(KeyboardInterrupt) as caught, when_interrupted("re-run it"), when_interrupted("re-run it"):
+        raise KeyboardInterrupt("checkpoint x is saved")
+    assert str(caught.value) == "checkpoint x is saved; re-run it"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_command_prints_one_line(number: signal.Signals, code: int):
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == "ready\n"
+    command.send_signal(number)
+    _, said = command.communicate(timeout=60)
+    assert (command.returncode, said) == (code, "interrupted; completed shards are kept\n")
