@@ -53,6 +53,20 @@ def max_over_ranks(value: Tensor) -> Tensor:
     return largest
 
 
+def any_over_ranks(*flags: Tensor) -> list[bool]:
+    """Returns of each flag, a scalar, whether it is true on any rank. The flags share one transfer."""
+    return [bool(flag) for flag in max_over_ranks(torch.stack([flag.float() for flag in flags])).tolist()]
+
+
+def gather_objects(own: Any) -> list[Any]:
+    """Returns the objects of all ranks, in rank order; they must be picklable."""
+    if world()[1] == 1:
+        return [own]
+    found = [None] * world()[1]
+    dist.all_gather_object(found, own)
+    return found
+
+
 def _counts(rows_NX: Tensor) -> list[int]:
     """Returns the number of rows of each rank."""
     counts = [torch.empty(1, dtype=torch.int64, device=rows_NX.device) for _ in range(world()[1])]

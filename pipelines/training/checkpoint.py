@@ -1,6 +1,8 @@
 """State of a training and the format of its checkpoints.
 
-A checkpoint is a folder `step-<8 digits>` within an epoch or `epoch-<3 digits>` after one. It holds
+A checkpoint is a folder `step-<8 digits>-lease-<6 digits>` within an epoch or `epoch-<3 digits>-lease-<6 digits>` after
+one. The fencing token of the lease is part of the name, so that a stalled driver cannot write into a checkpoint of the
+driver that resumed its run. A checkpoint holds
 
 - a model bundle (`shan_model.bundle`) of the evaluation model, and `lineage.json`;
 - `state.safetensors`: Adam's moments `<moment>.<parameter>`, and with an EMA the raw weights `weights.<name>` and the
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -24,6 +27,7 @@ from infra.errors import UserError
 from pipelines.models.package import LINEAGE
 from pipelines.training.config import TrainConfig
 from shan_model.bundle import WEIGHTS, save_bundle
+from shan_model.finite import NotFiniteError, require_finite_weights
 from shan_model.model import SHAN
 
 FORMAT = "shan-checkpoint/1"
@@ -34,14 +38,14 @@ MetricRow = tuple[int, int, dict[str, float]]
 """Finished steps, milliseconds since 1970, and metrics by name."""
 
 
-def step_checkpoint(step: int) -> str:
-    """Returns the name of the checkpoint after a step within an epoch."""
-    return f"step-{step:08d}"
+def step_checkpoint(step: int, token: int) -> str:
+    """Returns the name of the checkpoint after a step within an epoch, by the driver with that fencing token."""
+    return f"step-{step:08d}-lease-{token:06d}"
 
 
-def epoch_checkpoint(epoch: int) -> str:
-    """Returns the name of the checkpoint after an epoch, counted from 1."""
-    return f"epoch-{epoch:03d}"
+def epoch_checkpoint(epoch: int, token: int) -> str:
+    """Returns the name of the checkpoint after an epoch, counted from 1, by the driver with that fencing token."""
+    return f"epoch-{epoch:03d}-lease-{token:06d}"
 
 
 @dataclass
@@ -86,8 +90,10 @@ class TrainState:
         return cast(SHAN, self.average.module) if self.average else self.shan
 
     def save(self, folder: Path, lineage: dict[str, str]) -> None:
-        """Writes a checkpoint into a folder. `lineage` names the feature set and the run that it comes from."""
-        save_bundle(self.evaluation_model, folder)
+        """Writes a checkpoint into a folder. `lineage` names the feature set and the run that it comes from.
+
+        Raises UserError, and writes nothing, for a state with a number that is not finite: no training can resume it.
+        """
         tensors = {
             f"{moment}.{name}": self.optimizer.state[parameter][moment]
             for name, parameter in self.shan.named_parameters()
@@ -97,15 +103,37 @@ class TrainState:
         if self.average:
             tensors |= {f"weights.{name}": tensor for name, tensor in self.shan.state_dict().items()}
             tensors["averaged"] = self.average.n_averaged
+        try:
+            require_finite_weights(tensors)
+            save_bundle(self.evaluation_model, folder)
+        except NotFiniteError as error:
+            raise UserError(
+                f"after step {self.progress.step}, {error}; start another training with a lower train.learning_rate"
+            ) from error
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / STATE)
         progress = {"format": FORMAT, **asdict(self.progress)}
         (folder / PROGRESS).write_text(json.dumps(progress) + "\n", encoding="utf-8")
         (folder / LINEAGE).write_text(json.dumps(lineage, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
-    def load(self, folder: Path) -> None:
-        """Restores the state from a checkpoint of the same configuration. Raises UserError for an unknown format."""
+    def load(self, folder: Path, source: str = "") -> None:
+        """Restores the state from a checkpoint of the same configuration; `folder` may be a copy of `source`.
+
+        Raises UserError for an unknown format, a corrupt file and numbers that are not finite.
+        """
         self.progress = read_progress(folder)
-        tensors, evaluated = load_file(folder / STATE), load_file(folder / WEIGHTS)
+        try:
+            tensors, evaluated = load_file(folder / STATE), load_file(folder / WEIGHTS)
+            require_finite_weights(tensors | evaluated)
+            self._restore(tensors, evaluated)
+        except (SafetensorError, NotFiniteError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{source or folder}: this checkpoint cannot be resumed ({reason}); delete the run directory to train "
+                "again"
+            ) from error
+
+    def _restore(self, tensors: dict[str, torch.Tensor], evaluated: dict[str, torch.Tensor]) -> None:
+        """Takes the tensors of STATE and of WEIGHTS. Raises KeyError for a missing one."""
         weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
         self.shan.load_state_dict(weights or evaluated)
         if self.average:

@@ -12,7 +12,7 @@ from infra.registry import name_filter
 from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import dataset_name
-from pipelines.features.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options
@@ -57,23 +57,30 @@ class ClaimedTraining:
         return {**features.lineage, "run": self.run_id, "dataset": features.dataset}
 
 
-def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:
-    """Returns the inputs of a training. Writes nothing.
+def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> None:
+    """Raises UserError for an invalid name, for features that do not fit the network, and if no batch can be filled.
 
-    Raises UserError if the name or a file is invalid, if the features do not fit the network, if no batch can be
-    filled, and if the cluster or `train.output` cannot be reached. Warns of options without effect.
+    `width` is the width of the features.
     """
     if dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
         raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
-    width = features.index.detector.feature_dim
     if width != setup.model.region_dim:
         raise UserError(
-            f"{features.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
+            f"{train.store.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
             f"set model.region_dim to {width}"
         )
-    train = features.split("train")
-    features.split("val")
     _ = batches_of(train, setup.train).steps_per_epoch
+
+
+def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:
+    """Returns the inputs of a training. Writes nothing.
+
+    Raises UserError as `check_setup` does, and if a file is invalid or the cluster or `train.output` cannot be reached.
+    Warns of options without effect.
+    """
+    train = features.split("train")
+    check_setup(train, features.index.detector.feature_dim, name, setup)
+    features.split("val")
     infra.cluster.check_address(setup.cluster)
     setup, word_vectors = _with_word_vectors(train.captions, setup)
     for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):
@@ -115,7 +122,8 @@ def claim_training(
             stored_progress(directory)  # raises for a format that cannot be read
         lease = directory.acquire_lease()
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
-    _log_setup(tracking, run_id, inputs.setup.redacted())
+    with tracking.closing(run_id, lease.is_lost):
+        _log_setup(tracking, run_id, inputs.setup.redacted())
     return ClaimedTraining(inputs, lease, run_id)
 
 

@@ -1,7 +1,14 @@
 """Runs Ray Train for a claimed training, from its last checkpoint if there is one."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
 
 import infra.cluster
 from infra.cluster_resources import Bundle, ResourceRequest, wait_for_resources
@@ -16,10 +23,14 @@ from pipelines.training.setup import TrainingSetup
 
 if TYPE_CHECKING:
     from ray.train import Result, UserCallback
+    from ray.train.torch import TorchTrainer
+
+STOP_S = 20.0
+"""Seconds that workers have to save a checkpoint after an interrupt; Kubernetes kills a process 30 s after SIGTERM."""
 
 
-def connect_cluster(setup: TrainingSetup, others: Sequence[Bundle] = (), dashboard: bool = False) -> None:
-    """Connects to the cluster and waits until it has room for one training and for `others`, further processes.
+def connect_cluster(setup: TrainingSetup, dashboard: bool = False) -> None:
+    """Connects to the cluster and waits until it has room for one training.
 
     Called before the run directory is claimed, so that errors leave nothing behind. Raises UserError if the cluster is
     unreachable or can never run the training.
@@ -30,7 +41,7 @@ def connect_cluster(setup: TrainingSetup, others: Sequence[Bundle] = (), dashboa
     workers = getattr(train, field)
     setting = f"train.{field} is {workers}" + (", with train.use_gpu" if train.use_gpu else "")
     fix = f"lower train.{field} or train.cpus_per_worker" + (", or set train.use_gpu to false" if train.use_gpu else "")
-    bundles = [worker_resources(train)] * workers + [*others]
+    bundles = [worker_resources(train)] * workers
     wait_for_resources(setup.cluster, ResourceRequest(bundles, setting, fix))
 
 
@@ -42,12 +53,15 @@ def worker_resources(train: TrainConfig) -> Bundle:
 def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
     """Trains to the end on the connected cluster and returns Ray Train's result.
 
-    Raises UserError if training fails more than `train.max_failures` times, and LeaseLostError if another process
-    resumes it.
+    Raises UserError if training fails more than `train.max_failures` times, the exception of a worker that a restart
+    would only repeat, and LeaseLostError if another process resumes the training. At an interrupt, the workers save a
+    checkpoint if they can within STOP_S; a second interrupt does not wait for them.
     """
+    from ray.exceptions import RayError
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
+    from pipelines.training.failures import FailAtOnce, permanent_cause
     from pipelines.training.mlflow_callback import MlflowMetrics
     from pipelines.training.worker import TrainJob, steps_per_epoch, train_loop
 
@@ -83,13 +97,16 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
                 checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
                 failure_config=FailureConfig(max_failures=train.max_failures),
                 logging_config=LoggingConfig(log_level="WARNING"),
-                callbacks=[MlflowMetrics(tracking, training.run_id, bar), *callbacks],
+                callbacks=[FailAtOnce(), MlflowMetrics(tracking, training.run_id, bar), *callbacks],
             ),
         )
         try:
-            result = trainer.fit()
-        except TrainingFailedError as error:
-            lease.require()
+            result = _fit_interruptibly(trainer, bar, lambda: tracking.end(training.run_id, "KILLED", lease.is_lost))
+        except (TrainingFailedError, RayError) as error:
+            with suppress(OSError):  # a store that is away must not hide the error
+                lease.require()
+            if (cause := permanent_cause(error)) is not None:
+                raise cause from None
             reason = str(error).strip().splitlines()[-1].strip()
             raise UserError(
                 f"training failed after {train.max_failures} retries ({reason}); fix the cause, then re-run with "
@@ -97,3 +114,40 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
             ) from error
     lease.require()
     return result
+
+
+def _fit_interruptibly(trainer: "TorchTrainer", bar: Any, end_run: Callable[[], None]) -> "Result":
+    """Runs `trainer.fit` in a thread, since in the main thread Ray Train would handle SIGINT and end without a word.
+
+    At an interrupt, the workers are asked to save a checkpoint; the message of the exception names the one they saved.
+    `end_run` is called before that is known, because SIGKILL may follow soon (after 3 s for a stopped Ray job).
+    """
+    fitted: Future[Result] = Future()
+
+    def fit() -> None:
+        try:
+            fitted.set_result(trainer.fit())
+        except BaseException as error:  # noqa: BLE001 raised in the main thread instead
+            fitted.set_exception(error)
+
+    threading.Thread(target=fit, name="ray-train", daemon=True).start()
+    try:
+        return fitted.result()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_stopped(fitted, bar, end_run)) from None
+
+
+def _stopped(fitted: "Future[Result]", bar: Any, end_run: Callable[[], None]) -> str:
+    """Stops the workers. Returns which checkpoint they saved, if they saved one in time."""
+    import ray
+
+    try:
+        has_started = ray.get(bar.request_stop.remote(), timeout=5)
+        end_run()
+        if not has_started:
+            return ""
+        tqdm.write(f"saving a checkpoint, {STOP_S:.0f} s at most; interrupt again to skip it", file=sys.stderr)
+        checkpoint = fitted.result(timeout=STOP_S).checkpoint
+    except Exception:  # noqa: BLE001 - whatever ended the training meanwhile, it is over
+        return f"no checkpoint was saved within {STOP_S:.0f} s"
+    return f"checkpoint {PurePosixPath(checkpoint.path).name} is saved" if checkpoint is not None else ""

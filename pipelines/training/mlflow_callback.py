@@ -9,8 +9,8 @@ from typing import Any
 
 from ray.train import Checkpoint, UserCallback
 
-from infra.redaction import redact
 from infra.tracking import Tracking
+from infra.tracking_errors import reason_of
 from pipelines.training.checkpoint import MetricRow
 
 RETRY_S = 5.0
@@ -58,8 +58,7 @@ class MetricSender(threading.Thread):
                 self._tracking.log_rows(self._run_id, rows)
             except Exception as error:  # noqa: BLE001 no error of MLflow may stop the training
                 if not warned:
-                    reason = redact((str(error).strip().splitlines() or [type(error).__name__])[0])[:160]
-                    warning = f"MLflow is unreachable ({reason}); metrics are buffered, training continues"
+                    warning = f"MLflow is unreachable ({reason_of(error)}); metrics are buffered, training continues"
                     self._bar.warn.remote(warning)
                 warned = True
                 time.sleep(RETRY_S)

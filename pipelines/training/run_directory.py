@@ -118,6 +118,13 @@ class RunDirectory:
             )
         return document
 
+    def delete_checkpoints(self, is_wanted: Callable[[str], bool]) -> None:
+        """Deletes the checkpoints that are not wanted, given their names; a run directory has no other folders."""
+        for name in self.store.objects():
+            checkpoint, separator, _ = name.partition("/")
+            if separator and not is_wanted(checkpoint):
+                self.store.delete(name)
+
     def read(self, name: str) -> dict[str, Any] | None:
         """Returns a JSON object of the directory, or None if it does not exist. Raises UserError if it is corrupt."""
         try:
@@ -167,17 +174,19 @@ def open_run_directory(output: str, name: str) -> RunDirectory:
 def open_run(lease: Lease, identity: dict[str, Any], tracking: Tracking, create: Callable[[], str]) -> str:
     """Returns the MLflow run of the lease's directory; creates and records one if there is none.
 
-    Raises LeaseLostError if another process has acquired the lease.
+    Raises LeaseLostError if another process has acquired the lease. A run that cannot be recorded is FAILED.
     """
     directory = lease.directory
     if directory.run_id() is None:
         run_id = create()
-        if not directory.record_run(run_id, identity):  # another process was faster
+        with tracking.closing(run_id):
+            recorded = directory.record_run(run_id, identity)
+        if not recorded:  # another process was faster
             tracking.client().delete_run(run_id)
     lease.require()
-    recorded = directory.run_id()
-    assert recorded is not None
-    return recorded
+    found = directory.run_id()
+    assert found is not None
+    return found
 
 
 def ray_path(location: str) -> str:

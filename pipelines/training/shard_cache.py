@@ -22,6 +22,7 @@ from typing import IO
 from infra.errors import UserError
 from infra.paths import local_path
 from infra.storage.base import Store
+from infra.storage.disk import names_full_disk
 from infra.storage.folder import FolderStore
 from infra.storage.open import require_folder
 from pipelines.features.layout import tar_name
@@ -30,6 +31,7 @@ from pipelines.features.shard_reader import read_shard, verify_checksum
 
 DOWNLOADS = 4
 """Concurrent downloads of a process. Each shard is held in memory until it is verified."""
+_FULL_DISK = "free space, lower cache.max_gb or set another cache.folder"
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,16 @@ def local_shards(
 ) -> LocalShards:
     """Returns the shards of some receipts as files of this node. `progress` is called with the bytes of each shard.
 
-    Raises UserError if they exceed the size limit of the cache, or if a download does not have its receipt's checksum.
+    Raises UserError if they exceed the size limit of the cache, if its disk is full, or if a download does not have its
+    receipt's checksum.
     """
     if isinstance(store, FolderStore):
         progress(sum(receipt.size for receipt in receipts))
         return LocalShards({tar_name(r.shard): store.root / tar_name(r.shard) for r in receipts}, receipts)
     folder = local_path(config.folder, "cache.folder")
     require_folder(folder, "cache.folder")
-    pin = _pin(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
+    with names_full_disk(folder, _FULL_DISK):
+        pin = _pin(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
 
     def fetch(receipt: Receipt) -> None:
         _fetch(store, receipt, folder / f"{receipt.sha256}.tar")
@@ -151,10 +155,15 @@ def _fetch(store: Store, receipt: Receipt, path: Path) -> None:
     with _locked(part) as file:
         if not _exists(path, receipt):
             data = read_shard(store, tar_name(receipt.shard), receipt.sha256)
-            file.truncate(0)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            try:
+                with names_full_disk(path, _FULL_DISK):
+                    file.truncate(0)
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(0)  # gives the space back; the file stays, because other processes wait for its lock
+                raise
             part.replace(path)
             return
     part.unlink(missing_ok=True)  # created by waiting for the lock of a download that has finished

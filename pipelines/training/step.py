@@ -1,7 +1,8 @@
-"""One optimizer step: Adam on the clipped mean gradient of its batches."""
+"""One optimizer step: Adam on the clipped mean gradient of its batches, if loss and gradient are finite."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 from pipelines.training.batches import Batch
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
+from pipelines.training.divergence import divergence
 from pipelines.training.schedule import learning_rate, uses_hardest_negatives
+from shan_model.gather import any_over_ranks
 from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.scoring import PRECISIONS
@@ -21,6 +24,17 @@ def objective_of(shan: SHAN, config: TrainConfig) -> RankingObjective:
     return RankingObjective(shan, config.margin, PRECISIONS[config.precision])
 
 
+class StepResult(NamedTuple):
+    """What a step did; the tensors are scalars."""
+
+    loss: Tensor
+    """Mean loss of this rank's batches."""
+    norm: Tensor
+    """Norm of the gradient before clipping."""
+    stop: bool
+    """Whether any rank was asked to stop."""
+
+
 def take_step(
     state: TrainState,
     objective: nn.Module,
@@ -28,11 +42,13 @@ def take_step(
     config: TrainConfig,
     steps_per_epoch: int,
     rank: int = 0,
-) -> tuple[Tensor, Tensor]:
+    stop: bool = False,
+) -> StepResult:
     """Advances the state by one step. With DDP, gradients are exchanged in the backward pass of the last batch.
 
-    `objective` is `objective_of` the state's model, or DDP around it. Returns the mean loss of the batches and the norm
-    of the gradient before clipping, both as scalars.
+    `objective` is `objective_of` the state's model, or DDP around it. `stop` is whether this rank was asked to stop.
+    Raises UserError on every rank, and changes neither weights nor progress, if the loss of a rank or the gradient is
+    not finite.
     """
     step = state.progress.step
     hardest = uses_hardest_negatives(config, step, steps_per_epoch)
@@ -47,13 +63,18 @@ def take_step(
             loss.backward()
         losses.append(loss.detach())
     norm = nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm)
+    loss = torch.stack(losses).sum()
+    # Waits for the device, as copying the next batch to it would.
+    diverged, stop = any_over_ranks(~torch.isfinite(loss + norm), torch.tensor(stop, device=loss.device))
+    if diverged:
+        raise divergence(step, steps_per_epoch, loss.item(), norm.item(), len(batches), config)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(config, step, steps_per_epoch)
     state.optimizer.step()
     if state.average:
         state.average.update_parameters(state.shan)
     state.progress.step += 1
-    return torch.stack(losses).sum(), norm.detach()
+    return StepResult(loss, norm.detach(), stop)
 
 
 def _without_exchange(objective: nn.Module) -> AbstractContextManager[None]:

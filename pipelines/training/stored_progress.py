@@ -3,7 +3,7 @@
 import time
 from pathlib import PurePosixPath
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from pipelines.training.checkpoint import PROGRESS, TrainingProgress, parse_progress
 from pipelines.training.run_directory import RunDirectory, ray_path
 
@@ -15,7 +15,8 @@ def stored_progress(directory: RunDirectory) -> TrainingProgress:
     """Returns the progress at the last checkpoint that Ray Train has recorded, or that of a new training.
 
     A process that was just killed may still be replacing the record and its checkpoint, so a failed read is repeated.
-    Raises UserError if the record stays corrupt or the checkpoint has an unknown format, and OSError of the store.
+    Raises UserError if the record stays corrupt or the checkpoint has an unknown format, and StorageError if the store
+    fails.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -35,8 +36,8 @@ def _recorded_progress(directory: RunDirectory) -> TrainingProgress | None:
         checkpoint = Result.from_path(ray_path(f"{directory.root.rstrip('/')}/{directory.name}")).checkpoint
     except RuntimeError:  # nothing is recorded yet
         return TrainingProgress()
-    except OSError:
-        raise
+    except OSError as error:
+        raise StorageError(f"{directory.uri}: {' '.join(str(error).split())}") from error
     except Exception:  # noqa: BLE001 Ray Train raises its own errors for a truncated record
         return None
     if checkpoint is None:

@@ -1,12 +1,18 @@
 """Trains a model on a feature set and registers its best epoch as a version."""
 
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from infra.errors import StorageError
+from infra.outages import after_outage
+from infra.redaction import redact
 from infra.registry import register
+from infra.signals import when_interrupted
+from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -25,7 +31,7 @@ from pipelines.training.setup import TrainingSetup
 from shan_model.bundle import load_bundle, save_bundle
 
 if TYPE_CHECKING:
-    from ray.train import Result
+    from ray.train import Checkpoint, Result
 
 
 @dataclass(frozen=True)
@@ -53,33 +59,55 @@ def run_training(
     require_dataset_of_model(tracking, name, features.dataset)
     check_resume(inputs.directory, resume)
     connect_cluster(setup)
-    training = claim_training(inputs, tracking, resume)
-    with tracking.running(training.run_id):
-        # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
-        with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
-            fitted = fit(training, tracking)
-        trained = _publish(training, fitted, tracking)
-        training.lease.require()
-        inputs.directory.record_result(asdict(trained))
+    again = f"re-run the {'same command' if resume is None else 'command with --resume'} to continue"
+    with after_outage(again):
+        training = claim_training(inputs, tracking, resume)
+        with when_interrupted(again), tracking.running(training.run_id, training.lease.is_lost):
+            trained = _train(training, tracking)
+    training.lease.require()
+    inputs.directory.record_result(asdict(trained))
     return trained
+
+
+def _train(training: ClaimedTraining, tracking: Tracking) -> TrainedModel:
+    """Trains to the end and registers the best epoch."""
+    # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
+    with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
+        fitted = fit(training, tracking)
+    with names_full_disk(f"{tempfile.gettempdir()} or tracking.uri {redact(tracking.uri)}"):
+        return _publish(training, fitted, tracking)
 
 
 def _publish(training: ClaimedTraining, fitted: "Result", tracking: Tracking) -> TrainedModel:
     """Registers the best epoch, and logs its figures and the metrics that did not reach MLflow before."""
     inputs, run_id = training.inputs, training.run_id
     checkpoint, metrics = max(fitted.best_checkpoints, key=lambda pair: pair[1]["score"])
-    with checkpoint.as_directory() as best, TemporaryDirectory() as temporary:
+    with _downloaded(checkpoint) as best, tempfile.TemporaryDirectory() as temporary:
         bundle, code = Path(temporary) / "bundle", Path(temporary) / "code"
-        save_bundle(load_bundle(Path(best)), bundle)  # without the state of the optimizer
-        validation = read_validation(Path(best))
+        save_bundle(load_bundle(best), bundle)  # without the state of the optimizer
+        validation = read_validation(best)
         packaged = package_model(bundle, training.lineage, inputs.setup.model.text_encoder, code)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
-    with fitted.checkpoint.as_directory() as last:
-        history = read_progress(Path(last)).history
+    with _downloaded(fitted.checkpoint) as last:
+        history = read_progress(last).history
+    # A driver that was killed may have left a checkpoint that Ray Train has not recorded.
+    kept = {PurePosixPath(each.path).name for each in (checkpoint, fitted.checkpoint)}
+    inputs.directory.delete_checkpoints(kept.__contains__)
     tracking.log_rows(run_id, history)
     log_figures(tracking, run_id, inputs.features, validation, history)
     validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
     return TrainedModel(run_id, inputs.name, version, metrics["epoch"], validated)
+
+
+@contextmanager
+def _downloaded(checkpoint: "Checkpoint") -> Iterator[Path]:
+    """Yields a local folder with the files of a checkpoint. Raises StorageError if its store fails."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(checkpoint.as_directory())
+        except OSError as error:
+            raise StorageError(f"{checkpoint.path}: {' '.join(str(error).split())}") from error
+        yield Path(folder)
 
 
 def training_summary(model: TrainedModel) -> str:

@@ -3,8 +3,8 @@
 Each step is a deterministic function of the previous checkpoint and the step number, so resuming is exact.
 """
 
-import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 import ray.train
 import ray.train.torch
 import torch
-import torch.distributed
 from numpy.typing import NDArray
 from torch import nn
 
 from infra.errors import LeaseLostError
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
 from pipelines.training.batches import Batch
-from pipelines.training.checkpoint import MetricRow, TrainState, epoch_checkpoint, step_checkpoint, write_validation
+from pipelines.training.checkpoint import MetricRow, TrainState, epoch_checkpoint, step_checkpoint
+from pipelines.training.checkpoint_writer import CheckpointWriter
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
 from pipelines.training.metric_window import MetricWindow
@@ -33,6 +34,7 @@ from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
 from pipelines.training.shard_cache import CacheConfig
 from pipelines.training.step import objective_of, take_step
+from pipelines.training.validation import validation_scores
 from pipelines.training.validation_report import validation_report
 from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
@@ -40,11 +42,14 @@ from shan_model.gather import sum_over_ranks
 from shan_model.loss import is_collapsed
 from shan_model.metrics import Recalls, retrieval_recalls
 from shan_model.model import SHAN
-from shan_model.scoring import RowRange, score_matrix
 from shan_model.vocabulary import Vocabulary
 
 PREEMPTION_CHECK_STEPS = 10
 """Steps between checks for an announced preemption. Each check synchronizes all ranks."""
+STOP_CHECK_S = 1.0
+"""Seconds between checks of the first rank whether the driver has asked it to stop."""
+STOP_DELAY_S = 5.0
+"""Seconds for which a stop waits for a step that logs metrics; then the interrupt does not show in them."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,23 @@ class TrainJob:
 
 
 def train_loop(settings: dict[str, TrainJob]) -> None:
-    """Trains from the last checkpoint, or from the start, to the end."""
-    job = settings["job"]
+    """Trains from the last checkpoint, or from the start, to the end or until the driver asks it to stop."""
+    try:
+        _train(settings["job"])
+    except Exception as error:
+        error.add_note(traceback.format_exc())  # Ray Train passes on the exception without its traceback
+        raise
+
+
+def _train(job: TrainJob) -> None:
     torch.set_num_threads(job.train.cpus_per_worker)  # more threads than CPUs slow each other down
     worker = TrainWorker(job)
     if (last := ray.train.get_checkpoint()) is not None:
         with last.as_directory() as folder:
-            worker.state.load(Path(folder))
+            worker.state.load(Path(folder), last.path)
     worker.show()
     with worker.system_metrics(), suppress(LeaseLostError):  # the driver reports it
-        while not worker.state.progress.is_finished(job.train):
+        while not worker.stopped and not worker.state.progress.is_finished(job.train):
             worker.run_epoch()
 
 
@@ -101,9 +113,12 @@ class TrainWorker:
         self.device = ray.train.torch.get_device()
         self.state = TrainState(shan, self.config, self.device)
         self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(shan, self.config))
+        self.writer = CheckpointWriter(job.lease, job.run_id, job.lineage) if self.rank == 0 else None
         self.unreported: list[MetricRow] = []
-        self.preempted = False
+        self.preempted = self.stopped = False
         self.window = MetricWindow()
+        self.stop_checked = time.monotonic()
+        self.stop_requested: float | None = None
 
     def system_metrics(self) -> AbstractContextManager[None]:
         """Returns a context that logs the metrics of this node, from one of its workers, to a tracking server."""
@@ -113,7 +128,10 @@ class TrainWorker:
         return system_metrics(tracking, self.job.run_id, f"node_{context.get_node_rank()}")
 
     def run_epoch(self) -> None:
-        """Trains the remaining steps of the epoch, validates and saves a checkpoint."""
+        """Trains the remaining steps of the epoch, validates and saves a checkpoint.
+
+        If the driver asks to stop, saves a checkpoint after the current step and returns with `stopped` set.
+        """
         progress, config = self.state.progress, self.config
         epoch, done = divmod(progress.step, self.steps_per_epoch)
         if progress.step == (progress.validated + 1) * self.steps_per_epoch:  # interrupted before its validation
@@ -123,13 +141,15 @@ class TrainWorker:
             self._step(batches)
             at_end = progress.step == (epoch + 1) * self.steps_per_epoch
             # The end of an epoch has its own checkpoint. If a preemption is announced then, the next check saves.
-            checkpoint = not at_end and (
-                progress.step % config.checkpoint_every_n_steps == 0 or self._newly_preempted()
+            checkpoint = self.stopped or (
+                not at_end and (progress.step % config.checkpoint_every_n_steps == 0 or self._newly_preempted())
             )
             if progress.step % config.log_every_n_steps == 0 or at_end or checkpoint:
                 self._log_window()
             if checkpoint:
-                self._report({"score": -1.0}, step_checkpoint(progress.step))
+                self._report({"score": -1.0}, step_checkpoint(progress.step, self.job.lease.token))
+            if self.stopped:
+                return
         self._finish_epoch(epoch)
 
     def show(self, note: str = "") -> None:
@@ -148,7 +168,8 @@ class TrainWorker:
             yield of_step
 
     def _step(self, batches: list[Batch]) -> None:
-        loss, norm = take_step(self.state, self.objective, batches, self.config, self.steps_per_epoch, self.rank)
+        inputs = self.objective, batches, self.config, self.steps_per_epoch, self.rank
+        loss, norm, self.stopped = take_step(self.state, *inputs, stop=self._must_stop())
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)
@@ -161,20 +182,31 @@ class TrainWorker:
         self.preempted = ray.train.get_preemption_info() is not None
         return self.preempted
 
+    def _must_stop(self) -> bool:
+        """Returns whether this is the last step, because the driver has asked the first rank to stop."""
+        now = time.monotonic()
+        if self.rank:
+            return False
+        if self.stop_requested is None and now > self.stop_checked + STOP_CHECK_S:
+            self.stop_checked = now
+            with suppress(ray.exceptions.RayError):  # training does not depend on the driver's progress bar
+                if ray.get(self.job.bar.stop_requested.remote(), timeout=5):
+                    self.stop_requested = now
+        if self.stop_requested is None:
+            return False
+        logs = (self.state.progress.step + 1) % self.config.log_every_n_steps == 0
+        return logs or now > self.stop_requested + STOP_DELAY_S
+
     def _log_window(self) -> None:
-        """Logs the metrics since the last call, on every rank. Raises RuntimeError if the loss is not finite."""
-        metrics = self.window.summary(self.ranks, self.state.optimizer.param_groups[0]["lr"], self.device)
-        if not np.isfinite(metrics["loss"]):
-            raise RuntimeError(
-                f"the loss is {metrics['loss']} at step {self.state.progress.step}; lower train.learning_rate or raise "
-                "train.warmup_steps"
-            )
-        self._log(metrics)
+        """Logs the metrics since the last call, on every rank."""
+        self._log(self.window.summary(self.ranks, self.state.optimizer.param_groups[0]["lr"], self.device))
         self.window = MetricWindow()
 
     def _finish_epoch(self, epoch: int) -> None:
         progress = self.state.progress
-        scores_NC = _validate(self.state.evaluation_model, self.val, self.rank, self.ranks, self.config.precision)
+        scores_NC = validation_scores(
+            self.state.evaluation_model, self.val, self.rank, self.ranks, self.config.precision
+        )
         recalls = retrieval_recalls(scores_NC, self.val.photo_of_caption)
         progress.validated = epoch + 1
         if recalls.rsum > progress.best_rsum:
@@ -182,7 +214,7 @@ class TrainWorker:
         metrics = {f"val_{name}": value for name, value in recalls.as_metrics().items()}
         self._log({**metrics, "epoch": epoch + 1})
         reported = {"score": recalls.rsum, "best": progress.best_rsum, "epoch": epoch + 1, **metrics}
-        self._report(reported, epoch_checkpoint(epoch + 1), scores_NC)
+        self._report(reported, epoch_checkpoint(epoch + 1, self.job.lease.token), scores_NC)
         self.show(self._note(recalls))
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -200,30 +232,18 @@ class TrainWorker:
         if sum_over_ranks(torch.tensor(float(lost), device=self.device)):
             raise LeaseLostError("lost the lease: another process resumed this run")
         checkpoint = None
-        if self.rank == 0:
-            folder = tempfile.mkdtemp(prefix="shan-checkpoint-")
-            self.state.save(Path(folder), self.job.lineage)
-            if scores_NC is not None:
-                write_validation(Path(folder), validation_report(scores_NC, self.val))
-            checkpoint = ray.train.Checkpoint.from_directory(folder)
+        if self.writer is not None:
+            validation = None if scores_NC is None else validation_report(scores_NC, self.val)
+            checkpoint = self.writer.write(self.state, validation)
         ray.train.report(
             {**metrics, "rows": self.unreported},
             checkpoint=checkpoint,
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=self._upload,
+            checkpoint_upload_fn=self.writer.upload if self.writer is not None else None,
             delete_local_checkpoint_after_upload=True,
         )
         self.unreported = []
-
-    def _upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
-        """Uploads as Ray Train does by default, then requires the lease: after this Ray Train updates its record and
-        deletes older checkpoints, which would corrupt the run of a process that has resumed it meanwhile."""
-        stored: ray.train.Checkpoint = (
-            ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
-        )
-        self.job.lease.require()
-        return stored
 
     def _note(self, recalls: Recalls) -> str:
         """Returns the text of the progress bar after an epoch, with a warning if the model has collapsed."""
@@ -238,16 +258,3 @@ class TrainWorker:
 def steps_per_epoch(batches: int, config: TrainConfig) -> int:
     """Returns the optimizer steps of an epoch with that many batches; an incomplete last step is dropped."""
     return max(1, batches // config.gradient_accumulation_steps)
-
-
-def _validate(shan: SHAN, val: Split, rank: int, ranks: int, precision: str) -> NDArray[np.floating]:
-    """Returns scores N x C on every rank. Each rank scores a part of the photos against all captions."""
-    edges = np.linspace(0, len(val), ranks + 1).astype(int).tolist()
-    rows = slice(edges[rank], edges[rank + 1])
-    own: NDArray[np.floating] = np.empty((0, len(val.captions)), np.float32)
-    if rows.stop > rows.start:
-        own = score_matrix(shan, RowRange(val, rows), val.captions, precision=precision)
-    parts = [own] * ranks
-    if ranks > 1:
-        torch.distributed.all_gather_object(parts, own)
-    return np.concatenate(parts)

@@ -57,7 +57,7 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     else:
         assert isinstance(encoder, HuggingFaceEncoder)
         assert {path.name for path in tmp_path.glob("build/runs/options-*/epoch-*")} == {
-            "epoch-002"
+            "epoch-002-lease-000001"
         }  # of equals the last
     splits = {"train", "val"} if data_mode == "cache" else {"val"}
     held = {f"{r.sha256}.tar" for r in features.receipts if r.split in splits}

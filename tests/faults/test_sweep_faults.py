@@ -1,8 +1,12 @@
-"""A sweep whose driver is killed: it resumes, stops weaker trials, registers the best one and repeats nothing."""
+"""A sweep whose driver is interrupted or killed: it resumes, stops weaker trials, registers the best one and repeats
+nothing.
+"""
 
 import os
+import signal
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -28,7 +32,7 @@ def command(features: str) -> list[str]:
         "--train.num_workers=1",
         "--sweep.grace_period_epochs=2",
     ]
-    found += ["--cluster.local_cpus=3", "--train.cpus_per_worker=2"]  # room for one trial at a time, so in order
+    found += ["--cluster.local_cpus=2", "--train.cpus_per_worker=2"]  # room for one trial at a time, so in order
     return [*found, "--cluster.local_object_store_mb=100"]
 
 
@@ -39,8 +43,8 @@ def sweep(folder: Path, features: str) -> str:
     return done.stdout
 
 
-def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking) -> str:
-    """Kills a sweep once ASHA has stopped its first trial. Returns the id of that trial's run."""
+def end_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking, number: signal.Signals) -> str:
+    """Ends a sweep by a signal once ASHA has stopped its first trial. Returns the id of that trial's run."""
     with (folder / "log").open("wb") as log:
         driver = subprocess.Popen(
             command(features), cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
@@ -54,18 +58,33 @@ def kill_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking
             return bool(killed)
 
         wait_until(stopped, timeout_s=300, every_s=0.2)
+        if number == signal.SIGTERM:
+            wait_until(lambda: len(statuses(tracking)["RUNNING"]) == 2, timeout_s=300, every_s=0.2)
+            driver.terminate()
+            assert driver.wait(60) == 143
+            assert "interrupted; re-run the same command to continue" in (folder / "log").read_text()
+            assert "RUNNING" not in statuses(tracking)
     finally:
         kill_tree(driver)
     return str(killed[0].info.run_id)
 
 
+def statuses(tracking: Tracking) -> dict[str, list[str]]:
+    """Returns the names of the runs of each status."""
+    found = defaultdict(list)
+    for run in tracking.client().search_runs([tracking.experiment_id]):
+        found[run.info.status].append(run.info.run_name)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 @pytest.mark.usefixtures("ray_session")
-def test_a_killed_sweep_resumes_and_registers_its_best_trial(tmp_path: Path):
+def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, number: signal.Signals):
     """Another Ray session runs on the machine, which Ray Train's cleanup does not expect."""
     features = feature_sets.memorable(tmp_path, 60)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     client = tracking.client()
-    loser = kill_once_a_trial_is_stopped(tmp_path, features.uri, tracking)
+    loser = end_once_a_trial_is_stopped(tmp_path, features.uri, tracking, number)
     place = Path(client.get_run(loser).data.tags["run_directory"])
     left = {path.name for path in place.glob("epoch-*")}
 
@@ -91,7 +110,10 @@ def test_a_killed_sweep_resumes_and_registers_its_best_trial(tmp_path: Path):
     assert max(rsums) == max(point.value for points in curves.values() for point in points)
     assert version.run_id in said
     assert read_selection(version.tags) == Selection(parent.info.run_id, 3, "val", features.dataset)
-    kept = {path.name for path in Path(children[version.run_id].data.tags["run_directory"]).glob("epoch-*")}
+    kept = {
+        path.name.partition("-lease-")[0]
+        for path in Path(children[version.run_id].data.tags["run_directory"]).glob("epoch-*")
+    }
     best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
 

@@ -55,7 +55,7 @@ def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
             assert driver.poll() is None
             server.stop()
             wait_until(lambda: "MLflow is unreachable" in (tmp_path / "log").read_text(), timeout_s=120)
-            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004")), timeout_s=120)
+            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004-*")), timeout_s=120)
             assert driver.poll() is None
             server.start()
             driver.wait(240)

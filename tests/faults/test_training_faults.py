@@ -89,7 +89,7 @@ def run_of(folder: Path) -> Any:
 
 def result(folder: Path) -> tuple[dict[str, object], dict[str, list[tuple[int, float]]]]:
     """Returns every tensor of the last checkpoint and the metrics of the only run, except times and throughput."""
-    (last,) = folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}")
+    (last,) = folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}-*")
     tensors = {f"{file.name}/{name}": t for file in last.glob("*.safetensors") for name, t in load_file(file).items()}
     client, run = tracking_of(folder).client(), run_of(folder)
     assert run.info.status == "FINISHED"
@@ -105,7 +105,7 @@ def result(folder: Path) -> tuple[dict[str, object], dict[str, list[tuple[int, f
 
 def is_training(driver: "subprocess.Popen[bytes]", folder: Path) -> bool:
     """Returns whether a driver runs and has not saved its last epoch, so that a fault now hits a training."""
-    return driver.poll() is None and not any(folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}"))
+    return driver.poll() is None and not any(folder.glob(f"build/runs/shan-*/epoch-{EPOCHS:03d}-*"))
 
 
 def assert_same(found: Path, expected: Path) -> None:
@@ -127,7 +127,7 @@ def uninterrupted(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory
 
 def wait_for_checkpoint(folder: Path, pattern: str) -> None:
     """Waits until a checkpoint of a name is stored."""
-    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}")), timeout_s=300)
+    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}-lease-*")), timeout_s=300)
 
 
 def train_workers(pid: int) -> list[int]:
@@ -183,18 +183,18 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     assert_same(tmp_path, uninterrupted)
 
 
-def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
+def test_a_killed_driver_one_that_loses_its_lease_and_an_interrupted_one_change_nothing(
     features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server
 ):
-    """With checkpoints on S3. One driver is killed, the next loses its lease to a third, which finishes."""
+    """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes."""
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
-    stored = re.compile(r"/step-00000[1-4]\d0/")
+    stored = re.compile(r"/step-00000[1-4]\d0-lease-000001/")
     wait_until(lambda: any(stored.search(name) for name in store.objects()), timeout_s=300)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
-    assert not any(f"/epoch-{EPOCHS:03d}/" in name for name in store.objects())
+    assert not any(f"/epoch-{EPOCHS:03d}-" in name for name in store.objects())
     again = start(features, tmp_path, f"--train.output={output}")
     assert "a run with this configuration exists" in finish(again, tmp_path, code=2)
 
@@ -208,16 +208,37 @@ def test_a_killed_driver_and_one_that_loses_its_lease_change_nothing(
     assert {name for name in store.objects() if name.endswith("progress.json")} == before
     assert run_of(tmp_path).info.status == "RUNNING"
 
+    interrupted = start(features, tmp_path, f"--train.output={output}", "--resume")
+    wait_until(lambda: any("-lease-000004/" in name for name in store.objects()), timeout_s=300)
+    interrupted.send_signal(signal.SIGTERM)
+    said = finish(interrupted, tmp_path, code=143)
+    message = (
+        r"interrupted; checkpoint (step-\d{7}0-lease-000004) is saved; re-run the command with --resume to continue"
+    )
+    saved = re.search(message, said)
+    assert saved, said
+    assert f"{place}/{saved[1]}/progress.json" in store.objects()
+    assert run_of(tmp_path).info.status == "KILLED"
+
     finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)
     for name in store.objects():
         path = tmp_path / "build" / "runs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(store.read(name))
     assert_same(tmp_path, uninterrupted)
-    kept = {name.split("/")[1] for name in store.objects() if name.endswith("lineage.json")}
+    kept = {name.split("/")[1].partition("-lease-")[0] for name in store.objects() if name.endswith("lineage.json")}
     _, metrics = result(tmp_path)
     best = max(reversed(metrics["val_rsum"]), key=lambda point: point[1])[0] // STEPS_PER_EPOCH  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
+
+
+def test_a_training_that_diverges_fails_at_once(features: FeatureSet, tmp_path: Path):
+    """Ray Train would restart it three times from its last checkpoint."""
+    more = ["--train.learning_rate=1e30", "--train.epochs=1", "--train.num_workers=1"]
+    said = finish(start(features, tmp_path, *more), tmp_path, code=2)
+    assert re.search(r"error: the training diverged at step \d+ \(epoch 1, batch \d+\): the loss is ", said), said
+    assert run_of(tmp_path).info.status == "FAILED"
+    assert list(tmp_path.glob("build/runs/shan-*/*/weights.safetensors")) == []
 
 
 @pytest.mark.long

@@ -49,8 +49,8 @@ def train(state: TrainState, steps: int) -> list[float]:
     for _ in range(steps):
         random = np.random.default_rng(state.progress.step)
         batch = Batch(CAPTIONS, np.arange(4), random.normal(size=(4, 3, 6)).astype(np.float16))
-        loss, _ = take_step(state, objective_of(state.shan, SETUP.train), [batch], SETUP.train, steps_per_epoch=STEPS)
-        losses.append(loss.item())
+        result = take_step(state, objective_of(state.shan, SETUP.train), [batch], SETUP.train, steps_per_epoch=STEPS)
+        losses.append(result.loss.item())
     return losses
 
 
@@ -68,7 +68,7 @@ def write_run_directory(folder: Path) -> RunDirectory:
     progress = state.progress
     progress.validated, progress.best_rsum, progress.best_epoch = 1, 123.5, 1
     progress.history = [(STEPS, 1764000000000, {"loss": losses[-1], "lr": 1e-3}), (STEPS, 1764000001000, metrics)]
-    checkpoint = folder / epoch_checkpoint(1)
+    checkpoint = folder / epoch_checkpoint(1, token=1)
     checkpoint.mkdir()
     state.save(checkpoint, LINEAGE)
     write_validation(checkpoint, {"image_to_text": [50.0, 100.0], "text_to_image": [50.0, 100.0]})
@@ -79,7 +79,7 @@ def write_run_directory(folder: Path) -> RunDirectory:
 
 def _write_record(folder: Path, metrics: dict[str, object]) -> None:
     """Writes Ray Train's record of the checkpoint."""
-    result = {"version": 0, "checkpoint_dir_name": epoch_checkpoint(1), "metrics": metrics}
+    result = {"version": 0, "checkpoint_dir_name": epoch_checkpoint(1, token=1), "metrics": metrics}
     record = {
         "ray_version": "2.60.0",
         "checkpoint_results": [result],

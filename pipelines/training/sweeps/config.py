@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-TRIAL_CPUS = 0.01
-"""Logical CPUs of a trial: it only waits for its training, but Tune requires a resource."""
-
 
 @dataclass(frozen=True)
 class SweepConfig:

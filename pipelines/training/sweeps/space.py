@@ -7,6 +7,7 @@ in combination with those of the other grids.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from itertools import product
@@ -25,7 +26,10 @@ _DISTRIBUTIONS = ("choice", "grid", "uniform", "loguniform", "randint")
 
 
 def parse_space(entries: Sequence[str]) -> dict[str, Any]:
-    """Returns Ray Tune's search space by dotted field. Raises UserError naming the invalid entry and the fix."""
+    """Returns Ray Tune's search space by dotted field. Raises UserError naming the invalid entry and the fix.
+
+    `check_space` checks its values.
+    """
     from ray import tune
 
     space: dict[str, Any] = {}
@@ -48,19 +52,38 @@ def parse_space(entries: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--space '{entry}': {field} does not affect the result; set --{field} for all trials")
         if field in space:
             raise UserError(f"--space names {field} twice; give it once")
-        values = yaml.safe_load(f"[{written}]")
-        values = [_number(value) for value in values]
         try:
+            values = [_number(value) for value in yaml.safe_load(f"[{written}]")]
             space[field] = _domain(tune, distribution, values)
-            for value in values:
-                with_fields(TrainingSetup(), {field: value})
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"--space '{entry}': the values in the parentheses are not valid YAML "
+                f"({getattr(error, 'problem', error)}); check quotes, commas and brackets"
+            ) from error
         except (TypeError, ValueError) as error:
-            raise UserError(f"--space '{entry}': {' '.join(str(error).split())}") from error
+            raise UserError(f"--space '{entry}': {_line(error)}") from error
     if not space:
         raise UserError(
             "--space is empty; give at least one field, for example train.learning_rate=loguniform(1e-4, 1e-2)"
         )
     return space
+
+
+def check_space(space: dict[str, Any], sampled: Sequence[dict[str, Any]], setup: TrainingSetup) -> None:
+    """Raises UserError for the first sample that gives no valid setup, and for a bound that gives none.
+
+    Fields are checked together, because one may be valid only with a value of another. The values of a continuous
+    distribution lie between its bounds, so each bound takes the place of a sampled value once.
+    """
+    bounds = [{**sampled[0], field: bound} for field, domain in space.items() for bound in _bounds(domain)]
+    for values in [*sampled, *bounds]:
+        try:
+            with_fields(setup, values)
+        except (TypeError, ValueError, UserError) as error:
+            written = ", ".join(f"{field}={value}" for field, value in values.items())
+            raise UserError(
+                f"--space allows {written}, which is not a valid setup ({_line(error)}); change the distribution"
+            ) from error
 
 
 def samples(space: dict[str, Any], count: int, seed: int) -> list[dict[str, Any]]:
@@ -82,18 +105,39 @@ def fields_of(section: str) -> set[str]:
 
 
 def with_fields(setup: TrainingSetup, values: dict[str, Any]) -> TrainingSetup:
-    """Returns the setup with dotted fields replaced. Raises ValueError for a wrong type or value."""
+    """Returns the setup with dotted fields replaced. Raises ValueError for a wrong type or value.
+
+    The fields of a section are replaced at once, because one may be valid only with a value of another.
+    """
+    changes: dict[str, dict[str, Any]] = {}
     for field, value in values.items():
         section, name = field.split(".")
-        part = getattr(setup, section)
-        before = getattr(part, name)
-        if isinstance(before, bool) != isinstance(value, bool) or isinstance(before, str) != isinstance(value, str):
-            raise ValueError(f"{field} is {value!r}; it must have the type of its default, {before!r}")
-        if isinstance(before, int) and not isinstance(before, bool) and value != int(value):
-            raise ValueError(f"{field} is {value!r}; it must be an integer")
-        value = float(value) if isinstance(before, float) else value
-        setup = dataclasses.replace(setup, **{section: dataclasses.replace(part, **{name: value})})
-    return setup
+        changes.setdefault(section, {})[name] = _converted(field, value, getattr(getattr(setup, section), name))
+    sections = {section: dataclasses.replace(getattr(setup, section), **fields) for section, fields in changes.items()}
+    return dataclasses.replace(setup, **sections)
+
+
+def _converted(field: str, value: Any, before: Any) -> Any:
+    """Returns a value in the type of the field's current one, `before`."""
+    kind = next(kind for kind in (bool, str, int | float) if isinstance(before, kind))
+    if not isinstance(value, kind) or isinstance(before, bool) != isinstance(value, bool):
+        raise ValueError(f"{field} is {value!r}; it must have the type of its default, {before!r}")
+    if isinstance(before, int) and value != int(value):
+        raise ValueError(f"{field} is {value!r}; it must be an integer")
+    return type(before)(value)
+
+
+def _bounds(domain: Any) -> tuple[Any, ...]:
+    """Returns the lowest and the highest value of a numeric distribution; nothing for `choice` and `grid`."""
+    from ray.tune.search.sample import Float, Integer
+
+    if isinstance(domain, Integer):
+        return domain.lower, domain.upper - 1
+    return (domain.lower, domain.upper) if isinstance(domain, Float) else ()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _number(value: Any) -> Any:
@@ -104,15 +148,23 @@ def _number(value: Any) -> Any:
         return value
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _domain(tune: Any, distribution: str, values: list[Any]) -> Any:
     if not values:
         raise ValueError("no values in the parentheses")
+    if any(isinstance(value, list | dict) for value in values):
+        raise ValueError("a value is a list or a mapping; give numbers and words")
     if distribution == "grid":
         return tune.grid_search(values)
     if distribution == "choice":
         return tune.choice(values)
-    if len(values) != 2 or not values[0] < values[1]:
-        raise ValueError(f"{distribution} takes a lower and a larger upper bound")
+    if len(values) != 2 or not all(_is_number(value) for value in values) or not values[0] < values[1]:
+        raise ValueError(f"{distribution} takes two numbers, a lower and a larger upper bound")
+    if distribution == "randint" and any(value != int(value) for value in values):
+        raise ValueError("randint takes two integers")
     if distribution == "loguniform" and values[0] <= 0:
         raise ValueError("loguniform takes positive bounds")
     return getattr(tune, distribution)(*values)

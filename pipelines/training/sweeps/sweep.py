@@ -1,26 +1,34 @@
 """Hyperparameter sweep: Ray Tune samples settings, ASHA stops the weaker trials, the best one is registered."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
+from infra.outages import after_outage, outage_as_warning
+from infra.signals import when_interrupted
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table
-from pipelines.training.claim import require_dataset_of_model
+from pipelines.training.claim import check_setup, require_dataset_of_model
 from pipelines.training.driver import connect_cluster
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
-from pipelines.training.run_directory import open_run, open_run_directory
+from pipelines.training.run_directory import Lease, open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
-from pipelines.training.sweeps.config import TRIAL_CPUS, SweepConfig
-from pipelines.training.sweeps.space import parse_space, with_fields
+from pipelines.training.sweeps.config import SweepConfig
+from pipelines.training.sweeps.space import check_space, parse_space, samples, with_fields
 from pipelines.training.train import TrainedModel, run_training
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
+
+    from pipelines.training.sweeps.trial import SweepContext
+
+AGAIN = "re-run the same command to continue"
+"""What resumes a sweep: finished trials are kept, interrupted and failed ones continue."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,13 @@ def run_sweep(
     entry is invalid or no trial finishes an epoch, and LeaseLostError if another process resumes the sweep.
     """
     from pipelines.training.sweeps.trial import SweepContext
-    from pipelines.training.sweeps.tuning import tune_trials
 
     space = parse_space(entries)
+    sampled = samples(space, sweep.num_trials, sweep.seed)
+    check_space(space, sampled, setup)
+    train, width = features.split("train"), features.index.detector.feature_dim
+    for values in sampled:
+        check_setup(train, width, name, with_fields(setup, values))
     identity = sweep_identity(features, entries, sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result()) is not None:
@@ -59,26 +71,49 @@ def run_sweep(
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
     # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
-    connect_cluster(setup, [{"CPU": TRIAL_CPUS}], dashboard=True)
-    lease = directory.acquire_lease()
-    tags = {"feature_set_uri": features.uri, "run_directory": directory.uri}
-    parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))
-    _log_settings(tracking, parent, entries, sweep, setup.redacted())
-    context = SweepContext(f"{features.uri}@{features.lineage['feature_set'][:12]}", name, setup, tracking, parent)
-    with tracking.running(parent):
-        grid = tune_trials(space, sweep, context, lease)
-        lease.require()
-        trials = _trials(grid)
-        _complete_runs(tracking, [trial.run_id for trial in trials])
-        if not trials:
-            raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
-        tracking.client().log_text(parent, trials_table(trials).markdown() + "\n", "sweep.md")
-        best = run_training(features, name, with_fields(setup, trials[0].values), tracking, resume=None)
-        lease.require()
-        tracking.log_metrics(parent, best.metrics)
-        tracking.client().set_tag(parent, "best_run", best.run_id)
-        record_selection(tracking, name, best.version, Selection(parent, len(trials), "val", features.dataset))
+    connect_cluster(setup, dashboard=True)
+    with after_outage(AGAIN), when_interrupted(AGAIN):
+        lease = directory.acquire_lease()
+        tags = {"feature_set_uri": features.uri, "run_directory": directory.uri}
+        parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))
+        with tracking.running(parent, lease.is_lost):
+            _log_settings(tracking, parent, entries, sweep, setup.redacted())
+            context = SweepContext(features.pinned_uri, name, setup, tracking, parent)
+            trials, best = _run_trials(sampled, sweep, context, lease)
+    lease.require()
+    if len(trials) == len(sampled):  # otherwise the same command tries the failed ones again
         directory.record_result({"trials": [asdict(trial) for trial in trials], "best": asdict(best)})
+    return trials, best
+
+
+def _run_trials(
+    sampled: list[dict[str, Any]], sweep: SweepConfig, context: "SweepContext", lease: Lease
+) -> tuple[list[Trial], TrainedModel]:
+    """Runs all trials and trains the best one to its end. Warns of trials that failed."""
+    from pipelines.training.sweeps.tuning import tune_trials
+
+    tracking, parent = context.tracking, context.parent
+    try:
+        grid = tune_trials(sampled, sweep, context, lease)
+    except KeyboardInterrupt:
+        _kill_trials(tracking, parent, lease)
+        raise
+    lease.require()
+    trials = _trials(grid)
+    if not trials:
+        raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
+    _complete_runs(tracking, [trial.run_id for trial in trials])
+    tracking.client().log_text(parent, trials_table(trials).markdown() + "\n", "sweep.md")
+    setup = with_fields(context.setup, trials[0].values)
+    features = FeatureSet.open(context.features)
+    best = run_training(features, context.name, setup, tracking, resume=None)
+    lease.require()
+    tracking.log_metrics(parent, best.metrics)
+    tracking.client().set_tag(parent, "best_run", best.run_id)
+    selection = Selection(parent, len(trials), "val", features.dataset)
+    record_selection(tracking, context.name, best.version, selection)
+    if grid.errors:
+        print(f"warning: {len(grid.errors)} of {len(sampled)} trials failed; {AGAIN}", file=sys.stderr)
     return trials, best
 
 
@@ -119,12 +154,23 @@ def _log_settings(
 
 
 def _trials(grid: "ResultGrid") -> list[Trial]:
+    """Returns the trials that did not fail, best first."""
     trials = [
         Trial(result.config["values"], metrics["run_id"], float(metrics["best"]), int(metrics["epoch"]))
         for result in grid
-        if "run_id" in (metrics := result.metrics or {})
+        if result.error is None and "run_id" in (metrics := result.metrics or {})
     ]
     return sorted(trials, key=lambda trial: -trial.best_rsum)
+
+
+def _kill_trials(tracking: Tracking, parent: str, lease: Lease) -> None:
+    """Sets the runs of the trials that an interrupt stops to KILLED; they resume with the sweep."""
+    with outage_as_warning("the runs of the interrupted trials could not be set to KILLED"):
+        if not lease.is_lost():
+            client = tracking.client()
+            of_sweep = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{parent}'"
+            for run in client.search_runs([tracking.experiment_id], of_sweep):
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _complete_runs(tracking: Tracking, run_ids: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from ray.train import Checkpoint
 from ray.tune.integration.ray_train import TuneReportCallback
 
 import infra.cluster
+from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.claim import claim_training, resolve_inputs
@@ -52,7 +53,7 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
     """Trains a trial. Yields Tune's metrics for the epochs of earlier sessions, and at the end.
 
     A trial that this sweep has stopped in an earlier session stays stopped; one that another sweep has stopped resumes.
-    The driver of the sweep ends the MLflow runs of trials that are stopped.
+    The driver of the sweep ends the MLflow runs of trials that are stopped, and those that this process could not end.
     """
     features, client = FeatureSet.open(sweep.features), sweep.tracking.client()
     setup = with_fields(sweep.setup, values)
@@ -67,10 +68,13 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
         return
     if not progress.is_finished(setup.train):
         client.update_run(run_id, status="RUNNING")
-        fit(training, sweep.tracking, [reporter])
+        with sweep.tracking.closing(run_id, training.lease.is_lost):
+            fit(training, sweep.tracking, [reporter])
         progress = stored_progress(inputs.directory)
-    sweep.tracking.log_rows(run_id, progress.history)
-    client.set_terminated(run_id)
+    if progress.is_finished(setup.train):
+        with outage_as_warning(f"run {run_id} is completed at the end of the sweep"):
+            sweep.tracking.log_rows(run_id, progress.history)
+            client.set_terminated(run_id)
     yield {"score": progress.best_rsum, "best": progress.best_rsum, "epoch": progress.validated, "run_id": run_id}
 
 

@@ -1,6 +1,7 @@
 """Runs the trials of a sweep with Ray Tune and ASHA (Li et al., MLSys 2020)."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,27 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from tqdm import tqdm
 
 from infra.cluster_resources import may_scale, placeable
+from infra.errors import StorageError
+from infra.outages import outage_as_warning
 from pipelines.training.config import TrainConfig
 from pipelines.training.driver import worker_resources
 from pipelines.training.run_directory import Lease
-from pipelines.training.sweeps.config import TRIAL_CPUS, SweepConfig
-from pipelines.training.sweeps.space import samples
+from pipelines.training.sweeps.config import SweepConfig
 from pipelines.training.sweeps.trial import STOPPED_BY, SweepContext, run_trial
 
+TRIAL_RESOURCES = {"memory": 1}
+"""Resources of a trial, in bytes: it only waits for its training, which must find all CPUs, but Tune requires some."""
 CHECK_S = 5.0
 """Seconds between checks of the lease and of the cluster's size."""
 
 
-def tune_trials(space: dict[str, Any], sweep: SweepConfig, context: SweepContext, lease: Lease) -> tune.ResultGrid:
-    """Runs all trials to their end, or until ASHA stops them. Raises LeaseLostError if the lease is lost."""
+def tune_trials(
+    sampled: list[dict[str, Any]], sweep: SweepConfig, context: SweepContext, lease: Lease
+) -> tune.ResultGrid:
+    """Runs a trial with each of the sampled values to its end, or until ASHA stops it.
+
+    Raises LeaseLostError if the lease is lost.
+    """
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's own handler would make an interrupted sweep look finished
     epochs = context.setup.train.epochs
     asha = ASHAScheduler(
@@ -32,12 +41,11 @@ def tune_trials(space: dict[str, Any], sweep: SweepConfig, context: SweepContext
         grace_period=min(sweep.grace_period_epochs, epochs),
         reduction_factor=sweep.reduction_factor,
     )
-    trials = samples(space, sweep.num_trials, sweep.seed)
-    search = BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train, len(trials)))
-    with tqdm(desc="sweep", unit="trial", total=len(trials)) as bar:
+    search = BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train, len(sampled)))
+    with tqdm(desc="sweep", unit="trial", total=len(sampled)) as bar:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(run_trial, sweep=context), {"CPU": TRIAL_CPUS}),
-            param_space={"values": tune.grid_search(trials)},
+            tune.with_resources(tune.with_parameters(run_trial, sweep=context), TRIAL_RESOURCES),
+            param_space={"values": tune.grid_search(sampled)},
             tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
                 name=f"{context.parent}-{lease.token}",
@@ -55,12 +63,15 @@ def _concurrent_trials(train: TrainConfig, trials: int) -> int:
     With an autoscaler it is twice that number, because nodes are added only for trials that wait for them.
     """
     workers = [worker_resources(train)] * train.num_workers
-    fitting = max(1, placeable([*workers, {"CPU": TRIAL_CPUS}], trials))
+    fitting = max(1, placeable(workers, trials))
     return 2 * fitting if may_scale() else fitting
 
 
 class SweepCallback(tune.Callback):
-    """Moves the progress bar, ends the MLflow runs of trials that ASHA stops, and checks the lease and the cluster."""
+    """Moves the progress bar, ends the MLflow runs of trials that ASHA stops, and checks the lease and the cluster.
+
+    An outage of MLflow or of the object store is a warning; the sweep continues.
+    """
 
     def __init__(self, bar: "tqdm[Any]", context: SweepContext, lease: Lease, search: BasicVariantGenerator) -> None:
         self._bar, self._context, self._lease, self._search = bar, context, lease, search
@@ -70,19 +81,32 @@ class SweepCallback(tune.Callback):
         """Called by Tune many times per second."""
         if time.monotonic() > self._checked + CHECK_S:
             self._checked = time.monotonic()
-            self._lease.require()
+            try:
+                self._lease.require()
+            except StorageError as error:
+                self._bar.write(f"warning: {error}; the sweep continues", file=sys.stderr)
             self._search.max_concurrent = _concurrent_trials(self._context.setup.train, int(self._bar.total or 0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Called by Tune when a trial has finished or was stopped."""
-        self._bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
         self._bar.update()
+        self._bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
         if run_id := trial.last_result.get("run_id"):
-            client = self._context.tracking.client()
-            if client.get_run(run_id).info.status != "RUNNING":
-                return
-            if trial.last_result["epoch"] < self._context.setup.train.epochs:
-                client.set_tag(run_id, STOPPED_BY, self._context.parent)
-                client.set_terminated(run_id, "KILLED")
-            else:
-                client.set_terminated(run_id)
+            with outage_as_warning(f"run {run_id} is completed at the end of the sweep"):
+                self._end_run(run_id, trial.last_result["epoch"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
+        """Called by Tune when a trial has failed."""
+        self._bar.update()
+        reason = (str(trial.get_error()).strip().splitlines() or ["unknown"])[-1]
+        self._bar.write(f"warning: the trial {trial.config['values']} failed ({reason})", file=sys.stderr)
+
+    def _end_run(self, run_id: str, epoch: int) -> None:
+        client = self._context.tracking.client()
+        if client.get_run(run_id).info.status != "RUNNING":
+            return
+        if epoch < self._context.setup.train.epochs:
+            client.set_tag(run_id, STOPPED_BY, self._context.parent)
+            client.set_terminated(run_id, "KILLED")
+        else:
+            client.set_terminated(run_id)

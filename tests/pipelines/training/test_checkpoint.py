@@ -1,17 +1,28 @@
 """Checkpoints: resuming from one makes the same steps as an uninterrupted training."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from infra.errors import UserError
 from pipelines.training.batches import Batch
-from pipelines.training.checkpoint import PROGRESS, TrainingProgress, TrainState, read_progress
+from pipelines.training.checkpoint import (
+    PROGRESS,
+    STATE,
+    TrainingProgress,
+    TrainState,
+    epoch_checkpoint,
+    read_progress,
+    step_checkpoint,
+)
 from pipelines.training.config import TrainConfig
 from pipelines.training.step import objective_of, take_step
+from shan_model.bundle import WEIGHTS
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
@@ -61,6 +72,54 @@ def test_training_is_finished_after_its_epochs_or_its_patience():
     assert TrainingProgress(validated=4, best_epoch=2).is_finished(config)
     assert TrainingProgress(validated=5, best_epoch=5).is_finished(config)
     assert not TrainingProgress(validated=4, best_epoch=1).is_finished(TrainConfig(epochs=5))
+
+
+def test_names_contain_the_fencing_token():
+    assert step_checkpoint(120, token=2) == "step-00000120-lease-000002"
+    assert epoch_checkpoint(3, token=1) == "epoch-003-lease-000001"
+
+
+def weight(state: TrainState) -> torch.Tensor:
+    return state.shan.image_encoder.project.weight.data
+
+
+def moment(state: TrainState) -> torch.Tensor:
+    parameter = state.shan.image_encoder.project.weight
+    found: torch.Tensor = state.optimizer.state[parameter]["exp_avg_sq"]
+    return found
+
+
+@pytest.mark.parametrize("part", [weight, moment])
+@pytest.mark.parametrize("ema", [0.0, 0.7])
+def test_state_that_is_not_finite_is_neither_saved_nor_resumed(tmp_path: Path, ema: float, part: Callable):
+    config, model = TrainConfig(ema_decay=ema), ModelConfig(region_dim=6, joint_dim=8, word_dim=4)
+    state = fresh(config, model)
+    steps(state, config, 1)
+    (tmp_path / "good").mkdir()
+    state.save(tmp_path / "good", {"run": "r"})
+    part(state)[0, 0] = torch.inf
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(UserError, match=r"after step 1, 1 of 48 numbers of the weights '.*project.weight' are NaN or"):
+        state.save(tmp_path / "bad", {"run": "r"})
+    assert list((tmp_path / "bad").iterdir()) == []
+    for name in (STATE, WEIGHTS):  # as a version wrote that did not check
+        tensors = load_file(tmp_path / "good" / name)
+        next(each for each in tensors.values() if each.is_floating_point()).view(-1)[0] = torch.nan
+        save_file(tensors, tmp_path / "good" / name)
+        with pytest.raises(
+            UserError, match=r"^s3://b/r/epoch-001: this checkpoint cannot be resumed .* are NaN or inf"
+        ):
+            fresh(config, model).load(tmp_path / "good", "s3://b/r/epoch-001")
+
+
+def test_corrupt_checkpoint_is_an_error_in_one_line(tmp_path: Path):
+    config, model = TrainConfig(), ModelConfig(region_dim=6, joint_dim=8, word_dim=4)
+    state = fresh(config, model)
+    state.save(tmp_path, {"run": "r"})
+    (tmp_path / STATE).write_bytes((tmp_path / STATE).read_bytes()[:-3])
+    with pytest.raises(UserError, match=r"this checkpoint cannot be resumed .*; delete the run directory") as caught:
+        state.load(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("found", [None, "shan-checkpoint/2"])

@@ -168,13 +168,15 @@ def test_process_killed_between_claim_and_run_is_resumed(
         killed.require()
 
 
-def test_process_killed_before_it_logged_its_settings_is_resumed(
+def test_process_that_could_not_log_its_settings_is_resumed(
     inputs: TrainingInputs, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ):
     with monkeypatch.context() as context:
         context.setattr(claim, "environment", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             claim_training(inputs, tracking, resume=False)
+    (run,) = runs(tracking)
+    assert run.info.status == "FAILED"
     claim_training(inputs, tracking, resume=True)
     (run,) = runs(tracking)
     assert len(run.data.params) == len(inputs.setup.flat())

@@ -96,6 +96,21 @@ def test_run_is_created_once(directory: RunDirectory, tracking: Tracking):
     assert active_runs(tracking) == {run_id}
 
 
+def test_run_that_cannot_be_recorded_fails(directory: RunDirectory, tracking: Tracking):
+    created: list[str] = []
+
+    def create() -> str:
+        created.append(tracking.create_run("m", {}))
+        folder = Path(directory.uri)
+        folder.rename(folder.with_name("moved"))
+        folder.write_text("in the way")
+        return created[0]
+
+    with pytest.raises(OSError, match="m-0123456789ab"):
+        open_run(directory.claim(), {}, tracking, create)
+    assert tracking.client().get_run(created[0]).info.status == "FAILED"
+
+
 def test_process_that_records_its_run_too_late_deletes_it(directory: RunDirectory, tracking: Tracking):
     """It was taken for killed while it waited for MLflow, and another process has resumed."""
     slow = directory.claim()
@@ -109,6 +124,15 @@ def test_process_that_records_its_run_too_late_deletes_it(directory: RunDirector
         open_run(slow, {}, tracking, create)
     assert active_runs(tracking) == set(recorded)
     assert directory.run_id() == recorded[0]
+
+
+def test_checkpoints_that_are_not_wanted_are_deleted(directory: RunDirectory):
+    directory.claim()
+    directory.record_run("r", {})
+    for name in ("epoch-001-lease-000001/a", "epoch-001-lease-000002/a", "epoch-001-lease-000002/b/c"):
+        directory.store.replace(name, b"1")
+    directory.delete_checkpoints({"epoch-001-lease-000001"}.__contains__)
+    assert files(directory) == {"epoch-001-lease-000001/a", "lease-000001.json", "run.json"}
 
 
 @pytest.mark.parametrize("found", [{"run": "r"}, {"run": "r", "format": "shan-run/2"}])

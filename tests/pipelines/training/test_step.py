@@ -1,11 +1,15 @@
 """One optimizer step against its definition: mean gradient of the batches, its norm, clipping, Adam."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
+from infra.errors import UserError
 from pipelines.training.batches import Batch
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
@@ -54,11 +58,11 @@ def test_step_is_adam_on_the_clipped_mean_gradient(count: int, max_grad_norm: fl
     mean = {name: sum(grads[name] for _, grads in alone) / count for name in before}
     norm = sum(gradient.square().sum() for gradient in mean.values()).sqrt().item()
 
-    loss, returned = take_step(state, objective_of(state.shan, config), batches, config, steps_per_epoch=10)
+    loss, returned, stop = take_step(state, objective_of(state.shan, config), batches, config, steps_per_epoch=10)
 
     assert loss.item() == pytest.approx(sum(loss for loss, _ in alone) / count, rel=1e-5)
     assert returned.item() == pytest.approx(norm, rel=1e-5)
-    assert state.progress.step == 1
+    assert (state.progress.step, stop) == (1, False)
     scale = min(1.0, max_grad_norm / norm)
     for name, parameter in state.shan.named_parameters():
         gradient = scale * mean[name]
@@ -78,7 +82,7 @@ def test_hardest_negatives_follow_the_warmup():
     for step, hardest in ((0, False), (9, False), (10, True)):
         state.progress.step = step
         expected = loss_of(RankingObjective(deepcopy(state.shan), config.margin), batch(0), hardest)
-        loss, _ = take_step(state, objective_of(state.shan, config), [batch(0)], config, steps_per_epoch=10)
+        loss = take_step(state, objective_of(state.shan, config), [batch(0)], config, steps_per_epoch=10).loss
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -104,3 +108,66 @@ def test_bf16_rounds_the_same_loss_differently():
     assert narrow.dtype == wide.dtype == torch.float32
     assert narrow.item() != wide.item()
     assert narrow.item() == pytest.approx(wide.item(), rel=0.05)
+
+
+class TimesNan(nn.Module):
+    """An objective whose loss is not finite, but whose gradient is 0."""
+
+    def __init__(self, objective: RankingObjective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, *inputs: object) -> torch.Tensor:
+        return 0 * self.objective(*inputs) + torch.nan
+
+
+def require_unchanged_step(state: TrainState, objective: nn.Module, config: TrainConfig, message: str) -> None:
+    """Checks that a step is refused with the message, and that weights, average, moments and progress stay."""
+    take_step(state, objective_of(state.shan, config), [batch(0)], config, steps_per_epoch=10)
+    before = deepcopy([state.shan.state_dict(), state.average.module.state_dict(), state.optimizer.state_dict()])
+    with pytest.raises(UserError, match=message):
+        take_step(state, objective, [batch(1)], config, steps_per_epoch=10)
+    after = [state.shan.state_dict(), state.average.module.state_dict(), state.optimizer.state_dict()]
+    for one, other in zip(before, after, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert state.progress.step == 1
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_step_with_a_finite_loss_and_a_gradient_that_is_not_changes_nothing(bad: float):
+    config = TrainConfig(ema_decay=0.9)
+    state = fresh(config)
+    objective = objective_of(deepcopy(state.shan), config)
+    objective.model.image_encoder.project.weight.register_hook(lambda gradient: gradient * bad)
+    message = r"diverged at step 2 \(epoch 1, batch 2\): the loss is \d[\d.]* and the norm of the gradient (nan|inf)"
+    require_unchanged_step(state, objective, config, message)
+
+
+def test_step_with_a_loss_that_is_not_finite_changes_nothing():
+    config = TrainConfig(ema_decay=0.9)
+    state = fresh(config)
+    require_unchanged_step(state, TimesNan(objective_of(state.shan, config)), config, "the loss is nan and the norm")
+
+
+def distributed_steps(rank: int, folder: str) -> None:
+    """Takes a step after which rank 1 asks to stop, then one whose loss is NaN on rank 1 only."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    config = TrainConfig(batch_size=4)
+    state = fresh(config)
+    ddp = nn.parallel.DistributedDataParallel(objective_of(state.shan, config))
+    found = str(take_step(state, ddp, [batch(rank)], config, 10, rank, stop=rank == 1).stop)
+    objective = TimesNan(ddp) if rank else ddp
+    try:
+        take_step(state, objective, [batch(rank)], config, 10, rank)
+    except UserError as error:
+        found += f"\n{error}\n{state.progress.step}"
+    Path(folder, str(rank)).write_text(found)
+    dist.destroy_process_group()
+
+
+def test_ranks_agree_to_stop_and_on_a_loss_that_is_not_finite(tmp_path: Path):
+    torch.multiprocessing.start_processes(distributed_steps, (str(tmp_path),), nprocs=2, start_method="spawn")
+    stop, error, step = (tmp_path / "0").read_text().splitlines()
+    assert (stop, step) == ("True", "1")
+    assert error.startswith("the training diverged at step 2 (epoch 1, batch 2): the loss is nan and the norm of the")
+    assert (tmp_path / "1").read_text() == (tmp_path / "0").read_text()

@@ -1,12 +1,14 @@
 """Search spaces as given to --space."""
 
+import re
 from dataclasses import asdict
 
 import pytest
 
 from infra.errors import UserError
+from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.sweeps.space import parse_space, samples, with_fields
+from pipelines.training.sweeps.space import check_space, parse_space, samples, with_fields
 
 
 def test_samples_are_within_their_distributions():
@@ -34,19 +36,63 @@ def test_samples_are_within_their_distributions():
         ("train.learning_rate=normal(0, 1)", "where distribution is one of choice, grid"),
         ("train.lerning_rate=choice(1)", "train.lerning_rate is not a field of"),
         ("extract.detector=choice(a)", "extract.detector is not a field of"),
-        ("model.gate=choice(vector, tensor)", "model.gate is 'tensor'; choose one of"),
-        ("train.margin=uniform(0.3, 0.1)", "uniform takes a lower and a larger upper bound"),
+        ("train.margin=uniform(0.3, 0.1)", "uniform takes two numbers, a lower and a larger upper bound"),
+        ("train.margin=uniform(0.1, .inf)", "uniform takes two numbers, a lower and a larger upper bound"),
+        ("train.margin=uniform(a, b)", "uniform takes two numbers, a lower and a larger upper bound"),
         ("train.margin=loguniform(0, 0.1)", "loguniform takes positive bounds"),
-        ("train.batch_size=choice(32.5)", "train.batch_size is 32.5; it must be an integer"),
-        ("train.early_stopping_patience=choice(many)", "is 'many'; it must have the type of its default, 0"),
+        ("train.seed=randint(0, 2.5)", "randint takes two integers"),
+        ("train.margin=choice('0.1)", "the parentheses are not valid YAML (found unexpected end of stream)"),
+        ("train.margin=choice(0.1, [0.2)", "the values in the parentheses are not valid YAML"),
+        ("train.margin=choice([0.1, 0.2])", "a value is a list or a mapping; give numbers and words"),
+        ("train.margin=choice(a: 1)", "a value is a list or a mapping; give numbers and words"),
         ("train.epochs=choice(2, 3)", "set --train.epochs for all"),
         ("train.seed=choice()", "no values in the parentheses"),
     ],
 )
 def test_invalid_entry_is_named(entry: str, message: str):
-    with pytest.raises(UserError, match=message.replace("(", r"\(")) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         parse_space([entry])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            ["model.gate=choice(vector, tensor)"],
+            "model.gate=tensor, which is not a valid setup (model.gate is 'tensor'; ch",
+        ),
+        (["train.batch_size=choice(32.5)"], "train.batch_size is 32.5; it must be an integer"),
+        (["train.batch_size=uniform(8, 64)"], "it must be an integer"),  # both bounds are valid
+        (["train.batch_size=randint(2, 99)"], "for 4 workers; give each at least 2); change the distribution"),
+        (["train.ema_decay=uniform(0.9, 1)"], "train.ema_decay is 1.0; it must be at least 0 and below 1"),
+        (["train.margin=uniform(0, 0.5)"], "train.margin is 0.0; it must be positive"),
+        (["train.early_stopping_patience=choice(many)"], "is 'many'; it must have the type of its default, 0"),
+        (["train.seed=choice(true)"], "train.seed is True; it must have the type of its default, 0"),
+        (["train.seed=choice(null)"], "train.seed is None; it must have the type of its default, 0"),
+        (["model.normalize=choice(1)"], "model.normalize is 1; it must have the type of its default, True"),
+        (["model.text_encoder=choice(hf)"], "set model.hf_model to a folder or hub name if, and only if,"),
+        (["model.text_encoder=choice(gru, hf)", "model.hf_model=choice(bert)"], "model.hf_model is 'bert' and"),
+    ],
+)
+def test_impossible_samples_and_bounds_are_refused(entries: list[str], message: str):
+    setup = TrainingSetup(train=TrainConfig(num_workers=4))
+    space = parse_space(entries)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        check_space(space, samples(space, 8, seed=0), setup)
+    assert str(caught.value).startswith("--space allows ")
+    assert "\n" not in str(caught.value)
+
+
+def test_fields_that_are_valid_only_together_are_accepted():
+    space = parse_space(
+        ["model.text_encoder=choice(hf)", "model.hf_model=choice(bert)", "train.batch_size=choice(1e2)"]
+    )
+    sampled = samples(space, 2, seed=0)
+    check_space(space, sampled, TrainingSetup())
+    setup = with_fields(TrainingSetup(), sampled[0])
+    assert (setup.model.text_encoder, setup.model.hf_model) == ("hf", "bert")
+    assert (setup.train.batch_size, type(setup.train.batch_size)) == (100, int)
 
 
 def test_space_has_each_field_once_and_is_not_empty():

@@ -16,6 +16,7 @@ from pipelines.training.sweeps import sweep as module
 from pipelines.training.sweeps.config import SweepConfig
 from pipelines.training.sweeps.sweep import Trial, run_sweep, sweep_identity, trials_table
 from pipelines.training.train import TrainedModel
+from shan_model.config import ModelConfig
 from tests.support import feature_sets
 
 SPACE = ["train.margin=choice(0.1, 0.2)", "model.gate=choice(scalar)"]
@@ -67,7 +68,8 @@ def test_run_logs_the_space_and_the_sections_of_a_sweep(tracking: Tracking):
 def test_finished_sweep_returns_its_result_in_the_order_of_the_space(
     features: FeatureSet, tracking: Tracking, tmp_path: Path
 ):
-    setup = TrainingSetup(train=TrainConfig(output=str(tmp_path / "runs")))
+    model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
     trial = Trial({"train.margin": 0.1, "model.gate": "scalar"}, "r1", 50.0, 3)
     best = TrainedModel("r1", "m", 1, 3, {"val_rsum": 50.0})
     identity = sweep_identity(features, SPACE, SweepConfig(), setup)
@@ -78,8 +80,35 @@ def test_finished_sweep_returns_its_result_in_the_order_of_the_space(
     assert list(trials[0].values) == ["train.margin", "model.gate"]
 
 
-def test_invalid_space_is_an_error_before_anything_is_written(features: FeatureSet, tracking: Tracking, tmp_path: Path):
-    setup = TrainingSetup(train=TrainConfig(output=str(tmp_path / "runs")))
-    with pytest.raises(UserError, match="--space"):
-        run_sweep(features, "m", ["train.margin"], SweepConfig(), setup, tracking)
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (["train.margin"], "--space 'train.margin' is not valid"),
+        (["train.margin=uniform(0, 1)"], "--space allows train.margin=0"),
+        (["train.batch_size=choice(4, 400)"], "train.batch_size is 400, but split 'train'"),
+        (["model.region_dim=choice(8, 9)"], "has features of width 8, but model.region_dim is 9"),
+    ],
+)
+def test_invalid_space_is_an_error_before_anything_is_written(
+    features: FeatureSet, tracking: Tracking, tmp_path: Path, space: list[str], message: str
+):
+    model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    with pytest.raises(UserError, match=message):
+        run_sweep(features, "m", space, SweepConfig(), setup, tracking)
     assert not (tmp_path / "runs").exists()
+    assert list(tracking.client().search_runs([tracking.experiment_id])) == []
+
+
+def test_runs_of_interrupted_trials_are_killed(tracking: Tracking, tmp_path: Path):
+    lease = open_run_directory(str(tmp_path), "m-sweep-0123456789ab").claim()
+    client, tags = tracking.client(), {"mlflow.parentRunId": "parent"}
+    running, finished, other = (tracking.create_run("m", each) for each in (tags, tags, {}))
+    client.set_terminated(finished)
+    module._kill_trials(tracking, "parent", lease)
+    statuses = [client.get_run(run_id).info.status for run_id in (running, finished, other)]
+    assert statuses == ["KILLED", "FINISHED", "RUNNING"]
+    client.update_run(running, status="RUNNING")
+    lease.directory.acquire_lease()
+    module._kill_trials(tracking, "parent", lease)
+    assert client.get_run(running).info.status == "RUNNING"  # it belongs to the sweep that resumed

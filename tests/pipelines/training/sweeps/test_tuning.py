@@ -1,6 +1,7 @@
 """Resources of a sweep, and what its callback does for the trials."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from ray.tune.search.basic_variant import BasicVariantGenerator
 from tqdm import tqdm
 
-from infra.errors import LeaseLostError
+from infra.errors import LeaseLostError, StorageError, UserError
 from infra.tracking import Tracking
 from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import Lease, open_run_directory
@@ -24,7 +25,7 @@ from pipelines.training.sweeps.tuning import SweepCallback
     [
         ([{"CPU": 9}], {"num_workers": 2, "cpus_per_worker": 2}, 2),
         ([{"CPU": 9}] * 50, {"num_workers": 2, "cpus_per_worker": 2}, 8),  # all
-        ([{"CPU": 4}], {"num_workers": 2, "cpus_per_worker": 2}, 1),  # less than a trial needs, for its own share
+        ([{"CPU": 8}], {"num_workers": 2, "cpus_per_worker": 2}, 2),  # trials leave all CPUs to their trainings
         ([{"CPU": 3}] * 3, {"num_workers": 2, "cpus_per_worker": 2}, 1),  # a worker runs on one node
         ([{"CPU": 99, "GPU": 4}], {"num_workers": 2, "use_gpu": True}, 2),
         ([{"CPU": 99}], {"num_workers": 2, "use_gpu": True}, 1),
@@ -80,6 +81,39 @@ def test_run_of_a_completed_trial_ends(
     callback.on_trial_complete(1, [trial], trial)
     run = tracking.client().get_run(run_id)
     assert (run.info.status, run.data.tags.get(STOPPED_BY)) == (status, stopped_by)
+
+
+def test_outage_of_mlflow_at_the_end_of_a_trial_is_a_warning(
+    callback: SweepCallback, tracking: Tracking, capsys: pytest.CaptureFixture[str]
+):
+    run_id = tracking.create_run("m", {})
+    callback._context = replace(callback._context, tracking=replace(tracking, uri="http://127.0.0.1:9"))
+    trial = SimpleNamespace(last_result={"score": 10.0, "run_id": run_id, "epoch": 2})
+    callback.on_trial_complete(1, [trial], trial)
+    assert f"warning: run {run_id} is completed at the end of the sweep (" in capsys.readouterr().err
+    assert callback._bar.n == 1
+
+
+def test_failed_trial_is_counted_and_named(callback: SweepCallback, capsys: pytest.CaptureFixture[str]):
+    error = UserError("the training diverged at step 3")
+    trial = SimpleNamespace(config={"values": {"train.seed": 1}}, get_error=lambda: error)
+    callback.on_trial_error(1, [trial], trial)
+    assert capsys.readouterr().err.strip() == (
+        "warning: the trial {'train.seed': 1} failed (the training diverged at step 3)"
+    )
+    assert callback._bar.n == 1
+
+
+def test_outage_of_the_store_does_not_end_the_sweep(
+    callback: SweepCallback, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def away(_: Lease) -> None:
+        raise StorageError("s3://b: GetObject failed")
+
+    monkeypatch.setattr(Lease, "require", away)
+    callback.on_step_begin(1, [])
+    callback.on_step_begin(1, [])
+    assert capsys.readouterr().err.strip() == "warning: s3://b: GetObject failed; the sweep continues"
 
 
 def test_trial_without_a_result_is_counted(callback: SweepCallback):

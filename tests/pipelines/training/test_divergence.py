@@ -1,0 +1,16 @@
+"""The message of a training that diverges."""
+
+import math
+
+from pipelines.training.config import TrainConfig
+from pipelines.training.divergence import divergence
+
+
+def test_message_names_step_batches_and_fix():
+    assert str(divergence(16, 10, math.inf, math.nan, 1, TrainConfig())) == (
+        "the training diverged at step 17 (epoch 2, batch 7): the loss is inf and the norm of the gradient nan; start "
+        "another training with a lower train.learning_rate or more train.warmup_steps"
+    )
+    said = str(divergence(16, 10, 1.5, math.inf, 3, TrainConfig(precision="bf16")))
+    assert "step 17 (epoch 2, batches 19 to 21): the loss is 1.5 and the norm of the gradient inf" in said
+    assert said.endswith("more train.warmup_steps, or train.precision=fp32")
