@@ -1,6 +1,6 @@
 """The model registry: numbered versions under a name, and the alias `champion` on the version in use."""
 
-import warnings
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,10 @@ class PyfuncPackage:
     artifacts: Mapping[str, Path]
     """Files and folders that the pyfunc reads, by name."""
     signature: "ModelSignature"
+    input_example: Any
+    """An input with which MLflow validates the model and which its page shows."""
+    model_config: Mapping[str, Any]
+    """Values that a consumer can replace when loading the model."""
     requirements: list[str]
     """Exact pip requirements of an environment that can load the model."""
     metadata: Mapping[str, Any]
@@ -63,9 +67,9 @@ def register(
         return int(version.version)
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
-    with explained(tracking.uri), warnings.catch_warnings():
-        # MLflow recommends an input example, from which it would infer the signature; here the signature is given.
-        warnings.filterwarnings("ignore", message=".*input example.*", category=UserWarning)
+    # Its INFO lines report the validation of the input example.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    with explained(tracking.uri, "checking the model and storing it at"):
         # `pyfunc.log_model` would need `start_run`, which ends the run, also if another process drives it by now.
         params = client.get_run(run_id).data.params
         logged = client.create_logged_model(tracking.experiment_id, "model", run_id, params=params)
@@ -79,6 +83,8 @@ def register(
             code_paths=[str(package.package)],
             artifacts={key: str(path) for key, path in package.artifacts.items()},
             signature=package.signature,
+            input_example=package.input_example,
+            model_config=dict(package.model_config) or None,
             pip_requirements=package.requirements,
             metadata=dict(package.metadata),
         )
@@ -156,7 +162,8 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     mlflow.set_tracking_uri(tracking.mlflow_uri)
     mlflow.set_registry_uri(tracking.mlflow_uri)
     try:
-        with names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk"), explained(tracking.uri):
+        full_disk = names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk")
+        with full_disk, explained(tracking.uri, "downloading the model from"):
             root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
     except TrackingError:
         raise

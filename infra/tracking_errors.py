@@ -15,7 +15,7 @@ from infra.errors import StorageError
 from infra.redaction import redact
 
 NOTICE_S = 10.0
-"""Seconds after which a line names the store that has not answered; MLflow retries for some minutes."""
+"""Seconds after which a line names the store that is waited for; MLflow retries for some minutes."""
 _UNAUTHENTICATED = {"UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _TRANSPORT = "API request to"
 """Start of MLflow's messages about requests without a valid response."""
@@ -30,9 +30,15 @@ class TrackingError(StorageError):
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Raises TrackingError for a store at `uri` that fails, does not respond, or refuses the request."""
-    line = f"waiting for tracking.uri {redact(uri)}, which has not answered for {NOTICE_S:.0f} s"
+def explained(uri: str, transfer: str = "") -> Iterator[None]:
+    """Raises TrackingError for a store at `uri` that fails, does not respond, or refuses the request.
+
+    `transfer` describes work that may take long with a store that answers.
+    """
+    store = f"tracking.uri {redact(uri)}"
+    line = f"waiting for {store}, which has not answered for {NOTICE_S:.0f} s"
+    if transfer:
+        line = f"{transfer} {store} takes more than {NOTICE_S:.0f} s; waiting"
     notice = threading.Timer(NOTICE_S, lambda: print(line, file=sys.stderr, flush=True))
     notice.daemon = True
     notice.start()

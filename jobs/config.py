@@ -11,6 +11,7 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.estimate import EstimateConfig
+from pipelines.models.config import RegisterConfig
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.shard_cache import CacheConfig
@@ -42,6 +43,8 @@ class Config:
     """The criterion by which a challenger becomes champion."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow tracking store and registry."""
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    """Content of a registered version."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Ray cluster."""
 
@@ -65,7 +68,7 @@ class Config:
 
     def training(self) -> TrainingSetup:
         """Returns the sections that a training reads."""
-        return TrainingSetup(self.model, self.train, self.cache, self.tracking, self.cluster)
+        return TrainingSetup(self.model, self.train, self.cache, self.tracking, self.register, self.cluster)
 
     def flat(self) -> dict[str, Any]:
         """Returns every field by its dotted name."""

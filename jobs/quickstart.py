@@ -27,7 +27,7 @@ def main() -> None:
         "quickstart",
         "Run the whole pipeline on this machine, on rendered scenes or your data set.",
         _arguments,
-        ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "cluster"),
+        ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
         default_preset="quickstart",
     )
     setup = QuickstartSetup(config.scenes, config.extract, config.training(), config.score, config.promote)

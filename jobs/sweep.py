@@ -37,7 +37,7 @@ def main() -> None:
         "sweep",
         "Train with many settings, stop weak trials early, register the best.",
         _arguments,
-        ("sweep", "model", "train", "cache", "tracking", "cluster"),
+        ("sweep", "model", "train", "cache", "tracking", "register", "cluster"),
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)

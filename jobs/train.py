@@ -28,7 +28,7 @@ def main() -> None:
         "train",
         "Train a model on a feature set and register a version.",
         _arguments,
-        ("model", "train", "cache", "tracking", "cluster"),
+        ("model", "train", "cache", "tracking", "register", "cluster"),
     )
     features = FeatureSet.open(arguments.features)
     tracking = infra.tracking.connect(config.tracking)

@@ -12,6 +12,7 @@ M items that are attended (words or regions).
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -82,26 +83,31 @@ class Alignment(nn.Module):
     def forward(self, regions_BRD: Tensor, words: Sequence[Tensor]) -> Tensor:
         """Returns scores B x C of B images with C captions; `words[c]` is W_c x D, without padding."""
         queries_BRD = self.project_regions(regions_BRD)
-        return torch.stack([self._score_caption(regions_BRD, queries_BRD, words_WD) for words_WD in words], dim=1)
+        scores = [reduce(torch.add, self._levels(regions_BRD, queries_BRD, words_WD).values()) for words_WD in words]
+        return torch.stack(scores, dim=1)
+
+    def level_scores(self, regions_BRD: Tensor, words_WD: Tensor) -> dict[str, Tensor]:
+        """Returns the scores (B) of each enabled level with one caption: S_L2L, S_G2L, S_G2G (Eq. 7, 13, 15)."""
+        return self._levels(regions_BRD, self.project_regions(regions_BRD), words_WD)
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Returns beta of Eq. 5, B x R x W: the attention of each word to the regions (sums to 1 over R)."""
         return self._logits(self.project_regions(regions_BRD), words_WD).softmax(dim=1)
 
-    def _score_caption(self, regions_BRD: Tensor, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
-        """Returns the scores (B) of one caption: the sum of the enabled levels (Eq. 16)."""
+    def _levels(self, regions_BRD: Tensor, queries_BRD: Tensor, words_WD: Tensor) -> dict[str, Tensor]:
+        """Returns the scores (B) of one caption on each enabled level; their sum is Eq. 16."""
         words_BWD = words_WD.expand(len(regions_BRD), -1, -1)
         logits_BRW = self._logits(queries_BRD, words_WD)
         text_BRD = logits_BRW.softmax(dim=2) @ words_BWD  # t*_i, Eq. 4
         image_BWD = logits_BRW.softmax(dim=1).transpose(1, 2) @ regions_BRD  # v*_j, Eq. 5
-        score_B = self._local_to_local(regions_BRD, text_BRD, words_BWD, image_BWD)
+        levels = {"S_L2L": self._local_to_local(regions_BRD, text_BRD, words_BWD, image_BWD)}
         if "g2l" in self.config.levels:
             image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else None
             text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else None
-            score_B = score_B + self._global_to_local(image, text)
+            levels["S_G2L"] = self._global_to_local(image, text)
             if "g2g" in self.config.levels:
-                score_B = score_B + self._global_to_global(image, text, regions_BRD, words_BWD)
-        return score_B
+                levels["S_G2G"] = self._global_to_global(image, text, regions_BRD, words_BWD)
+        return levels
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Returns lambda A (B x R x W), where A = (V W~_v^T)(T W~_t^T)^T (Eq. 3)."""

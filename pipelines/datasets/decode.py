@@ -5,6 +5,8 @@ Invariant: the same bytes give the same pixels, or the same reason, on every run
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -56,16 +58,32 @@ class DecodedPhoto:
 
 def decode_photo(data: bytes) -> DecodedPhoto:
     """Decodes a photo and applies its EXIF orientation; raises PhotoError with the reason if that is impossible."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if not data:
         raise PhotoError("the file is empty")
+    with _photo_errors(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+        size = image.size
+        image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
+        return _decode(image, size)
+
+
+def decode_image(image: "Image.Image") -> DecodedPhoto:
+    """Returns an opened image as `decode_photo` returns a file, without changing it; raises PhotoError likewise."""
+    with _photo_errors():
+        return _decode(image, image.size, keep=True)
+
+
+@contextmanager
+def _photo_errors() -> Iterator[None]:
+    """Turns what Pillow raises into a PhotoError, and hides its warnings."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             # Pillow warns about metadata it skips and above 89 megapixels; above twice that it raises.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                return _decode(image)
+            yield
     except UnidentifiedImageError as error:
         raise PhotoError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
@@ -87,11 +105,10 @@ def _formats() -> list[str]:
     return [name for name in Image.ID if name != "EPS"]
 
 
-def _decode(image: "Image.Image") -> DecodedPhoto:
+def _decode(image: "Image.Image", size: tuple[int, int], *, keep: bool = False) -> DecodedPhoto:
+    """Decodes an opened image whose original has this width and height. With `keep`, its pixels are not changed."""
     from PIL import Image
 
-    width, height = image.size
-    image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
     if image.width * image.height > MAX_PIXELS:
         raise PhotoError(f"more than {MAX_PIXELS // 10**6} megapixels")
     is_deep = _is_deep(image)
@@ -102,9 +119,10 @@ def _decode(image: "Image.Image") -> DecodedPhoto:
         raise PhotoError("only the low bits of its 16-bit values are used, so it would be nearly black")
     if transpose is not None:
         upright = upright.transpose(transpose)
+    if keep and upright is image:
+        upright = image.copy()
     upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    if transpose in _SWAPS_SIDES:
-        width, height = height, width
+    width, height = size[::-1] if transpose in _SWAPS_SIDES else size
     return DecodedPhoto(width, height, np.asarray(upright))
 
 

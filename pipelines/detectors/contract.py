@@ -50,7 +50,8 @@ class DetectorSpec(Protocol):
     """Settings of a detector, picklable. A plugin is a class with these members, given by its import path.
 
     A spec whose detector sets `Regions.attributes` also has `attribute_names: Mapping[int, str]`, the name of each
-    attribute id; for other detectors this member is optional.
+    attribute id; for other detectors this member is optional. A spec with settings that are paths or URIs of files
+    lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them.
     """
 
     @property

@@ -5,7 +5,7 @@ Imports nothing heavy: drivers plan with specs, workers load detectors.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,10 @@ from infra.errors import UserError
 from pipelines.detectors.contract import DetectorSpec
 
 _SPECS = {
-    "embedded": "pipelines.detectors.embedded_config:EmbeddedConfig",
-    "bottom_up": "pipelines.detectors.bottom_up.config:BottomUpConfig",
+    "embedded": ".embedded_config:EmbeddedConfig",
+    "bottom_up": ".bottom_up.config:BottomUpConfig",
 }
+"""Import paths, relative to this package: a registered model carries a copy of it under another name."""
 _MEMBERS = ("feature_dim", "region_range", "class_names", "fingerprint", "build")
 
 
@@ -30,6 +31,11 @@ def is_plugin(name: str) -> bool:
     return ":" in name
 
 
+def spec_module(name: str) -> str:
+    """Returns the module that defines the spec of a built-in detector or of a plugin."""
+    return importlib.util.resolve_name(_SPECS.get(name, name).partition(":")[0], __package__)
+
+
 def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpec:
     """Returns the spec of a built-in detector or of a plugin, constructed with `settings` as keyword arguments.
 
@@ -41,7 +47,7 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
         raise UserError(f"unknown detector {name!r}; choose one of {', '.join(names())}, or give package.module:Class")
     module, _, attribute = path.partition(":")
     try:
-        spec_class = getattr(importlib.import_module(module), attribute)
+        spec_class = getattr(importlib.import_module(module, __package__), attribute)
     except Exception as error:
         raise UserError(
             f"detector {name}: it cannot be imported ({error}); put its package on the workers' PYTHONPATH"

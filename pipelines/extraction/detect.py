@@ -15,6 +15,7 @@ from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 from pipelines.detectors.check import SIZES
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
+from pipelines.detectors.stored_arrays import stored_arrays
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts
 from pipelines.extraction.worker_errors import keep_error_message
 
@@ -61,14 +62,14 @@ class Detect:
             if isinstance(outcome, str):
                 photo["reason"] = outcome
                 continue
-            with np.errstate(over="ignore"):
-                features_RF = outcome.features.astype(np.float16)
+            original = (photo["width"], photo["height"])
+            features_RF, boxes_R4 = stored_arrays(outcome, (width, height), original)
             if not np.isfinite(features_RF).all():
                 photo["reason"] = "features beyond float16 (65504)"
                 continue
             photo["found"] = _region_meta(outcome)
             kept.append(features_RF)
-            boxes.append(_scale_boxes(outcome.boxes, (width, height), (photo["width"], photo["height"])))
+            boxes.append(boxes_R4)
         return {
             "shard": row["shard"],
             "photos": json.dumps(photos),
@@ -156,16 +157,6 @@ def _noise() -> NDArray[np.uint8]:
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _scale_boxes(
-    boxes_R4: NDArray[np.float32], shown: tuple[int, int], original: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Converts boxes from the decoded photo (`shown`: width, height) to pixels of the original photo."""
-    if shown == original:
-        return boxes_R4
-    scaled = boxes_R4.astype(np.float64) / (shown * 2) * (original * 2)
-    return np.minimum(scaled, original * 2).astype(np.float32)
 
 
 def _region_meta(regions: Regions) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import hashlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import resolve_name
 from pathlib import Path
 
+from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 PREFIX = "shan_line"
@@ -24,11 +26,13 @@ DATA = {
 """Files that modules read from the folder of their package."""
 PROJECT = dict.fromkeys(PACKAGES, SOURCE_ROOT)
 """The packages of this project and the folder that holds them."""
+_SCRIPT = Path(__file__).with_name("pyfunc.py")
+_DOCSTRING = b'"""Code of a registered SHAN model, copied from shan-line when it was registered."""\n'
 
 
 @dataclass(frozen=True)
 class CarriedCode:
-    """The copy of a script and of the modules behind it."""
+    """The copy of `pyfunc.py` and of the modules behind it."""
 
     script: Path
     package: Path
@@ -36,15 +40,14 @@ class CarriedCode:
     """Top-level modules outside of the package and the standard library that it imports, also within functions."""
 
 
-def carry_code(
-    script: Path, folder: Path, modules: Collection[str] = (), roots: Mapping[str, Path] = PROJECT
-) -> CarriedCode:
-    """Writes a script, and the package of all modules that it or `modules` import, also indirectly, into `folder`.
+def carry_code(folder: Path, modules: Collection[str] = (), roots: Mapping[str, Path] = PROJECT) -> CarriedCode:
+    """Writes `pyfunc.py`, and the package of all modules that it or `modules` import, also indirectly, into `folder`.
 
-    `roots` maps the top-level packages that are copied to the folders that hold them.
+    `roots` maps the top-level packages that are copied to the folders that hold them. Raises UserError for a module
+    that imports one of them by `import name`, which has no relative form.
     """
-    source = script.read_text(encoding="utf-8")
-    files = _needed_files(source, modules, roots)
+    script = _Source(_SCRIPT.read_text(encoding="utf-8"), "", roots)
+    files, third_party = _needed_files(script, modules, roots)
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):
         digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -53,21 +56,20 @@ def carry_code(
         path = package / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    carried = folder / script.name
-    carried.write_text(_prefix_imports(source, f"{package.name}.", roots), encoding="utf-8")
-    sources = [source, *(content.decode() for name, content in files.items() if name.endswith(".py"))]
-    third_party = frozenset(name for text in sources for name in _top_level_imports(text)) - set(roots)
-    return CarriedCode(carried, package, third_party - sys.stdlib_module_names)
+    carried = folder / _SCRIPT.name
+    carried.write_text(script.with_prefix(f"{package.name}."), encoding="utf-8")
+    return CarriedCode(carried, package, frozenset(third_party - sys.stdlib_module_names))
 
 
-def _needed_files(source: str, modules: Collection[str], roots: Mapping[str, Path]) -> dict[str, bytes]:
-    """Returns the files of the package by their paths in it: modules, the packages around them, and their data."""
-    files = {"__init__.py": b'"""Code of a registered SHAN model, copied from shan-line when it was registered."""\n'}
-    pending = [*_imported_modules(source, roots), *modules]
-    seen: set[str] = set()
+def _needed_files(
+    script: "_Source", modules: Collection[str], roots: Mapping[str, Path]
+) -> tuple[dict[str, bytes], set[str]]:
+    """Returns the files of the package by their paths in it, and the top-level names of all other imports."""
+    files, third_party = {"__init__.py": _DOCSTRING}, script.third_party
+    pending, seen = [*script.modules, *modules], {""}
     while pending:
         module = pending.pop()
-        if module in seen or not module:
+        if module in seen:
             continue
         seen.add(module)
         root = roots[module.split(".")[0]]
@@ -75,56 +77,59 @@ def _needed_files(source: str, modules: Collection[str], roots: Mapping[str, Pat
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if not path.is_file():  # a name within a module, or a folder without code
             continue
-        name = path.relative_to(root)
-        text = path.read_text(encoding="utf-8")
-        files[name.as_posix()] = _prefix_imports(text, "." * len(name.parts), roots).encode()
+        name, parent = path.relative_to(root), module.rpartition(".")[0]
+        source = _Source(path.read_text(encoding="utf-8"), module if path.name == "__init__.py" else parent, roots)
+        files[name.as_posix()] = source.with_prefix("." * len(name.parts)).encode()
         if data := DATA.get(name.as_posix()):
             files[data] = (root / data).read_bytes()
-        pending += [*_imported_modules(text, roots), module.rpartition(".")[0]]
-    return files
+        third_party |= source.third_party
+        pending += [*source.modules, parent]
+    return files, third_party
 
 
-def _imported_modules(source: str, roots: Mapping[str, Path]) -> Iterator[str]:
-    """Yields the modules, and the names in them that may be modules, that a module imports, also within functions."""
-    for node in _imports_from(source, roots):
-        yield from (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+class _Source:
+    """The source of a module of `package`, and what it imports; imports under `if TYPE_CHECKING:` need no module."""
+
+    def __init__(self, text: str, package: str, roots: Mapping[str, Path]) -> None:
+        self._text = text
+        self._absolute: list[ast.ImportFrom] = []
+        self.modules: list[str] = []
+        """Modules of `roots`, and names in them that may be modules."""
+        self.third_party: set[str] = set()
+        """Top-level names of all other imports."""
+        for node, is_run in _imports(text):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif node.level:
+                names = [resolve_name("." * node.level + (node.module or ""), package)]
+            else:
+                names = [str(node.module)]
+            own = [name for name in names if name.split(".")[0] in roots]
+            if own and isinstance(node, ast.Import):
+                raise UserError(f"`import {own[0]}` cannot be carried by a model; use `from ... import` in {package}")
+            if own and isinstance(node, ast.ImportFrom) and not node.level:
+                self._absolute.append(node)
+            if own and is_run:
+                self.modules += [own[0], *(f"{own[0]}.{alias.name}" for alias in node.names)]
+            elif is_run:
+                self.third_party |= {name.split(".")[0] for name in names}
+
+    def with_prefix(self, prefix: str) -> str:
+        """Returns the text with `prefix` before the packages of `roots` in absolute imports."""
+        lines = self._text.splitlines(keepends=True)
+        for node in self._absolute:
+            line, start = lines[node.lineno - 1], node.col_offset + len("from ")
+            assert line[node.col_offset :].startswith(f"from {node.module}"), line
+            lines[node.lineno - 1] = f"{line[:start]}{prefix}{line[start:]}"
+        return "".join(lines)
 
 
-def _prefix_imports(source: str, prefix: str, roots: Mapping[str, Path]) -> str:
-    """Returns the source with `prefix` before the copied packages in its imports."""
-    lines = source.splitlines(keepends=True)
-    for node in _imports_from(source, roots, type_checking=True):
-        line, statement = lines[node.lineno - 1], f"from {node.module}"
-        assert line[node.col_offset :].startswith(statement), f"{line!r} does not start with {statement!r}"
-        before, after = line[: node.col_offset], line[node.col_offset + len("from ") :]
-        lines[node.lineno - 1] = f"{before}from {prefix}{after}"
-    return "".join(lines)
-
-
-def _imports_from(source: str, roots: Mapping[str, Path], *, type_checking: bool = False) -> Iterator[ast.ImportFrom]:
-    """Yields the imports from copied packages; those under `if TYPE_CHECKING:` only if `type_checking` is set."""
-    for node in _import_nodes(source, type_checking):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names if alias.name.split(".")[0] in roots]
-            assert not names, f"line {node.lineno}: carried code imports {names} as a name; use `from ... import`"
-        elif not node.level and str(node.module).split(".")[0] in roots:
-            yield node
-
-
-def _top_level_imports(source: str) -> Iterator[str]:
-    """Yields the top-level packages that a module imports by absolute names."""
-    for node in _import_nodes(source, type_checking=False):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-        if isinstance(node, ast.Import) or not node.level:
-            yield from (name.split(".")[0] for name in names)
-
-
-def _import_nodes(source: str, type_checking: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    pending: list[ast.AST] = [ast.parse(source)]
+def _imports(text: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Yields every import, also within functions, and whether it is not under `if TYPE_CHECKING:`."""
+    pending: list[tuple[ast.AST, bool]] = [(ast.parse(text), True)]
     while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not type_checking:
-            continue
+        node, is_run = pending.pop()
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        pending += ast.iter_child_nodes(node)
+            yield node, is_run
+        is_run = is_run and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        pending += [(child, is_run) for child in ast.iter_child_nodes(node)]

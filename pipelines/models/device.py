@@ -10,12 +10,12 @@ Device = Literal["auto", "cpu", "cuda"]
 DEVICE_HELP = "auto, cpu or cuda, where the model runs; auto is a GPU if this machine has one"
 
 
-def choose_device(requested: Device) -> str:
-    """Returns torch's name of the device. Raises UserError for `cuda` where torch finds no GPU."""
+def choose_device(requested: Device, option: str = "--device") -> str:
+    """Returns torch's name of the device. Raises UserError naming `option` for `cuda` where torch finds no GPU."""
     if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():
         raise UserError(
-            "--device is cuda, but torch finds no GPU on this machine; use --device cpu or a CUDA build of torch"
+            f"{option} is cuda, but torch finds no GPU on this machine; choose cpu or install a CUDA build of torch"
         )
     return "cuda"

@@ -15,7 +15,8 @@ from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.package import BUNDLE, LINEAGE
+from pipelines.models.artifacts import BUNDLE
+from pipelines.models.package import LINEAGE
 from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bundle
 from shan_model.finite import NotFiniteError
 from shan_model.model import SHAN

@@ -1,28 +1,112 @@
-"""The registered model at work: loads a model bundle and scores rows. Part of the code that a version carries."""
+"""The registered model at work: images or regions, and captions, to scores. Part of the code that a version carries."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from mlflow.exceptions import MlflowException
 
+from infra.errors import UserError
+from pipelines.datasets.decode import DecodedPhoto, PhotoError
+from pipelines.models.artifacts import BUNDLE, DETECTOR
+from pipelines.models.detection import ModelDetector, PhotoRegions
+from pipelines.models.device import choose_device
+from pipelines.models.images import decode
+from pipelines.models.pair_scores import PairScorer
+from pipelines.models.params import Params
+from pipelines.models.request import Request, read_request
+from pipelines.models.tasks import TASKS
 from shan_model.bundle import load_bundle
+from shan_model.scoring import PRECISIONS
+
+_DETECTED_AT_ONCE = 8
+"""Images whose pixels are in memory at a time."""
+_log = logging.getLogger("shan_line")
 
 
 class RegisteredMatcher:
-    """Scores pairs of a photo, given by its region features, and a caption. `artifacts` are the version's, by name."""
+    """Computes the tasks of `pipelines/models/tasks.py`. One prediction runs at a time.
 
-    def __init__(self, artifacts: Mapping[str, str]) -> None:
-        self.shan = load_bundle(Path(artifacts["bundle"]))
+    `artifacts` are the version's, by name. `model_config` replaces the locations of the detector's files.
+    """
 
-    def predict(self, model_input: pd.DataFrame) -> list[float]:
-        """Returns the score of each row's `regions` (R x F) with its `caption`."""
-        return [
-            self._score(np.stack([np.asarray(region, np.float32) for region in regions]), caption)
-            for regions, caption in zip(model_input["regions"], model_input["caption"], strict=True)
-        ]
+    def __init__(self, artifacts: Mapping[str, str], model_config: Mapping[str, Any] | None = None) -> None:
+        self.shan = load_bundle(Path(artifacts[BUNDLE]))
+        self.detector = ModelDetector(Path(artifacts[DETECTOR]), model_config or {})
+        self._lock = Lock()
 
-    @torch.inference_mode()
-    def _score(self, regions_RF: np.ndarray, caption: str) -> float:
-        return float(self.shan(torch.from_numpy(regions_RF)[None], [caption]))
+    def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None) -> list[float | None] | pd.DataFrame:
+        """Returns the result of the task that `params` names (`Params`).
+
+        Raises MlflowException INVALID_PARAMETER_VALUE, which a server answers with status 400, for input that cannot
+        be used.
+        """
+        try:
+            with self._lock, torch.inference_mode():
+                return self._predict(frame, Params.of(params))
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _predict(self, frame: pd.DataFrame, params: Params) -> list[float | None] | pd.DataFrame:
+        made_for = self.detector.record.fingerprint
+        if params.fingerprint not in ("", made_for):
+            raise UserError(
+                f"params: fingerprint is {params.fingerprint}, and this model was made for features of {made_for}; "
+                "give features of that detector, or column image"
+            )
+        pairs = params.task in ("score", "explain")
+        request = read_request(frame, self.shan.config.region_dim, pairs=pairs, raises=params.on_error == "raise")
+        if params.task == "rank" and len(frame) and not request.problems and not (request.images and request.captions):
+            raise UserError("params: task rank needs at least one image (or regions) and one caption")
+        device = choose_device(params.device, "params: device")
+        self.shan.to(device)
+        scorer = PairScorer(self.shan, request.captions, params.batch_size, PRECISIONS[params.precision])
+        result = TASKS[params.task](request, scorer, self._batches(request, params.batch_size, device), params)
+        if request.problems:
+            first = request.problems[min(request.problems)]
+            _log.warning("%d of %d rows have no result; the first: %s", len(request.problems), len(frame), first)
+        return result
+
+    def _batches(
+        self, request: Request, batch_size: int, device: str
+    ) -> Iterator[tuple[list[int], list[PhotoRegions]]]:
+        """Yields the images and their regions, `batch_size` at a time; reports images that cannot be used."""
+        used = sorted(set(request.image_of_row.tolist()) - {-1})
+        if any(not isinstance(request.images[image], PhotoRegions) for image in used):
+            self.detector.require(device)
+        for start in range(0, len(used), batch_size):
+            found = dict(self._regions(request, used[start : start + batch_size], device))
+            if found:
+                images = sorted(found)
+                yield images, [found[image] for image in images]
+
+    def _regions(self, request: Request, images: list[int], device: str) -> Iterator[tuple[int, PhotoRegions]]:
+        """Yields the regions of those images that can be used."""
+        decoded: dict[int, DecodedPhoto] = {}
+        for image in images:
+            given = request.images[image]
+            if isinstance(given, PhotoRegions):
+                yield image, given
+                continue
+            try:
+                decoded[image] = decode(given)
+            except PhotoError as error:
+                request.fail_image(image, str(error))
+            if len(decoded) == _DETECTED_AT_ONCE:
+                yield from self._detected(request, decoded, device)
+                decoded = {}
+        yield from self._detected(request, decoded, device)
+
+    def _detected(
+        self, request: Request, photos: Mapping[int, DecodedPhoto], device: str
+    ) -> Iterator[tuple[int, PhotoRegions]]:
+        regions = self.detector(list(photos.values()), device) if photos else []
+        for image, found in zip(photos, regions, strict=True):
+            if isinstance(found, str):
+                request.fail_image(image, found)
+            else:
+                yield image, found

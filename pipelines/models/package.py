@@ -1,52 +1,45 @@
 """The layout of stored models: what a registered version contains, and which files of a checkpoint are its model.
 
-A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py) and the
-model bundle (shan_model/bundle.py) as the artifact BUNDLE; its lineage is the pyfunc's metadata and the version's tags.
-A checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle carries the format version of both.
+A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py), the model
+bundle (shan_model/bundle.py) and the detector of its training features (detection.py); its lineage is the pyfunc's
+metadata and the version's tags. A checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle
+carries the format version of both.
 """
 
 from collections.abc import Collection
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from infra.registry import PyfuncPackage
+from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.carried_code import carry_code
+from pipelines.models.detector_package import DetectorPackage
+from shan_model.config import ModelConfig
 
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
-
-BUNDLE = "bundle"
-"""Name of the bundle among the artifacts of a registered version."""
 LINEAGE = "lineage.json"
 """File of a checkpoint: the lineage of the feature set on which the model was trained, as a JSON object."""
 
 
-def package_model(bundle: Path, lineage: dict[str, str], text_encoder: str, folder: Path) -> PyfuncPackage:
-    """Returns the parts of a registered version of the model in the folder `bundle`; writes its code into `folder`.
+def package_model(
+    bundle: Path, config: ModelConfig, lineage: dict[str, str], detector: DetectorPackage, folder: Path
+) -> PyfuncPackage:
+    """Returns the parts of a registered version of the model in the folder `bundle`.
 
-    `text_encoder` is the model's `ModelConfig.text_encoder`, on which the required packages depend.
+    `config` is the model's. The code and the detector's files are written into `folder`.
     """
-    code = carry_code(Path(__file__).with_name("pyfunc.py"), folder)
+    from pipelines.models.signature import input_example, signature
+
+    code = carry_code(folder, detector.modules, detector.roots)
+    record = detector.record
     return PyfuncPackage(
         code=code.script,
         package=code.package,
-        artifacts={BUNDLE: bundle},
-        signature=_signature(),
-        requirements=_requirements(code.third_party, text_encoder),
+        artifacts={BUNDLE: bundle, DETECTOR: detector.write(folder / DETECTOR)},
+        signature=signature(),
+        input_example=input_example(config.region_dim, takes_images=record.mode == "carry"),
+        requirements=_requirements(code.third_party, config.text_encoder),
+        model_config={field: record.settings[field] for field in record.files} if record.mode == "reference" else {},
         metadata=lineage,
-    )
-
-
-def _signature() -> "ModelSignature":
-    """Returns the signature: columns `regions` (R x F) and `caption` in, one score per row out."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import Array, DataType
-
-    regions = ColSpec(Array(Array(DataType.double)), "regions")  # accepts float32 as well
-    return ModelSignature(
-        inputs=Schema([regions, ColSpec(DataType.string, "caption")]), outputs=Schema([ColSpec(DataType.double)])
     )
 
 

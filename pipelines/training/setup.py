@@ -8,6 +8,7 @@ from infra.cluster import ClusterConfig
 from infra.paths import absolute
 from infra.redaction import redact
 from infra.tracking import TrackingConfig
+from pipelines.models.config import RegisterConfig
 from pipelines.training.config import TrainConfig
 from pipelines.training.shard_cache import CacheConfig
 from shan_model.config import ModelConfig
@@ -25,6 +26,8 @@ class TrainingSetup:
     """Local shard cache of each node."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow."""
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    """The registered version."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Ray."""
 

@@ -16,6 +16,7 @@ from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.detector_package import DetectorPackage, detector_package
 from pipelines.models.package import package_model
 from pipelines.training.checkpoint import read_progress, read_validation
 from pipelines.training.claim import (
@@ -50,43 +51,46 @@ def run_training(
 ) -> TrainedModel:
     """Trains on a feature set and registers the epoch with the best validation rSum as a version of `name`.
 
-    `resume` and the errors are those of `claim_training`, `connect_cluster` and `fit`. A finished training returns its
-    stored result without a cluster.
+    `resume` and the errors are those of `detector_package`, `claim_training`, `connect_cluster` and `fit`. A finished
+    training returns its stored result without a cluster.
     """
     inputs = resolve_inputs(features, name, setup)
     if resume is not False and (result := inputs.directory.result()) is not None:
         return TrainedModel(**result)
     require_dataset_of_model(tracking, name, features.dataset)
     check_resume(inputs.directory, resume)
+    detector = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)
     connect_cluster(setup)
     again = f"re-run the {'same command' if resume is None else 'command with --resume'} to continue"
     with after_outage(again):
         training = claim_training(inputs, tracking, resume)
         with when_interrupted(again), tracking.running(training.run_id, training.lease.is_lost):
-            trained = _train(training, tracking)
+            trained = _train(training, detector, tracking)
     training.lease.require()
     inputs.directory.record_result(asdict(trained))
     return trained
 
 
-def _train(training: ClaimedTraining, tracking: Tracking) -> TrainedModel:
+def _train(training: ClaimedTraining, detector: DetectorPackage, tracking: Tracking) -> TrainedModel:
     """Trains to the end and registers the best epoch."""
     # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
     with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
         fitted = fit(training, tracking)
     with names_full_disk(f"{tempfile.gettempdir()} or tracking.uri {redact(tracking.uri)}"):
-        return _publish(training, fitted, tracking)
+        return _publish(training, fitted, detector, tracking)
 
 
-def _publish(training: ClaimedTraining, fitted: "Result", tracking: Tracking) -> TrainedModel:
+def _publish(
+    training: ClaimedTraining, fitted: "Result", detector: DetectorPackage, tracking: Tracking
+) -> TrainedModel:
     """Registers the best epoch, and logs its figures and the metrics that did not reach MLflow before."""
     inputs, run_id = training.inputs, training.run_id
     checkpoint, metrics = max(fitted.best_checkpoints, key=lambda pair: pair[1]["score"])
     with _downloaded(checkpoint) as best, tempfile.TemporaryDirectory() as temporary:
-        bundle, code = Path(temporary) / "bundle", Path(temporary) / "code"
-        save_bundle(load_bundle(best), bundle)  # without the state of the optimizer
+        bundle, parts, shan = Path(temporary) / "bundle", Path(temporary) / "parts", load_bundle(best)
+        save_bundle(shan, bundle)  # without the state of the optimizer
         validation = read_validation(best)
-        packaged = package_model(bundle, training.lineage, inputs.setup.model.text_encoder, code)
+        packaged = package_model(bundle, shan.config, training.lineage, detector, parts)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
     with _downloaded(fitted.checkpoint) as last:
         history = read_progress(last).history

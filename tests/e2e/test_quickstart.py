@@ -139,7 +139,7 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
     )
     assert result.returncode == 0, result.stderr
     scores, inputs, module = json.loads(result.stdout.splitlines()[-1])
-    assert inputs == ["regions", "caption"]
+    assert inputs == ["image", "regions", "boxes", "caption"]
     (weights,) = (demo.folder / "build" / "mlflow" / "artifacts").rglob("weights.safetensors")
     shan = load_bundle(weights.parent)
     with torch.inference_mode():

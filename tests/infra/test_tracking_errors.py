@@ -62,6 +62,16 @@ def test_a_store_that_does_not_answer_is_named_while_a_command_waits(
     assert capsys.readouterr().err == f"waiting for tracking.uri {uri}, which has not answered for 0 s\n"
 
 
+def test_a_long_transfer_is_not_called_a_store_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(tracking_errors, "NOTICE_S", 0.0)
+    with tracking_errors.explained("http://host", "downloading the model from"):
+        time.sleep(0.1)
+    said = "downloading the model from tracking.uri http://host takes more than 0 s; waiting\n"
+    assert capsys.readouterr().err == said
+
+
 def test_errors_that_are_not_of_the_store_pass_unchanged(tracking: Tracking):
     from mlflow.exceptions import MlflowException
 

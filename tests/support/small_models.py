@@ -8,6 +8,8 @@ import torch
 from infra.registry import register
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.config import RegisterConfig
+from pipelines.models.detector_package import detector_package
 from pipelines.models.package import package_model
 from shan_model.bundle import save_bundle
 from shan_model.config import ModelConfig
@@ -50,5 +52,7 @@ def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureS
     run_id = tracking.create_run(name, {})
     with tracking.running(run_id):
         lineage = {**features.lineage, "run": run_id, "dataset": features.dataset}
-        package = package_model(folder, lineage, shan.config.text_encoder, folder.with_name(f"{folder.name}-code"))
+        detector = detector_package(features.index.detector, features.lineage["fingerprint"], RegisterConfig())
+        parts = folder.with_name(f"{folder.name}-parts")
+        package = package_model(folder, shan.config, lineage, detector, parts)
         return register(tracking, run_id, name, package)

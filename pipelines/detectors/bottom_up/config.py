@@ -30,6 +30,7 @@ class BottomUpConfig:
     """
 
     name: ClassVar[str] = "bottom_up"
+    files: ClassVar[tuple[str, ...]] = _FILES
     feature_dim: ClassVar[int] = FEATURES
 
     weights: str

@@ -10,6 +10,7 @@ from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.detector_package import detector_package
 from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table
 from pipelines.training.claim import check_setup, require_dataset_of_model
@@ -67,6 +68,7 @@ def run_sweep(
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result()) is not None:
         return [_stored_trial(trial, space) for trial in result["trials"]], TrainedModel(**result["best"])
+    _ = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)  # raises early
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)

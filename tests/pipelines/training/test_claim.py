@@ -121,7 +121,14 @@ def test_run_logs_exactly_the_sections_of_a_training(inputs: TrainingInputs, tra
         name: "http://host:5000" if name == "tracking.uri" else str(value)
         for name, value in inputs.setup.flat().items()
     }
-    assert {name.split(".")[0] for name in run.data.params} == {"model", "train", "cache", "tracking", "cluster"}
+    assert {name.split(".")[0] for name in run.data.params} == {
+        "model",
+        "train",
+        "cache",
+        "tracking",
+        "register",
+        "cluster",
+    }
     assert run.data.tags["feature_set_uri"] == inputs.features.uri
     assert run.data.tags["run_directory"] == inputs.directory.uri
     assert run.data.tags["mlflow.parentRunId"] == "parent"

@@ -59,7 +59,7 @@ def test_run_logs_the_space_and_the_sections_of_a_sweep(tracking: Tracking):
         module._log_settings(tracking, run_id, SPACE, SweepConfig(num_trials=3), setup.redacted())
     params = tracking.client().get_run(run_id).data.params
     assert {name.split(".")[0] for name in params} == {
-        "space", "sweep", "model", "train", "cache", "tracking", "cluster",
+        "space", "sweep", "model", "train", "cache", "tracking", "register", "cluster",
     }  # fmt: skip
     assert (params["space.1"], params["sweep.num_trials"]) == (SPACE[1], "3")
     assert params["tracking.uri"] == "http://host"

@@ -1,0 +1,153 @@
+"""The detector of a registered model: how it is stored beside the model, and how images become regions.
+
+The artifact DETECTOR is a folder with RECORD and, if the detector is carried, the files that its settings name
+(its weights). Built-in detectors come with the model's code. A plugin does if it is carried; its module is then in the
+package of that code.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import UserError
+from pipelines.datasets.decode import DecodedPhoto
+from pipelines.detectors import registry
+from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
+from pipelines.detectors.stored_arrays import stored_arrays
+
+RECORD = "detector.json"
+"""File of the artifact DETECTOR that describes the detector."""
+
+
+@dataclass(frozen=True)
+class DetectorRecord:
+    """The content of `detector.json`."""
+
+    name: str
+    """Name of a built-in detector, or import path of a plugin."""
+    fingerprint: str
+    mode: Literal["carry", "reference", "none"]
+    """`none`: the model was trained on features that no detector of the project made."""
+    settings: Mapping[str, Any]
+    files: Sequence[str]
+    """The settings that are files: names in this folder if the detector is carried, else paths or URIs."""
+    class_names: Mapping[str, str]
+    """Name of each class id."""
+
+    def write(self, folder: Path) -> None:
+        """Writes the record into the folder of the artifact."""
+        (folder / RECORD).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "DetectorRecord":
+        """Reads the record of the artifact."""
+        return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class PhotoRegions:
+    """The regions of one photo as a feature set has them."""
+
+    features_RF: NDArray[Any]
+    """Finite numbers; float16 from a detector."""
+    boxes_R4: NDArray[np.float32] | None = None
+    """x0 y0 x1 y1 in pixels of the upright photo."""
+    classes: Sequence[str] | None = None
+    """Name of the class of each region."""
+
+
+class ModelDetector:
+    """Detects regions with the detector that made the model's training features. It is built when first used."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Takes the folder of the artifact, and settings (locations of files) that replace the stored ones."""
+        self.record = DetectorRecord.read(folder)
+        self._folder, self._settings = folder, settings
+        self._spec: DetectorSpec | None = None
+        self._built: dict[str, Any] = {}
+
+    def require(self, device: str) -> None:
+        """Builds the detector on a device. Raises UserError with the fix if that is impossible."""
+        if self._spec is None:
+            self._spec = self._resolve()
+        if device not in self._built:
+            try:
+                self._built[device] = self._spec.build(device)
+            except Exception as error:
+                raise self._unavailable(str(error)) from error
+
+    def __call__(self, photos: Sequence[DecodedPhoto], device: str) -> list[PhotoRegions | str]:
+        """Returns the regions of each photo, or the reason why it has none. Call `require` before."""
+        pixels = [photo.pixels for photo in photos]
+        try:
+            found: list[Regions | str] = list(self._built[device](pixels))
+            is_complete = len(found) == len(photos)
+        except Exception:  # noqa: BLE001 - detectors raise anything; the photo is found below
+            is_complete = False
+        if not is_complete:
+            found = [self._detect_one(photo, device) for photo in pixels]
+        return [
+            regions if isinstance(regions, str) else self._stored(regions, photo)
+            for regions, photo in zip(found, photos, strict=True)
+        ]
+
+    def _detect_one(self, pixels: NDArray[np.uint8], device: str) -> Regions | str:
+        try:
+            (regions,) = self._built[device]([pixels])
+        except Exception as error:  # noqa: BLE001 - detectors raise anything
+            return f"the detector fails ({type(error).__name__}: {error})"
+        return regions
+
+    def _stored(self, regions: Regions, photo: DecodedPhoto) -> PhotoRegions | str:
+        """Returns regions as the extraction stores them."""
+        height, width, _ = photo.pixels.shape
+        assert self._spec is not None
+        try:
+            check_regions(regions, (height, width), self._spec)
+        except (ValueError, TypeError, AttributeError) as error:
+            return f"the detector breaks its contract ({error})"
+        features_RF, boxes_R4 = stored_arrays(regions, (width, height), (photo.width, photo.height))
+        if not np.isfinite(features_RF).all():
+            return "its features are beyond float16 (65504)"
+        names = self.record.class_names
+        return PhotoRegions(features_RF, boxes_R4, [names.get(str(id_), str(id_)) for id_ in regions.classes.tolist()])
+
+    def _resolve(self) -> DetectorSpec:
+        record = self.record
+        if record.mode == "none":
+            raise UserError(
+                f"this model has no detector, because it was trained on imported features ({record.fingerprint}); "
+                "give column regions instead of image"
+            )
+        settings, name = {**record.settings, **self._settings}, record.name
+        if record.mode == "carry":
+            settings |= {field: str(self._folder / record.settings[field]) for field in record.files}
+            if registry.is_plugin(name):
+                name = f"{__name__.removesuffix('pipelines.models.detection')}{name}"
+        try:
+            spec = registry.resolve(name, settings)
+            found = registry.fingerprint(name, spec)
+        except UserError as error:
+            raise self._unavailable(str(error)) from error
+        if found != record.fingerprint:
+            raise self._unavailable(f"it has the fingerprint {found}")
+        return spec
+
+    def _unavailable(self, reason: str) -> UserError:
+        record = self.record
+        if record.mode == "carry":
+            fix = "install the packages of the model's requirements.txt"
+        elif record.files:
+            fields = ", ".join(f'"{field}": PATH' for field in record.files)
+            fix = f"point to its files with load_model(..., model_config={{{fields}}})"
+        else:
+            fix = f"install the package that has {record.name}"
+        return UserError(
+            f"detector {record.name} of this model ({record.fingerprint}) cannot be used ({reason}); {fix}, or give "
+            "column regions instead of image"
+        )

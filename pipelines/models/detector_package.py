@@ -1,0 +1,86 @@
+"""What a registered version stores of the detector that made its training features."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.detectors import registry
+from pipelines.features.index import DetectorDescription
+from pipelines.models.carried_code import PROJECT, carry_code
+from pipelines.models.config import RegisterConfig
+from pipelines.models.detection import DetectorRecord
+
+
+@dataclass(frozen=True)
+class DetectorPackage:
+    """A detector to be stored in a registered version."""
+
+    record: DetectorRecord
+    modules: tuple[str, ...]
+    """Modules that the version's code has to include."""
+    roots: Mapping[str, Path]
+    """The folder that holds each top-level package of the modules."""
+
+    def write(self, folder: Path) -> Path:
+        """Writes the artifact into `folder`, with the files of a carried detector, and returns it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = dict(self.record.settings)
+        if self.record.mode == "carry":
+            for field in self.record.files:
+                root, _, name = str(settings[field]).rpartition("/")
+                settings[field] = f"{field}-{name}"
+                (folder / settings[field]).write_bytes(open_store(root or "/").read(name))
+        replace(self.record, settings=settings).write(folder)
+        return folder
+
+
+def detector_package(description: DetectorDescription, fingerprint: str, config: RegisterConfig) -> DetectorPackage:
+    """Returns what is stored of a feature set's detector. Reads the weights of a detector that is carried.
+
+    Raises UserError if the detector has to be carried and is not available here, is not the one that made the features,
+    or has code that cannot be carried.
+    """
+    name = description.name
+    names = {str(id_): text for id_, text in description.class_names.items()}
+    record = DetectorRecord(name, fingerprint, "none", description.settings, [], names)
+    if name not in registry.names() and not registry.is_plugin(name):  # imported features
+        return DetectorPackage(record, (), PROJECT)
+    mode = "carry" if name == "embedded" else config.detector
+    fix = "make it available here, or set register.detector to reference"
+    try:
+        spec = registry.resolve(name, description.settings)
+        found = registry.fingerprint(name, spec) if mode == "carry" else fingerprint
+    except UserError as error:
+        if mode == "carry":
+            raise UserError(f"the model cannot carry its detector: {error}; {fix}") from error
+        return DetectorPackage(replace(record, mode=mode), (), PROJECT)
+    if found != fingerprint:
+        raise UserError(
+            f"the model cannot carry its detector: {name} with the settings of the feature set has the fingerprint "
+            f"{found} here, and the features have {fingerprint}; extract again, or set register.detector to reference"
+        )
+    files = [field for field in getattr(spec, "files", ()) if getattr(spec, field)]
+    settings = {**description.settings, **{field: getattr(spec, field) for field in files}}
+    record = replace(record, mode=mode, settings=settings, files=files)
+    if mode == "reference" and registry.is_plugin(name):
+        return DetectorPackage(record, (), PROJECT)
+    module = registry.spec_module(name)
+    package = DetectorPackage(record, (module,), {**PROJECT, **_root_of(module)})
+    if registry.is_plugin(name):
+        with TemporaryDirectory() as folder:
+            carry_code(Path(folder), package.modules, package.roots)  # raises for a module that cannot be carried
+    return package
+
+
+def _root_of(module: str) -> dict[str, Path]:
+    """Returns the top-level package of a module, and the folder that holds it."""
+    package = module.split(".")[0]
+    found = importlib.util.find_spec(package)
+    assert found is not None, f"{module} was imported"
+    assert found.origin is not None, f"{package} is a namespace package"
+    file = Path(found.origin)
+    return {package: file.parent.parent if found.submodule_search_locations else file.parent}

@@ -1,0 +1,69 @@
+"""Reads the images that a registered model is given: bytes, base64 text, paths, URIs, PIL images and RGB arrays.
+
+They are decoded by the rules of the extraction (pipelines/datasets/decode.py), so that a model sees the pixels that its
+training features were extracted from.
+"""
+
+import base64
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from infra.errors import UserError
+from infra.paths import absolute
+from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo
+
+KINDS = "bytes, base64 text, a path, a URI, a PIL image or an RGB array"
+_MIN_BASE64 = 64
+"""Characters; no image file is shorter in base64, and hardly a path that consists of such characters is longer."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+
+
+def image_error(value: Any) -> str:
+    """Returns why a value cannot be an image, or an empty string; nothing is read or decoded."""
+    if isinstance(value, np.ndarray):
+        valid = value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3 and value.size
+        return "" if valid else f"is an array of {value.dtype} {value.shape}; give RGB, uint8 (height, width, 3)"
+    if isinstance(value, bytes | bytearray | memoryview | str) or _is_pil(value):
+        return ""
+    return f"is {type(value).__name__}; give {KINDS}"
+
+
+def decode(value: Any) -> DecodedPhoto:
+    """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded."""
+    if isinstance(value, str):
+        return decode_photo(_read(value))
+    if isinstance(value, np.ndarray):
+        from PIL import Image
+
+        return decode_image(Image.fromarray(value))
+    return decode_image(value) if _is_pil(value) else decode_photo(bytes(value))
+
+
+def from_base64(text: str) -> bytes:
+    """Returns the bytes of base64 text, which may be a `data:` URI. Raises ValueError if it is invalid."""
+    encoded = text.partition(",")[2] if text.startswith("data:") else text
+    return base64.b64decode("".join(encoded.split()), validate=True)
+
+
+def _read(text: str) -> bytes:
+    """Returns the bytes that a text contains as base64, or of the file that it names."""
+    if text.startswith("data:") or (len(text) >= _MIN_BASE64 and _BASE64.fullmatch(text)):
+        try:
+            return from_base64(text)
+        except ValueError as error:
+            raise PhotoError(f"invalid base64 text ({error})") from error
+    from pipelines.datasets.photo_sources import read_photo  # takes a while to import
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # the thread of a notebook runs an event loop, downloads need their own
+            return thread.submit(read_photo, absolute(text, "image")).result()
+    except (PhotoError, UserError, OSError) as error:
+        raise PhotoError(f"{text[:200]}: {error}") from error
+
+
+def _is_pil(value: Any) -> bool:
+    """Returns whether a value is a PIL image, without importing PIL."""
+    return any(kind.__module__ == "PIL.Image" and kind.__name__ == "Image" for kind in type(value).__mro__)

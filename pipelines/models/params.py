@@ -1,0 +1,48 @@
+"""The parameters of a prediction, given as `params` of `predict`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin
+
+from infra.errors import UserError
+
+
+@dataclass(frozen=True)
+class Params:
+    """What to compute, and how. MLflow ignores other names, with a warning."""
+
+    task: Literal["score", "rank", "explain", "encode"] = "score"
+    """`score`: one score for each row. `rank`: all captions for each image, or all images for each caption, best first.
+    `explain`: the score of each row by levels and words. `encode`: regions and words in the joint space."""
+    query: Literal["image", "caption"] = "image"
+    """Of `rank`: `image` ranks the captions for each image, `caption` the images for each caption."""
+    top_k: int = 0
+    """Of `rank`: number of results for each query; 0 returns all."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` multiplies the widest products of the scores in bfloat16."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where detector and model run; `auto` is a GPU if there is one."""
+    batch_size: int = 256
+    """Images, and captions, whose encodings are in memory at a time."""
+    fingerprint: str = ""
+    """Fingerprint of the detector that `regions` come from. If it is given, it must be the model's."""
+    on_error: Literal["raise", "null"] = "raise"
+    """`raise` fails for a row that cannot be used, `null` returns null for it."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError naming the parameter, its value and the constraint."""
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if get_origin(spec.type) is Literal and value not in get_args(spec.type):
+                choices = ", ".join(get_args(spec.type))
+                raise UserError(f"params: {spec.name} is {value!r}; choose one of: {choices}")
+        if self.top_k < 0 or self.batch_size < 1:
+            raise UserError(
+                f"params: top_k is {self.top_k} and batch_size is {self.batch_size}; give at least 0 and at least 1"
+            )
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any] | None) -> "Params":
+        """Returns the parameters with these values, and the defaults of the others."""
+        known = {spec.name for spec in fields(cls)}
+        return cls(**{name: value for name, value in (params or {}).items() if name in known})

@@ -1,0 +1,58 @@
+"""What MLflow shows of a registered model: inputs, outputs, parameters and an example."""
+
+import base64
+import io
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.features.npy import save_npy
+from pipelines.models.params import Params
+from pipelines.models.tasks import LEVELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec
+
+
+def signature() -> "ModelSignature":
+    """Returns the schemas of all tasks. Columns are optional, since each task has its own; `score` returns a list."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
+
+    types = {str: DataType.string, int: DataType.long}
+    params = [ParamSpec(spec.name, types.get(spec.type, DataType.string), spec.default) for spec in fields(Params)]  # type: ignore[arg-type]
+    numbers = [_column(name, DataType.double) for name in ("score", *LEVELS)]
+    places = [_column(name, DataType.long) for name in ("image_row", "caption_row", "rank")]
+    arrays = [_column(name) for name in ("words", "regions", "boxes", "tokens")]
+    caption = _column("caption", DataType.string)
+    return ModelSignature(
+        inputs=Schema([_column("image"), _column("regions"), _column("boxes"), caption]),
+        outputs=Schema([*numbers, *places, caption, *arrays]),
+        params=ParamSchema(params),
+    )
+
+
+def input_example(feature_dim: int, takes_images: bool) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Returns two rows of a request as a REST client sends them, and its parameters."""
+    import pandas as pd
+    from PIL import Image
+
+    captions = ["a red square", "a blue circle"]
+    if takes_images:
+        buffer = io.BytesIO()
+        Image.new("RGB", (48, 32), (200, 30, 30)).save(buffer, "PNG")
+        column, data = "image", buffer.getvalue()
+    else:
+        column, data = "regions", save_npy(np.zeros((1, feature_dim), np.float16))
+    text = base64.b64encode(data).decode()
+    return pd.DataFrame({column: [text, text], "caption": captions}), {"task": "score"}
+
+
+def _column(name: str, kind: Any = None) -> "ColSpec":
+    from mlflow.types import ColSpec
+    from mlflow.types.schema import AnyType
+
+    return ColSpec(kind or AnyType(), name, required=False)

@@ -1,0 +1,137 @@
+"""What a registered model computes: scores, rankings, explanations and encodings of the rows of a request.
+
+Each task takes the request, the scorer of its captions, and batches of its images with their regions. A row that cannot
+be used has None in each column; in a ranking it is left out.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipelines.models.detection import PhotoRegions
+from pipelines.models.pair_scores import PairScorer
+from pipelines.models.params import Params
+from pipelines.models.request import Request
+from shan_model.alignment import Alignment
+
+Batches = Iterable[tuple[list[int], list[PhotoRegions]]]
+"""Positions of images in the request, and their regions."""
+LEVELS = ("S_L2L", "S_G2L", "S_G2G")
+
+
+def score(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> list[float | None]:  # noqa: ARG001
+    """Returns the score of each row."""
+    scores = np.full(len(request.image_of_row), np.nan, np.float32)
+    for images, photos in batches:
+        rows, photo_of_row = request.rows_of(images)
+        encoded = scorer.encode([photo.features_RF for photo in photos])
+        scores[rows] = scorer.pairs(encoded, photo_of_row, request.caption_of_row[rows])
+    return [None if row in request.problems else value for row, value in enumerate(scores.tolist())]
+
+
+def rank(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:
+    """Returns the ranking for each image or caption: its first row, rank, the other's first row and text, score."""
+    scores_NC = np.full((len(request.images), len(request.captions)), np.nan, np.float32)
+    for images, photos in batches:
+        scores_NC[images] = scorer.block(scorer.encode([photo.features_RF for photo in photos]))
+    image_rows = _first_rows(request.image_of_row, len(request.images))
+    caption_rows = _first_rows(request.caption_of_row, len(request.captions))
+    usable = [image for image in range(len(request.images)) if np.isfinite(scores_NC[image]).all()]
+    hits: list[tuple[int, int, int]] = []  # image, caption, rank
+    for query in usable if params.query == "image" else range(len(request.captions)):
+        scores = scores_NC[query] if params.query == "image" else scores_NC[usable, query]
+        best = np.argsort(-scores, kind="stable")[: params.top_k or None].tolist()
+        pairs = [(query, hit) if params.query == "image" else (usable[hit], query) for hit in best]
+        hits += [(*pair, place) for place, pair in enumerate(pairs, 1)]
+    return pd.DataFrame(
+        {
+            "image_row": [image_rows[image] for image, _, _ in hits],
+            "caption_row": [caption_rows[caption] for _, caption, _ in hits],
+            "caption": [request.captions[caption] for _, caption, _ in hits],
+            "rank": [place for _, _, place in hits],
+            "score": [float(scores_NC[image, caption]) for image, caption, _ in hits],
+        }
+    )
+
+
+def explain(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:  # noqa: ARG001
+    """Returns for each row its score, the scores of SHAN's levels, and each word with the region it attends to most."""
+    results: list[list[Any]] = [[None] * 5 for _ in request.image_of_row]
+    for images, photos in batches:
+        rows, photo_of_row = request.rows_of(images)
+        captions = request.caption_of_row[rows]
+        encoded = scorer.encode([photo.features_RF for photo in photos])
+        scores, last = scorer.pairs(encoded, photo_of_row, captions), -1
+        for at in np.argsort(captions, kind="stable").tolist():  # so that each caption is encoded once
+            row, photo, caption = int(rows[at]), int(photo_of_row[at]), int(captions[at])
+            if caption != last:
+                (words_WD,), last = scorer.words([caption]), caption
+            results[row] = [
+                float(scores[at]),
+                *_levels(scorer, encoded[photo], words_WD),
+                _words(scorer, request.captions[caption], photos[photo], encoded[photo], words_WD),
+            ]
+    return pd.DataFrame(results, columns=["score", *LEVELS, "words"], dtype=object)
+
+
+def encode(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:
+    """Returns for each row the regions (R x D), boxes, words (W x D) and tokens that it has, in the joint space."""
+    columns = ("regions", "boxes", "words", "tokens")
+    results: dict[str, list[Any]] = {name: [None] * len(request.image_of_row) for name in columns}
+    for images, photos in batches:
+        rows, photo_of_row = request.rows_of(images)
+        encoded = [regions_RD.float().cpu().numpy() for regions_RD in scorer.encode([p.features_RF for p in photos])]
+        for row, photo in zip(rows.tolist(), photo_of_row.tolist(), strict=True):
+            results["regions"][row], results["boxes"][row] = encoded[photo], photos[photo].boxes_R4
+    rows_of_caption: dict[int, list[int]] = {}
+    for row in np.flatnonzero(request.caption_of_row >= 0).tolist():
+        if row not in request.problems:
+            rows_of_caption.setdefault(int(request.caption_of_row[row]), []).append(row)
+    captions = sorted(rows_of_caption)
+    for start in range(0, len(captions), params.batch_size):
+        batch = captions[start : start + params.batch_size]
+        for caption, words_WD in zip(batch, scorer.words(batch), strict=True):
+            words, tokens = words_WD.float().cpu().numpy(), scorer.shan.text_encoder.tokens(request.captions[caption])
+            for row in rows_of_caption[caption]:
+                results["words"][row], results["tokens"][row] = words, tokens
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in results.items()})
+
+
+TASKS = {"score": score, "rank": rank, "explain": explain, "encode": encode}
+
+
+def _first_rows(item_of_row: NDArray[np.int64], count: int) -> list[int]:
+    """Returns the first row of each of `count` items."""
+    first = np.full(count + 1, -1)
+    first[item_of_row[::-1]] = np.arange(len(item_of_row))[::-1]
+    return [int(row) for row in first[:count]]
+
+
+def _levels(scorer: PairScorer, regions_RD: Tensor, words_WD: Tensor) -> list[float | None]:
+    """Returns the scores of SHAN's levels; None for one that is disabled, and for other matchers."""
+    alignment = scorer.shan.alignment
+    levels = alignment.level_scores(regions_RD[None], words_WD) if isinstance(alignment, Alignment) else {}
+    return [float(levels[name]) if name in levels else None for name in LEVELS]
+
+
+def _words(
+    scorer: PairScorer, caption: str, photo: PhotoRegions, regions_RD: Tensor, words_WD: Tensor
+) -> list[dict[str, Any]]:
+    """Returns each word between the start and end tokens, with its best region, that one's box, class and weight."""
+    attention_RW = scorer.shan.alignment.word_attention(regions_RD[None], words_WD)[0]
+    weights, best = (found.tolist() for found in attention_RW.max(dim=0))
+    tokens = scorer.shan.text_encoder.tokens(caption)
+    return [
+        {
+            "word": tokens[w],
+            "region": best[w],
+            "weight": weights[w],
+            "box": None if photo.boxes_R4 is None else photo.boxes_R4[best[w]].tolist(),
+            "class": None if photo.classes is None else photo.classes[best[w]],
+        }
+        for w in range(1, len(tokens) - 1)
+    ]

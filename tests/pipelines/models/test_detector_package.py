@@ -1,0 +1,71 @@
+"""What a version stores of its detector: carried or referred to, built-in or a plugin, or none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from pipelines.detectors.bottom_up.config import BottomUpConfig
+from pipelines.features.index import DetectorDescription
+from pipelines.models.config import RegisterConfig
+from pipelines.models.detection import DetectorRecord
+from pipelines.models.detector_package import detector_package
+from tests.pipelines.models.conftest import Plugin
+from tests.support.registered import EMBEDDED, embedded_detector, imported_features
+
+REFERENCE = RegisterConfig("reference")
+
+
+def test_embedded_is_always_carried_with_the_code():
+    by_default = embedded_detector()
+    fingerprint = by_default.record.fingerprint
+    assert detector_package(EMBEDDED, fingerprint, REFERENCE) == by_default
+    assert by_default.record.mode == "carry"
+    assert by_default.modules == ("pipelines.detectors.embedded_config",)
+
+
+def test_imported_features_have_no_detector(tmp_path: Path):
+    package = imported_features()
+    assert (package.record.mode, package.modules) == ("none", ())
+    assert DetectorRecord.read(package.write(tmp_path / "detector")) == package.record
+
+
+def test_weights_are_copied_or_referred_to(tmp_path: Path):
+    weights = tmp_path / "vg.pth"
+    weights.write_bytes(b"weights")
+    spec = BottomUpConfig(str(weights))
+    description = DetectorDescription(
+        "bottom_up", {"weights": str(weights)}, spec.feature_dim, spec.region_range, spec.class_names, {}
+    )
+    carried = detector_package(description, spec.fingerprint(), RegisterConfig())
+    folder = carried.write(tmp_path / "carried")
+    assert (folder / "weights-vg.pth").read_bytes() == b"weights"
+    record = DetectorRecord.read(folder)
+    assert (record.mode, record.settings, record.files) == ("carry", {"weights": "weights-vg.pth"}, ["weights"])
+    referred = detector_package(description, spec.fingerprint(), REFERENCE)
+    folder = referred.write(tmp_path / "referred")
+    assert [path.name for path in folder.iterdir()] == ["detector.json"]
+    assert DetectorRecord.read(folder).settings == {"weights": str(weights)}
+    assert referred.modules == carried.modules == ("pipelines.detectors.bottom_up.config",)
+    with pytest.raises(UserError, match=r"has the fingerprint bottom_up-.* here, and the features have other-1"):
+        detector_package(description, "other-1", RegisterConfig())
+    weights.unlink()
+    with pytest.raises(UserError, match=r"cannot carry its detector: .*vg.pth cannot be read.*detector to reference"):
+        detector_package(description, spec.fingerprint(), RegisterConfig())
+    assert detector_package(description, spec.fingerprint(), REFERENCE).record.files == ["weights"]
+
+
+def test_a_plugin_is_carried_with_the_modules_of_its_package(plugin: Plugin):
+    package = plugin.package("carry")
+    assert package.modules == ("striped_detector.stripes",)
+    assert package.roots["striped_detector"] == plugin.folder
+    assert plugin.package("reference").modules == ()
+    names = plugin.folder / "striped_detector" / "names.py"
+    names.write_text(names.read_text() + "import striped_detector\n")
+    with pytest.raises(UserError, match="`import striped_detector` cannot be carried by a model; use `from"):
+        plugin.package("carry")
+    unknown = replace(plugin.description, name="nowhere.detector:Class")
+    with pytest.raises(UserError, match=r"cannot carry its detector: .*nowhere.*set register.detector to reference"):
+        detector_package(unknown, "nowhere-1", RegisterConfig())
+    assert detector_package(unknown, "nowhere-1", REFERENCE).record.mode == "reference"

@@ -1,0 +1,99 @@
+"""Images in every form that a registered model accepts are decoded as the extraction decodes files."""
+
+import asyncio
+import base64
+import io
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
+from pipelines.models.images import decode, image_error
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", exif=image.getexif())
+    return buffer.getvalue()
+
+
+def images() -> dict[str, Image.Image]:
+    rng = np.random.default_rng(0)
+    turned = Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    turned.getexif()[0x0112] = 6
+    return {
+        "turned": turned,
+        "large": Image.fromarray(rng.integers(0, 256, (100, LONGEST_SIDE * 2, 3), dtype=np.uint8)),
+        "grey, 16 bits": Image.fromarray(rng.integers(0, 65536, (9, 11), dtype=np.uint16)),
+        "transparent": Image.fromarray(rng.integers(0, 256, (9, 11, 4), dtype=np.uint8)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["turned", "large", "grey, 16 bits", "transparent"])
+def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path):
+    image = images()[kind]
+    data = png(image)
+    (tmp_path / "photo.png").write_bytes(data)
+    text = base64.b64encode(data).decode()
+    expected = decode_photo(data)
+    path = str(tmp_path / "photo.png")
+    uris = [path, f"file://{path}", f"data:image/png;base64,{text}"]
+    forms = [data, bytearray(data), memoryview(data), text, *uris, Image.open(io.BytesIO(data))]
+    for form in forms:
+        assert image_error(form) == ""
+        found = decode(form)
+        assert (found.width, found.height) == (expected.width, expected.height)
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
+def test_a_web_image_is_downloaded_also_within_an_event_loop(tmp_path: Path):
+    data = png(images()["turned"])
+    (tmp_path / "photo.png").write_bytes(data)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+
+    async def in_a_notebook() -> DecodedPhoto:
+        return decode(f"http://127.0.0.1:{server.server_port}/photo.png")
+
+    try:
+        found = asyncio.run(in_a_notebook())
+    finally:
+        server.shutdown()
+    np.testing.assert_array_equal(found.pixels, decode_photo(data).pixels)
+
+
+def test_an_rgb_array_is_its_own_pixels_and_is_downscaled_as_files_are():
+    small = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(decode(small).pixels, small)
+    image = images()["large"]
+    np.testing.assert_array_equal(decode(np.asarray(image)).pixels, decode_photo(png(image)).pixels)
+
+
+@pytest.mark.parametrize("kind", ["turned", "large", "transparent"])
+def test_a_pil_image_is_not_changed(kind: str):
+    image = images()[kind]
+    before = np.array(image)
+    decode(image)
+    np.testing.assert_array_equal(np.asarray(image), before)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("nowhere/photo.jpg", "nowhere/photo.jpg: cannot be read: No such file"),
+        (b"some text", "not an image of a known format"),
+        (b"", "the file is empty"),
+        ("QUJD" * 30, "not an image of a known format"),
+        ("data:image/png;base64,A", "invalid base64 text"),
+    ],
+)
+def test_what_cannot_be_decoded_has_a_reason(value, said: str):
+    with pytest.raises(PhotoError, match=said):
+        decode(value)
+    with pytest.raises(PhotoError, match="truncated or corrupt"):
+        decode(png(images()["turned"])[:-200])

@@ -1,0 +1,44 @@
+"""Scores of selected pairs equal those of the score matrix, whatever the batches."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.models.pair_scores import PairScorer
+from shan_model.scoring import score_matrix
+from tests.support.registered import CAPTIONS, tiny_network
+
+SENTENCES = [*CAPTIONS, "", "a dog and a dog and two men on a beach", "men", "a blue beach"]
+
+
+def regions(count: int, ragged: bool) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(3 + (n % 3 if ragged else 0), 8)).astype(np.float16) for n in range(count)]
+
+
+@pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i"])
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("share", [0.05, 1.0])
+@torch.inference_mode()
+def test_pairs_have_the_scores_of_the_matrix(matcher: str, ragged: bool, share: float):
+    shan, photos = tiny_network(8, matcher=matcher), regions(40, ragged)
+    expected = score_matrix(shan, photos if ragged else np.stack(photos), SENTENCES)
+    rng = np.random.default_rng(1)
+    count = int(share * expected.size)
+    chosen = np.stack([rng.integers(0, 40, count), rng.integers(0, len(SENTENCES), count)])
+    scorer = PairScorer(shan, SENTENCES, 3, None)
+    scores = scorer.pairs(scorer.encode(photos), *chosen)
+    np.testing.assert_allclose(scores, expected[tuple(chosen)], atol=1e-5)
+    np.testing.assert_allclose(scorer.block(scorer.encode(photos)), expected, atol=1e-5)
+
+
+def test_captions_of_one_batch_are_encoded_once_for_all_photos(monkeypatch: pytest.MonkeyPatch):
+    shan, encoded = tiny_network(8), []
+    encode = shan.encode_captions
+    monkeypatch.setattr(shan, "encode_captions", lambda captions: encoded.extend(captions) or encode(captions))
+    scorer = PairScorer(shan, SENTENCES, len(SENTENCES), None)
+    every_caption = np.arange(len(SENTENCES))
+    with torch.inference_mode():
+        for photo in regions(5, ragged=False):
+            scorer.pairs(scorer.encode([photo]), np.zeros(len(SENTENCES), np.int64), every_caption)
+    assert sorted(encoded) == sorted(SENTENCES)
