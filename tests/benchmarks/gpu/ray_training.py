@@ -62,7 +62,8 @@ def _train(sizes: GpuSizes, features: str, tracking: str, folder: Path, use_gpu:
         "cluster.local_object_store_mb": 100,
     }
     command = [sys.executable, "-m", "jobs.train", *(f"--{name}={value}" for name, value in options.items())]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"jobs.train exited with code {result.returncode}: {(result.stdout + result.stderr)[-500:]}")
