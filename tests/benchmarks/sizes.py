@@ -41,6 +41,9 @@ class Sizes:
     """Block that the alignments score."""
     reference_captions: int = 8
     """Captions of the slow peers, which are timed on fewer pairs."""
+    given_photos: int = 1000
+    given_captions: int = 100
+    """Photos and captions of which a registered model is given every pair as a row."""
     copied_floats: int = 64 << 20
     """Floats of the memory copy that gives the bandwidth."""
     split_share: float = 0.04
@@ -66,6 +69,8 @@ SMOKE = Sizes(
     scored_photos=8,
     scored_captions=14,
     reference_captions=2,
+    given_photos=4,
+    given_captions=3,
     copied_floats=1 << 10,
     split_share=4e-6,
 )

@@ -14,5 +14,13 @@ def test_every_benchmark_runs_at_tiny_sizes():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert "FAILED" not in result.stdout, result.stdout + result.stderr
     assert result.returncode == 0, result.stderr
-    for what in ("SHAN-full", "step of 8", "batch of 8", "import of bottom-up TSV", "reading photo by photo", "rerun"):
+    for what in (
+        "SHAN-full",
+        "registered model",
+        "step of 8",
+        "batch of 8",
+        "import of bottom-up TSV",
+        "reading photo by photo",
+        "rerun",
+    ):
         assert what in result.stdout
