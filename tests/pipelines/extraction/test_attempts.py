@@ -11,6 +11,8 @@ from pipelines.datasets.decode import PhotoError
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts, recorded_deaths
 from pipelines.features.layout import attempts_name
 
+pytestmark = pytest.mark.usefixtures("without_cluster")
+
 SHARD = "features-train-000000-00000000"
 in_process = multiprocessing.get_context("fork").Process
 

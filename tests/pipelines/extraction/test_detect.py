@@ -13,6 +13,8 @@ from pipelines.extraction.attempts import MAX_ATTEMPTS, recorded_deaths
 from pipelines.extraction.detect import Detect
 from tests.support.tiny_detector import BLUE, RED, TinyDetector
 
+pytestmark = pytest.mark.usefixtures("without_cluster")
+
 SHARD = "features-train-000000-00000000"
 COLOURS = {"green": (0, 255, 0), "red": RED, "grey": (9, 9, 9), "blue": BLUE}
 in_process = multiprocessing.get_context("fork").Process

@@ -21,6 +21,8 @@ from pipelines.extraction.stages import Commit, Fetch, task_row
 from pipelines.features.receipt import Receipt
 from tests.support.tiny_detector import TinyDetector
 
+pytestmark = pytest.mark.usefixtures("without_cluster")
+
 SHARD = "features-train-000000-00000000"
 ROW = task_row(
     ShardTask(SHARD, tuple(Photo(name, f"{name}.png", "train", ("x",)) for name in ("good", "bad", "other")), {})
