@@ -175,8 +175,8 @@ def test_lost_nodes_in_extraction_and_training_change_nothing(stack: Stack, data
     if not short:
         assert "uninterrupted version 1" in stack.done(*train(stack, uri, "uninterrupted"))
         assert weights(stack, "shan") == weights(stack, "uninterrupted")
+        assert "models:/shan/1" in stack.done("evaluate", "--model=models:/shan/1", f"--features={uri}")
 
-    assert "models:/shan/1" in stack.done("evaluate", "--model=models:/shan/1", f"--features={uri}")
     output = stack.done("promote", "--name=shan", "--version=1", f"--features={uri}", "--promote.confidence=0.5")
     assert "models:/shan@champion is version 1" in output
     assert stack.pulled("models:/shan@champion") > 0

@@ -82,4 +82,10 @@ def with_hugging_face(folder: Path) -> list[str]:
     """Nothing gets better by such steps, so training ends after the second of 9 epochs."""
     write_tiny_bert(folder / "bert")
     more = ["--model.text_encoder=hf", f"--model.hf_model={folder}/bert"]
-    return [*more, "--train.epochs=9", "--train.early_stopping_patience=1", "--train.learning_rate=1e-12"]
+    return [
+        *more,
+        "--train.num_workers=1",
+        "--train.epochs=9",
+        "--train.early_stopping_patience=1",
+        "--train.learning_rate=1e-12",
+    ]

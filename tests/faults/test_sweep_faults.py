@@ -79,7 +79,7 @@ def statuses(tracking: Tracking) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
 @pytest.mark.usefixtures("ray_session")
-def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, number: signal.Signals):
+def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, number: signal.Signals, short: bool):
     """Another Ray session runs on the machine, which Ray Train's cleanup does not expect."""
     features = feature_sets.memorable(tmp_path, 60)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
@@ -117,6 +117,7 @@ def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, num
     best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
 
-    assert said.endswith(sweep(tmp_path, features.uri))
-    assert len(client.search_runs([tracking.experiment_id])) == 4
+    if not short:
+        assert said.endswith(sweep(tmp_path, features.uri))
+        assert len(client.search_runs([tracking.experiment_id])) == 4
     assert [point.step for point in client.get_metric_history(parent.info.run_id, "val_rsum")] == [0]

@@ -184,9 +184,12 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
 
 
 def test_a_killed_driver_one_that_loses_its_lease_and_an_interrupted_one_change_nothing(
-    features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server, short: bool
 ):
-    """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes."""
+    """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes.
+
+    The short form interrupts none: a sweep is interrupted in test_sweep_faults.py.
+    """
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
@@ -208,18 +211,8 @@ def test_a_killed_driver_one_that_loses_its_lease_and_an_interrupted_one_change_
     assert {name for name in store.objects() if name.endswith("progress.json")} == before
     assert run_of(tmp_path).info.status == "RUNNING"
 
-    interrupted = start(features, tmp_path, f"--train.output={output}", "--resume")
-    wait_until(lambda: any("-lease-000004/" in name for name in store.objects()), timeout_s=300)
-    interrupted.send_signal(signal.SIGTERM)
-    said = finish(interrupted, tmp_path, code=143)
-    message = (
-        r"interrupted; checkpoint (step-\d{7}0-lease-000004) is saved; re-run the command with --resume to continue"
-    )
-    saved = re.search(message, said)
-    assert saved, said
-    assert f"{place}/{saved[1]}/progress.json" in store.objects()
-    assert run_of(tmp_path).info.status == "KILLED"
-
+    if not short:
+        interrupt(features, tmp_path, output, place)
     finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)
     for name in store.objects():
         path = tmp_path / "build" / "runs" / name
@@ -232,6 +225,23 @@ def test_a_killed_driver_one_that_loses_its_lease_and_an_interrupted_one_change_
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
 
 
+def interrupt(features: FeatureSet, folder: Path, output: str, place: str) -> None:
+    """Resumes a training on S3 and interrupts it, which saves a checkpoint."""
+    store = open_store(output)
+    interrupted = start(features, folder, f"--train.output={output}", "--resume")
+    wait_until(lambda: any("-lease-000004/" in name for name in store.objects()), timeout_s=300)
+    interrupted.send_signal(signal.SIGTERM)
+    said = finish(interrupted, folder, code=143)
+    message = (
+        r"interrupted; checkpoint (step-\d{7}0-lease-000004) is saved; re-run the command with --resume to continue"
+    )
+    saved = re.search(message, said)
+    assert saved, said
+    assert f"{place}/{saved[1]}/progress.json" in store.objects()
+    assert run_of(folder).info.status == "KILLED"
+
+
+@pytest.mark.long  # tests/pipelines/training has the parts
 def test_a_training_that_diverges_fails_at_once(features: FeatureSet, tmp_path: Path):
     """Ray Train would restart it three times from its last checkpoint."""
     more = ["--train.learning_rate=1e30", "--train.epochs=1", "--train.num_workers=1"]
