@@ -63,8 +63,8 @@ class BottomUp:
             return [self._detect(photo) for photo in photos]
 
     def _detect(self, photo: np.ndarray) -> Regions:
-        image_13HW, size = preprocess(photo, self.config.shortest_side, self.config.longest_side)
-        map_1CHW = self.backbone(image_13HW.to(self.device, self.dtype))
+        image_13HW, size = preprocess(photo, self.config.shortest_side, self.config.longest_side, self.device)
+        map_1CHW = self.backbone(image_13HW.to(self.dtype))
         proposals_R4 = self._propose(map_1CHW, size)
         features_RF = self.region_features(map_1CHW[0], proposals_R4)
 
@@ -81,7 +81,7 @@ class BottomUp:
         attributes = self.predictor.attribute_probabilities(features_RF[kept_R], logits_RC[kept_R]).max(dim=1)
         found = (
             features_RF[kept_R],
-            self._in_photo(boxes_R4[kept_R], size, photo),
+            self._in_photo(boxes_R4[kept_R].cpu(), size, photo),
             classes_R[kept_R],
             confidences_R[kept_R],
             attributes.indices,
@@ -112,11 +112,8 @@ class BottomUp:
 
 
 def _placed(module: _Module, device: torch.device, dtype: torch.dtype) -> _Module:
-    """Moves a module to its device and type; on a CPU, channels-last weights save a seventh of the time."""
-    module.to(device, dtype)
-    if device.type == "cpu":
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module
+    """Moves a module to its device and type, channels last: a seventh faster on a CPU, and what tensor cores need."""
+    return module.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CLASSES
 from pipelines.detectors.bottom_up.resnet import make_stage
-from pipelines.detectors.bottom_up.roi_pool import roi_pool
+from pipelines.detectors.bottom_up.roi_pool import roi_pool, window_maxima
 
-_CHUNK_SIZE = 25
+_CHUNK_SIZES = {"cpu": 25, "cuda": 100}
 """Regions that pass through res5 at once. Limits memory (14 x 14 x 2048 floats each); results do not depend on it."""
 
 
@@ -28,7 +28,9 @@ class RegionFeatures(nn.Module):
 
     def forward(self, map_CHW: Tensor, boxes_R4: Tensor) -> Tensor:
         """Returns features (R, 2048) float32, values >= 0."""
-        parts = [self.res5(roi_pool(map_CHW, boxes)).float().mean((2, 3)) for boxes in boxes_R4.split(_CHUNK_SIZE)]
+        windows_PQYXC = window_maxima(map_CHW)
+        chunks = boxes_R4.split(_CHUNK_SIZES[map_CHW.device.type])
+        parts = [self.res5(roi_pool(windows_PQYXC, boxes)).mean((2, 3), dtype=torch.float32) for boxes in chunks]
         return torch.cat(parts)
 
 

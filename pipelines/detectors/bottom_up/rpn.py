@@ -74,7 +74,7 @@ def propose(
     best_K = scores_K.argsort(descending=True, stable=True)[:candidates]
     boxes_K4 = clip(apply_deltas(deltas_K4[best_K], anchors_K4[best_K], (1, 1, 1, 1)), size)
     has_area_K = area(boxes_K4) > 0
-    boxes_K4 = torch.cat([boxes_K4[has_area_K], boxes_K4[~has_area_K]])
+    boxes_K4 = boxes_K4[has_area_K.byte().argsort(descending=True, stable=True)]  # those without area last
     kept_R = nms(boxes_K4[: int(has_area_K.sum())], iou, max_boxes)
     if len(kept_R) < min_boxes:
         suppressed = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)

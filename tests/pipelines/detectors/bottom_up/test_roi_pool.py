@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.detectors.bottom_up.roi_pool import roi_pool
+from pipelines.detectors.bottom_up.roi_pool import roi_pool, window_maxima
 from tests.support.box_oracle import random_boxes
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -36,7 +36,7 @@ def test_roi_pool_equals_the_reference(device):
     map_CHW = torch.randn(5, 19, 25, generator=torch.Generator().manual_seed(0))
     edges = [[0, 0, 400, 300], [392, 292, 400, 300], [399, 0, 400, 5], [8, 8, 8, 8], [400, 300, 400, 300], [0, 0, 0, 0]]
     boxes = torch.cat([random_boxes(40, 4), torch.tensor(edges).float()])
-    found = roi_pool(map_CHW.to(device), boxes.to(device)).cpu()
+    found = roi_pool(window_maxima(map_CHW.to(device)), boxes.to(device)).cpu()
     np.testing.assert_array_equal(found.numpy(), reference_roi_pool(map_CHW.numpy(), boxes.tolist()))
     assert (found[-2] == 0).all(), "outside the map"
     assert (found[0] < 0).any(), "negative maxima are kept"
