@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipelines.detectors.bottom_up import geometry
 from tests.support.box_oracle import random_boxes, reference_nms
@@ -35,14 +36,54 @@ def test_nms_equals_the_greedy_reference(device, count):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("block_size", [1, 50, 137])
+def test_nms_does_not_depend_on_the_size_of_a_block(monkeypatch, device, block_size):
+    boxes = torch.cat([random_boxes(100, 3, 60, 60).round()] * 3)  # each box three times
+    expected = reference_nms(boxes.tolist(), [-float(i) for i in range(300)], 0.3)
+    monkeypatch.setattr(geometry, "_BLOCK_SIZE", block_size)
+    for max_boxes in (1, len(expected) - 1, 300):
+        assert geometry.nms(boxes.to(device), 0.3, max_boxes).tolist() == expected[:max_boxes]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_second_box_of_a_chain_survives(device):
+    x = torch.arange(200.0) * 6
+    chain = torch.stack([x, x * 0, x + 10, x * 0 + 10], dim=1)  # 4 of 16 shared with the next one only
+    assert geometry.nms(chain.to(device), 0.2, 200).tolist() == list(range(0, 200, 2))
+    scores = torch.stack([torch.linspace(1, 0.5, 200), torch.linspace(0.5, 1, 200)], dim=1)
+    found = geometry.best_surviving_scores(chain.to(device), scores.to(device), 0.2).cpu()
+    torch.testing.assert_close(found, torch.where(torch.arange(200) % 2 == 0, *scores.unbind(1)), rtol=0, atol=0)
+
+
+def test_suppression_takes_few_operations():
+    """On a GPU, every operation is a launch: one or more for each box would take most of a photo's time."""
+    boxes = random_boxes(900, 7, 200, 200)
+    scores = torch.rand(900, 20, generator=torch.Generator().manual_seed(7))
+    with CountOperations() as counter:
+        geometry.nms(boxes, 0.7, max_boxes=900)
+        geometry.best_surviving_scores(boxes, scores, 0.3)
+    assert counter.operations < 700
+
+
+class CountOperations(TorchDispatchMode):
+    """Counts the operations of torch, views included."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        self.operations += 1
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("ties", [False, True])
 def test_best_surviving_scores_equal_nms_per_class(device, ties):
     generator = torch.Generator().manual_seed(5)
-    boxes = random_boxes(40, 6, 200, 200)
-    scores = (torch.randn(40, 30, generator=generator) * 3).softmax(dim=1)
+    boxes = torch.cat([random_boxes(120, 6, 200, 200), random_boxes(20, 6, 200, 200)])  # 20 of them twice
+    scores = (torch.randn(140, 30, generator=generator) * 3).softmax(dim=1)
     if ties:
         scores = (scores * 8).round() / 8
-    best = [0.0] * 40
+    best = [0.0] * 140
     for c in range(30):
         for i in reference_nms(boxes.tolist(), scores[:, c].tolist(), 0.3):
             best[i] = max(best[i], scores[i, c].item())

@@ -32,11 +32,17 @@ def reference_roi_pool(map_CHW: np.ndarray, boxes: list[list[float]]) -> np.ndar
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_roi_pool_equals_the_reference(device):
-    map_CHW = torch.randn(5, 19, 25, generator=torch.Generator().manual_seed(0))
-    edges = [[0, 0, 400, 300], [392, 292, 400, 300], [399, 0, 400, 5], [8, 8, 8, 8], [400, 300, 400, 300], [0, 0, 0, 0]]
-    boxes = torch.cat([random_boxes(40, 4), torch.tensor(edges).float()])
+@pytest.mark.parametrize(("H", "W"), [(19, 25), (1, 1), (63, 38), (6, 120)])
+def test_roi_pool_equals_the_reference(device, H, W):
+    map_CHW = torch.randn(5, H, W, generator=torch.Generator().manual_seed(0))
+    x, y = 16.0 * W, 16.0 * H
+    edges = [[0, 0, x, y], [x - 8, y - 8, x, y], [x - 1, 0, x, 5], [8, 8, 8, 8], [x, y, x, y], [0, 0, 0, 0]]
+    boxes = torch.cat([random_boxes(40, 4, x, y), torch.tensor(edges)])
     found = roi_pool(window_maxima(map_CHW.to(device)), boxes.to(device)).cpu()
     np.testing.assert_array_equal(found.numpy(), reference_roi_pool(map_CHW.numpy(), boxes.tolist()))
     assert (found[-2] == 0).all(), "outside the map"
-    assert (found[0] < 0).any(), "negative maxima are kept"
+    assert (found < 0).any(), "negative maxima are kept"
+
+
+def test_no_boxes():
+    assert roi_pool(window_maxima(torch.ones(5, 3, 4)), torch.empty(0, 4)).shape == (0, 5, 14, 14)
