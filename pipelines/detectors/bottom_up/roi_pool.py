@@ -9,8 +9,6 @@ N windows, B bins of a side.
 
 from __future__ import annotations
 
-from functools import reduce
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,13 +25,17 @@ def window_maxima(map_CHW: Tensor) -> Tensor:
     The map is padded by one row and one column of -inf, because a box may extend one cell beyond it. Windows that
     extend further have no meaning.
     """
-    windows_PQYXC = F.pad(map_CHW, (0, 1, 0, 1), value=-torch.inf).permute(1, 2, 0).contiguous()[None, None]
-    for side in (0, 1):
-        levels = [windows_PQYXC]
-        longest_bin = -(-windows_PQYXC.shape[side + 2] // BINS) + 1
-        for level in range(longest_bin.bit_length() - 1):
-            levels.append(torch.maximum(levels[-1], levels[-1].roll(-(2**level), side + 2)))
-        windows_PQYXC = torch.cat(levels, dim=side)
+    padded_YXC = F.pad(map_CHW, (0, 1, 0, 1), value=-torch.inf).permute(1, 2, 0)
+    # The longest bin of a side of n cells has at most ceil(n / 14) + 1.
+    P, Q = ((-(-cells // BINS) + 1).bit_length() for cells in padded_YXC.shape[:2])
+    windows_PQYXC = padded_YXC.new_empty(P, Q, *padded_YXC.shape)
+    windows_PQYXC[0, 0] = padded_YXC
+    for p in range(1, P):
+        half_YXC = windows_PQYXC[p - 1, 0]
+        windows_PQYXC[p, 0] = torch.maximum(half_YXC, half_YXC.roll(-(2 ** (p - 1)), 0))
+    for q in range(1, Q):
+        half_PYXC = windows_PQYXC[:, q - 1]
+        windows_PQYXC[:, q] = torch.maximum(half_PYXC, half_PYXC.roll(-(2 ** (q - 1)), 2))
     return windows_PQYXC
 
 
@@ -51,7 +53,9 @@ def roi_pool(windows_PQYXC: Tensor, boxes_R4: Tensor) -> Tensor:
     columns = _windows(x0_R1, x1_R1, Y * X, 1)
     windows_NC = windows_PQYXC.flatten(0, 3)
     corners = (windows_NC[row_RB[:, :, None] + column_RB[:, None]] for row_RB in rows for column_RB in columns)
-    pooled_RBBC = reduce(torch.maximum, corners)
+    pooled_RBBC = next(corners)
+    for corner_RBBC in corners:
+        torch.maximum(pooled_RBBC, corner_RBBC, out=pooled_RBBC)
     return pooled_RBBC.masked_fill_(pooled_RBBC == -torch.inf, 0).permute(0, 3, 1, 2)
 
 
