@@ -15,8 +15,9 @@ from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CLASSES
 from pipelines.detectors.bottom_up.resnet import make_stage
 from pipelines.detectors.bottom_up.roi_pool import roi_pool, window_maxima
 
-_CHUNK_SIZES = {"cpu": 15, "cuda": 100}
-"""Regions that pass through res5 at once. Limits memory (14 x 14 x 2048 floats each); results do not depend on it."""
+_CHUNK_SIZES = {"cpu": 25, "cuda": 100}
+"""Regions that pass through res5 at once. Limits memory (14 x 14 x 2048 floats each); results depend on it by rounding
+error only."""
 
 
 class RegionFeatures(nn.Module):
