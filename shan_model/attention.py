@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from shan_model import native
-
-Subscripts = tuple[str, str, str]
-"""Einsum subscripts of the leading axes of query items, of key items, and of their pairs."""
+from shan_model.padding import Subscripts, over_pairs
 
 
 class Attended(NamedTuple):
@@ -51,8 +49,3 @@ def attend(
     cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
     return Attended(weights, cosines, torch.einsum(f"{pair}nm,{key}m->{pair}n", weights, values_LM))
 
-
-def over_pairs(x: Tensor, subscripts: Subscripts) -> Tensor:
-    """Returns a tensor of the query items (leading axis K) with the axes it needs to broadcast over the pairs."""
-    query, _, pair = subscripts
-    return x if len(pair) == 1 else x.unsqueeze(1 - pair.index(query))

@@ -23,10 +23,11 @@ from torch.nn import functional
 
 from shan_model import native
 from shan_model.alignment import Alignment, Branch, cosine, weighted
-from shan_model.attention import Attended, Subscripts, attend, over_pairs
+from shan_model.attention import Attended, attend
 from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 from shan_model.finite import nan_unless_finite
 from shan_model.gate_fuse_pool import gate_fuse_pool
+from shan_model.padding import Subscripts, hide, mean_over_pairs, mean_vectors, over_pairs
 
 
 class PreparedItems(NamedTuple):
@@ -50,6 +51,8 @@ class PreparedItems(NamedTuple):
     """W_g1 local + b_g of Eq. 8, in the layout of `channels` (scalar gate: K x N x 1)."""
     key_gate: Tensor
     """W_g2 local of the other modality's gate (Eq. 8), in the layout of `channels` (scalar gate: K x N x 1)."""
+    padding: Tensor
+    """K x N: see `padding.py`; K x 0 if no item is padded."""
     invalid: Tensor
     """K: 0, or NaN for an item with a number above that is not finite, for features or weights that are not."""
 
@@ -68,15 +71,15 @@ class DirectionTerms(NamedTuple):
 class BatchedAlignment(BatchedMatcher, Alignment):
     """Scores of Eq. 16 for blocks or lists of pairs, equal to those of `Alignment`, with the same parameters."""
 
-    def prepare_photos(self, regions_KRD: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
         """Prepares K photos of R regions."""
         projected_KRD = self._normalized(self.project_regions(regions_KRD)) * self.config.temperature
-        return self._prepare(regions_KRD, projected_KRD, self._branch("image"), self._branch("text"))
+        return self._prepare(regions_KRD, padding_KR, projected_KRD, self._branch("image"), self._branch("text"))
 
-    def prepare_captions(self, words_KWD: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
         """Prepares K captions of W words."""
         projected_KWD = self._normalized(self.project_words(words_KWD))
-        return self._prepare(words_KWD, projected_KWD, self._branch("text"), self._branch("image"))
+        return self._prepare(words_KWD, padding_KW, projected_KWD, self._branch("text"), self._branch("image"))
 
     def score_pairs(
         self,
@@ -91,16 +94,17 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         dots = dot_products(photos.local, captions.local, pairing, matmul_dtype)
         image = text = None
         if self.regions_query:  # alpha of Eq. 4
-            image = self._direction("image", photos, captions, logits, dots, (photo, caption, pair))
+            terms = hide(logits, captions.padding, caption, pair), dots
+            image = self._direction("image", photos, captions, *terms, (photo, caption, pair), matmul_dtype)
         if self.words_query:  # beta of Eq. 5
-            transposed = logits.transpose(-1, -2), dots.transpose(-1, -2)
-            text = self._direction("text", captions, photos, *transposed, (caption, photo, pair))
+            terms = hide(logits.transpose(-1, -2), photos.padding, photo, pair), dots.transpose(-1, -2)
+            text = self._direction("text", captions, photos, *terms, (caption, photo, pair), matmul_dtype)
         scores = weighted(image and image.local, text and text.local, self.config.l2l_weight)
         if "g2l" in self.config.levels:
             scores = scores + weighted(image and image.context, text and text.context, self.config.g2l_weight)
         if "g2g" in self.config.levels:
-            image_global = image.globals if image else pairing.photos(photos.local.mean(dim=1))
-            text_global = text.globals if text else pairing.captions(captions.local.mean(dim=1))
+            image_global = image.globals if image else pairing.photos(mean_vectors(photos.local, photos.padding))
+            text_global = text.globals if text else pairing.captions(mean_vectors(captions.local, captions.padding))
             scores = scores + cosine(image_global, text_global)
         # The native implementation assumes finite numbers and may return any score for others.
         return scores + pairing.photos(photos.invalid) + pairing.captions(captions.invalid)
@@ -113,7 +117,12 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         return branch
 
     def _prepare(
-        self, local_KND: Tensor, projected_KND: Tensor, query: Branch | None, key: Branch | None
+        self,
+        local_KND: Tensor,
+        padding_KN: Tensor,
+        projected_KND: Tensor,
+        query: Branch | None,
+        key: Branch | None,
     ) -> PreparedItems:
         """Prepares items; `query` is the branch in which they query, `key` the branch in which they are keys."""
         width, vector = self.config.joint_dim, self.config.gate == "vector"
@@ -134,16 +143,27 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             "query_gate": gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
             "key_gate": gate(key.gate.weight[:, width:]) if key else absent,
         }
-        return PreparedItems(**items, invalid=nan_unless_finite(items.values()))
+        return PreparedItems(**items, padding=padding_KN, invalid=nan_unless_finite(items.values()))
 
     def _direction(
-        self, name: str, query: PreparedItems, key: PreparedItems, logits: Tensor, dots: Tensor, subscripts: Subscripts
+        self,
+        name: str,
+        query: PreparedItems,
+        key: PreparedItems,
+        logits: Tensor,
+        dots: Tensor,
+        subscripts: Subscripts,
+        matmul_dtype: torch.dtype | None,
     ) -> DirectionTerms:
         """Returns the terms of one direction, Eq. 6 to 14. `logits` and `dots` are pairs x N x M."""
         branch = self._branch(name)
+        q, x, p = subscripts
         values = key.key_pool if branch else key.norms  # without a branch the sums are not used
         attended = attend(query.norms, key.gram, values, logits, dots, subscripts)
-        local = attended.cosines.mean(dim=-1) if self.config.l2l_pooling == "mean" else attended.cosines.sum(dim=-1)
+        if self.config.l2l_pooling == "mean":
+            local = mean_over_pairs(attended.cosines, query.padding, q, p)
+        else:
+            local = attended.cosines.sum(dim=-1)
         if branch is None:
             return DirectionTerms(local, local.new_empty(0), local.new_empty(0))
         pool_D = branch.pool.weight[0]
@@ -154,11 +174,11 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         if self.config.gate == "scalar":
             context = _scalar_context(query, key, attended, subscripts)
         else:
-            context = _vector_context(pool_D, query, key, attended, subscripts)
-        _, x, p = subscripts
+            context = _vector_context(pool_D, query, key, attended, subscripts, matmul_dtype)
         lengths = torch.linalg.vector_norm(context, dim=-1)[..., None] * over_pairs(key.norms, (x, x, p))
         cosines = torch.einsum(f"{p}d,{x}md->{p}m", context, key.local) / lengths.clamp(min=1e-8)
-        attended_by_context = torch.einsum(f"{p}m,{x}md->{p}d", cosines.softmax(dim=-1), key.local)  # Eq. 10 and 11
+        weights = hide(cosines, key.padding, x, p).softmax(dim=-1)
+        attended_by_context = torch.einsum(f"{p}m,{x}md->{p}d", weights, key.local)  # Eq. 10 and 11
         return DirectionTerms(local, cosine(context, attended_by_context), context + attended_by_context)
 
 
@@ -169,13 +189,20 @@ def _query_axis(subscripts: Subscripts) -> int | None:
 
 
 def _vector_context(
-    pool_D: Tensor, query: PreparedItems, key: PreparedItems, attended: Attended, subscripts: Subscripts
+    pool_D: Tensor,
+    query: PreparedItems,
+    key: PreparedItems,
+    attended: Attended,
+    subscripts: Subscripts,
+    matmul_dtype: torch.dtype | None,
 ) -> Tensor:
     """Returns v_c or t_c of Eq. 9 (pairs x D) with one gate value per channel."""
-    _, x, p = subscripts
+    q, x, p = subscripts
     arrays = query.channels, query.query_gate, key.channels, key.key_gate
-    axis = _query_axis(subscripts)
-    gated, gamma = gate_fuse_pool(*arrays, attended.weights, attended.sums, pool_D, query_axis=axis)
+    logits, axis = hide(attended.sums, query.padding, q, p), _query_axis(subscripts)
+    gated, gamma = gate_fuse_pool(
+        *arrays, attended.weights, logits, pool_D, query_axis=axis, matmul_dtype=matmul_dtype
+    )
     mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, attended.weights)
     return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, key.local)
 
@@ -185,7 +212,8 @@ def _scalar_context(query: PreparedItems, key: PreparedItems, attended: Attended
     q, x, p = subscripts
     mixed = torch.einsum(f"{p}nm,{x}m->{p}n", attended.weights, key.key_gate[..., 0])
     gate = torch.sigmoid(mixed + over_pairs(query.query_gate[..., 0], subscripts))
-    gamma = (gate * over_pairs(query.query_pool, subscripts) + (1 - gate) * attended.sums).softmax(dim=-1)
+    logits = gate * over_pairs(query.query_pool, subscripts) + (1 - gate) * attended.sums
+    gamma = hide(logits, query.padding, q, p).softmax(dim=-1)
     from_query = torch.einsum(f"{p}n,{q}nd->{p}d", gamma * gate, query.local)
     mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma * (1 - gate), attended.weights)
     return from_query + torch.einsum(f"{p}m,{x}md->{p}d", mixed, key.local)

@@ -1,9 +1,10 @@
 """Base class of the matchers: scores all pairs of photos and captions with dense matrix products.
 
 A matcher is the similarity function of a model: SHAN's alignment, or a baseline. Photos with equally many regions and
-captions with equally many words form a group, so nothing is padded and no masks exist. The items of a group are
-prepared once (`prepare_photos`, `prepare_captions`: everything that does not depend on the partner). Then each group of
-photos is scored with each group of captions by `score_pairs`.
+captions with equally many words form a group; on a GPU, where starting many small kernels takes longer than their
+work, items of similar size do, padded to the longest (`padding.py`). The items of a group are prepared once
+(`prepare_photos`, `prepare_captions`: everything that does not depend on the partner). Then each group of photos is
+scored with each group of captions by `score_pairs`.
 
 `score_pairs` is written once for two kinds of pairing, with einsum subscripts: all pairs of photos `i` and captions `c`
 have the subscripts `ic`; a list of pairs, where photo p is paired with caption p, has the subscript `p`.
@@ -14,10 +15,16 @@ pairs. `pairs` stands for the leading axes of the pairs: K x L for all pairs of 
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from shan_model.padding import unpadded
+from shan_model.ragged import Ragged, on_device
 
 
 class Pairing(NamedTuple):
@@ -43,41 +50,51 @@ LIST = Pairing("p", "p", "p")
 
 
 class Tile(NamedTuple):
-    """Photos and captions of a block that are scored at once."""
+    """What is scored at once."""
 
     photos: int
     captions: int
+    listed: int = 256
+    """Listed pairs; each needs a copy of both of its items."""
+    padded: bool = False
+    """Whether the items of a tile are of similar instead of equal size."""
 
 
-TILES = {"cpu": Tile(64, 16), "cuda": Tile(128, 64)}
+TILES = {"cpu": Tile(64, 16), "cuda": Tile(128, 256, listed=1024, padded=True)}
 """The tile by type of device: large enough for efficient matrix products. On a CPU, tensors of width D stay in the
 cache; on a GPU, a tile is enough work for the time it takes to start its kernels."""
 
-LISTED_PAIRS = 256
-"""Listed pairs that are scored at once; each pair needs a copy of both of its items."""
+
+Side = Literal["photos", "captions"]
 
 
 class Group(NamedTuple):
-    """Prepared items of equal size."""
+    """Prepared items of equal size, padded if need be."""
 
-    rows_K: Tensor
+    rows: list[int]
     """Positions of these items among all items."""
     items: Any
     """NamedTuple of tensors whose first axis is K, as `prepare_photos` or `prepare_captions` returns it."""
 
 
-def group_by_length(matrices: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor], Any]) -> list[Group]:
-    """Groups matrices N_k x D by N_k and prepares each group; `prepare` takes a stacked tensor K x N x D."""
+def grouped(matrices: Sequence[Tensor] | Tensor, prepare: Callable[[Tensor, Tensor], Any], side: Side) -> list[Group]:
+    """Groups matrices N_k x D, given as one each or as one tensor of equal ones, and prepares each group.
+
+    `prepare` takes a tensor K x N x D and its padding. A padded group has at most as many items as a tile.
+    """
     if isinstance(matrices, Tensor):
-        rows_K = torch.arange(len(matrices), device=matrices.device)
-        return [Group(rows_K, prepare(matrices))] if len(matrices) else []
-    rows_of: dict[int, list[int]] = {}
-    for row, matrix in enumerate(matrices):
-        rows_of.setdefault(len(matrix), []).append(row)
-    return [
-        Group(torch.tensor(rows, device=matrices[0].device), prepare(torch.stack([matrices[row] for row in rows])))
-        for _, rows in sorted(rows_of.items())
-    ]
+        return [Group(list(range(len(matrices))), prepare(matrices, unpadded(matrices)))] if len(matrices) else []
+    if not len(matrices):
+        return []
+    ragged = Ragged.of(matrices)
+    by_length = sorted(range(len(ragged)), key=ragged.lengths.__getitem__)
+    tile = TILES[ragged.rows_TD.device.type]
+    if tile.padded:
+        most = getattr(tile, side)
+        selections = [by_length[at : at + most] for at in range(0, len(by_length), most)]
+    else:
+        selections = [list(rows) for _, rows in groupby(by_length, key=ragged.lengths.__getitem__)]
+    return [Group(rows, prepare(*ragged.padded(rows))) for rows in selections]
 
 
 class BatchedMatcher(nn.Module):
@@ -90,11 +107,11 @@ class BatchedMatcher(nn.Module):
     """
 
     @abstractmethod
-    def prepare_photos(self, regions_KRD: Tensor) -> Any:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> Any:
         """Returns what scoring needs of K photos, as a NamedTuple of tensors whose first axis is K."""
 
     @abstractmethod
-    def prepare_captions(self, words_KWD: Tensor) -> Any:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> Any:
         """Returns what scoring needs of K captions, as a NamedTuple of tensors whose first axis is K."""
 
     @abstractmethod
@@ -105,11 +122,11 @@ class BatchedMatcher(nn.Module):
 
     def photo_groups(self, regions: Sequence[Tensor] | Tensor) -> list[Group]:
         """Returns the prepared groups of B photos, given as a tensor B x R x D or as one R_b x D each."""
-        return group_by_length(regions, self.prepare_photos)
+        return grouped(regions, self.prepare_photos, "photos")
 
     def caption_groups(self, words: Sequence[Tensor]) -> list[Group]:
         """Returns the prepared groups of C captions, given as one W_c x D each."""
-        return group_by_length(words, self.prepare_captions)
+        return grouped(words, self.prepare_captions, "captions")
 
     def score_block(
         self, photos: Sequence[Group], captions: Sequence[Group], matmul_dtype: torch.dtype | None = None
@@ -119,22 +136,21 @@ class BatchedMatcher(nn.Module):
         `matmul_dtype` is the type in which the products of all regions with all words are computed; None keeps the
         type of the inputs.
         """
-        size = TILES[captions[0].rows_K.device.type]
+        size = _tile(captions)
         caption_tiles = [tile for group in captions for tile in _split(group.items, size.captions)]
-        columns_C = torch.cat([group.rows_K for group in captions]).argsort()
         rows = [
             torch.cat([self.score_pairs(photo_tile, tile, BLOCK, matmul_dtype) for tile in caption_tiles], dim=1)
             for group in photos
             for photo_tile in _split(group.items, size.photos)
         ]
-        return torch.cat(rows)[torch.cat([group.rows_K for group in photos]).argsort()][:, columns_C]
+        return _reordered(_reordered(torch.cat(rows), photos, dim=0), captions, dim=1)
 
     def score_list(
         self,
         photos: Sequence[Group],
         captions: Sequence[Group],
-        photo_of_pair_P: Tensor,
-        caption_of_pair_P: Tensor,
+        photo_of_pair_P: NDArray[np.int64],
+        caption_of_pair_P: NDArray[np.int64],
         matmul_dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Returns the scores (P) of P selected pairs, given the positions of their photos and captions.
@@ -144,18 +160,20 @@ class BatchedMatcher(nn.Module):
         photo_group_P, photo_index_P = _locate(photos, photo_of_pair_P)
         caption_group_P, caption_index_P = _locate(captions, caption_of_pair_P)
         scored, scores = [], []
-        for a, b in torch.unique(torch.stack([photo_group_P, caption_group_P]), dim=1).T.tolist():
-            pairs = ((photo_group_P == a) & (caption_group_P == b)).nonzero()[:, 0]
-            for chunk in pairs.split(LISTED_PAIRS):
+        for a, b in sorted(set(zip(photo_group_P.tolist(), caption_group_P.tolist(), strict=True))):
+            pairs = np.flatnonzero((photo_group_P == a) & (caption_group_P == b))
+            for at in range(0, len(pairs), _tile(captions).listed):
+                chunk = pairs[at : at + _tile(captions).listed]
                 photo_items = take(photos[a].items, photo_index_P[chunk])
                 caption_items = take(captions[b].items, caption_index_P[chunk])
                 scored.append(chunk)
                 scores.append(self.score_pairs(photo_items, caption_items, LIST, matmul_dtype))
-        return torch.cat(scores)[torch.cat(scored).argsort()]
+        found = torch.cat(scores)
+        return found.index_select(0, on_device(np.concatenate(scored).argsort(), found))
 
     def forward(self, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
         """Returns scores B x C of B photos (B x R x D, or one R_b x D each) with C captions (one W_c x D each)."""
-        if not len(regions) or not words:
+        if not len(regions) or not len(words):
             like = regions if isinstance(regions, Tensor) else next(iter([*regions, *words]), torch.empty(0))
             return like.new_zeros(len(regions), len(words))
         return self.score_block(self.photo_groups(regions), self.caption_groups(words))
@@ -171,17 +189,27 @@ def dot_products(x_KRD: Tensor, y_LWD: Tensor, pairing: Pairing, dtype: torch.dt
     return block.unflatten(0, x.shape[:2]).unflatten(2, y.shape[:2]).transpose(1, 2).contiguous()
 
 
-def take(items: Any, rows: Tensor) -> Any:
+def take(items: Any, rows: NDArray[np.int64]) -> Any:
     """Returns the selected rows of prepared items."""
-    return type(items)(*(x.index_select(0, rows) for x in items))
+    index = on_device(rows, items[0])
+    return type(items)(*(x.index_select(0, index) for x in items))
 
 
-def _locate(groups: Sequence[Group], positions_P: Tensor) -> tuple[Tensor, Tensor]:
+def _tile(groups: Sequence[Group]) -> Tile:
+    return TILES[groups[0].items[0].device.type]
+
+
+def _reordered(scores: Tensor, groups: Sequence[Group], dim: int) -> Tensor:
+    """Returns the scores of grouped items in the original order of the items."""
+    order = np.concatenate([group.rows for group in groups]).argsort()
+    return scores if (order == np.arange(len(order))).all() else scores.index_select(dim, on_device(order, scores))
+
+
+def _locate(groups: Sequence[Group], positions_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Returns, for each position, the number of its group and the row within the group."""
-    rows = torch.cat([group.rows_K for group in groups])
-    group = torch.cat([torch.full_like(g.rows_K, number) for number, g in enumerate(groups)])
-    row = torch.cat([torch.arange(len(g.rows_K), device=rows.device) for g in groups])
-    order = rows.argsort()
+    group = np.concatenate([np.full(len(group.rows), number) for number, group in enumerate(groups)])
+    row = np.concatenate([np.arange(len(group.rows)) for group in groups])
+    order = np.concatenate([group.rows for group in groups]).argsort()
     return group[order][positions_P], row[order][positions_P]
 
 

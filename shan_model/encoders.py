@@ -16,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from shan_model.config import ModelConfig
+from shan_model.ragged import Ragged
 from shan_model.vocabulary import END, START, Vocabulary, tokenize
 
 
@@ -42,7 +43,7 @@ class TextEncoder(nn.Module):
     """Interface of the text encoders: sentences in, word features out."""
 
     @abstractmethod
-    def forward(self, captions: Sequence[str]) -> list[Tensor]:
+    def forward(self, captions: Sequence[str]) -> Sequence[Tensor]:
         """Encodes C sentences to C matrices W_c x D without padding; W_c >= 1 even if the sentence is empty."""
 
     @abstractmethod
@@ -82,19 +83,19 @@ class GruEncoder(TextEncoder):
             )
         self.fixed = torch.from_numpy(vectors_VE).to(self.embedding.weight)
 
-    def forward(self, captions: Sequence[str]) -> list[Tensor]:
+    def forward(self, captions: Sequence[str]) -> Ragged:
         """Encodes C sentences to C matrices W_c x D."""
-        device = self.embedding.weight.device
-        token_ids = [torch.tensor(self.vocabulary.encode(caption), device=device) for caption in captions]
-        lengths = torch.tensor([len(ids) for ids in token_ids])
-        padded_CWE = self._vectors(pad_sequence(token_ids, batch_first=True))
-        packed = pack_padded_sequence(padded_CWE, lengths, batch_first=True, enforce_sorted=False)
+        token_ids = [torch.tensor(self.vocabulary.encode(caption)) for caption in captions]
+        ids_CW, lengths = pad_sequence(token_ids, batch_first=True), [len(ids) for ids in token_ids]
+        padded_CWE = self._vectors(ids_CW.to(self.embedding.weight.device))
+        packed = pack_padded_sequence(padded_CWE, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
         hidden_CW2D, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
         forward_CWD, backward_CWD = hidden_CW2D.chunk(2, dim=-1)
         words_CWD = (forward_CWD + backward_CWD) / 2
         if self.normalize:
             words_CWD = functional.normalize(words_CWD, dim=-1)
-        return [words_WD[:length] for words_WD, length in zip(words_CWD, lengths.tolist(), strict=True)]
+        longest = words_CWD.shape[1]
+        return Ragged(words_CWD.flatten(0, 1), list(range(0, longest * len(lengths), longest)), lengths)
 
     def tokens(self, caption: str) -> list[str]:
         """Returns `<start>`, the words (in the vocabulary or not), `<end>`."""

@@ -27,4 +27,4 @@ def require_finite_weights(tensors: Mapping[str, Tensor]) -> None:
 def nan_unless_finite(tensors: Iterable[Tensor]) -> Tensor:
     """Returns, for K items of which each tensor K x ... holds a part, 0 where all numbers are finite, otherwise NaN."""
     parts = [x.detach().flatten(1) for x in tensors if x.numel()]
-    return sum(0 * torch.linalg.vector_norm(x, ord=torch.inf, dim=1) for x in parts)
+    return 0 * torch.stack([torch.linalg.vector_norm(x, ord=torch.inf, dim=1) for x in parts]).amax(dim=0)

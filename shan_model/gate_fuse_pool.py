@@ -7,21 +7,24 @@ fused = attended + h, where h = gate * (query - attended), the context of Eq. 9 
 
 `gate_fuse_pool` returns the first sum ("gated") and gamma; the second sum needs no tensor of width D per vector. When
 gradients are enabled, h is recomputed in the backward pass rather than stored, because it has N x D floats per pair.
+On a GPU, `compiled_gate.py` computes h and the sums.
 
 Shapes: K query items of N vectors, L key items of M vectors, D joint width; `pairs` stands for the leading axes of the
 pairs.
 """
 
-import functools
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK_FLOATS = {"cpu": 192 << 10, "cuda": 32 << 20}
+from shan_model.compiled_gate import fuse
+
+CHUNK_FLOATS = {"cpu": 192 << 10, "cuda": 64 << 20}
 """Floats of h that are computed at once: on a CPU they fit a core's cache, on a GPU they fill the device."""
+FUSED = {"cuda"}
+"""Types of device that use `compiled_gate.py`."""
 
 
 def gate_fuse_pool(
@@ -34,19 +37,21 @@ def gate_fuse_pool(
     pool_D: Tensor,
     *,
     query_axis: int | None,
+    matmul_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Returns the gated sums (pairs x D) and gamma (pairs x N).
 
     `query` and `query_gate` (W_g1 query + b_g) are K x N x D, `key` and `key_gate` (W_g2 key) L x M x D. `weights`
     (pairs x N x M) are the attention weights of Eq. 4 or 5. `logits` (pairs x N) are the pooling logits of the attended
     vectors, to which those of h are added. `query_axis` (0 or 1) is the axis of the query items among the pairs, which
-    are K x L or L x K; None means a list, in which query item k is paired with key item k.
+    are K x L or L x K; None means a list, in which query item k is paired with key item k. `matmul_dtype` is the type
+    of the products on a GPU (None: the type of the inputs).
     """
     arrays = query, query_gate, key, key_gate
     chunk = max(1, CHUNK_FLOATS[query.device.type] // query[0].numel())
     if query_axis is None:
         parts = zip(*(x.split(chunk) for x in (*arrays, weights, logits)), strict=True)
-        return _concatenated([_recomputed(*part, pool_D) for part in parts], dim=0)
+        return _concatenated([_recomputed(*part, pool_D, matmul_dtype) for part in parts], dim=0)
     if query_axis == 1:
         weights, logits = weights.transpose(0, 1), logits.transpose(0, 1)
     height = min(len(query), chunk)
@@ -55,7 +60,7 @@ def gate_fuse_pool(
     rows = [
         _concatenated(
             [
-                _recomputed(query[:, None], query_gate[:, None], *key, weights, logits, pool_D)
+                _recomputed(query[:, None], query_gate[:, None], *key, weights, logits, pool_D, matmul_dtype)
                 for key, weights, logits in zip(keys, weights.split(width, 1), logits.split(width, 1), strict=True)
             ],
             dim=1,
@@ -73,38 +78,24 @@ def _concatenated(parts: Sequence[tuple[Tensor, Tensor]], dim: int) -> tuple[Ten
     return torch.cat(gated, dim), torch.cat(gamma, dim)
 
 
-def _recomputed(*arguments: Tensor) -> tuple[Tensor, Tensor]:
-    """Calls `_fuse` so that only its arguments are kept for the backward pass."""
-    fuse = compiled("cuda") if arguments[0].is_cuda else _fuse
+def _recomputed(*arguments: Tensor | torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """Calls `fuse` or `_fuse` so that only its arguments are kept for the backward pass."""
+    function = fuse if arguments[0].device.type in FUSED else _fuse
     if not torch.is_grad_enabled():
-        return fuse(*arguments)
-    result: tuple[Tensor, Tensor] = checkpoint(fuse, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return function(*arguments)
+    result: tuple[Tensor, Tensor] = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return result
 
 
-@functools.cache
-def compiled(device: str) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Returns `_fuse` compiled by torch, forward and backward; if that fails, warns and returns `_fuse` itself.
-
-    Used on GPUs only: on a CPU the compiled function is as slow as the eager one (docs/results.md).
-    """
-    function = torch.compile(_fuse, dynamic=True)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():  # independent of the first caller's mode
-            x = torch.ones(2, 3, 4, device=device, requires_grad=True)
-            arguments = x, x, x, x, x[..., :3], x[..., 0], x[0, 0]
-            gated, gamma = function(*arguments)
-            (gated.sum() + gamma.sum()).backward()
-            with torch.no_grad():
-                function(*arguments)
-    except Exception as error:  # noqa: BLE001 - a missing compiler or driver raises many types
-        warnings.warn(f"torch.compile failed ({type(error).__name__}); gates run unfused, slower", stacklevel=2)
-        return _fuse
-    return function
-
-
 def _fuse(
-    query: Tensor, query_gate: Tensor, key: Tensor, key_gate: Tensor, weights: Tensor, logits: Tensor, pool_D: Tensor
+    query: Tensor,
+    query_gate: Tensor,
+    key: Tensor,
+    key_gate: Tensor,
+    weights: Tensor,
+    logits: Tensor,
+    pool_D: Tensor,
+    matmul_dtype: torch.dtype | None = None,  # noqa: ARG001 - a CPU has no faster type
 ) -> tuple[Tensor, Tensor]:
     """Computes the module's equations for pairs whose query (... x N x D) and key items (... x M x D) broadcast."""
     gate = torch.matmul(weights, key_gate).add_(query_gate).sigmoid_()

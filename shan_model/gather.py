@@ -8,6 +8,7 @@ Shapes: N rows (their number may differ between ranks), X any further axes, D jo
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -27,14 +28,24 @@ def gather_rows(rows_NX: Tensor) -> Tensor:
     return _Gather.apply(rows_NX, _counts(rows_NX))
 
 
-def gather_matrices(matrices: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Returns the matrices N_k x D of each rank, in rank order, with gradients; they travel in one transfer."""
-    if world()[1] == 1:
-        return [list(matrices)]
+def gather_pairs(
+    photos: Tensor | Sequence[Tensor], captions: Sequence[Tensor]
+) -> tuple[Tensor | Sequence[Tensor], Sequence[Tensor], int]:
+    """Returns the photos and captions of all ranks, in rank order, with gradients, and the number before this rank's.
+
+    Each rank gives as many matrices R x D as matrices W x D; they travel in one transfer.
+    """
+    rank, ranks = world()
+    if ranks == 1:
+        return photos, captions, 0
+    matrices = [*photos, *captions]
     lengths = torch.tensor([len(matrix) for matrix in matrices], device=matrices[0].device)
     counts, all_lengths = _counts(lengths), gather_rows(lengths).tolist()
-    flat = list(gather_rows(torch.cat(list(matrices))).split(all_lengths))
-    return [[flat.pop(0) for _ in range(count)] for count in counts]
+    flat = iter(gather_rows(torch.cat(matrices)).split(all_lengths))
+    # Of each rank, the photos precede the captions.
+    halves = [[list(islice(flat, count // 2)) for _ in range(2)] for count in counts]
+    all_photos, all_captions = ([matrix for half in side for matrix in half] for side in zip(*halves, strict=True))
+    return all_photos, all_captions, sum(counts[:rank]) // 2
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:

@@ -83,11 +83,11 @@ class HuggingFaceEncoder(TextEncoder):
         return ids
 
     def _encode(self, captions: Sequence[str]) -> list[Tensor]:
-        ids = [torch.tensor(i, device=self.project.weight.device) for i in self._ids(captions)]
+        ids, device = [torch.tensor(i) for i in self._ids(captions)], self.project.weight.device
         # Masked positions are not attended, so any id that exists in the embedding table can fill them.
         padded_CW = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
         mask_CW = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
-        hidden_CWH = self.encoder(input_ids=padded_CW, attention_mask=mask_CW).last_hidden_state
+        hidden_CWH = self.encoder(input_ids=padded_CW.to(device), attention_mask=mask_CW.to(device)).last_hidden_state
         words_CWD = self.project(hidden_CWH)
         if self.normalize:
             words_CWD = functional.normalize(words_CWD, dim=-1)

@@ -65,9 +65,9 @@ class SHAN(nn.Module):
         encoded = self.image_encoder(torch.cat(list(regions)).to(weight))
         return list(encoded.split([len(matrix) for matrix in regions]))
 
-    def encode_captions(self, captions: Sequence[str]) -> list[Tensor]:
+    def encode_captions(self, captions: Sequence[str]) -> Sequence[Tensor]:
         """Encodes C sentences to C matrices W_c x D, including the start and end tokens."""
-        words: list[Tensor] = self.text_encoder(captions)
+        words: Sequence[Tensor] = self.text_encoder(captions)
         return words
 
     def forward(self, regions_BRF: Tensor, captions: Sequence[str]) -> Tensor:

@@ -17,9 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from shan_model.batched_matcher import BatchedMatcher
-from shan_model.gather import gather_matrices, gather_rows, world
+from shan_model.gather import gather_pairs, gather_rows, world
 from shan_model.loss import hardest_negatives, ranking_loss
 from shan_model.model import SHAN
+from shan_model.ragged import Ragged, on_device
+
+Matrices = Tensor | Sequence[Tensor]
+"""N x R x D, or N matrices."""
 
 
 class RankingObjective(nn.Module):
@@ -43,28 +47,30 @@ class RankingObjective(nn.Module):
         """
         autocast = self.matmul_dtype is not None
         with torch.autocast(photo_of_row_B.device.type, self.matmul_dtype) if autocast else nullcontext():
-            encoded = [*self.model.encode_photos(regions), *self.model.encode_captions(captions)]
+            photos, words = self.model.encode_photos(regions), self.model.encode_captions(captions)
         dtype = self.model.image_encoder.project.weight.dtype
-        ranks = gather_matrices([matrix.to(dtype) for matrix in encoded])
-        per_rank = [(matrices[: len(matrices) // 2], matrices[len(matrices) // 2 :]) for matrices in ranks]
-        rows_before = sum(len(photos) for photos, _ in per_rank[: world()[0]])
+        photos, words, rows_before = gather_pairs(_in(dtype, photos), _in(dtype, words))
         loss = mined_ranking_loss if hardest else mean_ranking_loss
         part = loss(
             self.model.alignment,
-            [matrix for photos, _ in per_rank for matrix in photos],
-            [matrix for _, words in per_rank for matrix in words],
+            photos,
+            words,
             gather_rows(photo_of_row_B),
             margin=self.margin,
             own_rows=slice(rows_before, rows_before + len(captions)),
             matmul_dtype=self.matmul_dtype,
         )
-        return len(ranks) * part
+        return world()[1] * part
+
+
+def _in(dtype: torch.dtype, matrices: Matrices) -> Matrices:
+    return matrices.to(dtype) if isinstance(matrices, (Tensor, Ragged)) else Ragged.of(matrices).to(dtype)
 
 
 def mined_ranking_loss(
     matcher: BatchedMatcher,
-    photos: Sequence[Tensor],
-    words: Sequence[Tensor],
+    photos: Matrices,
+    words: Matrices,
     photo_of_row_B: Tensor,
     *,
     margin: float,
@@ -78,29 +84,31 @@ def mined_ranking_loss(
     """
     with torch.no_grad():
         scores_BB = gather_rows(_scores(matcher, photos[own_rows], words, matmul_dtype))
-        mined = hardest_negatives(scores_BB, photo_of_row_B, margin=margin)
-    positive = torch.arange(len(photos), device=photo_of_row_B.device)[own_rows]
+        # On the CPU, so that the selection of pairs waits for a GPU once.
+        mined = hardest_negatives(scores_BB.cpu(), photo_of_row_B.cpu(), margin=margin)
+    positive = torch.arange(len(photos))[own_rows]
     mine = torch.isin(mined.row, positive)
     # Only the items of these pairs are prepared: with many ranks they are a small part of the batch.
     photo, photo_of_pair_P = torch.cat([positive, mined.photo[mine]]).unique(return_inverse=True)
     caption, caption_of_pair_P = torch.cat([positive, mined.caption[mine]]).unique(return_inverse=True)
     scores_P = matcher.score_list(
-        matcher.photo_groups([photos[i] for i in photo.tolist()]),
-        matcher.caption_groups([words[i] for i in caption.tolist()]),
-        photo_of_pair_P,
-        caption_of_pair_P,
+        matcher.photo_groups(_selected(photos, photo)),
+        matcher.caption_groups(_selected(words, caption)),
+        photo_of_pair_P.numpy(),
+        caption_of_pair_P.numpy(),
         matmul_dtype,
     )
     positives, negatives = scores_P[: len(positive)], scores_P[len(positive) :]
-    terms = (margin - positives[mined.row[mine] - positive[0]] + negatives).clamp(min=0)
+    row = on_device((mined.row[mine] - positive[0]).numpy(), scores_P)
+    terms = (margin - positives.index_select(0, row) + negatives).clamp(min=0)
     # The positives stay in the graph even if no negative is left: DDP waits for the gradient of every parameter.
     return terms.sum() + 0 * positives.sum()
 
 
 def mean_ranking_loss(
     matcher: BatchedMatcher,
-    photos: Sequence[Tensor],
-    words: Sequence[Tensor],
+    photos: Matrices,
+    words: Matrices,
     photo_of_row_B: Tensor,
     *,
     margin: float,
@@ -113,7 +121,12 @@ def mean_ranking_loss(
     return loss / world()[1]
 
 
+def _selected(matrices: Matrices, rows: Tensor) -> Matrices:
+    """Returns the matrices of distinct rows in ascending order."""
+    return matrices if len(rows) == len(matrices) else [matrices[row] for row in rows.tolist()]
+
+
 def _scores(
-    matcher: BatchedMatcher, photos: Sequence[Tensor], words: Sequence[Tensor], matmul_dtype: torch.dtype | None
+    matcher: BatchedMatcher, photos: Matrices, words: Matrices, matmul_dtype: torch.dtype | None
 ) -> Tensor:
     return matcher.score_block(matcher.photo_groups(photos), matcher.caption_groups(words), matmul_dtype)

@@ -47,7 +47,7 @@ def retrieve_and_rerank(
     Takes encoded photos (R x D each) and captions (W x D each), whose prepared forms must fit into memory. Raises
     ValueError for an empty gallery and if `candidates` is less than 1.
     """
-    if candidates < 1 or not len(regions) or not words:
+    if candidates < 1 or not len(regions) or not len(words):
         raise ValueError(
             f"{len(regions)} photos, {len(words)} captions, {candidates} candidates; each must be at least 1"
         )
@@ -57,7 +57,10 @@ def retrieve_and_rerank(
     query_QK = torch.arange(len(items_QK), device=items_QK.device)[:, None].expand_as(items_QK)
     photo_QK, caption_QK = (query_QK, items_QK) if queries == "photos" else (items_QK, query_QK)
     scores_QK = alignment.score_list(
-        alignment.photo_groups(regions), alignment.caption_groups(words), photo_QK.flatten(), caption_QK.flatten()
+        alignment.photo_groups(regions),
+        alignment.caption_groups(words),
+        photo_QK.flatten().cpu().numpy(),
+        caption_QK.flatten().cpu().numpy(),
     ).view(items_QK.shape)
     order_QK = scores_QK.argsort(dim=1, descending=True, stable=True)
     return Ranking(items_QK.gather(1, order_QK), scores_QK.gather(1, order_QK))

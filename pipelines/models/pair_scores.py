@@ -37,7 +37,7 @@ class PairScorer:
             return torch.cat([self.shan.encode_photos(torch.stack(tile)) for tile in tiles])
         return [encoded for tile in tiles for encoded in self.shan.encode_photos(tile)]
 
-    def words(self, captions: Sequence[int]) -> list[Tensor]:
+    def words(self, captions: Sequence[int]) -> Sequence[Tensor]:
         """Encodes captions, given by their positions, to W x D each."""
         return self.shan.encode_captions([self._captions[c] for c in captions])
 
@@ -59,9 +59,7 @@ class PairScorer:
             if len(selected) >= DENSE * len(photos) * len(chunk):
                 scores = self.shan.alignment.score_block(prepared, groups, self._dtype)[rows, columns]
             else:
-                device = prepared[0].rows_K.device
-                at, of = (torch.from_numpy(positions).to(device) for positions in (rows, columns))
-                scores = self.shan.alignment.score_list(prepared, groups, at, of, self._dtype)
+                scores = self.shan.alignment.score_list(prepared, groups, rows, columns, self._dtype)
             scores_U[selected] = scores.float().cpu().numpy()
         return scores_U[pair_of_P.reshape(-1)]
 

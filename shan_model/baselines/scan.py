@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 from shan_model.config import ModelConfig
+from shan_model.padding import hide, mean_over_pairs
 
 LAMBDAS = {"scan-t2i": (9.0, 6.0), "scan-i2t": (4.0, 5.0)}
 """lambda1 (inverse temperature of the attention) and lambda2 (LogSumExp), as published by the authors for Flickr30K.
@@ -33,6 +34,8 @@ class PreparedItems(NamedTuple):
     """K x N: norms before the normalisation."""
     gram: Tensor
     """K x N x N: dot products of an item's vectors, not normalised, with each other."""
+    padding: Tensor
+    """K x N: see `padding.py`; K x 0 if no item is padded."""
 
 
 class SCAN(BatchedMatcher):
@@ -44,17 +47,18 @@ class SCAN(BatchedMatcher):
         self.lambda1, self.lambda2 = LAMBDAS[config.matcher]
         self.pooling = config.scan_pooling
 
-    def prepare_photos(self, regions_KRD: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
         """Prepares K photos of R regions."""
         return PreparedItems(
-            unit=functional.normalize(regions_KRD, dim=-1, eps=1e-8),
+            unit=_unit(regions_KRD),
             norms=torch.linalg.vector_norm(regions_KRD, dim=-1),
             gram=regions_KRD @ regions_KRD.transpose(1, 2),
+            padding=padding_KR,
         )
 
-    def prepare_captions(self, words_KWD: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
         """Prepares K captions of W words."""
-        return self.prepare_photos(words_KWD)
+        return self.prepare_photos(words_KWD, padding_KW)
 
     def score_pairs(
         self,
@@ -68,20 +72,21 @@ class SCAN(BatchedMatcher):
         cosines = dot_products(photos.unit, captions.unit, pairing, matmul_dtype)  # Eq. 1
         logits = self._logits(cosines)
         if self.regions_query:
+            padding, query = photos.padding, photo
             relevance = _relevance(captions, logits, cosines, caption, pair)
         else:
+            padding, query = captions.padding, caption
             relevance = _relevance(photos, logits.transpose(-1, -2), cosines.transpose(-1, -2), photo, pair)
         if self.pooling == "mean":
-            return relevance.mean(dim=-1)  # Eq. 6 and 9
-        return (self.lambda2 * relevance).logsumexp(dim=-1) / self.lambda2  # Eq. 5 and 8
+            return mean_over_pairs(relevance, padding, query, pair)  # Eq. 6 and 9
+        return hide(self.lambda2 * relevance, padding, query, pair).logsumexp(dim=-1) / self.lambda2  # Eq. 5 and 8
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Returns each word's attention to the regions, B x R x W (sums to 1 over R).
 
         In t2i this is alpha' of the score. In i2t, where only regions attend, it is the same softmax over the regions.
         """
-        photos, words = self.prepare_photos(regions_BRD), self.prepare_captions(words_WD[None])
-        return self._logits(photos.unit @ words.unit[0].T).softmax(dim=1)
+        return self._logits(_unit(regions_BRD) @ _unit(words_WD).T).softmax(dim=1)
 
     def _logits(self, cosines_RW: Tensor) -> Tensor:
         """Returns lambda1 s-bar (... x R x W): [s]_+ L2-normalised over the vectors that query.
@@ -91,12 +96,16 @@ class SCAN(BatchedMatcher):
         return self.lambda1 * functional.normalize(cosines_RW.relu(), dim=-2 if self.regions_query else -1, eps=1e-8)
 
 
+def _unit(x: Tensor) -> Tensor:
+    return functional.normalize(x, dim=-1, eps=1e-8)
+
+
 def _relevance(keys: PreparedItems, logits: Tensor, cosines: Tensor, key: str, pair: str) -> Tensor:
     """Returns R(v_i, a_i) of Eq. 2 to 4, or R(e_j, a_j) of Eq. 7 (pairs x N), from pairs x N x M.
 
     `key` and `pair` are the einsum subscripts of the key items and of the pairs.
     """
-    weights = logits.softmax(dim=-1)
+    weights = hide(logits, keys.padding, key, pair).softmax(dim=-1)
     dots = torch.einsum(f"{pair}nm,{key}m->{pair}n", weights * cosines, keys.norms)
     squares = (torch.einsum(f"{pair}nm,{key}mk->{pair}nk", weights, keys.gram) * weights).sum(dim=-1)
     return dots / squares.clamp(min=1e-16).sqrt()

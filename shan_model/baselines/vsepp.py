@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
+from shan_model.padding import mean_vectors
 
 
 class PreparedItems(NamedTuple):
@@ -27,13 +28,13 @@ class VSEPP(BatchedMatcher):
     in the score alone.
     """
 
-    def prepare_photos(self, regions_KRD: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
         """Prepares K photos of R regions."""
-        return PreparedItems(functional.normalize(regions_KRD.mean(dim=1, keepdim=True), dim=-1, eps=1e-8))
+        return PreparedItems(functional.normalize(mean_vectors(regions_KRD, padding_KR), dim=-1, eps=1e-8)[:, None])
 
-    def prepare_captions(self, words_KWD: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
         """Prepares K captions of W words."""
-        return self.prepare_photos(words_KWD)
+        return self.prepare_photos(words_KWD, padding_KW)
 
     def score_pairs(
         self,

@@ -1,5 +1,6 @@
 """Tests of VSE++ and SCAN against `tests.support.baseline_oracle`, and as matchers of the complete model."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,7 +66,7 @@ def test_photos_of_equal_size_can_be_passed_as_one_tensor(fields):
 def test_listed_pairs_score_as_in_the_block(fields):
     matcher = build_matcher(ModelConfig(**fields))
     regions, words = matrices([10, 3, 10, 7]), matrices([2, 5, 1, 5, 9], seed=2)
-    photo_of_pair, caption_of_pair = torch.tensor([0, 3, 3, 1, 2, 0, 0]), torch.tensor([4, 0, 1, 1, 2, 0, 4])
+    photo_of_pair, caption_of_pair = np.array([0, 3, 3, 1, 2, 0, 0]), np.array([4, 0, 1, 1, 2, 0, 4])
     block = matcher(regions, words)[photo_of_pair, caption_of_pair]
     listed = matcher.score_list(
         matcher.photo_groups(regions), matcher.caption_groups(words), photo_of_pair, caption_of_pair

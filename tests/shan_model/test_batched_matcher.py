@@ -1,5 +1,6 @@
 """Tests of the base class of the matchers: groups, tiles, and lists of pairs."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ def test_scores_do_not_depend_on_the_tile_size(gate, monkeypatch):
 def test_listed_pairs_score_as_in_the_block(gate):
     _, batched = build_alignments(gate=gate)
     regions, words = random_matrices(REGIONS), random_matrices(WORDS, seed=2)
-    photo_of_pair, caption_of_pair = torch.tensor([0, 3, 3, 1, 2, 0, 0]), torch.tensor([4, 0, 1, 1, 2, 0, 4])
+    photo_of_pair, caption_of_pair = np.array([0, 3, 3, 1, 2, 0, 0]), np.array([4, 0, 1, 1, 2, 0, 4])
     block = batched(regions, words)[photo_of_pair, caption_of_pair]
     listed = batched.score_list(
         batched.photo_groups(regions), batched.caption_groups(words), photo_of_pair, caption_of_pair
