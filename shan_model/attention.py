@@ -48,4 +48,3 @@ def attend(
     lengths = squares.clamp(min=1e-16).sqrt() * over_pairs(norms_KN, subscripts)
     cosines = (weights * dots).sum(dim=-1) / lengths.clamp(min=1e-8)
     return Attended(weights, cosines, torch.einsum(f"{pair}nm,{key}m->{pair}n", weights, values_LM))
-

@@ -200,9 +200,7 @@ def _vector_context(
     q, x, p = subscripts
     arrays = query.channels, query.query_gate, key.channels, key.key_gate
     logits, axis = hide(attended.sums, query.padding, q, p), _query_axis(subscripts)
-    gated, gamma = gate_fuse_pool(
-        *arrays, attended.weights, logits, pool_D, query_axis=axis, matmul_dtype=matmul_dtype
-    )
+    gated, gamma = gate_fuse_pool(*arrays, attended.weights, logits, pool_D, query_axis=axis, matmul_dtype=matmul_dtype)
     mixed = torch.einsum(f"{p}n,{p}nm->{p}m", gamma, attended.weights)
     return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, key.local)
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 Pool = Callable[..., tuple[Tensor, Tensor]]
+COMPILED = {"cuda"}
+"""Types of device where `pool` is compiled."""
 
 
 def fuse(
@@ -45,9 +47,11 @@ def fuse(
     return gated.transpose(0, 1), gamma.transpose(0, 1)
 
 
-def _pooled(query: Tensor, query_gate: Tensor, mixed: Tensor, mixed_gate: Tensor, *more: Tensor) -> tuple[Tensor, Tensor]:
-    """Calls `pool`, compiled if on a GPU. A size of 1 would need another graph; such calls are small."""
-    if not query.is_cuda or 1 in mixed.shape:
+def _pooled(
+    query: Tensor, query_gate: Tensor, mixed: Tensor, mixed_gate: Tensor, *more: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Calls `pool`, compiled on a GPU. A size of 1 would need another graph; such calls are small."""
+    if query.device.type not in COMPILED or 1 in mixed.shape:
         return pool(query, query_gate, mixed, mixed_gate, *more)
     return compiled(query.device.type, query.shape[-1], mixed.dtype)(query, query_gate, mixed, mixed_gate, *more)
 
@@ -66,16 +70,19 @@ def pool(
 
 @functools.cache
 def compiled(device: str, width: int, dtype: torch.dtype) -> Pool:
-    """Returns `pool` compiled by torch for D = `width` and products in `dtype`; if that fails, warns and returns `pool`.
+    """Returns `pool` compiled by torch for D = `width` and products in `dtype`.
 
-    Blocks and lists, with and without gradients, have a graph each, whatever their sizes.
+    If that fails, warns and returns `pool` itself. Blocks and lists, with and without gradients, have a graph each, or two
+    if sizes were equal in the first call.
     """
+    from torch._dynamo import mark_static  # takes seconds to import
+
     dynamic = torch.compile(pool, dynamic=True)
 
     def function(*arguments: Tensor) -> tuple[Tensor, Tensor]:
-        for x in arguments:
-            if x.shape[-1] == width:
-                torch._dynamo.mark_static(x, x.dim() - 1)
+        *wide, _, pool_D = arguments
+        for x in (*wide, pool_D):
+            mark_static(x, x.dim() - 1)
         result: tuple[Tensor, Tensor] = dynamic(*arguments)
         return result
 

@@ -126,7 +126,5 @@ def _selected(matrices: Matrices, rows: Tensor) -> Matrices:
     return matrices if len(rows) == len(matrices) else [matrices[row] for row in rows.tolist()]
 
 
-def _scores(
-    matcher: BatchedMatcher, photos: Matrices, words: Matrices, matmul_dtype: torch.dtype | None
-) -> Tensor:
+def _scores(matcher: BatchedMatcher, photos: Matrices, words: Matrices, matmul_dtype: torch.dtype | None) -> Tensor:
     return matcher.score_block(matcher.photo_groups(photos), matcher.caption_groups(words), matmul_dtype)

@@ -66,7 +66,8 @@ class Ragged(Sequence[Tensor]):
         if not behind.any():
             return stacked, unpadded(stacked)
         hidden = on_device(behind, self.rows_TD)
-        return stacked.masked_fill(hidden[..., None], 0), stacked.new_zeros(index.shape).masked_fill_(hidden, -torch.inf)
+        padding = stacked.new_zeros(index.shape).masked_fill_(hidden, -torch.inf)
+        return stacked.masked_fill(hidden[..., None], 0), padding
 
 
 def on_device(array: NDArray[np.generic], like: Tensor) -> Tensor:

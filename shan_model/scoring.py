@@ -1,7 +1,7 @@
 """Scores all pairs of photos and captions in blocks within a memory budget: evaluation, validation and search use it.
 
 A block is a row block (consecutive photos) by a column block (captions of similar length, so that groups of equal
-length are large and nothing is padded). The photos of a row block are encoded and prepared once for all column blocks.
+length are large and little is padded). The photos of a row block are encoded and prepared once for all column blocks.
 Captions are encoded again for every row block, which costs little if a row block has some hundred photos.
 """
 
@@ -98,7 +98,7 @@ def cut_blocks(
     """Returns the largest blocks that fit into `memory` bytes beside the model.
 
     The budget covers the photos and captions of a block, its scores, and the tile that a CPU computes at once; the tile
-    of a GPU takes some hundred MiB more. Blocks are the same on every device, so a score cache resumes on any.
+    of a GPU takes some GiB more. Blocks are the same on every device, so a score cache resumes on any.
     `min_row_blocks` is the least number of row blocks, for several processes to share. Raises ScoringError if not even
     one photo fits.
     """

@@ -68,6 +68,7 @@ COVERED_BY = {
     "shan_model/attention.py": "shan_model/test_alignment.py",
     "shan_model/baselines/scan.py": "shan_model/test_baselines.py",
     "shan_model/baselines/vsepp.py": "shan_model/test_baselines.py",
+    "shan_model/gate_fuse_pool.py": "shan_model/test_compiled_gate.py",
 }
 """Modules without a test file of their own, and the file below tests/ that covers each."""
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.detectors.contract import Regions
-from shan_model import gate_fuse_pool, native
+from shan_model import compiled_gate, native
 from shan_model.config import ModelConfig
 from tests.benchmarks.gpu import bench, card, detectors, flop, parity, ray_training, scoring, training
 from tests.benchmarks.gpu.sizes import TINY
@@ -39,8 +39,8 @@ def test_detectors_run(benchmark, tmp_path):
 
 @pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: check.__name__)
 def test_a_device_agrees_with_itself(monkeypatch, tmp_path, check):
-    # Compiling takes half a minute; tests/shan_model/test_gate_fuse_pool.py does it.
-    monkeypatch.setattr(gate_fuse_pool, "compiled", lambda device: lambda *tensors: gate_fuse_pool._fuse(*tensors))
+    # Compiling takes half a minute; tests/shan_model/test_compiled_gate.py does it.
+    monkeypatch.setattr(compiled_gate, "compiled", lambda *_: lambda *tensors: compiled_gate.pool(*tensors))
     rows = list(check(TINY, "cpu"))
     assert rows
     write_json(tmp_path / "rows.json", rows)

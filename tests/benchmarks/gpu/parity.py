@@ -17,6 +17,7 @@ from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
 from pipelines.training.step import objective_of, take_step
+from shan_model import compiled_gate as gates
 from shan_model import gate_fuse_pool
 from shan_model.scoring import score_matrix
 from tests.benchmarks.gpu.detectors import bottom_up_config
@@ -78,17 +79,16 @@ def gradients(sizes: GpuSizes, device: str) -> Iterator[Row]:
 
 def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Row]:
     """The compiled gate against the eager one, values and gradients; fails where torch.compile does not work."""
-    compiled = gate_fuse_pool.compiled(torch.device(device).type)
-    if compiled is gate_fuse_pool._fuse:
+    regions, words, width = sizes.regions, 14, sizes.joint_dim
+    if gates.compiled(torch.device(device).type, width, torch.float32) is gates.pool:
         raise RuntimeError("torch.compile failed, so the gates run unfused; the warning above states why")
     draw = torch.Generator().manual_seed(0)
-    regions, words, width = sizes.regions, 14, sizes.joint_dim
     own, other, pairs = (4, 1, regions, width), (3, words, width), (4, 3, regions)
     shapes = [own, own, other, other, (*pairs, words), pairs, (width,)]
     drawn = (torch.randn(shape, generator=draw) / shape[-1] ** 0.5 for shape in shapes)
     arguments = [tensor.to(device).requires_grad_() for tensor in drawn]
     results = []
-    for function in (gate_fuse_pool._fuse, compiled):
+    for function in (gate_fuse_pool._fuse, gates.fuse):
         gated, gamma = function(*arguments)
         gradient = torch.autograd.grad(gated.square().sum() + gamma.square().sum(), arguments)
         results.append([tensor.detach().cpu() for tensor in (gated, gamma, *gradient)])
