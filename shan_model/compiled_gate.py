@@ -72,8 +72,8 @@ def pool(
 def compiled(device: str, width: int, dtype: torch.dtype) -> Pool:
     """Returns `pool` compiled by torch for D = `width` and products in `dtype`.
 
-    If that fails, warns and returns `pool` itself. Blocks and lists, with and without gradients, have a graph each, or two
-    if sizes were equal in the first call.
+    If that fails, warns and returns `pool` itself. Blocks and lists, with and without gradients, have a graph each (two
+    if sizes were equal in the first call).
     """
     from torch._dynamo import mark_static  # takes seconds to import
 
