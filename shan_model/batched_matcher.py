@@ -124,8 +124,8 @@ class BatchedMatcher(nn.Module):
         """Returns the prepared groups of B photos, given as a tensor B x R x D or as one R_b x D each."""
         return grouped(regions, self.prepare_photos, "photos")
 
-    def caption_groups(self, words: Sequence[Tensor]) -> list[Group]:
-        """Returns the prepared groups of C captions, given as one W_c x D each."""
+    def caption_groups(self, words: Sequence[Tensor] | Tensor) -> list[Group]:
+        """Returns the prepared groups of C captions, given as one W_c x D each or as a tensor C x W x D."""
         return grouped(words, self.prepare_captions, "captions")
 
     def score_block(

@@ -13,7 +13,8 @@ Shapes: K query items of N vectors, L key items of M vectors, D joint width; `pa
 pairs.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ def gate_fuse_pool(
     chunk = max(1, CHUNK_FLOATS[query.device.type] // query[0].numel())
     if query_axis is None:
         parts = zip(*(x.split(chunk) for x in (*arrays, weights, logits)), strict=True)
-        return _concatenated([_recomputed(*part, pool_D, matmul_dtype) for part in parts], dim=0)
+        return _concatenated([_recomputed(matmul_dtype, *part, pool_D) for part in parts], dim=0)
     if query_axis == 1:
         weights, logits = weights.transpose(0, 1), logits.transpose(0, 1)
     height = min(len(query), chunk)
@@ -60,7 +61,7 @@ def gate_fuse_pool(
     rows = [
         _concatenated(
             [
-                _recomputed(query[:, None], query_gate[:, None], *key, weights, logits, pool_D, matmul_dtype)
+                _recomputed(matmul_dtype, query[:, None], query_gate[:, None], *key, weights, logits, pool_D)
                 for key, weights, logits in zip(keys, weights.split(width, 1), logits.split(width, 1), strict=True)
             ],
             dim=1,
@@ -78,9 +79,12 @@ def _concatenated(parts: Sequence[tuple[Tensor, Tensor]], dim: int) -> tuple[Ten
     return torch.cat(gated, dim), torch.cat(gamma, dim)
 
 
-def _recomputed(*arguments: Tensor | torch.dtype | None) -> tuple[Tensor, Tensor]:
+def _recomputed(matmul_dtype: torch.dtype | None, *arguments: Tensor) -> tuple[Tensor, Tensor]:
     """Calls `fuse` or `_fuse` so that only its arguments are kept for the backward pass."""
-    function = fuse if arguments[0].device.type in FUSED else _fuse
+    fused = arguments[0].device.type in FUSED
+    function: Callable[..., tuple[Tensor, Tensor]] = (
+        functools.partial(fuse, matmul_dtype=matmul_dtype) if fused else _fuse
+    )
     if not torch.is_grad_enabled():
         return function(*arguments)
     result: tuple[Tensor, Tensor] = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
@@ -95,7 +99,6 @@ def _fuse(
     weights: Tensor,
     logits: Tensor,
     pool_D: Tensor,
-    matmul_dtype: torch.dtype | None = None,  # noqa: ARG001 - a CPU has no faster type
 ) -> tuple[Tensor, Tensor]:
     """Computes the module's equations for pairs whose query (... x N x D) and key items (... x M x D) broadcast."""
     gate = torch.matmul(weights, key_gate).add_(query_gate).sigmoid_()

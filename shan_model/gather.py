@@ -29,8 +29,8 @@ def gather_rows(rows_NX: Tensor) -> Tensor:
 
 
 def gather_pairs(
-    photos: Tensor | Sequence[Tensor], captions: Sequence[Tensor]
-) -> tuple[Tensor | Sequence[Tensor], Sequence[Tensor], int]:
+    photos: Tensor | Sequence[Tensor], captions: Tensor | Sequence[Tensor]
+) -> tuple[Tensor | Sequence[Tensor], Tensor | Sequence[Tensor], int]:
     """Returns the photos and captions of all ranks, in rank order, with gradients, and the number before this rank's.
 
     Each rank gives as many matrices R x D as matrices W x D; they travel in one transfer.

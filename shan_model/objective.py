@@ -47,9 +47,9 @@ class RankingObjective(nn.Module):
         """
         autocast = self.matmul_dtype is not None
         with torch.autocast(photo_of_row_B.device.type, self.matmul_dtype) if autocast else nullcontext():
-            photos, words = self.model.encode_photos(regions), self.model.encode_captions(captions)
+            encoded = self.model.encode_photos(regions), self.model.encode_captions(captions)
         dtype = self.model.image_encoder.project.weight.dtype
-        photos, words, rows_before = gather_pairs(_in(dtype, photos), _in(dtype, words))
+        photos, words, rows_before = gather_pairs(*(_in(dtype, matrices) for matrices in encoded))
         loss = mined_ranking_loss if hardest else mean_ranking_loss
         part = loss(
             self.model.alignment,

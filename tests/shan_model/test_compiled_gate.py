@@ -47,7 +47,7 @@ def test_compiled_it_gives_the_same_with_few_graphs_at_every_size(monkeypatch):
     assert compiled is not compiled_gate.pool
     monkeypatch.setattr(compiled_gate, "COMPILED", {"cpu"})
     before = counters["stats"]["unique_graphs"]
-    check_against_the_eager_function(torch.float32, 1e-5)
+    check_against_the_eager_function(torch.float32, 1e-4)
     # The first call compiled a block without and a list with gradients; the other two may take two graphs each.
     assert counters["stats"]["unique_graphs"] - before <= 4
 
