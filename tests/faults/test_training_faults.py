@@ -26,8 +26,6 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_c
 from tests.support.processes import command_line, kill, wait_until
 from tests.support.servers import S3Server
 
-pytestmark = pytest.mark.xdist_group("training")
-
 STEPS_PER_EPOCH, EPOCHS = 80, 10
 """Seven epochs must last longer than it takes to announce a preemption and to notice it."""
 SETTINGS = [
