@@ -10,6 +10,7 @@ Shapes: K query items of N vectors, L key items of M vectors, D joint width, P l
 import functools
 import warnings
 from collections.abc import Callable
+from types import FunctionType
 
 import torch
 from torch import Tensor
@@ -77,7 +78,9 @@ def compiled(device: str, width: int, dtype: torch.dtype) -> Pool:
     """
     from torch._dynamo import mark_static  # takes seconds to import
 
-    dynamic = torch.compile(pool, dynamic=True)
+    # torch limits the graphs of a code object, so each width and type has one of its own.
+    code = pool.__code__.replace(co_name=f"pool_{width}_{str(dtype).removeprefix('torch.')}")
+    dynamic = torch.compile(FunctionType(code, pool.__globals__), dynamic=True)
 
     def function(*arguments: Tensor) -> tuple[Tensor, Tensor]:
         *wide, _, pool_D = arguments
