@@ -27,15 +27,15 @@ unit: .venv/.installed-dev ## only the tests that need no server
 
 .PHONY: faults
 faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input (15 minutes)
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest tests/faults -m faults
 
 .PHONY: e2e-cluster
 e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes (10 minutes)
-	$(BIN)/python -m pytest -m cluster
+	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (17 minutes)
-	$(BIN)/python -m pytest -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)
@@ -62,7 +62,7 @@ bench-gpu: ## throughput, memory and share of the peak of one GPU (8 minutes at 
 
 .PHONY: bench-smoke
 bench-smoke: .venv/.installed-dev ## every benchmark once at tiny sizes, those for a GPU included (2 minutes)
-	$(BIN)/python -m pytest -m smoke
+	$(BIN)/python -m pytest tests/benchmarks -m smoke
 
 .PHONY: lint
 lint: .venv/.installed-dev ## linter and formatter
