@@ -60,8 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         # With pytest-xdist, each group runs in one process, which starts its servers once. Faults take minutes a file.
         if tier in ("integration", "faults", "cluster") and not item.get_closest_marker("xdist_group"):
             folder = item.path.relative_to(ROOT / "tests").parts[0]
-            group = ("pipelines" if folder == "e2e" else folder) if tier == "integration" else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
+            item.add_marker(pytest.mark.xdist_group(folder if tier == "integration" else item.path.stem))
     if config.getoption("--short"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]

@@ -1,4 +1,4 @@
-"""Session fixtures: random bottom_up weights and a few rendered scenes; and a single thread for detectors."""
+"""Random bottom_up weights, a few rendered scenes, a single thread for detectors, and stages outside of a Ray job."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 import torch
 from torch import Tensor
 
@@ -44,3 +45,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def without_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hides the test process's connection to Ray from the stages of an extraction that run in it.
+
+    They would take it for a Ray worker, and its forked processes could neither use the connection nor leave it intact.
+    """
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)

@@ -18,7 +18,7 @@ from tests.pipelines.models.conftest import Plugin
 from tests.support.photos import Photos
 from tests.support.registered import EMBEDDED, embedded_detector, imported_features
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "without_cluster")
 
 
 def stored_by_extraction(photos: Photos, names: list[str], store: Store) -> tuple[np.ndarray, np.ndarray]:
