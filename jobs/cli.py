@@ -150,10 +150,16 @@ def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
     try:
         document = _UniqueKeys(path.read_text(encoding="utf-8-sig")).get_single_data() or {}
-        known = Config.__dataclass_fields__
-        unknown = [name for name in document if name not in known]
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not YAML of config sections ({' '.join(str(error).split())}); correct it") from error
+    except OSError as error:
+        raise UserError(f"--config '{path}': cannot be read ({error.strerror}); correct that") from error
+    if not isinstance(document, dict):
+        raise UserError(
+            f"{path}: not YAML of config sections (it is a {type(document).__name__}); write `section:` lines"
+        )
+    known = Config.__dataclass_fields__
+    unknown = [name for name in document if name not in known]
     if unknown:
         raise UserError(f"{path}: unknown section '{unknown[0]}'; sections are {', '.join(known)}")
     invalid = [name for name, fields in document.items() if not isinstance(fields, dict)]

@@ -12,6 +12,8 @@ from infra.storage.disk import replace_file, temporary_file
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 """What `link` fails with on a file system without hard links (FAT, exFAT, some FUSE and SMB mounts)."""
+_NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What `stat` fails with for a path that names no object."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,18 @@ class FolderStore:
         replace_file(self._path(name), data)
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """Seeks and reads."""
-        with self._path(name).open("rb") as file:
+        """Seeks and reads. FileNotFoundError for anything but a regular file, such as a folder or a pipe."""
+        path = self._path(name)
+        try:
+            mode = path.stat().st_mode
+        except OSError as error:
+            if error.errno in _NO_OBJECT:
+                raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+            raise
+        if not stat.S_ISREG(mode):
+            reason = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise FileNotFoundError(reason, os.strerror(reason), str(path))
+        with path.open("rb") as file:
             file.seek(offset)
             return file.read(-1 if size is None else size)
 
@@ -57,8 +69,10 @@ class FolderStore:
         """Queries the file's status."""
         try:
             status = self._path(name).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        except OSError as error:
+            if error.errno in _NO_OBJECT:
+                return None
+            raise
         return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
 
     def objects(self) -> dict[str, ObjectInfo]:

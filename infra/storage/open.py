@@ -27,6 +27,13 @@ def require_folder(location: str | Path, name: str) -> None:
         raise UserError(f"{name} '{location}' cannot be written ({existing} is not a writable folder); choose another")
 
 
+def require_new_file(path: Path, name: str) -> None:
+    """Raises UserError if a file cannot be written at a path of this machine. `name` is the option in messages."""
+    require_folder(path.parent, name)
+    if path.is_dir():
+        raise UserError(f"{name} '{path}' is a folder; give a file in it")
+
+
 def require_durable_path(location: str | Path, name: str) -> None:
     """Raises UserError, naming the option or field, for a path below the folder of a submitted job.
 

@@ -64,7 +64,7 @@ def read_photo(uri: str) -> bytes:
     parent, name = parent_and_name(path)
     try:
         data = _store(parent).read(name, 0, MAX_BYTES + 1)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+    except (FileNotFoundError, PermissionError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
         raise PhotoError(f"cannot be read: {reason}") from error
     return _limited(data)

@@ -99,20 +99,26 @@ def _photo(dataset: Path, number: int, row: _Row) -> Photo:
     """Returns the photo of one row; raises UserError if a value is not text."""
     source, captions = row["uri"], row.get("captions", row.get("caption"))
     captions = [captions] if isinstance(captions, str) else captions
-    key = row.get("key") or (safe_key(source) if isinstance(source, str) else None)
+    key, split = row.get("key"), row.get("split")
+    if key in (None, "") and isinstance(source, str):
+        key = safe_key(source)
+    split = "train" if split in (None, "") else split
     if (
         not isinstance(source, str)
         or not source
         or not isinstance(captions, list)
         or not all(isinstance(caption, str) for caption in captions)
         or not isinstance(key, str)
+        or not isinstance(split, str)
     ):
-        raise UserError(f"{dataset}: row {number} ({source!r}): `uri`, captions and `key` must be text; correct it")
+        raise UserError(
+            f"{dataset}: row {number} ({source!r}): `uri`, captions, `key` and `split` must be text; correct it"
+        )
     if escapes_root(source):
         raise UserError(
             f"{dataset}: row {number} ('{source}'): a photo's path must stay below the photo root; correct the path"
         )
-    return Photo(key, source, row.get("split") or "train", tuple(caption.strip() for caption in captions))
+    return Photo(key, source, split, tuple(caption.strip() for caption in captions))
 
 
 def _add(photos: dict[str, Photo], photo: Photo, row: str, *, merge: bool) -> None:

@@ -1,5 +1,6 @@
 """Settings of an extraction."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,9 +61,9 @@ class ExtractConfig:
                 f"extract.photos_per_shard is {self.photos_per_shard}; it must be at most {_MOST_PHOTOS}, "
                 "whose pixels fit in one Arrow column of 2 GiB"
             )
-        if self.detector_cpus <= 0:
+        if not 0 < self.detector_cpus < math.inf:
             raise ValueError(f"extract.detector_cpus is {self.detector_cpus}; it must be positive")
-        if self.detector_gpus < 0 or (self.detector_gpus > 1 and self.detector_gpus % 1):
+        if not 0 <= self.detector_gpus < math.inf or (self.detector_gpus > 1 and self.detector_gpus % 1):
             raise ValueError(
                 f"extract.detector_gpus is {self.detector_gpus}; it must be 0, a fraction of one GPU, or a whole number"
             )

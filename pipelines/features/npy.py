@@ -24,9 +24,12 @@ def save_npy(array: NDArray[Any]) -> bytes:
 def load_npy(data: bytes) -> NDArray[Any]:
     """Returns a copy of the array in .npy bytes. Raises ValueError for anything else, also for pickled objects."""
     try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
+        array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python, so a corrupt one raises any parser error
         raise ValueError(f"not a .npy array: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError("not a .npy array: an archive of arrays (.npz)")  # noqa: TRY004 - the bytes are wrong
+    return array
 
 
 def view_npy(data: memoryview) -> NDArray[Any]:

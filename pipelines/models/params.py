@@ -36,6 +36,10 @@ class Params:
             if get_origin(spec.type) is Literal and value not in get_args(spec.type):
                 choices = ", ".join(get_args(spec.type))
                 raise UserError(f"params: {spec.name} is {value!r}; choose one of: {choices}")
+        if not (isinstance(self.top_k, int) and isinstance(self.batch_size, int)):
+            raise UserError(
+                f"params: top_k is {self.top_k!r} and batch_size is {self.batch_size!r}; give whole numbers"
+            )
         if self.top_k < 0 or self.batch_size < 1:
             raise UserError(
                 f"params: top_k is {self.top_k} and batch_size is {self.batch_size}; give at least 0 and at least 1"

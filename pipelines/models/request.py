@@ -69,6 +69,8 @@ def read_request(frame: pd.DataFrame, feature_dim: int, *, pairs: bool, raises: 
     With `pairs`, each row needs an image (or regions) and a caption, otherwise at least one of them. Raises UserError
     if a column is missing, and for a row as `Request.fail`.
     """
+    if twice := [name for name in COLUMNS if list(frame.columns).count(name) > 1]:
+        raise UserError(f"the input has column {twice[0]} twice; give it once")
     columns = {name: frame[name].tolist() if name in frame else [None] * len(frame) for name in COLUMNS}
     request, seen = Request(raises), _Seen()
     if pairs and len(frame) and ("caption" not in frame or not {"image", "regions"} & set(frame)):
@@ -104,6 +106,8 @@ def _check_cells(image: Any, regions: Any, boxes: Any, caption: Any, pairs: bool
         raise _CellError("caption", "is missing; give one in each row")
     if caption is not None and not isinstance(caption, str):
         raise _CellError("caption", f"is {type(caption).__name__}; give text")
+    if caption is not None and not caption.strip():
+        raise _CellError("caption", "is empty; give text")
 
 
 class _Seen:

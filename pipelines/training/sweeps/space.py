@@ -23,6 +23,8 @@ from pipelines.training.setup import TrainingSetup
 SECTIONS = ("model", "train")
 _ENTRY = re.compile(r"(\w+)\.(\w+)=(\w+)\((.*)\)")
 _DISTRIBUTIONS = ("choice", "grid", "uniform", "loguniform", "randint")
+_LIMIT = 2**62
+"""Bounds of a distribution are below it: NumPy draws 64-bit integers, and computes differences of bounds."""
 
 
 def parse_space(entries: Sequence[str]) -> dict[str, Any]:
@@ -149,7 +151,8 @@ def _number(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a bound that NumPy can draw from, also after a difference of two."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LIMIT
 
 
 def _domain(tune: Any, distribution: str, values: list[Any]) -> Any:
@@ -157,12 +160,15 @@ def _domain(tune: Any, distribution: str, values: list[Any]) -> Any:
         raise ValueError("no values in the parentheses")
     if any(isinstance(value, list | dict) for value in values):
         raise ValueError("a value is a list or a mapping; give numbers and words")
+    infinite = any(isinstance(value, float) and not math.isfinite(value) for value in values)
+    if infinite and distribution in ("grid", "choice"):
+        raise ValueError("a value is not finite; give numbers and words")
     if distribution == "grid":
         return tune.grid_search(values)
     if distribution == "choice":
         return tune.choice(values)
     if len(values) != 2 or not all(_is_number(value) for value in values) or not values[0] < values[1]:
-        raise ValueError(f"{distribution} takes two numbers, a lower and a larger upper bound")
+        raise ValueError(f"{distribution} takes two numbers, a lower and a larger upper bound, both below 2^62")
     if distribution == "randint" and any(value != int(value) for value in values):
         raise ValueError("randint takes two integers")
     if distribution == "loguniform" and values[0] <= 0:

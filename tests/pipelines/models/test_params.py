@@ -19,6 +19,7 @@ def test_defaults_and_given_values():
         ({"on_error": "ignore"}, "params: on_error is 'ignore'; choose one of: raise, null"),
         ({"batch_size": 0}, "batch_size is 0; give at least 0 and at least 1"),
         ({"top_k": -1}, "top_k is -1"),
+        ({"batch_size": None}, "batch_size is None; give whole numbers"),
     ],
 )
 def test_invalid_values_are_errors(params: dict, said: str):

@@ -1,6 +1,7 @@
 """Rows of a request: every accepted form of regions and captions, and an error for each kind of bad cell."""
 
 import base64
+import io
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,13 @@ NPY = save_npy(REGIONS)
 
 def read(rows: list[dict], *, pairs: bool = True, raises: bool = True):
     return read_request(pd.DataFrame(rows), 8, pairs=pairs, raises=raises)
+
+
+def archive() -> bytes:
+    """Returns the bytes of an .npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, regions=REGIONS)
+    return buffer.getvalue()
 
 
 def with_value(value: float) -> np.ndarray:
@@ -80,6 +88,8 @@ def test_equal_images_and_captions_are_one():
         ({"regions": [[1.0], [1.0, 2.0]], "caption": "a"}, "regions: is not an array of numbers"),
         ({"regions": b"\x93NUMPY", "caption": "a"}, "regions: is not an array of numbers"),
         ({"regions": "no base64", "caption": "a"}, "regions: is not an array of numbers"),
+        ({"regions": archive(), "caption": "a"}, "regions: is not an array of numbers"),
+        ({"regions": REGIONS, "caption": " "}, "column caption: is empty; give text"),
         ({"regions": np.array([["a"] * 8]), "caption": "a"}, "regions: is an array of <U1; give numbers"),
         ({"regions": REGIONS, "boxes": BOXES[:2], "caption": "a"}, r"boxes: has shape \(2, 4\); give \(3, 4\)"),
         ({"regions": REGIONS, "boxes": BOXES * np.nan, "caption": "a"}, r"boxes: has nan at \[0, 0\]"),
