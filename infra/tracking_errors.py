@@ -70,11 +70,14 @@ def refusal(status: int) -> str | None:
 
 def _problem(error: Any) -> str | None:
     """Returns what is wrong with the store and the fix, or None for an error that is not about the store."""
+    from mlflow.exceptions import InvalidUrlException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     if isinstance(error, StorageError):  # explained already
         return None
+    if isinstance(error, InvalidUrlException):
+        return "is not a URL of a server; correct tracking.uri, for instance to http://host:5000"
     code = getattr(error, "error_code", "")
     if code in _UNAUTHENTICATED:
         return refusal(401)

@@ -48,6 +48,12 @@ def test_other_answers_than_those_of_the_server(answer: Answer, problem: str):
         Tracking(uri, "0").create_run("one", {})
 
 
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:5OOO", "http://127.0.0.1:99999", "http:///x", "http://[::1"])
+def test_a_uri_that_is_no_url_is_one_line(uri: str):
+    with pytest.raises(TrackingError, match=r"^tracking\.uri http\S+ is not a URL of a server; correct tracking\.uri"):
+        connect(TrackingConfig(uri=uri))
+
+
 def test_a_store_that_does_not_answer_is_named_while_a_command_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
