@@ -37,6 +37,7 @@ def prepare_file(file: Path) -> None:
     """Creates the database if it does not exist. Raises UserError if it cannot be written or has another format."""
     from filelock import FileLock, Timeout
 
+    _require_regular(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if _is_missing(file):
@@ -57,6 +58,17 @@ def prepare_file(file: Path) -> None:
             "folder where this user may write, or the http:// URI of an MLflow server"
         ) from error
     _check(file)
+
+
+def _require_regular(file: Path) -> None:
+    """Raises UserError for a device or a pipe, and for a link to a missing file, which a new file would replace."""
+    if file.is_symlink() and not file.exists():
+        problem = f"is a link to {file.readlink()}, which does not exist; mount its disk or remove the link"
+    elif file.exists() and not (file.is_file() or file.is_dir()):
+        problem = "is not a regular file; give another path"
+    else:
+        return
+    raise UserError(f"tracking.uri sqlite:///{file} {problem}")
 
 
 def _is_missing(file: Path) -> bool:

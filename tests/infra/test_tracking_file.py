@@ -151,6 +151,16 @@ def test_another_process_that_does_not_finish_the_file(tmp_path: Path, monkeypat
         holder.kill()
 
 
+def test_a_link_to_a_missing_file_and_what_is_not_a_file(tmp_path: Path):
+    link, pipe = tmp_path / "link.db", tmp_path / "pipe.db"
+    link.symlink_to("/unmounted/mlflow.db")
+    os.mkfifo(pipe)
+    assert f"{link} is a link to /unmounted/mlflow.db, which does not exist" in error_of(link)
+    assert link.is_symlink()
+    assert f"{pipe} is not a regular file; give another path" in error_of(pipe)
+    assert "/dev/null is not a regular file" in error_of(Path("/dev/null"))
+
+
 def test_a_folder_in_place_of_a_file(tmp_path: Path):
     assert f"cannot be written (Is a directory: {tmp_path}); give a file in a folder where" in error_of(tmp_path)
     (tmp_path / "file").touch()
