@@ -98,7 +98,13 @@ def _check_columns(names: Sequence[str], subject: str) -> None:
 def _photo(dataset: Path, number: int, row: _Row) -> Photo:
     """Returns the photo of one row; raises UserError if a value is not text."""
     source, captions = row["uri"], row.get("captions", row.get("caption"))
-    captions = [captions] if isinstance(captions, str) else captions
+    if isinstance(captions, str):
+        if "captions" in row and captions.startswith("[") and captions.endswith("]"):
+            raise UserError(
+                f"{dataset}: row {number} ({source!r}): `captions` is the text of a list; write a row per caption, "
+                "in a column `caption`, or write .jsonl or .parquet"
+            )
+        captions = [captions]
     key, split = row.get("key"), row.get("split")
     if key in (None, "") and isinstance(source, str):
         key = safe_key(source)

@@ -114,6 +114,8 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
+        if self.seed >= 2**63:
+            raise ValueError(f"train.seed is {self.seed}; it must be below 2^63, as torch requires")
         for name in ("learning_rate", "margin", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")

@@ -213,6 +213,7 @@ def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
         ("3", "not YAML of config sections"),
         ("- train", "not YAML of config sections (it is a list)"),
         ("[" * 3000, "not YAML of config sections"),
+        ("train: {seed: 18446744073709551616}", "train.seed is 18446744073709551616; it must be below 2^63"),
         ("extract: {detector_gpus: .nan}", "extract.detector_gpus is nan"),
         ("extract: {detector_cpus: .nan}", "extract.detector_cpus is nan"),
         ("train: {epochs: null}", "train.epochs has no value"),

@@ -74,6 +74,7 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ("d.jsonl", '{"uri": "a.jpg", "captions": [3]}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": 12}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "key": 12}\n', "row 1 .* must be text"),
+        ("d.csv", "uri,captions\na.jpg,\"['a dog', 'a cat']\"\n", "row 1 .*`captions` is the text of a list"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "key": 0}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "split": 0}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "split": []}\n', "row 1 .* must be text"),
