@@ -35,6 +35,11 @@ SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 """Fixtures that start servers."""
 
 
+def pytest_configure() -> None:
+    """Lets Ray workers, which run at nice 15, compete with the other test process on equal terms, also in commands."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--short", action="store_true", help="each kind of fault once: no `long` tests, few repetitions")
 
