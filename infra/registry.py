@@ -45,6 +45,19 @@ class PyfuncPackage:
     metadata: Mapping[str, Any]
     """Lineage. It is stored in the model and as tags of its version."""
 
+    def arguments(self) -> dict[str, Any]:
+        """Returns it as keyword arguments of MLflow's `Model.log` and `pyfunc.save_model`."""
+        return {
+            "python_model": str(self.code),
+            "code_paths": [str(self.package)],
+            "artifacts": {key: str(path) for key, path in self.artifacts.items()},
+            "signature": self.signature,
+            "input_example": self.input_example,
+            "model_config": dict(self.model_config) or None,
+            "pip_requirements": self.requirements,
+            "metadata": dict(self.metadata),
+        }
+
 
 def register(
     tracking: Tracking,
@@ -79,14 +92,7 @@ def register(
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=logged.model_id,
-            python_model=str(package.code),
-            code_paths=[str(package.package)],
-            artifacts={key: str(path) for key, path in package.artifacts.items()},
-            signature=package.signature,
-            input_example=package.input_example,
-            model_config=dict(package.model_config) or None,
-            pip_requirements=package.requirements,
-            metadata=dict(package.metadata),
+            **package.arguments(),
         )
     try:
         client.create_registered_model(name)

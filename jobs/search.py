@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from infra.storage.open import require_new_file
+from infra.storage.open import require_writable_file
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import DEVICE_HELP, Device, choose_device
@@ -33,7 +33,7 @@ def main() -> None:
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it must be at least 1")
     if arguments.page is not None:
-        require_new_file(arguments.page, "--page")
+        require_writable_file(arguments.page, "--page")
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)

@@ -27,7 +27,7 @@ def require_folder(location: str | Path, name: str) -> None:
         raise UserError(f"{name} '{location}' cannot be written ({existing} is not a writable folder); choose another")
 
 
-def require_new_file(path: Path, name: str) -> None:
+def require_writable_file(path: Path, name: str) -> None:
     """Raises UserError if a file cannot be written at a path of this machine. `name` is the option in messages."""
     require_folder(path.parent, name)
     if path.is_dir():

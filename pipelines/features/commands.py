@@ -6,7 +6,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from infra.errors import UserError
-from infra.storage.open import open_store, require_new_file
+from infra.storage.open import open_store, require_writable_file
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
 from pipelines.features.orphans import delete_orphans, find_orphans
@@ -30,7 +30,7 @@ def verify_with_progress_bar(uri: str) -> Verification:
 
 def inspect_features(uri: str, page: Path) -> str:
     """Writes the content of the feature set at `uri` as an HTML page, and returns it as text."""
-    require_new_file(page, "--page")
+    require_writable_file(page, "--page")
     features = FeatureSet.open(uri)
     text = inspect_text(features)
     write_page(page, features)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.errors import UserError
 from infra.storage.disk import replace_file
-from infra.storage.open import require_new_file
+from infra.storage.open import require_writable_file
 
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 """The stylesheet of every HTML page."""
@@ -70,7 +70,7 @@ def check_report(path: Path | None) -> None:
         return
     if path.suffix not in (".md", ".html"):
         raise UserError(f"--report {path}: unknown format; end the name in .md (Markdown) or .html (a page)")
-    require_new_file(path, "--report")
+    require_writable_file(path, "--report")
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -151,8 +151,11 @@ def test_the_log_of_a_job_that_prints_nothing_is_fetched_once(
         name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py")
         wait_until(lambda: "first" in client.get_job_logs(name), timeout_s=120)
         streams, tail = list[bool](), client.tail_job_logs
-        ended = lambda job: client.get_job_status(job).is_terminal()  # noqa: E731
-        monkeypatch.setattr(client, "tail_job_logs", lambda job: streams.append(ended(job)) or tail(job))
+        monkeypatch.setattr(
+            client,
+            "tail_job_logs",
+            lambda job: streams.append(client.get_job_status(job).is_terminal()) or tail(job),
+        )
         assert job_log.follow(client, name) == 0
     assert re.findall(r"first|second", capsys.readouterr().out) == ["first", "second"]
     assert streams.count(False) == 1  # more after its end, which Ray does not pass on at once

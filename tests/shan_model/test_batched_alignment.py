@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
-from tests.support.alignments import build_alignments, gradients, random_matrices, reference_scores
+from tests.support.alignments import build_alignments, gradients, random_matrices, require_reference
 
 REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9]
 
@@ -19,19 +19,7 @@ def test_values_and_gradients_equal_the_reference(variant, levels, dtype, tolera
         reference, batched = build_alignments(
             dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling
         )
-        expected, found = reference_scores(reference, regions, words), batched(regions, words)
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-        with torch.no_grad():
-            torch.testing.assert_close(batched(regions, words), expected, rtol=tolerance, atol=tolerance)
-        expected_gradients = gradients(reference, expected, regions + words)
-        for name, gradient in gradients(batched, found, regions + words).items():
-            torch.testing.assert_close(
-                gradient,
-                expected_gradients[name],
-                rtol=tolerance,
-                atol=10 * tolerance,
-                msg=lambda m, name=name: f"{name}: {m}",
-            )
+        require_reference(reference, batched, regions, words, tolerance)
 
 
 @pytest.mark.parametrize("levels", LEVELS)

@@ -12,7 +12,7 @@ from shan_model.model import build_matcher
 from shan_model.objective import mined_ranking_loss
 from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
 from tests.shan_model.test_baselines import BASELINES, matrices, oracle_scores
-from tests.support.alignments import build_alignments, gradients, random_matrices, reference_scores
+from tests.support.alignments import build_alignments, gradients, random_matrices, reference_scores, require_reference
 
 REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9, 1]
 
@@ -41,15 +41,7 @@ def test_values_and_gradients_equal_the_reference(variant, levels, dtype, tolera
         reference, batched = build_alignments(
             dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling
         )
-        expected, found = reference_scores(reference, regions, words), batched(regions, words)
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-        with torch.no_grad():
-            torch.testing.assert_close(batched(regions, words), expected, rtol=tolerance, atol=tolerance)
-        slopes, expected_slopes = (
-            gradients(module, scores, regions + words) for module, scores in ((batched, found), (reference, expected))
-        )
-        for name, slope in slopes.items():
-            torch.testing.assert_close(slope, expected_slopes[name], rtol=tolerance, atol=10 * tolerance)
+        require_reference(reference, batched, regions, words, tolerance)
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -41,3 +41,26 @@ def gradients(module: torch.nn.Module, scores: torch.Tensor, inputs: list[torch.
     parameters = dict(module.named_parameters())
     found = torch.autograd.grad((scores * weights).sum(), [*parameters.values(), *inputs])
     return dict(zip([*parameters, *(f"input {n}" for n in range(len(inputs)))], found, strict=True))
+
+
+def require_reference(
+    reference: Alignment,
+    batched: BatchedAlignment,
+    regions: list[torch.Tensor],
+    words: list[torch.Tensor],
+    tolerance: float,
+) -> None:
+    """Checks that scores, with and without gradients, and gradients of the batched alignment equal the reference's."""
+    expected, found = reference_scores(reference, regions, words), batched(regions, words)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(batched(regions, words), expected, rtol=tolerance, atol=tolerance)
+    expected_gradients = gradients(reference, expected, regions + words)
+    for name, gradient in gradients(batched, found, regions + words).items():
+        torch.testing.assert_close(
+            gradient,
+            expected_gradients[name],
+            rtol=tolerance,
+            atol=10 * tolerance,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )

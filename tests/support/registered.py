@@ -60,17 +60,7 @@ def save_package(package: PyfuncPackage, model: Path) -> Path:
     """Writes a package as `infra.registry.register` does, but to a folder, and returns it."""
     import mlflow
 
-    mlflow.pyfunc.save_model(
-        str(model),
-        python_model=str(package.code),
-        code_paths=[str(package.package)],
-        artifacts={key: str(path) for key, path in package.artifacts.items()},
-        signature=package.signature,
-        input_example=package.input_example,
-        model_config=dict(package.model_config) or None,
-        pip_requirements=package.requirements,
-        metadata=dict(package.metadata),
-    )
+    mlflow.pyfunc.save_model(str(model), **package.arguments())
     return model
 
 

@@ -142,7 +142,9 @@ def test_a_dead_url_gets_five_connections(answer: bytes, expected: str):
 
 
 @pytest.mark.parametrize(
-    "wait", ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), "9" * 400]
+    "wait",
+    ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), "9" * 400],
+    ids=["seconds", "date", "many digits"],  # the processes of a run must find the same names
 )
 def test_a_wait_beyond_the_deadline_is_not_made(wait: str):
     with web_server(sends(status(429, f"Retry-After: {wait}"))) as (uri, connections):
