@@ -92,7 +92,10 @@ def job_lines(client: "JobSubmissionClient") -> str:
 
 def last_log_line(client: "JobSubmissionClient", submission: str) -> str:
     """Returns the last line of a job's log; an empty string if Ray does not serve it, as before the job has started."""
-    response = client._do_request("GET", f"/api/v0/logs/file?submission_id={submission}&lines=1")  # noqa: SLF001
+    if not (node := client.get_job_info(submission).driver_node_id):
+        return ""
+    query = f"submission_id={submission}&node_id={node}&lines=1"
+    response = client._do_request("GET", f"/api/v0/logs/file?{query}")  # noqa: SLF001
     return str(response.text) if response.ok else ""
 
 

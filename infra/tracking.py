@@ -104,9 +104,12 @@ class Tracking:
             raise
 
     def end(self, run_id: str, status: str, is_lost: Callable[[], bool] = lambda: False) -> None:
-        """Sets the status of a run that does not finish, as `closing` does."""
+        """Sets the status of a running run that does not finish, as `closing` does.
+
+        A run that has ended keeps its status: a sweep ends the run of a trial that it stops before the trial fails.
+        """
         with outage_as_warning(f"run {run_id} could not be set to {status}"):
-            if not is_lost():
+            if not is_lost() and self.client().get_run(run_id).info.status == "RUNNING":
                 self.client().set_terminated(run_id, status)
 
     @property

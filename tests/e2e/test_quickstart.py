@@ -120,7 +120,7 @@ import json, sys, mlflow, numpy as np, pandas as pd
 mlflow.set_tracking_uri({demo.tracking.uri!r})
 model = mlflow.pyfunc.load_model({demo.model!r})
 regions = np.load(sys.argv[1])
-captions = ["a dog runs", ""]
+captions = ["a dog runs", "two"]
 lists = model.predict(pd.DataFrame({{"regions": [r.tolist() for r in regions], "caption": captions}}))
 arrays = model.predict(pd.DataFrame({{"regions": list(regions), "caption": captions}}))
 assert lists == arrays
@@ -143,7 +143,7 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
     (weights,) = (demo.folder / "build" / "mlflow" / "artifacts").rglob("weights.safetensors")
     shan = load_bundle(weights.parent)
     with torch.inference_mode():
-        expected = shan(torch.from_numpy(regions), ["a dog runs", ""]).diagonal().tolist()
+        expected = shan(torch.from_numpy(regions), ["a dog runs", "two"]).diagonal().tolist()
     assert scores == pytest.approx(expected, abs=1e-5)
     assert module.startswith(str(demo.folder / "build" / "mlflow" / "artifacts"))
 

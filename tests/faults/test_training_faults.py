@@ -27,7 +27,6 @@ from tests.support.processes import command_line, kill, wait_until
 from tests.support.servers import S3Server
 
 STEPS_PER_EPOCH, EPOCHS = 80, 10
-"""Seven epochs must last longer than it takes to announce a preemption and to notice it."""
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
@@ -170,8 +169,12 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     wait_for_checkpoint(tmp_path, "epoch-003")
     assert is_training(driver, tmp_path)
     assert "/step-" not in (tmp_path / "log").read_text()
+    (paused,) = train_workers(two_nodes.nodes[1].pid)
+    os.kill(paused, signal.SIGSTOP)  # so that the training cannot end before Ray Train has noticed
     two_nodes.drain(seconds=1)
     deadline = time.monotonic() + 1  # a node that dies before its deadline counts as a failure
+    wait_until(lambda: two_nodes.train_logged("received preemption signal"), timeout_s=120)
+    os.kill(paused, signal.SIGCONT)
     wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), timeout_s=120)  # Ray Train logs checkpoints
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))

@@ -45,6 +45,19 @@ def test_an_interrupted_run_is_killed(tracking: Tracking):
     assert tracking.client().get_run(run_id).info.status == "KILLED"
 
 
+def test_a_run_that_was_ended_before_it_raises_keeps_its_status(tracking: Tracking):
+    """A sweep ends the run of a trial that it stops, whose training then fails."""
+    run_id = tracking.create_run("four", {})
+
+    def stopped() -> None:
+        tracking.client().set_terminated(run_id, "KILLED")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), tracking.running(run_id):
+        stopped()
+    assert tracking.client().get_run(run_id).info.status == "KILLED"
+
+
 def of_successor() -> bool:
     return True
 

@@ -85,6 +85,10 @@ class LocalCluster:
         drained = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert drained.returncode == 0, drained.stderr
 
+    def train_logged(self, text: str) -> bool:
+        """Returns whether Ray Train has logged a text on one of the nodes."""
+        return any(text in log.read_text(errors="replace") for log in self.folder.rglob("logs/train/*.log"))
+
     def start(self, *arguments: str, host: Host) -> "subprocess.Popen[bytes]":
         """Runs `ray start --block` on free ports, since another Ray may run on this machine."""
         (agent,) = free_ports(1)

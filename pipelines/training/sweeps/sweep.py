@@ -104,7 +104,7 @@ def _run_trials(
     trials = _trials(grid)
     if not trials:
         raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
-    _complete_runs(tracking, [trial.run_id for trial in trials])
+    _complete_runs(context, [trial.run_id for trial in trials])
     tracking.client().log_text(parent, trials_table(trials).markdown() + "\n", "sweep.md")
     setup = with_fields(context.setup, trials[0].values)
     features = FeatureSet.open(context.features)
@@ -175,15 +175,14 @@ def _kill_trials(tracking: Tracking, parent: str, lease: Lease) -> None:
                 client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _complete_runs(tracking: Tracking, run_ids: Sequence[str]) -> None:
+def _complete_runs(context: "SweepContext", run_ids: Sequence[str]) -> None:
     """Logs the metrics that did not reach MLflow because their sender was stopped with the trial, and ends the runs."""
-    client = tracking.client()
+    client = context.tracking.client()
     for run_id in run_ids:
-        run = client.get_run(run_id)
-        output, _, name = run.data.tags["run_directory"].rpartition("/")
-        tracking.log_rows(run_id, stored_progress(open_run_directory(output, name)).history)
-        if run.info.status == "RUNNING":
-            client.set_terminated(run_id, "FAILED")
+        output, _, name = client.get_run(run_id).data.tags["run_directory"].rpartition("/")
+        progress = stored_progress(open_run_directory(output, name))
+        context.tracking.log_rows(run_id, progress.history)
+        context.end_run(run_id, finished=progress.is_finished(context.setup.train))
 
 
 def _first_error(grid: "ResultGrid") -> str:

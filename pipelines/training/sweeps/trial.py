@@ -36,6 +36,19 @@ class SweepContext:
     parent: str
     """MLflow run of the sweep."""
 
+    def end_run(self, run_id: str, finished: bool) -> None:
+        """Ends the MLflow run of a trial, which is stopped unless it has finished.
+
+        The status may be FAILED or KILLED already: Ray ends the processes of a stopped trial in any order, and an
+        earlier session may have been interrupted.
+        """
+        client = self.tracking.client()
+        if client.get_run(run_id).info.status == "FINISHED":
+            return
+        if not finished:
+            client.set_tag(run_id, STOPPED_BY, self.parent)
+        client.set_terminated(run_id, "FINISHED" if finished else "KILLED")
+
 
 def run_trial(config: dict[str, Any], sweep: SweepContext) -> None:
     """Trains with the sampled `config["values"]`, from their last checkpoint if there is one, until Tune stops it.

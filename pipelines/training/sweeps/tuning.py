@@ -18,7 +18,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.driver import worker_resources
 from pipelines.training.run_directory import Lease
 from pipelines.training.sweeps.config import SweepConfig
-from pipelines.training.sweeps.trial import STOPPED_BY, SweepContext, run_trial
+from pipelines.training.sweeps.trial import SweepContext, run_trial
 
 TRIAL_RESOURCES = {"memory": 1}
 """Resources of a trial, in bytes: it only waits for its training, which must find all CPUs, but Tune requires some."""
@@ -93,20 +93,10 @@ class SweepCallback(tune.Callback):
         self._bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
         if run_id := trial.last_result.get("run_id"):
             with outage_as_warning(f"run {run_id} is completed at the end of the sweep"):
-                self._end_run(run_id, trial.last_result["epoch"])
+                self._context.end_run(run_id, trial.last_result["epoch"] == self._context.setup.train.epochs)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Called by Tune when a trial has failed."""
         self._bar.update()
         reason = (str(trial.get_error()).strip().splitlines() or ["unknown"])[-1]
         self._bar.write(f"warning: the trial {trial.config['values']} failed ({reason})", file=sys.stderr)
-
-    def _end_run(self, run_id: str, epoch: int) -> None:
-        client = self._context.tracking.client()
-        if client.get_run(run_id).info.status != "RUNNING":
-            return
-        if epoch < self._context.setup.train.epochs:
-            client.set_tag(run_id, STOPPED_BY, self._context.parent)
-            client.set_terminated(run_id, "KILLED")
-        else:
-            client.set_terminated(run_id)

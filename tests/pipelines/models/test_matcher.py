@@ -19,7 +19,7 @@ from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import Plugin
 from tests.support.registered import CAPTIONS, matcher, tiny_network
 
-SENTENCES = [*CAPTIONS, ""]
+SENTENCES = [*CAPTIONS, "unknown words"]
 
 
 def png(colour: tuple[int, int, int], side: int = 12) -> bytes:

@@ -72,11 +72,14 @@ def callback(
     return SweepCallback(tqdm(file=io.StringIO(), total=8), context, lease, search)
 
 
+@pytest.mark.parametrize("before", ["RUNNING", "FAILED", "KILLED"])
 @pytest.mark.parametrize(("epoch", "status", "stopped_by"), [(2, "KILLED", "parent"), (4, "FINISHED", None)])
 def test_run_of_a_completed_trial_ends(
-    callback: SweepCallback, tracking: Tracking, epoch: int, status: str, stopped_by: str | None
+    callback: SweepCallback, tracking: Tracking, epoch: int, status: str, stopped_by: str | None, before: str
 ):
+    """A stopped trial may have failed by then, and an earlier session may have been interrupted."""
     run_id = tracking.create_run("m", {})
+    tracking.client().update_run(run_id, status=before)
     trial = SimpleNamespace(last_result={"score": 10.0, "run_id": run_id, "epoch": epoch})
     callback.on_trial_complete(1, [trial], trial)
     run = tracking.client().get_run(run_id)
