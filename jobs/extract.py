@@ -17,15 +17,7 @@ from pipelines.extraction.run import extract_with_progress_bar, extraction_summa
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--dataset",
-        type=str,
-        required=True,
-        help="Karpathy JSON, or a .csv, .jsonl or .parquet table of photo paths and captions; a path or URI",
-    )
-    parser.add_argument(
-        "--photos", type=str, default=".", help="folder, s3:// prefix or .tar to which photo paths are relative"
-    )
+    cli.add_dataset_arguments(parser, required=True)
     parser.add_argument(
         "--plan", action="store_true", help="only run a short probe and print shards, bytes, hours and cost"
     )
@@ -37,7 +29,9 @@ def main() -> None:
     arguments, config = cli.parse(
         "extract", "Extract region features from images into a feature set.", _arguments, sections
     )
-    manifest = import_dataset(arguments.dataset, arguments.photos)
+    dataset = cli.dataset_files(arguments)
+    assert dataset is not None, "--dataset is required"
+    manifest = import_dataset(dataset, arguments.photos)
     if arguments.plan:
         print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))
         return

@@ -12,13 +12,7 @@ from pipelines.quickstart import QuickstartSetup, run_quickstart
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--dataset",
-        type=str,
-        default=None,
-        help="Karpathy JSON, or a .csv, .jsonl or .parquet of image URIs; path or URI. Without it, scenes are rendered",
-    )
-    parser.add_argument("--photos", type=str, default=None, help="folder, s3:// prefix or .tar of its photos")
+    cli.add_dataset_arguments(parser, required=False)
 
 
 def main() -> None:
@@ -32,7 +26,7 @@ def main() -> None:
     )
     setup = QuickstartSetup(config.scenes, config.extract, config.training(), config.score, config.promote)
     with when_interrupted("re-run the same command to continue"):
-        run_quickstart(arguments.dataset, arguments.photos, setup)
+        run_quickstart(cli.dataset_files(arguments), arguments.photos, setup)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from infra.redaction import redact
 from infra.source_tree import SOURCE_ROOT
 from infra.storage.open import require_folder
 from infra.tracking import Tracking
-from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.datasets.scenes.captions import CAPTIONS
 from pipelines.datasets.scenes.config import ScenesConfig
@@ -83,7 +83,7 @@ class _Stopwatch:
         print(f"      {self.seconds[name]:.0f} s", flush=True)
 
 
-def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSetup) -> None:
+def run_quickstart(dataset: DatasetFiles | None, photos: str | None, setup: QuickstartSetup) -> None:
     """Runs every stage, prints what each produced, and logs the seconds of the stages to the training's run.
 
     `dataset` and `photos` are as for `jobs.extract`; without them, scenes are rendered. Raises UserError for invalid
@@ -134,11 +134,9 @@ def run_quickstart(dataset: str | None, photos: str | None, setup: QuickstartSet
     print("\nDone.", metrics, _summary(watch, features, str(decision), tracking), sep="\n")
 
 
-def _import(dataset: str | None, photos: str | None) -> Manifest | None:
+def _import(dataset: DatasetFiles | None, photos: str | None) -> Manifest | None:
     """Returns the manifest of the given data set, which needs photos in every split; None for rendered scenes."""
-    if (dataset is None) != (photos is None):
-        raise UserError("--dataset and --photos go together; give both, or neither for the rendered scenes")
-    if dataset is None or photos is None:
+    if dataset is None:
         return None
     manifest = import_dataset(dataset, photos)
     for split in SPLITS:

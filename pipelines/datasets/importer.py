@@ -1,5 +1,9 @@
-"""Imports a data set of any supported format; the file's ending, in any case, selects the reader."""
+"""Imports a data set: one or more files of any supported format, joined by photo."""
 
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,33 +11,111 @@ from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store
-from pipelines.datasets.karpathy import karpathy_rows
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.flickr import split_list
+from pipelines.datasets.formats import TABLES, detect, read_file
+from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
+from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import ARCHIVES, locate_photos, parent_and_name
+from pipelines.datasets.rows import DatasetFile, PhotoRows
 from pipelines.datasets.spellings import existing_path
-from pipelines.datasets.table import SUFFIXES, table_rows
 
 
-def import_dataset(dataset: str | Path, photos: str | Path) -> Manifest:
-    """Returns the manifest of a data set; `photos` is the folder, prefix URI or tar file of relative photo paths.
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of a data set, as `--dataset`, `--format` and `--columns` give them."""
 
-    Raises UserError as `dataset_rows`, and if a photo cannot be found.
+    files: tuple[str, ...]
+    """Each a path or URI, or `<split>=<path or URI>` for photos that all belong to a split."""
+    format: str | None = None
+    """One of `formats.FORMATS` for all files but split lists; None detects it by content."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column names of tables by role (`columns.parse_columns`)."""
+
+    def __str__(self) -> str:
+        """Returns the files, separated by blanks."""
+        return " ".join(self.files)
+
+
+Dataset = DatasetFiles | str | Path
+"""A data set; a path or URI is one file, whose format is detected."""
+
+
+def import_dataset(dataset: Dataset, photos: str | Path | None = None) -> Manifest:
+    """Returns the manifest of a data set.
+
+    `photos` is the folder, prefix URI or tar file of relative photo paths. Without it, that is the current folder, or
+    the folder of Parquet files that contain their photos. Raises UserError as `dataset_rows`, and if a photo cannot be
+    found.
     """
-    name, rows = dataset_rows(dataset)
-    return locate_photos(name, photos, rows)
+    name, rows, root = _read(dataset, photos)
+    return locate_photos(name, root, rows)
 
 
-def dataset_rows(dataset: str | Path) -> tuple[str, list[Photo]]:
-    """Returns name and rows of a Karpathy JSON file or a table, without looking for the photos.
+def dataset_rows(dataset: Dataset) -> tuple[str, list[Photo]]:
+    """Returns name and photos of a data set, without looking for the photos.
 
-    `dataset` is a path or a URI such as `s3://bucket/dataset.json`. Raises UserError if it cannot be found or is not
-    valid.
+    Raises UserError if a file cannot be found, is not valid, or contradicts another one.
     """
-    location = absolute(dataset, "data set")
+    name, rows, _ = _read(dataset, "")
+    return name, rows
+
+
+def dataset_folder(dataset: Dataset) -> str:
+    """Returns the folder or prefix URI of a data set's first file."""
+    return parent_and_name(_split_and_location(_as_files(dataset).files[0])[1])[0]
+
+
+def _as_files(dataset: Dataset) -> DatasetFiles:
+    return dataset if isinstance(dataset, DatasetFiles) else DatasetFiles((str(dataset),))
+
+
+def _read(dataset: Dataset, photos: str | Path | None) -> tuple[str, list[Photo], str]:
+    """Returns name, photos and photo root."""
+    given = _as_files(dataset)
+    root = "" if photos == "" else absolute(photos or ".", "photo folder")
+    rows, lists, names, own_roots = PhotoRows(), list[tuple[str, str]](), list[str](), set[str]()
+    for split, location in map(_split_and_location, given.files):
+        with _opened(location, given.columns, root) as file:
+            found = _format(file, given, split)
+            if found == "list":
+                lists.append((split, location))
+                continue
+            name, entries = read_file(file, found)
+            names.append(name)
+            if found == "parquet" and embeds_images(file):
+                own_roots.add(location if file.path.is_dir() else parent_and_name(location)[0])
+            rows.add(str(file.path), entries, split)
+    if not names:
+        raise UserError(f"data set {given} has split lists only; also give the file with the captions")
+    for split, location in lists:
+        with _opened(location, given.columns, root) as file:
+            rows.set_splits(str(file.path), split_list(file.path), split)
+    found_photos, left_out = rows.photos()
+    if left_out:
+        print(f"{left_out} photos of {given} are in no split list and left out", file=sys.stderr)
+    return dataset_name(names[0]), found_photos, _photo_root(root, photos, own_roots)
+
+
+def _split_and_location(given: str) -> tuple[str, str]:
+    """Returns the split, empty if there is none, and the absolute path or URI of a file. UserError for an archive."""
+    split, equals, path = given.partition("=")
+    if not equals or split not in SPLITS:
+        split, path = "", given
+    location = absolute(path, "data set")
     if location.lower().endswith((*ARCHIVES, ".tar")):
         raise UserError(f"data set {location} is an archive or compressed; unpack it and give the file in it")
+    return split, location
+
+
+@contextmanager
+def _opened(location: str, columns: Mapping[str, str], photos: str) -> Iterator[DatasetFile]:
+    """Gives the file on this machine; an object is downloaded, and errors name its URI. UserError if it is missing."""
     if location.startswith("/"):
-        return _read(existing_path(Path(location)))
+        path = existing_path(Path(location))
+        if not path.exists():
+            raise UserError(f"{path}: no such file; check the path of the data set")
+        yield DatasetFile(path, columns, photos)
+        return
     parent, name = parent_and_name(location)
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
@@ -42,10 +124,41 @@ def dataset_rows(dataset: str | Path) -> tuple[str, list[Photo]]:
         except (FileNotFoundError, IsADirectoryError) as error:
             raise UserError(f"{location}: no such file; check the URI of the data set") from error
         try:
-            return _read(path)
+            yield DatasetFile(path, columns, photos)
         except UserError as error:
             raise UserError(str(error).replace(str(path), location)) from error
 
 
-def _read(dataset: Path) -> tuple[str, list[Photo]]:
-    return table_rows(dataset) if dataset.suffix.lower() in SUFFIXES else karpathy_rows(dataset)
+def _format(file: DatasetFile, given: DatasetFiles, split: str) -> str:
+    """Returns the format of a file; UserError if it does not fit the other options."""
+    found = detect(file) if given.format is None else given.format
+    if given.format is not None and split and _is_list(file):
+        found = "list"
+    if found == "list" and not split:
+        raise UserError(
+            f"{file.path}: its format is not recognised, or it is a list of the photos of a split; give --format, or "
+            f"train={file.path}"
+        )
+    if given.columns and found not in (*TABLES, "list"):
+        raise UserError(f"--columns has no effect on {file.path}, which is not a table; omit it")
+    return found
+
+
+def _is_list(file: DatasetFile) -> bool:
+    try:
+        return detect(file) == "list"
+    except UserError:
+        return False
+
+
+def _photo_root(root: str, photos: str | Path | None, own_roots: set[str]) -> str:
+    """Returns the photo root: the folder of the files that contain their photos, or else the given one."""
+    if not own_roots:
+        return root
+    (own, *others) = sorted(own_roots)
+    if others or (photos and root != own):
+        raise UserError(
+            f"the photos are in the files of {own}, not in {(others or [root])[0]}; give files of one folder, and omit "
+            "--photos"
+        )
+    return own

@@ -1,10 +1,12 @@
 """Reads photos by URI and detects whether they changed.
 
-A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, or a member of a tar file in the notation of fsspec,
-`tar://<member>::<URI of the tar file>`.
+A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, a member of a tar file in the notation of fsspec,
+`tar://<member>::<URI of the tar file>`, or likewise a value in a Parquet file,
+`parquet://<column>/<row>::<URI of the Parquet file>`.
 """
 
 import os
+import re
 import stat
 import tarfile
 from collections import defaultdict
@@ -22,6 +24,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.http_download import download
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.spellings import existing_path, spellings
 from pipelines.datasets.tar_members import read_member
 
@@ -31,6 +34,11 @@ ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """Endings of compressed files, from which neither photos nor data sets are read."""
 _LISTINGS = 64
 """Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
+_IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
+"""Source of an image in a Parquet file: the file, the column, the row and, where it has one, the image's own name."""
+
+_CONTAINERS = {"tar": read_member, "parquet": read_parquet_image}
+"""Readers of a photo in a file of many, by scheme."""
 
 
 def photo_uri(root: str, source: str) -> str:
@@ -43,6 +51,8 @@ def photo_uri(root: str, source: str) -> str:
         return source
     if _is_tar(root):
         return f"tar://{source}::{root}"
+    if match := _IN_PARQUET.fullmatch(source):
+        return f"parquet://{match[2]}/{match[3]}::{root.rstrip('/')}/{match[1]}"
     return f"{root.rstrip('/')}/{quote(source) if root.startswith(('file://', 'http://', 'https://')) else source}"
 
 
@@ -56,10 +66,10 @@ def read_photo(uri: str) -> bytes:
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
         return _limited(download(uri, MAX_BYTES + 1))
-    if scheme == "tar":
-        member, _, tar = rest.partition("::")
-        parent, name = parent_and_name(tar)
-        return _limited(read_member(_store(parent), name, member, MAX_BYTES + 1))
+    if scheme in _CONTAINERS:
+        member, _, container = rest.partition("::")
+        parent, name = parent_and_name(container)
+        return _limited(_CONTAINERS[scheme](_store(parent), name, member, MAX_BYTES + 1))
     path = uri if scheme == "s3" else os.path.normpath(absolute(uri, "photo"))  # symbolic links are kept
     parent, name = parent_and_name(path)
     try:
@@ -73,7 +83,8 @@ def read_photo(uri: str) -> bytes:
 def version_tokens(uris: Iterable[str]) -> dict[str, str]:
     """Returns the version token (`ObjectInfo.version_token`) of each photo that exists, by URI.
 
-    The cost is one `stat` per local file, at most _LISTINGS listings per bucket, and one request per tar file.
+    The cost is one `stat` per local file, at most _LISTINGS listings per bucket, and one request per tar or Parquet
+    file of a bucket.
     Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
     """
     found: dict[str, str] = {}
@@ -85,7 +96,7 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
         elif scheme == "s3":
             buckets[rest.split("/")[0]].append(uri)
         else:
-            path = rest.partition("::")[2] if scheme == "tar" else uri
+            path = rest.partition("::")[2] if scheme in _CONTAINERS else uri
             token = _version_token(path)
             if token is not None:
                 found[uri] = token
@@ -121,7 +132,7 @@ def _store(uri: str) -> Store:
 
 def _version_token(path: str) -> str | None:
     if path.startswith("s3://"):
-        return _tar_version_token(path)
+        return _object_version_token(path)
     try:
         status = Path(absolute(path, "photo")).stat()
         return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
@@ -130,7 +141,7 @@ def _version_token(path: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def _tar_version_token(uri: str) -> str | None:
+def _object_version_token(uri: str) -> str | None:
     parent, name = parent_and_name(uri)
     info = _store(parent).info(name)
     return info.version_token if info else None

@@ -7,10 +7,10 @@ import io
 import posixpath
 import tarfile
 from functools import lru_cache
-from typing import Any
 
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.spellings import spellings
 
 
@@ -37,32 +37,5 @@ def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
 @lru_cache(maxsize=8)
 def _member_locations(store: Store, tar: str) -> dict[str, tuple[int, int]]:
     """Returns offset and size of each file in an uncompressed tar, from one pass over it."""
-    with tarfile.open(fileobj=io.BufferedReader(_RangedFile(store, tar), 2**20), mode="r:") as opened:
+    with tarfile.open(fileobj=io.BufferedReader(RangedFile(store, tar), 2**20), mode="r:") as opened:
         return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if entry.isfile()}
-
-
-class _RangedFile(io.RawIOBase):
-    """A seekable file whose reads are ranged reads of an object."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name, self._position = store, name, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        assert whence != io.SEEK_END, "tarfile never seeks from the end"
-        self._position = offset if whence == io.SEEK_SET else self._position + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._store.read(self._name, self._position, len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)

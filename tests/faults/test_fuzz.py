@@ -19,13 +19,15 @@ import pyarrow.parquet
 import pytest
 import yaml
 
-import pipelines.datasets.table
 from infra.errors import UserError
 from jobs import cli
 from jobs.config import Config
-from pipelines.datasets.importer import import_dataset
-from pipelines.datasets.karpathy import karpathy_rows
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.formats import TABLES, detect
+from pipelines.datasets.importer import DatasetFiles, dataset_rows, import_dataset
 from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.photo_sources import read_photo
+from pipelines.datasets.rows import DatasetFile
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import index_digest
 from pipelines.features.npy import view_npy
@@ -36,7 +38,7 @@ from tests.support.mutations import corrupted, edited
 from tests.support.precomputed import Photo, karpathy_file
 
 INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
-INPUTS |= {"tsv": 400, "config": 300}
+INPUTS |= {"tsv": 400, "config": 300, "coco": 3000, "flickr": 2000, "tab": 1500, "images": 1000}
 SHARE = 5
 """The unit tier takes every reader's first 1/SHARE of the inputs."""
 Inputs = Callable[[str], int]
@@ -90,6 +92,12 @@ def is_valid(manifest: Manifest) -> bool:
     return below and len(keys) == len(photos) and captions and all(photo.split in SPLITS for photo in photos)
 
 
+def read_rows(path: Path) -> Manifest:
+    """Returns the manifest of a data set whose photos need not exist."""
+    name, rows = dataset_rows(path)
+    return Manifest.build(name, "", rows)
+
+
 def test_karpathy(tmp_path: Path, inputs: Inputs):
     images = [
         {"filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"a photo {i}"}, {"raw": "Zwölf Boxkämpfer"}]}
@@ -98,22 +106,72 @@ def test_karpathy(tmp_path: Path, inputs: Inputs):
     document = {"dataset": "tiny", "images": images}
     path, tally = tmp_path / "dataset.json", Tally("karpathy", inputs)
 
-    def read() -> Manifest:
-        name, rows = karpathy_rows(path)
-        return Manifest.build(name, "", rows)
-
     def is_right(manifest: Manifest) -> bool:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
         captions = [[sentence["raw"].strip() for sentence in row["sentences"]] for row in rows]
         return is_valid(manifest) and [list(photo.captions) for photo in manifest.photos()] == captions
 
+    mutate_json(path, document, tally, is_right)
+
+
+def test_coco(tmp_path: Path, inputs: Inputs):
+    images = [{"id": i, "file_name": f"{i}.jpg", "coco_url": f"http://host/train2017/{i}.jpg"} for i in range(1, 5)]
+    annotations = [{"image_id": 1 + n % 4, "id": n, "caption": f"Zwölf Boxkämpfer {n}"} for n in range(8)]
+    document = {"images": images, "annotations": annotations}
+    path, tally = tmp_path / "captions_train2017.json", Tally("coco", inputs)
+
+    def is_right(manifest: Manifest) -> bool:
+        read = json.loads(path.read_text(encoding="utf-8-sig"))
+        captions = {
+            image["file_name"]: [a["caption"].strip() for a in read["annotations"] if a["image_id"] == image["id"]]
+            for image in read["images"]
+        }
+        return is_valid(manifest) and {p.source: list(p.captions) for p in manifest.photos()} == captions
+
+    mutate_json(path, document, tally, is_right)
+
+
+def mutate_json(path: Path, document: dict[str, Any], tally: Tally, is_right: Callable[[Manifest], bool]) -> None:
+    """Reads corrupt bytes of a document and documents with edited fields, in equal parts."""
     half = tally.inputs // 2
     for data in corrupted(json.dumps(document, ensure_ascii=False).encode(), half, seed=1):
         path.write_bytes(data)
-        tally(read, is_right, data)
+        tally(partial(read_rows, path), is_right, data)
     for changed in edited(document, half, seed=2):
         path.write_text(json.dumps(changed))
-        tally(read, is_right, changed)
+        tally(partial(read_rows, path), is_right, changed)
+    tally.check()
+
+
+def test_flickr(tmp_path: Path, inputs: Inputs):
+    """Captions and a split list take turns. A line gives a caption of the photo before its last `#`, or an error."""
+    photos = ["a.jpg", "b c.jpg", "é#1.jpg"]
+    token, train = tmp_path / "token.txt", tmp_path / "train.txt"
+    good = {
+        token: "".join(f'{photo}#{n}\t{n} Boxkämpfer , in "{photo}" .\n' for photo in photos for n in range(2)),
+        train: "".join(f"{photo}\n" for photo in photos[:2]),
+    }
+    for path, text in good.items():
+        path.write_text(text)
+    tally = Tally("flickr", inputs)
+
+    def read() -> Manifest:
+        name, rows = dataset_rows(DatasetFiles((str(token), f"train={train}"), "flickr"))
+        return Manifest.build(name, "", rows)
+
+    def is_right(manifest: Manifest) -> bool:
+        lines = [line for line in token.read_bytes().decode("utf-8-sig").split("\n") if line.strip("\r")]
+        captions: dict[str, list[str]] = {}
+        for line in lines:
+            name, _, caption = line.partition("\t")
+            captions.setdefault(name.rpartition("#")[0], []).extend([caption.strip()] if caption.strip() else [])
+        return is_valid(manifest) and all(list(p.captions) == captions[p.source] for p in manifest.photos())
+
+    for path, text in good.items():
+        for data in corrupted(text.encode(), tally.inputs // 2, seed=3):
+            path.write_bytes(data)
+            tally(read, is_right, data)
+        path.write_text(text)
     tally.check()
 
 
@@ -124,27 +182,51 @@ def test_tables(tmp_path: Path, inputs: Inputs):
     table = pa.Table.from_pylist(rows)
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(table, sink, write_page_checksum=True)
-    with (tmp_path / "good.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
     intact = {
-        "csv": (tmp_path / "good.csv").read_bytes(),
+        "csv": delimited(tmp_path / "good.csv", rows, ","),
+        "tab": delimited(tmp_path / "good.tsv", rows, "\t"),
         "jsonl": "\n".join(json.dumps(row) for row in rows).encode(),
         "parquet": sink.getvalue().to_pybytes(),
     }
     for number, (kind, data) in enumerate(intact.items()):
-        path, tally = tmp_path / f"t.{kind}", Tally(kind, inputs)
+        path, tally = tmp_path / f"t.{kind.replace('tab', 'tsv')}", Tally(kind, inputs)
         for changed in corrupted(data, tally.inputs, seed=10 + number):
             path.write_bytes(changed)
             tally(partial(import_dataset, path, tmp_path), partial(has_every_row, path), changed)
         tally.check()
 
 
+def delimited(path: Path, rows: list[dict[str, str]], delimiter: str) -> bytes:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path.read_bytes()
+
+
 def has_every_row(path: Path, manifest: Manifest) -> bool:
-    """Returns whether a manifest has one caption for each row."""
-    rows = len(list(pipelines.datasets.table._READERS[path.suffix](path)))
-    return is_valid(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == rows
+    """Returns whether a manifest has the captions of all rows."""
+    file = DatasetFile(path, {}, "")
+    captions = sum(len(row.captions) for row in TABLES[detect(file)](file))
+    return is_valid(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == captions
+
+
+def test_images_in_parquet(tmp_path: Path, inputs: Inputs):
+    """The reader returns bytes, which are checked when they are decoded, or rejects the photo."""
+    rows = [{"image": {"bytes": bytes([n]) * 300, "path": f"{n}.jpg"}, "caption": f"{n}"} for n in range(6)]
+    path = tmp_path / "t.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=3)
+    total, rejected = inputs("images"), 0
+    for number, data in enumerate(corrupted(path.read_bytes(), total, seed=70)):
+        changed = tmp_path / f"{number}.parquet"
+        changed.write_bytes(data)
+        try:
+            assert isinstance(read_photo(f"parquet://image/{number % 6}::{changed}"), bytes)
+        except PhotoError:
+            rejected += 1
+        changed.unlink()
+    print(f"images: {total} inputs, {rejected} rejected")
+    assert 0 < rejected < total
 
 
 def test_shards(tmp_path: Path, inputs: Inputs):

@@ -75,7 +75,9 @@ def data(tmp_path: Path) -> Path:
         ),
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),
-        (["--dataset=../good.json"], "--dataset and --photos go together"),
+        (["--photos=../photos"], "--photos has no effect without --dataset; give both or neither"),
+        (["--dataset=../good.json", "--columns=image:url"], "--columns is 'image:url'; write <role>=<column>"),
+        (["--dataset=../good.json", "--photos=../photos", "--columns=image=url"], "--columns has no effect on"),
         (
             ["--dataset=../small.json", "--photos=../photos"],
             "train.batch_size is 64, but split 'train' of data set d has only 1 photos, and a batch has one caption",

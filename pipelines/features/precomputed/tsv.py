@@ -7,10 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import absolute
-from pipelines.datasets.importer import dataset_rows
+from pipelines.datasets.importer import Dataset, dataset_folder, dataset_rows
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo
-from pipelines.datasets.photo_sources import parent_and_name
 from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
@@ -67,7 +65,7 @@ class _ShardBuffer:
     next_number: int = 0
 
 
-def import_tsv(path: Path, dataset: str | Path, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
+def import_tsv(path: Path, dataset: Dataset, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
     """Imports a TSV (or a folder of them) as a feature set below the root `output`.
 
     `dataset` is the data set with splits and captions; the photos themselves are not needed. A photo without a valid
@@ -75,7 +73,7 @@ def import_tsv(path: Path, dataset: str | Path, output: str, photos_per_shard: i
     """
     files = tsv_files(path)
     name, photos = dataset_rows(dataset)
-    manifest = Manifest.build(name, parent_and_name(absolute(dataset))[0], photos)
+    manifest = Manifest.build(name, dataset_folder(dataset), photos)
     counts = _Counts()
     with ShardImport(manifest, source_fingerprint(DETECTOR, files), output, photos_per_shard, progress) as shards:
         if (finished := shards.finished()) is not None:

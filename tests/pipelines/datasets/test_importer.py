@@ -64,7 +64,7 @@ def test_errors_name_the_uri_of_an_object(folder: Path, s3_server: S3Server):
     with pytest.raises(UserError, match=rf"^{re.escape(root)}/none.json: no such file"):
         import_dataset(f"{root}/none.json", folder)
     open_store(root).replace("bad.json", b"[]")
-    with pytest.raises(UserError, match=rf"^{re.escape(root)}/bad.json: not in the Karpathy layout"):
+    with pytest.raises(UserError, match=rf"^{re.escape(root)}/bad.json: neither Karpathy nor COCO"):
         import_dataset(f"{root}/bad.json", folder)
 
 

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.columns import parse_columns
+from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.manifest import Photo
 
 ROWS = [
     {"uri": "a.jpg", "split": "train", "captions": ["a dog, running", 'it "barks"']},
@@ -50,25 +52,35 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("d.csv", "path,caption\na.jpg,x\n", "columns are path, caption; it needs `uri` and `caption` or `captions`"),
-        ("d.csv", "", "not readable as csv"),
+        (
+            "d.csv",
+            "path,caption\na.jpg,x\n",
+            r"are path, caption; name the one of the images \(--columns image=NAME\)",
+        ),
+        ("d.csv", "", r"columns are ; name the one"),
         ("d.csv", "uri,caption\na.jpg\n", r"not readable as csv \(line 2 has 1 values, the header 2\)"),
-        ("d.csv", 'uri,caption\na.jpg,"x\n', "not readable as csv"),
+        ("d.csv", 'uri,caption\na.jpg,"x\n', r"not readable as csv \(line 2: unexpected end of data\)"),
         ("d.csv", "uri,caption,caption\na.jpg,x,y\n", "columns have `caption` twice; rename or remove"),
         ("d.csv", "uri,caption, caption \na.jpg,x,y\n", "columns have `caption` twice"),
         ("d.csv", "uri,caption,split,split\na.jpg,x,train,val\n", "columns have `split` twice"),
         ("d.csv", "uri,caption,captions\na.jpg,x,y\n", "columns have both `caption` and `captions`"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
         ("d.csv", "uri,caption\n/etc/passwd,x\n", "must stay below the photo root"),
-        ("d.csv", "uri,caption\na.jpg,\n", "empty caption"),
-        ("d.csv", "uri,caption,split\na.jpg,x,train\na.jpg,y,val\n", "row 2 .* differ in split"),
-        ("d.csv", "uri,caption\na.jpg,x\nb/a.jpg,x\n", "share the key a"),
+        ("d.csv", "uri,caption\na.jpg,\n", "the photo has no caption"),
+        ("d.jsonl", '{"uri": "a.jpg", "captions": ["x", ""]}\n', "empty caption"),
+        (
+            "d.csv",
+            "uri,caption,split\na.jpg,x,train\na.jpg,y,val\n",
+            r"row 2 \(a.jpg\): its split is 'val', .* 'train'",
+        ),
+        ("d.csv", "uri,caption,key\na.jpg,x,k\na.jpg,y,l\n", r"row 2 \(a.jpg\): its key is 'l', .* has 'k'"),
+        ("d.csv", "uri,caption,key\na.jpg,x,k\nb.jpg,y,k\n", "row 2: b.jpg and a.jpg share the key k"),
         ("d.csv", "uri,caption\nnone.jpg,x\n", "1 of 1 photos of data set d_?\\w* do not exist"),
         ("d.csv", "uri,caption,key\na.jpg,x,a/b\n", "key is 'a/b'"),
         (
             "d.jsonl",
             '{"uri": "a.jpg", "captions": ["x"]}\n{"uri": "a.jpg", "captions": ["y"]}\n',
-            "row 2 .* has the key",
+            r"row 2: a.jpg is listed twice",
         ),
         ("d.jsonl", '{"uri": 3, "captions": ["x"]}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "captions": [3]}\n', "row 1 .* must be text"),
@@ -80,7 +92,7 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "split": []}\n', "row 1 .* must be text"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "caption": "y"}\n', "line 1: fields have `caption` twice"),
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x", "captions": ["y"]}\n', "have both `caption` and `captions`"),
-        ("d.jsonl", '{"uri": "a.jpg", "caption": "x"}\n{"uri": "b.jpg"}\n', "line 2: fields are uri; it needs"),
+        ("d.jsonl", '{"uri": "a.jpg", "caption": "x"}\n{"url": "b.jpg"}\n', "line 2: fields are url; name the one of"),
         ("d.jsonl", '["uri"]\n', "not readable as jsonl .line 1 is not a JSON object"),
         ("d.jsonl", "nonsense", "not readable as jsonl .line 1: "),
         ("d.parquet", "nonsense", "not readable as parquet"),
@@ -90,6 +102,44 @@ def test_an_invalid_table_is_reported(tmp_path: Path, name: str, text: str, mess
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.tsv", "d.jsonl", "captions.txt"])
+def test_a_line_that_is_not_text_is_named(tmp_path: Path, name: str):
+    header = {"d.tsv": b"uri\tcaption\n", "d.jsonl": b""}.get(name, b"uri,caption\n")
+    row = {"d.tsv": b"a.jpg\tx\n", "d.jsonl": b'{"uri": "a.jpg", "caption": "x"}\n'}.get(name, b"a.jpg,x\n")
+    (tmp_path / name).write_bytes(header + 30_000 * row + row.replace(b"x", b"\xff") + row)
+    line = 30_001 + bool(header)
+    with pytest.raises(UserError, match=rf"not readable as \w+ \(line {line} is not UTF-8 text\)"):
+        rows(tmp_path / name)
+
+
+def test_a_quote_that_is_not_closed_is_reported_where_it_is(tmp_path: Path):
+    """The reader finds it at the end of the file only."""
+    (tmp_path / "d.csv").write_text("uri,caption\n" + "a.jpg,x\n" * 10 + 'a.jpg,"x\n' + "a.jpg,x\n" * 1000)
+    with pytest.raises(UserError, match=r"not readable as csv \(line 12: unexpected end of data\)"):
+        rows(tmp_path / "d.csv")
+
+
+def test_kaggle_captions(tmp_path: Path):
+    """`captions.txt` of Kaggle's Flickr8k and Flickr30k data sets: a header, and quotes around captions with commas."""
+    text = (
+        "image,caption\na.jpg,A child in a pink dress is climbing up a set of stairs in an entry way .\n"
+        'a.jpg,"A man in a blue shirt , standing on a ""ladder"" , cleaning a window ."\n'
+    )
+    (tmp_path / "captions.txt").write_text(text)
+    (row,) = rows(tmp_path / "captions.txt")
+    assert row[3] == (
+        "A child in a pink dress is climbing up a set of stairs in an entry way .",
+        'A man in a blue shirt , standing on a "ladder" , cleaning a window .',
+    )
+
+
+def test_columns_may_have_other_names(tmp_path: Path):
+    (tmp_path / "d.tsv").write_text("TEXT\turl\tcaption\tid\nx\thttp://host/b.jpg\tgarbled\t7\n")
+    columns = parse_columns("image=url,caption=TEXT,key=id")
+    manifest = import_dataset(DatasetFiles((str(tmp_path / "d.tsv"),), None, columns), tmp_path)
+    assert list(manifest.photos()) == [Photo("7", "http://host/b.jpg", "train", ("x",))]
 
 
 TEXTS = ["2024-01-31", "2024-01-31T12:00:00Z", "007", "1e3", "true", "NA", "null", "0.10"]

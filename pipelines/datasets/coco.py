@@ -1,0 +1,84 @@
+"""Reader of COCO captions JSON (`captions_train2017.json`) and of image lists without captions (`image_info_*.json`).
+
+`images` have `id` and `file_name`, `annotations` have `image_id` and `caption`. A file has one split and does not state
+which. Its images are in a folder of the photo root, such as `train2017`, or directly in the photo root.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from infra.errors import UserError
+from pipelines.datasets.photo_sources import photo_uri, version_tokens
+from pipelines.datasets.rows import DatasetFile, Row
+
+_Image = dict[str, Any]
+
+
+def is_coco(document: dict[str, Any]) -> bool:
+    """Returns whether a document with `images` is in the COCO layout rather than in Karpathy's."""
+    first = next(iter(document["images"]), None)
+    return "annotations" in document or (isinstance(first, dict) and "file_name" in first)
+
+
+def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
+    """Yields the images of a document. Raises UserError naming the first image or annotation that is not valid."""
+    captions = _captions(file, document.get("annotations", []))
+    images = document["images"]
+    folder, ids = _folder(file, images[0]) if images else "", set[int]()
+    for number, image in enumerate(images, 1):
+        if not _is_image(image):
+            raise UserError(f"{file.path}: image {number} ({image!r:.80}) needs an integer `id` and a text `file_name`")
+        if image["id"] in ids:
+            raise UserError(
+                f"{file.path}: image {number} has the id {image['id']} of an earlier one; change one of them"
+            )
+        ids.add(image["id"])
+        found = tuple(captions.pop(image["id"], ()))
+        yield Row(f"image {number}", folder + image["file_name"], found, is_complete=True)
+    if captions:
+        raise UserError(
+            f"{file.path}: {len(captions)} images of annotations are not in `images`, first id {min(captions)}; "
+            "give the complete file"
+        )
+
+
+def _captions(file: DatasetFile, annotations: Any) -> dict[int, list[str]]:
+    """Returns the captions by the image's id."""
+    captions: dict[int, list[str]] = defaultdict(list)
+    if not isinstance(annotations, list):
+        raise UserError(f"{file.path}: `annotations` is not a list; give COCO's captions_*.json")
+    for number, annotation in enumerate(annotations, 1):
+        try:
+            image, caption = annotation["image_id"], annotation["caption"].strip()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{file.path}: annotation {number} ({annotation!r:.80}) needs an `image_id` and a text `caption`; give "
+                "COCO's captions_*.json"
+            ) from error
+        if type(image) is not int:
+            raise UserError(f"{file.path}: annotation {number} has the image_id {image!r:.80}; it must be an integer")
+        captions[image].append(caption)
+    return captions
+
+
+def _is_image(image: Any) -> bool:
+    return (
+        isinstance(image, dict)
+        and type(image.get("id")) is int
+        and isinstance(image.get("file_name"), str)
+        and bool(image["file_name"])
+        and "://" not in image["file_name"]
+    )
+
+
+def _folder(file: DatasetFile, image: Any) -> str:
+    """Returns the folder of the first image's `coco_url` with a `/`, if the image is there below the photo root."""
+    url = image.get("coco_url") if _is_image(image) else None
+    if not file.photos or not isinstance(url, str):
+        return ""
+    folder = PurePosixPath(urlsplit(url).path).parent.name
+    found = version_tokens([photo_uri(file.photos, f"{folder}/{image['file_name']}")])
+    return f"{folder}/" if folder and found else ""

@@ -1,0 +1,90 @@
+"""Columns of a table of photos, by role, and the row that their values give.
+
+| role | column by default | content |
+|---|---|---|
+| `image` | `image` or `uri` | a path below the photo root or a URI; in Parquet also the image itself (`parquet`) |
+| `caption` | `caption` | a caption, one row per caption, or a list of captions |
+| `captions` | `captions` | instead of `caption`: the list of all captions of the photo |
+| `split` | `split` | a split, empty where the file leaves it to others |
+| `key` | `key` | the photo's key, empty where it follows from the file name |
+
+Other columns are not read. Values are text, and no type is guessed.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.errors import UserError
+from pipelines.datasets.rows import Row
+
+ROLES = ("image", "caption", "captions", "split", "key")
+IMAGE_COLUMNS = ("image", "uri")
+"""Columns that are the image's unless another one is named."""
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Returns the column by role of `--columns image=url,caption=TEXT`. Raises UserError if that is not its form."""
+    columns: dict[str, str] = {}
+    for part in text.split(","):
+        role, equals, name = part.partition("=")
+        if role not in ROLES or not equals or not name or role in columns:
+            raise UserError(
+                f"--columns is '{text}'; write <role>=<column>, each role at most once, separated by commas: the roles "
+                f"are {', '.join(ROLES)}"
+            )
+        columns[role] = name
+    return columns
+
+
+def resolve(names: Sequence[str], given: Mapping[str, str], subject: str) -> dict[str, str]:
+    """Returns the column of each role that a table has.
+
+    Raises UserError if there is none for `image`, if a given one does not exist, or if a column is ambiguous.
+    """
+    columns = {role: role for role in ("split", "key") if role in names}
+    if not {"caption", "captions"} & given.keys():
+        columns |= {role: role for role in ("caption", "captions") if role in names}
+    images = [name for name in IMAGE_COLUMNS if name in names]
+    if "image" not in given and len(images) == 1:
+        columns["image"] = images[0]
+    columns |= given
+    absent = next((name for name in columns.values() if name not in names), None)
+    if absent is not None:
+        raise UserError(f"{subject} are {', '.join(names)}; `{absent}` of --columns is not one of them")
+    if "image" not in columns:
+        need = "`image` and `uri`; name the right one" if images else f"{', '.join(names)}; name the one of the images"
+        raise UserError(f"{subject} are {need} (--columns image=NAME)")
+    if {"caption", "captions"} <= columns.keys():
+        raise UserError(f"{subject} have both `caption` and `captions`; name one of them (--columns caption=NAME)")
+    twice = next((name for name in columns.values() if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{subject} have `{twice}` twice; rename or remove one of them")
+    return columns
+
+
+def row_of(path: Path, number: int, values: Mapping[str, Any]) -> Row:
+    """Returns the row of a table's values by role; raises UserError if a value is not text."""
+    source, key, split = (values.get(role) for role in ("image", "key", "split"))
+    is_complete = "captions" in values
+    captions = values.get("captions" if is_complete else "caption")
+    if isinstance(captions, str):
+        if is_complete and captions.startswith("[") and captions.endswith("]"):
+            raise UserError(
+                f"{path}: row {number} ({source!r}): `captions` is the text of a list; write a row per caption, "
+                "in a column `caption`, or write .jsonl or .parquet"
+            )
+        captions = [captions] if captions.strip() else []
+    captions, key, split = ([] if captions is None else captions), key or "", split or ""
+    if (
+        not isinstance(source, str)
+        or not source
+        or not isinstance(captions, list)
+        or not all(isinstance(caption, str) for caption in captions)
+        or not isinstance(values.get("key", ""), str | None)
+        or not isinstance(values.get("split", ""), str | None)
+    ):
+        raise UserError(
+            f"{path}: row {number} ({source!r:.80}): image, captions, key and split must be text; correct it"
+        )
+    return Row(f"row {number}", source, tuple(caption.strip() for caption in captions), split, key, is_complete)

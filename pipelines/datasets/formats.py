@@ -1,0 +1,81 @@
+"""Formats of data sets: detects the format of a file by its content, and reads it."""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+
+from infra.errors import UserError
+from pipelines.datasets.coco import coco_rows, is_coco
+from pipelines.datasets.columns import IMAGE_COLUMNS
+from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
+from pipelines.datasets.json_document import read_document
+from pipelines.datasets.karpathy import karpathy_rows
+from pipelines.datasets.parquet_table import parquet_rows
+from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.table import csv_rows, jsonl_rows, tsv_rows
+
+TABLES: dict[str, Callable[[DatasetFile], Iterable[Row]]] = {
+    "csv": csv_rows,
+    "tsv": tsv_rows,
+    "jsonl": jsonl_rows,
+    "parquet": parquet_rows,
+}
+FORMATS = ("karpathy", "coco", "flickr", "list", *TABLES)
+"""Values of `--format`. `list` is a list of the photos of a split, which another file describes."""
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
+_HEAD = 2**16
+"""Bytes from which the format is detected."""
+
+
+def detect(file: DatasetFile) -> str:
+    """Returns the format of a file: one of FORMATS, or `json` for Karpathy or COCO. Content decides before the ending.
+
+    Raises UserError for an archive, and if neither decides.
+    """
+    if file.path.is_dir():
+        return "parquet"
+    with file.path.open("rb") as opened:
+        head = opened.read(_HEAD)
+    if head.startswith(_COMPRESSED) or head[257:262] == b"ustar":
+        raise UserError(f"data set {file.path} is an archive or compressed; unpack it and give the file in it")
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    text = head.decode("utf-8-sig", "replace").lstrip()
+    line, _, rest = text.partition("\n")
+    ending = file.path.suffix.lower().removeprefix(".")
+    if text.startswith("{"):
+        return "jsonl" if ending == "jsonl" or _is_row(line, rest) else "json"
+    if TOKEN_LINE.fullmatch(line):
+        return "flickr"
+    names = {name.strip(' "\r') for name in re.split("[\t,]", line)}
+    if names & ({file.columns["image"]} if "image" in file.columns else set(IMAGE_COLUMNS)):
+        return "tsv" if "\t" in line else "csv"
+    if ending == "json" or ending in TABLES:
+        return ending
+    if line and "\t" not in line and "," not in line and "\0" not in line:
+        return "list"
+    raise UserError(
+        f"{file.path}: its format is not recognised; give --format, one of {', '.join(FORMATS)}, or for a table the "
+        "column of the images (--columns image=NAME)"
+    )
+
+
+def _is_row(line: str, rest: str) -> bool:
+    """Returns whether a line is a JSON object by itself, followed by others or without the list of a JSON document."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and (rest.lstrip().startswith("{") or "images" not in found)
+
+
+def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
+    """Returns the name that a file gives a data set, as text, and its rows. Raises UserError as the readers do."""
+    if format_ in TABLES:
+        return file.path.stem, TABLES[format_](file)
+    if format_ == "flickr":
+        return file.path.stem.removesuffix(".token"), flickr_rows(file.path)
+    document = read_document(file.path)
+    if format_ == "coco" or (format_ == "json" and is_coco(document)):
+        return file.path.stem, coco_rows(file, document)
+    return str(document.get("dataset") or file.path.stem), karpathy_rows(file.path, document)

@@ -1,0 +1,80 @@
+"""Reader of Parquet tables of photos: a file, or a folder of files. `columns` describes their columns.
+
+The column of the images holds paths and URIs, or the images themselves: binary values, or structs {bytes, path} as
+Hugging Face `datasets` writes them. Such an image is the source `<file>/<column>/<row>/<its own name>`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import UserError
+from pipelines.datasets.columns import resolve, row_of
+from pipelines.datasets.parquet_images import is_image_struct, is_image_type
+from pipelines.datasets.rows import DatasetFile, Row
+
+_BATCH = 10_000
+"""Rows that are in memory at a time."""
+
+
+def parquet_rows(file: DatasetFile) -> Iterator[Row]:
+    """Yields the rows of a table. Raises UserError naming the first that is not valid."""
+    for path in _files(file.path):
+        try:
+            table = pq.ParquetFile(path)
+            columns = resolve(table.schema_arrow.names, file.columns, f"{path}: columns")
+            if is_image_type(table.schema_arrow.field(columns["image"]).type):
+                yield from _images(file.path, path, table, columns)
+            else:
+                for number, row in enumerate(_values(table, list(columns.values())), 1):
+                    yield row_of(path, number, {role: row[name] for role, name in columns.items()})
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise UserError(
+                f"{path}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md"
+            ) from error
+
+
+def embeds_images(file: DatasetFile) -> bool:
+    """Returns whether the images are in the table; False if it cannot be read, which `parquet_rows` reports."""
+    try:
+        schema = pq.read_schema(_files(file.path)[0])
+        return is_image_type(schema.field(resolve(schema.names, file.columns, "")["image"]).type)
+    except (OSError, ValueError, pa.ArrowException, UserError):
+        return False
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+
+
+def _images(dataset: Path, path: Path, table: Any, columns: dict[str, str]) -> Iterator[Row]:
+    """Yields the rows of a file that contains its images. Their bytes are not read."""
+    image = columns["image"]
+    if "/" in image or path.suffix != ".parquet":
+        raise UserError(
+            f"{path}: images in column `{image}`: the name of the file must end in .parquet, and that of the column "
+            "must not contain `/`; rename it"
+        )
+    type_ = table.schema_arrow.field(image).type
+    has_path = is_image_struct(type_) and type_.get_field_index("path") >= 0
+    others = {role: name for role, name in columns.items() if role != "image"}
+    leaves = [*others.values(), *([f"{image}.path"] if has_path else [])]
+    relative = path.relative_to(dataset).as_posix() if path != dataset else path.name
+    for number, row in enumerate(_values(table, leaves)):
+        name = (row[image] or {}).get("path") if has_path else None
+        parts = (relative, image, str(number), PurePosixPath(name).name if name else "")
+        values = {role: row[column] for role, column in others.items()}
+        yield row_of(path, number + 1, {**values, "image": "/".join(filter(None, parts))})
+
+
+def _values(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Yields the values of some columns, row by row."""
+    if not columns:
+        yield from ({} for _ in range(table.metadata.num_rows))
+        return
+    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
+    for batch in table.iter_batches(_BATCH, columns=columns, use_threads=False):
+        yield from batch.to_pylist()

@@ -1,0 +1,93 @@
+"""Tests of the detection of formats by content."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import UserError
+from pipelines.datasets.formats import detect
+from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.rows import DatasetFile
+
+KARPATHY = {"images": [{"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}], "dataset": "d"}
+ROW = '{"uri": "a.jpg", "caption": "x"}\n'
+
+
+def parquet() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"uri": ["a.jpg"], "caption": ["x"]}), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "format_"),
+    [
+        (json.dumps(KARPATHY), "json"),
+        (json.dumps(KARPATHY, indent=2), "json"),
+        ("\ufeff\n " + json.dumps(KARPATHY), "json"),
+        (ROW, "jsonl"),
+        (2 * ROW, "jsonl"),
+        ('{"uri": "a.jpg", "caption": "x", "images": []}\n' + ROW, "jsonl"),
+        ("a.jpg#0\tx\n", "flickr"),
+        ("image,caption\na.jpg,x\n", "csv"),
+        ('"caption", "uri"\r\nx,a.jpg\r\n', "csv"),
+        ("uri\n", "csv"),
+        ("uri\tcaption\na.jpg\tx\n", "tsv"),
+        ("\ufeffimage,caption\r\n", "csv"),
+        ("a.jpg\nb.jpg\n", "list"),
+        ("1000092795\n", "list"),
+        (parquet(), "parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["d", "d.txt", "d.json"])
+def test_content_decides(tmp_path: Path, name: str, content: str | bytes, format_: str):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = detect(DatasetFile(tmp_path / name, {}, ""))
+    assert found == ("json" if format_ == "list" and name == "d.json" else format_)
+
+
+def test_a_column_of_the_option_decides(tmp_path: Path):
+    (tmp_path / "d.txt").write_text("url,TEXT\na.jpg,x\n")
+    assert detect(DatasetFile(tmp_path / "d.txt", {"image": "url"}, "")) == "csv"
+    with pytest.raises(UserError, match=r"d.txt: its format is not recognised; give --format, one of karpathy, coco"):
+        detect(DatasetFile(tmp_path / "d.txt", {}, ""))
+
+
+def archives(folder: Path) -> list[Path]:
+    """Writes archives under names that do not show what they are."""
+    (folder / "a.csv").write_text("uri,caption\n")
+    with tarfile.open(folder / "tar", "w") as opened:
+        opened.add(folder / "a.csv", "a.csv")
+    with zipfile.ZipFile(folder / "zip", "w") as zipped:
+        zipped.write(folder / "a.csv", "a.csv")
+    (folder / "gzip").write_bytes(gzip.compress(b"uri,caption\n"))
+    return [folder / name for name in ("tar", "zip", "gzip")]
+
+
+def test_archives_are_refused_with_the_fix(tmp_path: Path):
+    for path in archives(tmp_path):
+        with pytest.raises(UserError, match=f"{path} is an archive or compressed; unpack it and give the file in it"):
+            import_dataset(path, tmp_path)
+
+
+def test_the_option_overrides_the_content(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "d.txt").write_text("uri,caption\na.jpg,x\n")
+    assert import_dataset(DatasetFiles((f"{tmp_path}/d.txt",), "csv"), tmp_path).table.num_rows == 1
+    for format_, message in (
+        ("tsv", "columns are uri,caption; name the one of the images"),
+        ("jsonl", "not readable as jsonl"),
+        ("parquet", "not readable as parquet"),
+        ("karpathy", "not readable as JSON"),
+        ("coco", "not readable as JSON"),
+        ("flickr", "line 1 .* is not `<file name>#<number>`"),
+    ):
+        with pytest.raises(UserError, match=message):
+            import_dataset(DatasetFiles((f"{tmp_path}/d.txt",), format_), tmp_path)

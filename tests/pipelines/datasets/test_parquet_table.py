@@ -1,0 +1,118 @@
+"""Tests of Parquet tables that contain their images, as Hugging Face `datasets` writes them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra.errors import UserError
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.photo_sources import photo_uri, read_photo
+
+FEATURES = b'{"info": {"features": {"image": {"_type": "Image"}, "caption": [{"dtype": "string", "_type": "Value"}]}}}'
+"""Metadata of Hugging Face, which nothing here depends on."""
+
+
+def write(path: Path, names: list[str | None], *, first: int = 0, group: int = 2) -> None:
+    """Writes a file in the layout of `nlphuji/flickr30k`, with several row groups."""
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [
+        {
+            "image": {"bytes": f"bytes {first + n}".encode(), "path": name},
+            "caption": [f"caption {first + n}", "another"],
+            "img_id": str(first + n),
+            "split": ["train", "val"][n % 2],
+        }
+        for n, name in enumerate(names)
+    ]
+    schema = pa.schema(
+        [("image", image), ("caption", pa.list_(pa.string())), ("img_id", pa.string()), ("split", pa.string())],
+        {b"huggingface": FEATURES},
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, row_group_size=group)
+
+
+def test_images_in_a_file_are_photos(tmp_path: Path):
+    names = ["1000092795.jpg", "/home/me/b c.jpg", "x/1000366164.jpg", None, "e.jpg"]
+    write(tmp_path / "train-00000-of-00001.parquet", names)
+    manifest = import_dataset(tmp_path / "train-00000-of-00001.parquet")
+    assert manifest.root == str(tmp_path)
+    photos = list(manifest.photos())
+    assert [photo.key for photo in photos] == ["1000092795", "b_c", "1000366164", "3", "e"]
+    assert photos[1].source == "train-00000-of-00001.parquet/image/1/b c.jpg"
+    assert [photo.split for photo in photos] == ["train", "val", "train", "val", "train"]
+    assert photos[4].captions == ("caption 4", "another")
+    assert all(photo.version_token for photo in photos)
+    found = [read_photo(photo_uri(manifest.root, photo.source)) for photo in [*photos, *photos[::-1]]]
+    assert found == [f"bytes {n}".encode() for n in [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize("given", ["folder", "files"])
+def test_several_files_are_one_data_set(tmp_path: Path, given: str):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    paths = [folder / f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
+    write(paths[0], ["a.jpg", "b.jpg"])
+    write(paths[1], ["c.jpg"], first=2)
+    files = (str(folder),) if given == "folder" else tuple(map(str, paths))
+    manifest = import_dataset(DatasetFiles(files, None, {"key": "img_id"}))
+    photos = list(manifest.photos())
+    assert [(photo.key, photo.source) for photo in photos] == [
+        ("0", "train-00000-of-00002.parquet/image/0/a.jpg"),
+        ("1", "train-00000-of-00002.parquet/image/1/b.jpg"),
+        ("2", "train-00001-of-00002.parquet/image/0/c.jpg"),
+    ]
+    assert read_photo(photo_uri(manifest.root, photos[2].source)) == b"bytes 2"
+
+
+def test_a_binary_column_has_no_names(tmp_path: Path):
+    table = pa.table({"jpg": pa.array([b"x", b"y"], pa.binary()), "TEXT": ["a", "b"]})
+    pq.write_table(table, tmp_path / "d.parquet")
+    manifest = import_dataset(DatasetFiles((f"{tmp_path}/d.parquet",), None, {"image": "jpg", "caption": "TEXT"}))
+    assert [(photo.key, photo.source) for photo in manifest.photos()] == [
+        ("0", "d.parquet/jpg/0"),
+        ("1", "d.parquet/jpg/1"),
+    ]
+    assert read_photo(photo_uri(manifest.root, "d.parquet/jpg/1")) == b"y"
+
+
+def test_moving_the_file_keeps_the_digest(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "d.parquet", ["a.jpg"])
+    first, second = (import_dataset(tmp_path / folder / "d.parquet") for folder in ("a", "b"))
+    assert first.digest() == second.digest()
+
+
+def test_the_photo_root_is_not_a_choice(tmp_path: Path):
+    write(tmp_path / "d.parquet", ["a.jpg"])
+    assert import_dataset(tmp_path / "d.parquet", tmp_path).root == str(tmp_path)
+    with pytest.raises(UserError, match=r"the photos are in the files of .*; give files of one folder"):
+        import_dataset(tmp_path / "d.parquet", tmp_path.parent)
+
+
+def test_a_bad_row_is_named(tmp_path: Path):
+    rows = [{"image": "http://host/a.jpg", "caption": "x", "key": key} for key in ("a", "b", "b")]
+    rows[2]["image"] = "http://host/c.jpg"
+    rows[1]["image"] = None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    with pytest.raises(UserError, match=r"d.parquet: row 2 \(None\): image, captions, key and split must be text"):
+        import_dataset(tmp_path / "d.parquet")
+
+
+def test_a_file_with_another_ending_cannot_contain_photos(tmp_path: Path):
+    write(tmp_path / "d.pq", ["a.jpg"])
+    with pytest.raises(UserError, match=r"the name of the file must end in .parquet"):
+        import_dataset(tmp_path / "d.pq")
+
+
+def test_a_missing_image_is_rejected(tmp_path: Path):
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array([{"bytes": None, "path": "a.jpg"}, None], image), "caption": ["x", "y"]})
+    pq.write_table(table, tmp_path / "d.parquet")
+    manifest = import_dataset(tmp_path / "d.parquet")
+    for photo in manifest.photos():
+        with pytest.raises(PhotoError, match=r"^not in its Parquet file$"):
+            read_photo(photo_uri(manifest.root, photo.source))
