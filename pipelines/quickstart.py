@@ -119,7 +119,7 @@ def run_quickstart(dataset: DatasetFiles | None, photos: str | None, setup: Quic
         device = driver_device("auto", setup.score)
         matcher = load_matcher(tracking, uri, features, device)
         evaluation = evaluate(matcher, uri, features.split("test"), setup.score, cluster)
-        log_evaluation(tracking, trained.run_id, evaluation)
+        log_evaluation(tracking, trained.run_id, features, evaluation)
         metrics = markdown(evaluation_tables([evaluation]))
         print(metrics)
     with watch.stage("promote", "the better version becomes champion"):

@@ -18,6 +18,7 @@ from infra.storage.open import open_store
 from infra.tracking import Tracking
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, complete_shards, kind_of
+from pipelines.features.mlflow_records import FEATURE_SET_URI
 from pipelines.reports.tables import Table
 
 MAX_RUNS = 20
@@ -88,7 +89,7 @@ def _training(tracking: Tracking, run: Any) -> list[str]:
         f"{metrics['epoch']:.0f}" if "epoch" in metrics else "",
         f"{metrics['val_rsum']:.1f}" if "val_rsum" in metrics else "",
         "" if last is None else f"{(datetime.now(UTC).timestamp() - last / 1000) / 60:.0f} min ago",
-        run.data.tags.get("feature_set_uri", ""),
+        run.data.tags.get(FEATURE_SET_URI, ""),
     ]
 
 

@@ -12,7 +12,8 @@ from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score
-from pipelines.features.feature_set import Split
+from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.mlflow_records import log_datasets
 from pipelines.reports.tables import markdown
 from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
@@ -60,8 +61,13 @@ def _score_fold(
     return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 
 
-def log_evaluation(tracking: Tracking, run_id: str, evaluation: Evaluation) -> None:
-    """Logs metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum` and the artifact `evaluation_<split>.md`."""
+def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evaluation: Evaluation) -> None:
+    """Logs the evaluation of a split of `features`.
+
+    These are the split as a dataset, metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum`, and the artifact
+    `evaluation_<split>.md`.
+    """
+    log_datasets(tracking, run_id, features, {evaluation.split: "evaluation"})
     metrics = evaluation.recalls.as_metrics() | evaluation.medians | {"random_rsum": evaluation.random_baseline.rsum}
     tracking.log_metrics(run_id, {f"{evaluation.split}_{name}": value for name, value in metrics.items()})
     text = markdown(evaluation_tables([evaluation])) + "\n"

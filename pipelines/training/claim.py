@@ -13,6 +13,7 @@ from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import dataset_name
 from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.mlflow_records import log_datasets, run_tags
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options
@@ -25,6 +26,10 @@ from shan_model.word_vectors import WordVectorsError, read_word_vectors
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+DATASETS = {"train": "training", "val": "validation"}
+"""The splits that a training reads, and what for, as MLflow names it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def claim_training(
         lease = directory.acquire_lease()
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
     with tracking.closing(run_id, lease.is_lost):
-        _log_setup(tracking, run_id, inputs.setup.redacted())
+        _log_setup(tracking, run_id, inputs)
     return ClaimedTraining(inputs, lease, run_id)
 
 
@@ -139,22 +144,22 @@ def require_dataset_of_model(tracking: Tracking, name: str, dataset: str) -> Non
 
 
 def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) -> str:
-    features = inputs.features
-    tags = {f"lineage.{name}": value for name, value in features.lineage.items()}
-    tags |= {"feature_set_uri": features.uri, "run_directory": inputs.directory.uri}
+    tags = run_tags(inputs.features) | {"run_directory": inputs.directory.uri}
     if parent is not None:
         tags["mlflow.parentRunId"] = parent
     return tracking.create_run(inputs.name, tags)
 
 
-def _log_setup(tracking: Tracking, run_id: str, setup: TrainingSetup) -> None:
-    """Logs configuration and environment to a new run.
+def _log_setup(tracking: Tracking, run_id: str, inputs: TrainingInputs) -> None:
+    """Logs datasets, configuration and environment to a new run.
 
     Parameters come last: their presence means that logging is complete.
     """
     client = tracking.client()
     if client.get_run(run_id).data.params:
         return
+    setup = inputs.setup.redacted()
+    log_datasets(tracking, run_id, inputs.features, DATASETS)
     client.log_dict(run_id, asdict(setup), "config.yaml")
     client.log_dict(run_id, environment(), "environment.json")
     tracking.log_params(run_id, setup.flat())

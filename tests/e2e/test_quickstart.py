@@ -61,6 +61,8 @@ def test_the_run_holds_config_curves_lineage_and_results(demo: Demo):
         assert run.data.tags[f"lineage.{name}"] == value
         assert version.tags[name] == value
     assert version.tags["run"] == run.info.run_id
+    datasets = {each.dataset.name: each.tags[0].value for each in run.inputs.dataset_inputs}
+    assert datasets == {"scenes train": "training", "scenes val": "validation", "scenes test": "evaluation"}
 
 
 def test_the_champion_is_an_alias_of_a_version_without_pickle(demo: Demo):

@@ -10,10 +10,11 @@ from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_records import log_datasets, run_tags
 from pipelines.models.detector_package import detector_package
 from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table
-from pipelines.training.claim import check_setup, require_dataset_of_model
+from pipelines.training.claim import DATASETS, check_setup, require_dataset_of_model
 from pipelines.training.driver import connect_cluster
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
 from pipelines.training.run_directory import Lease, open_run, open_run_directory
@@ -76,10 +77,10 @@ def run_sweep(
     connect_cluster(setup, dashboard=True)
     with after_outage(AGAIN), when_interrupted(AGAIN):
         lease = directory.acquire_lease()
-        tags = {"feature_set_uri": features.uri, "run_directory": directory.uri}
+        tags = run_tags(features) | {"run_directory": directory.uri}
         parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))
         with tracking.running(parent, lease.is_lost):
-            _log_settings(tracking, parent, entries, sweep, setup.redacted())
+            _log_settings(tracking, parent, features, entries, sweep, setup.redacted())
             context = SweepContext(features.pinned_uri, name, setup, tracking, parent)
             trials, best = _run_trials(sampled, sweep, context, lease)
     lease.require()
@@ -146,10 +147,16 @@ def _stored_trial(trial: dict[str, Any], space: dict[str, Any]) -> Trial:
 
 
 def _log_settings(
-    tracking: Tracking, run_id: str, entries: Sequence[str], sweep: SweepConfig, setup: TrainingSetup
+    tracking: Tracking,
+    run_id: str,
+    features: FeatureSet,
+    entries: Sequence[str],
+    sweep: SweepConfig,
+    setup: TrainingSetup,
 ) -> None:
     if tracking.client().get_run(run_id).data.params:
         return  # logged by an earlier session
+    log_datasets(tracking, run_id, features, DATASETS)
     params = {f"space.{number}": entry for number, entry in enumerate(entries)}
     params |= {f"sweep.{name}": value for name, value in asdict(sweep).items()}
     tracking.log_params(run_id, params | setup.flat())

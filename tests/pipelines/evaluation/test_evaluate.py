@@ -48,8 +48,10 @@ def test_a_split_of_another_size_than_the_protocol_is_an_error(features):
 def test_a_run_logs_results_the_random_baseline_and_tables(features, tracking: Tracking):
     found = evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig())
     run_id = tracking.create_run("m", {})
-    log_evaluation(tracking, run_id, found)
+    log_evaluation(tracking, run_id, features, found)
     client = tracking.client()
+    (logged,) = client.get_run(run_id).inputs.dataset_inputs
+    assert (logged.dataset.name, logged.tags[0].value) == ("tiny val", "evaluation")
     metrics = client.get_run(run_id).data.metrics
     assert metrics["val_rsum"] == pytest.approx(found.recalls.rsum)
     assert metrics["val_image_to_text_r1"] == pytest.approx(found.recalls.image_to_text_r1)

@@ -55,8 +55,32 @@ def test_a_tracking_server_that_is_away_is_one_line(
             claim_training(inputs, tracking, resume=None)
 
 
+def test_datasets_that_could_not_be_logged_are_logged_by_the_resumed_training(
+    inputs: TrainingInputs, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        tracking = connect(TrackingConfig(uri=proxy.endpoint, experiment=str(tmp_path)))
+        proxy.next(CUT_BEFORE, path="/mlflow/runs/log-inputs")
+        with pytest.raises(StorageError, match=f"^tracking.uri {proxy.endpoint} is unreachable"):
+            claim_training(inputs, tracking, resume=None)
+        (run,) = runs(tracking)
+        assert (run.info.status, run.inputs.dataset_inputs) == ("FAILED", [])
+        claim_training(inputs, tracking, resume=None)
+        assert datasets(tracking) == DATASETS_OF_A_TRAINING
+
+
 def runs(tracking: Tracking) -> list[Any]:
     return list(tracking.client().search_runs([tracking.experiment_id]))
+
+
+DATASETS_OF_A_TRAINING = [("tiny train", "training"), ("tiny val", "validation")]
+
+
+def datasets(tracking: Tracking) -> list[tuple[str, str]]:
+    """Returns name and context of the dataset inputs of the only run."""
+    (run,) = runs(tracking)
+    return sorted((each.dataset.name, each.tags[0].value) for each in run.inputs.dataset_inputs)
 
 
 def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
@@ -133,6 +157,7 @@ def test_run_logs_exactly_the_sections_of_a_training(inputs: TrainingInputs, tra
     assert run.data.tags["run_directory"] == inputs.directory.uri
     assert run.data.tags["mlflow.parentRunId"] == "parent"
     assert {f"lineage.{name}" for name in inputs.features.lineage} <= run.data.tags.keys()
+    assert datasets(tracking) == DATASETS_OF_A_TRAINING
     assert {each.path for each in tracking.client().list_artifacts(training.run_id)} == {
         "config.yaml", "environment.json",
     }  # fmt: skip
@@ -149,6 +174,7 @@ def test_existing_run_needs_resume_and_resume_needs_a_run(inputs: TrainingInputs
     first.lease.require()
     resumed = claim_training(inputs, tracking, resume=True)
     assert (resumed.run_id, resumed.lease.token, len(runs(tracking))) == (first.run_id, 2, 1)
+    assert datasets(tracking) == DATASETS_OF_A_TRAINING
     with pytest.raises(LeaseLostError):
         first.lease.require()
     assert claim_training(inputs, tracking, resume=None).run_id == first.run_id
@@ -187,6 +213,7 @@ def test_process_that_could_not_log_its_settings_is_resumed(
     claim_training(inputs, tracking, resume=True)
     (run,) = runs(tracking)
     assert len(run.data.params) == len(inputs.setup.flat())
+    assert datasets(tracking) == DATASETS_OF_A_TRAINING
 
 
 def test_of_two_processes_that_start_at_once_one_gets_the_run(inputs: TrainingInputs, tracking: Tracking):

@@ -52,12 +52,14 @@ def test_table_has_a_row_per_trial():
     assert trials_table(trials).rows == [["0.1235", "50.0", "3", "r1"], ["0.2", "40.0", "1", "r2"]]
 
 
-def test_run_logs_the_space_and_the_sections_of_a_sweep(tracking: Tracking):
+def test_run_logs_datasets_space_and_sections_of_a_sweep(features: FeatureSet, tracking: Tracking):
     run_id = tracking.create_run("m sweep", {})
     setup = TrainingSetup(tracking=TrackingConfig(uri="http://user:secret@host"))
     for _ in range(2):  # the second session logs nothing
-        module._log_settings(tracking, run_id, SPACE, SweepConfig(num_trials=3), setup.redacted())
-    params = tracking.client().get_run(run_id).data.params
+        module._log_settings(tracking, run_id, features, SPACE, SweepConfig(num_trials=3), setup.redacted())
+    run = tracking.client().get_run(run_id)
+    assert sorted(each.dataset.name for each in run.inputs.dataset_inputs) == ["tiny train", "tiny val"]
+    params = run.data.params
     assert {name.split(".")[0] for name in params} == {
         "space", "sweep", "model", "train", "cache", "tracking", "register", "cluster",
     }  # fmt: skip
