@@ -51,7 +51,8 @@ class DetectorSpec(Protocol):
 
     A spec whose detector sets `Regions.attributes` also has `attribute_names: Mapping[int, str]`, the name of each
     attribute id; for other detectors this member is optional. A spec with settings that are paths or URIs of files
-    lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them.
+    lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them. `weights_licence: str`
+    is optional, too; model cards show it.
     """
 
     @property

@@ -24,6 +24,7 @@ class EmbeddedConfig:
     feature_dim: ClassVar[int] = 2048
     region_range: ClassVar[tuple[int, int]] = (REGIONS, REGIONS)
     class_names: ClassVar[Mapping[int, str]] = COCO_NAMES
+    weights_licence: ClassVar[str] = "Apache-2.0 (SSDLite-MobileNetV2 and EfficientNet-Lite2)"
 
     revision: int = 1
     """Revision of the code. It is raised by 1 when code changes results beyond rounding error and no field does."""

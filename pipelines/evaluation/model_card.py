@@ -1,13 +1,13 @@
-"""The model card of a registered version, in Markdown: model, training data, results, comparison, how to load it."""
+"""The model card of a version that a promotion has evaluated: decision, results with intervals, comparison."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 
+import pipelines.models.model_card
 from pipelines.evaluation.criterion import Decision
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.model_card import stored_as
 from pipelines.reports.tables import markdown
 from shan_model.model import SHAN
 
@@ -27,24 +27,16 @@ def model_card(
     `lineage` holds the tags of the version. `evaluations` holds the challenger's evaluation, followed by the
     champion's if there was one.
     """
-    parameters = sum(p.numel() for p in shan.parameters())
     outcome = "Promoted to champion" if decision.promote else "Not promoted"
-    trained_on = ", ".join(f"{key} {lineage[key]}" for key in ("dataset", "run", "fingerprint") if key in lineage)
-    return "\n\n".join(
-        [
-            f"# {name} version {version}",
-            f"Scores pairs of a photo, given by its region features, and a caption. Matcher `{shan.config.matcher}`, "
-            f"{parameters:,} parameters, {len(shan.vocabulary):,} words.",
-            f"{outcome} on {decided_at:%Y-%m-%d %H:%M} UTC: {decision.reason}.",
-            f"Trained on: {trained_on}. Feature set `{lineage.get('feature_set', '')[:12]}`.",
-            f"Evaluated on split `{evaluations[0].split}` of {snapshot_uri(features)}, with 95 % intervals:",
-            markdown(evaluation_tables(evaluations[::-1])),
-            f"```python\nmlflow.pyfunc.load_model('models:/{name}/{version}').unwrap_python_model().shan\n```",
-            f"Config: `{json.dumps(asdict(shan.config))}`",
-        ]
-    )
+    results = [
+        f"{outcome} on {decided_at:%Y-%m-%d %H:%M} UTC: {decision.reason}.",
+        f"Split `{evaluations[0].split}` of data set {features.dataset}, feature set `{stored_as(features)}`, with "
+        "95 % intervals:",
+        markdown(evaluation_tables(evaluations[::-1])),
+    ]
+    return pipelines.models.model_card.model_card(name, version, shan, lineage, features, results)
 
 
 def snapshot_uri(features: FeatureSet) -> str:
     """Returns the URI of this snapshot of the feature set; it stays valid after later extractions extend the set."""
-    return f"{features.uri}@{features.lineage['feature_set'][:12]}"
+    return features.pinned_uri

@@ -38,6 +38,8 @@ class DetectorRecord:
     """The settings that are files: names in this folder if the detector is carried, else paths or URIs."""
     class_names: Mapping[str, str]
     """Name of each class id."""
+    weights_licence: str = ""
+    """Licence of the weights; empty if the detector does not state it."""
 
     def write(self, folder: Path) -> None:
         """Writes the record into the folder of the artifact."""

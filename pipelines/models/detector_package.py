@@ -25,6 +25,16 @@ class DetectorPackage:
     roots: Mapping[str, Path]
     """The folder that holds each top-level package of the modules."""
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What the version's tags state of it."""
+        record = self.record
+        return {
+            "detector.name": record.name,
+            "detector.mode": record.mode,
+            "detector.licence": record.weights_licence,
+        }
+
     def write(self, folder: Path) -> Path:
         """Writes the artifact into `folder`, with the files of a carried detector, and returns it."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +75,8 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
         )
     files = [field for field in getattr(spec, "files", ()) if getattr(spec, field)]
     settings = {**description.settings, **{field: getattr(spec, field) for field in files}}
-    record = replace(record, mode=mode, settings=settings, files=files)
+    licence = getattr(spec, "weights_licence", "")
+    record = replace(record, mode=mode, settings=settings, files=files, weights_licence=licence)
     if mode == "reference" and registry.is_plugin(name):
         return DetectorPackage(record, (), PROJECT)
     module = registry.spec_module(name)

@@ -1,9 +1,9 @@
 """The layout of stored models: what a registered version contains, and which files of a checkpoint are its model.
 
 A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py), the model
-bundle (shan_model/bundle.py) and the detector of its training features (detection.py); its lineage is the pyfunc's
-metadata and the version's tags. A checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle
-carries the format version of both.
+bundle (shan_model/bundle.py) and the detector of its training features (detection.py). Its lineage, and what it stores
+of the detector, are the pyfunc's metadata and the version's tags. A checkpoint folder is a model bundle with the file
+LINEAGE beside it. The bundle carries the format version of both.
 """
 
 from collections.abc import Collection
@@ -39,7 +39,7 @@ def package_model(
         input_example=input_example(config.region_dim, takes_images=record.mode == "carry"),
         requirements=_requirements(code.third_party, config.text_encoder),
         model_config={field: record.settings[field] for field in record.files} if record.mode == "reference" else {},
-        metadata=lineage,
+        metadata=lineage | detector.tags,
     )
 
 

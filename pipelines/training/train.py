@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from infra.errors import StorageError
 from infra.outages import after_outage
 from infra.redaction import redact
-from infra.registry import register
+from infra.registry import annotate, register
 from infra.signals import when_interrupted
 from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
-from pipelines.features.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.models.detector_package import DetectorPackage, detector_package
+from pipelines.models.model_card import model_card
 from pipelines.models.package import package_model
+from pipelines.reports.tables import Table
 from pipelines.training.checkpoint import read_progress, read_validation
 from pipelines.training.claim import (
     ClaimedTraining,
@@ -30,6 +32,7 @@ from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
 from pipelines.training.setup import TrainingSetup
 from shan_model.bundle import load_bundle, save_bundle
+from shan_model.metrics import random_recalls
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint, Result
@@ -92,6 +95,10 @@ def _publish(
         validation = read_validation(best)
         packaged = package_model(bundle, shan.config, training.lineage, detector, parts)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
+    validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
+    results = _results(inputs.features.split("val"), metrics["epoch"], validated)
+    card = model_card(inputs.name, version, shan, packaged.metadata, inputs.features, results)
+    annotate(tracking, inputs.name, version, {}, card)
     with _downloaded(fitted.checkpoint) as last:
         history = read_progress(last).history
     # A driver that was killed may have left a checkpoint that Ray Train has not recorded.
@@ -99,8 +106,22 @@ def _publish(
     inputs.directory.delete_checkpoints(kept.__contains__)
     tracking.log_rows(run_id, history)
     log_figures(tracking, run_id, inputs.features, validation, history)
-    validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
     return TrainedModel(run_id, inputs.name, version, metrics["epoch"], validated)
+
+
+def _results(val: Split, epoch: int, validated: dict[str, float]) -> list[str]:
+    """Returns the results of the best epoch for the model card, until a promotion adds intervals and a comparison."""
+    random = random_recalls(val.photo_of_caption).as_metrics()
+    rows = [
+        [f"epoch {epoch}", *(f"{validated[f'val_{name}']:.1f}" for name in random)],
+        ["random baseline", *(f"{value:.1f}" for value in random.values())],
+    ]
+    names = [name.replace("_to_", "-to-").replace("_r", " R@").replace("rsum", "rSum") for name in random]
+    title = f"val: {len(val):,} photos, {len(val.captions):,} captions"
+    return [
+        "Not compared with a champion yet: `jobs.promote` does that and adds intervals.",
+        Table(title, ["", *names], rows).markdown(),
+    ]
 
 
 @contextmanager

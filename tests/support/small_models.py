@@ -8,6 +8,7 @@ import torch
 from infra.registry import register
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_records import run_tags
 from pipelines.models.config import RegisterConfig
 from pipelines.models.detector_package import detector_package
 from pipelines.models.package import package_model
@@ -49,7 +50,7 @@ def write_checkpoint(folder: Path, shan: SHAN, features: FeatureSet) -> str:
 def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureSet, folder: Path) -> int:
     """Registers a version of `name` as training does, with a run of its own; returns the version number."""
     save_bundle(shan, folder)
-    run_id = tracking.create_run(name, {})
+    run_id = tracking.create_run(name, run_tags(features))
     with tracking.running(run_id):
         lineage = {**features.lineage, "run": run_id, "dataset": features.dataset}
         detector = detector_package(features.index.detector, features.lineage["fingerprint"], RegisterConfig())

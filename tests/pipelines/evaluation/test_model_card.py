@@ -1,13 +1,11 @@
-"""The model card: decision, training data, tables of challenger and champion, and how to load the version."""
+"""The model card of an evaluated version: decision, and tables of challenger and champion with intervals."""
 
-import json
-import re
 from datetime import UTC, datetime
 
 import numpy as np
 
 from pipelines.evaluation.criterion import Decision
-from pipelines.evaluation.model_card import model_card, snapshot_uri
+from pipelines.evaluation.model_card import model_card
 from pipelines.evaluation.results import Evaluation
 from shan_model.metrics import Ranks
 from shan_model.protocols import cut_folds
@@ -16,7 +14,7 @@ from tests.support.small_models import model, small_set
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
 
-def test_the_card_states_decision_data_results_and_loading(tmp_path):
+def test_the_card_states_decision_data_and_results(tmp_path):
     features = small_set(tmp_path)
     shan = model(features)
     lineage = {"dataset": "tiny", "run": "0123", "fingerprint": "f-1", "feature_set": "abcdefabcdef0123"}
@@ -28,11 +26,12 @@ def test_the_card_states_decision_data_results_and_loading(tmp_path):
     card = model_card("m", 2, shan, lineage, features, evaluations, Decision(True, "better (...)", {}), NOW)
     assert card.startswith("# m version 2\n\n")
     assert "Promoted to champion on 2026-01-02 03:04 UTC: better (...)." in card
-    assert "Trained on: dataset tiny, run 0123, fingerprint f-1. Feature set `abcdefabcdef`." in card
-    assert snapshot_uri(features) in card
+    assert f"Split `val` of data set tiny, feature set `{features.pinned_uri[-12:]}`, with 95 % intervals:" in card
+    assert str(tmp_path) not in card
+    assert "| version 2 | 100.0 (100.0 to 100.0) |" in card
+    assert "| random baseline | 5.0 |" in card
     assert "**version 2 minus version 1**" in card
-    assert "mlflow.pyfunc.load_model('models:/m/2')" in card
-    assert json.loads(re.search(r"Config: `(.*)`", card)[1])["matcher"] == "vse++"
+    assert card.index("load_model(") < card.index("Promoted to champion")
     rejected = model_card("m", 2, shan, lineage, features, evaluations[:1], Decision(False, "worse", {}), NOW)
     assert "Not promoted on 2026-01-02 03:04 UTC: worse." in rejected
     assert "minus" not in rejected

@@ -77,7 +77,7 @@ def test_mlflow_finds_and_loads_a_source_in_s3(
 
 def test_a_second_session_and_a_moved_set_add_nothing(features: FeatureSet, tracking: Tracking, tmp_path: Path):
     run_id = tracking.create_run("m", {})
-    moved = FeatureSet.open(shutil.copytree(features.uri, tmp_path / "moved"))
+    moved = FeatureSet.open(str(shutil.copytree(features.uri, tmp_path / "moved")))
     for found in (features, features, moved):
         log_datasets(tracking, run_id, found, CONTEXTS)
     assert [each.dataset.name for each in inputs(tracking, run_id)] == ["tiny train", "tiny val"]

@@ -22,6 +22,7 @@ def test_embedded_is_always_carried_with_the_code():
     fingerprint = by_default.record.fingerprint
     assert detector_package(EMBEDDED, fingerprint, REFERENCE) == by_default
     assert by_default.record.mode == "carry"
+    assert by_default.record.weights_licence.startswith("Apache-2.0")
     assert by_default.modules == ("pipelines.detectors.embedded_config",)
 
 

@@ -50,7 +50,12 @@ def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path
     )
     model = mlflow.pyfunc.load_model(str(registered))
     np.testing.assert_allclose(model.predict(frame), scores_NC[:, given].ravel(), rtol=0, atol=1e-5)
-    assert model.metadata.metadata == {"fingerprint": "made-up-0123"}
+    assert model.metadata.metadata == {
+        "fingerprint": "made-up-0123",
+        "detector.name": "precomputed-scan",
+        "detector.mode": "none",
+        "detector.licence": "",
+    }
 
 
 def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_path: Path):
