@@ -45,6 +45,12 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     )
     assert result.returncode == 0, result.stdout + result.stderr
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
+    card = tracking.client().get_model_version("options", "1").description
+    assert "## Results\n\nNot compared with a champion yet" in card
+    assert "| epoch " in card
+    assert "| random baseline | " in card
+    assert f"feature set `{features.lineage['feature_set'][:12]}`" in card
+    assert str(tmp_path) not in card
     encoder = load_matcher(tracking, "models:/options/1", features).text_encoder
     if data_mode == "cache":
         assert isinstance(encoder, GruEncoder)

@@ -23,9 +23,8 @@ def card(features: FeatureSet, detector_tags: dict[str, str]) -> str:
 
 def test_it_leads_with_one_line_for_images(features: FeatureSet):
     text = card(features, embedded_detector().tags)
-    use = text.index(
-        'model = mlflow.pyfunc.load_model("models:/m/2")\nmodel.predict(pd.DataFrame({"image": ["photo.jpg"]'
-    )
+    line = 'model = mlflow.pyfunc.load_model("models:/m/2")\nmodel.predict(pd.DataFrame({"image": ["photo.jpg"]'
+    use = text.index(line)
     assert use < text.index("## Training data") < text.index("## Results\n\nIt is good.") < text.index("## Limits")
     assert "Weights of the detector: Apache-2.0 (SSDLite" in text
     assert "It uses at most 3 regions of an image" in text

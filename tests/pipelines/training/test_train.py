@@ -14,7 +14,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.training.claim import claim_training, resolve_inputs
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.train import TrainedModel, run_training, training_summary
+from pipelines.training.train import TrainedModel, _results, run_training, training_summary
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
 
@@ -28,6 +28,16 @@ def features(tmp_path: Path) -> FeatureSet:
 
 def test_summary_is_one_line():
     assert training_summary(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
+
+
+def test_the_card_of_a_new_version_has_its_validation_and_the_random_baseline(features: FeatureSet):
+    random = {"image_to_text_r1": 50, "image_to_text_r5": 100, "image_to_text_r10": 100}
+    random |= {"text_to_image_r1": 50, "text_to_image_r5": 100, "text_to_image_r10": 100, "rsum": 500}
+    _, table = _results(features.split("val"), 4, {f"val_{name}": 0.04 for name in random})
+    lines = table.splitlines()
+    assert lines[2].split(" | ")[1:3] == ["image-to-text R@1", "image-to-text R@5"]
+    assert lines[4] == "| epoch 4 |" + " 0.0 |" * 7
+    assert lines[5] == "| random baseline |" + "".join(f" {value:.1f} |" for value in random.values())
 
 
 @pytest.fixture
