@@ -1,6 +1,7 @@
 """The model registry: numbered versions under a name, and the alias `champion` on the version in use."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError, explained, reason_of
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
 CHAMPION = "champion"
@@ -111,6 +113,26 @@ def name_filter(name: str) -> str:
     return f"name = {quote}{name}{quote}"
 
 
+def find_version(tracking: Tracking, uri: str) -> "ModelVersion":
+    """Returns the version of a `models:/<name>@<alias>` or `models:/<name>/<version>` URI.
+
+    Raises UserError if there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/([0-9]+))", uri)
+    if match is None:
+        raise UserError(f"{uri} is not the URI of a version; give models:/<name>@champion or models:/<name>/<version>")
+    name, alias, number = match.groups()
+    client = tracking.client()
+    try:
+        return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in _NO_SUCH_MODEL:
+            raise _no_such_model(tracking, uri, error) from error
+        raise
+
+
 def champion_version(tracking: Tracking, name: str) -> int | None:
     """Returns the version that `models:/<name>@champion` resolves to, or None if there is no champion."""
     models = tracking.client().search_registered_models(name_filter(name))
@@ -174,9 +196,9 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     except TrackingError:
         raise
     except (MlflowException, OSError) as error:  # MLflow raises OSError for a missing file of a local store
-        problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
         if isinstance(error, OSError) or error.error_code in _NO_SUCH_MODEL:
-            raise UserError(f"{uri}: no such model {problem}; MLflow's Models page lists what exists") from error
+            raise _no_such_model(tracking, uri, error) from error
+        problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
         raise StorageError(f"{uri}: its files cannot be read {problem}; check where they are stored") from error
     try:
         model = Model.load(str(root))
@@ -190,3 +212,8 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     if not found.is_relative_to(root):
         raise UserError(f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model")
     return found, metadata
+
+
+def _no_such_model(tracking: Tracking, uri: str, error: Exception) -> UserError:
+    problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
+    return UserError(f"{uri}: no such model {problem}; MLflow's Models page lists what exists")

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure recalls of models on a split, with confidence intervals",
     "behaviour": "run behavioural tests of a model",
     "promote": "make a version champion if it is better, or roll back",
+    "lineage": "print where a model, run or feature set comes from, and check it",
     "search": "rank the images of a feature set by sentences",
     "two_stage": "measure retrieve-and-rerank against exact scoring",
     "submit": "run a command on a Ray cluster",

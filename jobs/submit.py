@@ -27,7 +27,18 @@ from jobs import cli
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-COMMANDS = ("behaviour", "evaluate", "extract", "features", "promote", "search", "sweep", "train", "two_stage")
+COMMANDS = (
+    "behaviour",
+    "evaluate",
+    "extract",
+    "features",
+    "lineage",
+    "promote",
+    "search",
+    "sweep",
+    "train",
+    "two_stage",
+)
 """Commands that can be submitted."""
 ACTIONS = ("status", "logs", "stop")
 """What can be done with submitted jobs."""

@@ -29,6 +29,16 @@ def run_tags(features: FeatureSet) -> dict[str, str]:
     return {FEATURE_SET_URI: features.uri} | {f"{LINEAGE}{name}": value for name, value in features.lineage.items()}
 
 
+def recorded_lineage(tags: Mapping[str, str]) -> dict[str, str]:
+    """Returns the lineage that the tags of a run record, by the names of `FeatureSet.lineage`."""
+    return {name.removeprefix(LINEAGE): value for name, value in tags.items() if name.startswith(LINEAGE)}
+
+
+def readers_filter(features: FeatureSet) -> str:
+    """Returns MLflow's search filter for the runs that read this very feature set."""
+    return f"tags.`{LINEAGE}feature_set` = '{features.lineage['feature_set']}'"
+
+
 def log_datasets(tracking: Tracking, run_id: str, features: FeatureSet, contexts: Mapping[str, str]) -> None:
     """Logs splits as dataset inputs of a run; `contexts` maps each to its use, such as `training`.
 

@@ -45,6 +45,10 @@ class DetectorRecord:
         """Writes the record into the folder of the artifact."""
         (folder / RECORD).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
+    def files_in(self, folder: Path) -> dict[str, str]:
+        """Returns the locations of carried files by setting, given the folder of the artifact."""
+        return {field: str(folder / self.settings[field]) for field in self.files if self.mode == "carry"}
+
     @classmethod
     def read(cls, folder: Path) -> "DetectorRecord":
         """Reads the record of the artifact."""
@@ -126,11 +130,10 @@ class ModelDetector:
                 f"this model has no detector, because it was trained on imported features ({record.fingerprint}); "
                 "give column regions instead of image"
             )
-        settings, name = {**record.settings, **self._settings}, record.name
-        if record.mode == "carry":
-            settings |= {field: str(self._folder / record.settings[field]) for field in record.files}
-            if registry.is_plugin(name):
-                name = f"{__name__.removesuffix('pipelines.models.detection')}{name}"
+        settings = {**record.settings, **self._settings, **record.files_in(self._folder)}
+        name = record.name
+        if record.mode == "carry" and registry.is_plugin(name):
+            name = f"{__name__.removesuffix('pipelines.models.detection')}{name}"
         try:
             spec = registry.resolve(name, settings)
             found = registry.fingerprint(name, spec)

@@ -152,6 +152,7 @@ def test_the_quickstart_refuses_a_model_that_is_not_comparable(
         (["jobs.promote", "--name=m", "--unlock", "--device=cpu"], "--device has no effect with"),
         (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
         (["jobs.extract"], "dataset"),
+        (["jobs.lineage", "nowhere"], "nowhere: no finished feature set here"),
         (["jobs.search", "--model=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
         (["jobs.search", "--model=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),
     ],

@@ -39,6 +39,7 @@ def proxy(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPr
         ["promote", "--name=m", "--version=1", FEATURES],
         ["promote", "--name=m", "--rollback=why"],
         ["promote", "--name=m", "--unlock"],
+        ["lineage", "models:/m@champion"],
     ],
     ids=" ".join,
 )

@@ -61,6 +61,7 @@ def write_set(
     photos: Manifest,
     change: dict[str, dict[str, Any]] | None = None,
     detector: DetectorDescription = DETECTOR,
+    fingerprint: str = "made-up-0123",
 ) -> FeatureSet:
     """Writes a feature set with shards of two photos. Photo BROKEN is rejected.
 
@@ -69,7 +70,7 @@ def write_set(
     store = open_store(str(root / "set"))
     write_manifest(store, photos)
     receipts = [write_shard(store, shard, change or {}) for shard in plan_shards(photos, 2, [])]
-    return publish(store, photos, "made-up-0123", detector, receipts)
+    return publish(store, photos, fingerprint, detector, receipts)
 
 
 def memorable(root: Path, count: int) -> FeatureSet:

@@ -1,0 +1,1 @@
+"""Where a feature set, a run or a registered version comes from, and whether every link of that chain holds."""

@@ -1,0 +1,85 @@
+"""Checks of runs and registered versions: what they record, what they carry, and what they were made from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import StorageError, UserError
+from infra.registry import download_model
+from infra.tracking import Tracking
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_records import recorded_lineage
+from pipelines.lineage.report import Check, Node, agreement
+from pipelines.lineage.stored import check_fingerprint
+from pipelines.models.artifacts import DETECTOR
+from pipelines.models.detection import RECORD, DetectorRecord
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+LINEAGE = ("manifest", "fingerprint", "feature_set")
+
+
+def find_run(tracking: Tracking, run_id: str) -> "Run | None":
+    """Returns a run, or None if the store does not have it. Raises TrackingError if the store fails."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return tracking.client().get_run(run_id)
+    except MlflowException:  # a store that fails raises TrackingError
+        return None
+
+
+def run_node(run: "Run", features: FeatureSet | None) -> Node:
+    """Returns a run and whether it records the lineage of the feature set that it names."""
+    status = run.info.status.lower()
+    exists = Check("ok", f"it exists ({status})")
+    if run.info.lifecycle_stage == "deleted":
+        exists = Check("broken", f"it is deleted; `mlflow runs restore --run-id {run.info.run_id}` restores it")
+    checks = [exists]
+    if features is not None:
+        tags = recorded_lineage(run.data.tags)
+        checks.append(agreement(tags, features.lineage, "its tags", "the feature set"))
+    return Node("run", f"runs:/{run.info.run_id}", tuple(checks))
+
+
+def missing_run_node(run_id: str) -> Node:
+    """Returns the node of a run that the tracking store does not have."""
+    return Node("run", f"runs:/{run_id}", (Check("broken", "the tracking store has no such run"),))
+
+
+def version_node(tracking: Tracking, version: "ModelVersion", run: "Run | None") -> Node:
+    """Returns a version and whether its tags, its stored model and the detector that it carries agree with its run."""
+    uri, tags = f"models:/{version.name}/{version.version}", dict(version.tags)
+    checks = []
+    if run is not None:
+        recorded = recorded_lineage(run.data.tags) | {"run": run.info.run_id}
+        checks.append(agreement(tags, recorded, "its tags", "the run"))
+    checks += _model_checks(tracking, uri, tags)
+    return Node("version", uri, tuple(checks))
+
+
+def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list[Check]:
+    """Returns the checks of the stored model; none of its code runs."""
+    with TemporaryDirectory() as temporary:
+        try:
+            folder, metadata = download_model(tracking, uri, DETECTOR, Path(temporary))
+            record = DetectorRecord.read(folder)
+        except StorageError as error:
+            return [Check("not checked", f"its files cannot be read ({error})")]
+        except UserError as error:
+            return [Check("broken", str(error))]
+        except (OSError, ValueError, TypeError) as error:
+            return [Check("broken", f"its {RECORD} is corrupt ({error})")]
+        stored = agreement(metadata, {name: tags.get(name, "missing") for name in LINEAGE}, "its files", "its tags")
+        return [stored, _carried_detector(record, folder, tags.get("fingerprint", ""))]
+
+
+def _carried_detector(record: DetectorRecord, folder: Path, fingerprint: str) -> Check:
+    if record.fingerprint != fingerprint:
+        return Check("broken", f"its detector has the fingerprint {record.fingerprint}, its tags have {fingerprint}")
+    settings: dict[str, Any] = dict(record.settings) | record.files_in(folder)
+    source = "the detector that it carries" if record.mode == "carry" else "the detector that it refers to"
+    return check_fingerprint(record.name, settings, fingerprint, source)

@@ -1,0 +1,89 @@
+"""Traces a registered version, a run or a feature set: manifest -> detector -> feature set -> run -> version."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import infra.tracking
+from infra.errors import StorageError, UserError
+from infra.registry import find_version
+from infra.tracking import Tracking, TrackingConfig
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_records import FEATURE_SET_URI, readers_filter, recorded_lineage
+from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
+from pipelines.lineage.report import Check, Lineage, Node
+from pipelines.lineage.stored import feature_set_nodes, open_snapshot, unopened_nodes
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+URI_HELP = (
+    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the URI of a feature set, whose runs and "
+    "versions are those of tracking.experiment"
+)
+
+
+def trace(uri: str, config: TrackingConfig) -> Lineage:
+    """Returns the lineage of a version, a run or a feature set, with every check that is possible from here.
+
+    Raises UserError if `uri` names nothing, and StorageError if the store that has it fails.
+    """
+    if uri.startswith("models:/"):
+        tracking = infra.tracking.connect(config)
+        return Lineage(uri, tuple(_of_version(tracking, find_version(tracking, uri))))
+    if uri.startswith("runs:/"):
+        tracking = infra.tracking.connect(config)
+        run_id = uri.removeprefix("runs:/").strip("/")
+        tracking.require_run(run_id)
+        return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
+    features = FeatureSet.open(uri)
+    return Lineage(uri, (*feature_set_nodes(features), *_users(features, config)))
+
+
+def _of_version(tracking: Tracking, version: "ModelVersion") -> list[Node]:
+    run_id = version.run_id or version.tags.get("run", "")
+    run = find_run(tracking, run_id)
+    if run is None:
+        reason = Check("not checked", "its URI is a tag of the run")
+        nodes = [*unopened_nodes("unknown", version.tags, reason), missing_run_node(run_id)]
+    else:
+        nodes = _up_to_run(run)
+    return [*nodes, version_node(tracking, version, run)]
+
+
+def _of_run(tracking: Tracking, run: "Run") -> list[Node]:
+    return [*_up_to_run(run), *(version_node(tracking, version, run) for version in _versions(tracking, run))]
+
+
+def _up_to_run(run: "Run") -> list[Node]:
+    """Returns the nodes from the manifest to a run. Raises UserError for a run that read no feature set."""
+    tags = run.data.tags
+    recorded: Mapping[str, str] = recorded_lineage(tags)
+    if FEATURE_SET_URI not in tags or "feature_set" not in recorded:
+        raise UserError(
+            f"runs:/{run.info.run_id} has no lineage (tags {FEATURE_SET_URI} and lineage.*); give a run of jobs.train"
+        )
+    pinned = f"{tags[FEATURE_SET_URI]}@{recorded['feature_set'][:12]}"
+    opened = open_snapshot(pinned)
+    if isinstance(opened, Check):
+        return [*unopened_nodes(pinned, recorded, opened), run_node(run, None)]
+    return [*feature_set_nodes(opened), run_node(run, opened)]
+
+
+def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
+    """Returns the runs that read this very feature set, and the versions of each."""
+    try:
+        tracking = infra.tracking.connect(config)
+        runs = tracking.client().search_runs([tracking.experiment_id], readers_filter(features))
+    except StorageError as error:
+        return [Node("run", "unknown", (Check("not checked", str(error)),))]
+    nodes = []
+    for run in runs:
+        nodes += [run_node(run, features)]
+        nodes += [version_node(tracking, version, run) for version in _versions(tracking, run)]
+    return nodes
+
+
+def _versions(tracking: Tracking, run: "Run") -> list["ModelVersion"]:
+    found = tracking.client().search_model_versions(f"run_id = '{run.info.run_id}'")
+    return sorted(found, key=lambda version: (version.name, int(version.version)))
