@@ -78,7 +78,7 @@ def chain(intact: Chain, tmp_path: Path) -> Iterator[Chain]:
     for key, value in version_tags.items():
         client.set_model_version_tag("m", "1", key, value)
     for version in client.search_model_versions("name = 'm'"):
-        if version.version != 1 and version.version != "1":
+        if str(version.version) != "1":
             client.delete_model_version("m", version.version)
 
 
@@ -130,8 +130,7 @@ def break_index(chain: Chain) -> None:
 
 
 def break_receipt(chain: Chain) -> None:
-    receipt = next(Path(chain.features.uri).glob("*.receipt.json"))
-    rewrite(receipt, lambda text: text.replace('"p0"', '"p77"'))
+    rewrite(feature_sets.receipt_of(chain.features, "p0"), lambda text: text.replace('"p0"', '"p77"'))
 
 
 def break_run(chain: Chain) -> None:
@@ -186,7 +185,7 @@ def delete_stored_model(chain: Chain) -> None:
         (break_carried_record, ["version"], "its detector has the fingerprint other-1, its tags have stripes-"),
         (corrupt_carried_record, ["version"], "detector.json is corrupt"),
         (break_stored_model, ["version"], "manifest of its files is ffff"),
-        (delete_stored_model, ["version"], "no such model"),
+        (delete_stored_model, ["version"], "not a model of this project (its MLmodel"),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
 )
