@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 URI_HELP = (
-    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the URI of a feature set, whose runs and "
-    "versions are those of tracking.experiment"
+    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the URI of a feature set, with all runs and "
+    "versions that were made from it"
 )
 
 
@@ -74,7 +74,8 @@ def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
     """Returns the runs that read this very feature set, and the versions of each."""
     try:
         tracking = infra.tracking.connect(config)
-        runs = tracking.client().search_runs([tracking.experiment_id], readers_filter(features))
+        experiments = [experiment.experiment_id for experiment in tracking.client().search_experiments()]
+        runs = tracking.client().search_runs(experiments, readers_filter(features))
     except StorageError as error:
         return [Node("run", "unknown", (Check("not checked", str(error)),))]
     nodes = []

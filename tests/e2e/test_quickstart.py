@@ -74,6 +74,14 @@ def test_the_champion_is_an_alias_of_a_version_without_pickle(demo: Demo):
     assert not [path for path in stored if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin")]
 
 
+def test_every_link_of_the_champions_lineage_holds(
+    demo: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(demo.folder)
+    code, said, _ = call_command(monkeypatch, capsys, "jobs.lineage", demo.model)
+    assert (code, said.splitlines()[-1]) == (0, f"lineage of {demo.model}: 8 ok"), said
+
+
 def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
     cache = demo.folder / "scores.npy"

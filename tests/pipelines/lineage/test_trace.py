@@ -35,7 +35,7 @@ class Chain:
     run_id: str
 
     def trace(self, uri: str = "models:/m/1") -> Lineage:
-        return trace(uri, TrackingConfig(uri=self.tracking.uri))
+        return trace(uri, TrackingConfig(uri=self.tracking.uri, experiment="not that of the run"))
 
     def stored(self, name: str) -> Path:
         """Returns the file of that name in the stored model."""
