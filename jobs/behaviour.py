@@ -21,7 +21,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val or test")
+    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
     parser.add_argument(
         "--report", type=Path, default=None, help="write the worst cases to this .md file, or .html with photos"
     )
@@ -33,7 +33,7 @@ def main() -> None:
     check_report(arguments.report)
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
-    split = features.split(arguments.split)
+    split = features.captioned(arguments.split)
     (shan,) = load_matchers([arguments.model], features, config.tracking, device)
     results = list(tqdm(run_behaviour_tests(shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"

@@ -25,7 +25,7 @@ def _arguments(parser: Any) -> None:
     )
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val or test")
+    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
     parser.add_argument(
         "--protocol",
         type=str,
@@ -50,7 +50,7 @@ def main() -> None:
         )
     device = driver_device(arguments.device, config.score)
     features = FeatureSet.open(arguments.features)
-    split = features.split(arguments.split)
+    split = features.captioned(arguments.split)
     models = load_matchers(arguments.model, features, config.tracking, device)
     evaluations = [
         evaluate(shan, uri, split, config.score, config.cluster, arguments.protocol)

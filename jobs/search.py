@@ -22,7 +22,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search")
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val or test")
+    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
     parser.add_argument("--page", type=Path, default=None, help="write the photos with boxes to this HTML file")
     parser.add_argument("--top", type=int, default=5, help="number of photos per query")
 

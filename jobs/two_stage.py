@@ -16,7 +16,8 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
     parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val or test; its scores must fit into memory")
+    split = "train, val, test or gallery; its scores must fit into memory"
+    parser.add_argument("--split", type=str, default="test", help=split)
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     )
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
-    split = features.split(arguments.split)
+    split = features.captioned(arguments.split)
     (shan,) = load_matchers([arguments.model], features, config.tracking, device)
     print(reranking_table(shan.eval(), split).markdown())
 

@@ -26,7 +26,7 @@ from infra.source_tree import SOURCE_ROOT
 from infra.storage.open import require_folder
 from infra.tracking import Tracking
 from pipelines.datasets.importer import DatasetFiles, import_dataset
-from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.manifest import LEARNING_SPLITS, Manifest
 from pipelines.datasets.scenes.captions import CAPTIONS
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import NAME as SCENES
@@ -109,8 +109,8 @@ def run_quickstart(dataset: DatasetFiles | None, photos: str | None, setup: Quic
         extraction = extract_with_progress_bar(manifest, setup.extract, cluster)
         print(extraction_summary(extraction))
     features = extraction.feature_set
-    for split in SPLITS:
-        features.split(split)
+    for split in LEARNING_SPLITS:
+        features.captioned(split)
     with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))
@@ -118,7 +118,7 @@ def run_quickstart(dataset: DatasetFiles | None, photos: str | None, setup: Quic
         uri = f"models:/{name}/{trained.version}"
         device = driver_device("auto", setup.score)
         matcher = load_matcher(tracking, uri, features, device)
-        evaluation = evaluate(matcher, uri, features.split("test"), setup.score, cluster)
+        evaluation = evaluate(matcher, uri, features.captioned("test"), setup.score, cluster)
         log_evaluation(tracking, trained.run_id, features, evaluation)
         metrics = markdown(evaluation_tables([evaluation]))
         print(metrics)
@@ -139,9 +139,11 @@ def _import(dataset: DatasetFiles | None, photos: str | None) -> Manifest | None
     if dataset is None:
         return None
     manifest = import_dataset(dataset, photos)
-    for split in SPLITS:
-        if next(manifest.photos(split), None) is None:
-            raise UserError(f"{dataset}: no photo is in split '{split}'; the quickstart needs train, val and test")
+    for split in LEARNING_SPLITS:
+        if not any(photo.captions for photo in manifest.photos(split)):
+            raise UserError(
+                f"{dataset}: no photo with captions is in split '{split}'; the quickstart needs train, val and test"
+            )
     return manifest
 
 
@@ -150,7 +152,7 @@ def _require_trainable(manifest: Manifest | None, setup: QuickstartSetup) -> Non
     if manifest is None:
         counts, subject = np.full(setup.scenes.train, CAPTIONS), f"scenes.train={setup.scenes.train}"
     else:
-        counts = np.array([len(photo.captions) for photo in manifest.photos("train")])
+        counts = np.array([len(photo.captions) for photo in manifest.photos("train") if photo.captions])
         subject = f"split 'train' of data set {manifest.name}"
     steps_per_epoch(counts, setup.training.train, subject)
     width, region_dim = setup.extract.spec().feature_dim, setup.training.model.region_dim

@@ -44,7 +44,6 @@ COVERED_BY = {
     "pipelines/extraction/ray_graph.py": "pipelines/extraction/test_run.py",
     "pipelines/extraction/worker_errors.py": "pipelines/extraction/test_run.py",
     "pipelines/features/commands.py": "jobs/test_features.py",
-    "pipelines/features/feature_set.py": "pipelines/features/test_stored_feature_set.py",
     "pipelines/features/precomputed/float16.py": "pipelines/features/precomputed/test_scan.py",
     "pipelines/features/precomputed/npy_rows.py": "pipelines/features/precomputed/test_scan.py",
     "pipelines/features/precomputed/scan_text.py": "pipelines/features/precomputed/test_scan.py",

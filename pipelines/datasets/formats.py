@@ -8,6 +8,7 @@ from infra.errors import UserError
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
+from pipelines.datasets.folder import folder_rows
 from pipelines.datasets.json_document import read_document
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.parquet_table import parquet_rows
@@ -20,7 +21,7 @@ TABLES: dict[str, Callable[[DatasetFile], Iterable[Row]]] = {
     "jsonl": jsonl_rows,
     "parquet": parquet_rows,
 }
-FORMATS = ("karpathy", "coco", "flickr", "list", *TABLES)
+FORMATS = ("karpathy", "coco", "flickr", "list", *TABLES, "folder")
 """Values of `--format`. `list` is a list of the photos of a split, which another file describes."""
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
 _HEAD = 2**16
@@ -33,7 +34,7 @@ def detect(file: DatasetFile) -> str:
     Raises UserError for an archive, and if neither decides.
     """
     if file.path.is_dir():
-        return "parquet"
+        return "parquet" if any(file.path.rglob("*.parquet")) else "folder"
     with file.path.open("rb") as opened:
         head = opened.read(_HEAD)
     if head.startswith(_COMPRESSED) or head[257:262] == b"ustar":
@@ -73,6 +74,8 @@ def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
     """Returns the name that a file gives a data set, as text, and its rows. Raises UserError as the readers do."""
     if format_ in TABLES:
         return file.path.stem, TABLES[format_](file)
+    if format_ == "folder":
+        return file.path.name, folder_rows(file)
     if format_ == "flickr":
         return file.path.stem.removesuffix(".token"), flickr_rows(file.path)
     document = read_document(file.path)

@@ -44,8 +44,8 @@ def import_dataset(dataset: Dataset, photos: str | Path | None = None) -> Manife
     """Returns the manifest of a data set.
 
     `photos` is the folder, prefix URI or tar file of relative photo paths. Without it, that is the current folder, or
-    the folder of Parquet files that contain their photos. Raises UserError as `dataset_rows`, and if a photo cannot be
-    found.
+    the folder that is the data set, or that of Parquet files that contain their photos. Raises UserError as
+    `dataset_rows`, and if a photo cannot be found.
     """
     name, rows, root = _read(dataset, photos)
     return locate_photos(name, root, rows)
@@ -82,7 +82,7 @@ def _read(dataset: Dataset, photos: str | Path | None) -> tuple[str, list[Photo]
                 continue
             name, entries = read_file(file, found)
             names.append(name)
-            if found == "parquet" and embeds_images(file):
+            if found == "folder" or (found == "parquet" and embeds_images(file)):
                 own_roots.add(location if file.path.is_dir() else parent_and_name(location)[0])
             rows.add(str(file.path), entries, split)
     if not names:
@@ -101,7 +101,7 @@ def _split_and_location(given: str) -> tuple[str, str]:
     split, equals, path = given.partition("=")
     if not equals or split not in SPLITS:
         split, path = "", given
-    location = absolute(path, "data set")
+    location = absolute(path, "data set").rstrip("/") or "/"
     if location.lower().endswith((*ARCHIVES, ".tar")):
         raise UserError(f"data set {location} is an archive or compressed; unpack it and give the file in it")
     return split, location
@@ -114,7 +114,7 @@ def _opened(location: str, columns: Mapping[str, str], photos: str) -> Iterator[
         path = existing_path(Path(location))
         if not path.exists():
             raise UserError(f"{path}: no such file; check the path of the data set")
-        yield DatasetFile(path, columns, photos)
+        yield DatasetFile(str(path), path, columns, photos)
         return
     parent, name = parent_and_name(location)
     with TemporaryDirectory() as folder:
@@ -122,9 +122,11 @@ def _opened(location: str, columns: Mapping[str, str], photos: str) -> Iterator[
         try:
             replace_file(path, open_store(parent).read(name))
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise UserError(f"{location}: no such file; check the URI of the data set") from error
+            if not open_store(location).objects():
+                raise UserError(f"{location}: no such file; check the URI of the data set") from error
+            path.mkdir()
         try:
-            yield DatasetFile(path, columns, photos)
+            yield DatasetFile(location, path, columns, photos)
         except UserError as error:
             raise UserError(str(error).replace(str(path), location)) from error
 
@@ -152,13 +154,13 @@ def _is_list(file: DatasetFile) -> bool:
 
 
 def _photo_root(root: str, photos: str | Path | None, own_roots: set[str]) -> str:
-    """Returns the photo root: the folder of the files that contain their photos, or else the given one."""
+    """Returns the photo root: the folder in which the data set itself has its photos, or else the given one."""
     if not own_roots:
         return root
     (own, *others) = sorted(own_roots)
     if others or (photos and root != own):
         raise UserError(
-            f"the photos are in the files of {own}, not in {(others or [root])[0]}; give files of one folder, and omit "
-            "--photos"
+            f"the photos are in {own}, not in {(others or [root])[0]}; give one folder, or files of one folder, and "
+            "omit --photos"
         )
     return own

@@ -19,9 +19,14 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from infra.redaction import redact
 
-FORMAT = "shan-manifest/1"
-"""Format version; a change of columns, metadata or digest needs a new one."""
-SPLITS = ("train", "val", "test")
+FORMAT = "shan-manifest/2"
+"""Format version; a change of columns, metadata, digest or permitted values needs a new one."""
+READABLE = ("shan-manifest/1", FORMAT)
+"""Versions that are read. In version 1, every photo has captions, and there is no split `gallery`."""
+SPLITS = ("train", "val", "test", "gallery")
+"""Splits in the order of a feature set. Photos of any split may have no captions."""
+LEARNING_SPLITS = ("train", "val", "test")
+"""Splits with which a model is trained and compared; `gallery` is only searched, unless it is named."""
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -108,7 +113,7 @@ class Manifest:
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         except (OSError, ValueError) as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") not in READABLE:
             raise UserError(
                 f"{origin}: manifest format is {metadata.get('format')!r}, expected {FORMAT!r}; "
                 "extract the data set again, or read it with the version of this project that wrote it"
@@ -155,7 +160,5 @@ def _check(photo: Photo) -> None:
         raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct the path")
     if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
         raise UserError(f"{redact(photo.source)}: the URI contains a user or password; remove them")
-    if not photo.captions:
-        raise UserError(f"{photo.source}: the photo has no caption; add one or remove the photo from the data set")
     if not all(caption.strip() for caption in photo.captions):
         raise UserError(f"{photo.source}: the photo has an empty caption; fill it in or remove it from the data set")

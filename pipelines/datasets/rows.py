@@ -14,9 +14,12 @@ from pipelines.datasets.manifest import Photo, escapes_root, safe_key
 
 @dataclass(frozen=True)
 class DatasetFile:
-    """A file, or a folder, of a data set, on this machine."""
+    """A file or a folder of a data set."""
 
+    location: str
+    """Its absolute path or URI."""
     path: Path
+    """Its path on this machine; of a folder in a bucket, an empty folder."""
     columns: Mapping[str, str]
     """Column names by role (`columns.ROLES`), for tables."""
     photos: str
@@ -99,13 +102,15 @@ class PhotoRows:
     def photos(self) -> tuple[list[Photo], int]:
         """Returns the photos, and the number of those that were left out because they are in no list.
 
-        Without lists, photos without a split are in `train`.
+        Without lists, photos that have no split are in `train` if they have captions, and else in `gallery`.
         """
         kept = [row for row in self._rows.values() if row.split or not self._has_lists]
-        photos = [
-            Photo(row.key or safe_key(row.source), row.source, row.split or "train", row.captions) for row in kept
-        ]
+        photos = [Photo(row.key or safe_key(row.source), row.source, _split(row), row.captions) for row in kept]
         return photos, len(self._rows) - len(kept)
+
+
+def _split(row: Row) -> str:
+    return row.split or ("train" if row.captions else "gallery")
 
 
 def _joined(file: str, earlier: Row, row: Row) -> Row:

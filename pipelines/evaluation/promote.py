@@ -145,7 +145,7 @@ def _evaluate_version(
 ) -> EvaluatedVersion:
     shan = load_matcher(tracking, f"models:/{name}/{version}", features, device)
     score = replace(score, cache_file="")  # two models cannot share one score cache
-    evaluation = evaluate(shan, f"version {version}", features.split(split), score, cluster)
+    evaluation = evaluate(shan, f"version {version}", features.captioned(split), score, cluster)
     return EvaluatedVersion(version, shan, evaluation, tracking.client().get_model_version(name, str(version)).tags)
 
 

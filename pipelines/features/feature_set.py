@@ -1,6 +1,8 @@
 """A feature set as its readers see it: index, receipts, and the photos of each split."""
 
+import functools
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,9 +83,35 @@ class FeatureSet:
         """Returns the photos of a split. Raises UserError if it has none."""
         receipts = tuple(r for r in self.receipts if r.split == name and r.written)
         if not receipts:
-            raise UserError(f"{self.uri}: split '{name}' has no photo; add usable photos to it and extract again")
+            others = ", ".join({receipt.split: None for receipt in self.receipts if receipt.written})
+            raise UserError(
+                f"{self.uri}: split '{name}' has no photo; add usable photos to it and extract again"
+                + (f", or choose another one: {others}" if others else "")
+            )
         shards = StoredShards(self.store, {tar_name(receipt.shard): receipt.sha256 for receipt in receipts})
         return Split(name, self.store, receipts, self.index.manifest, shards)
+
+    def captioned(self, name: str) -> "Split":
+        """Returns the photos of a split that have captions, as training and evaluation need them.
+
+        Prints how many have none. Raises UserError if none has any.
+        """
+        split = self.split(name)
+        captioned = split.captioned()
+        if not len(captioned):
+            raise UserError(f"{self.uri}: no photo of split '{name}' has captions; add some and extract again")
+        if len(captioned) < len(split):
+            _print_once(
+                f"split '{name}' of {self.uri}: {len(captioned)} of {len(split)} photos have captions, the others are "
+                "left out"
+            )
+        return captioned
+
+
+@functools.cache
+def _print_once(text: str) -> None:
+    """Prints for the first of several readers only."""
+    print(text, file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -122,9 +150,17 @@ class Split:
         """
         return [json.loads(bytes(self._member(row, 2))) for row in range(len(self))]
 
+    def captioned(self) -> "Split":
+        """Returns the photos that have captions, which may be none."""
+        captions = read_captions(self.store, self.manifest)
+        if all(captions[key] for key in self.keys):
+            return self
+        kept = (replace(r, written=tuple(photo for photo in r.written if captions[photo.key])) for r in self.receipts)
+        return replace(self, receipts=tuple(receipt for receipt in kept if receipt.written))
+
     @cached_property
     def captions_of_photos(self) -> list[tuple[str, ...]]:
-        """Captions of every photo, read from the manifest, which is one object instead of one request per photo."""
+        """Captions of every photo, which may have none, read from the manifest: one object, not a request per photo."""
         captions = read_captions(self.store, self.manifest)
         return [captions[key] for key in self.keys]
 

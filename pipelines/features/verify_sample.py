@@ -87,7 +87,7 @@ def _boxes_errors(boxes_R4: NDArray[Any], count: int | None, meta: Mapping[str, 
 
 def _meta_errors(meta: Mapping[str, Any], count: int | None, schema: Schema) -> Iterator[str]:
     captions = meta.get("captions")
-    if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
+    if not isinstance(captions, list) or not all(isinstance(c, str) and c.strip() for c in captions):
         yield "json has no list of captions, or one of them is empty"
     if not isinstance(meta.get("source"), str) or not meta["source"]:
         yield "json has no source"

@@ -83,9 +83,9 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     Raises UserError as `check_setup` does, and if a file is invalid or the cluster or `train.output` cannot be reached.
     Warns of options without effect.
     """
-    train = features.split("train")
+    train = features.captioned("train")
     check_setup(train, features.index.detector.feature_dim, name, setup)
-    features.split("val")
+    features.captioned("val")
     infra.cluster.check_address(setup.cluster)
     setup, word_vectors = _with_word_vectors(train.captions, setup)
     for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):

@@ -17,11 +17,12 @@ def batches_of(train: Split, config: TrainConfig) -> Batches:
 
 
 def local_splits(features: FeatureSet, config: TrainConfig, cache: CacheConfig) -> tuple[Split, Split]:
-    """Returns the splits `train` and `val` with their shards on this node; a streamed `train` stays in its store.
+    """Returns the captioned photos of `train` and `val` with their shards on this node; a streamed `train` stays in its
+    store.
 
     Raises UserError as `local_shards`.
     """
-    train, val = features.split("train"), features.split("val")
+    train, val = features.split("train").captioned(), features.split("val").captioned()
     streams = config.data_mode == "stream"
     receipts = val.receipts if streams else train.receipts + val.receipts
     total, start, done = sum(receipt.size for receipt in receipts), time.monotonic(), 0

@@ -96,7 +96,7 @@ def _publish(
         packaged = package_model(bundle, shan.config, training.lineage, detector, parts)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
     validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
-    results = _results(inputs.features.split("val"), metrics["epoch"], validated)
+    results = _results(inputs.features.captioned("val"), metrics["epoch"], validated)
     card = model_card(inputs.name, version, shan, packaged.metadata, inputs.features, results)
     annotate(tracking, inputs.name, version, {}, card)
     with _downloaded(fitted.checkpoint) as last:

@@ -25,7 +25,7 @@ from jobs.config import Config
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.formats import TABLES, detect
 from pipelines.datasets.importer import DatasetFiles, dataset_rows, import_dataset
-from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.manifest import LEARNING_SPLITS, SPLITS, Manifest
 from pipelines.datasets.photo_sources import read_photo
 from pipelines.datasets.rows import DatasetFile
 from pipelines.features.feature_set import FeatureSet
@@ -83,10 +83,10 @@ class Tally:
 
 
 def is_valid(manifest: Manifest) -> bool:
-    """Returns whether a manifest has unique keys, captions, known splits and sources inside the photo root."""
+    """Returns whether a manifest has unique keys, no empty caption, known splits and sources inside the photo root."""
     photos = list(manifest.photos())
     keys = {photo.key for photo in photos}
-    captions = all(photo.captions and all(c.strip() for c in photo.captions) for photo in photos)
+    captions = all(c.strip() for photo in photos for c in photo.captions)
     below = all("://" in photo.source or ".." not in Path("/", photo.source).parts for photo in photos)
     below &= not any(photo.source.startswith("/") for photo in photos)
     return below and len(keys) == len(photos) and captions and all(photo.split in SPLITS for photo in photos)
@@ -123,7 +123,9 @@ def test_coco(tmp_path: Path, inputs: Inputs):
     def is_right(manifest: Manifest) -> bool:
         read = json.loads(path.read_text(encoding="utf-8-sig"))
         captions = {
-            image["file_name"]: [a["caption"].strip() for a in read["annotations"] if a["image_id"] == image["id"]]
+            image["file_name"]: [
+                a["caption"].strip() for a in read.get("annotations", []) if a["image_id"] == image["id"]
+            ]
             for image in read["images"]
         }
         return is_valid(manifest) and {p.source: list(p.captions) for p in manifest.photos()} == captions
@@ -206,7 +208,7 @@ def delimited(path: Path, rows: list[dict[str, str]], delimiter: str) -> bytes:
 
 def has_every_row(path: Path, manifest: Manifest) -> bool:
     """Returns whether a manifest has the captions of all rows."""
-    file = DatasetFile(path, {}, "")
+    file = DatasetFile(str(path), path, {}, "")
     captions = sum(len(row.captions) for row in TABLES[detect(file)](file))
     return is_valid(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == captions
 
@@ -311,7 +313,7 @@ class next_of:
 def contents(uri: str) -> dict[str, Any]:
     """Returns everything that training and evaluation read from a feature set."""
     features, found = FeatureSet.open(uri), {}
-    for name in SPLITS:
+    for name in LEARNING_SPLITS:
         split = features.split(name)
         boxes = [split.boxes(row).tobytes() for row in range(len(split))]
         found[name] = (split.keys, np.asarray(split[:]).tobytes(), boxes, split.captions)

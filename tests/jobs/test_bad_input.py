@@ -14,7 +14,7 @@ from PIL import Image
 from infra.registry import CHAMPION
 from infra.tracking import Tracking
 from jobs import cli
-from pipelines.datasets.manifest import SPLITS
+from pipelines.datasets.manifest import LEARNING_SPLITS
 from tests.support import ROOT
 
 Run = Callable[..., str]
@@ -54,7 +54,7 @@ def data(tmp_path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     images = [{"filename": "a.png", "split": "train", "sentences": [{"raw": "a"}]}]
     (tmp_path / "good.json").write_text(json.dumps({"dataset": "d", "images": images}))
-    small = [{"filename": f"{split}.png", "split": split, "sentences": [{"raw": "a"}] * 2} for split in SPLITS]
+    small = [{"filename": f"{split}.png", "split": split, "sentences": [{"raw": "a"}] * 2} for split in LEARNING_SPLITS]
     fits = [*small, *({"filename": f"{n}.png", "split": "train", "sentences": [{"raw": "a"}]} for n in range(3))]
     for image in fits:
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / str(image["filename"]))
@@ -74,7 +74,10 @@ def data(tmp_path: Path) -> Path:
             "1 of 2 photos of data set d do not exist",
         ),
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
-        (["--dataset=../good.json", "--photos=../photos"], "no photo is in split 'val'; the quickstart needs"),
+        (
+            ["--dataset=../good.json", "--photos=../photos"],
+            "no photo with captions is in split 'val'; the",
+        ),
         (["--photos=../photos"], "--photos has no effect without --dataset; give both or neither"),
         (["--dataset=../good.json", "--columns=image:url"], "--columns is 'image:url'; write <role>=<column>"),
         (["--dataset=../good.json", "--photos=../photos", "--columns=image=url"], "--columns has no effect on"),

@@ -31,20 +31,23 @@ class Exported:
 
 
 def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Exported:
-    """Writes every split that has a photo. The files get their final names when all of them are complete.
+    """Writes the photos with captions of every split. The files get their final names when all of them are complete.
 
     `progress` is called with numbers of photos. Raises UserError, before anything is written, if one of the files
-    exists, if numbers of regions differ, or if a photo has fewer than five captions.
+    exists, if numbers of regions differ, or if a photo has captions, but fewer than five.
     """
-    splits = [features.split(name) for name in SPLITS if any(r.split == name and r.written for r in features.receipts)]
+    found = [features.split(name) for name in SPLITS if any(r.split == name and r.written for r in features.receipts)]
+    splits = [captioned for split in found if len(captioned := split.captioned())]
     if not splits:
-        raise UserError(f"{features.uri}: it contains no photo to export")
+        raise UserError(f"{features.uri}: it contains no photo with captions to export")
     require_folder(folder, "PATH")
     names = [f"{NAMES[split.name]}_{kind}" for split in splits for kind in ("ims.npy", "caps.txt", "ids.txt")]
     taken = [name for name in names if (folder / name).exists()]
     if taken:
         raise UserError(f"{folder}/{taken[0]} exists already; export to another folder, or delete it")
     notes = _check(features, splits)
+    if left_out := sum(map(len, found)) - sum(map(len, splits)):
+        notes.append(f"{left_out} photos without captions are not exported")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for split in splits:

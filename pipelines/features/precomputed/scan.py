@@ -26,7 +26,7 @@ from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample
 
 DETECTOR = "precomputed-scan"
-NAMES = {"train": "train", "val": "dev", "test": "test"}
+NAMES = {"train": "train", "val": "dev", "test": "test", "gallery": "gallery"}
 """Split to the prefix of its files in SCAN's layout."""
 
 

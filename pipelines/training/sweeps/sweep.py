@@ -62,7 +62,7 @@ def run_sweep(
     space = parse_space(entries)
     sampled = samples(space, sweep.num_trials, sweep.seed)
     check_space(space, sampled, setup)
-    train, width = features.split("train"), features.index.detector.feature_dim
+    train, width = features.captioned("train"), features.index.detector.feature_dim
     for values in sampled:
         check_setup(train, width, name, with_fields(setup, values))
     identity = sweep_identity(features, entries, sweep, setup)

@@ -20,6 +20,10 @@ KARPATHY = {"images": [{"filename": "a.jpg", "split": "val", "sentences": [{"raw
 ROW = '{"uri": "a.jpg", "caption": "x"}\n'
 
 
+def file(path: Path, columns: dict[str, str]) -> DatasetFile:
+    return DatasetFile(str(path), path, columns, "")
+
+
 def parquet() -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table({"uri": ["a.jpg"], "caption": ["x"]}), sink)
@@ -49,15 +53,15 @@ def parquet() -> bytes:
 @pytest.mark.parametrize("name", ["d", "d.txt", "d.json"])
 def test_content_decides(tmp_path: Path, name: str, content: str | bytes, format_: str):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = detect(DatasetFile(tmp_path / name, {}, ""))
+    found = detect(file(tmp_path / name, {}))
     assert found == ("json" if format_ == "list" and name == "d.json" else format_)
 
 
 def test_a_column_of_the_option_decides(tmp_path: Path):
     (tmp_path / "d.txt").write_text("url,TEXT\na.jpg,x\n")
-    assert detect(DatasetFile(tmp_path / "d.txt", {"image": "url"}, "")) == "csv"
+    assert detect(file(tmp_path / "d.txt", {"image": "url"})) == "csv"
     with pytest.raises(UserError, match=r"d.txt: its format is not recognised; give --format, one of karpathy, coco"):
-        detect(DatasetFile(tmp_path / "d.txt", {}, ""))
+        detect(file(tmp_path / "d.txt", {}))
 
 
 def archives(folder: Path) -> list[Path]:

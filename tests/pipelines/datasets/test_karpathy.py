@@ -14,7 +14,7 @@ from pipelines.datasets.importer import import_dataset
 def folder(tmp_path: Path) -> Path:
     photos = tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
-    for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg", "d.jpg"):
         Image.new("RGB", (8, 8)).save(photos / name)
     return photos
 
@@ -23,12 +23,14 @@ def test_rows_have_keys_splits_and_paths(folder: Path, karpathy):
     path = karpathy([("a.jpg", "train", ["one ", "two"]), ("b.jpg", "restval", ["x"])])
     document = json.loads(path.read_text())
     document["images"].append({"filepath": "sub", "filename": "c.jpg", "split": "test", "sentences": [{"raw": "deep"}]})
+    document["images"].append({"filename": "d.jpg", "split": "gallery", "sentences": []})
     path.write_text(json.dumps(document))
     manifest = import_dataset(path, folder)
     assert [(p.key, p.source, p.split, p.captions) for p in manifest.photos()] == [
         ("a", "a.jpg", "train", ("one", "two")),
         ("b", "b.jpg", "train", ("x",)),
         ("c", "sub/c.jpg", "test", ("deep",)),
+        ("d", "d.jpg", "gallery", ()),
     ]
     assert manifest.name == "tiny"
     assert manifest.root == str(folder)
@@ -69,13 +71,12 @@ GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
         ({"filename": "n" * 300}, r"1 of 2 photos .* do not exist, first nnn"),
         ({"split": ["val"]}, r"image 2 \('b\.jpg'\): split is \['val'\]; write train, val or test"),
         ({"split": None}, r"image 2 \('b\.jpg'\): split is None; write train, val or test"),
-        ({"split": "dew"}, r"b\.jpg: split is 'dew'; it must be one of train, val, test"),
+        ({"split": "dew"}, r"b\.jpg: split is 'dew'; it must be one of train, val, test, gallery"),
         ({"sentences": None}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": "a dog"}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{"raw": None}]}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{"raw": ["a", "dog"]}]}, r"image 2 \('b\.jpg'\) is not in"),
         ({"sentences": [{}]}, r"image 2 \('b\.jpg'\) is not in .*'raw'"),
-        ({"sentences": []}, r"b\.jpg: the photo has no caption"),
         ({"sentences": [{"raw": "  "}]}, r"b\.jpg: the photo has an empty caption"),
         ({"sentences": [{"raw": "\ud800"}]}, "not valid Unicode"),
         ({"filename": "a.jpg"}, r"d\.json: image 2: a\.jpg is listed twice; remove"),

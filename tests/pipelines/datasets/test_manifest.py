@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import FORMAT, SCHEMA, Manifest, Photo, dataset_name, escapes_root, safe_key
+from pipelines.datasets.manifest import FORMAT, SCHEMA, SPLITS, Manifest, Photo, dataset_name, escapes_root, safe_key
 from tests.support import ROOT
 
 
@@ -45,8 +45,8 @@ def test_digest_does_not_depend_on_the_root():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split is 'dev'; it must be one of train, val, test"),
-        (Photo("k9", "k9.jpg", "val", ()), "k9.jpg: the photo has no caption"),
+        (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split is 'dev'; it must be one of train, val, test, gallery"),
+        (Photo("k9", "k9.jpg", "val", ("c", " ")), "k9.jpg: the photo has an empty caption"),
         (Photo("k9", "https://me:secret@host/k9.jpg", "val", ("c",)), "^https://host/k9.jpg: .* a user or password"),
         (Photo("k1", "other/k1.png", "val", ("c",)), "other/k1.png and k1.jpg share the key k1"),
     ],
@@ -54,6 +54,12 @@ def test_digest_does_not_depend_on_the_root():
 def test_an_invalid_row_is_named_in_the_error(row: Photo, message: str):
     with pytest.raises(UserError, match=message):
         Manifest.build("tiny", "/photos", [*photos(), row])
+
+
+def test_photos_may_have_no_captions_in_any_split():
+    rows = [Photo(split, f"{split}.jpg", split, ()) for split in SPLITS]
+    manifest = Manifest.build("tiny", "/photos", rows)
+    assert list(Manifest.from_parquet(manifest.to_parquet(), "m.parquet").photos()) == rows
 
 
 def test_an_empty_data_set_and_an_unreadable_file_are_refused():
@@ -74,7 +80,7 @@ def parquet(metadata: dict[str, str], schema: pa.Schema = SCHEMA) -> bytes:
 def test_the_stored_manifest_carries_its_format_version():
     data = Manifest.build("tiny", "/photos", photos()).to_parquet()
     metadata = pq.read_schema(pa.BufferReader(data)).metadata
-    assert metadata == {b"format": b"shan-manifest/1", b"dataset": b"tiny", b"root": b"/photos"}
+    assert metadata == {b"format": b"shan-manifest/2", b"dataset": b"tiny", b"root": b"/photos"}
 
 
 def test_a_manifest_of_version_0_2_is_read():
@@ -89,7 +95,7 @@ def test_a_manifest_of_version_0_2_is_read():
     assert manifest.digest() == "0e0eefd8ac3a61cea35a5bcdd78c038fd7a9bbd71ecf3dff69ca2036062f2846"
 
 
-@pytest.mark.parametrize(("stored", "named"), [({}, "None"), ({"format": "shan-manifest/2"}, "'shan-manifest/2'")])
+@pytest.mark.parametrize(("stored", "named"), [({}, "None"), ({"format": "shan-manifest/3"}, "'shan-manifest/3'")])
 def test_an_unknown_format_version_is_refused_in_one_line(stored: dict[str, str], named: str):
     with pytest.raises(UserError) as caught:
         Manifest.from_parquet(parquet({**stored, "dataset": "d", "root": "/photos"}), "m.parquet")

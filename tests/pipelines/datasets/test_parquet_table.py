@@ -89,7 +89,7 @@ def test_moving_the_file_keeps_the_digest(tmp_path: Path):
 def test_the_photo_root_is_not_a_choice(tmp_path: Path):
     write(tmp_path / "d.parquet", ["a.jpg"])
     assert import_dataset(tmp_path / "d.parquet", tmp_path).root == str(tmp_path)
-    with pytest.raises(UserError, match=r"the photos are in the files of .*; give files of one folder"):
+    with pytest.raises(UserError, match=r"the photos are in .*; give one folder, or files of one folder"):
         import_dataset(tmp_path / "d.parquet", tmp_path.parent)
 
 

@@ -66,7 +66,6 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ("d.csv", "uri,caption,captions\na.jpg,x,y\n", "columns have both `caption` and `captions`"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
         ("d.csv", "uri,caption\n/etc/passwd,x\n", "must stay below the photo root"),
-        ("d.csv", "uri,caption\na.jpg,\n", "the photo has no caption"),
         ("d.jsonl", '{"uri": "a.jpg", "captions": ["x", ""]}\n', "empty caption"),
         (
             "d.csv",
@@ -133,6 +132,18 @@ def test_kaggle_captions(tmp_path: Path):
         "A child in a pink dress is climbing up a set of stairs in an entry way .",
         'A man in a blue shirt , standing on a "ladder" , cleaning a window .',
     )
+
+
+def test_photos_without_captions_are_in_the_gallery(tmp_path: Path):
+    (tmp_path / "d.csv").write_text("uri,caption,split\na.jpg,,test\nhttp://host/b.jpg, ,\nhttp://host/c.jpg,x,\n")
+    wanted = [
+        ("a", "a.jpg", "test", ()),
+        ("b", "http://host/b.jpg", "gallery", ()),
+        ("c", "http://host/c.jpg", "train", ("x",)),
+    ]
+    assert rows(tmp_path / "d.csv") == wanted
+    (tmp_path / "d.jsonl").write_text('{"uri": "a.jpg"}\n{"uri": "http://host/b.jpg", "captions": []}\n')
+    assert [row[2:] for row in rows(tmp_path / "d.jsonl")] == [("gallery", ()), ("gallery", ())]
 
 
 def test_columns_may_have_other_names(tmp_path: Path):

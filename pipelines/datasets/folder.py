@@ -1,0 +1,21 @@
+"""Reader of a folder of images, or a prefix of a bucket, with all folders below it. The images have no captions."""
+
+from collections.abc import Iterator
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.datasets.rows import DatasetFile, Row
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
+"""Endings of images, in any case. Other files are not read."""
+
+
+def folder_rows(file: DatasetFile) -> Iterator[Row]:
+    """Yields the images sorted by path. Files whose names start with a dot are left out. UserError for no image."""
+    count = 0
+    for name in open_store(file.location).objects():
+        if name.lower().endswith(ENDINGS):
+            count += 1
+            yield Row(f"image {count}", name, is_complete=True)
+    if not count:
+        raise UserError(f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)})")

@@ -1,0 +1,57 @@
+"""Tests of folders of images."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.photo_sources import photo_uri, read_photo
+from tests.support.servers import S3Server
+
+NAMES = ["a.jpg", "b/c/写真.webp", "b/ü 50%.PNG", "d.tif"]
+OTHERS = ["notes.txt", "b/Thumbs.db", "b/._a.jpg", "a.jpg.json"]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "my images"
+    for name in [*NAMES, *OTHERS]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_all_images_below_a_folder_are_in_the_gallery(images: Path):
+    manifest = import_dataset(f"{images}/")
+    photos = list(manifest.photos())
+    assert [(photo.source, photo.split, photo.captions) for photo in photos] == [(n, "gallery", ()) for n in NAMES]
+    assert [read_photo(photo_uri(manifest.root, photo.source)).decode() for photo in photos] == NAMES
+    assert (manifest.root, manifest.name.partition("-")[0]) == (str(images), "my_images")
+
+
+def test_a_folder_may_be_another_split(images: Path):
+    manifest = import_dataset(DatasetFiles((f"test={images}",), "folder"), images)
+    assert {photo.split for photo in manifest.photos()} == {"test"}
+
+
+def test_a_folder_of_a_bucket_is_read(images: Path, s3_server: S3Server):
+    root = f"s3://{s3_server.bucket}/{images.parent.name}"
+    for name in [*NAMES, "notes.txt"]:
+        open_store(root).put_if_absent(name, name.encode())
+    manifest = import_dataset(f"{root}/")
+    assert (manifest.root, manifest.name) == (root, images.parent.name)
+    photos = list(manifest.photos())
+    assert [photo.source for photo in photos] == NAMES
+    assert [read_photo(photo_uri(root, photo.source)).decode() for photo in photos] == NAMES
+
+
+def test_a_folder_without_images_and_another_photo_root_are_refused(images: Path, tmp_path: Path):
+    with pytest.raises(UserError, match=r"/b/none: no such file; check the path"):
+        import_dataset(images / "b" / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"/empty: no image in this folder \(files that end in \.jpg"):
+        import_dataset(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"the photos are in .*/my images, not in .*; give one folder"):
+        import_dataset(images, tmp_path)
