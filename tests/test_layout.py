@@ -30,7 +30,6 @@ COVERED_BY = {
     "jobs/two_stage.py": "e2e/test_quickstart.py",
     "pipelines/datasets/json_document.py": "pipelines/datasets/test_karpathy.py",
     "pipelines/datasets/ranged_file.py": "pipelines/datasets/test_parquet_images.py",
-    "pipelines/datasets/rows.py": "pipelines/datasets/test_flickr.py",
     "pipelines/datasets/text_lines.py": "pipelines/datasets/test_table.py",
     "pipelines/datasets/scenes/backgrounds.py": "pipelines/datasets/scenes/test_render.py",
     "pipelines/datasets/scenes/frames.py": "pipelines/datasets/scenes/test_captions.py",

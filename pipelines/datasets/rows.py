@@ -3,7 +3,10 @@
 A row may have one caption of its photo, all of them or none, and may leave split and key to other rows or files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -105,8 +108,27 @@ class PhotoRows:
         Without lists, photos that have no split are in `train` if they have captions, and else in `gallery`.
         """
         kept = [row for row in self._rows.values() if row.split or not self._has_lists]
-        photos = [Photo(row.key or safe_key(row.source), row.source, _split(row), row.captions) for row in kept]
+        keys = _keys(kept)
+        photos = [Photo(keys[row.source], row.source, _split(row), row.captions) for row in kept]
         return photos, len(self._rows) - len(kept)
+
+
+def _keys(rows: Sequence[Row]) -> dict[str, str]:
+    """Returns the key of each photo by source: its own, or the file name, with a hash of the path if it is not unique.
+
+    The keys depend on the set of rows, not on their order.
+    """
+    stems = {row.source: row.key or safe_key(row.source) for row in rows}
+    count = Counter(stems.values())
+
+    def key(row: Row) -> str:
+        stem = stems[row.source]
+        if row.key or count[stem] == 1:
+            return stem
+        path = unicodedata.normalize("NFC", row.source)
+        return f"{stem}-{hashlib.sha256(path.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+    return {row.source: key(row) for row in rows}
 
 
 def _split(row: Row) -> str:

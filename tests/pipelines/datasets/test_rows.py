@@ -1,0 +1,76 @@
+"""Tests of joining rows to photos: keys, and rows that contradict each other."""
+
+import re
+import unicodedata
+
+import numpy as np
+import pytest
+
+from infra.errors import UserError
+from pipelines.datasets.rows import PhotoRows, Row
+
+SOURCES = [
+    "a.jpg",
+    "b/c.jpg",
+    "d/c.jpg",
+    "d/c.png",
+    "写真.jpg",
+    "b/絵.jpg",
+    "ü.jpg",
+    "http://host/x/c.jpg?id=1",
+    "c.d.jpg",
+]
+
+
+def keys(sources: list[str], **own: str) -> dict[str, str]:
+    rows = PhotoRows()
+    rows.add(
+        "f", [Row(f"line {n}", source, ("x",), "", own.get(source[0], "")) for n, source in enumerate(sources)], ""
+    )
+    photos, _ = rows.photos()
+    assert [photo.source for photo in photos] == sources
+    return {photo.source: photo.key for photo in photos}
+
+
+def test_keys_are_file_names_made_unique_from_the_path():
+    found = keys(SOURCES)
+    assert len(set(found.values())) == len(SOURCES)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", key) for key in found.values())
+    assert (found["a.jpg"], found["c.d.jpg"]) == ("a", "c_d")
+    for source in ("b/c.jpg", "d/c.jpg", "d/c.png"):
+        assert re.fullmatch(r"c-[0-9a-f]{8}", found[source])
+    assert found["b/c.jpg"] == "c-14d0204e"  # stored in shards, so it must not change
+
+
+def test_keys_do_not_depend_on_the_order():
+    wanted = keys(SOURCES)
+    for seed in range(20):
+        assert keys(np.random.default_rng(seed).permutation(SOURCES).tolist()) == wanted
+
+
+def test_unicode_forms_of_a_path_have_the_same_key():
+    sources = ["é/c.jpg", "d/c.jpg"]
+    forms = [[unicodedata.normalize(form, source) for source in sources] for form in ("NFC", "NFD")]
+    assert list(keys(forms[0]).values()) == list(keys(forms[1]).values())
+
+
+def test_a_key_of_the_file_wins():
+    assert keys(["c.jpg", "b/c.jpg"], c="mine") == {"c.jpg": "mine", "b/c.jpg": "c"}
+    found = keys(["a.jpg", "b/c.jpg"], a="c")
+    assert found["a.jpg"] == "c"
+    assert found["b/c.jpg"].startswith("c-")
+
+
+def test_rows_of_a_photo_are_joined_and_must_agree():
+    rows = PhotoRows()
+    rows.add("f", [Row("line 1", "a.jpg", ("x",)), Row("line 2", "b.jpg", ("z",)), Row("line 3", "a.jpg", ("y",))], "")
+    rows.add("g", [Row("row 1", "a.jpg", (), "validation", "k")], "")
+    (first, second), left_out = rows.photos()
+    assert (first.key, first.split, first.captions) == ("k", "val", ("x", "y"))
+    assert (second.key, second.split, left_out) == ("b", "train", 0)
+    with pytest.raises(UserError, match=r"h: row 5 \(a\.jpg\): its split is 'test', but another entry .* has 'val'"):
+        rows.add("h", [Row("row 5", "a.jpg")], "test")
+    with pytest.raises(UserError, match=r"h: row 6 \(c\.jpg\) has split 'train', but the file is given as 'test='"):
+        rows.add("h", [Row("row 6", "c.jpg", (), "restval")], "test")
+    with pytest.raises(UserError, match=r"h: row 7: c\.jpg and a\.jpg share the key k; change one of them"):
+        rows.add("h", [Row("row 7", "c.jpg", (), "", "k")], "")
