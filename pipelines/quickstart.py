@@ -38,6 +38,7 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, driver_device
 from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
@@ -152,6 +153,7 @@ def _require_trainable(manifest: Manifest | None, setup: QuickstartSetup) -> Non
     if manifest is None:
         counts, subject = np.full(setup.scenes.train, CAPTIONS), f"scenes.train={setup.scenes.train}"
     else:
+        check_missing_photos(manifest, setup.extract.max_rejected)
         counts = np.array([len(photo.captions) for photo in manifest.photos("train") if photo.captions])
         subject = f"split 'train' of data set {manifest.name}"
     steps_per_epoch(counts, setup.training.train, subject)

@@ -45,7 +45,7 @@ def import_dataset(dataset: Dataset, photos: str | Path | None = None) -> Manife
 
     `photos` is the folder, prefix URI or tar file of relative photo paths. Without it, that is the current folder, or
     the folder that is the data set, or that of Parquet files that contain their photos. Raises UserError as
-    `dataset_rows`, and if a photo cannot be found.
+    `dataset_rows`, and if photos cannot be read from their root. A photo that does not exist has no version token.
     """
     name, rows, root = _read(dataset, photos)
     return locate_photos(name, root, rows)

@@ -156,27 +156,25 @@ def _limited(data: bytes) -> bytes:
 def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
     """Returns the manifest of photos below `root`, with the version token of each.
 
-    A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. Raises
-    UserError if photos cannot be read from the root, or naming the first photo that does not exist.
+    A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. A photo that
+    does not exist gets no version token (`is_missing`). Raises UserError if photos cannot be read from the root.
     """
     root = _checked_root(absolute(root, "photo folder"))
     found = version_tokens(photo_uri(root, row.source) for row in rows)
-    missing = [row.source for row in rows if photo_uri(root, row.source) not in found]
-    found |= version_tokens(photo_uri(root, path) for source in missing for path in spellings(source))
-    located, missing = [], []
-    for row in rows:
-        paths = [row.source, *spellings(row.source)]
-        path = next((path for path in paths if photo_uri(root, path) in found), None)
-        if path is None:
-            missing.append(row.source)
-        else:
-            located.append(replace(row, source=path, version_token=found[photo_uri(root, path)]))
-    if missing:
-        raise UserError(
-            f"{root}: {len(missing)} of {len(rows)} photos of data set {name} do not exist, first {missing[0]}; "
-            "give the right photo folder, or remove them from the data set"
-        )
-    return Manifest.build(name, root, located)
+    unknown = [row.source for row in rows if photo_uri(root, row.source) not in found]
+    found |= version_tokens(photo_uri(root, path) for source in unknown for path in spellings(source))
+
+    def located(row: Photo) -> Photo:
+        paths = (row.source, *spellings(row.source))
+        path = next((path for path in paths if photo_uri(root, path) in found), row.source)
+        return replace(row, source=path, version_token=found.get(photo_uri(root, path), ""))
+
+    return Manifest.build(name, root, map(located, rows))
+
+
+def is_missing(photo: Photo, root: str) -> bool:
+    """Returns whether a located photo does not exist. One on a web server, which is not queried, counts as existing."""
+    return not photo.version_token and not photo_uri(root, photo.source).startswith(("http://", "https://"))
 
 
 def _checked_root(root: str) -> str:

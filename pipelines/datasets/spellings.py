@@ -5,25 +5,24 @@ macOS stores names in NFD, most other systems as they were typed, which is NFC; 
 
 import os
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 _FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
 
 
-def spellings(path: str) -> Iterator[str]:
-    """Yields other spellings of a relative path: Unicode forms, each with its ending in lower and in upper case.
+def spellings(path: str) -> list[str]:
+    """Returns other spellings of a relative path: Unicode forms, each with its ending in lower and in upper case.
 
     A URI has none.
     """
-    if "://" in path:
-        return
-    for form in _FORMS:
+    found: dict[str, None] = {}
+    for form in _FORMS if "://" not in path else ():
         spelled = unicodedata.normalize(form, path)
         ending = PurePosixPath(spelled).suffix
         stem = spelled.removesuffix(ending)
-        yield from (spelled, stem + ending.lower(), stem + ending.upper())
+        found |= dict.fromkeys((spelled, stem + ending.lower(), stem + ending.upper()))
+    return [other for other in found if other != path]
 
 
 def existing_path(path: Path) -> Path:

@@ -3,7 +3,8 @@
 A shard is complete when its receipt and its tar exist. Every complete shard counts, also those of extractions that
 were not finished or were replaced since. A shard is reused if it was planned with the same photos and contains their
 current bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
-its version token or source differs from the recorded one, or if it could not be read before. A web photo that could
+its version token or source differs from the recorded one, or if it could not be read before. A photo that does not
+exist counts as one that cannot be read. A web photo that could
 not be downloaded, perhaps one of thousands on a dead server, is tried again only on request.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import is_missing
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, REHASHED, complete_shards, tar_name
 from pipelines.features.receipt import Receipt, Rejection, Written, read_receipt, read_receipts
@@ -127,6 +129,9 @@ class _History:
         unknown = []
         for photo in manifest.photos():
             if photo.key not in self._entries:
+                continue
+            if is_missing(photo, manifest.root):
+                self.sha256[photo.key] = ""
                 continue
             recorded = self._recorded_sha256(photo, rehashed)
             is_dead_url = recorded == "" and not photo.version_token

@@ -17,6 +17,7 @@ from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
 from pipelines.extraction.hash_photos import hash_photos
+from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.extraction.ray_graph import run_graph
 from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
 from pipelines.features.feature_set import FeatureSet
@@ -94,6 +95,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
 
     Ray is joined or started only if photos must be hashed to decide whether they changed.
     """
+    check_missing_photos(manifest, config.max_rejected)
     require_folder(config.output, "extract.output")
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)

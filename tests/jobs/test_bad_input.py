@@ -60,8 +60,8 @@ def data(tmp_path: Path) -> Path:
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / str(image["filename"]))
     (tmp_path / "fits.json").write_text(json.dumps({"dataset": "d", "images": fits}))
     (tmp_path / "small.json").write_text(json.dumps({"dataset": "d", "images": small}))
-    images.append({"filename": "gone.png", "split": "val", "sentences": [{"raw": "b"}]})
-    (tmp_path / "gone.json").write_text(json.dumps({"dataset": "d", "images": images}))
+    gone = [*fits, {"filename": "gone.png", "split": "val", "sentences": [{"raw": "b"}]}]
+    (tmp_path / "gone.json").write_text(json.dumps({"dataset": "d", "images": gone}))
     return tmp_path
 
 
@@ -71,7 +71,7 @@ def data(tmp_path: Path) -> Path:
         (["--dataset=../good.json", "--photos=../nowhere"], "../nowhere: no such photo folder; give the folder"),
         (
             ["--dataset=../gone.json", "--photos=../photos"],
-            "1 of 2 photos of data set d do not exist",
+            "1 of 7 photos of data set d do not exist, more than extract.max_rejected (0.01 of them): gone.png; give",
         ),
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (
@@ -154,6 +154,10 @@ def test_the_quickstart_refuses_a_model_that_is_not_comparable(
         (["jobs.evaluate", "--model=m", "--features=nowhere", "--score.actor_gpus=1"], "set score.num_actors"),
         (["jobs.promote", "--name=m", "--unlock", "--device=cpu"], "--device has no effect with"),
         (["jobs.extract", "--dataset=../good.json", "--photos=../x"], "../x: no such photo folder"),
+        (
+            ["jobs.extract", "--plan", "--dataset=../good.json", "--photos=."],
+            "1 of 1 photos of data set d do not exist",
+        ),
         (["jobs.extract"], "dataset"),
         (["jobs.lineage", "nowhere"], "nowhere: no finished feature set here"),
         (["jobs.search", "--model=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),

@@ -17,7 +17,7 @@ from infra.storage.open import open_store
 from pipelines.datasets import photo_sources as sources
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.manifest import Photo
-from pipelines.datasets.photo_sources import locate_photos, photo_uri, read_photo, version_tokens
+from pipelines.datasets.photo_sources import is_missing, locate_photos, photo_uri, read_photo, version_tokens
 from tests.support.servers import S3Server, aws_environment
 
 
@@ -110,8 +110,19 @@ def test_a_manifest_may_combine_a_tar_root_and_uris(tmp_path: Path, tar: Path, s
     ]
     with pytest.raises(UserError, match="no such photo folder"):
         locate_photos("mixed", tmp_path / "none", rows)
-    with pytest.raises(UserError, match=r"1 of 1 photos of data set mixed do not exist, first gone\.jpg"):
-        locate_photos("mixed", tmp_path, [Photo("g", "gone.jpg", "train", ("x",))])
+
+
+def test_photos_that_do_not_exist_are_known(tmp_path: Path, s3_server: S3Server):
+    """Web servers are not queried."""
+    names = ["gone.jpg", "here.jpg", "http://127.0.0.1:9/w.jpg", f"file://{tmp_path}/gone2.jpg"]
+    rows = [Photo(str(n), name, "train", ()) for n, name in enumerate(names)]
+    (tmp_path / "here.jpg").write_bytes(b"x")
+    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    open_store(root).put_if_absent("here.jpg", b"x")
+    for place in (str(tmp_path), root):
+        manifest = locate_photos("some", place, rows)
+        assert [row.source for row in manifest.photos()] == names
+        assert [row.source for row in manifest.photos() if is_missing(row, place)] == [names[0], names[3]]
 
 
 NAMES = [("bücher/é.jpg", "NFC", "NFD"), ("bücher/é.jpg", "NFD", "NFC"), ("a.JPG", "", ""), ("a.jpg", "", "")]

@@ -74,7 +74,6 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ),
         ("d.csv", "uri,caption,key\na.jpg,x,k\na.jpg,y,l\n", r"row 2 \(a.jpg\): its key is 'l', .* has 'k'"),
         ("d.csv", "uri,caption,key\na.jpg,x,k\nb.jpg,y,k\n", "row 2: b.jpg and a.jpg share the key k"),
-        ("d.csv", "uri,caption\nnone.jpg,x\n", "1 of 1 photos of data set d_?\\w* do not exist"),
         ("d.csv", "uri,caption,key\na.jpg,x,a/b\n", "key is 'a/b'"),
         (
             "d.jsonl",

@@ -234,6 +234,37 @@ def test_photos_that_could_not_be_downloaded_are_tried_again_on_request(
     assert (last.written, last.feature_set.index, len(requests)) == ((), retried.feature_set.index, before)
 
 
+def test_missing_photos_are_rejected_until_they_exist(tmp_path: Path):
+    """Here in a folder of images without captions, which is the whole data set."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("chelsea", "coffee", "rocket"):
+        save(name, folder / f"{name}.jpg")
+    names = ["chelsea.jpg", "coffee.jpg", "gone.jpg", "rocket.jpg"]
+
+    def located() -> Manifest:
+        return locate_photos("tiny", folder, [Photo(name[:-4], name, "gallery", ()) for name in names])
+
+    with pytest.raises(UserError, match=r"1 of 4 photos of data set tiny do not exist, more than .*: gone\.jpg; give"):
+        run(located(), tmp_path, max_rejected=0.2)
+    first, _ = run(located(), tmp_path, max_rejected=0.25)
+    assert [(row.key, row.reason) for row in first.feature_set.rejected] == [
+        ("gone", "cannot be read: No such file or directory")
+    ]
+    assert first.feature_set.split("gallery").keys == ["chelsea", "coffee", "rocket"]
+    assert first.feature_set.split("gallery").captions == []
+    again, _ = run(located(), tmp_path, max_rejected=0.25)
+    assert (again.written, again.plan.not_retried, again.plan.rehashed) == ((), 0, {})
+    save("cat", folder / "gone.jpg")
+    there, _ = run(located(), tmp_path)
+    assert (len(there.written), there.photos_detected) == (1, 1)
+    assert there.feature_set.split("gallery").keys == ["chelsea", "coffee", "gone", "rocket"]
+    (folder / "coffee.jpg").unlink()
+    lost, _ = run(located(), tmp_path, max_rejected=0.25)
+    assert (len(lost.written), lost.photos_detected) == (1, 0)
+    assert [row.key for row in lost.feature_set.rejected] == ["coffee"]
+
+
 def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
     extraction, _ = run(manifest_of(folder, more={}), tmp_path, detector_settings={"scale": 1e5}, max_rejected=1)
     beyond = [row.source for row in extraction.feature_set.rejected if row.reason == "features beyond float16 (65504)"]

@@ -14,6 +14,7 @@ from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.photo_sources import locate_photos
 from pipelines.detectors import registry
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.publish import publish
@@ -154,7 +155,7 @@ def test_too_many_rejected_photos_fail_the_job_with_a_report(tmp_path: Path, man
 
 def test_a_data_set_without_a_usable_photo_fails_with_the_reason(tmp_path: Path):
     (tmp_path / "a.jpg").write_text("text")
-    manifest = Manifest.build("tiny", str(tmp_path), [Photo("a", "a.jpg", "train", ("x",))])
+    manifest = locate_photos("tiny", tmp_path, [Photo("a", "a.jpg", "train", ("x",))])
     with pytest.raises(
         UserError,
         match=r"1 of 1 photos are rejected, all of them: 1 x 'not an image of .*'; first a\.jpg",
@@ -213,7 +214,9 @@ def test_the_folder_of_another_data_set_is_refused(tmp_path: Path, manifest: Man
     folder = tmp_path / "features" / Path(whole.uri).name
     shutil.copytree(whole.uri, folder)
     photo = next(manifest.photos())
-    other = Manifest.build(manifest.name, manifest.root, [Photo("other", photo.source, "train", ("x",))])
+    other = Manifest.build(
+        manifest.name, manifest.root, [Photo("other", photo.source, "train", ("x",), photo.version_token)]
+    )
     with pytest.raises(UserError, match=f"^{folder} belongs to another data set, 'tiny' with other photos"):
         run(other, tmp_path)
     assert contents(folder) == contents(whole.uri)
