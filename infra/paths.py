@@ -15,12 +15,15 @@ from infra.redaction import redact
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):(/.*)", re.IGNORECASE | re.DOTALL)
 """A scheme and what follows it. Of the two slashes, `pathlib.Path` keeps one."""
 
+_MAX_NAME_BYTES = 255
+"""Bytes of a file's or folder's name on the file systems of Linux and macOS."""
+
 
 def absolute(location: str | Path, name: str = "path") -> str:
     """Returns an absolute path or a URI, which mean the same in every folder.
 
-    `name` is the option or field in messages. Raises UserError for an empty location, a home folder that does not
-    exist, and a `file://` URI that is not absolute.
+    `name` is the option or field in messages. Raises UserError for an empty location, a name that no file can have, a
+    home folder that does not exist, and a `file://` URI that is not absolute.
     """
     text, shown = str(location), f"{name} '{redact(str(location))}'"
     match = _URI.fullmatch(text)
@@ -32,6 +35,10 @@ def absolute(location: str | Path, name: str = "path") -> str:
             raise UserError(f"{shown} is not an absolute file URI; write file:///<path>, or a plain path")
     if not text:
         raise UserError(f"{name} is empty; give a path or a URI")
+    if "\0" in text:
+        raise UserError(f"{name} {text!r} contains a NUL character; remove it")
+    if any(len(part.encode(errors="surrogateescape")) > _MAX_NAME_BYTES for part in text.split("/")):
+        raise UserError(f"{name} '{text[:60]}...' has a name of more than {_MAX_NAME_BYTES} bytes; shorten it")
     try:
         return str(Path(text).expanduser().absolute())
     except RuntimeError as error:  # pathlib's error for `~user`

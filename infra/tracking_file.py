@@ -11,10 +11,11 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.parse import quote
 
 from infra.errors import UserError
+from infra.tracking_errors import explained
 
 LOCK_S = 120.0
 """Seconds to wait for another process that creates the file, which takes 10 s on a busy machine."""
@@ -41,6 +42,8 @@ def prepare_file(file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if _is_missing(file):
+            with TemporaryFile(dir=file.parent):  # where no file can be made, the lock would be waited for
+                pass
             with FileLock(f"{file}.lock", timeout=LOCK_S):
                 if _is_missing(file):
                     _create(file)
@@ -82,7 +85,8 @@ def _create(file: Path) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     with TemporaryDirectory(dir=file.parent, prefix=f".{file.name}-") as folder:
         new = Path(folder) / file.name
-        MlflowClient(tracking_uri=mlflow_uri(new)).search_experiments(max_results=1)
+        with explained(f"sqlite:///{file}", "creating the tables of"):
+            MlflowClient(tracking_uri=mlflow_uri(new)).search_experiments(max_results=1)
         new.replace(file)
 
 

@@ -1,6 +1,7 @@
 """Checks that an HTTP address is an MLflow server which this client can use, before any work begins."""
 
 import re
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -80,8 +81,10 @@ def _is_mlflow(response: "Response") -> bool:
         return False
     if not isinstance(document, dict):
         return False
+    if response.status_code != HTTPStatus.OK:
+        return "error_code" in document
     experiment = document.get("experiment")
-    return "error_code" in document or (isinstance(experiment, dict) and "experiment_id" in experiment)
+    return isinstance(experiment, dict) and "experiment_id" in experiment
 
 
 def _described(response: "Response") -> str:

@@ -4,6 +4,7 @@ Config fields get their values, in this order, from the defaults, `--preset NAME
 """
 
 import os
+import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def parse(
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
-        message = " ".join(str(error).split())
+        message = re.sub("<class '(.+?)'>", _plain_type, " ".join(str(error).split()))
         raise UserError(f"{message}; see `{program(command)} --help`") from error
     return arguments, config
 
@@ -94,6 +95,13 @@ def dataset_files(arguments: Any) -> DatasetFiles | None:
         return None
     columns = {} if arguments.columns is None else parse_columns(arguments.columns)
     return DatasetFiles(tuple(arguments.dataset), arguments.format, columns)
+
+
+def _plain_type(match: "re.Match[str]") -> str:
+    """Returns the name of a type for messages, instead of Python's representation of it."""
+    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+    name = match[1].rpartition(".")[2]
+    return names.get(name, name)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

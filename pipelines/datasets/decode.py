@@ -115,7 +115,7 @@ def _decode(image: "Image.Image", size: tuple[int, int], *, keep: bool = False) 
     image.load()
     transpose = _transpose(image)
     upright = _rgb(image)
-    if is_deep and np.asarray(upright).max() < _NEARLY_BLACK:
+    if is_deep and np.asarray(_rgb(image, background=0)).max() < _NEARLY_BLACK:
         raise PhotoError("only the low bits of its 16-bit values are used, so it would be nearly black")
     if transpose is not None:
         upright = upright.transpose(transpose)
@@ -128,9 +128,11 @@ def _decode(image: "Image.Image", size: tuple[int, int], *, keep: bool = False) 
 
 def _is_deep(image: "Image.Image") -> bool:
     """Returns whether an image that is not loaded yet has more than 8 bits per channel, as far as Pillow shows it."""
-    arguments = [tile.args for tile in getattr(image, "tile", ())]
+    tiles = getattr(image, "tile", ())
+    arguments = [tile.args for tile in tiles]
     is_deep_ppm = image.format == "PPM" and any(isinstance(each, tuple) and each[-1] > 255 for each in arguments)
-    return image.mode.startswith("I") or ";16" in str(arguments) or is_deep_ppm
+    is_deep_sgi = any(tile.codec_name == "SGI16" for tile in tiles)
+    return image.mode.startswith("I") or ";16" in str(arguments) or is_deep_ppm or is_deep_sgi
 
 
 def _transpose(image: "Image.Image") -> "Image.Transpose | None":
@@ -144,23 +146,23 @@ def _transpose(image: "Image.Image") -> "Image.Transpose | None":
     return Image.Transpose(_TRANSPOSES[orientation]) if orientation in _TRANSPOSES else None
 
 
-def _rgb(image: "Image.Image") -> "Image.Image":
-    """Converts any mode to RGB: 16-bit values keep their high byte, transparent pixels become white."""
+def _rgb(image: "Image.Image", background: int = 255) -> "Image.Image":
+    """Converts any mode to RGB: 16-bit values keep their high byte, transparent pixels get the background, white."""
     from PIL import Image
 
     if image.mode == "F":
         raise PhotoError("pixels are floating-point numbers")
     if image.mode.startswith("I"):
-        image = _high_bytes(image)
+        image = _high_bytes(image, background)
     if image.has_transparency_data:
         layer = image if image.mode == "RGBA" else image.convert("RGBA")
-        opaque = Image.new("RGB", layer.size, "white")
+        opaque = Image.new("RGB", layer.size, (background,) * 3)
         opaque.paste(layer, mask=layer.getchannel("A"))
         return opaque
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _high_bytes(image: "Image.Image") -> "Image.Image":
+def _high_bytes(image: "Image.Image", background: int) -> "Image.Image":
     """Returns the high bytes of grey values of 16 bits, or of the 12 bits of a packed TIFF.
 
     Raises PhotoError if their range is not known: values of 32 bits, with a sign, or of a scientific format.
@@ -176,5 +178,5 @@ def _high_bytes(image: "Image.Image") -> "Image.Image":
     if tags.get(_TIFF_PHOTOMETRIC) == 0:
         grey = 255 - grey
     if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
+        grey[values == image.info["transparency"]] = background
     return Image.fromarray(grey)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import UserError
 from infra.redaction import redact
+from shan_model.vocabulary import has_word
 
 FORMAT = "shan-manifest/2"
 """Format version; a change of columns, metadata, digest or permitted values needs a new one."""
@@ -160,5 +161,5 @@ def _check(photo: Photo) -> None:
         raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct the path")
     if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
         raise UserError(f"{redact(photo.source)}: the URI contains a user or password; remove them")
-    if not all(caption.strip() for caption in photo.captions):
-        raise UserError(f"{photo.source}: the photo has an empty caption; fill it in or remove it from the data set")
+    if not all(has_word(caption) for caption in photo.captions):
+        raise UserError(f"{photo.source}: a caption has no word; fill it in or remove it from the data set")

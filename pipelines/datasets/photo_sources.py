@@ -94,7 +94,11 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
         if scheme in ("http", "https"):
             found[uri] = ""
         elif scheme == "s3":
+            if not all(rest.partition("/")[::2]):
+                raise UserError(f"photo {uri} names no object; write s3://bucket/key")
             buckets[rest.split("/")[0]].append(uri)
+        elif "://" in uri and scheme not in ("file", "tar"):
+            raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
         else:
             path = rest.partition("::")[2] if scheme in _CONTAINERS else uri
             token = _version_token(path)
@@ -136,7 +140,7 @@ def _version_token(path: str) -> str | None:
     try:
         status = Path(absolute(path, "photo")).stat()
         return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
-    except (OSError, ValueError):  # ValueError: not a valid file name
+    except (OSError, UserError):  # UserError: not a valid file name
         return None
 
 

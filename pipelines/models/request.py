@@ -13,9 +13,12 @@ from infra.errors import UserError
 from pipelines.features.npy import load_npy
 from pipelines.models.detection import PhotoRegions
 from pipelines.models.images import from_base64, image_error
+from shan_model.vocabulary import has_word
 
 _MAX_FEATURE = float(np.finfo(np.float16).max)
 """Feature sets store features as float16; the extraction rejects larger ones."""
+_MAX_CAPTION_CHARS = 10_000
+"""A GRU reads words one after the other: a caption of 20,000 words takes half a minute on a CPU."""
 COLUMNS = ("image", "regions", "boxes", "caption")
 _NO_RESULT = "; params={'on_error': 'null'} returns null for such rows"
 
@@ -106,8 +109,8 @@ def _check_cells(image: Any, regions: Any, boxes: Any, caption: Any, pairs: bool
         raise _CellError("caption", "is missing; give one in each row")
     if caption is not None and not isinstance(caption, str):
         raise _CellError("caption", f"is {type(caption).__name__}; give text")
-    if caption is not None and not caption.strip():
-        raise _CellError("caption", "is empty; give text")
+    if caption is not None and not has_word(caption):
+        raise _CellError("caption", "has no word; give text with a letter or a digit")
 
 
 class _Seen:
@@ -118,6 +121,8 @@ class _Seen:
         self._arrays: dict[tuple[int, int], int] = {}
 
     def caption(self, caption: str, captions: list[str]) -> int:
+        if len(caption) > _MAX_CAPTION_CHARS:
+            raise _CellError("caption", f"has {len(caption)} characters; give at most {_MAX_CAPTION_CHARS}")
         return self._position(("caption", caption), caption, captions)
 
     def image(self, image: Any, images: list[Any]) -> int:
@@ -161,6 +166,8 @@ def _boxes(value: Any, count: int) -> NDArray[np.float32]:
     if boxes_R4.shape != (count, 4):
         raise _CellError("boxes", f"has shape {boxes_R4.shape}; give ({count}, 4), x0 y0 x1 y1 of each region")
     _require("boxes", boxes_R4, np.isfinite(boxes_R4), "finite numbers")
+    ordered_R4 = np.tile(boxes_R4[:, 2:] >= boxes_R4[:, :2], 2)
+    _require("boxes", boxes_R4, ordered_R4, "x0 y0 x1 y1 with x0 <= x1 and y0 <= y1")
     return boxes_R4
 
 

@@ -63,7 +63,7 @@ class ClaimedTraining:
 
 
 def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> None:
-    """Raises UserError for an invalid name, for features that do not fit the network, and if no batch can be filled.
+    """Raises UserError for an invalid name, features that do not fit the network, no full batch, and a missing file.
 
     `width` is the width of the features.
     """
@@ -75,6 +75,10 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
             f"set model.region_dim to {width}"
         )
     _ = batches_of(train, setup.train).steps_per_epoch
+    if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
+        raise UserError(
+            f"train.word_vectors '{setup.train.word_vectors}' cannot be read (No such file or directory); correct the path"
+        )
 
 
 def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:

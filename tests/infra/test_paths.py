@@ -55,6 +55,9 @@ def test_local_paths(tmp_path: Path):
     ("given", "message"),
     [
         ("", "^train.output is empty; give a path or a URI$"),
+        ("a\0b", r"^train.output 'a\\x00b' contains a NUL character; remove it$"),
+        ("x/" + "n" * 256, "^train.output 'x/n+...' has a name of more than 255 bytes; shorten it$"),
+        ("é" * 128, "has a name of more than 255 bytes"),
         ("~nobody-of-this-name/x", "^train.output '~nobody-of-this-name/x': this user has no home folder; correct"),
         ("file://build/x", "^train.output 'file://build/x' is not an absolute file URI; write file:///<path>, or a"),
         ("file://~/x", "is not an absolute file URI"),

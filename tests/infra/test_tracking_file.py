@@ -88,6 +88,30 @@ def test_a_process_killed_while_it_creates_the_file_does_no_harm(tmp_path: Path)
     assert connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")).experiment_id
 
 
+FULL = """
+import resource, sys
+from infra.errors import StorageError
+from infra.tracking import TrackingConfig, connect
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # as a full disk, which a test cannot make
+try:
+    connect(TrackingConfig(uri=f"sqlite:///{sys.argv[1]}"))
+except StorageError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_while_the_file_is_created_is_named(tmp_path: Path):
+    file = tmp_path / "mlflow.db"
+    command = [sys.executable, "-c", FULL, str(file)]
+    done = subprocess.run(command, cwd=ROOT, check=True, timeout=300, capture_output=True, text=True)
+    assert re.fullmatch(rf"tracking\.uri sqlite:///{file} fails \(.*\); free its disk or end .*\n", done.stdout)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db.lock"]
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_not_waited_for():
+    assert "cannot be written (" in error_of(Path("/proc/mlflow.db"))
+
+
 def test_an_empty_file_becomes_a_database(tmp_path: Path):
     (tmp_path / "mlflow.db").touch()
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))

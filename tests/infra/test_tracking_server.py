@@ -36,6 +36,7 @@ def error_of(uri: str) -> str:
         (Answer(200, PAGE), r"is not an MLflow server: .* a web page \(HTTP 200\);.* MLFLOW_TRACKING_TOKEN"),
         (Answer(200, "{}", JSON), r"is not an MLflow server: it answers with other JSON \(HTTP 200\)"),
         (Answer(200, '{"experiment": 3}', JSON), "is not an MLflow server"),
+        (Answer(200, MISSING, JSON), r"is not an MLflow server: it answers with other JSON \(HTTP 200\)"),
         (Answer(200, "[]", JSON), "is not an MLflow server"),
         (Answer(200, "", "text/plain"), r"is not an MLflow server: it answers with text/plain \(HTTP 200\)"),
         (Answer(400, "plain HTTP request was sent to HTTPS port"), r"is not an MLflow server: .* \(HTTP 400\)"),

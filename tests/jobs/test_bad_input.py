@@ -97,6 +97,7 @@ def data(tmp_path: Path) -> Path:
         (["--train.word_vectors=../none.txt"], "none.txt' cannot be read (No such file or directory)"),
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
+        (["--train.epochs=many"], "Expected a whole number. Got value: many"),
         (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded"),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is not a tracking store"),

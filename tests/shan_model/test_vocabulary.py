@@ -1,9 +1,10 @@
 import json
 import unicodedata
 
+import numpy as np
 import pytest
 
-from shan_model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, tokenize
+from shan_model.vocabulary import END, PAD, START, UNKNOWN, Vocabulary, has_word, tokenize
 
 SPECIAL = (PAD, UNKNOWN, START, END)
 
@@ -94,3 +95,11 @@ def test_an_invalid_word_list_is_refused():
         Vocabulary(("dog", "cat"))
     with pytest.raises(ValueError, match="repeats a word"):
         Vocabulary((*SPECIAL, "dog", "dog"))
+
+
+def test_has_word_agrees_with_the_tokenizer():
+    rng = np.random.default_rng(0)
+    letters = [chr(c) for c in range(0x20000) if not 0xD800 <= c <= 0xDFFF]
+    for _ in range(20_000):
+        text = "".join(rng.choice(letters, rng.integers(0, 4)))
+        assert has_word(text) == bool(tokenize(text)), ascii(text)

@@ -130,13 +130,33 @@ def deep_png(values: np.ndarray) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    kind = {3: 2, 4: 6}[values.shape[2]]  # RGB, RGBA
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def with_transparent_pixel(colours: np.ndarray, factor: int) -> np.ndarray:
+    """Returns colours of 8 bits, multiplied, with an alpha channel of 16 bits that is 0 for the first pixel."""
+    alpha = np.full(colours.shape[:2], 65535, np.uint16)
+    alpha[0, 0] = 0
+    return np.dstack([colours.astype(np.uint16) * factor, alpha])
+
+
+def sgi(values: np.ndarray) -> bytes:
+    """Returns an uncompressed SGI image of 16 bits, which Pillow cannot write."""
+    header = struct.pack(">hBBHHHHII", 474, 0, 2, 3, values.shape[1], values.shape[0], 3, 0, 65535)
+    return header.ljust(512, b"\0") + values[::-1].transpose(2, 0, 1).astype(">u2").tobytes()
+
+
 def test_16_bit_colour_keeps_its_high_byte():
-    data = deep_png(CHELSEA[:40, :60].astype(np.uint16) * 257)
-    assert np.array_equal(decode_photo(data).pixels, CHELSEA[:40, :60])
+    for data in (
+        deep_png(CHELSEA[:40, :60].astype(np.uint16) * 257),
+        sgi(CHELSEA[:40, :60].astype(np.uint16) * 257),
+    ):
+        assert np.array_equal(decode_photo(data).pixels, CHELSEA[:40, :60])
+    pixels = decode_photo(deep_png(with_transparent_pixel(CHELSEA[:40, :60], 257))).pixels
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert np.array_equal(pixels[1:], CHELSEA[1:40, :60])
 
 
 def fits(values: np.ndarray) -> bytes:
@@ -163,6 +183,8 @@ WITHOUT_RANGE = {
         LOW_BITS,
     ),
     "12 bits in colours of 16": (deep_png(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
+    "12 bits and a transparent pixel": (deep_png(with_transparent_pixel(CHELSEA[:40, :60], 16)), LOW_BITS),
+    "12 bits in an SGI of 16": (sgi(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
 }
 
 

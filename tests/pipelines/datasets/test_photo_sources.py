@@ -188,6 +188,13 @@ def test_other_photo_folders_are_refused_with_the_reason(tmp_path: Path):
     for name, message in archives(tmp_path).items():
         with pytest.raises(UserError, match=rf"{name}:? {message}"):
             locate_photos("archive", tmp_path / name, [Photo("a", "a.jpg", "train", ("x",))])
+    for uri, message in (
+        ("gs://bucket/a.jpg", "gs:// is not supported; give a path, https:// or s3://bucket/key"),
+        ("s3://bucket", "names no object; write s3://bucket/key"),
+        ("s3://", "names no object"),
+    ):
+        with pytest.raises(UserError, match=f"^photo {uri}:? {message}"):
+            locate_photos("remote", tmp_path, [Photo("a", uri, "train", ("x",))])
     for uri in ("s3://bucket/photos.zip", "s3://bucket/photos.tar.gz"):
         with pytest.raises(UserError, match=f"photo folder {uri} is neither"):
             locate_photos("archive", uri, [Photo("a", "a.jpg", "train", ("x",))])

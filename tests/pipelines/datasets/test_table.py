@@ -66,7 +66,7 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ("d.csv", "uri,caption,captions\na.jpg,x,y\n", "columns have both `caption` and `captions`"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
         ("d.csv", "uri,caption\n/etc/passwd,x\n", "must stay below the photo root"),
-        ("d.jsonl", '{"uri": "a.jpg", "captions": ["x", ""]}\n', "empty caption"),
+        ("d.jsonl", '{"uri": "a.jpg", "captions": ["x", ""]}\n', "a caption has no word"),
         (
             "d.csv",
             "uri,caption,split\na.jpg,x,train\na.jpg,y,val\n",
@@ -74,6 +74,7 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ),
         ("d.csv", "uri,caption,key\na.jpg,x,k\na.jpg,y,l\n", r"row 2 \(a.jpg\): its key is 'l', .* has 'k'"),
         ("d.csv", "uri,caption,key\na.jpg,x,k\nb.jpg,y,k\n", "row 2: b.jpg and a.jpg share the key k"),
+        ("d.csv", "uri,caption\na.jpg,?!\n", "a caption has no word"),
         ("d.csv", "uri,caption,key\na.jpg,x,a/b\n", "key is 'a/b'"),
         (
             "d.jsonl",

@@ -178,7 +178,7 @@ ROWS = np.zeros((2, 3, 8), np.float32)
         ("dev_caps.txt", None, "dev_caps.txt: no such file"),
         ("dev_caps.txt", b"\xff\n" * 10, "not readable as UTF-8"),
         ("dev_caps.txt", b"a\n" * 9, "2 images and 9 lines"),
-        ("dev_caps.txt", b"a\n" * 9 + b"\n", "dev1.jpg: the photo has an empty caption"),
+        ("dev_caps.txt", b"a\n" * 9 + b"\n", "dev1.jpg: a caption has no word"),
         ("dev_ids.txt", b"a\n", "1 ids for 2 images"),
         ("dev_ids.txt", b"a\na\n", r"id 2 \('a'\) is also the id of image 1"),
         ("dev_ids.txt", b"a\n/\n", r"id 2 \('/'\) is not a usable name"),

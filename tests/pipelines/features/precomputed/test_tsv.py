@@ -15,6 +15,7 @@ from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.tsv import MISSING, import_tsv
 from pipelines.features.precomputed.tsv_match import PhotoFinder
+from pipelines.features.precomputed.tsv_row import RowError, decode_row
 from tests.support.precomputed import Photo, contents, floats, integers, karpathy_file, state
 
 IDS = [str(n) for n in range(101, 111)]
@@ -242,6 +243,19 @@ def test_invalid_first_rows_of_float32_are_not_taken_for_float64(tmp_path: Path,
         ("109", "features are not finite"),
         ("110", "features are not finite"),
     }
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.5])
+def test_features_of_float16_are_rejected_and_not_read_as_float32_of_half_the_width(zeros: float):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        values = np.abs(rng.normal(size=(36, 64))) * (rng.uniform(size=(36, 64)) >= zeros)
+        features = base64.b64encode(values.astype("<f2").tobytes()).decode()
+        with pytest.raises(RowError, match="features are float16; write them as float32"):
+            decode_row(Photo("104").six(features=features).encode())
+        for exact in (np.float16, np.float32):
+            row = decode_row(Photo("104").six(features=floats(values.astype(exact).ravel())).encode())
+            assert np.array_equal(row.regions_RF, values.astype(exact).astype(np.float16))
 
 
 def test_the_data_set_may_be_a_table_or_a_uri(tmp_path: Path, dataset: Path, photos: list[Photo]):

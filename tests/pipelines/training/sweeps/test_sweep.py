@@ -47,6 +47,18 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
     assert identity(epochs=3) != identity() != identity(space=SPACE[:1])
 
 
+def test_a_missing_file_in_the_space_is_an_error_before_anything_runs(
+    features: FeatureSet, tracking: Tracking, tmp_path: Path
+):
+    model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    space = [f"train.word_vectors=choice({tmp_path}/none.txt)"]
+    with pytest.raises(UserError, match=r"^train\.word_vectors '.*/none\.txt' cannot be read"):
+        run_sweep(features, "m", space, SweepConfig(), setup, tracking)
+    assert not (tmp_path / "runs").exists()
+    assert tracking.client().search_runs([tracking.experiment_id]) == []
+
+
 def test_table_has_a_row_per_trial():
     trials = [Trial({"train.margin": 0.12345}, "r1", 50.04, 3), Trial({"train.margin": 0.2}, "r2", 40.0, 1)]
     assert trials_table(trials).rows == [["0.1235", "50.0", "3", "r1"], ["0.2", "40.0", "1", "r2"]]
