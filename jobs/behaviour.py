@@ -34,7 +34,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.captioned(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
+    (shan,) = load_matchers([(arguments.model, features)], config.tracking, device)
     results = list(tqdm(run_behaviour_tests(shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"
     print(summary_table(title, results).markdown())

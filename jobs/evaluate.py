@@ -2,6 +2,7 @@
 
 python -m jobs.evaluate --model models:/shan-flickr30k@champion --features URI --split test
 python -m jobs.evaluate --model models:/M/6 s3://bucket/runs/M-0123456789ab/epoch-007-lease-000001 --features URI
+python -m jobs.evaluate --model models:/M/6=URI_OF_ITS_DETECTOR models:/M/8 --features URI
 """
 
 from pathlib import Path
@@ -13,17 +14,26 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.pairing import paired_splits
 from pipelines.models.device import DEVICE_HELP, Device
-from pipelines.models.load import MODEL_HELP, load_matchers
+from pipelines.models.load import MODEL_HELP, load_matchers, split_features
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
 
 
 def _arguments(parser: Any) -> None:
     parser.add_argument(
-        "--model", type=str, nargs="+", required=True, help=f"one or several models, each a {MODEL_HELP}"
+        "--model",
+        type=str,
+        nargs="+",
+        required=True,
+        help=f"one or several models, each a {MODEL_HELP}; =URI after it names a feature set for this model, of the "
+        "detector that it was trained on",
     )
-    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
+    parser.add_argument("--features", type=str, default=None, help="URI of the feature set for the other models")
+    parser.add_argument(
+        "--intersect", action="store_true", help="evaluate on the photos that all feature sets have, leave out others"
+    )
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
     parser.add_argument(
@@ -49,16 +59,28 @@ def main() -> None:
             "score.cache_file is set but stores the scores of one model only; give one --model or omit score.cache_file"
         )
     device = driver_device(arguments.device, config.score)
-    features = FeatureSet.open(arguments.features)
-    split = features.captioned(arguments.split)
-    models = load_matchers(arguments.model, features, config.tracking, device)
+    models = _with_features(arguments.model, arguments.features)
+    splits = paired_splits([features for _, features in models], arguments.split, arguments.intersect)
     evaluations = [
         evaluate(shan, uri, split, config.score, config.cluster, arguments.protocol)
-        for uri, shan in zip(arguments.model, models, strict=True)
+        for (uri, _), shan, split in zip(models, load_matchers(models, config.tracking, device), splits, strict=True)
     ]
     print(markdown(evaluation_tables(evaluations)))
     if arguments.report is not None:
-        write_report(arguments.report, f"{split.name} of {features.uri}", evaluation_tables(evaluations))
+        uris = " and ".join(dict.fromkeys(features.uri for _, features in models))
+        write_report(arguments.report, f"{arguments.split} of {uris}", evaluation_tables(evaluations))
+
+
+def _with_features(given: list[str], default: str | None) -> list[tuple[str, FeatureSet]]:
+    """Returns the URI of each model and its feature set, which is opened once."""
+    uris = [split_features(model) for model in given]
+    lacking = [model for model, own in uris if own is None]
+    if default is None and lacking:
+        raise UserError(f"--features is missing; give it, or --model {lacking[0]}=URI with a feature set of its own")
+    if default is not None and not lacking:
+        raise UserError("--features has no effect, because each --model names a feature set of its own; omit it")
+    opened = {uri: FeatureSet.open(uri) for uri in dict.fromkeys(own or default for _, own in uris) if uri is not None}
+    return [(model, opened[str(own or default)]) for model, own in uris]
 
 
 if __name__ == "__main__":

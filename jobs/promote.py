@@ -1,9 +1,11 @@
 """Promotes a registered version to champion if it meets the promotion criterion, or rolls the alias back.
 
     python -m jobs.promote --name shan-flickr30k --version 7 --features URI [--dry-run]
+    python -m jobs.promote --name shan-flickr30k --version 8 --features URI --champion-features URI
     python -m jobs.promote --name shan-flickr30k --rollback "wrong results for night photos"
 
-Challenger and champion are evaluated by the same code on split `promote.split` of one feature set.
+Challenger and champion are evaluated by the same code on the same photos of split `promote.split`: of one feature set,
+or each of the feature set of its own detector.
 """
 
 from typing import Any
@@ -13,7 +15,7 @@ from infra.errors import UserError
 from infra.registry_lock import free_lock
 from jobs import cli
 from jobs.config import Config
-from pipelines.evaluation.promote import promote, rollback
+from pipelines.evaluation.promote import ComparisonData, promote, rollback
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import DEVICE_HELP, Device
@@ -24,6 +26,15 @@ def _arguments(parser: Any) -> None:
     parser.add_argument("--version", type=int, default=None, help="version of the challenger")
     parser.add_argument(
         "--features", type=str, default=None, help="URI of the feature set on which to compare the versions"
+    )
+    parser.add_argument(
+        "--champion-features",
+        type=str,
+        default=None,
+        help="URI of the champion's feature set if it has another detector; by default the one it was trained on",
+    )
+    parser.add_argument(
+        "--intersect", action="store_true", help="compare on the photos that both feature sets have, leave out others"
     )
     parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
     parser.add_argument("--dry-run", action="store_true", help="decide and print, but write nothing")
@@ -41,22 +52,28 @@ def _run(arguments: Any, config: Config) -> str:
         raise UserError("give exactly one of: --version with --features, --rollback REASON, --unlock")
     if arguments.unlock and arguments.dry_run:
         raise UserError("--dry-run has no effect with --unlock; omit one of them")
-    if challenger is None and arguments.device != "auto":
-        raise UserError("--device has no effect with --rollback and --unlock; omit it")
+    unused = {
+        "--device": arguments.device != "auto",
+        "--champion-features": arguments.champion_features is not None,
+        "--intersect": arguments.intersect,
+    }
+    if challenger is None and any(unused.values()):
+        option = next(option for option, given in unused.items() if given)
+        raise UserError(f"{option} has no effect with --rollback and --unlock; omit it")
     device = driver_device(arguments.device, config.score)
-    features = FeatureSet.open(arguments.features) if arguments.features is not None else None
+    data = _comparison_data(arguments) if challenger is not None else None
     tracking = infra.tracking.connect(config.tracking)
     if arguments.unlock:
         holder = free_lock(tracking, name)
         return f"models:/{name}: {f'released the lock of {holder}' if holder else 'the lock is not held'}"
-    if features is None:
+    if data is None:
         state = rollback(tracking, name, arguments.rollback, arguments.dry_run)
     else:
         state = promote(
             tracking,
             name,
             challenger,
-            features,
+            data,
             config.promote,
             config.score,
             config.cluster,
@@ -64,6 +81,13 @@ def _run(arguments: Any, config: Config) -> str:
             device=device,
         )
     return f"dry run, nothing written; without --dry-run: {state}" if arguments.dry_run else str(state)
+
+
+def _comparison_data(arguments: Any) -> ComparisonData:
+    """Opens the feature sets that the options name."""
+    features, of_champion = arguments.features, arguments.champion_features
+    champion_features = FeatureSet.open(of_champion) if of_champion is not None else None
+    return ComparisonData(FeatureSet.open(features), champion_features, arguments.intersect)
 
 
 def main() -> None:

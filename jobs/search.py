@@ -37,7 +37,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.split(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
+    (shan,) = load_matchers([(arguments.model, features)], config.tracking, device)
     results = search(shan, split, arguments.queries, arguments.top)
     print(search_listing(arguments.queries, results))
     if arguments.page is not None:

@@ -28,7 +28,7 @@ def main() -> None:
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.captioned(arguments.split)
-    (shan,) = load_matchers([arguments.model], features, config.tracking, device)
+    (shan,) = load_matchers([(arguments.model, features)], config.tracking, device)
     print(reranking_table(shan.eval(), split).markdown())
 
 

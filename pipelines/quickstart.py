@@ -33,7 +33,7 @@ from pipelines.datasets.scenes.generate import NAME as SCENES
 from pipelines.datasets.scenes.generate import generate
 from pipelines.detectors import registry
 from pipelines.evaluation.evaluate import evaluate, log_evaluation
-from pipelines.evaluation.promote import check_champion, promote
+from pipelines.evaluation.promote import ComparisonData, check_champion, promote
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, driver_device
@@ -125,7 +125,14 @@ def run_quickstart(dataset: DatasetFiles | None, photos: str | None, setup: Quic
         print(metrics)
     with watch.stage("promote", "the better version becomes champion"):
         decision = promote(
-            tracking, name, trained.version, features, setup.promote, setup.score, cluster, device=device
+            tracking,
+            name,
+            trained.version,
+            ComparisonData(features),
+            setup.promote,
+            setup.score,
+            cluster,
+            device=device,
         )
         print(decision)
     uri = f"models:/{name}/{trained.version}" if decision.champion is None else f"models:/{name}@champion"

@@ -61,6 +61,7 @@ COVERED_BY = {
     "pipelines/features/verify_shard.py": "pipelines/features/test_verify.py",
     "pipelines/lineage/registered.py": "pipelines/lineage/test_trace.py",
     "pipelines/lineage/report.py": "pipelines/lineage/test_trace.py",
+    "pipelines/models/trained_on.py": "pipelines/evaluation/test_promote.py",
     "pipelines/models/artifacts.py": "pipelines/models/test_package.py",
     "pipelines/models/config.py": "pipelines/models/test_detector_package.py",
     "pipelines/models/pyfunc.py": "pipelines/models/test_package.py",

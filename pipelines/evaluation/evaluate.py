@@ -56,7 +56,8 @@ def _score_fold(
     if config.cache_file and number is not None:
         path = Path(config.cache_file)
         config = replace(config, cache_file=str(path.with_stem(f"{path.stem}-fold{number}")))
-    features = "|".join((*(receipt.sha256 for receipt in split.receipts), str(fold.photos)))
+    photos = (*(receipt.sha256 for receipt in split.receipts), *(split.selected or ()))
+    features = "|".join((*photos, str(fold.photos)))
     scores_of = identity(shan, captions, features=features) if config.cache_file else ""
     return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 

@@ -21,9 +21,11 @@ from pipelines.evaluation.model_card import model_card, snapshot_uri
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
-from pipelines.features.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.pairing import paired_splits
 from pipelines.models.load import load_matcher
 from pipelines.models.selection import read_selection
+from pipelines.models.trained_on import trained_on
 from shan_model.model import SHAN
 
 
@@ -43,12 +45,35 @@ class ChampionState:
 
 
 @dataclass(frozen=True)
+class ComparisonData:
+    """The feature sets on which versions are compared."""
+
+    features: FeatureSet
+    """That of the challenger, and of a champion that was trained on features of the same detector."""
+    champion_features: FeatureSet | None = None
+    """That of a champion for another detector; None finds the one that it was trained on."""
+    intersect: bool = False
+    """Whether photos that only one of the two has are left out; otherwise they are an error."""
+
+    def of_champion(self, tracking: Tracking, name: str, champion: int) -> FeatureSet:
+        """Returns the feature set for a champion. Raises UserError if it has to be found and cannot be opened."""
+        if self.champion_features is not None:
+            return self.champion_features
+        tags = tracking.client().get_model_version(name, str(champion)).tags
+        if tags.get("fingerprint") == self.features.lineage["fingerprint"]:
+            return self.features
+        return features_of_champion(tracking, name, champion)
+
+
+@dataclass(frozen=True)
 class EvaluatedVersion:
     """A loaded version and its evaluation."""
 
     number: int
     shan: SHAN
     evaluation: Evaluation
+    features: FeatureSet
+    """Features of the detector that the version was trained on."""
     tags: Mapping[str, str]
     """Tags of the version: its lineage, and how a sweep selected it."""
 
@@ -57,7 +82,7 @@ def promote(
     tracking: Tracking,
     name: str,
     challenger: int,
-    features: FeatureSet,
+    data: ComparisonData,
     config: PromoteConfig,
     score: ScoreConfig,
     cluster: ClusterConfig,
@@ -67,24 +92,29 @@ def promote(
 ) -> ChampionState:
     """Moves the alias to the challenger if it meets the criterion; tags the version with the decision and a model card.
 
-    Versions are evaluated on `device`, before the lock is taken. If another promotion moved the alias meanwhile, the
-    challenger is compared with the new champion. With `dry_run` nothing is written. Raises UserError if a version
-    cannot be loaded, if it was made for other features, and if the lock cannot be acquired.
+    Each version is evaluated on features of its own detector, on `device`, before the lock is taken. If another
+    promotion moved the alias meanwhile, the challenger is compared with the new champion. With `dry_run` nothing is
+    written. Raises UserError if a version cannot be loaded, if it was made for other features, if the feature sets do
+    not have the same photos and captions, and if the lock cannot be acquired.
     """
-    evaluated: dict[int, EvaluatedVersion] = {}
+    evaluated: dict[tuple[int, str, tuple[str, ...] | None], EvaluatedVersion] = {}
     while True:
         champion = champion_version(tracking, name)
         if champion == challenger:
             return ChampionState(name, challenger, "it is already the champion")
-        versions = [challenger] if champion is None else [challenger, champion]
-        for version in versions:
-            if version not in evaluated:
-                evaluated[version] = _evaluate_version(
-                    tracking, name, version, features, config.split, score, cluster, device
-                )
-        compared = [evaluated[version] for version in versions]
+        feature_sets = {challenger: data.features}
+        if champion is not None:
+            feature_sets[champion] = data.of_champion(tracking, name, champion)
+        splits = paired_splits(list(feature_sets.values()), config.split, data.intersect)
+        compared = []
+        for (version, features), split in zip(feature_sets.items(), splits, strict=True):
+            key = version, features.pinned_uri, split.selected
+            if key not in evaluated:
+                evaluated[key] = _evaluate_version(tracking, name, version, features, split, score, cluster, device)
+            compared.append(evaluated[key])
         decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
-        decision = replace(decision, reason=decision.reason + _selection_note(compared, features))
+        notes = _selection_note(compared) + _pairing_note(splits)
+        decision = replace(decision, reason=decision.reason + notes)
         state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
             return state
@@ -92,7 +122,7 @@ def promote(
             if champion_version(tracking, name) != champion:
                 continue
             lock.check()  # before the tags, which record the decision
-            _record_decision(tracking, name, features, compared, decision)
+            _record_decision(tracking, name, compared, decision)
             if decision.promote:
                 history = champions(tracking, name)
                 lock.check()
@@ -118,19 +148,20 @@ def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) 
 
 
 def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
-    """Raises UserError if the champion was trained on features of another fingerprint.
-
-    A version trained on features of this one could not be compared with it.
-    """
+    """Raises UserError if a version for features of this fingerprint could not be compared with the champion."""
     champion = champion_version(tracking, name)
     if champion is None:
         return
-    made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
-    if made_for != fingerprint:
-        raise UserError(
-            f"models:/{name}@champion (version {champion}) was made for features of {made_for}, but those of the "
-            f"detector are of {fingerprint}, so they cannot be compared; remove the alias first"
-        )
+    if tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint") != fingerprint:
+        features_of_champion(tracking, name, champion)
+
+
+def features_of_champion(tracking: Tracking, name: str, champion: int) -> FeatureSet:
+    """Opens the feature set that a champion was trained on. Raises UserError, with the fix, if that is not possible."""
+    try:
+        return trained_on(tracking, name, champion)
+    except UserError as error:
+        raise UserError(f"{error}; give the champion's with --champion-features of {program('promote')}") from error
 
 
 def _evaluate_version(
@@ -138,50 +169,64 @@ def _evaluate_version(
     name: str,
     version: int,
     features: FeatureSet,
-    split: str,
+    split: Split,
     score: ScoreConfig,
     cluster: ClusterConfig,
     device: str,
 ) -> EvaluatedVersion:
     shan = load_matcher(tracking, f"models:/{name}/{version}", features, device)
     score = replace(score, cache_file="")  # two models cannot share one score cache
-    evaluation = evaluate(shan, f"version {version}", features.captioned(split), score, cluster)
-    return EvaluatedVersion(version, shan, evaluation, tracking.client().get_model_version(name, str(version)).tags)
+    evaluation = evaluate(shan, f"version {version}", split, score, cluster)
+    tags = tracking.client().get_model_version(name, str(version)).tags
+    return EvaluatedVersion(version, shan, evaluation, features, tags)
 
 
-def _selected_on_split(compared: list[EvaluatedVersion], features: FeatureSet) -> dict[int, str]:
+def _selected_on_split(compared: list[EvaluatedVersion]) -> dict[int, str]:
     """Returns the versions that a sweep selected on the split on which they were evaluated, and how."""
     found = {}
     for version in compared:
         selection = read_selection(version.tags)
-        if selection is not None and selection.is_biased_on(features.dataset, version.evaluation.split):
+        if selection is not None and selection.is_biased_on(version.features.dataset, version.evaluation.split):
             found[version.number] = str(selection)
     return found
 
 
-def _selection_note(compared: list[EvaluatedVersion], features: FeatureSet) -> str:
+def _pairing_note(splits: list[Split]) -> str:
+    """Returns the end of the reason if photos were left out of the comparison; empty otherwise."""
+    common = splits[0].selected
+    if common is None or all(split.photos_stored == len(common) for split in splits):
+        return ""
+    of = " and ".join(str(split.photos_stored) for split in splits)
+    return f"; on the {len(common)} photos that both feature sets have, of {of}"
+
+
+def _selection_note(compared: list[EvaluatedVersion]) -> str:
     """Returns the end of the reason if the bounds do not cover how a sweep selected a version; empty otherwise."""
-    selected = _selected_on_split(compared, features)
+    selected = _selected_on_split(compared)
     versions = " and ".join(f"version {number} ({selection})" for number, selection in selected.items())
     return f"; optimistic for {versions}: compare on another promote.split" if selected else ""
 
 
-def _record_decision(
-    tracking: Tracking, name: str, features: FeatureSet, compared: list[EvaluatedVersion], decision: Decision
-) -> None:
+def _record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVersion], decision: Decision) -> None:
     """Writes the decision, its metrics and the data behind them as tags of the challenger, and its model card."""
     challenger, *champion = compared
-    now, selected = _now(), _selected_on_split(compared, features)
+    now, selected, features = _now(), _selected_on_split(compared), challenger.features
     tags: dict[str, object] = {
         "promotion.decision": "promoted" if decision.promote else "rejected",
         "promotion.reason": decision.reason,
         "promotion.decided_at": now.isoformat(),
         "promotion.compared_with": champion[0].number if champion else "random baseline",
         "promotion.feature_set": snapshot_uri(features),
+        "promotion.fingerprint": features.lineage["fingerprint"],
         "promotion.split": challenger.evaluation.split,
         "promotion.selected_on_split": ", ".join(map(str, selected)) or "none",
         **{f"promotion.{key}": f"{value:.4f}" for key, value in decision.metrics.items()},
     }
+    if champion:
+        tags |= {
+            "promotion.champion_feature_set": snapshot_uri(champion[0].features),
+            "promotion.champion_fingerprint": champion[0].features.lineage["fingerprint"],
+        }
     if decision.promote:
         tags |= {"promoted_at": now.isoformat(), "replaced_version": champion[0].number if champion else ""}
     evaluations = [version.evaluation for version in compared]

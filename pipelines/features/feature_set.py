@@ -125,21 +125,27 @@ class Split:
     """Digest of the manifest."""
     shards: Shards
     """The shards in their store, or on this node (`pipelines.training.shard_cache`)."""
+    selected: tuple[str, ...] | None = None
+    """Keys of the photos to which `selecting` has restricted the split, in order; None for all of its photos."""
 
     @cached_property
     def _photos(self) -> list[tuple[str, Written]]:
         """Tar and description of every photo, in order."""
-        return [(tar_name(receipt.shard), photo) for receipt in self.receipts for photo in receipt.written]
+        photos = [(tar_name(receipt.shard), photo) for receipt in self.receipts for photo in receipt.written]
+        if self.selected is None:
+            return photos
+        by_key = {photo.key: (tar, photo) for tar, photo in photos}
+        return [by_key[key] for key in self.selected]
 
     @cached_property
     def keys(self) -> list[str]:
         """Key of every photo, in order."""
-        return [key for receipt in self.receipts for key in receipt.keys]
+        return [photo.key for _, photo in self._photos]
 
     @cached_property
     def sources(self) -> list[str]:
         """File of every photo, relative to the root of the data set."""
-        return [photo.source for receipt in self.receipts for photo in receipt.written]
+        return [photo.source for _, photo in self._photos]
 
     @cached_property
     def meta(self) -> list[dict[str, Any]]:
@@ -173,6 +179,15 @@ class Split:
     def photo_of_caption(self) -> NDArray[np.int64]:
         """For every caption, the row of its photo."""
         return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions_of_photos])
+
+    @property
+    def photos_stored(self) -> int:
+        """Number of photos in the feature set, also of those that are not selected."""
+        return sum(len(receipt.written) for receipt in self.receipts)
+
+    def selecting(self, keys: Sequence[str]) -> "Split":
+        """Returns the split with only the photos of these keys, in this order."""
+        return replace(self, selected=tuple(keys))
 
     def on_node(self, shards: Shards) -> "Split":
         """Returns the same split, read from files of this node."""

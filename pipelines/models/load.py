@@ -1,6 +1,7 @@
 """Loads the network behind a model URI: a registered version, the model of a run, or a checkpoint folder."""
 
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +27,30 @@ MODEL_HELP = (
     "s3://)"
 )
 _REGISTRY = ("models:/", "runs:/")
+_OWN_FEATURES = re.compile(r"=(?=[/.~]|\w+:/)")
+"""Separates the folder of a checkpoint, which may contain `=` as in `date=2026`, from the URI of a feature set."""
 
 
-def load_matchers(uris: Sequence[str], features: FeatureSet, config: TrackingConfig, device: str = "cpu") -> list[SHAN]:
-    """Returns the networks of several URIs; connects to MLflow only if a URI needs it. Raises as `load_matcher`."""
-    tracking = infra.tracking.connect(config) if any(uri.startswith(_REGISTRY) for uri in uris) else None
-    return [load_matcher(tracking, uri, features, device) for uri in uris]
+def split_features(model: str) -> tuple[str, str | None]:
+    """Splits `MODEL=FEATURES` into the URIs of a model and of its feature set, which is None for `MODEL` alone.
+
+    After the folder of a checkpoint, FEATURES has to start with `/`, `.`, `~` or a scheme.
+    """
+    if model.startswith(_REGISTRY):
+        uri, _, features = model.partition("=")
+    else:
+        uri, *rest = _OWN_FEATURES.split(model, 1)
+        features = rest[0] if rest else ""
+    return uri, features or None
+
+
+def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConfig, device: str = "cpu") -> list[SHAN]:
+    """Returns the networks of several URIs, each with the feature set on which it will be used.
+
+    Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
+    """
+    tracking = infra.tracking.connect(config) if any(uri.startswith(_REGISTRY) for uri, _ in models) else None
+    return [load_matcher(tracking, uri, features, device) for uri, features in models]
 
 
 def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, device: str = "cpu") -> SHAN:

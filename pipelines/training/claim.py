@@ -76,9 +76,8 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
         )
     _ = batches_of(train, setup.train).steps_per_epoch
     if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
-        raise UserError(
-            f"train.word_vectors '{setup.train.word_vectors}' cannot be read (No such file or directory); correct the path"
-        )
+        path = setup.train.word_vectors
+        raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")
 
 
 def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:

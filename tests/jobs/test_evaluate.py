@@ -9,6 +9,7 @@ import pytest
 from infra.errors import UserError
 from jobs import evaluate
 from pipelines.features.feature_set import FeatureSet
+from tests.support.feature_sets import manifest, write_set
 from tests.support.small_models import model, small_set, write_checkpoint
 
 
@@ -35,6 +36,29 @@ def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features
     assert [c for line in markdown.splitlines() if re.match(r"\| [^-m]", line)
             for c in line.strip("| ").split(" | ")] == [c for c in cells if c]  # fmt: skip
     assert not Path("build").exists()
+
+
+def test_models_of_two_detectors_are_compared_each_on_its_own_features(features, tmp_path, monkeypatch, capsys):
+    other = write_set(tmp_path, manifest(tmp_path, 150), fingerprint="made-up-4567")
+    one = write_checkpoint(tmp_path / "one", model(features, 20), features)
+    two = write_checkpoint(tmp_path / "two", model(other, 20), other)
+    given = [f"{one}={features.uri}", two]
+    with pytest.raises(UserError, match=r"split 'val' has 30 photos .* and 25 photos .* add --intersect"):
+        run(monkeypatch, "--model", *given, f"--features={other.uri}", "--split=val")
+    run(monkeypatch, "--model", *given, f"--features={other.uri}", "--split=val", "--intersect", "--report=r.html")
+    printed = capsys.readouterr().out
+    assert "**val: 25 photos, 50 captions; both directions**" in printed
+    assert f"**{two} minus {one}**" in printed
+    run(monkeypatch, "--model", f"{one}={features.uri}", "--split=val")
+    assert "val: 30 photos" in capsys.readouterr().out
+
+
+def test_a_model_without_features_is_named(features, tmp_path, monkeypatch):
+    one, two = "models:/m/1", "models:/m/2"
+    with pytest.raises(UserError, match=r"^--features is missing; give it, or --model models:/m/2=URI with"):
+        run(monkeypatch, "--model", f"{one}={features.uri}", two)
+    with pytest.raises(UserError, match=r"^--features has no effect, because each --model names a feature set"):
+        run(monkeypatch, "--model", f"{one}={features.uri}", f"--features={features.uri}")
 
 
 @pytest.mark.parametrize(

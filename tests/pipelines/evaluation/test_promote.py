@@ -15,12 +15,12 @@ from infra.registry_lock import lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from jobs import promote as job
 from pipelines.evaluation import promote as promotion
-from pipelines.evaluation.promote import check_champion, promote, rollback
+from pipelines.evaluation.promote import ComparisonData, check_champion, promote, rollback
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.selection import Selection, record_selection
-from tests.support import ROOT
+from tests.support import ROOT, feature_sets
 from tests.support.small_models import model, register_model, small_set
 
 UNTRAINED, BETTER, BEST = 1, 2, 3
@@ -44,13 +44,20 @@ class Registry:
             set_champions(self.tracking, name, [champion])
         return name
 
-    def promote(self, name: str, version: int, config: PromoteConfig | None = None, dry_run: bool = False) -> str:
+    def promote(
+        self,
+        name: str,
+        version: int,
+        config: PromoteConfig | None = None,
+        dry_run: bool = False,
+        data: ComparisonData | None = None,
+    ) -> str:
         return str(
             promote(
                 self.tracking,
                 name,
                 version,
-                self.features,
+                data or ComparisonData(self.features),
                 config or PromoteConfig(),
                 ScoreConfig(),
                 ClusterConfig(),
@@ -68,10 +75,10 @@ class Registry:
         return [dict(client.get_registered_model(name)), sorted(str(dict(version)) for version in versions)]
 
 
-def stock(tracking: Tracking, folder: Path) -> Registry:
+def stock(tracking: Tracking, folder: Path, name: str = "stock") -> Registry:
     features = small_set(folder)
     for steps in (0, 3, 20):
-        register_model(tracking, "stock", model(features, steps), features, folder / f"bundle-{steps}")
+        register_model(tracking, name, model(features, steps), features, folder / f"bundle-{steps}")
     return Registry(tracking, features)
 
 
@@ -232,11 +239,88 @@ def test_features_of_another_detector_are_an_error(registry: Registry):
     index = replace(registry.features.index, fingerprint="another-1")
     other = replace(registry.features, index=index)
     with pytest.raises(UserError, match=r"was made for features of made-up-0123 but .* has features of another-1"):
-        promote(
-            registry.tracking, registry.name("features"), BEST, other, PromoteConfig(), ScoreConfig(), ClusterConfig()
-        )
-    with pytest.raises(UserError, match="remove the alias first"):
-        check_champion(registry.tracking, "features", other.lineage["fingerprint"])
+        registry.promote(registry.name("features"), BEST, data=ComparisonData(other))
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The same photos with features of another detector, and a good version that was trained on them."""
+
+    features: FeatureSet
+    name: str
+    version: int
+
+
+def upgrade(registry: Registry, folder: Path, name: str, photos: int = 180) -> Upgrade:
+    """Registers a champion for the first detector and a better version for the other one."""
+    rows = feature_sets.manifest(folder, photos)
+    change = {row.key: {"regions_RF": feature_sets.sample(row, seed=1).regions_RF} for row in rows.photos()}
+    features = feature_sets.write_set(folder, rows, change, fingerprint="made-up-4567")
+    registry.name(name)
+    shan = model(features, 20)
+    return Upgrade(features, name, register_model(registry.tracking, name, shan, features, folder / "bundle"))
+
+
+def test_a_version_for_another_detector_is_compared_with_the_champion_and_rolled_back(
+    registry: Registry, tmp_path: Path
+):
+    new = upgrade(registry, tmp_path, "upgrade")
+    check_champion(registry.tracking, new.name, "made-up-4567")
+    said = registry.promote(new.name, new.version, data=ComparisonData(new.features))
+    assert f"@champion is version {new.version}: better (" in said
+    tags = registry.tags(new.name, new.version)
+    assert (tags["promotion.fingerprint"], tags["promotion.champion_fingerprint"]) == ("made-up-4567", "made-up-0123")
+    assert tags["promotion.feature_set"] == new.features.pinned_uri
+    assert tags["promotion.champion_feature_set"] == registry.features.pinned_uri
+    on_own = registry.name("upgrade, old detector only", champion=None)
+    registry.promote(on_own, UNTRAINED)
+    assert registry.tags(on_own, UNTRAINED)["promotion.rsum"] == tags["promotion.champion_rsum"]
+
+    assert rollback(registry.tracking, new.name, "worse at night").champion == UNTRAINED
+    assert registry.tags(new.name, UNTRAINED)["fingerprint"] == "made-up-0123"
+
+
+def test_the_photos_of_both_detectors_must_be_the_same_or_are_intersected(registry: Registry, tmp_path: Path):
+    new = upgrade(registry, tmp_path, "intersect", photos=150)
+    with pytest.raises(UserError, match=r"split 'val' has 25 photos .* 30 photos .*; add --intersect to compare on"):
+        registry.promote(new.name, new.version, data=ComparisonData(new.features))
+    said = registry.promote(new.name, new.version, data=ComparisonData(new.features, intersect=True))
+    note = "; on the 25 photos that both feature sets have, of 25 and 30"
+    assert said.endswith(note)
+    assert registry.tags(new.name, new.version)["promotion.reason"].endswith(note)
+
+
+def test_a_champion_whose_features_moved_needs_their_uri(registry: Registry, tmp_path: Path):
+    new = upgrade(registry, tmp_path / "new", "moved")
+    old = stock(registry.tracking, tmp_path / "old", "moved stock")
+    client = registry.tracking.client()
+    client.copy_model_version(f"models:/moved stock/{UNTRAINED}", new.name)
+    champion = new.version + 1
+    set_champions(registry.tracking, new.name, [champion])
+    moved = tmp_path / "moved"
+    Path(old.features.uri).rename(moved)
+    message = rf"^models:/moved/{champion} was trained on {old.features.uri}, which cannot be opened .* --champion-feat"
+    with pytest.raises(UserError, match=message):
+        check_champion(registry.tracking, new.name, "made-up-4567")
+    with pytest.raises(UserError, match=message):
+        registry.promote(new.name, new.version, data=ComparisonData(new.features))
+    data = ComparisonData(new.features, FeatureSet.open(str(moved)))
+    assert "better (" in registry.promote(new.name, new.version, data=data)
+
+
+def test_the_command_promotes_across_detectors(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    new = upgrade(registry, tmp_path, "by command", photos=150)
+    options = [f"--name={new.name}", f"--tracking.uri={registry.tracking.uri}"]
+    across = [f"--features={new.features.uri}", f"--champion-features={registry.features.uri}", "--intersect"]
+    monkeypatch.setattr(sys, "argv", ["promote", *options, f"--version={new.version}", *across])
+    job.main()
+    assert f"models:/{new.name}@champion is version {new.version}: better" in capsys.readouterr().out
+    for option in across[1:]:
+        monkeypatch.setattr(sys, "argv", ["promote", *options, "--rollback=bad", option])
+        with pytest.raises(UserError, match=f"^{option.partition('=')[0]} has no effect with --rollback"):
+            job.main()
 
 
 def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from infra.errors import UserError
 from infra.registry import set_champions
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
-from pipelines.models.load import load_matcher, load_matchers
+from pipelines.models.load import load_matcher, load_matchers, split_features
 from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS
 from shan_model.scoring import score_matrix
 from tests.support.servers import S3Server
@@ -50,7 +50,7 @@ def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Pa
         path.write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
     run_id = connect(config).client().get_model_version("m", "1").run_id
     for uri in ("models:/m/1", f"runs:/{run_id}", f"runs:/{run_id}/model"):
-        (found,) = load_matchers([uri], features, config)
+        (found,) = load_matchers([(uri, features)], config)
         assert all(torch.equal(a, b) for a, b in zip(found.parameters(), shan.parameters(), strict=True))
     assert not (tmp_path / "ran").exists()
 
@@ -77,7 +77,7 @@ def test_a_forged_mlmodel_is_a_one_line_error(stored, tmp_path: Path, pattern: s
     assert file.read_text() != was
     try:
         with pytest.raises(UserError, match=said) as caught:
-            load_matchers(["models:/m/1"], features, config)
+            load_matchers([("models:/m/1", features)], config)
     finally:
         file.write_text(was)
     assert "\n" not in str(caught.value)
@@ -90,7 +90,7 @@ def test_an_unknown_format_is_a_one_line_error(stored, tmp_path: Path):
     file = tmp_path / "checkpoint" / CONFIG
     file.write_text(file.read_text().replace(FORMAT, "shan-model/9"))
     with pytest.raises(UserError, match="'shan-model/9', this release reads 'shan-model/1'; upgrade") as caught:
-        load_matchers([uri], features, config)
+        load_matchers([(uri, features)], config)
     assert str(caught.value).startswith(uri)
 
 
@@ -102,7 +102,7 @@ def test_weights_that_are_not_finite_are_a_one_line_error(stored, tmp_path: Path
     save_file(weights, tmp_path / "checkpoint" / WEIGHTS)
     said = "1 of 16 numbers of the weights 'image_encoder.project.bias' are NaN or infinite: the training diverged; use"
     with pytest.raises(UserError, match=f"^{re.escape(uri)}: {said} another version or checkpoint$"):
-        load_matchers([uri], features, TrackingConfig())
+        load_matchers([(uri, features)], TrackingConfig())
 
 
 def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
@@ -148,7 +148,7 @@ def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which:
     name, data = corruptions(tmp_path / "checkpoint", tmp_path / "ran")[which]
     (tmp_path / "checkpoint" / name).write_bytes(data)
     with pytest.raises(UserError, match=re.escape(uri)) as caught:
-        load_matchers([uri], features, config)
+        load_matchers([(uri, features)], config)
     assert "\n" not in str(caught.value)
     assert "corrupt" in str(caught.value)
     assert not (tmp_path / "ran").exists()
@@ -163,7 +163,7 @@ def test_the_uris_of_a_version_an_alias_and_a_run_load_the_same_model(stored, tr
     split = features.split("val")
     expected = score_matrix(shan, split, split.captions)
     uris = ["models:/small/1", "models:/small@champion", f"runs:/{run_id}", f"runs:/{run_id}/model"]
-    for loaded in load_matchers(uris, features, TrackingConfig(uri=tracking.uri)):
+    for loaded in load_matchers([(uri, features) for uri in uris], TrackingConfig(uri=tracking.uri)):
         np.testing.assert_array_equal(score_matrix(loaded, split, split.captions), expected)
     for missing in ("models:/small/7", "runs:/0123", "models:/none@champion"):
         with pytest.raises(UserError, match=f"{missing}.*: no such model"):
@@ -191,3 +191,19 @@ def test_missing_checkpoints_and_other_detectors_are_errors(stored, tmp_path: Pa
     differs = r"other was made for features of another-1 but .* has features of made-up-0123; extract"
     with pytest.raises(UserError, match=differs):
         load_matcher(None, other, features)
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("models:/M/6", ("models:/M/6", None)),
+        ("models:/M@champion=build/x", ("models:/M@champion", "build/x")),
+        ("runs:/0123=s3://b/date=2026/x", ("runs:/0123", "s3://b/date=2026/x")),
+        ("s3://b/date=2026/epoch-1", ("s3://b/date=2026/epoch-1", None)),
+        ("s3://b/date=2026/epoch-1=s3://b/x", ("s3://b/date=2026/epoch-1", "s3://b/x")),
+        ("/a/b=/c=/d", ("/a/b", "/c=/d")),
+        ("a=./b", ("a", "./b")),
+    ],
+)
+def test_a_model_may_name_its_own_feature_set(model: str, parts: tuple[str, str | None]):
+    assert split_features(model) == parts

@@ -93,7 +93,10 @@ def test_equal_images_and_captions_are_one():
         ({"regions": REGIONS, "caption": "?!"}, "column caption: has no word"),
         ({"regions": REGIONS, "caption": "\u200b"}, "column caption: has no word"),
         ({"regions": REGIONS, "caption": "a " * 5001}, "column caption: has 10002 characters; give at most 10000"),
-        ({"regions": REGIONS, "boxes": BOXES[:, ::-1], "caption": "a"}, r"boxes: has \S+ at \[0, 0\]; give x0 y0 x1 y1"),
+        (
+            {"regions": REGIONS, "boxes": BOXES[:, ::-1], "caption": "a"},
+            r"boxes: has \S+ at \[0, 0\]; give x0 y0 x1 y1",
+        ),
         ({"regions": np.array([["a"] * 8]), "caption": "a"}, "regions: is an array of <U1; give numbers"),
         ({"regions": REGIONS, "boxes": BOXES[:2], "caption": "a"}, r"boxes: has shape \(2, 4\); give \(3, 4\)"),
         ({"regions": REGIONS, "boxes": BOXES * np.nan, "caption": "a"}, r"boxes: has nan at \[0, 0\]"),
