@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.parse import quote
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.tracking_errors import explained
 
 LOCK_S = 120.0
@@ -55,6 +55,8 @@ def prepare_file(file: Path) -> None:
             f"tracking.uri sqlite:///{file}: another process has held {file}.lock for {LOCK_S:.0f} s; end it and try "
             "again"
         ) from error
+    except StorageError:  # an OSError, but explained already
+        raise
     except OSError as error:
         raise UserError(
             f"tracking.uri sqlite:///{file} cannot be written ({error.strerror}: {error.filename}); give a file in a "

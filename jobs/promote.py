@@ -15,7 +15,8 @@ from infra.errors import UserError
 from infra.registry_lock import free_lock
 from jobs import cli
 from jobs.config import Config
-from pipelines.evaluation.promote import ComparisonData, promote, rollback
+from pipelines.evaluation.comparison import ComparisonData
+from pipelines.evaluation.promote import promote, rollback
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import DEVICE_HELP, Device

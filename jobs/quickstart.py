@@ -8,7 +8,8 @@ from typing import Any
 
 from infra.signals import when_interrupted
 from jobs import cli
-from pipelines.quickstart import QuickstartSetup, run_quickstart
+from pipelines.pipeline.setup import PipelineSetup
+from pipelines.quickstart import run_quickstart
 
 
 def _arguments(parser: Any) -> None:
@@ -24,9 +25,9 @@ def main() -> None:
         ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
         default_preset="quickstart",
     )
-    setup = QuickstartSetup(config.scenes, config.extract, config.training(), config.score, config.promote)
+    setup = PipelineSetup(config.extract, config.training(), config.score, config.promote)
     with when_interrupted("re-run the same command to continue"):
-        run_quickstart(cli.dataset_files(arguments), arguments.photos, setup)
+        run_quickstart(cli.dataset_files(arguments), arguments.photos, config.scenes, setup)
 
 
 if __name__ == "__main__":

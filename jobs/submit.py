@@ -33,6 +33,7 @@ COMMANDS = (
     "extract",
     "features",
     "lineage",
+    "pipeline",
     "promote",
     "search",
     "sweep",

@@ -16,6 +16,7 @@ from tests.support import ROOT
 LAYERS = (
     ("jobs",),
     ("pipelines.quickstart",),
+    ("pipelines.pipeline",),
     ("pipelines.evaluation", "pipelines.training", "pipelines.lineage"),
     ("pipelines.serving", "pipelines.extraction", "pipelines.models", "pipelines.status"),
     ("pipelines.features",),

@@ -37,6 +37,7 @@ COVERED_BY = {
     "pipelines/datasets/scenes/shapes.py": "pipelines/datasets/scenes/test_render.py",
     "pipelines/detectors/stored_arrays.py": "pipelines/models/test_detection.py",
     "pipelines/detectors/bottom_up/layout.py": "pipelines/detectors/bottom_up/test_checkpoint.py",
+    "pipelines/evaluation/comparison.py": "pipelines/evaluation/test_promote.py",
     "pipelines/extraction/config.py": "pipelines/extraction/test_estimate.py",
     "pipelines/extraction/estimate_report.py": "e2e/test_extract_s3.py",
     "pipelines/extraction/hash_photos.py": "pipelines/extraction/test_reconcile.py",

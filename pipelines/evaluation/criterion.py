@@ -36,6 +36,11 @@ def decide(challenger: Evaluation, champion: Evaluation | None, config: PromoteC
     return _against_champion(challenger, champion, config)
 
 
+def thresholds(config: PromoteConfig) -> dict[str, float]:
+    """Returns the thresholds that apply against a champion, by name."""
+    return {name: getattr(config, name) for name in ("margin", "confidence", "max_drop")}
+
+
 def _against_random_baseline(challenger: Evaluation, config: PromoteConfig) -> Decision:
     """Rejects only if the upper bound is not above the baseline: on a few photos even a good model may look random."""
     rsum, baseline = challenger.recalls.rsum, challenger.random_baseline.rsum
@@ -60,8 +65,7 @@ def _against_champion(challenger: Evaluation, champion: Evaluation, config: Prom
     )
     sums = ("image_to_text_sum", "text_to_image_sum", "rsum")
     metrics = {name: ours[name] for name in sums} | {f"champion_{name}": theirs[name] for name in sums}
-    thresholds = {name: getattr(config, name) for name in ("margin", "confidence", "max_drop")}
-    metrics |= {"rsum_lower_bound": low, **thresholds}
+    metrics |= {"rsum_lower_bound": low, **thresholds(config)}
     if not low > config.margin:
         return Decision(False, f"{challenger.model} is not better ({details})", metrics)
     for direction, title in DIRECTIONS.items():

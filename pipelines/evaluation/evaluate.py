@@ -10,6 +10,7 @@ from tqdm import tqdm
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import Tracking
+from infra.tracking_errors import explained
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score
 from pipelines.features.feature_set import FeatureSet, Split
@@ -62,8 +63,8 @@ def _score_fold(
     return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 
 
-def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evaluation: Evaluation) -> None:
-    """Logs the evaluation of a split of `features`.
+def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evaluation: Evaluation) -> str:
+    """Logs the evaluation of a split of `features`, and returns the text of its artifact.
 
     These are the split as a dataset, metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum`, and the artifact
     `evaluation_<split>.md`.
@@ -72,4 +73,21 @@ def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evalua
     metrics = evaluation.recalls.as_metrics() | evaluation.medians | {"random_rsum": evaluation.random_baseline.rsum}
     tracking.log_metrics(run_id, {f"{evaluation.split}_{name}": value for name, value in metrics.items()})
     text = markdown(evaluation_tables([evaluation])) + "\n"
-    tracking.client().log_text(run_id, text, f"evaluation_{evaluation.split}.md")
+    tracking.client().log_text(run_id, text, _artifact(evaluation.split))
+    return text.rstrip()
+
+
+def evaluation_text(tracking: Tracking, run_id: str, split: str) -> str | None:
+    """Returns the text that `log_evaluation` has logged for a split of a run, its last write; None if there is none."""
+    import mlflow
+
+    name = _artifact(split)
+    with explained(tracking.uri, "reading the evaluation from"):
+        if name not in {file.path for file in tracking.client().list_artifacts(run_id)}:
+            return None
+        mlflow.set_tracking_uri(tracking.mlflow_uri)
+        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")).rstrip()
+
+
+def _artifact(split: str) -> str:
+    return f"evaluation_{split}.md"

@@ -15,7 +15,8 @@ from infra.registry import annotate, champion_version, champions, set_champions
 from infra.registry_lock import registry_lock
 from infra.source_tree import program
 from infra.tracking import Tracking
-from pipelines.evaluation.criterion import Decision, decide
+from pipelines.evaluation.comparison import ComparisonData
+from pipelines.evaluation.criterion import Decision, decide, thresholds
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.model_card import model_card, snapshot_uri
 from pipelines.evaluation.promotion_config import PromoteConfig
@@ -25,7 +26,6 @@ from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.features.pairing import paired_splits
 from pipelines.models.load import load_matcher
 from pipelines.models.selection import read_selection
-from pipelines.models.trained_on import trained_on
 from shan_model.model import SHAN
 
 
@@ -42,27 +42,6 @@ class ChampionState:
         if self.champion is None:
             return f"models:/{self.name} has no champion: {self.reason}"
         return f"models:/{self.name}@champion is version {self.champion}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class ComparisonData:
-    """The feature sets on which versions are compared."""
-
-    features: FeatureSet
-    """That of the challenger, and of a champion that was trained on features of the same detector."""
-    champion_features: FeatureSet | None = None
-    """That of a champion for another detector; None finds the one that it was trained on."""
-    intersect: bool = False
-    """Whether photos that only one of the two has are left out; otherwise they are an error."""
-
-    def of_champion(self, tracking: Tracking, name: str, champion: int) -> FeatureSet:
-        """Returns the feature set for a champion. Raises UserError if it has to be found and cannot be opened."""
-        if self.champion_features is not None:
-            return self.champion_features
-        tags = tracking.client().get_model_version(name, str(champion)).tags
-        if tags.get("fingerprint") == self.features.lineage["fingerprint"]:
-            return self.features
-        return features_of_champion(tracking, name, champion)
 
 
 @dataclass(frozen=True)
@@ -130,6 +109,44 @@ def promote(
         return state
 
 
+def earlier_decision(
+    tracking: Tracking, name: str, challenger: int, features: FeatureSet, config: PromoteConfig
+) -> ChampionState | None:
+    """Returns the decision on a challenger that still holds; None if the challenger is to be compared.
+
+    It holds if the challenger is the champion, if it was rolled back, and if it was rejected with the same thresholds,
+    on the same photos, against the version that is champion now.
+    """
+    champion = champion_version(tracking, name)
+    tags = tracking.client().get_model_version(name, str(challenger)).tags
+    if champion == challenger:
+        return ChampionState(name, champion, tags.get("promotion.reason", "it is already the champion"))
+    if "rolled_back_at" in tags:
+        reason = (
+            f"version {challenger} was rolled back ({tags['rollback_reason']}); {program('promote')} promotes it again"
+        )
+        return ChampionState(name, champion, reason)
+    if tags.get("promotion.decision") != "rejected":
+        return None
+    expected = {
+        "compared_with": _opponent(champion),
+        "feature_set": snapshot_uri(features),
+        "split": config.split,
+        **({} if champion is None else _thresholds(config)),
+    }
+    holds = all(tags.get(f"promotion.{key}") == value for key, value in expected.items())
+    return ChampionState(name, champion, tags["promotion.reason"]) if holds else None
+
+
+def _opponent(champion: int | None) -> str:
+    """Returns what a challenger is compared with, as the tag `promotion.compared_with` names it."""
+    return "random baseline" if champion is None else str(champion)
+
+
+def _thresholds(config: PromoteConfig) -> dict[str, str]:
+    return {name: f"{value:.4f}" for name, value in thresholds(config).items()}
+
+
 def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) -> ChampionState:
     """Moves the alias back to the previous champion and tags the current one with the reason.
 
@@ -145,23 +162,6 @@ def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) 
             lock.check()
             set_champions(tracking, name, history[:-1])
     return ChampionState(name, previous, f"version {current} was rolled back ({reason})")
-
-
-def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
-    """Raises UserError if a version for features of this fingerprint could not be compared with the champion."""
-    champion = champion_version(tracking, name)
-    if champion is None:
-        return
-    if tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint") != fingerprint:
-        features_of_champion(tracking, name, champion)
-
-
-def features_of_champion(tracking: Tracking, name: str, champion: int) -> FeatureSet:
-    """Opens the feature set that a champion was trained on. Raises UserError, with the fix, if that is not possible."""
-    try:
-        return trained_on(tracking, name, champion)
-    except UserError as error:
-        raise UserError(f"{error}; give the champion's with --champion-features of {program('promote')}") from error
 
 
 def _evaluate_version(
@@ -215,7 +215,7 @@ def _record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVers
         "promotion.decision": "promoted" if decision.promote else "rejected",
         "promotion.reason": decision.reason,
         "promotion.decided_at": now.isoformat(),
-        "promotion.compared_with": champion[0].number if champion else "random baseline",
+        "promotion.compared_with": _opponent(champion[0].number if champion else None),
         "promotion.feature_set": snapshot_uri(features),
         "promotion.fingerprint": features.lineage["fingerprint"],
         "promotion.split": challenger.evaluation.split,

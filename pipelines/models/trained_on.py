@@ -16,7 +16,7 @@ def trained_on(tracking: Tracking, name: str, version: int) -> FeatureSet:
     client, shown = tracking.client(), f"models:/{name}/{version}"
     found = client.get_model_version(name, str(version))
     try:
-        uri = client.get_run(found.run_id).data.tags["feature_set_uri"]
+        uri = client.get_run(found.run_id or "none").data.tags["feature_set_uri"]
     except (MlflowException, KeyError) as error:
         raise UserError(f"{shown} has no run that names its feature set") from error
     try:

@@ -98,6 +98,12 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     return TrainingInputs(features, name, setup, word_vectors, identity, directory)
 
 
+def find_run_directory(features: FeatureSet, name: str, setup: TrainingSetup) -> RunDirectory:
+    """Returns the run directory that a training with these inputs has, or would get. Writes nothing."""
+    setup, _ = _with_word_vectors(features.split("train").captions, setup)
+    return open_run_directory(setup.train.output, directory_name(name, training_identity(features, setup)))
+
+
 def check_resume(directory: RunDirectory, resume: bool | None) -> None:
     """Raises UserError if the run that `resume` requires does not exist, or the one that it forbids exists.
 

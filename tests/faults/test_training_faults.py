@@ -171,8 +171,8 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     assert "/step-" not in (tmp_path / "log").read_text()
     (paused,) = train_workers(two_nodes.nodes[1].pid)
     os.kill(paused, signal.SIGSTOP)  # so that the training cannot end before Ray Train has noticed
-    two_nodes.drain(seconds=1)
-    deadline = time.monotonic() + 1  # a node that dies before its deadline counts as a failure
+    two_nodes.drain(seconds=10)  # after its deadline, Ray Train would restart without a checkpoint
+    deadline = time.monotonic() + 10  # a node that dies before its deadline counts as a failure
     wait_until(lambda: two_nodes.train_logged("received preemption signal"), timeout_s=120)
     os.kill(paused, signal.SIGCONT)
     wait_until(lambda: "/step-" in (tmp_path / "log").read_text(), timeout_s=120)  # Ray Train logs checkpoints

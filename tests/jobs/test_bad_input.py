@@ -76,7 +76,7 @@ def data(tmp_path: Path) -> Path:
         (["--dataset=../none.json", "--photos=../photos"], "../none.json: no such file"),
         (
             ["--dataset=../good.json", "--photos=../photos"],
-            "no photo with captions is in split 'val'; the",
+            "no photo with captions is in split 'val', which is needed up to stage promote",
         ),
         (["--photos=../photos"], "--photos has no effect without --dataset; give both or neither"),
         (["--dataset=../good.json", "--columns=image:url"], "--columns is 'image:url'; write <role>=<column>"),
@@ -116,7 +116,10 @@ def test_the_quickstart_refuses_bad_input(data: Path, run: Run, argv: list[str],
     ("tags", "said"),
     [
         ({"dataset": "e"}, "the registered model 'shan-d' belongs to another data set, e"),
-        ({"dataset": "d", "fingerprint": "other"}, "was made for features of other, but those of the detector are of"),
+        (
+            {"dataset": "d", "fingerprint": "other"},
+            "models:/shan-d/1 has no run that names its feature set; give the champion's with --champion-features",
+        ),
     ],
 )
 def test_the_quickstart_refuses_a_model_that_is_not_comparable(

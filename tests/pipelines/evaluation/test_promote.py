@@ -15,7 +15,8 @@ from infra.registry_lock import lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from jobs import promote as job
 from pipelines.evaluation import promote as promotion
-from pipelines.evaluation.promote import ComparisonData, check_champion, promote, rollback
+from pipelines.evaluation.comparison import ComparisonData, check_champion
+from pipelines.evaluation.promote import earlier_decision, promote, rollback
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
@@ -154,6 +155,26 @@ def test_the_first_version_is_compared_with_the_random_baseline(registry: Regist
     assert registry.tags(name, BEST)["promotion.compared_with"] == "random baseline"
     assert registry.tags(name, BEST)["replaced_version"] == ""
     assert "it is already the champion" in registry.promote(name, BEST)
+
+
+def test_a_decision_holds_until_the_champion_the_photos_or_the_thresholds_change(registry: Registry):
+    name, config = registry.name("held", champion=BETTER), PromoteConfig()
+
+    def earlier(version: int, config: PromoteConfig = config, features: FeatureSet = registry.features) -> str | None:
+        found = earlier_decision(registry.tracking, name, version, features, config)
+        return None if found is None else str(found)
+
+    assert earlier(UNTRAINED) is None
+    assert registry.promote(name, UNTRAINED) == earlier(UNTRAINED)
+    for change in ({"margin": 1.0}, {"confidence": 0.9}, {"max_drop": 1.0}, {"split": "test"}):
+        assert earlier(UNTRAINED, replace(config, **change)) is None, change
+    extended = replace(registry.features, index=replace(registry.features.index, feature_set="0" * 64))
+    assert earlier(UNTRAINED, features=extended) is None
+    said = registry.promote(name, BEST)
+    assert earlier(BEST) == said
+    assert earlier(UNTRAINED) is None  # there is another champion
+    rollback(registry.tracking, name, "bad at night")
+    assert f"version {BEST} was rolled back (bad at night)" in str(earlier(BEST))
 
 
 def test_a_dry_run_makes_the_same_decision_and_writes_nothing(registry: Registry):

@@ -1,0 +1,81 @@
+"""Extracts, trains, evaluates and promotes as one resumable job.
+
+    python -m jobs.pipeline --dataset dataset_flickr30k.json --photos flickr30k-images --name M --preset flickr30k
+    python -m jobs.pipeline ... --dry-run            # what is there, what would run, and hours of the extraction
+    python -m jobs.pipeline ... --until train
+
+A stage whose result exists is not run again: re-run the same command after an interruption. With another detector, the
+command extracts its features, trains on them and compares the new version with the champion, each on its own features.
+"""
+
+from typing import Any, Literal
+
+from infra.signals import when_interrupted
+from jobs import cli
+from jobs.config import Config
+from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.manifest import Manifest
+from pipelines.extraction.estimate_report import estimate_extraction
+from pipelines.pipeline.plan import pipeline_plan
+from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
+from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, check_pipeline
+from pipelines.training.train import training_summary
+
+Stage = Literal["extract", "train", "evaluate", "promote"]
+
+
+def _arguments(parser: Any) -> None:
+    cli.add_dataset_arguments(parser, required=True)
+    parser.add_argument(
+        "--name", type=str, required=True, help="name of the registered model that gets the new version"
+    )
+    parser.add_argument("--until", type=Stage, default="promote", help="last stage to run")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what is there and what would run; a short probe estimates the hours of a missing extraction",
+    )
+
+
+def main() -> None:
+    """Runs the command line."""
+    arguments, config = cli.parse(
+        "pipeline",
+        "Extract, train, evaluate and promote as one resumable job.",
+        _arguments,
+        ("extract", "estimate", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
+    )
+    dataset, name = cli.dataset_files(arguments), arguments.name
+    assert dataset is not None, "--dataset is required"
+    manifest = import_dataset(dataset, arguments.photos)
+    setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, arguments.until)
+    tracking = check_pipeline(name, PipelineData.of(manifest, setup), setup)
+    with when_interrupted("re-run the same command to continue"):
+        print(pipeline_plan(manifest, name, setup, tracking))
+        if arguments.dry_run:
+            print(_estimate(manifest, config), end="")
+            return
+        watch = Stopwatch(STAGES)
+        result = run_pipeline(manifest, name, setup, tracking, watch)
+        if result.trained is not None:
+            watch.log(tracking, result.trained.run_id)
+    print(_summary(result, watch))
+
+
+def _estimate(manifest: Manifest, config: Config) -> str:
+    """Returns the estimate of what the extraction has to detect."""
+    return f"\n{estimate_extraction(manifest, config.extract, config.estimate, config.cluster)}\n"
+
+
+def _summary(result: PipelineResult, watch: Stopwatch) -> str:
+    """Returns a line for each result."""
+    lines = {"features": result.features.pinned_uri}
+    if result.trained is not None:
+        lines["version"] = training_summary(result.trained)
+    if result.champion is not None:
+        lines["champion"] = str(result.champion)
+    return "\n".join(["", *(f"{name:9} {line}" for name, line in lines.items()), f"seconds   {watch.summary()}"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""Extraction, training, evaluation and promotion as one resumable job."""

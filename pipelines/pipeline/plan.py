@@ -1,0 +1,87 @@
+"""What a pipeline has done already and what it will do, as text. Nothing is written."""
+
+from infra.errors import UserError
+from infra.registry import champion_version
+from infra.tracking import Tracking
+from pipelines.datasets.manifest import Manifest
+from pipelines.evaluation.evaluate import evaluation_text
+from pipelines.evaluation.promote import earlier_decision
+from pipelines.extraction.run import ExtractionPlan, plan_extraction
+from pipelines.features.feature_set import FeatureSet
+from pipelines.pipeline.setup import PipelineSetup
+from pipelines.training.claim import find_run_directory
+from pipelines.training.stored_progress import stored_progress
+from pipelines.training.train import TrainedModel, training_summary
+
+
+def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking) -> str:
+    """Returns a line for each stage up to `setup.until`.
+
+    Ray is joined or started only if photos must be hashed to decide whether they changed.
+    """
+    extraction = plan_extraction(manifest, setup.extract, setup.training.cluster)
+    features = _finished(extraction)
+    trained = _trained(features, name, setup) if features is not None and setup.runs("train") else None
+    lines = {"extract": _extract_line(extraction)}
+    if setup.runs("train"):
+        lines["train"] = _train_line(features, name, setup, trained)
+    if setup.runs("evaluate"):
+        evaluated = trained is not None and evaluation_text(tracking, trained.run_id, "test") is not None
+        lines["evaluate"] = "done" if evaluated else "the new version on split 'test'"
+    if setup.runs("promote"):
+        lines["promote"] = _promote_line(features, name, setup, tracking, trained)
+    head = f"{name}: data set {manifest.name}, {manifest.table.num_rows} photos in {manifest.root}"
+    return "\n".join([head, *(f"  {stage:9} {line}" for stage, line in lines.items())])
+
+
+def _finished(plan: ExtractionPlan) -> FeatureSet | None:
+    """Returns the feature set if the extraction has nothing to do.
+
+    Shards may be complete while the index is missing, or is that of an earlier manifest.
+    """
+    if plan.feature_set.missing:
+        return None
+    try:
+        features = FeatureSet.open(plan.store.uri)
+    except UserError:
+        return None
+    is_current = features.index.manifest == plan.manifest.digest() and [
+        shard.name for shard in features.index.shards
+    ] == [task.name for task in plan.feature_set.shards]
+    return features if is_current else None
+
+
+def _extract_line(plan: ExtractionPlan) -> str:
+    work = plan.feature_set
+    photos = sum(len(task.photos) - len(task.reuse) for task in work.missing)
+    state = f"{photos} photos to detect; {len(work.receipts)} of {len(work.shards)} shards are complete"
+    return f"{state if work.missing else f'done, {len(work.shards)} shards'} in {plan.store.uri}"
+
+
+def _trained(features: FeatureSet, name: str, setup: PipelineSetup) -> TrainedModel | None:
+    result = find_run_directory(features, name, setup.training).result()
+    return None if result is None else TrainedModel(**result)
+
+
+def _train_line(features: FeatureSet | None, name: str, setup: PipelineSetup, trained: TrainedModel | None) -> str:
+    train = setup.training.train
+    if trained is not None:
+        return f"done, {training_summary(trained)}"
+    if features is not None:
+        directory = find_run_directory(features, name, setup.training)
+        if directory.is_claimed():
+            done = stored_progress(directory).validated
+            return f"resumes after {done} of {train.epochs} epochs in {directory.uri}"
+    return f"{train.epochs} epochs on {train.num_workers} workers"
+
+
+def _promote_line(
+    features: FeatureSet | None, name: str, setup: PipelineSetup, tracking: Tracking, trained: TrainedModel | None
+) -> str:
+    champion = champion_version(tracking, name)
+    if features is not None and trained is not None:
+        found = earlier_decision(tracking, name, trained.version, features, setup.promote)
+        if found is not None:
+            return f"done, {found}"
+    opponent = "the random baseline" if champion is None else f"the champion, version {champion}"
+    return f"if it is better than {opponent}, on split '{setup.promote.split}'"

@@ -1,0 +1,112 @@
+"""Runs the stages of a pipeline: extract -> train -> evaluate -> promote.
+
+Each stage keeps its result and is not run again where it exists, so the same command resumes after a kill. With another
+detector or other settings it runs what these change, and compares the new version with the champion of the old ones.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from infra.tracking import Tracking
+from pipelines.datasets.manifest import Manifest
+from pipelines.evaluation.comparison import ComparisonData
+from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluation
+from pipelines.evaluation.promote import ChampionState, earlier_decision, promote
+from pipelines.evaluation.score import driver_device
+from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import load_matcher
+from pipelines.pipeline.setup import STAGES, PipelineSetup
+from pipelines.training.train import TrainedModel, run_training, training_summary
+
+
+@dataclass
+class Stopwatch:
+    """Prints the heading of each stage and measures its seconds."""
+
+    stages: Sequence[str] = STAGES
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, heading: str) -> Iterator[None]:
+        """Measures the body as one of `stages`."""
+        print(f"\n[{self.stages.index(name) + 1}/{len(self.stages)}] {heading}", flush=True)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+        print(f"      {self.seconds[name]:.0f} s", flush=True)
+
+    def summary(self) -> str:
+        """Returns the seconds of the stages in one line."""
+        times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
+        return f"{times}; {sum(self.seconds.values()):.0f} in all"
+
+    def log(self, tracking: Tracking, run_id: str) -> None:
+        """Logs the seconds of the stages as metrics of a run."""
+        tracking.log_metrics(run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in self.seconds.items()})
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """The results of the stages that ran."""
+
+    features: FeatureSet
+    trained: TrainedModel | None = None
+    metrics: str = ""
+    """Tables of the evaluation."""
+    champion: ChampionState | None = None
+
+
+def run_pipeline(
+    manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking, watch: Stopwatch
+) -> PipelineResult:
+    """Runs the stages up to `setup.until` and prints what each produced. Raises as the stages do."""
+    training = setup.training
+    with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
+        extraction = extract_with_progress_bar(manifest, setup.extract, training.cluster)
+        print(extraction_summary(extraction))
+    features = extraction.feature_set
+    for split in setup.splits():
+        features.captioned(split)
+    if not setup.runs("train"):
+        return PipelineResult(features)
+    with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
+        trained = run_training(features, name, training, tracking, resume=None)
+        print(training_summary(trained))
+    if not setup.runs("evaluate"):
+        return PipelineResult(features, trained)
+    with watch.stage("evaluate", "the new version on the test split"):
+        metrics = _evaluate(trained, features, setup, tracking)
+        print(metrics)
+    if not setup.runs("promote"):
+        return PipelineResult(features, trained, metrics)
+    with watch.stage("promote", "the better version becomes champion"):
+        champion = _promote(trained, features, setup, tracking)
+        print(champion)
+    return PipelineResult(features, trained, metrics, champion)
+
+
+def _evaluate(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> str:
+    """Returns the tables of the test split, which are logged to the training's run once."""
+    if (logged := evaluation_text(tracking, trained.run_id, "test")) is not None:
+        return logged
+    uri = f"models:/{trained.name}/{trained.version}"
+    matcher = load_matcher(tracking, uri, features, driver_device("auto", setup.score))
+    evaluation = evaluate(matcher, uri, features.captioned("test"), setup.score, setup.training.cluster)
+    return log_evaluation(tracking, trained.run_id, features, evaluation)
+
+
+def _promote(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> ChampionState:
+    found = earlier_decision(tracking, trained.name, trained.version, features, setup.promote)
+    return found or promote(
+        tracking,
+        trained.name,
+        trained.version,
+        ComparisonData(features),
+        setup.promote,
+        setup.score,
+        setup.training.cluster,
+        device=driver_device("auto", setup.score),
+    )

@@ -1,0 +1,105 @@
+"""What a pipeline runs with, and what it checks before it writes anything."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+import infra.cluster
+import infra.tracking
+from infra.errors import UserError
+from infra.storage.open import require_folder
+from infra.tracking import Tracking
+from pipelines.datasets.manifest import Manifest
+from pipelines.detectors import registry
+from pipelines.evaluation.comparison import check_champion
+from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.missing_photos import check_missing_photos
+from pipelines.training.claim import require_dataset_of_model
+from pipelines.training.driver import connect_cluster
+from pipelines.training.epoch_size import steps_per_epoch
+from pipelines.training.identity import settings_identity
+from pipelines.training.setup import TrainingSetup
+
+STAGES = ("extract", "train", "evaluate", "promote")
+"""In their order; each uses the results of those before it."""
+
+
+@dataclass(frozen=True)
+class PipelineSetup:
+    """The config sections that the stages read, and the last stage to run."""
+
+    extract: ExtractConfig
+    training: TrainingSetup
+    """Its tracking store and cluster serve all stages."""
+    score: ScoreConfig
+    promote: PromoteConfig
+    until: str = STAGES[-1]
+
+    def runs(self, stage: str) -> bool:
+        """Returns whether a stage is not after the last one."""
+        return STAGES.index(stage) <= STAGES.index(self.until)
+
+    def splits(self) -> list[str]:
+        """Returns the splits that the stages read."""
+        wanted = {"train": ["train", "val"], "evaluate": ["test"], "promote": [self.promote.split]}
+        return list(dict.fromkeys(split for stage in wanted if self.runs(stage) for split in wanted[stage]))
+
+
+@dataclass(frozen=True)
+class PipelineData:
+    """What is known about a data set before its photos are read."""
+
+    name: str
+    subject: str
+    """How messages name its train split."""
+    captions_per_photo: NDArray[np.int64]
+    """Of the train split."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, setup: PipelineSetup) -> "PipelineData":
+        """Raises UserError if a split that the stages need has no photo with captions."""
+        check_missing_photos(manifest, setup.extract.max_rejected)
+        for split in setup.splits():
+            if not any(photo.captions for photo in manifest.photos(split)):
+                raise UserError(
+                    f"data set {manifest.name}: no photo with captions is in split '{split}', which is needed up to stage "
+                    f"{setup.until}; add some to that split"
+                )
+        counts = np.array([len(photo.captions) for photo in manifest.photos("train") if photo.captions])
+        return cls(manifest.name, f"split 'train' of data set {manifest.name}", counts)
+
+
+def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Tracking:
+    """Connects to the tracking store. Raises UserError for what a stage would refuse; nothing is written.
+
+    `name` is that of the registered model.
+    """
+    training = setup.training
+    if setup.runs("train"):
+        _require_trainable(data, setup)
+    infra.cluster.check_address(training.cluster)
+    require_folder(setup.extract.output, "extract.output")
+    require_folder(training.train.output, "train.output")
+    tracking = infra.tracking.connect(training.tracking)
+    if setup.runs("train"):
+        require_dataset_of_model(tracking, name, data.name)
+    if setup.runs("promote"):
+        check_champion(tracking, name, registry.fingerprint(setup.extract.detector, setup.extract.spec()))
+    if setup.runs("train") and training.train.use_gpu:
+        connect_cluster(training)  # a missing GPU is an error before the extraction
+    return tracking
+
+
+def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:
+    """Raises UserError if the training would refuse the data set, the width of the features or a file."""
+    steps_per_epoch(data.captions_per_photo, setup.training.train, data.subject)
+    width, region_dim = setup.extract.spec().feature_dim, setup.training.model.region_dim
+    if width != region_dim:
+        raise UserError(
+            f"extract.detector {setup.extract.detector} gives features of width {width}, but model.region_dim is "
+            f"{region_dim}; set model.region_dim to {width}"
+        )
+    settings_identity(setup.training)  # reads the files that it names
