@@ -62,4 +62,4 @@ def test_an_option_means_the_same_in_every_command():
     assert found["--model"] == {"behaviour", "evaluate", "search", "two_stage"}
     assert found["--feature-root"] == {"status"}
     assert found["--features"] == {"behaviour", "evaluate", "promote", "search", "sweep", "train", "two_stage"}
-    assert found["--name"] == {"promote", "sweep", "train"}
+    assert found["--name"] == {"pipeline", "promote", "sweep", "train"}

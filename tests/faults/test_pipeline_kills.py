@@ -1,0 +1,75 @@
+"""A pipeline that is killed in each of its stages and started again ends with the results of an uninterrupted one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from infra.tracking import TrackingConfig, connect
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import generate
+from tests.support.clusters import ENVIRONMENT, kill_tree
+from tests.support.processes import wait_until
+
+SCENES = ScenesConfig(train=96, val=16, test=16, seed=5)
+OPTIONS = [
+    "--name=m", "--train.epochs=6", "--train.batch_size=16", "--train.num_workers=1", "--model.joint_dim=16",
+    "--model.word_dim=8", "--extract.photos_per_shard=8", "--cluster.local_object_store_mb=200",
+]  # fmt: skip
+
+
+def start(folder: Path, data: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "jobs.pipeline", f"--dataset={data}", f"--photos={data.parent}/photos", *OPTIONS]
+    folder.mkdir(exist_ok=True)
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT)
+
+
+def finish(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
+    assert driver.wait(500) == 0, (folder / "log").read_text()
+
+
+def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> None:
+    """Kills a driver with all of its processes as soon as a file exists."""
+    try:
+        wait_until(lambda: driver.poll() is not None or any(folder.glob(pattern)), timeout_s=300)
+        assert driver.poll() is None, (folder / "log").read_text()
+    finally:
+        kill_tree(driver)
+
+
+def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str, float], dict[str, str]]:
+    """Returns the shards, the weights, the metrics and the decision of a finished pipeline."""
+    shards = {path.name: path.read_bytes() for path in folder.glob("build/features/*/*.tar")}
+    client = (tracking := connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))).client()
+    (version,) = client.search_model_versions("name = 'm'")
+    (run,) = client.search_runs([tracking.experiment_id])
+    assert run.info.status == "FINISHED"
+    names = ("val_rsum", "test_rsum", "loss")
+    metrics = {name: run.data.metrics[name] for name in names}
+    (weights,) = folder.glob("build/mlflow/artifacts/models/*/artifacts/**/weights.safetensors")
+    decision = {key: version.tags[key] for key in ("promotion.decision", "promotion.reason", "promotion.rsum")}
+    return shards, load_file(weights), metrics, decision
+
+
+@pytest.mark.long  # the stages have kill tests of their own
+@pytest.mark.usefixtures("ray_session")
+def test_a_pipeline_killed_in_every_stage_ends_as_an_uninterrupted_one(tmp_path: Path):
+    data, whole, killed = generate(SCENES, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, data), whole)
+    for pattern in (
+        "build/features/*/*.tar",  # extract
+        "build/runs/m-*/epoch-*",  # train
+        "build/runs/m-*/finished.json",  # evaluate: the training has just recorded its result
+        "build/mlflow/artifacts/**/evaluation_test.md",  # promote
+    ):
+        kill_when(start(killed, data), killed, pattern)
+    driver = start(killed, data)
+    finish(driver, killed)
+    (shards, weights, *rest), (expected_shards, expected_weights, *expected) = result(killed), result(whole)
+    assert shards == expected_shards
+    assert [name for name, tensor in weights.items() if not tensor.equal(expected_weights[name])] == []
+    assert rest == expected
