@@ -21,7 +21,7 @@ _MARK = "\u0300"  # replaces every combining mark, for which `re` has no charact
 _HAN_KANA = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _LETTERS = rf"(?:[^\W_{_HAN_KANA}]{_MARK}*)+"
 _IN_A_NUMBER = r"(?<=\d)(?:\.(?=\d)|,(?=\d{3}(?!\d)))"
-_LETTER = re.compile(rf"[{_HAN_KANA}]|[^\W_]")
+_ASCII_WORD = re.compile("[A-Za-z0-9]")
 _WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_LETTERS}(?:(?:'|{_IN_A_NUMBER}){_LETTERS})*")
 
 
@@ -42,8 +42,8 @@ def tokenize(text: str) -> list[str]:
 
 
 def has_word(text: str) -> bool:
-    """Returns whether `tokenize` finds a word in a text, without splitting it."""
-    return _LETTER.search(text) is not None
+    """Returns whether `tokenize` finds a word in a text; without splitting it where that is easy to see."""
+    return _ASCII_WORD.search(text) is not None or bool(tokenize(text))
 
 
 @dataclass(frozen=True)

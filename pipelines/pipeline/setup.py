@@ -44,8 +44,8 @@ class PipelineSetup:
 
     def splits(self) -> list[str]:
         """Returns the splits that the stages read."""
-        wanted = {"train": ["train", "val"], "evaluate": ["test"], "promote": [self.promote.split]}
-        return list(dict.fromkeys(split for stage in wanted if self.runs(stage) for split in wanted[stage]))
+        of_stages = {"train": ("train", "val"), "evaluate": ("test",), "promote": (self.promote.split,)}
+        return list(dict.fromkeys(split for stage in of_stages if self.runs(stage) for split in of_stages[stage]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class PipelineData:
     subject: str
     """How messages name its train split."""
     captions_per_photo: NDArray[np.int64]
-    """Of the train split."""
+    """Number of captions of each photo of the train split."""
 
     @classmethod
     def of(cls, manifest: Manifest, setup: PipelineSetup) -> "PipelineData":

@@ -15,8 +15,8 @@ from tests.support.commands import run_command
 
 SCENES = ScenesConfig(train=64, val=48, test=16, seed=5)
 TRAINING = [
-    "--train.epochs=1", "--train.learning_rate=1e-6", "--train.batch_size=16", "--train.num_workers=1", "--model.joint_dim=16", "--model.word_dim=8",
-    "--promote.split=val", "--cluster.local_object_store_mb=200",
+    "--train.epochs=1", "--train.learning_rate=1e-6", "--train.batch_size=16", "--train.num_workers=1",
+    "--model.joint_dim=16", "--model.word_dim=8", "--promote.split=val", "--cluster.local_object_store_mb=200",
 ]  # fmt: skip
 UPGRADE = ["--extract.detector_settings={lite2_side: 260}", "--train.epochs=16", "--train.learning_rate=3e-3"]
 """Another detector, and a training that learns more than the first one."""

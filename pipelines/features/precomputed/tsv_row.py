@@ -23,7 +23,7 @@ ORDERS = {
 }
 """Column names by the number of columns."""
 _ENOUGH = 500
-"""That many random halves are all finite once in four million rows."""
+"""So many random 16-bit patterns are all finite as float16 once in eight million rows."""
 _OUTSIDE = 1.0
 """Pixels by which a box may exceed the photo: the original files clip boxes in a scaled photo of rounded size."""
 
@@ -134,7 +134,7 @@ def _is_float64(values: NDArray[np.float32]) -> bool:
 def _is_float16(values: NDArray[np.float32]) -> bool:
     """Returns whether every value holds the bits of two float16 values.
 
-    Of the lower halves of float32 values, 3 % are infinite or NaN as float16. If the source had been float16, their
+    Of the lower 16 bits of float32 values, 3 % are infinite or NaN as float16. If the source had been float16, the
     lower 13 bits would be zero. A row with fewer than _ENOUGH values that can tell is taken as float32.
     """
     lower = values.view("<u2")[:, ::2]
