@@ -158,6 +158,22 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
     assert module.startswith(str(demo.folder / "build" / "mlflow" / "artifacts"))
 
 
+def test_the_pipeline_command_has_nothing_left_to_do_and_writes_nothing(demo: Demo):
+    """The demo ran the same stages: their results have the same identities."""
+    (photos,) = demo.folder.glob("build/scenes/*/photos")
+    (dataset,) = photos.parent.glob("*.json")
+    before = {path: path.stat().st_mtime_ns for path in demo.folder.glob("build/*/*/*") if path.is_file()}
+    command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
+    said = demo.run(*command, "--dry-run")
+    head, *lines = said.splitlines()[:5]
+    assert head == f"{NAME}: data set scenes, 480 photos in {photos}"
+    assert lines[0].split()[:4] == ["extract", "done,", "16", "shards"]
+    assert f"{NAME} version 1 (run " in lines[1]
+    assert lines[2].split() == ["evaluate", "done"]
+    assert f"done, models:/{NAME}@champion is version 1" in lines[3]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def test_the_printed_command_opens_mlflow_with_the_run_on_it(demo: Demo):
     (command,) = re.findall(r"^runs +(.+)$", demo.output, re.MULTILINE)
     (port,) = free_ports(1)

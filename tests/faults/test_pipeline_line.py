@@ -57,6 +57,7 @@ class Line:
         return str(mlflow.models.get_model_info("models:/m@champion").metadata["fingerprint"])
 
 
+@pytest.mark.long  # 3 minutes; the demo runs the same stages once
 def test_the_line_runs_once_and_again_for_another_detector_and_is_rolled_back(line: Line):
     plan, rest = line.run("--dry-run")
     assert "  extract   128 photos to detect; 0 of " in plan
