@@ -65,8 +65,8 @@ class PipelineData:
         for split in setup.splits():
             if not any(photo.captions for photo in manifest.photos(split)):
                 raise UserError(
-                    f"data set {manifest.name}: no photo with captions is in split '{split}', which is needed up to stage "
-                    f"{setup.until}; add some to that split"
+                    f"data set {manifest.name}: no photo with captions is in split '{split}', which is needed up to "
+                    f"stage {setup.until}; add some to that split"
                 )
         counts = np.array([len(photo.captions) for photo in manifest.photos("train") if photo.captions])
         return cls(manifest.name, f"split 'train' of data set {manifest.name}", counts)

@@ -46,7 +46,7 @@ def test_digest_does_not_depend_on_the_root():
     ("row", "message"),
     [
         (Photo("k9", "k9.jpg", "dev", ("c",)), "k9.jpg: split is 'dev'; it must be one of train, val, test, gallery"),
-        (Photo("k9", "k9.jpg", "val", ("c", " ")), "k9.jpg: the photo has an empty caption"),
+        (Photo("k9", "k9.jpg", "val", ("c", " ")), "k9.jpg: a caption has no word"),
         (Photo("k9", "https://me:secret@host/k9.jpg", "val", ("c",)), "^https://host/k9.jpg: .* a user or password"),
         (Photo("k1", "other/k1.png", "val", ("c",)), "other/k1.png and k1.jpg share the key k1"),
     ],
