@@ -97,7 +97,7 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
             if not all(rest.partition("/")[::2]):
                 raise UserError(f"photo {uri} names no object; write s3://bucket/key")
             buckets[rest.split("/")[0]].append(uri)
-        elif "://" in uri and scheme not in ("file", "tar"):
+        elif "://" in uri and scheme not in ("file", *_CONTAINERS):
             raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
         else:
             path = rest.partition("::")[2] if scheme in _CONTAINERS else uri

@@ -161,7 +161,7 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
 def test_the_pipeline_command_has_nothing_left_to_do_and_writes_nothing(demo: Demo):
     """The demo ran the same stages: their results have the same identities."""
     (photos,) = demo.folder.glob("build/scenes/*/photos")
-    (dataset,) = photos.parent.glob("*.json")
+    (dataset,) = photos.parent.glob("dataset_*.json")
     before = {path: path.stat().st_mtime_ns for path in demo.folder.glob("build/*/*/*") if path.is_file()}
     command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
     said = demo.run(*command, "--dry-run")
