@@ -60,7 +60,7 @@ class PipelineData:
 
     @classmethod
     def of(cls, manifest: Manifest, setup: PipelineSetup) -> "PipelineData":
-        """Raises UserError if a split that the stages need has no photo with captions."""
+        """Raises UserError if too many photos do not exist, or a split that the stages need has none with captions."""
         check_missing_photos(manifest, setup.extract.max_rejected)
         for split in setup.splits():
             if not any(photo.captions for photo in manifest.photos(split)):
