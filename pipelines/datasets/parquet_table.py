@@ -47,7 +47,10 @@ def embeds_images(file: DatasetFile) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path}: no .parquet file in this folder; give a Parquet file or a folder of them")
+    return files
 
 
 def _images(dataset: Path, path: Path, table: Any, columns: dict[str, str]) -> Iterator[Row]:

@@ -87,18 +87,18 @@ class PhotoRows:
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
 
-        Raises UserError for a name that no row has.
+        Raises UserError for a name that no photo has, and for one without ending that several have.
         """
         self._has_lists = True
-        sources = {PurePosixPath(source).stem: source for source in self._rows} | {
-            source: source for source in self._rows
-        }
+        stems = Counter(PurePosixPath(source).stem for source in self._rows)
+        sources = {stem: source for source in self._rows if stems[stem := PurePosixPath(source).stem] == 1}
+        sources |= {source: source for source in self._rows}
         for where, name in names:
             source = sources.get(name)
             if source is None:
                 raise UserError(
-                    f"{file}: {where}: photo '{name}' is in no other file of the data set; give the file with its "
-                    "captions"
+                    f"{file}: {where}: '{name}' is not the name of one photo of the other files; correct it, or also "
+                    "give the file with its captions"
                 )
             self._rows[source] = _joined(file, self._rows[source], Row(where, source, split=split))
 

@@ -81,6 +81,20 @@ def test_archives_are_refused_with_the_fix(tmp_path: Path):
             import_dataset(path, tmp_path)
 
 
+def test_formats_that_do_not_fit_a_folder_or_a_file_are_refused(tmp_path: Path):
+    (tmp_path / "d.csv").write_text("uri\n")
+    (tmp_path / "d").mkdir()
+    for name, format_, message in (
+        ("d", "parquet", "no .parquet file in this folder"),
+        ("d", "csv", "not readable as csv"),
+        ("d", "flickr", "not readable as text"),
+        ("d", "coco", "not readable as JSON"),
+        ("d.csv", "folder", "no image in this folder"),
+    ):
+        with pytest.raises(UserError, match=f"/{name}: {message}"):
+            import_dataset(DatasetFiles((f"{tmp_path}/{name}",), format_), tmp_path)
+
+
 def test_the_option_overrides_the_content(tmp_path: Path):
     (tmp_path / "a.jpg").write_bytes(b"x")
     (tmp_path / "d.txt").write_text("uri,caption\na.jpg,x\n")

@@ -61,6 +61,17 @@ def test_a_key_of_the_file_wins():
     assert found["b/c.jpg"].startswith("c-")
 
 
+def test_a_name_in_a_list_is_that_of_one_photo():
+    rows = PhotoRows()
+    rows.add("f", [Row("line", source, ("x",)) for source in ("a/1.jpg", "b/1.jpg", "b/2.jpg")], "")
+    rows.set_splits("l", [("line 1", "a/1.jpg"), ("line 2", "2")], "test")
+    photos, left_out = rows.photos()
+    assert [(photo.source, photo.split) for photo in photos] == [("a/1.jpg", "test"), ("b/2.jpg", "test")]
+    assert left_out == 1
+    with pytest.raises(UserError, match="l: line 3: '1' is not the name of one photo"):
+        rows.set_splits("l", [("line 3", "1")], "test")
+
+
 def test_rows_of_a_photo_are_joined_and_must_agree():
     rows = PhotoRows()
     rows.add("f", [Row("line 1", "a.jpg", ("x",)), Row("line 2", "b.jpg", ("z",)), Row("line 3", "a.jpg", ("y",))], "")
