@@ -16,7 +16,7 @@ from pipelines.datasets.formats import TABLES, detect, read_file
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import ARCHIVES, locate_photos, parent_and_name
-from pipelines.datasets.rows import DatasetFile, PhotoRows
+from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile, PhotoRows
 from pipelines.datasets.spellings import existing_path
 
 
@@ -98,7 +98,8 @@ def _read(dataset: Dataset, photos: str | Path | None) -> tuple[str, list[Photo]
 
 def _split_and_location(given: str) -> tuple[str, str]:
     """Returns the split, empty if there is none, and the absolute path or URI of a file. UserError for an archive."""
-    split, equals, path = given.partition("=")
+    name, equals, path = given.partition("=")
+    split = SPLIT_NAMES.get(name, name)
     if not equals or split not in SPLITS:
         split, path = "", given
     location = absolute(path, "data set").rstrip("/") or "/"

@@ -56,8 +56,8 @@ def test_several_files_have_their_splits_and_folders(coco: Path):
 
 
 def test_the_photo_root_may_be_the_folder_of_one_split(coco: Path):
-    manifest = import_dataset(f"val={coco}/captions_val2017.json", coco / "val2017")
-    assert [photo.source for photo in manifest.photos()] == ["000000000139.jpg"]
+    manifest = import_dataset(f"validation={coco}/captions_val2017.json", coco / "val2017")
+    assert [(photo.source, photo.split) for photo in manifest.photos()] == [("000000000139.jpg", "val")]
 
 
 def test_files_without_a_name_for_the_folder_are_read(coco: Path):
