@@ -28,6 +28,8 @@ from pipelines.models.load import load_matcher
 from pipelines.models.selection import read_selection
 from shan_model.model import SHAN
 
+_IS_CHAMPION = "it is already the champion"
+
 
 @dataclass(frozen=True)
 class ChampionState:
@@ -80,7 +82,7 @@ def promote(
     while True:
         champion = champion_version(tracking, name)
         if champion == challenger:
-            return ChampionState(name, challenger, "it is already the champion")
+            return ChampionState(name, challenger, _IS_CHAMPION)
         feature_sets = {challenger: data.features}
         if champion is not None:
             feature_sets[champion] = data.of_champion(tracking, name, champion)
@@ -120,7 +122,7 @@ def earlier_decision(
     champion = champion_version(tracking, name)
     tags = tracking.client().get_model_version(name, str(challenger)).tags
     if champion == challenger:
-        return ChampionState(name, champion, tags.get("promotion.reason", "it is already the champion"))
+        return ChampionState(name, challenger, _IS_CHAMPION)
     if "rolled_back_at" in tags:
         reason = (
             f"version {challenger} was rolled back ({tags['rollback_reason']}); {program('promote')} promotes it again"

@@ -86,7 +86,7 @@ def test_commands_find_this_project(installed: Installed):
     assert result.stderr == "error: train.epochs is 0; it must be at least 1; see `shan train --help`\n"
     result = installed.shan("trian")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: unknown command 'trian'; choose one of quickstart, extract")
+    assert result.stderr.startswith("error: unknown command 'trian'; choose one of quickstart, pipeline, extract")
 
 
 @pytest.mark.cluster
