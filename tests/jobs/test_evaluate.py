@@ -39,6 +39,7 @@ def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features
 
 
 def test_models_of_two_detectors_are_compared_each_on_its_own_features(features, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     other = write_set(tmp_path, manifest(tmp_path, 150), fingerprint="made-up-4567")
     one = write_checkpoint(tmp_path / "one", model(features, 20), features)
     two = write_checkpoint(tmp_path / "two", model(other, 20), other)
