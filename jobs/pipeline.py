@@ -8,7 +8,7 @@ A stage whose result exists is not run again: re-run the same command after an i
 command extracts its features, trains on them and compares the new version with the champion, each on its own features.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 from infra.signals import when_interrupted
 from jobs import cli
@@ -18,10 +18,8 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.estimate_report import estimate_extraction
 from pipelines.pipeline.plan import pipeline_plan
 from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
-from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, check_pipeline
+from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, Stage, check_pipeline
 from pipelines.training.train import training_summary
-
-Stage = Literal["extract", "train", "evaluate", "promote"]
 
 
 def _arguments(parser: Any) -> None:

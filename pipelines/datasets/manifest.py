@@ -23,7 +23,7 @@ from shan_model.vocabulary import has_word
 FORMAT = "shan-manifest/2"
 """Format version; a change of columns, metadata, digest or permitted values needs a new one."""
 READABLE = ("shan-manifest/1", FORMAT)
-"""Versions that are read. In version 1, every photo has captions, and there is no split `gallery`."""
+"""Format versions that can be read. In version 1 every photo has captions, and the split `gallery` does not exist."""
 SPLITS = ("train", "val", "test", "gallery")
 """Splits in the order of a feature set. Photos of any split may have no captions."""
 LEARNING_SPLITS = ("train", "val", "test")

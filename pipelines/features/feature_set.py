@@ -182,7 +182,7 @@ class Split:
 
     @property
     def photos_stored(self) -> int:
-        """Number of photos in the feature set, also of those that are not selected."""
+        """Number of photos of the split before `selecting` restricted it."""
         return sum(len(receipt.written) for receipt in self.receipts)
 
     def selecting(self, keys: Sequence[str]) -> "Split":

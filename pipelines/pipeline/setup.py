@@ -1,6 +1,7 @@
 """What a pipeline runs with, and what it checks before it writes anything."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,8 @@ from pipelines.training.epoch_size import steps_per_epoch
 from pipelines.training.identity import settings_identity
 from pipelines.training.setup import TrainingSetup
 
-STAGES = ("extract", "train", "evaluate", "promote")
+Stage = Literal["extract", "train", "evaluate", "promote"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 """In their order; each uses the results of those before it."""
 
 
@@ -36,15 +38,19 @@ class PipelineSetup:
     """Its tracking store and cluster serve all stages."""
     score: ScoreConfig
     promote: PromoteConfig
-    until: str = STAGES[-1]
+    until: Stage = STAGES[-1]
 
-    def runs(self, stage: str) -> bool:
+    def runs(self, stage: Stage) -> bool:
         """Returns whether a stage is not after the last one."""
         return STAGES.index(stage) <= STAGES.index(self.until)
 
     def splits(self) -> list[str]:
         """Returns the splits that the stages read."""
-        of_stages = {"train": ("train", "val"), "evaluate": ("test",), "promote": (self.promote.split,)}
+        of_stages: dict[Stage, tuple[str, ...]] = {
+            "train": ("train", "val"),
+            "evaluate": ("test",),
+            "promote": (self.promote.split,),
+        }
         return list(dict.fromkeys(split for stage in of_stages if self.runs(stage) for split in of_stages[stage]))
 
 
