@@ -21,31 +21,36 @@ def world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
-def gather_rows(rows_NX: Tensor) -> Tensor:
-    """Returns the rows of all ranks, concatenated in rank order, with gradients."""
+def gather_rows(rows_NX: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+    """Returns the rows of all ranks, concatenated in rank order, with gradients.
+
+    `counts`, the number of rows of each rank, saves a transfer where it is known.
+    """
     if world()[1] == 1:
         return rows_NX
-    return _Gather.apply(rows_NX, _counts(rows_NX))
+    return _Gather.apply(rows_NX, _counts(rows_NX) if counts is None else counts)
 
 
 def gather_pairs(
     photos: Tensor | Sequence[Tensor], captions: Tensor | Sequence[Tensor]
-) -> tuple[Tensor | Sequence[Tensor], Tensor | Sequence[Tensor], int]:
-    """Returns the photos and captions of all ranks, in rank order, with gradients, and the number before this rank's.
+) -> tuple[Tensor | Sequence[Tensor], Tensor | Sequence[Tensor], list[int]]:
+    """Returns the photos and captions of all ranks, in rank order, with gradients, and the number that each rank gave.
 
     Each rank gives as many matrices R x D as matrices W x D; they travel in one transfer.
     """
-    rank, ranks = world()
-    if ranks == 1:
-        return photos, captions, 0
+    if world()[1] == 1:
+        return photos, captions, [len(captions)]
     matrices = [*photos, *captions]
     lengths = torch.tensor([len(matrix) for matrix in matrices], device=matrices[0].device)
-    counts, all_lengths = _counts(lengths), gather_rows(lengths).tolist()
-    flat = iter(gather_rows(torch.cat(matrices)).split(all_lengths))
+    counts = _counts(lengths)
+    all_lengths = gather_rows(lengths, counts).tolist()
+    rest = iter(all_lengths)
+    rows = [sum(islice(rest, count)) for count in counts]
+    flat = iter(gather_rows(torch.cat(matrices), rows).split(all_lengths))
     # Of each rank, the photos precede the captions.
     halves = [[list(islice(flat, count // 2)) for _ in range(2)] for count in counts]
     all_photos, all_captions = ([matrix for half in side for matrix in half] for side in zip(*halves, strict=True))
-    return all_photos, all_captions, sum(counts[:rank]) // 2
+    return all_photos, all_captions, [count // 2 for count in counts]
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
@@ -89,7 +94,7 @@ class _Gather(torch.autograd.Function):
     """Forward: the rows of all ranks, padded for the transfer because collectives need equal sizes."""
 
     @staticmethod
-    def forward(ctx: Any, rows_NX: Tensor, counts: list[int]) -> Tensor:
+    def forward(ctx: Any, rows_NX: Tensor, counts: Sequence[int]) -> Tensor:
         rank = world()[0]
         ctx.own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
         padded = rows_NX.new_zeros((max(counts), *rows_NX.shape[1:]))

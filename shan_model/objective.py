@@ -49,18 +49,20 @@ class RankingObjective(nn.Module):
         with torch.autocast(photo_of_row_B.device.type, self.matmul_dtype) if autocast else nullcontext():
             encoded = self.model.encode_photos(regions), self.model.encode_captions(captions)
         dtype = self.model.image_encoder.project.weight.dtype
-        photos, words, rows_before = gather_pairs(*(_in(dtype, matrices) for matrices in encoded))
+        photos, words, counts = gather_pairs(*(_in(dtype, matrices) for matrices in encoded))
+        rank, ranks = world()
+        rows_before = sum(counts[:rank])
         loss = mined_ranking_loss if hardest else mean_ranking_loss
         part = loss(
             self.model.alignment,
             photos,
             words,
-            gather_rows(photo_of_row_B),
+            gather_rows(photo_of_row_B, counts),
             margin=self.margin,
             own_rows=slice(rows_before, rows_before + len(captions)),
             matmul_dtype=self.matmul_dtype,
         )
-        return world()[1] * part
+        return ranks * part
 
 
 def _in(dtype: torch.dtype, matrices: Matrices) -> Matrices:

@@ -48,6 +48,8 @@ PREEMPTION_CHECK_STEPS = 10
 """Steps between checks for an announced preemption. Each check synchronizes all ranks."""
 STOP_CHECK_S = 1.0
 """Seconds between checks of the first rank whether the driver has asked it to stop."""
+SHOW_S = 0.2
+"""Seconds between updates of the progress bar, each of which is a message to the driver's node."""
 STOP_DELAY_S = 5.0
 """Seconds for which a stop waits for a step that logs metrics; then the interrupt does not show in them."""
 
@@ -117,7 +119,7 @@ class TrainWorker:
         self.unreported: list[MetricRow] = []
         self.preempted = self.stopped = False
         self.window = MetricWindow()
-        self.stop_checked = time.monotonic()
+        self.stop_checked = self.shown = time.monotonic()
         self.stop_requested: float | None = None
 
     def system_metrics(self) -> AbstractContextManager[None]:
@@ -155,6 +157,7 @@ class TrainWorker:
     def show(self, note: str = "") -> None:
         """Sets the driver's progress bar to the current step; after a restart it moves back."""
         if self.rank == 0:
+            self.shown = time.monotonic()
             self.job.bar.update.remote(self.state.progress.step, note)
 
     def _step_batches(self, epoch: int, done: int) -> Iterator[list[Batch]]:
@@ -173,7 +176,8 @@ class TrainWorker:
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)
-        self.show()
+        if time.monotonic() > self.shown + SHOW_S:
+            self.show()
 
     def _newly_preempted(self) -> bool:
         """Returns whether Ray has announced, for the first time, that one of its nodes will be preempted."""
