@@ -36,8 +36,13 @@ SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 
 
 def pytest_configure() -> None:
-    """Lets Ray workers, which run at nice 15, compete with the other test process on equal terms, also in commands."""
+    """Shares the cores between the processes of a run, and with the commands that they start.
+
+    Ray's workers run at nice 15 otherwise. Threads of torch that wait for one without a core cost most of the time.
+    """
     os.environ.setdefault("RAY_worker_niceness", "0")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +67,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         tier = tier_of(item)
         item.add_marker(tier)
+        if tier in ("faults", "cluster") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))
         # With pytest-xdist, each group runs in one process, which starts its servers once. Faults take minutes a file.
         if tier in ("integration", "faults", "cluster") and not item.get_closest_marker("xdist_group"):
             folder = item.path.relative_to(ROOT / "tests").parts[0]
@@ -107,8 +114,8 @@ def real_photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """The one Ray session of the test process, with 4 logical CPUs."""
+def ray_session(s3_server: S3Server) -> Iterator[None]:
+    """The one Ray session of the test process, with 4 logical CPUs. Its workers find the S3 server, too."""
     import ray
 
     os.environ["RAY_AUTH_MODE"] = "disabled"

@@ -16,7 +16,7 @@ import pytest
 from infra import job_log, ray_jobs
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, local_cluster
-from tests.support.processes import ROOT, wait_until
+from tests.support.processes import DEADLINE_S, ROOT, wait_until
 from tests.support.relay import Relay
 from tests.support.servers import free_ports
 
@@ -37,7 +37,7 @@ def command(*arguments: str) -> list[str]:
 def submit(*arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | ENVIRONMENT
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False
+        command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
 
 
@@ -50,6 +50,7 @@ def train_options(folder: Path, epochs: int) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.long  # test_cluster.py submits one, too
 def test_a_training_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp_path: Path):
     done = submit("train", *train_options(tmp_path, 2), f"--address={address}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,7 +75,7 @@ def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: 
     with log.open("wb") as file:
         first = subprocess.Popen(command(*options), cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
     started = re.compile(r"train-[0-9a-f]{12}\.\d")
-    wait_until(lambda: bool(started.search(log.read_text())), timeout_s=120)
+    wait_until(lambda: bool(started.search(log.read_text())))
     first.send_signal(signal.SIGKILL)
     first.wait()
     (name,) = set(started.findall(log.read_text()))
@@ -84,7 +85,7 @@ def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: 
     assert second.stdout
     assert f"{name} is running; attaching to it" in second.stdout.readline()
     assert submit("stop", name, f"--address={address}").returncode == 0
-    said, _ = second.communicate(timeout=120)
+    said, _ = second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 4, said
 
 
@@ -115,24 +116,24 @@ def test_a_network_that_fails_and_recovers_loses_and_repeats_no_log_line(
         monkeypatch.setattr(sys, "stdout", said)
         follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
         follower.start()
-        wait_until(lambda: "line 9" in said.getvalue(), timeout_s=120)
+        wait_until(lambda: "line 9" in said.getvalue())
         relay.cut()
         before = said.getvalue()
         time.sleep(1)  # attempts to connect are refused
         relay.listen()
-        wait_until(continues, timeout_s=30)
+        wait_until(continues)
         relay.stall()
         before = said.getvalue()
-        wait_until(continues, timeout_s=30)
+        wait_until(continues)
         monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 120)
         before = said.getvalue()
-        wait_until(continues, timeout_s=30)
+        wait_until(continues)
         relay.stall()
         (tmp_path / "end").touch()
-        wait_until(lambda: client.get_job_status(name).is_terminal(), timeout_s=120, every_s=0.2)
+        wait_until(lambda: client.get_job_status(name).is_terminal(), every_s=0.2)
         assert "the last line" not in said.getvalue()
         relay.drop()
-        follower.join(60)
+        follower.join(DEADLINE_S)
         monkeypatch.undo()
     assert codes == [0]
     lines = [line for line in said.getvalue().splitlines() if line.startswith(("line", "the last"))]
@@ -150,7 +151,7 @@ def test_the_log_of_a_job_that_prints_nothing_is_not_fetched_again(
     (tmp_path / "quiet.py").write_text("import time\nprint('first', flush=True)\ntime.sleep(10)\nprint('second')\n")
     with ray_jobs.job_client(address) as client:
         name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py")
-        wait_until(lambda: "first" in client.get_job_logs(name), timeout_s=120)
+        wait_until(lambda: "first" in client.get_job_logs(name))
         while_quiet, tail = list[bool](), client.tail_job_logs
 
         def counted_tail(job: str) -> object:
@@ -173,12 +174,12 @@ def test_the_same_command_twice_at_once_is_one_job(address: str, tmp_path: Path)
         subprocess.Popen(command(*options), cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    names = [process.communicate(timeout=120)[0] for process in both]
+    names = [process.communicate(timeout=DEADLINE_S)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert names[0] == names[1]
     assert re.fullmatch(r"train-[0-9a-f]{12}\.1\n", names[0])
     assert submit("stop", names[0].strip(), f"--address={address}").returncode == 0
-    wait_until(lambda: "stopped" in submit("status", names[0].strip(), f"--address={address}").stdout, 60, 0.5)
+    wait_until(lambda: "stopped" in submit("status", names[0].strip(), f"--address={address}").stdout, every_s=0.5)
     again = submit(*options).stdout  # another attempt
     assert again == names[0].replace(".1", ".2")
     assert submit("stop", again.strip(), f"--address={address}").returncode == 0

@@ -11,7 +11,7 @@ import pytest
 
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
-from tests.support.commands import call_command, run_command
+from tests.support.commands import call_command, run_here
 from tests.support.photos import Photos
 from tests.support.servers import S3Server
 
@@ -38,7 +38,9 @@ class Extracted:
 
 
 @pytest.fixture(scope="module")
-def extracted(real_photos: Photos, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
+def extracted(
+    ray_session: None, real_photos: Photos, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Extracted:
     folder, root = tmp_path_factory.mktemp("extracted"), f"s3://{s3_server.bucket}/bucket-to-bucket"
     photos = open_store(f"{root}/photos")
     names = real_photos.names()
@@ -47,9 +49,9 @@ def extracted(real_photos: Photos, s3_server: S3Server, tmp_path_factory: pytest
         photos.put_if_absent(name, data[:1500] if name == names[-1] else data)
     job = [f"--dataset={real_photos.dataset}", f"--photos={root}/photos", "--extract.photos_per_shard=6"]
     job += ["--extract.max_rejected=0.05", f"--extract.output={root}/features"]
-    planned = run_command(folder, "jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2")
+    planned = run_here(folder, "jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2")
     assert not any(name.endswith(".tar") for name in open_store(f"{root}/features").objects())
-    output = run_command(folder, "jobs.extract", *job)
+    output = run_here(folder, "jobs.extract", *job)
     return Extracted(folder, root, job, real_photos.count, planned, output)
 
 
@@ -79,7 +81,7 @@ def test_the_corrupt_photo_is_recorded_with_its_reason(extracted: Extracted):
 
 
 def test_a_second_extraction_writes_nothing(extracted: Extracted):
-    again = run_command(extracted.folder, "jobs.extract", *extracted.job)
+    again = run_here(extracted.folder, "jobs.extract", *extracted.job)
     assert "(0 written now," in again
     assert "0 detected now" in again
 
@@ -109,7 +111,7 @@ def test_a_copied_feature_set_is_valid_and_is_reused_where_it_is(extracted: Extr
     code, out, _ = call("jobs.features", "verify", f"{copy.uri}@{digest}")
     assert (code, f"{extracted.count - 1} photos" in out) == (0, True), out
     elsewhere = [*extracted.job[:-1], f"--extract.output={extracted.root}/elsewhere"]
-    output = run_command(extracted.folder, "jobs.extract", *elsewhere)
+    output = run_here(extracted.folder, "jobs.extract", *elsewhere)
     assert f"{copy.uri}@{digest}" in output
     assert "(0 written now," in output
 

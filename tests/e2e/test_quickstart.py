@@ -24,7 +24,7 @@ import webdataset
 from infra.registry import champion_version
 from pipelines.features.index import index_digest
 from shan_model.bundle import load_bundle
-from tests.e2e.conftest import NAME, Demo
+from tests.e2e.conftest import NAME, PHOTOS, Demo
 from tests.support.commands import call_command
 from tests.support.servers import free_ports
 
@@ -42,7 +42,7 @@ def test_plain_webdataset_reads_every_photo(demo: Demo):
         assert (boxes.min(axis=0) >= 0).all()
         assert (boxes[:, 2:].max(axis=0) <= (meta["width"], meta["height"])).all()
         assert len(meta["captions"]) == 5
-    assert len(keys) == sum(len(demo.features.split(name)) for name in ("train", "val", "test")) == 480
+    assert len(keys) == sum(len(demo.features.split(name)) for name in ("train", "val", "test")) == PHOTOS
 
 
 def test_the_run_holds_config_curves_lineage_and_results(demo: Demo):
@@ -82,6 +82,7 @@ def test_every_link_of_the_champions_lineage_holds(
     assert (code, said.splitlines()[-1]) == (0, f"lineage of {demo.model}: 8 ok"), said
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
     cache = demo.folder / "scores.npy"
@@ -166,8 +167,8 @@ def test_the_pipeline_command_has_nothing_left_to_do_and_writes_nothing(demo: De
     command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
     said = demo.run(*command, "--dry-run")
     head, *lines = said.splitlines()[:5]
-    assert head == f"{NAME}: data set scenes, 480 photos in {photos}"
-    assert lines[0].split()[:4] == ["extract", "done,", "16", "shards"]
+    assert head == f"{NAME}: data set scenes, {PHOTOS} photos in {photos}"
+    assert lines[0].split()[:4] == ["extract", "done,", str(len(demo.features.receipts)), "shards"]
     assert f"{NAME} version 1 (run " in lines[1]
     assert lines[2].split() == ["evaluate", "done"]
     assert f"done, models:/{NAME}@champion is version 1" in lines[3]

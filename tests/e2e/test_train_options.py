@@ -1,8 +1,5 @@
 """Trainings with options that the quickstart does not use. The registered model must have them."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +12,13 @@ from pipelines.models.load import load_matcher
 from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
 from tests.support import feature_sets
-from tests.support.clusters import ENVIRONMENT
+from tests.support.commands import run_here
 from tests.support.servers import S3Server
 from tests.support.tiny_bert import write_tiny_bert
 
 SETTINGS = [
     f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8", "--train.epochs=2",
-    "--train.batch_size=4", "--cluster.local_object_store_mb=100",
+    "--train.batch_size=4",
 ]  # fmt: skip
 
 
@@ -32,6 +29,7 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
     return FeatureSet.open(uri)
 
 
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("data_mode", ["cache", "stream"])
 def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_server: S3Server):
     """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
@@ -39,11 +37,7 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     features = in_bucket(written, f"s3://{s3_server.bucket}/{data_mode}-training")
     more = [f"--train.data_mode={data_mode}", f"--cache.folder={tmp_path}/cache"]
     more += with_word_vectors(tmp_path) if data_mode == "cache" else with_hugging_face(tmp_path)
-    command = [sys.executable, "-m", "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more]
-    result = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=200
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    said = run_here(tmp_path, "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     card = tracking.client().get_model_version("options", "1").description
     assert "## Results\n\nNot compared with a champion yet" in card
@@ -59,7 +53,7 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
         assert fixed["photo"] == [1, 0, 0, 0, 0]
         assert fixed["number"] == [0, 1, 0, 0, 0]
         assert not any(fixed["of"])
-        assert "word vectors for" in result.stdout
+        assert "word vectors for" in said
     else:
         assert isinstance(encoder, HuggingFaceEncoder)
         assert {path.name for path in tmp_path.glob("build/runs/options-*/epoch-*")} == {

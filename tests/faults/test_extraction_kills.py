@@ -15,7 +15,7 @@ import pytest
 from infra.storage.s3 import S3Store
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_BODY, LOST, FaultyProxy, faulty_proxy
 from tests.support.photos import Photos
-from tests.support.processes import kill, start_driver, wait_until, workers
+from tests.support.processes import DEADLINE_S, kill, start_driver, wait_until, workers
 from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -53,7 +53,7 @@ class Job:
 
     def finish(self) -> None:
         """Runs a driver to its end."""
-        assert self.start().wait(240) == 0, self.log.read_text()[-2000:]
+        assert self.start().wait(DEADLINE_S) == 0, self.log.read_text()[-2000:]
 
     def stored(self) -> dict[str, bytes]:
         """Returns every object of the prefix."""
@@ -89,30 +89,37 @@ def uninterrupted(
     return stored
 
 
-def test_killed_drivers(job: Job, uninterrupted: dict[str, bytes], short: bool):
+@pytest.mark.long  # the next test kills a driver, too
+def test_killed_drivers(job: Job, uninterrupted: dict[str, bytes]):
     """Kills drivers before and after they have committed shards."""
     draw = random.Random(4)  # noqa: S311
-    receipts_at_kill = []
-    for more in [2] if short else [0, 1, 1, 2, 3, 0, 2, 3]:
-        driver, before = job.start(), job.receipts()
-        wait_until(
-            lambda wanted=before + more, driver=driver: job.receipts() >= wanted or driver.poll() is not None,
-            every_s=0.1,
-        )
-        time.sleep(draw.uniform(0, 0.4 if more else 8))
-        assert kill(driver.pid), "the driver finished before it was killed"
-        driver.wait()
-        receipts_at_kill.append(job.receipts())
+    receipts_at_kill = [
+        receipts_when_killed(job, more, draw.uniform(0, 0.4 if more else 8)) for more in [0, 1, 1, 2, 3, 0, 2, 3]
+    ]
     assert 0 < receipts_at_kill[-1] < job.photos.count, receipts_at_kill
     job.finish()
     assert job.stored() == uninterrupted
 
 
+def receipts_when_killed(job: Job, more: int, delay_s: float) -> int:
+    """Kills a driver some time after it has committed `more` shards, and returns the number of those committed."""
+    driver, before = job.start(), job.receipts()
+    wait_until(lambda: job.receipts() >= before + more or driver.poll() is not None, every_s=0.1)
+    time.sleep(delay_s)
+    assert kill(driver.pid), "the driver finished before it was killed"
+    driver.wait()
+    return job.receipts()
+
+
 def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes], short: bool):
+    """The short form kills one of each, and a driver first."""
     draw = random.Random(5)  # noqa: S311
     kills = ["Map(Detect)", "Map(Commit)"] * (1 if short else 7)
     draw.shuffle(kills)
     number, first, rounds = len(kills), job.prefix, 0
+    job.prefix = f"{first}/0"
+    if short:
+        assert 0 < receipts_when_killed(job, more=2, delay_s=0.1) < job.photos.count
     while kills:
         job.prefix = f"{first}/{rounds}"
         rounds += 1
@@ -126,7 +133,7 @@ def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes],
             time.sleep(draw.uniform(0, 4 * LATENCY_S if "Commit" in kills[-1] else 0.3))
             if found and kill(draw.choice(found)):
                 kills.pop()
-        if driver.wait(240) != 0:
+        if driver.wait(DEADLINE_S) != 0:
             job.finish()  # Ray retries a task only so often; the next driver resumes
         assert job.stored() == uninterrupted
     assert rounds < 6, f"{rounds} extractions for {number} kills: they are too short"
@@ -135,7 +142,7 @@ def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes],
 @pytest.mark.long  # the next test has two drivers, too
 def test_two_drivers_at_once(job: Job, uninterrupted: dict[str, bytes]):
     both = [job.start(), job.start()]
-    assert [driver.wait(240) for driver in both] == [0, 0], job.log.read_text()[-2000:]
+    assert [driver.wait(DEADLINE_S) for driver in both] == [0, 0], job.log.read_text()[-2000:]
     assert job.stored() == uninterrupted
 
 
@@ -148,6 +155,6 @@ def test_a_busy_store_a_flaky_network_and_an_outage(job: Job, uninterrupted: dic
     job.proxy.always(BUSY)
     wait_until(lambda: job.proxy.counts[BUSY] >= before + 10, every_s=0.1)  # clients back off between attempts
     job.proxy.always(None)
-    assert [driver.wait(240) for driver in both] == [0, 0], job.log.read_text()[-2000:]
+    assert [driver.wait(DEADLINE_S) for driver in both] == [0, 0], job.log.read_text()[-2000:]
     assert job.stored() == uninterrupted
     assert all(job.proxy.counts[fault] for fault in job.proxy.rates), job.proxy.counts

@@ -12,7 +12,7 @@ from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import wait_until
+from tests.support.processes import DEADLINE_S, wait_until
 
 SCENES = ScenesConfig(train=96, val=16, test=16, seed=5)
 OPTIONS = [
@@ -29,13 +29,13 @@ def start(folder: Path, data: Path) -> "subprocess.Popen[bytes]":
 
 
 def finish(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
-    assert driver.wait(500) == 0, (folder / "log").read_text()
+    assert driver.wait(DEADLINE_S) == 0, (folder / "log").read_text()
 
 
 def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> None:
     """Kills a driver with all of its processes as soon as a file exists."""
     try:
-        wait_until(lambda: driver.poll() is not None or any(folder.glob(pattern)), timeout_s=300)
+        wait_until(lambda: driver.poll() is not None or any(folder.glob(pattern)), timeout_s=DEADLINE_S)
         assert driver.poll() is None, (folder / "log").read_text()
     finally:
         kill_tree(driver)

@@ -16,7 +16,7 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.models.selection import Selection, read_selection
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import wait_until
+from tests.support.processes import DEADLINE_S, wait_until
 
 EPOCHS = 8
 
@@ -38,7 +38,9 @@ def command(features: str) -> list[str]:
 
 def sweep(folder: Path, features: str) -> str:
     environment = os.environ | ENVIRONMENT
-    done = subprocess.run(command(features), cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        command(features), cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE_S
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -57,11 +59,11 @@ def end_once_a_trial_is_stopped(folder: Path, features: str, tracking: Tracking,
             killed[:] = tracking.client().search_runs([tracking.experiment_id], "attributes.status = 'KILLED'")
             return bool(killed)
 
-        wait_until(stopped, timeout_s=300, every_s=0.2)
+        wait_until(stopped, every_s=0.2)
         if number == signal.SIGTERM:
-            wait_until(lambda: len(statuses(tracking)["RUNNING"]) == 2, timeout_s=300, every_s=0.2)
+            wait_until(lambda: len(statuses(tracking)["RUNNING"]) == 2, every_s=0.2)
             driver.terminate()
-            assert driver.wait(60) == 143
+            assert driver.wait(DEADLINE_S) == 143
             assert "interrupted; re-run the same command to continue" in (folder / "log").read_text()
             assert "RUNNING" not in statuses(tracking)
     finally:

@@ -11,13 +11,13 @@ from PIL import Image
 from infra.tracking import TrackingConfig, connect
 from tests.support import ROOT, feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import wait_until
+from tests.support.processes import DEADLINE_S, wait_until
 from tests.support.servers import MlflowServer, mlflow_server
 
 STEPS = 320
 SETTINGS = [
     "--name=outage", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
-    "--train.epochs=4", "--train.batch_size=4", "--train.checkpoint_every_n_steps=20",
+    "--train.epochs=4", "--train.num_workers=1", "--train.batch_size=4", "--train.checkpoint_every_n_steps=20",
     "--cluster.local_object_store_mb=100",
 ]  # fmt: skip
 CURVES = {"loss", "grad_norm", "lr", "captions_per_s", "data_wait_fraction", "memory_gb", "val_rsum"} | {
@@ -50,15 +50,15 @@ def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)
         try:
-            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/step-*")), timeout_s=300)
+            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/step-*")))
             wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics))
             assert driver.poll() is None
             server.stop()
-            wait_until(lambda: "MLflow is unreachable" in (tmp_path / "log").read_text(), timeout_s=120)
-            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004-*")), timeout_s=120)
+            wait_until(lambda: "MLflow is unreachable" in (tmp_path / "log").read_text())
+            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004-*")))
             assert driver.poll() is None
             server.start()
-            driver.wait(240)
+            driver.wait(DEADLINE_S)
         finally:
             kill_tree(driver)
         log = (tmp_path / "log").read_text()

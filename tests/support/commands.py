@@ -1,9 +1,11 @@
 """The project's commands, run in a process of their own or in the test process."""
 
 import importlib
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,18 @@ def run_command(folder: Path, *arguments: str, code: int = 0) -> str:
     assert result.returncode == code, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr if code else result.stdout
+
+
+def run_here(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Does what `run_command` does in this process, on its Ray session, which saves the time of starting both."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", list(arguments))
+        with pytest.raises(SystemExit) as caught:
+            cli.run(importlib.import_module(arguments[0]).main)
+    assert caught.value.code == code, out.getvalue() + err.getvalue()
+    return err.getvalue() if code else out.getvalue()
 
 
 def call_command(

@@ -45,6 +45,7 @@ def manifest_of(folder: Path, more: dict[str, str] | None = None, **captions: st
 def config(tmp_path: Path) -> ExtractConfig:
     return ExtractConfig(
         output=str(tmp_path / "features"),
+        detector=TINY,
         photos_per_shard=2,
         detector_batch_size=2,
         max_rejected=1,

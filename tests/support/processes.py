@@ -13,6 +13,9 @@ import ray
 
 from tests.support import ROOT
 
+DEADLINE_S = 480
+"""Seconds in which what a test waits for must happen: many times what it takes, as machines differ and are shared."""
+
 
 def start_driver(arguments: list[str], environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
     """Starts `python -m jobs.extract` on the session's Ray cluster. The variables are set in its workers, too."""
@@ -47,7 +50,7 @@ def kill(pid: int) -> bool:
     return True
 
 
-def wait_until(true: Callable[[], bool], timeout_s: float = 180, every_s: float = 0.05) -> None:
+def wait_until(true: Callable[[], bool], timeout_s: float = DEADLINE_S, every_s: float = 0.05) -> None:
     """Waits until a condition holds. Raises AssertionError after `timeout_s` seconds."""
     give_up_at = time.monotonic() + timeout_s
     while not true():

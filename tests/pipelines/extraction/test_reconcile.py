@@ -23,11 +23,9 @@ from pipelines.features.layout import attempts_name
 from pipelines.features.orphans import delete_orphans, find_orphans
 from pipelines.features.shard_plan import plan_shards
 from tests.support import extractions
-from tests.support.extractions import TINY, contents, manifest_of, save, tars, write_photos
+from tests.support.extractions import contents, manifest_of, run, save, tars, write_photos
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-run = functools.partial(extractions.run, detector=TINY)
 
 
 @pytest.fixture
@@ -288,7 +286,7 @@ def test_a_photo_that_kills_the_detector_is_isolated_and_rejected(tmp_path: Path
     names = ["chelsea.jpg", "red.png", "coffee.jpg", "blue.png"]
     manifest = locate_photos("tiny", folder, [Photo(name[:-4], name, "train", ("x",)) for name in names])
     settings = {"detector_settings": {"fault": "dies"}}
-    planned = dataclasses.replace(extractions.config(tmp_path), detector=TINY, **settings)
+    planned = dataclasses.replace(extractions.config(tmp_path), **settings)
     store = extract.plan_extraction(manifest, planned, ClusterConfig()).store
     store.put_if_absent(attempts_name(plan_shards(manifest, 2, [])[0].name()), b'{"run the detector on red":2}')
     done, _ = run(manifest, tmp_path, **settings)

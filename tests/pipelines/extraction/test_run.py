@@ -1,4 +1,4 @@
-"""Extraction on a local Ray cluster with the real detector: every photo once, reproducible bytes, resumable."""
+"""Extraction on a local Ray cluster: every photo once, reproducible bytes, resumable."""
 
 import json
 import re
@@ -23,6 +23,7 @@ from pipelines.features.shards import build_tar
 from tests.support.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
 from tests.support.faulty_proxy import CONDITION_IGNORED, CONDITION_REFUSED, faulty_proxy
 from tests.support.servers import S3Server, aws_environment
+from tests.support.tiny_detector import TinyDetector
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -86,22 +87,25 @@ def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, whole: 
     assert contents(copy) == contents(whole.uri)
 
 
-def test_stored_regions_are_the_detectors(manifest: Manifest, whole: FeatureSet):
-    split = whole.split("val")
+def test_stored_regions_are_the_detectors(tmp_path: Path, manifest: Manifest):
+    """Of the detector with the carried weights."""
+    features = run(manifest, tmp_path, detector="embedded")[0].feature_set
+    split, embedded = features.split("val"), registry.resolve("embedded")
     pixels = np.asarray(Image.open(Path(manifest.root) / "astronaut.jpg").convert("RGB"))
-    (expected,) = registry.resolve("embedded").build("cpu")([pixels])
+    (expected,) = embedded.build("cpu")([pixels])
     # The actor runs on one thread, this process on more: sums of floats differ in the last bits.
     np.testing.assert_allclose(split[[0]][0].astype(np.float32), expected.features, atol=2e-3)
     np.testing.assert_allclose(split.boxes(0), expected.boxes, atol=0.02)
     meta = split.meta[0]
     assert (meta["height"], meta["width"], meta["captions"]) == (120, 160, ["a astronaut", "astronaut!"])
     assert meta["classes"] == expected.classes.tolist()
-    assert whole.index.detector.class_names[1] == "person"
+    assert features.index.detector.class_names[1] == "person"
+    assert features.lineage["fingerprint"] == embedded.fingerprint()
 
 
 def test_lineage_names_each_parent(manifest: Manifest, whole: FeatureSet):
     assert whole.lineage["manifest"] == manifest.digest()
-    assert whole.lineage["fingerprint"] == registry.resolve("embedded").fingerprint()
+    assert whole.lineage["fingerprint"] == TinyDetector().fingerprint()
     stored = (Path(whole.uri) / f"manifest-{manifest.digest()[:12]}.parquet").read_bytes()
     assert Manifest.from_parquet(stored, "stored").digest() == manifest.digest()
     sizes = json.loads((Path(whole.uri) / "sizes.json").read_text())
@@ -189,7 +193,7 @@ def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest,
 def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
     copy = tmp_path / "features" / Path(whole.uri).name
     shutil.copytree(whole.uri, copy)
-    other, _ = run(manifest, tmp_path, detector_settings={"nms_iou": 0.5})
+    other, _ = run(manifest, tmp_path, detector_settings={"scale": 2.0})
     assert other.feature_set.uri != str(copy)
     assert contents(copy) == contents(whole.uri)
     assert other.feature_set.lineage["fingerprint"] != whole.lineage["fingerprint"]
