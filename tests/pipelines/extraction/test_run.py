@@ -88,7 +88,7 @@ def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, whole: 
 
 
 def test_stored_regions_are_the_detectors(tmp_path: Path, manifest: Manifest):
-    """Of the detector with the carried weights."""
+    """Compares the stored regions with those of the embedded detector."""
     features = run(manifest, tmp_path, detector="embedded")[0].feature_set
     split, embedded = features.split("val"), registry.resolve("embedded")
     pixels = np.asarray(Image.open(Path(manifest.root) / "astronaut.jpg").convert("RGB"))
