@@ -72,6 +72,7 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
     setup = with_fields(sweep.setup, values)
     inputs = resolve_inputs(features, sweep.name, setup)
     infra.cluster.connect(setup.cluster)
+    is_resumed = inputs.directory.run_id() is not None
     training = claim_training(inputs, sweep.tracking, resume=None, parent=sweep.parent)
     reporter.run_id = run_id = training.run_id
     progress = stored_progress(inputs.directory)
@@ -80,7 +81,8 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
     if client.get_run(run_id).data.tags.get(STOPPED_BY) == sweep.parent:
         return
     if not progress.is_finished(setup.train):
-        client.update_run(run_id, status="RUNNING")
+        if is_resumed:  # a new run has that status, unless the sweep was interrupted meanwhile
+            client.update_run(run_id, status="RUNNING")
         with sweep.tracking.closing(run_id, training.lease.is_lost):
             fit(training, sweep.tracking, [reporter])
         progress = stored_progress(inputs.directory)
