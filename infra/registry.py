@@ -116,7 +116,7 @@ def name_filter(name: str) -> str:
 def find_version(tracking: Tracking, uri: str) -> "ModelVersion":
     """Returns the version of a `models:/<name>@<alias>` or `models:/<name>/<version>` URI.
 
-    Raises UserError if there is none.
+    Raises UserError if it does not exist.
     """
     from mlflow.exceptions import MlflowException
 

@@ -55,8 +55,7 @@ def parse(
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
-        message = re.sub("<class '(.+?)'>", _plain_type, " ".join(str(error).split()))
-        raise UserError(f"{message}; see `{program(command)} --help`") from error
+        raise UserError(f"{_plain_types(' '.join(str(error).split()))}; see `{program(command)} --help`") from error
     return arguments, config
 
 
@@ -97,11 +96,10 @@ def dataset_files(arguments: Any) -> DatasetFiles | None:
     return DatasetFiles(tuple(arguments.dataset), arguments.format, columns)
 
 
-def _plain_type(match: "re.Match[str]") -> str:
-    """Returns the name of a type for messages, instead of Python's representation of it."""
-    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
-    name = match[1].rpartition(".")[2]
-    return names.get(name, name)
+def _plain_types(text: str) -> str:
+    """Replaces Python's representations of types, in messages and help, by their names."""
+    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "Path": "path"}
+    return re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", lambda match: names.get(match[1], match[1]), text)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -129,6 +127,9 @@ def _parser(command: str, description: str, add_arguments: AddArguments, section
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     class Parser(ArgumentParser):
+        def format_help(self) -> str:
+            return _plain_types(str(super().format_help()))
+
         def dump(self, cfg: Any, *arguments: Any, **options: Any) -> str:
             """Leaves the command's own arguments out, so that `--config` accepts the output of `--print_config`."""
             for name in vars(cfg).keys() - set(sections):

@@ -8,7 +8,7 @@ import importlib
 import sys
 
 COMMANDS = {
-    "quickstart": "run the whole pipeline on this machine, on rendered scenes or your data set",
+    "quickstart": "run the complete pipeline on this machine, on rendered scenes or your data set",
     "pipeline": "extract, train, evaluate and promote as one resumable job",
     "extract": "extract region features from images into a feature set",
     "features": "verify, inspect, clean up, import or export a feature set",

@@ -1,7 +1,7 @@
 """Extracts, trains, evaluates and promotes as one resumable job.
 
     python -m jobs.pipeline --dataset dataset_flickr30k.json --photos flickr30k-images --name M --preset flickr30k
-    python -m jobs.pipeline ... --dry-run            # what is there, what would run, and hours of the extraction
+    python -m jobs.pipeline ... --dry-run            # what exists, what would run, and hours of the extraction
     python -m jobs.pipeline ... --until train
 
 A stage whose result exists is not run again: re-run the same command after an interruption. With another detector, the
@@ -31,7 +31,7 @@ def _arguments(parser: Any) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what is there and what would run; a short probe estimates the hours of a missing extraction",
+        help="print what exists and what would run; a short probe estimates the hours of a missing extraction",
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs the whole pipeline on this machine: images -> shards -> training -> MLflow -> champion -> search results.
+"""Runs the complete pipeline on this machine: images -> shards -> training -> MLflow -> champion -> search results.
 
 python -m jobs.quickstart                                                   # rendered scenes
 python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # your own data set
@@ -20,7 +20,7 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "quickstart",
-        "Run the whole pipeline on this machine, on rendered scenes or your data set.",
+        "Run the complete pipeline on this machine, on rendered scenes or your data set.",
         _arguments,
         ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
         default_preset="quickstart",

@@ -91,7 +91,7 @@ def allowed(importing: str, imported: str) -> bool:
 
 
 def cycle_among(graph: dict[str, set[str]]) -> list[str]:
-    """Returns the nodes of a cycle; empty if there is none."""
+    """Returns the nodes of a cycle; empty without a cycle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -25,7 +25,7 @@ RETIRED = {
     r"\bdrills?\b": "fault-injection test",
     r"(?<!there )\b(is|are|was|were) no (?!longer|more|better|worse|larger|smaller|wider)": "is not a ...",
     r"\b(one|none|any|names?|objects?) of ours\b|\bof our own making\b": "valid, recognised",
-    r"\b(is|are|be|being|stays?|written|appears?|built|read) whole\b|\bwhole line\b": "valid, intact; pipeline",
+    r"\b(is|are|be|being|stays?|written|appears?|built|read) whole\b|\bwhole (pipe)?line\b": "valid; complete",
     r"\bdamaged?\b": "corrupt",
     r"\balike\b": "equal, the same",
     r"\bseats?\b": "lease",
@@ -56,7 +56,8 @@ RETIRED = {
     r"\bdata_wait\b": "data_wait_fraction",
     r"\brejected(-over-cap)?\.parquet\b": "quarantine.parquet, quarantine-over-cap.parquet",
     r"\brequire_lasting\b": "require_durable_path",
-    r"\b(plain|block|compiled) forms?\b": "reference, batched, native implementation",
+    r"\bthere is none\b|\bwhat is there\b": "does not exist; what exists",
+    r"\b(plain|block|compiled|batched) forms?\b": "reference, batched, native implementation",
 }
 SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|it)\b"
 """A docstring that starts like this has no subject."""

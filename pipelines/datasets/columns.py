@@ -40,7 +40,7 @@ def parse_columns(text: str) -> dict[str, str]:
 def resolve(names: Sequence[str], given: Mapping[str, str], subject: str) -> dict[str, str]:
     """Returns the column of each role that a table has.
 
-    Raises UserError if there is none for `image`, if a given one does not exist, or if a column is ambiguous.
+    Raises UserError if `image` has no column, if a given one does not exist, or if a column is ambiguous.
     """
     columns = {role: role for role in ("split", "key") if role in names}
     if not {"caption", "captions"} & given.keys():

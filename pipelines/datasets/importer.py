@@ -97,7 +97,7 @@ def _read(dataset: Dataset, photos: str | Path | None) -> tuple[str, list[Photo]
 
 
 def _split_and_location(given: str) -> tuple[str, str]:
-    """Returns the split, empty if there is none, and the absolute path or URI of a file. UserError for an archive."""
+    """Returns the split, empty by default, and the absolute path or URI of a file. UserError for an archive."""
     name, equals, path = given.partition("=")
     split = SPLIT_NAMES.get(name, name)
     if not equals or split not in SPLITS:

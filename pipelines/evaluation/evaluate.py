@@ -78,7 +78,7 @@ def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evalua
 
 
 def evaluation_text(tracking: Tracking, run_id: str, split: str) -> str | None:
-    """Returns the text that `log_evaluation` has logged for a split of a run, its last write; None if there is none."""
+    """Returns what `log_evaluation` has logged last for a split of a run; None if nothing was logged."""
     import mlflow
 
     name = _artifact(split)

@@ -19,7 +19,7 @@ def steps_per_epoch(counts: NDArray[np.integer], train: TrainConfig, subject: st
 
 
 def shuffled_steps(counts: NDArray[np.integer], batch_size: int, allow_same_photo: bool, subject: str) -> int:
-    """Returns the largest number of batches that all captions fill. Raises UserError if there is none.
+    """Returns the largest number of batches that all captions fill. Raises UserError if it is 0.
 
     A photo with more captions than there are batches contributes one caption to each.
     """
@@ -38,7 +38,7 @@ def shuffled_steps(counts: NDArray[np.integer], batch_size: int, allow_same_phot
 def streamed_steps(
     counts: NDArray[np.integer], batch_size: int, allow_same_photo: bool, num_workers: int, subject: str
 ) -> int:
-    """Returns the number of batches that every rank can fill in any order. Raises UserError if there is none.
+    """Returns the number of batches that every rank can fill in any order. Raises UserError if it is 0.
 
     A rank's part may be short by the captions of one photo, at most `max_per_photo`. While `max_per_photo` times a
     batch is left, the captions belong to enough photos to fill one.

@@ -172,7 +172,7 @@ def open_run_directory(output: str, name: str) -> RunDirectory:
 
 
 def open_run(lease: Lease, identity: dict[str, Any], tracking: Tracking, create: Callable[[], str]) -> str:
-    """Returns the MLflow run of the lease's directory; creates and records one if there is none.
+    """Returns the MLflow run of the lease's directory; creates and records one if it has none.
 
     Raises LeaseLostError if another process has acquired the lease. A run that cannot be recorded is FAILED.
     """

@@ -44,7 +44,7 @@ class StreamedBatches:
 
     @cached_property
     def steps_per_epoch(self) -> int:
-        """Number of batches of an epoch, the same on every rank. Raises UserError if there is none."""
+        """Number of batches of an epoch, the same on every rank. Raises UserError if it is 0."""
         counts, subject = (
             np.bincount(self.split.photo_of_caption),
             f"split '{self.split.name}' of {self.split.store.uri}",

@@ -45,6 +45,7 @@ def test_options_are_those_of_the_frozen_list(monkeypatch: pytest.MonkeyPatch, c
     for command in [*((name,) for name in COMMANDS if name != "features"), *SUBCOMMANDS]:
         text = help_of(*command, monkeypatch=monkeypatch, capsys=capsys)
         assert "[D" not in text, f"{command}: write that the paper does not state it"
+        assert "<class" not in text, f"{command}: name the type"
         lines += [f"{' '.join(command)} {option}" for option in options_of(text)]
     if "UPDATE_OPTIONS" in os.environ:
         FROZEN.write_text("".join(f"{line}\n" for line in sorted(lines)))

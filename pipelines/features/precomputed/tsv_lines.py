@@ -25,7 +25,7 @@ _OTHER_FORMATS = {
 def tsv_files(path: Path) -> list[Path]:
     """Returns the file, or a folder's `*.tsv`, `*.tsv.gz` and `*.tsv.0` (as the original script names parts) by name.
 
-    Raises UserError if there is none.
+    Raises UserError if it has no such file.
     """
     if path.is_file():
         return [path]
