@@ -59,7 +59,9 @@ def _add_import(parser: Any) -> None:
 
 def _add_export(parser: Any) -> None:
     parser.add_argument("uri", type=str, metavar="URI", help="folder or s3:// prefix of a feature set")
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder to which SCAN's layout is written")
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder to which the files are written")
+    kinds = "scan: SCAN's layout; tsv: bottom-up-attention TSV, also for numbers of regions that vary"
+    parser.add_argument("--format", type=Literal["scan", "tsv"], default="scan", help=kinds)
 
 
 def _verify(arguments: Any) -> None:
@@ -85,7 +87,7 @@ def _import(arguments: Any) -> None:
 
 
 def _export(arguments: Any) -> None:
-    print(export_features(arguments.uri, arguments.path))
+    print(export_features(arguments.uri, arguments.path, arguments.format))
 
 
 COMMANDS = {
@@ -93,7 +95,7 @@ COMMANDS = {
     "inspect": Command("Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect),
     "gc": Command("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
     "import": Command("Imports features that other code extracted.", _add_import, _import),
-    "export": Command("Exports a feature set to SCAN's layout.", _add_export, _export),
+    "export": Command("Exports a feature set to files that other code reads.", _add_export, _export),
 }
 
 

@@ -10,7 +10,8 @@ from infra.storage.open import open_store, require_writable_file
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
 from pipelines.features.orphans import delete_orphans, find_orphans
-from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.export_scan import export_scan
+from pipelines.features.precomputed.export_tsv import export_tsv
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.tsv import import_tsv
 from pipelines.features.text_report import inspect_text, orphans_text, published_text
@@ -81,10 +82,11 @@ def import_features(
     return "\n".join([published_text(imported.feature_set, done), *(f"  {note}" for note in imported.notes)])
 
 
-def export_features(uri: str, folder: Path) -> str:
-    """Exports the feature set at `uri` to SCAN's layout in `folder`, and returns its photos by split and notes."""
+def export_features(uri: str, folder: Path, kind: Literal["scan", "tsv"]) -> str:
+    """Exports the feature set at `uri` to files in `folder`, and returns its photos by split and notes."""
+    export, layout = (export_scan, "in SCAN's layout") if kind == "scan" else (export_tsv, "as TSV")
     features = FeatureSet.open(uri)
     with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
-        exported = export_scan(features, folder, bar.update)
+        exported = export(features, folder, bar.update)
     photos = ", ".join(f"{count} {split}" for split, count in exported.photos.items())
-    return "\n".join([f"{folder}: {photos} photos in SCAN's layout", *(f"  {note}" for note in exported.notes)])
+    return "\n".join([f"{folder}: {photos} photos {layout}", *(f"  {note}" for note in exported.notes)])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.tsv import import_tsv

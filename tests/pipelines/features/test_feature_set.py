@@ -15,7 +15,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.commands import inspect_features
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.verify import verify
 from pipelines.serving.reranking_report import reranking_table
 from pipelines.serving.search import search

@@ -5,29 +5,20 @@ Every float16 value is exact in float32, so importing an export gives the same r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from infra.errors import UserError
-from infra.storage.open import require_folder
 from pipelines.datasets.manifest import SPLITS
 from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.precomputed.exported_files import Exported, complete_files, partial_file
 from pipelines.features.precomputed.float16 import to_float32
 from pipelines.features.precomputed.scan import NAMES
 from pipelines.features.precomputed.scan_text import CAPTIONS
 from pipelines.features.precomputed.shard_import import OnPhotos
 
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written: photos by split, and one line for each difference from the feature set."""
-
-    photos: dict[str, int]
-    notes: list[str]
 
 
 def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Exported:
@@ -40,32 +31,14 @@ def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Expor
     splits = [captioned for split in found if len(captioned := split.captioned())]
     if not splits:
         raise UserError(f"{features.uri}: it contains no photo with captions to export")
-    require_folder(folder, "PATH")
-    names = [f"{NAMES[split.name]}_{kind}" for split in splits for kind in ("ims.npy", "caps.txt", "ids.txt")]
-    taken = [name for name in names if (folder / name).exists()]
-    if taken:
-        raise UserError(f"{folder}/{taken[0]} exists already; export to another folder, or delete it")
     notes = _check(features, splits)
     if left_out := sum(map(len, found)) - sum(map(len, splits)):
         notes.append(f"{left_out} photos without captions are not exported")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    names = [f"{NAMES[split.name]}_{kind}" for split in splits for kind in ("ims.npy", "caps.txt", "ids.txt")]
+    with complete_files(folder, names):
         for split in splits:
             _write_split(split, folder, features.index.detector.feature_dim, progress)
-        for name in names:
-            _partial(folder, name).rename(folder / name)
-    except OSError as error:
-        for name in names:
-            _partial(folder, name).unlink(missing_ok=True)
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
-        ) from error
     return Exported({split.name: len(split) for split in splits}, notes)
-
-
-def _partial(folder: Path, name: str) -> Path:
-    """Returns the path of a file until it is complete. A killed export leaves it, and the next one overwrites it."""
-    return folder / f".{name}.partial"
 
 
 def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
@@ -73,7 +46,7 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
     if min_regions != max_regions:
         raise UserError(
             f"{features.uri}: its photos have {min_regions} to {max_regions} regions, SCAN's layout needs the "
-            "same number for all; extract with a fixed number of regions"
+            "same number for all; export with --format tsv, or extract with a fixed number of regions"
         )
     surplus = 0
     for split in splits:
@@ -92,7 +65,7 @@ def _write_split(split: Split, folder: Path, width: int, progress: OnPhotos) -> 
     name = NAMES[split.name]
     regions = len(split[:1][0])
     # Plain writes: a full disk raises an error here, but kills a process that writes to a mapped file.
-    with _partial(folder, f"{name}_ims.npy").open("wb") as file:
+    with partial_file(folder, f"{name}_ims.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (len(split), regions, width)}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(split), _BATCH):
@@ -100,8 +73,8 @@ def _write_split(split: Split, folder: Path, width: int, progress: OnPhotos) -> 
             file.write(to_float32(np.asarray(block_BRF)).data)
             progress(len(block_BRF))
     captions = [" ".join(text.split("\n")) for photo in split.captions_of_photos for text in photo[:CAPTIONS]]
-    _write_lines(_partial(folder, f"{name}_caps.txt"), [text.replace("\r", " ") for text in captions])
-    _write_lines(_partial(folder, f"{name}_ids.txt"), split.keys)
+    _write_lines(partial_file(folder, f"{name}_caps.txt"), [text.replace("\r", " ") for text in captions])
+    _write_lines(partial_file(folder, f"{name}_ids.txt"), split.keys)
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:

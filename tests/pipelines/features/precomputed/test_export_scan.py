@@ -7,7 +7,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.precomputed.export import export_scan
+from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.tsv import import_tsv
 from tests.support.precomputed import SCAN_NAMES, Photo, karpathy_file, scan_folder
