@@ -69,6 +69,15 @@ def nms(boxes_K4: Tensor, iou: float, max_boxes: int) -> Tensor:
     return kept_R
 
 
+def fill_up(kept_R: Tensor, count: int, min_boxes: int) -> Tensor:
+    """Returns the indices `kept_R` of `count` boxes, and after them the first others up to `min_boxes` in total."""
+    if len(kept_R) >= min_boxes:
+        return kept_R
+    is_other = torch.ones(count, dtype=torch.bool, device=kept_R.device)
+    is_other[kept_R] = False
+    return torch.cat([kept_R, is_other.nonzero()[:, 0]])[:min_boxes]
+
+
 def best_surviving_scores(boxes_R4: Tensor, scores_RC: Tensor, iou: float) -> Tensor:
     """Returns the best score (R) of each box over the classes in which it survives greedy suppression at `iou`.
 

@@ -1,6 +1,6 @@
 """Region proposal network: scores and deltas of the anchors of every cell, and the proposals selected from them.
 
-Shapes: A anchors of a cell, K anchors of the map or candidates, R proposals, H x W cells, D = 4 A deltas.
+Shapes: B photos, A anchors of a cell, K anchors of the map or candidates, R proposals, H x W cells, D = 4 A deltas.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.detectors.bottom_up.geometry import apply_deltas, area, clip, nms
+from pipelines.detectors.bottom_up.geometry import apply_deltas, area, clip, fill_up, nms
 from pipelines.detectors.bottom_up.layout import STRIDE
 
 _HEAD = "proposal_generator.rpn_head"
@@ -27,16 +27,16 @@ class ProposalHead(nn.Module):
             for part in ("weight", "bias"):
                 self.register_buffer(f"{layer}_{part}", tensors[f"{_HEAD}.{layer}.{part}"])
 
-    def forward(self, map_1CHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns float32 scores (K,) and deltas (K, 4); K runs over rows, columns, then the anchors of a cell."""
-        hidden = F.relu_(F.conv2d(map_1CHW, self.get_buffer("conv_weight"), self.get_buffer("conv_bias"), padding=1))
-        scores_1AHW, deltas_1DHW = (
+    def forward(self, maps_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns float32 scores (B, K) and deltas (B, K, 4); K runs over rows, columns, then the anchors of a cell."""
+        hidden = F.relu_(F.conv2d(maps_BCHW, self.get_buffer("conv_weight"), self.get_buffer("conv_bias"), padding=1))
+        scores_BAHW, deltas_BDHW = (
             F.conv2d(hidden, self.get_buffer(f"{layer}_weight"), self.get_buffer(f"{layer}_bias"))
             for layer in ("objectness_logits", "anchor_deltas")
         )
-        scores_K = scores_1AHW[0].permute(1, 2, 0).flatten()
-        deltas_K4 = deltas_1DHW[0].permute(1, 2, 0).reshape(-1, 4)
-        return scores_K.float(), deltas_K4.float()
+        scores_BK = scores_BAHW.permute(0, 2, 3, 1).flatten(1)
+        deltas_BK4 = deltas_BDHW.permute(0, 2, 3, 1).reshape(len(maps_BCHW), -1, 4)
+        return scores_BK.float(), deltas_BK4.float()
 
 
 def cell_anchors(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -76,8 +76,4 @@ def propose(
     has_area_K = area(boxes_K4) > 0
     boxes_K4 = boxes_K4[has_area_K.byte().argsort(descending=True, stable=True)]  # those without area last
     kept_R = nms(boxes_K4[: int(has_area_K.sum())], iou, max_boxes)
-    if len(kept_R) < min_boxes:
-        suppressed = torch.ones(len(boxes_K4), dtype=torch.bool, device=boxes_K4.device)
-        suppressed[kept_R] = False
-        kept_R = torch.cat([kept_R, suppressed.nonzero()[:, 0]])[:min_boxes]
-    return boxes_K4[kept_R]
+    return boxes_K4[fill_up(kept_R, len(boxes_K4), min_boxes)]

@@ -34,7 +34,7 @@ def test_every_cell_has_anchors_of_four_sizes_and_three_ratios(bottom_up_tensors
 def test_scores_and_deltas_are_ordered_by_row_column_and_anchor(bottom_up_tensors):
     head = ProposalHead(bottom_up_tensors)
     x = torch.rand(1, 1024, 3, 5, generator=torch.Generator().manual_seed(0))
-    scores, deltas = head(x)
+    (scores,), (deltas,) = head(x)
     name = "proposal_generator.rpn_head"
     t = bottom_up_tensors
     hidden = F.conv2d(x, t[f"{name}.conv.weight"], t[f"{name}.conv.bias"], padding=1).relu()[0, :, 2, 1]
