@@ -36,8 +36,9 @@ class CarriedCode:
 
     script: Path
     package: Path
-    third_party: frozenset[str]
-    """Top-level modules outside of the package and the standard library that it imports, also within functions."""
+    third_party: Mapping[str, Collection[str]]
+    """Top-level modules outside of the package and the standard library that it imports, also within functions, and
+    the modules that import each."""
 
 
 def carry_code(folder: Path, modules: Collection[str] = (), roots: Mapping[str, Path] = PROJECT) -> CarriedCode:
@@ -58,14 +59,17 @@ def carry_code(folder: Path, modules: Collection[str] = (), roots: Mapping[str, 
         path.write_bytes(content)
     carried = folder / _SCRIPT.name
     carried.write_text(script.with_prefix(f"{package.name}."), encoding="utf-8")
-    return CarriedCode(carried, package, frozenset(third_party - sys.stdlib_module_names))
+    return CarriedCode(
+        carried, package, {name: by for name, by in third_party.items() if name not in sys.stdlib_module_names}
+    )
 
 
 def _needed_files(
     script: "_Source", modules: Collection[str], roots: Mapping[str, Path]
-) -> tuple[dict[str, bytes], set[str]]:
-    """Returns the files of the package by their paths in it, and the top-level names of all other imports."""
-    files, third_party = {"__init__.py": _DOCSTRING}, script.third_party
+) -> tuple[dict[str, bytes], dict[str, set[str]]]:
+    """Returns the files of the package by their paths in it, and who imports each top-level name of other packages."""
+    files = {"__init__.py": _DOCSTRING}
+    third_party: dict[str, set[str]] = {name: {_SCRIPT.stem} for name in script.third_party}
     pending, seen = [*script.modules, *modules], {""}
     while pending:
         module = pending.pop()
@@ -82,7 +86,8 @@ def _needed_files(
         files[name.as_posix()] = source.with_prefix("." * len(name.parts)).encode()
         if data := DATA.get(name.as_posix()):
             files[data] = (root / data).read_bytes()
-        third_party |= source.third_party
+        for other in source.third_party:
+            third_party.setdefault(other, set()).add(module)
         pending += [*source.modules, parent]
     return files, third_party
 

@@ -1,8 +1,9 @@
 """What a registered version stores of the detector that made its training features."""
 
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +25,8 @@ class DetectorPackage:
     """Modules that the version's code has to include."""
     roots: Mapping[str, Path]
     """The folder that holds each top-level package of the modules."""
+    folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    """The files to store for each setting that is a folder, if the detector is carried."""
 
     @property
     def tags(self) -> dict[str, str]:
@@ -40,10 +43,15 @@ class DetectorPackage:
         folder.mkdir(parents=True, exist_ok=True)
         settings = dict(self.record.settings)
         if self.record.mode == "carry":
-            for field in self.record.files:
-                root, _, name = str(settings[field]).rpartition("/")
-                settings[field] = f"{field}-{name}"
-                (folder / settings[field]).write_bytes(open_store(root or "/").read(name))
+            for name in self.record.files:
+                root, _, last = str(settings[name]).rpartition("/")
+                settings[name] = f"{name}-{last}"
+                if name not in self.folders:
+                    (folder / settings[name]).write_bytes(open_store(root or "/").read(last))
+                    continue
+                (folder / settings[name]).mkdir()
+                for path in self.folders[name]:
+                    shutil.copyfile(path, folder / settings[name] / path.name)
         replace(self.record, settings=settings).write(folder)
         return folder
 
@@ -73,14 +81,15 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
             f"the model cannot carry its detector: {name} with the settings of the feature set has the fingerprint "
             f"{found} here, and the features have {fingerprint}; extract again, or set register.detector to reference"
         )
-    files = [field for field in getattr(spec, "files", ()) if getattr(spec, field)]
-    settings = {**description.settings, **{field: getattr(spec, field) for field in files}}
+    files = [setting for setting in getattr(spec, "files", ()) if getattr(spec, setting)]
+    settings = {**description.settings, **{setting: getattr(spec, setting) for setting in files}}
     licence = getattr(spec, "weights_licence", "")
     record = replace(record, mode=mode, settings=settings, files=files, weights_licence=licence)
     if mode == "reference" and registry.is_plugin(name):
         return DetectorPackage(record, (), PROJECT)
     module = registry.spec_module(name)
-    package = DetectorPackage(record, (module,), {**PROJECT, **_root_of(module)})
+    folders = getattr(spec, "folders", {}) if mode == "carry" else {}
+    package = DetectorPackage(record, (module,), {**PROJECT, **_root_of(module)}, folders)
     if registry.is_plugin(name):
         with TemporaryDirectory() as folder:
             carry_code(Path(folder), package.modules, package.roots)  # raises for a module that cannot be carried

@@ -6,7 +6,7 @@ of the detector, are the pyfunc's metadata and the version's tags. A checkpoint 
 LINEAGE beside it. The bundle carries the format version of both.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -43,9 +43,13 @@ def package_model(
     )
 
 
-def _requirements(modules: Collection[str], text_encoder: str) -> list[str]:
-    """Returns the packages that load a registered model, at the installed versions (without torch's build tag)."""
-    needed = set(modules) - ({"transformers"} if text_encoder != "hf" else set())
+def _requirements(importers: Mapping[str, Collection[str]], text_encoder: str) -> list[str]:
+    """Returns the packages that load a registered model, at the installed versions (without torch's build tag).
+
+    `importers` maps top-level modules to the modules that import them.
+    """
+    unused = set() if text_encoder == "hf" else {"shan_model.hf_encoder"}
+    needed = [module for module, by in importers.items() if not set(by) <= unused]
     providers = packages_distributions()
     packages = {
         name

@@ -4,15 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infra.errors import UserError
+from pipelines.datasets.decode import decode_image
+from pipelines.detectors import registry
 from pipelines.detectors.bottom_up.config import BottomUpConfig
 from pipelines.features.index import DetectorDescription
 from pipelines.models.config import RegisterConfig
-from pipelines.models.detection import DetectorRecord
+from pipelines.models.detection import DetectorRecord, ModelDetector, PhotoRegions
 from pipelines.models.detector_package import detector_package
 from tests.pipelines.models.conftest import Plugin
 from tests.support.registered import EMBEDDED, embedded_detector, imported_features
+from tests.support.tiny_vision import write_vision_model
 
 REFERENCE = RegisterConfig("reference")
 
@@ -55,6 +59,33 @@ def test_weights_are_copied_or_referred_to(tmp_path: Path):
     with pytest.raises(UserError, match=r"cannot carry its detector: .*vg.pth cannot be read.*detector to reference"):
         detector_package(description, spec.fingerprint(), RegisterConfig())
     assert detector_package(description, spec.fingerprint(), REFERENCE).record.files == ["weights"]
+
+
+def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
+    """Of a Hugging Face model, the files that the detector reads; the copy has the fingerprint of the original."""
+    model = write_vision_model(tmp_path / "tiny-vit", "vit")
+    (model / "pytorch_model.bin").write_bytes(b"a pickle")
+    settings = {"model": str(model), "grid": 2}
+    spec = registry.resolve("huggingface_patches", settings)
+    description = DetectorDescription(
+        "huggingface_patches", settings, spec.feature_dim, spec.region_range, spec.class_names, {}
+    )
+    folder = detector_package(description, spec.fingerprint(), RegisterConfig()).write(tmp_path / "carried")
+    names = {"config.json", "preprocessor_config.json", "model.safetensors"}
+    assert {path.name for path in (folder / "model-tiny-vit").iterdir()} == names
+    referred = detector_package(description, spec.fingerprint(), REFERENCE)
+    assert DetectorRecord.read(referred.write(tmp_path / "referred")).settings == settings
+    model.rename(tmp_path / "moved")
+    detector = ModelDetector(folder, {})
+    detector.require("cpu")
+    (found,) = detector([decode_image(Image.new("RGB", (40, 30)))], "cpu")
+    assert isinstance(found, PhotoRegions)
+    assert found.features_RF.shape == (4, spec.feature_dim)
+    with pytest.raises(
+        UserError, match=r'there is no such folder.*load_model\(\.\.\., model_config=\{"model": PATH\}\)'
+    ):
+        ModelDetector(tmp_path / "referred", {}).require("cpu")
+    ModelDetector(tmp_path / "referred", {"model": str(tmp_path / "moved")}).require("cpu")
 
 
 def test_a_plugin_is_carried_with_the_modules_of_its_package(plugin: Plugin):
