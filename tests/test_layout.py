@@ -44,6 +44,7 @@ COVERED_BY = {
     "pipelines/extraction/ray_graph.py": "pipelines/extraction/test_run.py",
     "pipelines/extraction/worker_errors.py": "pipelines/extraction/test_run.py",
     "pipelines/features/commands.py": "jobs/test_features.py",
+    "pipelines/features/precomputed/exported_files.py": "pipelines/features/precomputed/test_export_scan.py",
     "pipelines/features/precomputed/float16.py": "pipelines/features/precomputed/test_scan.py",
     "pipelines/features/precomputed/npy_rows.py": "pipelines/features/precomputed/test_scan.py",
     "pipelines/features/precomputed/scan_text.py": "pipelines/features/precomputed/test_scan.py",

@@ -14,8 +14,7 @@ UNPACK = (".extract", ".extractall", ".unpack_archive", *UNPICKLING)
 UNSAFE_YAML = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "yaml.unsafe_load_all"}
 NEEDS = {"torch.load": ("weights_only", "True"), ".read_array": ("allow_pickle", "False")}
 NEEDS |= {f"{numpy}.{name}": ("allow_pickle", "False") for numpy in ("np", "numpy") for name in ("load", "save")}
-NEEDS |= {".AutoModel.from_pretrained": ("trust_remote_code", "False")}
-NEEDS |= {".AutoTokenizer.from_pretrained": ("trust_remote_code", "False")}
+NEEDS |= {f".{name}": ("trust_remote_code", "False") for name in ("from_pretrained", "from_config")}
 """Calls and the argument that they must pass, with its value."""
 ALWAYS = {"trust_remote_code": "False", "allow_pickle": "False", "weights_only": "True", "shell": "False"}
 """Arguments and the value that every call must pass."""

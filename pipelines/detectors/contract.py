@@ -51,8 +51,9 @@ class DetectorSpec(Protocol):
 
     A spec whose detector sets `Regions.attributes` also has `attribute_names: Mapping[int, str]`, the name of each
     attribute id; for other detectors this member is optional. A spec with settings that are paths or URIs of files
-    lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them. `weights_licence: str`
-    is optional, too; model cards show it.
+    lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them. If such a setting is a
+    folder, `folders: Mapping[str, Sequence[Path]]` maps it to the paths of its files that the detector reads.
+    `weights_licence: str` is optional, too; model cards show it.
     """
 
     @property

@@ -16,6 +16,8 @@ from pipelines.detectors.contract import DetectorSpec
 _SPECS = {
     "embedded": ".embedded_config:EmbeddedConfig",
     "bottom_up": ".bottom_up.config:BottomUpConfig",
+    "huggingface": ".huggingface.config:QueriesConfig",
+    "huggingface_patches": ".huggingface.config:PatchesConfig",
 }
 """Import paths, relative to this package: a registered model carries a copy of it under another name."""
 _MEMBERS = ("feature_dim", "region_range", "class_names", "fingerprint", "build")

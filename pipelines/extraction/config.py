@@ -23,7 +23,8 @@ class ExtractConfig:
     output: str = "build/features"
     """Root of feature sets, a folder or s3://bucket/prefix. Each feature set is a folder below it."""
     detector: str = "embedded"
-    """`embedded`, `bottom_up`, or `module:Class` of your own detector (pipelines.detectors.contract)."""
+    """`embedded`, `bottom_up`, `huggingface`, `huggingface_patches`, or `module:Class` of your own detector
+    (pipelines.detectors.contract)."""
     detector_settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the detector, such as the weights of `bottom_up`. Settings that change numbers enter the
     fingerprint; weights enter by content."""

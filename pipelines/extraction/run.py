@@ -168,13 +168,15 @@ def _write_shards(
 
 
 def _publish(plan: ExtractionPlan, config: ExtractConfig, receipts: Mapping[str, Receipt]) -> FeatureSet:
+    spec = plan.spec
+    files = {name: getattr(spec, name) for name in getattr(spec, "files", ()) if getattr(spec, name)}
     detector = DetectorDescription(
         config.detector,
-        config.detector_settings,
-        plan.spec.feature_dim,
-        plan.spec.region_range,
-        plan.spec.class_names,
-        getattr(plan.spec, "attribute_names", {}),
+        {**config.detector_settings, **files},  # absolute, and those of a hub pinned to a commit
+        spec.feature_dim,
+        spec.region_range,
+        spec.class_names,
+        getattr(spec, "attribute_names", {}),
     )
     add_rehashed(plan.store, plan.feature_set.rehashed)
     in_order = [receipts[task.name] for task in plan.feature_set.shards]

@@ -98,7 +98,11 @@ def data(tmp_path: Path) -> Path:
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--train.epochs=many"], "Expected a whole number. Got value: many"),
-        (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded"),
+        (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded, huggingface"),
+        (
+            ["--extract.detector=huggingface", '--extract.detector_settings={"model": "org/name"}'],
+            "model is 'org/name', which is neither a folder here nor a hub name with a revision; give a folder",
+        ),
         (["--tracking.uri=http://127.0.0.1:9"], "tracking.uri http://127.0.0.1:9 is unreachable"),
         (["--tracking.uri=mlruns"], "tracking.uri mlruns is not a tracking store"),
         (["--extract.output=ftp://x/y"], "ftp:// is not supported"),

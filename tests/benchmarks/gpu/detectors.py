@@ -52,7 +52,7 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
 
 
 def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Row]:
-    """One photo at a time, as the detector works on every device, against the card's peak."""
+    """Batches of one size against the card's peak, and against one photo at a time."""
     photos = list(noise_photos(sizes.bottom_up_photos))
     with TemporaryDirectory() as folder:
         detector = bottom_up_config(Path(folder), sizes, precision).build(device)
@@ -60,9 +60,13 @@ def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Ro
         detector(photos[:1])
     reset_peak_memory(device)
     (spent,) = timed(lambda: detector(photos), device=device, rounds=sizes.rounds)
-    what, dtype = f"bottom_up {precision}, photo by photo", torch.bfloat16 if precision == "bf16" else torch.float32
+    what = f"bottom_up {precision}, batches of {detector.batch_size}"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     yield from against_peak(what, len(photos) / spent, "photos", counter.get_total_flops(), device, dtype)
     yield Row(f"{what}: peak memory", peak_memory_gib(device), "GiB")
+    detector.batch_size = 1
+    (single,) = timed(lambda: detector(photos), device=device, rounds=sizes.rounds)
+    yield Row(what, len(photos) / spent, "photos/s", "one photo at a time", len(photos) / single)
 
 
 def bottom_up_config(folder: Path, sizes: GpuSizes, precision: Precision) -> BottomUpConfig:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.detectors import registry
 from pipelines.detectors.contract import Regions
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.training.checkpoint import TrainState
@@ -20,17 +21,20 @@ from pipelines.training.step import objective_of, take_step
 from shan_model import compiled_gate as gates
 from shan_model import gate_fuse_pool
 from shan_model.scoring import score_matrix
-from tests.benchmarks.gpu.detectors import bottom_up_config
+from tests.benchmarks.gpu.detectors import Precision, bottom_up_config
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.gpu.training import STEPS_PER_EPOCH, random_batch, start
 from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.report import Row, within
+from tests.support.tiny_vision import write_vision_model
 
 SHARE = 0.95
 """Least share of regions that are found again: same class, corners within BOX_PIXELS."""
 BOX_PIXELS = 0.1
 FEATURES = 1e-3
 """Largest difference of a feature, relative to the largest feature."""
+BATCH_LIMITS: dict[Precision, tuple[float, float]] = {"fp32": (SHARE, FEATURES), "bf16": (0.8, 0.05)}
+"""The same limits for batches against single photos. With random weights, bf16 reorders many near ties."""
 SCORES = {"fp32": 1e-4, "bf16": 1e-2}
 """Largest difference of a score to the CPU's float32 (scores of SHAN-full lie between -3 and 3)."""
 GRADIENTS = 1e-3
@@ -50,6 +54,31 @@ def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Row]:
         config = bottom_up_config(Path(folder), sizes, "fp32")
         on_cpu, on_device = config.build("cpu"), config.build(device)
     yield from _regions("bottom_up", on_cpu(photos), on_device(photos))
+
+
+def bottom_up_batches(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Regions of `bottom_up` on photos of one size, in one batch and one by one on the device, in both precisions."""
+    (photo, *_) = real_photos()
+    photos = [photo, photo[:, ::-1].copy(), photo[::-1].copy(), photo[::-1, ::-1].copy()]
+    for precision, limits in BATCH_LIMITS.items():
+        with TemporaryDirectory() as folder:
+            detector = bottom_up_config(Path(folder), sizes, precision).build(device)
+        detector.batch_size = 1
+        single = detector(photos)
+        detector.batch_size = len(photos)
+        yield from _regions(f"bottom_up {precision}, batches", single, detector(photos), *limits)
+
+
+def huggingface(sizes: GpuSizes, device: str) -> Iterator[Row]:
+    """Regions of tiny random models of Hugging Face on real photos, all in one batch on the device."""
+    import transformers  # noqa: F401 - without it the check is skipped
+
+    for name, family in (("huggingface", "rt_detr"), ("huggingface_patches", "vit")):
+        with TemporaryDirectory() as folder:
+            settings = {"min_boxes": 8, "max_boxes": 8} if name == "huggingface" else {}
+            spec = registry.resolve(name, {"model": str(write_vision_model(Path(folder), family)), **settings})
+            on_cpu, on_device = spec.build("cpu"), spec.build(device)
+        yield from _regions(name, on_cpu(real_photos()), on_device(real_photos()))
 
 
 def scores(sizes: GpuSizes, device: str) -> Iterator[Row]:
@@ -119,6 +148,8 @@ def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
 CHECKS: tuple[Callable[[GpuSizes, str], Iterator[Row]], ...] = (
     embedded,
     bottom_up,
+    bottom_up_batches,
+    huggingface,
     scores,
     gradients,
     compiled_gate,
@@ -133,7 +164,9 @@ def real_photos() -> list[np.ndarray]:
     return [skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut()]
 
 
-def _regions(name: str, expected: list[Regions], found: list[Regions]) -> Iterator[Row]:
+def _regions(
+    name: str, expected: list[Regions], found: list[Regions], share: float = SHARE, limit: float = FEATURES
+) -> Iterator[Row]:
     """Rows of two detectors' regions of the same photos."""
     total, matched, worst = 0, 0, 0.0
     for ours, theirs in zip(expected, found, strict=True):
@@ -147,8 +180,8 @@ def _regions(name: str, expected: list[Regions], found: list[Regions]) -> Iterat
             matched += 1
             differences = np.abs(theirs.features[same_R] - ours.features[row]).max(axis=1) / np.abs(ours.features).max()
             worst = max(worst, float(differences.min()))
-    yield Row(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * SHARE, goal=1)
-    yield within(f"{name}: largest relative difference of their features", worst, FEATURES)
+    yield Row(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * share, goal=1)
+    yield within(f"{name}: largest relative difference of their features", worst, limit)
 
 
 def _relative(expected: list[Tensor], found: list[Tensor]) -> float:
