@@ -62,7 +62,7 @@ def test_weights_are_copied_or_referred_to(tmp_path: Path):
 
 
 def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
-    """Of a Hugging Face model, the files that the detector reads; the copy has the fingerprint of the original."""
+    """The version has the files that the detector reads, and the copy has the fingerprint of the original."""
     model = write_vision_model(tmp_path / "tiny-vit", "vit")
     (model / "pytorch_model.bin").write_bytes(b"a pickle")
     settings = {"model": str(model), "grid": 2}

@@ -26,7 +26,7 @@ every_family = pytest.mark.parametrize("family", DETECTORS)
 
 
 def photos() -> list[np.ndarray]:
-    """Real photos of three sizes, two of them alike, and degenerate ones."""
+    """Real photos, several of them of one size, and degenerate ones."""
     cat, coffee, astronaut = skimage.data.chelsea(), skimage.data.coffee(), skimage.data.astronaut()
     narrow = np.zeros((3, 500, 3), np.uint8)
     return [cat, coffee, astronaut, cat[:, ::-1].copy(), coffee[::-1].copy(), np.full((1, 1, 3), 200, np.uint8), narrow]
