@@ -44,8 +44,8 @@ def extract(call: Call, photos: Photos, detector: str, settings: dict[str, objec
 def test_a_model_is_trained_on_a_number_of_regions_that_varies(call: Call, real_photos: Photos, tmp_path: Path):
     import mlflow
 
-    model = write_vision_model(tmp_path / "tiny-detr", "detr")
-    settings = {"model": "tiny-detr", "min_boxes": 2, "max_boxes": 12, "keep_score": 0.4}
+    model = write_vision_model(tmp_path / "tiny-detr", "deformable_detr")
+    settings = {"model": "tiny-detr", "min_boxes": 2, "max_boxes": 12, "keep_score": 0.6}
     features = extract(call, real_photos, "huggingface", settings)
     split = features.split("train")
     counts = {len(boxes) for boxes in map(split.boxes, range(len(split)))}
