@@ -31,7 +31,7 @@ def main() -> None:
     )
     dataset = cli.dataset_files(arguments)
     assert dataset is not None, "--dataset is required"
-    manifest = import_dataset(dataset, arguments.photos)
+    manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     if arguments.plan:
         print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))
         return

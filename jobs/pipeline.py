@@ -45,7 +45,7 @@ def main() -> None:
     )
     dataset, name = cli.dataset_files(arguments), arguments.name
     assert dataset is not None, "--dataset is required"
-    manifest = import_dataset(dataset, arguments.photos)
+    manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, arguments.until)
     tracking = check_pipeline(name, PipelineData.of(manifest, setup), setup)
     with when_interrupted("re-run the same command to continue"):

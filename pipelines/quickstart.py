@@ -39,7 +39,7 @@ def run_quickstart(
     `dataset` and `photos` are as for `jobs.extract`; without them, scenes are rendered. Raises UserError for invalid
     input, also for what a stage would refuse, before anything is written.
     """
-    manifest = import_dataset(dataset, photos) if dataset is not None else None
+    manifest = import_dataset(dataset, photos, setup.extract.output) if dataset is not None else None
     data = PipelineData.of(manifest, setup) if manifest else _rendered(scenes)
     name = f"shan-{data.name}"
     tracking = check_pipeline(name, data, setup)

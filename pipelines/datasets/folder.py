@@ -16,6 +16,6 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
     for name in open_store(file.location).objects():
         if name.lower().endswith(ENDINGS):
             count += 1
-            yield Row(f"image {count}", name, is_complete=True)
+            yield Row(f"image {count}", file.below_root(f"{file.location.rstrip('/')}/{name}"), is_complete=True)
     if not count:
         raise UserError(f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)})")

@@ -5,15 +5,17 @@ import re
 from collections.abc import Callable, Iterable
 
 from infra.errors import UserError
+from infra.storage.open import open_store
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
-from pipelines.datasets.folder import folder_rows
+from pipelines.datasets.folder import ENDINGS, folder_rows
 from pipelines.datasets.json_document import read_document
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.parquet_table import parquet_rows
 from pipelines.datasets.rows import DatasetFile, Row
 from pipelines.datasets.table import csv_rows, jsonl_rows, tsv_rows
+from pipelines.datasets.webdataset_tars import is_tar_range, webdataset_name, webdataset_rows
 
 TABLES: dict[str, Callable[[DatasetFile], Iterable[Row]]] = {
     "csv": csv_rows,
@@ -21,10 +23,11 @@ TABLES: dict[str, Callable[[DatasetFile], Iterable[Row]]] = {
     "jsonl": jsonl_rows,
     "parquet": parquet_rows,
 }
-FORMATS = ("karpathy", "coco", "flickr", "list", *TABLES, "folder")
+FORMATS = ("karpathy", "coco", "flickr", "list", *TABLES, "webdataset", "folder")
 """Values of `--format`. `list` is a list of the photos of a split, which another file describes."""
 _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
-_HEAD = 2**16
+UNPACK = "unpack it and give the file in it, or pack photos with their captions as an uncompressed .tar"
+HEAD = 2**16
 """Bytes from which the format is detected."""
 
 
@@ -33,12 +36,17 @@ def detect(file: DatasetFile) -> str:
 
     Raises UserError for an archive, and if neither decides.
     """
+    if is_tar_range(file.location):
+        return "webdataset"
     if file.path.is_dir():
-        return "parquet" if any(file.path.rglob("*.parquet")) else "folder"
+        return _folder_format(file.location)
     with file.path.open("rb") as opened:
-        head = opened.read(_HEAD)
-    if head.startswith(_COMPRESSED) or head[257:262] == b"ustar":
-        raise UserError(f"data set {file.path} is an archive or compressed; unpack it and give the file in it")
+        head = opened.read(HEAD)
+    is_tar = file.path.suffix.lower() == ".tar"
+    if head.startswith(_COMPRESSED) or (head[257:262] == b"ustar" and not is_tar):
+        raise UserError(f"data set {file.path} is an archive or compressed; {UNPACK}")
+    if is_tar:
+        return "webdataset"
     if head.startswith(b"PAR1"):
         return "parquet"
     text = head.decode("utf-8-sig", "replace").lstrip()
@@ -61,6 +69,14 @@ def detect(file: DatasetFile) -> str:
     )
 
 
+def _folder_format(location: str) -> str:
+    """Returns the format of a folder or prefix: img2dataset writes a Parquet file beside each tar."""
+    names = [name.lower() for name in open_store(location).objects()]
+    if any(name.endswith(".tar") for name in names) and not any(name.endswith(ENDINGS) for name in names):
+        return "webdataset"
+    return "parquet" if any(name.endswith(".parquet") for name in names) else "folder"
+
+
 def _is_row(line: str, rest: str) -> bool:
     """Returns whether a line is a JSON object by itself, followed by others or without the list of a JSON document."""
     try:
@@ -76,6 +92,8 @@ def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
         return file.path.stem, TABLES[format_](file)
     if format_ == "folder":
         return file.path.name, folder_rows(file)
+    if format_ == "webdataset":
+        return webdataset_name(file.location), webdataset_rows(file)
     if format_ == "flickr":
         return file.path.stem.removesuffix(".token"), flickr_rows(file.path)
     document = read_document(file.path)

@@ -1,23 +1,24 @@
 """Imports a data set: one or more files of any supported format, joined by photo."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.disk import replace_file
-from infra.storage.open import open_store
+from infra.storage.open import open_store, require_folder
 from pipelines.datasets.flickr import split_list
-from pipelines.datasets.formats import TABLES, detect, read_file
+from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect, read_file
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import ARCHIVES, locate_photos, parent_and_name
 from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile, PhotoRows
 from pipelines.datasets.spellings import existing_path
+from pipelines.datasets.webdataset_tars import is_tar_range
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,17 @@ Dataset = DatasetFiles | str | Path
 """A data set; a path or URI is one file, whose format is detected."""
 
 
-def import_dataset(dataset: Dataset, photos: str | Path | None = None) -> Manifest:
+def import_dataset(dataset: Dataset, photos: str | Path | None = None, indexes: str = "") -> Manifest:
     """Returns the manifest of a data set.
 
     `photos` is the folder, prefix URI or tar file of relative photo paths. Without it, that is the current folder, or
-    the folder that is the data set, or that of Parquet files that contain their photos. Raises UserError as
-    `dataset_rows`, and if photos cannot be read from their root. A photo that does not exist has no version token.
+    the folder that is the data set, or that of tars and Parquet files that contain their photos. Indexes of tars are
+    stored below the folder `indexes` (`extract.output`), if it is not empty. Raises UserError as `dataset_rows`, and
+    if photos cannot be read from their root. A photo that does not exist has no version token.
     """
-    name, rows, root = _read(dataset, photos)
+    if indexes:
+        require_folder(indexes, "extract.output")
+    name, rows, root = _read(dataset, photos, indexes)
     return locate_photos(name, root, rows)
 
 
@@ -69,31 +73,31 @@ def _as_files(dataset: Dataset) -> DatasetFiles:
     return dataset if isinstance(dataset, DatasetFiles) else DatasetFiles((str(dataset),))
 
 
-def _read(dataset: Dataset, photos: str | Path | None) -> tuple[str, list[Photo], str]:
+def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tuple[str, list[Photo], str]:
     """Returns name, photos and photo root."""
     given = _as_files(dataset)
     root = "" if photos == "" else absolute(photos or ".", "photo folder")
-    rows, lists, names, own_roots = PhotoRows(), list[tuple[str, str]](), list[str](), set[str]()
-    for split, location in map(_split_and_location, given.files):
-        with _opened(location, given.columns, root) as file:
-            found = _format(file, given, split)
+    rows, names = PhotoRows(), list[str]()
+    with ExitStack() as stack:
+        locations = [_split_and_location(each) for each in given.files]
+        files = [(split, stack.enter_context(_opened(location, given.columns))) for split, location in locations]
+        formats = [_format(file, given, split) for split, file in files]
+        own = {_folder(file) for (_, file), found in zip(files, formats, strict=True) if _has_photos(file, found)}
+        root = _photo_root(root, bool(photos), own) if own else root
+        for (split, file), found in zip(files, formats, strict=True):
+            if found != "list":
+                name, entries = read_file(replace(file, photos=root, indexes=indexes), found)
+                names.append(name)
+                rows.add(str(file.path), entries, split)
+        if not names:
+            raise UserError(f"data set {given} has split lists only; also give the file with the captions")
+        for (split, file), found in zip(files, formats, strict=True):
             if found == "list":
-                lists.append((split, location))
-                continue
-            name, entries = read_file(file, found)
-            names.append(name)
-            if found == "folder" or (found == "parquet" and embeds_images(file)):
-                own_roots.add(location if file.path.is_dir() else parent_and_name(location)[0])
-            rows.add(str(file.path), entries, split)
-    if not names:
-        raise UserError(f"data set {given} has split lists only; also give the file with the captions")
-    for split, location in lists:
-        with _opened(location, given.columns, root) as file:
-            rows.set_splits(str(file.path), split_list(file.path), split)
+                rows.set_splits(str(file.path), split_list(file.path), split)
     found_photos, left_out = rows.photos()
     if left_out:
         print(f"{left_out} photos of {given} are in no split list and left out", file=sys.stderr)
-    return dataset_name(names[0]), found_photos, _photo_root(root, photos, own_roots)
+    return dataset_name(names[0]), found_photos, root
 
 
 def _split_and_location(given: str) -> tuple[str, str]:
@@ -103,31 +107,38 @@ def _split_and_location(given: str) -> tuple[str, str]:
     if not equals or split not in SPLITS:
         split, path = "", given
     location = absolute(path, "data set").rstrip("/") or "/"
-    if location.lower().endswith((*ARCHIVES, ".tar")):
-        raise UserError(f"data set {location} is an archive or compressed; unpack it and give the file in it")
+    if location.lower().endswith(ARCHIVES):
+        raise UserError(f"data set {location} is an archive or compressed; {UNPACK}")
     return split, location
 
 
 @contextmanager
-def _opened(location: str, columns: Mapping[str, str], photos: str) -> Iterator[DatasetFile]:
-    """Gives the file on this machine; an object is downloaded, and errors name its URI. UserError if it is missing."""
+def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
+    """Gives the file on this machine; an object is downloaded, and errors name its URI. UserError if it is missing.
+
+    Of a tar in a bucket, only the first bytes are downloaded.
+    """
+    if is_tar_range(location):
+        yield DatasetFile(location, Path(location), columns)
+        return
     if location.startswith("/"):
         path = existing_path(Path(location))
         if not path.exists():
             raise UserError(f"{path}: no such file; check the path of the data set")
-        yield DatasetFile(str(path), path, columns, photos)
+        yield DatasetFile(str(path), path, columns)
         return
     parent, name = parent_and_name(location)
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         try:
-            replace_file(path, open_store(parent).read(name))
+            size = HEAD if name.lower().endswith(".tar") else None
+            replace_file(path, open_store(parent).read(name, 0, size))
         except (FileNotFoundError, IsADirectoryError) as error:
             if not open_store(location).objects():
                 raise UserError(f"{location}: no such file; check the URI of the data set") from error
             path.mkdir()
         try:
-            yield DatasetFile(location, path, columns, photos)
+            yield DatasetFile(location, path, columns)
         except UserError as error:
             raise UserError(str(error).replace(str(path), location)) from error
 
@@ -154,14 +165,29 @@ def _is_list(file: DatasetFile) -> bool:
         return False
 
 
-def _photo_root(root: str, photos: str | Path | None, own_roots: set[str]) -> str:
-    """Returns the photo root: the folder in which the data set itself has its photos, or else the given one."""
-    if not own_roots:
-        return root
-    (own, *others) = sorted(own_roots)
-    if others or (photos and root != own):
-        raise UserError(
-            f"the photos are in {own}, not in {(others or [root])[0]}; give one folder, or files of one folder, and "
-            "omit --photos"
-        )
-    return own
+def _has_photos(file: DatasetFile, format_: str) -> bool:
+    """Returns whether the photos are in the file or folder itself."""
+    return format_ in ("folder", "webdataset") or (format_ == "parquet" and embeds_images(file))
+
+
+def _folder(file: DatasetFile) -> str:
+    """Returns the folder or prefix URI that a location is, or in which it is; of a range, the one above its braces."""
+    if file.path.is_dir():
+        return file.location
+    return parent_and_name(file.location.partition("{")[0] if is_tar_range(file.location) else file.location)[0]
+
+
+def _photo_root(given: str, is_given: bool, own: Collection[str]) -> str:
+    """Returns the photo root of files in the folders `own` that have their photos: the given one or the nearest.
+
+    Raises UserError if they are not below the given one, or in different buckets.
+    """
+    parts = [folder.rstrip("/").split("/") for folder in own]
+    common = next(n for n in range(len(min(parts)), -1, -1) if len({tuple(part[:n]) for part in parts}) == 1)
+    nearest = "/".join(parts[0][:common]) or "/"
+    root = given if is_given else nearest
+    if "://" in "".join(own) and common < 3:
+        raise UserError(f"the photos are in {' and '.join(sorted(own))}; give files of one bucket")
+    if not f"{nearest.rstrip('/')}/".startswith(f"{root.rstrip('/')}/"):
+        raise UserError(f"the photos are in {nearest}, not in {root}; omit --photos, or give a folder above them")
+    return root

@@ -27,7 +27,7 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
             table = pq.ParquetFile(path)
             columns = resolve(table.schema_arrow.names, file.columns, f"{path}: columns")
             if is_image_type(table.schema_arrow.field(columns["image"]).type):
-                yield from _images(file.path, path, table, columns)
+                yield from _images(file, path, table, columns)
             else:
                 for number, row in enumerate(_values(table, list(columns.values())), 1):
                     yield row_of(path, number, {role: row[name] for role, name in columns.items()})
@@ -53,7 +53,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _images(dataset: Path, path: Path, table: Any, columns: dict[str, str]) -> Iterator[Row]:
+def _images(file: DatasetFile, path: Path, table: Any, columns: dict[str, str]) -> Iterator[Row]:
     """Yields the rows of a file that contains its images. Their bytes are not read."""
     image = columns["image"]
     if "/" in image or path.suffix != ".parquet":
@@ -65,7 +65,8 @@ def _images(dataset: Path, path: Path, table: Any, columns: dict[str, str]) -> I
     has_path = is_image_struct(type_) and type_.get_field_index("path") >= 0
     others = {role: name for role, name in columns.items() if role != "image"}
     leaves = [*others.values(), *([f"{image}.path"] if has_path else [])]
-    relative = path.relative_to(dataset).as_posix() if path != dataset else path.name
+    inner = path.relative_to(file.path).as_posix()
+    relative = file.below_root(file.location if path == file.path else f"{file.location}/{inner}")
     for number, row in enumerate(_values(table, leaves)):
         name = (row[image] or {}).get("path") if has_path else None
         parts = (relative, image, str(number), PurePosixPath(name).name if name else "")

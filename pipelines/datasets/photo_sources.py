@@ -2,7 +2,8 @@
 
 A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, a member of a tar file in the notation of fsspec,
 `tar://<member>::<URI of the tar file>`, or likewise a value in a Parquet file,
-`parquet://<column>/<row>::<URI of the Parquet file>`.
+`parquet://<column>/<row>::<URI of the Parquet file>`, or at a known place of a tar file,
+`webdataset://<start>-<end>/<member>::<URI of the tar file>`.
 """
 
 import os
@@ -26,7 +27,7 @@ from pipelines.datasets.http_download import download
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.spellings import existing_path, spellings
-from pipelines.datasets.tar_members import read_member
+from pipelines.datasets.tar_members import read_member, read_placed_member
 
 MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
@@ -36,8 +37,10 @@ _LISTINGS = 64
 """Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
 _IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
 """Source of an image in a Parquet file: the file, the column, the row and, where it has one, the image's own name."""
+_IN_WEBDATASET = re.compile(r"(.+\.tar)/(\d+-\d+/.+)", re.IGNORECASE | re.DOTALL)
+"""Source of an image in a webdataset tar: the tar, the bytes of headers and content, and the member."""
 
-_CONTAINERS = {"tar": read_member, "parquet": read_parquet_image}
+_CONTAINERS = {"tar": read_member, "parquet": read_parquet_image, "webdataset": read_placed_member}
 """Readers of a photo in a file of many, by scheme."""
 
 
@@ -53,6 +56,8 @@ def photo_uri(root: str, source: str) -> str:
         return f"tar://{source}::{root}"
     if match := _IN_PARQUET.fullmatch(source):
         return f"parquet://{match[2]}/{match[3]}::{root.rstrip('/')}/{match[1]}"
+    if match := _IN_WEBDATASET.fullmatch(source):
+        return f"webdataset://{match[2]}::{root.rstrip('/')}/{match[1]}"
     return f"{root.rstrip('/')}/{quote(source) if root.startswith(('file://', 'http://', 'https://')) else source}"
 
 
@@ -88,6 +93,7 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
     Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
     """
     found: dict[str, str] = {}
+    of_container = lru_cache(maxsize=1024)(_version_token)  # one request for all photos of a tar
     buckets: dict[str, list[str]] = defaultdict(list)
     for uri in uris:
         scheme, _, rest = uri.partition("://")
@@ -100,8 +106,7 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
         elif "://" in uri and scheme not in ("file", *_CONTAINERS):
             raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
         else:
-            path = rest.partition("::")[2] if scheme in _CONTAINERS else uri
-            token = _version_token(path)
+            token = of_container(rest.partition("::")[2]) if scheme in _CONTAINERS else _version_token(uri)
             if token is not None:
                 found[uri] = token
     for group in buckets.values():

@@ -25,8 +25,15 @@ class DatasetFile:
     """Its path on this machine; of a folder in a bucket, an empty folder."""
     columns: Mapping[str, str]
     """Column names by role (`columns.ROLES`), for tables."""
-    photos: str
+    photos: str = ""
     """Root of the photos; empty if it is not known."""
+    indexes: str = ""
+    """Root of feature sets, below which indexes of tars are stored (`stored_tar_index`); empty for nowhere."""
+
+    def below_root(self, location: str) -> str:
+        """Returns the path below the photo root of a location there, or its name if the root is not known."""
+        root = f"{self.photos.rstrip('/')}/"
+        return location.removeprefix(root) if location.startswith(root) else location.rpartition("/")[2]
 
 
 SPLIT_NAMES = {"restval": "train", "validation": "val", "dev": "val"}

@@ -1,10 +1,12 @@
 """Reads single members of an uncompressed tar file in any store.
 
-Each worker scans a tar file once for the offsets of its members; every member is then a single ranged read.
+By name, each worker scans a tar file once for the offsets of its members; every member is then a single ranged read. By
+place, which `tar_index` finds, no worker scans.
 """
 
 import io
 import posixpath
+import re
 import tarfile
 from functools import lru_cache
 
@@ -12,6 +14,11 @@ from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.spellings import spellings
+from pipelines.datasets.tar_index import is_plain, member_name
+
+_PLACE = re.compile(r"(\d{1,13})-(\d{1,13})/(.+)", re.DOTALL)
+_HEADERS = 2**16
+"""Most bytes of the headers of one member."""
 
 
 def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
@@ -34,8 +41,36 @@ def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
     return data
 
 
+def read_placed_member(store: Store, tar: str, place: str, max_bytes: int) -> bytes:
+    """Returns the first `max_bytes` bytes of the member at `place`, `<start>-<end>/<member>`: one ranged read.
+
+    Its headers are at the start. Raises PhotoError if the tar does not exist, is truncated, or has changed.
+    """
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise PhotoError("not a place in a tar file: <start>-<end>/<member>")
+    start, end, member = int(match[1]), int(match[2]), match[3]
+    try:
+        data = store.read(tar, start, max(min(end - start, max_bytes + _HEADERS), 0))
+    except FileNotFoundError as error:
+        raise PhotoError("its tar file does not exist") from error
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as opened:
+            entry = opened.next()
+    except (tarfile.TarError, ValueError, OverflowError):
+        entry = None
+    if entry is None or member_name(entry) != member or start + entry.offset_data + entry.size != end:
+        raise PhotoError("its tar file has changed since its index was read")
+    if not is_plain(entry):
+        raise PhotoError("a link or a sparse file in its tar file")
+    content = data[entry.offset_data : entry.offset_data + min(entry.size, max_bytes)]
+    if len(content) < min(entry.size, max_bytes):
+        raise PhotoError("its tar file is truncated")
+    return content
+
+
 @lru_cache(maxsize=8)
 def _member_locations(store: Store, tar: str) -> dict[str, tuple[int, int]]:
-    """Returns offset and size of each file in an uncompressed tar, from one pass over it."""
+    """Returns offset and size of each plain file in an uncompressed tar, from one pass over it."""
     with tarfile.open(fileobj=io.BufferedReader(RangedFile(store, tar), 2**20), mode="r:") as opened:
-        return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if entry.isfile()}
+        return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if is_plain(entry)}

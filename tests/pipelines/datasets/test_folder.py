@@ -53,5 +53,16 @@ def test_a_folder_without_images_and_another_photo_root_are_refused(images: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"/empty: no image in this folder \(files that end in \.jpg"):
         import_dataset(tmp_path / "empty")
-    with pytest.raises(UserError, match=r"the photos are in .*/my images, not in .*; give one folder"):
-        import_dataset(images, tmp_path)
+    with pytest.raises(UserError, match=r"the photos are in .*/my images, not in .*/empty; omit --photos, or give a"):
+        import_dataset(images, tmp_path / "empty")
+
+
+def test_folders_of_splits_have_a_common_root(images: Path, tmp_path: Path):
+    other = tmp_path / "other" / "a.jpg"
+    other.parent.mkdir()
+    other.write_text("other")
+    manifest = import_dataset(DatasetFiles((f"train={images}", f"val={other.parent}")))
+    found = {
+        photo.source: (photo.split, read_photo(photo_uri(manifest.root, photo.source))) for photo in manifest.photos()
+    }
+    assert found == {"other/a.jpg": ("val", b"other")} | {f"my images/{n}": ("train", n.encode()) for n in NAMES}

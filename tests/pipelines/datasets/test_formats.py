@@ -77,7 +77,9 @@ def archives(folder: Path) -> list[Path]:
 
 def test_archives_are_refused_with_the_fix(tmp_path: Path):
     for path in archives(tmp_path):
-        with pytest.raises(UserError, match=f"{path} is an archive or compressed; unpack it and give the file in it"):
+        with pytest.raises(
+            UserError, match=f"{path} is an archive or compressed; unpack it and give the file in it, or pack"
+        ):
             import_dataset(path, tmp_path)
 
 

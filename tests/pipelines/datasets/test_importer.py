@@ -79,7 +79,7 @@ def test_a_data_set_is_found_in_another_unicode_form(folder: Path):
     assert import_dataset(folder / unicodedata.normalize("NFC", "é.csv"), folder).table.num_rows == 1
 
 
-@pytest.mark.parametrize("name", ["d.json.gz", "d.csv.ZIP", "d.tar", "s3://bucket/d.jsonl.zst"])
+@pytest.mark.parametrize("name", ["d.json.gz", "d.csv.ZIP", "d.tar.gz", "d.tgz", "s3://bucket/d.jsonl.zst"])
 def test_archives_are_refused_with_the_fix(folder: Path, name: str):
     with pytest.raises(UserError, match=f"^data set .*{name} is an archive or compressed; unpack it"):
         import_dataset(name if "://" in name else folder / name, folder)

@@ -86,11 +86,16 @@ def test_moving_the_file_keeps_the_digest(tmp_path: Path):
     assert first.digest() == second.digest()
 
 
-def test_the_photo_root_is_not_a_choice(tmp_path: Path):
+def test_the_photo_root_is_above_the_file(tmp_path: Path):
     write(tmp_path / "d.parquet", ["a.jpg"])
     assert import_dataset(tmp_path / "d.parquet", tmp_path).root == str(tmp_path)
-    with pytest.raises(UserError, match=r"the photos are in .*; give one folder, or files of one folder"):
-        import_dataset(tmp_path / "d.parquet", tmp_path.parent)
+    (above,) = import_dataset(tmp_path / "d.parquet", tmp_path.parent).photos()
+    assert above.source == f"{tmp_path.name}/d.parquet/image/0/a.jpg"
+    (tmp_path / "x").mkdir()
+    with pytest.raises(
+        UserError, match=r"the photos are in .*, not in .*/x; omit --photos, or give a folder above them"
+    ):
+        import_dataset(tmp_path / "d.parquet", tmp_path / "x")
 
 
 def test_a_bad_row_is_named(tmp_path: Path):

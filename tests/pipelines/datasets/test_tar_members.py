@@ -1,5 +1,7 @@
 """Tests of reading single members of a tar file."""
 
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -7,8 +9,11 @@ import pytest
 
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.photo_sources import read_photo
-from pipelines.datasets.tar_members import read_member
+from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.photo_sources import photo_uri, read_photo
+from pipelines.datasets.tar_index import build_index
+from pipelines.datasets.tar_members import read_member, read_placed_member
+from tests.support.webdataset_tars import write_tar
 
 NOT_A_TAR = "its tar file does not exist or is not an uncompressed tar"
 
@@ -43,3 +48,40 @@ def test_a_missing_truncated_or_compressed_tar_is_rejected(tar: Path):
     with tarfile.open(compressed, "w:gz") as opened:
         opened.add(tar, "a.jpg")
     assert reason(f"tar://a.jpg::{compressed}") == NOT_A_TAR
+
+
+def test_links_and_sparse_files_are_rejected(tmp_path: Path):
+    """GNU tar writes `--sparse` files in pieces: their bytes are not where a plain file has them."""
+    (tmp_path / "plain.jpg").write_bytes(b"p" * 600)
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.seek(2**20)
+        file.write(b"end")
+    os.link(tmp_path / "plain.jpg", tmp_path / "link.jpg")
+    for number, format_ in enumerate(("gnu", "posix")):
+        path = tmp_path / f"{number}.tar"
+        names = ["plain.jpg", "sparse.jpg", "link.jpg"]
+        subprocess.run(["tar", f"--format={format_}", "--sparse", "-cf", path, *names], cwd=tmp_path, check=True)
+        manifest = import_dataset(path)
+        plain, sparse, link = (photo_uri(manifest.root, photo.source) for photo in manifest.photos())
+        assert read_photo(plain) == read_photo(f"tar://plain.jpg::{path}") == b"p" * 600
+        assert reason(sparse) == reason(link) == "a link or a sparse file in its tar file"
+        assert reason(f"tar://sparse.jpg::{path}") == reason(f"tar://link.jpg::{path}") == "not in its tar file"
+
+
+def test_a_place_is_read_by_one_request(tmp_path: Path):
+    path = write_tar(tmp_path / "a.tar", [("a.jpg", b"a" * 10_000), ("b.jpg", b"b" * 10_000)])
+    store = open_store(str(tmp_path))
+    _, image = build_index(store, path.name).images
+    place = f"{image.start}-{image.end}/b.jpg"
+    assert read_placed_member(store, path.name, place, max_bytes=20_000) == b"b" * 10_000
+    assert read_placed_member(store, path.name, place, max_bytes=10) == b"b" * 10
+    data = path.read_bytes()
+    for size, message in ((image.end - 1, "truncated"), (image.start + 100, "changed since"), (0, "changed since")):
+        path.write_bytes(data[:size])
+        assert message in reason(f"webdataset://{place}::{path}")
+    for other in ("5-0/b.jpg", f"{10**12}-{10**13 - 1}/b.jpg", place.replace("b.jpg", "c.jpg")):
+        assert reason(f"webdataset://{other}::{path}") == "its tar file has changed since its index was read"
+    for other in ("b.jpg", "1-2", "x-2/b.jpg", f"1-{10**13}/b.jpg"):
+        assert reason(f"webdataset://{other}::{path}").startswith("not a place in a tar file")
+    path.unlink()
+    assert reason(f"webdataset://{place}::{path}") == "its tar file does not exist"

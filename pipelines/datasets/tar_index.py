@@ -1,0 +1,171 @@
+"""The index of a webdataset tar: where its images are, and their captions. One pass over the headers builds it.
+
+A sample is the members that share a directory and the part of the file name before the first dot (webdataset's key).
+Captions are `caption` or `captions` of the sample's `.json`, else the lines of its `.txt`; they belong to all images of
+the sample. Other members, and files whose names start with a dot, are not read.
+"""
+
+import io
+import json
+import posixpath
+import tarfile
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from infra.errors import UserError
+from infra.storage.base import Store
+from pipelines.datasets.folder import ENDINGS
+from pipelines.datasets.ranged_file import RangedFile
+
+_BUFFER = 2**17
+"""Bytes of a request. Images that are larger are skipped; to request more of them costs more than to read them."""
+_MAX_TEXT = 2**24
+"""Largest accepted `.txt` or `.json` in bytes."""
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
+
+class TarImage(NamedTuple):
+    """An image of a tar, with the bytes of its headers and its content."""
+
+    member: str
+    start: int
+    end: int
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TarIndex:
+    """The images of a tar in order, and what is wrong with it."""
+
+    images: list[TarImage] = field(default_factory=list)
+    is_truncated: bool = False
+    """Whether it ends within a member, or without the blocks that end a tar."""
+    orphans: tuple[str, ...] = ()
+    """Members with captions of no image."""
+
+
+def build_index(store: Store, name: str) -> TarIndex:
+    """Returns the index of a tar.
+
+    Raises UserError naming the tar and a member if it is not an uncompressed tar, has a member twice, or has captions
+    that cannot be read. Raises FileNotFoundError if it does not exist.
+    """
+    reader = _Reader(f"{store.uri}/{name}", io.BufferedReader(RangedFile(store, name), _BUFFER))
+    return reader.index()
+
+
+def sample_key(member: str) -> tuple[str, str]:
+    """Returns webdataset's key of a member and the rest of its name, in lower case."""
+    folder, name = posixpath.split(member)
+    stem, _, rest = name.partition(".")
+    return posixpath.join(folder, stem), rest.lower()
+
+
+def member_name(entry: tarfile.TarInfo) -> str:
+    """Returns the name of a member as a relative path."""
+    return posixpath.normpath(entry.name).lstrip("/")
+
+
+class _Reader:
+    """Reads one tar."""
+
+    def __init__(self, uri: str, file: io.BufferedReader) -> None:
+        self._uri, self._file = uri, file
+        self._images: dict[str, TarImage] = {}
+        self._texts: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = defaultdict(dict)
+
+    def index(self) -> TarIndex:
+        is_complete = self._read_members()
+        with_image = {sample_key(member)[0] for member in self._images}
+        orphans = tuple(
+            name
+            for key, texts in self._texts.items()
+            if key not in with_image
+            for name, captions in texts.values()
+            if captions
+        )
+        images = [image._replace(captions=self._captions(member)) for member, image in self._images.items()]
+        return TarIndex(images, not is_complete, orphans)
+
+    def _captions(self, member: str) -> tuple[str, ...]:
+        texts = self._texts.get(sample_key(member)[0], {})
+        return next((texts[kind][1] for kind in ("json", "txt") if kind in texts and texts[kind][1]), ())
+
+    def _read_members(self) -> bool:
+        """Reads all headers and the captions. Returns whether the tar is complete."""
+        if not self._file.peek(1):
+            return False
+        end = 0
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as opened:
+                for entry in opened:
+                    if opened.offset <= end:  # a negative size
+                        return False
+                    end = opened.offset
+                    opened.members = []  # type: ignore[attr-defined] # else it keeps all of them
+                    if not self._read_member(entry):
+                        return False
+                self._file.seek(opened.offset)
+                return self._file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        except (tarfile.TarError, ValueError, OverflowError) as error:
+            if not end:
+                raise UserError(f"{self._uri}: not an uncompressed tar ({error}); pack it again") from error
+            return False
+
+    def _read_member(self, entry: tarfile.TarInfo) -> bool:
+        """Records a member. Returns False if the tar ends within it."""
+        name = member_name(entry)
+        if entry.isdir() or posixpath.basename(name).startswith("."):
+            return True
+        key, kind = sample_key(name)
+        is_image = f".{kind}".endswith(ENDINGS)
+        if kind.endswith(_COMPRESSED) and f".{kind}".rpartition(".")[0].endswith((*ENDINGS, ".txt", ".json")):
+            raise UserError(f"{self._uri}: {name} is compressed; write the tar again with uncompressed members")
+        if not is_image and kind not in ("txt", "json"):
+            return True
+        if name in self._images or kind in self._texts.get(key, {}):
+            raise UserError(f"{self._uri}: {name} occurs twice in it; write the tar again with every member once")
+        if is_image:
+            self._images[name] = TarImage(name, entry.offset, entry.offset_data + entry.size)
+            return True
+        text = self._text(name, entry)
+        if text is not None:
+            self._texts[key][kind] = (name, self._parsed(name, kind, text))
+        return text is not None
+
+    def _text(self, name: str, entry: tarfile.TarInfo) -> bytes | None:
+        """Returns the content of a member; None if the tar ends within it."""
+        if not is_plain(entry):
+            raise UserError(f"{self._uri}: {name} is a link or a sparse file; write the tar again with plain files")
+        if entry.size > _MAX_TEXT:
+            raise UserError(
+                f"{self._uri}: {name} has {entry.size} bytes, captions at most {_MAX_TEXT >> 20} MiB; remove it"
+            )
+        self._file.seek(entry.offset_data)
+        data = self._file.read(entry.size)
+        return data if len(data) == entry.size else None
+
+    def _parsed(self, name: str, kind: str, data: bytes) -> tuple[str, ...]:
+        """Returns the captions in a text; an empty one, or null, is none."""
+        try:
+            text = data.decode("utf-8-sig")
+            found = text.split("\n") if kind == "txt" else _json_captions(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self._uri}: {name} is not valid {kind} ({error}); correct it") from error
+        return tuple(filter(None, (caption.strip() for caption in found)))
+
+
+def is_plain(entry: tarfile.TarInfo) -> bool:
+    """Returns whether a member is stored in one piece: neither a link nor sparse."""
+    return entry.isreg() and not entry.issparse()
+
+
+def _json_captions(document: Any) -> list[str]:
+    """Returns the captions of a sample's JSON. Raises ValueError if they are not text."""
+    fields = document if isinstance(document, dict) else {}
+    found = fields.get("captions") or fields.get("caption") or []
+    captions = [found] if isinstance(found, str) else found
+    if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+        raise ValueError("its captions are not text")
+    return captions

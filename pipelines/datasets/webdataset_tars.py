@@ -1,0 +1,98 @@
+"""Reader of webdataset tars: one, those of a brace range (`{00000..00041}.tar`), or those of a folder or prefix.
+
+Image and captions are members with the same key (`tar_index`), as img2dataset writes them. The Parquet files that it
+writes beside its tars are not read. The source of an image is `<tar>/<start>-<end>/<member>`: the bytes of its headers
+and content, so that it is one ranged read for a detector.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+from braceexpand import braceexpand
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.stored_tar_index import read_index
+from pipelines.datasets.tar_index import TarIndex
+
+_THREADS = 16
+"""Tars that are read at once: an object store has a high latency."""
+_NAMES = 3
+"""Tars or members that a note names."""
+
+
+def is_tar_range(location: str) -> bool:
+    """Returns whether a location is a brace range of tars rather than a file."""
+    is_range = "{" in location and location.lower().endswith(".tar")
+    return is_range and ("://" in location or not Path(location).exists())
+
+
+def webdataset_name(location: str) -> str:
+    """Returns the name that tars give a data set: their own without the number, or that of their folder."""
+    path = PurePosixPath(location)
+    stem = re.sub(r"(^|[-_.])(\d+|\{[^{}]*\})$", "", path.stem) if path.suffix.lower() == ".tar" else path.name
+    return stem or path.parent.name
+
+
+def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
+    """Yields the images of all tars. Raises UserError naming a tar that is not valid, and if there is no image."""
+    folder, names = _tars(file)
+    truncated, orphans, count = list[str](), list[str](), 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for name, index in zip(names, pool.map(lambda name: _index(file, folder, name), names), strict=True):
+            tar = file.below_root(f"{folder.rstrip('/')}/{name}")
+            for image in index.images:
+                count += 1
+                source = f"{tar}/{image.start}-{image.end}/{image.member}"
+                yield Row(f"image {count}", source, image.captions, is_complete=True)
+            truncated += [name] if index.is_truncated else []
+            orphans += [f"{name}/{member}" for member in index.orphans]
+    if not count:
+        raise UserError(f"{file.location}: no image in it; a tar of images has members such as 000.jpg and 000.txt")
+    if truncated:
+        print(
+            f"{len(truncated)} tars are truncated ({_first(truncated)}); photos beyond their end are missing",
+            file=sys.stderr,
+        )
+    if orphans:
+        print(
+            f"{len(orphans)} captions in tars are left out ({_first(orphans)}): no image has their name",
+            file=sys.stderr,
+        )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMES]) + (", ..." if len(names) > _NAMES else "")
+
+
+def _tars(file: DatasetFile) -> tuple[str, list[str]]:
+    """Returns a folder or prefix URI and the names of tars below it."""
+    if is_tar_range(file.location):
+        return _expanded(file.location)
+    if file.path.is_dir():
+        names = [name for name in open_store(file.location).objects() if name.lower().endswith(".tar")]
+        return file.location, names
+    if not file.location.lower().endswith(".tar"):
+        raise UserError(f"{file.location}: the name of a tar must end in .tar; rename it")
+    folder, _, name = file.location.rpartition("/")
+    return folder or "/", [name]
+
+
+def _expanded(location: str) -> tuple[str, list[str]]:
+    """Returns the folder above the braces of a range, and the names below it."""
+    folder = location[: location.index("{")].rpartition("/")[0]
+    try:
+        return folder or "/", list(braceexpand(location[len(folder) + 1 :]))
+    except ValueError as error:
+        raise UserError(f"data set {location}: its braces are not balanced; write {{00000..00041}}.tar") from error
+
+
+def _index(file: DatasetFile, folder: str, name: str) -> TarIndex:
+    try:
+        return read_index(open_store(folder), name, file.indexes)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}/{name}: no such file; correct the data set {file.location}") from error
