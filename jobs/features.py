@@ -52,7 +52,7 @@ def _add_import(parser: Any) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="SCAN folder, or TSV file or folder of them")
     parser.add_argument("uri", type=str, metavar="URI", help="root below which the feature set is written")
     parser.add_argument("--format", type=Literal["scan", "tsv"], required=True, help="format of PATH")
-    dataset = "tsv: file with splits and captions, as for `extract`; scan: name of the data set"
+    dataset = "tsv: file with splits and captions, as for `extract` (optional); scan: name of the data set"
     parser.add_argument("--dataset", type=str, default=None, help=dataset)
     parser.add_argument("--photos-per-shard", type=int, default=32, help="photos per tar")
 

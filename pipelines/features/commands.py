@@ -61,21 +61,16 @@ def import_features(
 ) -> str:
     """Imports `path` as a feature set below `root`, and returns its accounting and notes.
 
-    `dataset` is the data set of a TSV (Karpathy JSON or table), or the name of a SCAN folder's. Raises UserError,
-    before anything is read, if it is missing for a TSV, or a file for a SCAN folder.
+    `dataset` is the data set of a TSV, whose photos have no captions without one, or the name of a SCAN folder's.
+    Raises UserError, before anything is read, if it is a file for a SCAN folder.
     """
     if photos_per_shard < 1:
         raise UserError(f"--photos-per-shard is {photos_per_shard}; it must be at least 1")
-    if kind == "tsv" and not dataset:
-        raise UserError(
-            "--dataset is missing; a feature set has captions and splits, which a TSV lacks, even one that is only "
-            "inspected: give a Karpathy JSON or a table with the file name, the split and a caption of every photo"
-        )
     if kind == "scan" and dataset and Path(dataset).is_file():
         raise UserError(f"--dataset '{dataset}' is a file; with --format scan it is the name of the data set")
     with tqdm(desc="import", unit="photo") as bar:
         if kind == "tsv":
-            imported = import_tsv(path, str(dataset), root, photos_per_shard, bar.update)
+            imported = import_tsv(path, dataset, root, photos_per_shard, bar.update)
         else:
             imported = import_scan(path, root, dataset, photos_per_shard, bar.update)
     done = f"({imported.shards_written} written now, {imported.shards_reused} reused)"

@@ -178,10 +178,6 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
         (("a", "b"), "format"),
         (("--format", "npz", "a", "b"), "npz"),
         (("--format", "scan", "a"), "URI|uri"),
-        (
-            ("--format", "tsv", "a", "b"),
-            "--dataset is missing; a feature set has captions and splits, which a TSV lacks",
-        ),
         (("--format", "scan", "a", "b", "--dataset", __file__), "is a file; with --format scan it is the name"),
         (("--format", "scan", "a", "b", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
         (("--format", "scan", "/nowhere", "b"), "/nowhere: no train_ims"),

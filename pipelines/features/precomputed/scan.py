@@ -1,14 +1,16 @@
 """Imports a folder in SCAN's layout as a feature set.
 
-The layout: `{train,dev,test}_ims.npy` (N x R x F), `_caps.txt` (five lines per image) and optionally `_ids.txt`.
-Source: the folders that SCAN (Lee et al., ECCV 2018) published and that its successors read. `dev` becomes `val`.
-`testall` (COCO's 5K) is `test` if there is no `test`. Older folders repeat an image's row five times, once per caption.
+The layout: `{train,dev,test}_ims.npy` (N x R x F), `_caps.txt` (the same number of lines for each image, five in the
+published folders) or `_caps.tsv` (an image and a caption per line), and optionally `_ids.txt`. Source: the folders that
+SCAN (Lee et al., ECCV 2018) published and that its successors read. `dev` becomes `val`. `testall` (COCO's 5K) is
+`test` if there is no `test`. Older folders repeat an image's row five times, once per caption.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo, dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
-from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_lines
+from pipelines.features.precomputed.scan_text import CAPTIONS, read_captions, read_ids, read_pairs
 from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.receipt import Rejection
@@ -77,22 +79,33 @@ def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
 
 def _read_split(folder: Path, split: str, name: str) -> _Split:
     rows = NpyRows.open(folder / f"{name}_ims.npy")
-    captions = read_lines(folder / f"{name}_caps.txt")
-    count = rows.shape[0]
-    if len(captions) not in (CAPTIONS * count, count) or len(captions) % CAPTIONS:
-        raise UserError(
-            f"{rows.path}: {count} images and {len(captions)} lines in {name}_caps.txt; the layout has five per image"
-        )
-    repeats = 1 if len(captions) == CAPTIONS * count else CAPTIONS
-    images = count // repeats
+    pairs, lines = folder / f"{name}_caps.tsv", folder / f"{name}_caps.txt"
+    if pairs.exists() and lines.exists():
+        raise UserError(f"{folder}: it has both {pairs.name} and {lines.name}; remove one of them")
+    by_line = None if pairs.exists() else read_captions(lines, rows.shape[0])
+    repeats = CAPTIONS if by_line and len(by_line[0]) == 1 and _repeats_rows(rows) else 1
+    images = rows.shape[0] // repeats
     ids = read_ids(folder / f"{name}_ids.txt", images)
+    captions = read_pairs(pairs, images, ids) if by_line is None else _joined(by_line, repeats)
     keys = [safe_key(id_) for id_ in ids] if ids else [f"{split}-{row:06d}" for row in range(images)]
     sources = ids or [f"{rows.path.name}#{row * repeats}" for row in range(images)]
     photos = tuple(
-        Photo(key, source, split, tuple(captions[CAPTIONS * row : CAPTIONS * (row + 1)]))
-        for row, (key, source) in enumerate(zip(keys, sources, strict=True))
+        Photo(key, source, split, of_image) for key, source, of_image in zip(keys, sources, captions, strict=True)
     )
     return _Split(rows, repeats, photos)
+
+
+def _repeats_rows(rows: NpyRows) -> bool:
+    """Returns whether the first five rows are equal, and then one image; `_one_of_five` checks the others."""
+    if rows.shape[0] % CAPTIONS:
+        return False
+    first = rows.read(0, CAPTIONS)
+    return all(row.tobytes() == first[0].tobytes() for row in first)
+
+
+def _joined(captions: Sequence[tuple[str, ...]], count: int) -> list[tuple[str, ...]]:
+    """Returns the captions of each `count` rows as those of one image."""
+    return [tuple(chain.from_iterable(captions[n : n + count])) for n in range(0, len(captions), count)]
 
 
 def _unique_keys(splits: Sequence[_Split], notes: list[str]) -> list[_Split]:

@@ -5,9 +5,45 @@ from pathlib import Path
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import safe_key
+from pipelines.datasets.rows import numbered
+from pipelines.datasets.text_lines import text_lines
 
 CAPTIONS = 5
-"""Captions per image: public code divides by it."""
+"""Captions per image in the published folders: public code divides by it."""
+
+
+def read_captions(path: Path, rows: int) -> list[tuple[str, ...]]:
+    """Returns the captions of every row of the features from a file with the same number of lines for each.
+
+    Raises UserError if it cannot be read, or if the number of its lines is not a multiple of the rows.
+    """
+    lines = read_lines(path)
+    if len(lines) % rows:
+        raise UserError(
+            f"{path.parent}: {rows} images and {len(lines)} lines in {path.name}, which needs the same number for each "
+            f"image; for other numbers write {path.stem}.tsv, with an image, a tab and a caption on each line"
+        )
+    count = len(lines) // rows
+    return [tuple(lines[start : start + count]) for start in range(0, len(lines), count)]
+
+
+def read_pairs(path: Path, images: int, ids: Sequence[str] | None) -> list[tuple[str, ...]]:
+    """Returns the captions of every image, any number, from lines of an image, a tab and a caption.
+
+    The image is its id, or without ids its number from 0. Raises UserError naming a line that is not valid.
+    """
+    number = {name: row for row, name in enumerate(ids or map(str, range(images)))}
+    captions: list[list[str]] = [[] for _ in range(images)]
+    try:
+        for where, line in numbered(text_lines(path)):
+            name, tab, caption = line.partition("\t")
+            if not tab or name.strip() not in number:
+                known = "an id of the images" if ids else f"an image's number from 0 to {images - 1}"
+                raise UserError(f"{path}: {where} ({line!r:.80}) is not {known}, a tab and a caption; correct it")
+            captions[number[name.strip()]].append(caption.strip())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as text ({error}); save it as UTF-8") from error
+    return list(map(tuple, captions))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -29,8 +65,8 @@ def read_ids(path: Path, images: int) -> list[str] | None:
     if not path.exists():
         return None
     ids = read_lines(path)
-    if len(ids) == CAPTIONS * images and len(ids) != images:
-        ids = every_fifth(path, ids)
+    if len(ids) % images == 0 and len(ids) != images:
+        ids = one_of_each(path, ids, len(ids) // images)
     if len(ids) != images:
         raise UserError(
             f"{path}: {len(ids)} ids for {images} images; correct the file, or delete it to number the images"
@@ -46,12 +82,12 @@ def read_ids(path: Path, images: int) -> list[str] | None:
     return ids
 
 
-def every_fifth(path: Path, lines: Sequence[str]) -> list[str]:
-    """Returns one of each five equal lines. Raises UserError if five of them differ."""
-    for start in range(0, len(lines), CAPTIONS):
-        if len(set(lines[start : start + CAPTIONS])) > 1:
+def one_of_each(path: Path, lines: Sequence[str], count: int) -> list[str]:
+    """Returns one of each `count` equal lines. Raises UserError if they differ."""
+    for start in range(0, len(lines), count):
+        if len(set(lines[start : start + count])) > 1:
             raise UserError(
-                f"{path}: lines {start + 1} to {start + CAPTIONS} name more than one image, although the file has "
+                f"{path}: lines {start + 1} to {start + count} name more than one image, although the file has "
                 "one line per caption; correct the file, or delete it to number the images"
             )
-    return list(lines[::CAPTIONS])
+    return list(lines[::count])

@@ -1,6 +1,6 @@
 """Imports a bottom-up-attention TSV as a feature set, in one pass: photos go to shards in the order of their rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from infra.errors import UserError
 from pipelines.datasets.importer import Dataset, dataset_folder, dataset_rows
-from pipelines.datasets.manifest import SPLITS, Manifest, Photo
+from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
+from pipelines.datasets.rows import PhotoRows, Row
 from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
@@ -65,32 +66,47 @@ class _ShardBuffer:
     next_number: int = 0
 
 
-def import_tsv(path: Path, dataset: Dataset, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
+def import_tsv(path: Path, dataset: Dataset | None, output: str, photos_per_shard: int, progress: OnPhotos) -> Imported:
     """Imports a TSV (or a folder of them) as a feature set below the root `output`.
 
-    `dataset` is the data set with splits and captions; the photos themselves are not needed. A photo without a valid
-    row is rejected with the reason. Raises UserError if no row belongs to a photo.
+    `dataset` is the data set with splits and captions; the photos themselves are not needed. Without one, the photos
+    of all rows are in the split `gallery`, without captions. A photo without a valid row is rejected with the reason.
+    Raises UserError if no row belongs to a photo.
     """
     files = tsv_files(path)
-    name, photos = dataset_rows(dataset)
-    manifest = Manifest.build(name, dataset_folder(dataset), photos)
+    manifest = _uncaptioned(path, files) if dataset is None else _captioned(dataset)
+    photos = list(manifest.photos())
+    find = PhotoFinder(photos).find if dataset is not None else {photo.source: photo for photo in photos}.get
     counts = _Counts()
     with ShardImport(manifest, source_fingerprint(DETECTOR, files), output, photos_per_shard, progress) as shards:
         if (finished := shards.finished()) is not None:
             return finished
         layout = _layout(path, files)
-        rows = shards.map(partial(_read_row, PhotoFinder(photos), layout), tsv_lines(files))
+        rows = shards.map(partial(_read_row, find, layout), tsv_lines(files))
         for shard, content in _planned_shards(photos, rows, photos_per_shard, counts):
             shards.add(shard, partial(_content, content))
         if counts.rows == counts.unnamed:
             raise UserError(
-                f"{path}: none of its {counts.rows} rows belongs to a photo of {dataset} (first image_id "
+                f"{path}: none of its {counts.rows} rows belongs to a photo of {manifest.name} (first image_id "
                 f"'{counts.first_id}'); pass the data set from which it was extracted"
             )
         return shards.finish(
             lambda receipts: describe_source(DETECTOR, layout.width, _region_range(receipts, layout.width)),
             counts.notes(),
         )
+
+
+def _captioned(dataset: Dataset) -> Manifest:
+    name, photos = dataset_rows(dataset)
+    return Manifest.build(name, dataset_folder(dataset), photos)
+
+
+def _uncaptioned(path: Path, files: list[Path]) -> Manifest:
+    """Returns the manifest of the image ids of all rows, from one more pass over the files."""
+    rows = PhotoRows()
+    ids = enumerate(map(image_id, tsv_lines(files)), 1)
+    rows.add(str(path), (Row(f"row {number}", name) for number, name in ids if name), "gallery")
+    return Manifest.build(dataset_name(path.name.partition(".")[0]), str(path.absolute().parent), rows.photos()[0])
 
 
 def _layout(path: Path, files: list[Path]) -> RowLayout:
@@ -104,10 +120,10 @@ def _layout(path: Path, files: list[Path]) -> RowLayout:
     raise UserError(f"{path}: none of its first {_TRIES} rows is valid ({reason}); pass a TSV with known columns")
 
 
-def _read_row(finder: PhotoFinder, layout: RowLayout, line: bytes) -> _Row:
+def _read_row(find: Callable[[str], Photo | None], layout: RowLayout, line: bytes) -> _Row:
     """Finds the photo of a line and decodes the line; runs on the threads of the import."""
     name = image_id(line)
-    photo = finder.find(name)
+    photo = find(name)
     if photo is None:
         return _Row(name, None, None)
     try:

@@ -128,6 +128,56 @@ def test_a_row_a_caption(folder: Path):
         run(folder)
 
 
+def test_the_same_number_of_captions_for_each_image_may_be_any(folder: Path):
+    """A caption per image, also where each has a row of its own and five divides their number; ids per caption."""
+    for name, count in COUNTS.items():
+        (folder / f"{name}_caps.txt").write_text("".join(f"{name} {n} {m}\n" for n in range(count) for m in range(3)))
+        (folder / f"{name}_ids.txt").write_text("".join(f"{name}{n}.jpg\n" * 3 for n in range(count)))
+    split = run(folder).feature_set.split("val")
+    assert split.captions == [f"dev {n} {m}" for n in range(2) for m in range(3)]
+    assert split.keys == ["dev0", "dev1"]
+    single = scan_folder(folder.parent / "single", {"train": 10})
+    (single / "train_caps.txt").write_text("".join(f"caption {n}\n" for n in range(10)))
+    features = run(single, folder.parent / "single_out").feature_set
+    assert [meta["captions"] for meta in features.split("train").meta] == [[f"caption {n}"] for n in range(10)]
+    assert np.array_equal(features.split("train")[:], np.load(single / "train_ims.npy"))
+
+
+def test_each_image_may_have_any_number_of_captions(folder: Path):
+    for name in COUNTS:
+        (folder / f"{name}_caps.txt").unlink()
+    (folder / "train_ids.txt").unlink()
+    (folder / "train_caps.tsv").write_text("6\tof six é\n0\tof zero\tand a tab\n\n6\tagain\n")
+    (folder / "dev_caps.tsv").write_text("dev1.jpg\tof one\r\n")
+    (folder / "test_caps.tsv").write_text("")
+    features = run(folder).feature_set
+    captions = {row["source"]: row["captions"] for name in SCAN_NAMES for row in features.split(name).meta}
+    assert {source: found for source, found in captions.items() if found} == {
+        "train_ims.npy#0": ["of zero\tand a tab"],
+        "train_ims.npy#6": ["of six é", "again"],
+        "dev1.jpg": ["of one"],
+    }
+    assert len(captions) == sum(COUNTS.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"dev0.jpg\tx\ndev9.jpg\ty\n", r"dev_caps.tsv: line 2 \('dev9.jpg\\ty'\) is not an id of the images, a tab"),
+        (b"dev0.jpg x\n", r"dev_caps.tsv: line 1 .* is not an id of the images, a tab and a caption; correct it"),
+        (b"dev0.jpg\tx\n\xff\ty\n", "dev_caps.tsv: not readable as text .line 2 is not UTF-8"),
+        (b"dev0.jpg\t. .\n", "dev0.jpg: a caption has no word"),
+    ],
+)
+def test_a_bad_line_of_captions_is_named(folder: Path, content: bytes, message: str):
+    (folder / "dev_caps.tsv").write_bytes(content)
+    with pytest.raises(UserError, match=r"it has both dev_caps.tsv and dev_caps.txt; remove one of them"):
+        run(folder)
+    (folder / "dev_caps.txt").unlink()
+    with pytest.raises(UserError, match=message):
+        run(folder)
+
+
 def test_testall_is_the_test_split_where_there_is_no_other(folder: Path):
     for kind in ("ims.npy", "caps.txt", "ids.txt"):
         (folder / f"testall_{kind}").write_bytes((folder / f"dev_{kind}").read_bytes())

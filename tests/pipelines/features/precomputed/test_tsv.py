@@ -114,6 +114,29 @@ def test_photos_are_found_by_name_and_by_number():
         finder.find("5")
 
 
+def test_without_a_data_set_all_rows_are_in_the_gallery(tmp_path: Path, photos: list[Photo]):
+    """Ids that are paths, that share a file name and that repeat; rows without one are left out."""
+    pairs = [Photo("a/1.jpg"), Photo("b/1.jpg"), Photo("写真.jpg"), Photo("1")]
+    rows = [*photos, *pairs, Photo("a/1.jpg", seed=1), Photo("")]
+    source = write(tmp_path / "a.b.tsv", [photo.six() for photo in rows])
+    imported = import_tsv(source, None, str(tmp_path / "out"), 2, lambda _: None)
+    features = imported.feature_set
+    split = features.split("gallery")
+    assert (features.dataset, len(features.rejected), split.captions) == ("a", 0, [])
+    found = {meta["source"]: (split[[row]][0], split.boxes(row)) for row, meta in enumerate(split.meta)}
+    assert list(found) == [photo.image_id for photo in [*photos, *pairs]]
+    for photo in [*photos, *pairs]:
+        assert np.array_equal(found[photo.image_id][0], photo.features)
+        assert np.array_equal(found[photo.image_id][1], photo.boxes)
+    assert [key.partition("-")[0] for key in split.keys] == [*IDS[::-1], "1", "1", "__", "1"]
+    assert imported.notes == [
+        "1 of 16 rows left out: their photos are not in the data set",
+        "1 of 16 rows left out: they repeat a photo, whose first valid row is used",
+    ]
+    again = import_tsv(source, None, str(tmp_path / "out"), 2, lambda _: None)
+    assert (again.shards_written, again.feature_set.uri) == (0, features.uri)
+
+
 def test_missing_unnamed_and_repeated_photos(tmp_path: Path, dataset: Path, photos: list[Photo]):
     other = Photo(photos[3].image_id, seed=1)
     rows = [*photos[:6], Photo("999"), other, Photo("998"), photos[6]]
