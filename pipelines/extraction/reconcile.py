@@ -4,8 +4,9 @@ A shard is complete when its receipt and its tar exist. Every complete shard cou
 were not finished or were replaced since. A shard is reused if it was planned with the same photos and contains their
 current bytes; otherwise the regions of photos with unchanged bytes are copied from it. A photo is read again only if
 its version token or source differs from the recorded one, or if it could not be read before. A photo that does not
-exist counts as one that cannot be read. A web photo that could
-not be downloaded, perhaps one of thousands on a dead server, is tried again only on request.
+exist counts as unchanged: its regions are kept while it is in the data set. Without regions it is one that cannot be
+read. A web photo that could not be downloaded, perhaps one of thousands on a dead server, is tried again only on
+request.
 """
 
 from collections import defaultdict
@@ -131,7 +132,7 @@ class _History:
             if photo.key not in self._entries:
                 continue
             if is_missing(photo, manifest.root):
-                self.sha256[photo.key] = ""
+                self.sha256[photo.key] = self._last_sha256(photo)
                 continue
             recorded = self._recorded_sha256(photo, rehashed)
             is_dead_url = recorded == "" and not photo.version_token
@@ -155,6 +156,11 @@ class _History:
             source, token, sha = rehashed[photo.key]
             recorded[source, token] = sha
         return recorded.get((photo.source, photo.version_token))
+
+    def _last_sha256(self, photo: Photo) -> str:
+        """Returns the last sha256 recorded for this source; '' if it was never read."""
+        found = (entry.sha256 for _, entry in self._entries[photo.key] if entry.source == photo.source)
+        return next(filter(None, found), "")
 
     def find_shard(self, shard: PlannedShard) -> Receipt | None:
         """Returns the receipt of a complete shard with exactly these photos and their current bytes."""

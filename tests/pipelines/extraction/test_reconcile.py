@@ -257,10 +257,23 @@ def test_missing_photos_are_rejected_until_they_exist(tmp_path: Path):
     there, _ = run(located(), tmp_path)
     assert (len(there.written), there.photos_detected) == (1, 1)
     assert there.feature_set.split("gallery").keys == ["chelsea", "coffee", "gone", "rocket"]
+
+
+def test_a_deleted_photo_keeps_its_features(tmp_path: Path, folder: Path):
+    """Also in a shard that is written again, and until another photo takes its place."""
+    first, _ = run(manifest_of(folder), tmp_path)
     (folder / "coffee.jpg").unlink()
-    lost, _ = run(located(), tmp_path, max_rejected=0.25)
-    assert (len(lost.written), lost.photos_detected) == (1, 0)
-    assert [row.key for row in lost.feature_set.rejected] == ["coffee"]
+    away, _ = run(manifest_of(folder), tmp_path)
+    assert (away.written, away.feature_set.index.feature_set) == ((), first.feature_set.index.feature_set)
+    edited, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path)
+    assert (len(edited.written), edited.photos_detected) == (1, 0)
+    assert edited.feature_set.split("train").keys == first.feature_set.split("train").keys
+    rows = [dataclasses.replace(r, source=r.source.replace("coffee", "tea")) for r in manifest_of(folder).photos()]
+    other, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
+    assert "tea.jpg" in [row.source for row in other.feature_set.rejected]
+    save("cat", folder / "coffee.jpg")
+    changed, _ = run(manifest_of(folder), tmp_path)
+    assert (len(changed.written), changed.photos_detected) == (1, 1)
 
 
 def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
