@@ -5,9 +5,11 @@ what was stored. INPUTS is the number of inputs for each reader; the unit tier t
 """
 
 import csv
+import io
 import json
+import posixpath
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import webdataset
 import yaml
 
 from infra.errors import UserError
@@ -26,19 +29,23 @@ from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.formats import TABLES, detect
 from pipelines.datasets.importer import DatasetFiles, dataset_rows, import_dataset
 from pipelines.datasets.manifest import LEARNING_SPLITS, SPLITS, Manifest
-from pipelines.datasets.photo_sources import read_photo
+from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.datasets.rows import DatasetFile
+from pipelines.datasets.stored_tar_index import INDEXES
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import index_digest
 from pipelines.features.npy import view_npy
 from pipelines.features.precomputed.npy_rows import NpyRows
+from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.tsv import import_tsv
 from tests.support import feature_sets
 from tests.support.mutations import corrupted, edited
-from tests.support.precomputed import Photo, karpathy_file
+from tests.support.precomputed import Photo, karpathy_file, scan_folder
+from tests.support.webdataset_tars import img2dataset_shard
 
 INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
 INPUTS |= {"tsv": 400, "config": 300, "coco": 3000, "flickr": 2000, "tab": 1500, "images": 1000}
+INPUTS |= {"webdataset": 2000, "tar index": 1000, "scan": 600, "uncaptioned tsv": 200}
 SHARE = 5
 """The unit tier takes every reader's first 1/SHARE of the inputs."""
 Inputs = Callable[[str], int]
@@ -231,6 +238,96 @@ def test_images_in_parquet(tmp_path: Path, inputs: Inputs):
     assert 0 < rejected < total
 
 
+def test_webdataset(tmp_path: Path, inputs: Inputs):
+    """Every image that webdataset reads is read from its place, with the captions that webdataset reads."""
+    images = [(f"00000000{n}", bytes([n]) * (300 * n), f"Foto {n}" * (n % 2)) for n in range(1, 5)]
+    data = img2dataset_shard(tmp_path / "good.tar", images).read_bytes()
+    tally = Tally("webdataset", inputs)
+
+    def is_right(manifest: Manifest, path: Path) -> bool:
+        members = members_of(path)
+        found = {}
+        for photo in manifest.photos():
+            with suppress(PhotoError):
+                content = read_photo(photo_uri(manifest.root, photo.source))
+                found[photo.source.split("/", 2)[2]] = content, photo.captions
+        expected = {
+            name: (content, captions_of(name, members)) for name, content in members.items() if name.endswith(".jpg")
+        }
+        return is_valid(manifest) and found == expected
+
+    for number, changed in enumerate(corrupted(data[: data.rindex(b"}") + 2048], tally.inputs, seed=80)):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(changed)
+        tally(partial(import_dataset, path), partial(is_right, path=path), number)
+        path.unlink()
+    tally.check()
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    """Returns the members that webdataset reads before its first error."""
+    members = {}
+    with suppress(Exception):
+        for member in webdataset.tariterators.tar_file_iterator(io.BytesIO(path.read_bytes())):
+            members[posixpath.normpath(member["fname"]).lstrip("/")] = member["data"]
+    return members
+
+
+def captions_of(image: str, members: dict[str, bytes]) -> tuple[str, ...]:
+    """Returns the caption of an image, from its `.json` or else from its `.txt`."""
+    stem = image.partition(".")[0]
+    caption = json.loads(members.get(f"{stem}.json", b"{}")).get("caption")
+    lines = [caption] if caption else members.get(f"{stem}.txt", b"").decode("utf-8-sig").split("\n")
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def test_stored_tar_indexes(tmp_path: Path, inputs: Inputs):
+    """A corrupt index is written again."""
+    path = img2dataset_shard(tmp_path / "a.tar", [(f"{n}", bytes([n]) * 300, f"{n}") for n in range(6)])
+    expected = import_dataset(path, None, str(tmp_path)).table
+    (stored,) = (tmp_path / INDEXES).iterdir()
+    good, total = stored.read_bytes(), inputs("tar index")
+    for changed in corrupted(good, total, seed=81):
+        stored.write_bytes(changed)
+        assert import_dataset(path, None, str(tmp_path)).table == expected
+        assert stored.read_bytes() == good
+
+
+def test_scan(tmp_path: Path, inputs: Inputs):
+    """Captions and ids take turns."""
+    folder, output, tally = scan_folder(tmp_path / "in", {"train": 3}, 1, 2), tmp_path / "out", Tally("scan", inputs)
+    ids, lines, pairs = (folder / f"train_{name}" for name in ("ids.txt", "caps.txt", "caps.tsv"))
+    good = {ids: ids.read_bytes(), lines: lines.read_bytes()}
+    good[pairs] = "".join(f"train{n % 3}.jpg\tcaption {n} é\n" for n in range(7)).encode()
+
+    def is_right(imported: Any) -> bool:
+        meta, names = imported.feature_set.split("train").meta, text_of(ids)
+        if pairs.exists():
+            captions = [
+                [line.split("\t", 1)[1] for line in text_of(pairs) if line.split("\t")[0].strip() == name]
+                for name in names
+            ]
+        else:
+            per_image = len(text_of(lines)) // 3
+            captions = [text_of(lines)[per_image * n : per_image * (n + 1)] for n in range(3)]
+        return [row["captions"] for row in meta] == [[text.strip() for text in each] for each in captions]
+
+    for path, data in good.items():
+        for changed in corrupted(data, tally.inputs // len(good), seed=82):
+            path.write_bytes(changed)
+            tally(lambda: import_scan(folder, str(output), None, 3, lambda _: None), is_right, changed)
+            shutil.rmtree(output, ignore_errors=True)
+        path.write_bytes(data)
+        if path == lines:
+            lines.unlink()
+    tally.check()
+
+
+def text_of(path: Path) -> list[str]:
+    """Returns the lines of a file."""
+    return path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+
+
 def test_shards(tmp_path: Path, inputs: Inputs):
     """Objects of a feature set take turns. A reader gets what was written or an error."""
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(Path("/"), 12))  # the same bytes everywhere
@@ -351,6 +448,29 @@ def test_tsv(tmp_path: Path, inputs: Inputs):
     tally.check()
 
 
+def test_tsv_without_a_data_set(tmp_path: Path, inputs: Inputs):
+    """Every id of a row that can be read is a photo: with the regions of its row, or rejected with a reason."""
+    photos = [Photo(str(n), regions=3) for n in range(101, 107)]
+    path, output, tally = tmp_path / "a.tsv", tmp_path / "out", Tally("uncaptioned tsv", inputs)
+    by_line = {photo.six().encode(): photo for photo in photos}
+
+    def is_right(imported: Any) -> bool:
+        features, lines = imported.feature_set, path.read_bytes().splitlines(keepends=True)
+        regions = regions_of(features)
+        intact = {by_line[line].image_id: by_line[line] for line in lines if line in by_line}
+        stored = {
+            key for key, photo in intact.items() if regions.get(key) == photo.features.astype(np.float16).tobytes()
+        }
+        rejected = {row.key for row in features.rejected}
+        return len(stored | rejected) >= len(intact) and all(row.reason for row in features.rejected)
+
+    for data in corrupted(b"".join(by_line), tally.inputs, seed=35):
+        path.write_bytes(data)
+        tally(lambda: import_tsv(path, None, str(output), 2, lambda _: None), is_right, data)
+        shutil.rmtree(output, ignore_errors=True)
+    tally.check()
+
+
 def regions_of(features: FeatureSet) -> dict[str, bytes]:
     """Returns the regions of every photo, by key."""
     found = {}
@@ -387,3 +507,57 @@ def agrees(fields: dict[str, Any], wanted: dict[str, Any]) -> bool:
         value == wanted[name] or (isinstance(value, int | float) and float(value) == float(wanted[name]))
         for name, value in fields.items()
     )
+
+
+ROWS = 1_000_000
+"""Rows of a large file, of which one is bad. The unit tier takes the first tenth."""
+
+
+@pytest.mark.parametrize(
+    "rows", [pytest.param(ROWS // 10, marks=pytest.mark.unit), pytest.param(ROWS, marks=pytest.mark.long)]
+)
+@pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet", "flickr", "karpathy", "coco"])
+def test_one_bad_row_of_many_is_named(tmp_path: Path, format_: str, rows: int):
+    """Five captions for each photo, one row for each, except in Karpathy's layout. Row `bad` is not valid."""
+    bad = rows - 5
+    path = tmp_path / f"d.{format_}"
+    path.write_bytes(b"".join(large_file(format_, rows, bad)) if format_ != "parquet" else large_parquet(rows, bad))
+    where = {"csv": f"line {bad + 1} has 1 values", "tsv": f"line {bad + 1} has 1 values", "jsonl": f"line {bad}: "}
+    where |= {"flickr": f"line {bad} \\(", "karpathy": f"image {bad} \\(", "coco": f"annotation {bad} \\("}
+    with pytest.raises(UserError, match=where.get(format_, f"row {bad} \\(")):
+        dataset_rows(DatasetFiles((str(path),), format_))
+
+
+def large_file(format_: str, rows: int, bad: int) -> Iterator[bytes]:
+    """Yields the parts of a file with a bad row."""
+    delimiter = {"csv": b",", "tsv": b"\t"}.get(format_, b"")
+    head = {
+        "csv": b"uri,caption\n",
+        "tsv": b"uri\tcaption\n",
+        "karpathy": b'{"images": [',
+        "coco": b'{"annotations": [',
+    }
+    images = ", ".join(f'{{"id": {n}, "file_name": "{n}.jpg"}}' for n in range(rows // 5))
+    tail = {"karpathy": b"{}]}", "coco": f'{{"image_id": 0, "caption": "x"}}], "images": [{images}]}}'.encode()}
+    yield head.get(format_, b"")
+    for row in range(1, rows + 1):
+        photo = b"%d.jpg" % (row // 5 % (rows // 5))
+        if format_ in ("csv", "tsv"):
+            yield b"bad\n" if row == bad else photo + delimiter + b"a caption\n"
+        elif format_ == "jsonl":
+            yield b'{"uri": \n' if row == bad else b'{"uri": "%b", "caption": "a caption"}\n' % photo
+        elif format_ == "flickr":
+            yield b"bad\n" if row == bad else b"%b#%d\ta caption\n" % (photo, row % 5)
+        elif format_ == "karpathy":
+            yield b"{}," if row == bad else b'{"filename": "%d.jpg", "split": "val", "sentences": []},' % row
+        else:
+            yield b"{}," if row == bad else b'{"image_id": %d, "caption": "a caption"},' % (row // 5 % (rows // 5))
+    yield tail.get(format_, b"")
+
+
+def large_parquet(rows: int, bad: int) -> bytes:
+    """Returns a file with a row whose image is null."""
+    images = [f"{row // 5}.jpg" if row != bad else None for row in range(1, rows + 1)]
+    sink = pa.BufferOutputStream()
+    pa.parquet.write_table(pa.table({"uri": images, "caption": ["a caption"] * rows}), sink)
+    return sink.getvalue().to_pybytes()
