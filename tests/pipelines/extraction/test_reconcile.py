@@ -13,6 +13,7 @@ from PIL import Image
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction import run as extract
@@ -24,6 +25,7 @@ from pipelines.features.orphans import delete_orphans, find_orphans
 from pipelines.features.shard_plan import plan_shards
 from tests.support import extractions
 from tests.support.extractions import contents, manifest_of, run, save, tars, write_photos
+from tests.support.webdataset_tars import img2dataset_shard
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -274,6 +276,21 @@ def test_a_deleted_photo_keeps_its_features(tmp_path: Path, folder: Path):
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
     assert (len(changed.written), changed.photos_detected) == (1, 1)
+
+
+def test_tars_that_are_written_again_with_the_same_photos(tmp_path: Path, folder: Path):
+    """The photos are at other places then: they are hashed, and only an added one is detected."""
+    samples = [(path.stem, path.read_bytes(), f"a {path.stem}") for path in sorted(folder.glob("c*.jpg"))]
+    tar = img2dataset_shard(tmp_path / "tars" / "00000.tar", samples)
+    first, _ = run(import_dataset(tar), tmp_path)
+    assert first.feature_set.split("train").keys == ["chelsea", "coffee"]
+    assert [row.key for row in first.feature_set.rejected] == ["cut"]
+    again, _ = run(import_dataset(tar), tmp_path)
+    assert (again.written, again.feature_set.index) == ((), first.feature_set.index)
+    img2dataset_shard(tar, [samples[0], ("added", (folder / "rocket.jpg").read_bytes(), "added"), *samples[1:]])
+    changed, _ = run(import_dataset(tar), tmp_path)
+    assert changed.photos_detected == 1
+    assert changed.feature_set.split("train").captions == ["a chelsea", "a coffee", "added"]
 
 
 def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
