@@ -5,6 +5,7 @@ succeeds. S3 gives that by a conditional PUT, a folder by a hard link or a lock.
 (tests/infra/storage/test_base.py) runs against both implementations. `open.open_store` opens the store of a URI.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,10 @@ class ObjectInfo:
     """Bytes."""
     version_token: str
     """Differs when the bytes differ: the ETag of an S3 object, the size and modification time of a file."""
+
+
+Content = bytes | Iterable[bytes]
+"""Bytes of an object, or an iterable of pieces, of which only one is in memory at a time."""
 
 
 class Store(Protocol):
@@ -34,10 +39,13 @@ class Store(Protocol):
     def uri(self) -> str:
         """The root that `open_store` was given, as an absolute URI or path."""
 
-    def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Writes a new object and returns True. Returns False, and changes nothing, if the name exists."""
+    def put_if_absent(self, name: str, data: Content) -> bool:
+        """Writes a new object and returns True. Returns False, and changes nothing, if the name exists.
 
-    def replace(self, name: str, data: bytes) -> None:
+        Pieces are all taken before the object appears, and also if the name exists.
+        """
+
+    def replace(self, name: str, data: Content) -> None:
         """Writes an object, whether or not the name exists. Readers see the old bytes or the new ones, never a mix."""
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -45,6 +53,9 @@ class Store(Protocol):
 
     def info(self, name: str) -> ObjectInfo | None:
         """Returns one object as a listing describes it; None for a missing object."""
+
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
+        """Yields every object below the root whose name starts with `prefix`, in any order and page by page."""
 
     def objects(self) -> dict[str, ObjectInfo]:
         """Returns every object below the root, sorted by name; empty for a root that does not exist."""

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def names_full_disk(path: str | Path, fix: str = "free space there") -> Iterator
 
 
 @contextmanager
-def temporary_file(target: Path, data: bytes) -> Iterator[Path]:
+def temporary_file(target: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
     """Writes a file beside `target`, whose folder is created if necessary, and removes it after the body.
 
     Its name starts with a dot. Raises UserError for a full disk.
@@ -34,7 +34,8 @@ def temporary_file(target: Path, data: bytes) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                for piece in (data,) if isinstance(data, bytes) else data:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
@@ -42,7 +43,7 @@ def temporary_file(target: Path, data: bytes) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file, whether or not it exists: readers see the old bytes or the new ones."""
     with temporary_file(path, data) as temporary:
         temporary.replace(path)

@@ -4,10 +4,12 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.storage.base import ObjectInfo
+from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import replace_file, temporary_file
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -27,7 +29,7 @@ class FolderStore:
         """Absolute path of the folder."""
         return str(self.root)
 
-    def put_if_absent(self, name: str, data: bytes) -> bool:
+    def put_if_absent(self, name: str, data: Content) -> bool:
         """Writes a temporary file, then creates a hard link, which fails if the name exists.
 
         Where the file system has no hard links, a lock on the folder takes their place, which holds among the processes
@@ -45,7 +47,7 @@ class FolderStore:
                 return _rename_if_absent(temporary, target)
         return True
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: Content) -> None:
         """Writes a temporary file, then renames it over the name."""
         replace_file(self._path(name), data)
 
@@ -75,14 +77,18 @@ class FolderStore:
             raise
         return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
 
-    def objects(self) -> dict[str, ObjectInfo]:
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         """Walks the folder and leaves out temporary files, whose names start with a dot."""
-        found = {}
         for path in self._files():
-            if not path.name.startswith("."):
+            if path.name.startswith(".") or not (name := self._name(path)).startswith(prefix):
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
                 status = path.stat()
-                found[self._name(path)] = ObjectInfo(status.st_size, file_version_token(status))
-        return dict(sorted(found.items()))
+                yield name, ObjectInfo(status.st_size, file_version_token(status))
+
+    def objects(self) -> dict[str, ObjectInfo]:
+        """Sorts the listing."""
+        return dict(sorted(self.scan()))
 
     def delete(self, name: str) -> None:
         """Unlinks the file."""
@@ -108,8 +114,8 @@ class FolderStore:
             raise FileNotFoundError(errno.ENOENT, "No such object", name)
         return self.root / name
 
-    def _files(self) -> list[Path]:
-        return [path for path in self.root.rglob("*") if path.is_file()]
+    def _files(self) -> Iterator[Path]:
+        return (path for path in self.root.rglob("*") if path.is_file())
 
 
 def _rename_if_absent(source: Path, target: Path) -> bool:

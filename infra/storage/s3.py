@@ -4,13 +4,15 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
 from infra.errors import UserError
 from infra.storage import s3_client
-from infra.storage.base import ObjectInfo
+from infra.storage.base import Content, ObjectInfo
+from infra.storage.disk import names_full_disk
 from infra.storage.s3_download import download
 from infra.storage.s3_errors import PRECONDITION, code_of, explained
 
@@ -18,6 +20,10 @@ MAX_OBJECT_BYTES = 5 << 30
 """S3's limit for a single PUT. Larger objects would need a multipart upload, and not every server makes the end of one
 conditional: with SeaweedFS 4.48 two concurrent writers can both succeed. No object of this project comes near."""
 
+SPOOL_BYTES = 16 << 20
+"""Bytes of an object given in pieces that are in memory; a longer one is collected in a temporary file, because one PUT
+needs its length and digest first, and may have to repeat it.
+"""
 _IF_ABSENT = {"IfNoneMatch": "*"}
 _MISSING = {"NoSuchKey", "404"}
 
@@ -38,7 +44,7 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
-    def put_if_absent(self, name: str, data: bytes) -> bool:
+    def put_if_absent(self, name: str, data: Content) -> bool:
         """Writes on condition that the key does not exist. Raises UserError for more than MAX_OBJECT_BYTES.
 
         When a response is lost, the client repeats the request and the store answers that the key exists. A random
@@ -54,7 +60,7 @@ class S3Store:
                 return self._token(name) == token
             return True
 
-    def replace(self, name: str, data: bytes) -> None:
+    def replace(self, name: str, data: Content) -> None:
         """Writes without a condition. Raises UserError for more than MAX_OBJECT_BYTES."""
         with explained(self.uri):
             self._put(name, data, secrets.token_hex(16), {})
@@ -84,14 +90,20 @@ class S3Store:
                 raise
         return ObjectInfo(head["ContentLength"], head["ETag"].strip('"'))
 
-    def objects(self) -> dict[str, ObjectInfo]:
+    def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         """Lists the keys below the prefix, without the empty `folder/` keys that S3 browsers create."""
-        found = {}
-        with explained(self.uri):
-            for item in self._paged("list_objects_v2", "Contents"):
-                if item["Size"] or not item["Key"].endswith("/"):
-                    found[self._name(item)] = ObjectInfo(item["Size"], item["ETag"].strip('"'))
-        return dict(sorted(found.items()))
+        pages = self._paged("list_objects_v2", "Contents", prefix)
+        while True:
+            with explained(self.uri):
+                item = next(pages, None)
+            if item is None:
+                return
+            if item["Size"] or not item["Key"].endswith("/"):
+                yield self._name(item), ObjectInfo(item["Size"], item["ETag"].strip('"'))
+
+    def objects(self) -> dict[str, ObjectInfo]:
+        """Sorts the listing."""
+        return dict(sorted(self.scan()))
 
     def delete(self, name: str) -> None:
         """Deletes the key."""
@@ -121,13 +133,25 @@ class S3Store:
     def _target(self, name: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self._below + name}
 
-    def _put(self, name: str, data: bytes, token: str, condition: dict[str, str]) -> None:
-        if len(data) > MAX_OBJECT_BYTES:
+    def _put(self, name: str, data: Content, token: str, condition: dict[str, str]) -> None:
+        if not isinstance(data, bytes):
+            with SpooledTemporaryFile(SPOOL_BYTES) as file:
+                with names_full_disk(f"{self.uri}/{name}", "free space for temporary files (TMPDIR)"):
+                    for piece in data:
+                        file.write(piece)
+                self._put_body(name, file, file.tell(), token, condition)
+        else:
+            self._put_body(name, data, len(data), token, condition)
+
+    def _put_body(self, name: str, body: bytes | IO[bytes], size: int, token: str, condition: dict[str, str]) -> None:
+        if size > MAX_OBJECT_BYTES:
             raise UserError(
-                f"{self.uri}/{name}: the object has {len(data):,} bytes and S3 takes at most {MAX_OBJECT_BYTES:,} in "
+                f"{self.uri}/{name}: the object has {size:,} bytes and S3 takes at most {MAX_OBJECT_BYTES:,} in "
                 "one PUT; write smaller objects (for shards, fewer photos each)"
             )
-        s3_client.client().put_object(**self._target(name), Body=data, Metadata={"writer": token}, **condition)
+        if not isinstance(body, bytes):
+            body.seek(0)
+        s3_client.client().put_object(**self._target(name), Body=body, Metadata={"writer": token}, **condition)
 
     def _token(self, name: str) -> str:
         """Returns the idempotency token of an object; empty if it has none or was deleted meanwhile."""
@@ -138,8 +162,8 @@ class S3Store:
                 return ""
             raise
 
-    def _paged(self, operation: str, field: str) -> Iterator[dict[str, Any]]:
-        pages = s3_client.client().get_paginator(operation).paginate(Bucket=self.bucket, Prefix=self._below)
+    def _paged(self, operation: str, field: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        pages = s3_client.client().get_paginator(operation).paginate(Bucket=self.bucket, Prefix=self._below + prefix)
         for page in pages:
             yield from page.get(field, ())
 

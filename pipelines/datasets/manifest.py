@@ -6,18 +6,25 @@ and `root`. Root and version tokens do not enter the digest, so moving the photo
 """
 
 import hashlib
+import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import PurePosixPath
+from typing import IO, Any, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.redaction import redact
+from pipelines.datasets.manifest_checks import repeated_keys, suspect_rows
 from shan_model.vocabulary import has_word
 
 FORMAT = "shan-manifest/2"
@@ -37,6 +44,10 @@ SCHEMA = pa.schema(
         ("version_token", pa.string()),
     ]
 )
+_CHUNK = 10_000
+"""Rows that exist as Python objects at a time."""
+ROW_GROUP = 32_768
+"""Rows of a row group: a worker reads one for the photos of a shard."""
 
 
 @dataclass(frozen=True)
@@ -62,54 +73,58 @@ class Manifest:
     @classmethod
     def build(cls, name: str, root: str, photos: Iterable[Photo]) -> "Manifest":
         """Returns the manifest of these photos; raises UserError naming the first photo that is not valid."""
-        rows = list(photos)
-        source_of_key: dict[str, str] = {}
-        for photo in rows:
-            _check(photo)
-            if source_of_key.get(photo.key) == photo.source:
-                raise UserError(f"{photo.source} is listed twice; remove one of the entries from the data set")
-            if photo.key in source_of_key:
-                raise UserError(
-                    f"{photo.source} and {source_of_key[photo.key]} share the key {photo.key}; rename one of them"
-                )
-            source_of_key[photo.key] = photo.source
-        if not rows:
-            raise UserError(f"data set {name} lists no photo; check the data set file")
+        iterator, tables = iter(photos), []
         try:
-            table = pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA)
+            while rows := list(islice(iterator, _CHUNK)):
+                tables.append(pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
         except UnicodeEncodeError as error:
             raise UserError(
                 f"data set {name}: a caption or name is not valid Unicode ({error.reason}); correct it"
             ) from error
-        return cls(name, root, table)
+        if not tables:
+            raise UserError(f"data set {name} lists no photo; check the data set file")
+        return cls(name, root, _checked(pa.concat_tables(tables)))
 
     def photos(self, split: str | None = None) -> Iterator[Photo]:
         """Yields the rows in order, all of them or those of one split."""
-        for batch in self.table.to_batches(max_chunksize=10_000):
-            for row in batch.to_pylist():
-                if split in (None, row["split"]):
-                    yield Photo(**{**row, "captions": tuple(row["captions"])})
+        for batch in self.table.to_batches(max_chunksize=_CHUNK):
+            for photo in _photos(batch):
+                if split in (None, photo.split):
+                    yield photo
+
+    def rows(self, numbers: NDArray[np.int64]) -> "Photos":
+        """Returns the rows with these numbers."""
+        return Photos(self.table, numbers)
 
     def digest(self) -> str:
         """Returns the sha256 of name, keys, sources, splits and captions, in order: the start of the data lineage."""
-        digest = hashlib.sha256(json.dumps([self.name]).encode())
-        for photo in self.photos():
-            digest.update(json.dumps([photo.key, photo.source, photo.split, photo.captions]).encode())
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        digest, encode = hashlib.sha256(json.dumps([self.name]).encode()), json.JSONEncoder().encode
+        for batch in self.table.select(["key", "source", "split", "captions"]).to_batches(max_chunksize=_CHUNK):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            digest.update("".join(map(encode, rows)).encode())
         return digest.hexdigest()
 
     def to_parquet(self) -> bytes:
-        """Returns the manifest as a Parquet file, with format version, name and root in the schema metadata."""
+        """Returns the manifest as a Parquet file, as `write_parquet` writes it."""
+        sink = io.BytesIO()
+        self.write_parquet(sink)
+        return sink.getvalue()
+
+    def write_parquet(self, file: IO[bytes]) -> None:
+        """Writes the manifest as Parquet, with format version, name and root in the schema metadata."""
         metadata = {"format": FORMAT, "dataset": self.name, "root": self.root}
-        sink = pa.BufferOutputStream()
-        pq.write_table(self.table.replace_schema_metadata(metadata), sink)
-        return sink.getvalue().to_pybytes()
+        pq.write_table(self.table.replace_schema_metadata(metadata), file, row_group_size=ROW_GROUP)
 
     @classmethod
-    def from_parquet(cls, data: bytes, origin: str) -> "Manifest":
+    def from_parquet(cls, data: "bytes | IO[bytes]", origin: str) -> "Manifest":
         """Reads and validates a manifest; raises UserError naming `origin` if it is not a valid one."""
         try:
             # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-            table = pq.read_table(pa.BufferReader(data), use_threads=False)
+            table = pq.read_table(pa.BufferReader(data) if isinstance(data, bytes) else data, use_threads=False)
             columns = table.column_names  # raises ValueError for names that are not UTF-8
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         except (OSError, ValueError) as error:
@@ -124,10 +139,72 @@ class Manifest:
                 f"{origin}: not a valid manifest (columns {', '.join(columns)}); extract the data set again"
             )
         try:
-            rows = [Photo(**{**row, "captions": tuple(row["captions"])}) for row in table.to_pylist()]
-        except (TypeError, ValueError) as error:
+            table.validate(full=True)
+        except ValueError as error:
             raise UserError(f"{origin}: not a readable manifest ({error}); extract the data set again") from error
-        return cls.build(metadata["dataset"], metadata["root"], rows)
+        columns_and_captions = [*table.columns, *(chunk.values for chunk in table["captions"].chunks)]
+        if any(column.null_count for column in columns_and_captions):
+            raise UserError(f"{origin}: not a readable manifest (it has empty values); extract the data set again")
+        if not table.num_rows:
+            raise UserError(f"data set {metadata['dataset']} lists no photo; check the data set file")
+        return cls(metadata["dataset"], metadata["root"], _checked(table.replace_schema_metadata()))
+
+
+class Photos(Sequence[Photo]):
+    """Rows of a manifest, in its order. They exist as Python objects only while they are looked at."""
+
+    def __init__(self, table: pa.Table, numbers: NDArray[np.int64]) -> None:
+        """`numbers` ascend and are distinct."""
+        self._table, self.numbers = table, numbers
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows as a table, without a copy if they are consecutive."""
+        if not len(self.numbers):
+            return self._table.slice(0, 0)
+        start = int(self.numbers[0])
+        window, found = self._table.slice(start, int(self.numbers[-1]) + 1 - start), []
+        if window.num_rows == len(self.numbers):
+            return window
+        for batch in window.to_batches():  # `Table.take` would copy the window first
+            first, end = np.searchsorted(self.numbers, (start, start + batch.num_rows))
+            found.append(batch.take(pa.array(self.numbers[first:end] - start)))
+            start += batch.num_rows
+        return pa.Table.from_batches(found, self._table.schema)
+
+    def columns(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """Yields the values of some columns of every row."""
+        table = self.table
+        yield from zip(*(table[name].to_pylist() for name in names), strict=True)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Photo: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Photos": ...
+    def __getitem__(self, at: int | slice) -> "Photo | Photos":
+        if isinstance(at, slice):
+            return Photos(self._table, self.numbers[at])
+        (photo,) = _photos(self._table.slice(int(self.numbers[at]), 1))
+        return photo
+
+    def __iter__(self) -> Iterator[Photo]:
+        for start in range(0, len(self), _CHUNK):
+            yield from _photos(self[start : start + _CHUNK].table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _photos(rows: "pa.Table | pa.RecordBatch") -> Iterator[Photo]:
+    """Yields a chunk of rows."""
+    columns = (rows[name].to_pylist() for name in SCHEMA.names)
+    for key, source, split, captions, version_token in zip(*columns, strict=True):
+        yield Photo(key, source, split, tuple(captions), version_token)
 
 
 def escapes_root(source: str) -> bool:
@@ -149,6 +226,22 @@ def dataset_name(text: str) -> str:
     text = unicodedata.normalize("NFC", text)
     name = "".join(char if char in "_-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
     return name if name == text else f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+def _checked(table: pa.Table) -> pa.Table:
+    """Returns the table. Raises UserError naming the first row that is not valid, or has the key of another one."""
+    for photo in Photos(table, suspect_rows(table, SPLITS)):
+        _check(photo)
+    source_of_key: dict[str, str] = {}
+    for photo in Photos(table, repeated_keys(table)):
+        if source_of_key.get(photo.key) == photo.source:
+            raise UserError(f"{photo.source} is listed twice; remove one of the entries from the data set")
+        if photo.key in source_of_key:
+            raise UserError(
+                f"{photo.source} and {source_of_key[photo.key]} share the key {photo.key}; rename one of them"
+            )
+        source_of_key[photo.key] = photo.source
+    return table
 
 
 def _check(photo: Photo) -> None:

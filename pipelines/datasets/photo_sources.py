@@ -17,6 +17,11 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
 from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.base import ObjectInfo, Store
@@ -24,7 +29,7 @@ from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.http_download import download
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.spellings import existing_path, spellings
 from pipelines.datasets.tar_members import read_member, read_placed_member
@@ -116,7 +121,8 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
 
 
 def _list_folders(uris: list[str]) -> dict[str, ObjectInfo]:
-    """Returns the objects in the folders of S3 photos of one bucket, and below these folders, by URI."""
+    """Returns those of the S3 photos of one bucket that exist, by URI, from listings of their folders."""
+    wanted = set(uris)
     folders = [parent_and_name(uri)[0].split("/") for uri in uris]
     depth = max(map(len, folders))
     while len(roots := {"/".join(folder[:depth]) for folder in folders}) > _LISTINGS:
@@ -124,7 +130,9 @@ def _list_folders(uris: list[str]) -> dict[str, ObjectInfo]:
     listed: dict[str, ObjectInfo] = {}
     for root in roots:
         if not any(root.startswith(f"{other}/") for other in roots):  # else it is listed with the other one
-            listed |= {f"{root}/{name}": info for name, info in open_store(root).objects().items()}
+            for name, info in open_store(root).scan():
+                if (uri := f"{root}/{name}") in wanted:
+                    listed[uri] = info
     return listed
 
 
@@ -184,6 +192,17 @@ def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
 def is_missing(photo: Photo, root: str) -> bool:
     """Returns whether a located photo does not exist. One on a web server, which is not queried, counts as existing."""
     return not photo.version_token and not photo_uri(root, photo.source).startswith(("http://", "https://"))
+
+
+def missing_rows(table: pa.Table, root: str) -> NDArray[np.int64]:
+    """Returns the numbers of the rows of a manifest's table whose photo `is_missing`."""
+    is_known = pc.or_(
+        pc.not_equal(table["version_token"], ""), pc.match_substring_regex(table["source"], r"\Ahttps?://")
+    )
+    rows = np.flatnonzero(~is_known.to_numpy(zero_copy_only=False))
+    if root.startswith(("http://", "https://")):
+        rows = rows[[is_missing(photo, root) for photo in Photos(table, rows)]] if len(rows) else rows
+    return rows
 
 
 def _checked_root(root: str) -> str:

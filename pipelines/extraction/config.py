@@ -14,6 +14,13 @@ TASK_CPUS = 0.5
 """Logical CPUs of a task that fetches, hashes or commits: it waits for disks and networks half of the time."""
 _MOST_PHOTOS = 2**31 // (LONGEST_SIDE * LONGEST_SIDE * 3)
 """Photos whose decoded pixels fit in one Arrow column."""
+CUT_CPUS = TASK_CPUS / 2
+"""Logical CPUs of a task that cuts a shard into parts; other than TASK_CPUS, so that Ray Data does not fuse the two."""
+EARLIER_PHOTOS_PER_SHARD = 32
+"""Photos of a shard by default before `shard_mb`. Sizes by `shard_mb` are multiples of it."""
+_MOST_MB = 4000
+_BYTES_BESIDE_REGIONS = 4000
+"""Bytes of a photo in a tar beside its arrays, about: captions, classes, confidences, headers and padding."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,14 @@ class ExtractConfig:
     """GPUs of a detector process, or the fraction of one GPU that it shares. 0 runs the detector on the CPU."""
     detector_batch_size: int = 8
     """Photos per batch of the detector."""
-    photos_per_shard: int = 32
-    """Photos per tar and per Ray Data block. A photo takes about 160 KB in the tar and about 1 MB while decoded."""
+    shard_mb: float = 128.0
+    """Size of a tar in MB, about; the number of photos in it follows from the detector's regions. A photo of the
+    `embedded` detector takes 0.15 MB."""
+    photos_per_shard: int = 0
+    """Photos per tar; 0 computes it from `shard_mb`."""
+    photos_per_part: int = 32
+    """Photos that are fetched, detected and committed at once; the parts of a tar are joined when all are there. They
+    bound the memory of a worker: a photo takes about 1 MB while decoded. The stored bytes do not depend on it."""
     max_rejected: float = 0.01
     """Fraction of the photos that may be rejected. The job fails as soon as it is exceeded."""
     retry_downloads: bool = False
@@ -49,7 +62,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         """Makes `output` absolute. Raises ValueError or UserError naming the field and the fix."""
         object.__setattr__(self, "output", absolute(self.output, "extract.output"))
-        for name in ("photos_per_shard", "detector_batch_size", "detector_actors_min"):
+        for name in ("photos_per_part", "detector_batch_size", "detector_actors_min"):
             if getattr(self, name) < 1:
                 raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")
         if self.detector_actors_max < self.detector_actors_min:
@@ -57,9 +70,16 @@ class ExtractConfig:
                 f"extract.detector_actors_max is {self.detector_actors_max}; "
                 f"it must be at least extract.detector_actors_min, {self.detector_actors_min}"
             )
-        if self.photos_per_shard > _MOST_PHOTOS:
+        if self.photos_per_shard < 0:
+            raise ValueError(f"extract.photos_per_shard is {self.photos_per_shard}; it must not be negative")
+        if not 0 < self.shard_mb <= _MOST_MB:
             raise ValueError(
-                f"extract.photos_per_shard is {self.photos_per_shard}; it must be at most {_MOST_PHOTOS}, "
+                f"extract.shard_mb is {self.shard_mb}; it must be positive and at most {_MOST_MB}, so that one request "
+                "can write a tar"
+            )
+        if self.photos_per_part > _MOST_PHOTOS:
+            raise ValueError(
+                f"extract.photos_per_part is {self.photos_per_part}; it must be at most {_MOST_PHOTOS}, "
                 "whose pixels fit in one Arrow column of 2 GiB"
             )
         if not 0 < self.detector_cpus < math.inf:
@@ -77,6 +97,14 @@ class ExtractConfig:
     def device(self) -> str:
         """Torch device of a detector process."""
         return "cuda" if self.detector_gpus else "cpu"
+
+    def shard_size(self, spec: DetectorSpec) -> int:
+        """Returns the number of photos per shard."""
+        if self.photos_per_shard:
+            return self.photos_per_shard
+        regions = spec.region_range[1]
+        photo = regions * (2 * spec.feature_dim + 4 * 4) + _BYTES_BESIDE_REGIONS  # float16 features, float32 boxes
+        return max(1, round(self.shard_mb * 1e6 / photo / EARLIER_PHOTOS_PER_SHARD)) * EARLIER_PHOTOS_PER_SHARD
 
     def spec(self) -> DetectorSpec:
         """Returns the detector's spec. Raises ValueError for an unknown detector or an invalid setting."""

@@ -17,10 +17,11 @@ from pipelines.detectors.check import SIZES
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts
+from pipelines.extraction.stage_times import Stopwatch
 from pipelines.extraction.worker_errors import keep_error_message
 
 Row = dict[str, Any]
-"""A row of Ray Data: one shard."""
+"""A row of Ray Data: one part of a shard."""
 _Photo = dict[str, Any]
 """One element of a row's `photos`."""
 
@@ -31,7 +32,7 @@ _NOISE = "(noise)"
 
 
 class Detect:
-    """Runs the detector on a shard's photos in batches. Each Ray actor holds one instance.
+    """Runs the detector on a part's photos in batches. Each Ray actor holds one instance.
 
     Each process first runs the detector on noise: if that fails, UserError ends the job, because no photo is at fault.
     Where the detector fails on a batch, or its process died, the photos are processed one by one. A photo on which the
@@ -50,12 +51,13 @@ class Detect:
     @keep_error_message
     def __call__(self, row: Row) -> Row:
         """Maps a fetched row to a detected row."""
-        photos = json.loads(row["photos"])
+        photos, watch = json.loads(row["photos"]), Stopwatch(row)
         to_detect = [photo for photo in photos if "shape" in photo]
         pixels = _split_pixels(row["pixels"], to_detect)
-        with Attempts(self._store, row["shard"], "run the detector on", row["isolate"]) as attempts:
+        with Attempts(self._store, row["part"], "run the detector on", row["isolate"]) as attempts:
             self._check_detector(attempts)
-            outcomes = self._detect(to_detect, pixels, attempts)
+            with watch("detect"):
+                outcomes = self._detect(to_detect, pixels, attempts)
         kept, boxes = [], []
         for photo, outcome in zip(to_detect, outcomes, strict=True):
             height, width, _ = photo.pop("shape")
@@ -72,10 +74,12 @@ class Detect:
             boxes.append(boxes_R4)
         return {
             "shard": row["shard"],
+            "part": row["part"],
             "photos": json.dumps(photos),
             "isolate": attempts.isolate,
             "regions": b"".join(features_RF.tobytes() for features_RF in kept),
             "boxes": b"".join(boxes_R4.tobytes() for boxes_R4 in boxes),
+            "times": watch.times(),
         }
 
     def _check_detector(self, attempts: Attempts) -> None:

@@ -17,10 +17,11 @@ from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask
-from pipelines.extraction.stages import Commit, Fetch, task_row
+from pipelines.extraction.reconcile import FeatureSetPlan
+from pipelines.extraction.stages import Commit, Fetch, part_row
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.receipt import Receipt
+from pipelines.features.shard_plan import PlannedPart
 
 PROBE_PHOTOS = 48
 """Most photos of the probe."""
@@ -86,9 +87,13 @@ class Estimate:
 
 def choose_probe_photos(plan: FeatureSetPlan) -> list[Photo]:
     """Returns at most PROBE_PHOTOS of the photos that need detection, evenly spread over the plan."""
-    to_detect = [photo for task in plan.missing for photo in task.photos if photo.key not in task.reuse]
-    step = max(1, len(to_detect) // PROBE_PHOTOS)
-    return to_detect[::step][:PROBE_PHOTOS]
+    counts = [len(task.to_detect) for task in plan.missing]
+    step = max(1, sum(counts) // PROBE_PHOTOS)
+    chosen, start = list[Photo](), 0
+    for task, count in zip(plan.missing, counts, strict=True):
+        chosen += [task.photos[int(at)] for at in task.to_detect[-start % step :: step]]
+        start += count
+    return chosen[:PROBE_PHOTOS]
 
 
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
@@ -98,9 +103,9 @@ def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Extrac
         store = open_store(folder)
         detect = Detect(spec, config.device, config.detector_batch_size, store)
         fetch = Fetch(root, store)
-        detect(fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos[: config.detector_batch_size]), {}))))
+        detect(fetch(part_row(_PROBE_SHARD, PlannedPart(_PROBE_SHARD, photos[: config.detector_batch_size]), {})))
         warm = clock()
-        row = fetch(task_row(ShardTask(_PROBE_SHARD, tuple(photos), {})))
+        row = fetch(part_row(_PROBE_SHARD, PlannedPart(_PROBE_SHARD, photos), {}))
         fetched = clock()
         row = detect(row)
         detected = clock()
@@ -162,7 +167,7 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
     if config.detector_gpus:
         fit = min(fit, gpus / config.detector_gpus)
     detectors = max(config.detector_actors_min, min(config.detector_actors_max, int(fit)))
-    detectors = min(detectors, len(plan.missing))
+    detectors = min(detectors, sum(task.part_count - len(task.done) for task in plan.missing))
     task_s = measured.fetch_s + measured.commit_s
     rates = {
         "detector processes": detectors / measured.detect_s,
@@ -170,7 +175,7 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
         "fetching tasks": max(cpus - detectors * config.detector_cpus, TASK_CPUS) / TASK_CPUS / task_s,
     }
     bottleneck = min(rates, key=lambda name: rates[name])
-    detected = sum(len(task.photos) - len(task.reuse) for task in plan.missing)
+    detected = sum(len(task.to_detect) for task in plan.missing)
     written = sum(len(task.photos) for task in plan.missing)
     seconds = measured.start_s + detected / rates[bottleneck]
     dollars = seconds / 3600 * cluster.num_nodes * cluster.dollars_per_node_hour

@@ -61,7 +61,7 @@ def estimate_extraction(
     plan = plan_extraction(manifest, config, cluster)
     work = plan.feature_set
     photos = choose_probe_photos(work)
-    head = f"{plan.store.uri}\n  {work.photo_count} photos, {len(work.receipts)} shards are complete"
+    head = f"{plan.store.uri}\n  {work.photo_count} photos, {len(work.complete)} shards are complete"
     if not photos:
         return f"{head}; {len(work.missing)} to write, without detection"
     start_detectors(config, cluster, plan.spec, 1)
@@ -85,5 +85,10 @@ def compare_with_estimate(extraction: Extraction, seconds: float) -> str:
     store.delete(ESTIMATE)  # it was made for this run
     if not extraction.written:
         return ""
-    real = (len(extraction.written), extraction.photos_detected, sum(r.size for r in extraction.written), seconds)
+    real = (
+        len(extraction.written),
+        extraction.photos_detected,
+        sum(account.shard.size for account in extraction.written),
+        seconds,
+    )
     return comparison_table(planned, real)

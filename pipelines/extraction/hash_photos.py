@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Any
 
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.manifest import Manifest, Photos
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.extraction.config import TASK_CPUS
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
@@ -12,7 +12,7 @@ from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 _PHOTOS_PER_TASK = 256
 
 
-def hash_photos(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
+def hash_photos(photos: Photos, manifest: Manifest) -> dict[str, str]:
     """Returns the sha256 of photos as they are now, by key; '' for one that cannot be read."""
     import ray.data
 

@@ -2,7 +2,7 @@
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
-from pipelines.datasets.photo_sources import is_missing
+from pipelines.datasets.photo_sources import missing_rows
 
 _NAMES = 10
 """Photos that the error names."""
@@ -13,13 +13,15 @@ def check_missing_photos(manifest: Manifest, cap: float) -> None:
 
     Web servers and tars are not queried in advance, so their photos count as existing.
     """
-    missing = [photo.source for photo in manifest.photos() if is_missing(photo, manifest.root)]
+    missing = missing_rows(manifest.table, manifest.root)
     total = manifest.table.num_rows
-    if not missing or (len(missing) <= cap * total and len(missing) < total):
+    if not len(missing) or (len(missing) <= cap * total and len(missing) < total):
         return
     limit = "all of them" if len(missing) == total else f"more than extract.max_rejected ({cap:g} of them)"
     fix = "" if len(missing) == total else ", or raise extract.max_rejected"
-    names = ", ".join(missing[:_NAMES]) + (", ..." if len(missing) > _NAMES else "")
+    names = ", ".join(photo.source for photo in manifest.rows(missing[:_NAMES])) + (
+        ", ..." if len(missing) > _NAMES else ""
+    )
     raise UserError(
         f"{manifest.root}: {len(missing)} of {total} photos of data set {manifest.name} do not exist, {limit}: {names}"
         f"; give the right photo folder, or remove them from the data set{fix}"

@@ -6,91 +6,125 @@ current bytes; otherwise the regions of photos with unchanged bytes are copied f
 its version token or source differs from the recorded one, or if it could not be read before. A photo that does not
 exist counts as unchanged: its regions are kept while it is in the data set. Without regions it is one that cannot be
 read. A web photo that could not be downloaded, perhaps one of thousands on a dead server, is tried again only on
-request.
+request. The same holds for the parts of a shard.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import is_missing
+from pipelines.datasets.manifest import Manifest, Photos
+from pipelines.extraction.history import HashPhotos, History
+from pipelines.extraction.records import Records
+from pipelines.features.account import Account
 from pipelines.features.index import InvalidIndexError, read_index
-from pipelines.features.layout import INDEX, REHASHED, complete_shards, tar_name
-from pipelines.features.receipt import Receipt, Rejection, Written, read_receipt, read_receipts
+from pipelines.features.layout import INDEX, REHASHED, complete_parts, complete_shards, shard_of_part
+from pipelines.features.receipt import read_receipts
 from pipelines.features.rehashed import Rehashed, read_rehashed
-from pipelines.features.shard_plan import PlannedShard, plan_shards
-
-HashPhotos = Callable[[list[Photo]], dict[str, str]]
-"""Returns the sha256 of photos as they are now, by key; '' for one that cannot be read."""
-
-
-@dataclass(frozen=True)
-class StoredRegions:
-    """Where a photo's regions are stored already."""
-
-    tar: str
-    sha256: str
-    """Digest of the tar."""
-    offsets: tuple[tuple[int, int], ...]
-    """As in the receipt."""
+from pipelines.features.shard_plan import digest_of, plan_shards
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard of the plan: its name, its photos in order, and the regions that need no detection, by key."""
+    """One shard to write: its name, its photos in order, and what of it is stored already."""
 
     name: str
-    photos: tuple[Photo, ...]
-    reuse: Mapping[str, StoredRegions]
+    photos: Photos
+    plan_digest: str
+    photos_per_part: int
+    stored: tuple[str, ...] = ()
+    """For every photo, the shard or part with its regions, or '' if it must be detected; empty if none is stored."""
+    done: Mapping[int, Account] = field(default_factory=dict)
+    """Complete parts by number."""
+
+    @property
+    def part_count(self) -> int:
+        """Number of parts, 1 for a shard that is written at once."""
+        return -(-len(self.photos) // self.photos_per_part)
+
+    @property
+    def to_detect(self) -> NDArray[np.int64]:
+        """Positions of the photos that need detection, or are rejected."""
+        positions = np.arange(len(self.photos))
+        is_open = ~np.isin(positions // self.photos_per_part, list(self.done))
+        return positions[is_open & (np.array(self.stored) == "" if self.stored else True)]
 
 
 @dataclass(frozen=True)
 class FeatureSetPlan:
-    """Every shard of a feature set in order, and the receipts of those that are complete."""
+    """Every shard of a feature set in order: the accounts of complete shards, and the others as tasks."""
 
-    shards: tuple[ShardTask, ...]
-    receipts: Mapping[str, Receipt]
+    shards: tuple[str, ...]
+    """Names of all shards."""
+    complete: Mapping[str, Account]
+    missing: tuple[ShardTask, ...]
+    """Shards to write."""
+    photo_count: int
+    """Photos in all shards: each of them is written or rejected in the end."""
     rehashed: Rehashed
     """Photos that were read again and are readable."""
+    has_parts: bool = False
+    """Whether there are parts of shards, of which some may be left over."""
     not_retried: int = 0
     """Web photos that earlier runs could not download and that count as unchanged."""
 
-    @property
-    def missing(self) -> list[ShardTask]:
-        """Shards to write."""
-        return [task for task in self.shards if task.name not in self.receipts]
-
-    @property
-    def photo_count(self) -> int:
-        """Photos in all shards: each of them is written or rejected in the end."""
-        return sum(len(task.photos) for task in self.shards)
-
 
 def reconcile(
-    manifest: Manifest, photos_per_shard: int, store: Store, hash_photos: HashPhotos, retry_downloads: bool
+    manifest: Manifest,
+    photos_per_shard: int,
+    photos_per_part: int,
+    store: Store,
+    hash_photos: HashPhotos,
+    retry_downloads: bool,
 ) -> FeatureSetPlan:
     """Plans the feature set of a manifest in a store, and writes nothing. Raises UserError for an invalid index."""
-    listed = store.objects()
-    receipts = read_receipts(store, complete_shards(listed))
+    listed = sorted(name for name, _ in store.scan())
+    complete = [*complete_shards(listed), *complete_parts(listed)]
     last = _last_shards(store) if INDEX in listed else []
-    rehashed = read_rehashed(store) if REHASHED in listed else {}
-    history = _History(receipts, last, manifest, rehashed, hash_photos, retry_downloads)
     # Photos stay in their shard even if its tar was lost since.
-    earlier = [receipts.get(name) or read_receipt(store, name) for name in last]
-    tasks, complete = [], {}
-    for shard in plan_shards(manifest, photos_per_shard, [receipt for receipt in earlier if receipt]):
-        receipt = history.find_shard(shard)
-        if receipt:
-            complete[receipt.shard] = receipt
-            tasks.append(ShardTask(receipt.shard, shard.photos, {}))
+    receipts = read_receipts(store, dict.fromkeys([*last, *complete]))
+    records = Records((receipt for receipt in receipts if receipt), set(complete), last)
+    history = History(store, manifest, records)
+    rehashed = read_rehashed(store) if REHASHED in listed else {}
+    found, not_retried = history.update(rehashed, hash_photos, retry_downloads)
+    names = {account.shard.name for account in records.accounts} & set(complete)
+    with_parts = set(map(shard_of_part, names))
+    shards: list[str] = []
+    accounts: dict[str, Account] = {}
+    missing: list[ShardTask] = []
+    for shard in plan_shards(manifest, photos_per_shard, history.earlier_shards()):
+        photos = shard.photos
+        assert isinstance(photos, Photos)
+        number = history.find_shard(shard.split, photos, shard.plan_digest)
+        if number is not None:
+            name = records.accounts[number].shard.name
+            accounts[name] = records.accounts[number]
         else:
-            is_taken = shard.name() in receipts
-            name = shard.name({photo.key: history.sha256[photo.key] for photo in shard.photos} if is_taken else None)
-            tasks.append(ShardTask(name, shard.photos, history.find_regions(shard.photos)))
-    return FeatureSetPlan(tuple(tasks), complete, history.rehashed, history.not_retried)
+            name = shard.name(history.sha256_of(photos) if shard.name() in names else None)
+            stored = history.find_regions(photos)
+            done = _parts(history, records, name, photos, photos_per_part) if name in with_parts else {}
+            stored = stored if any(stored) else ()
+            missing.append(ShardTask(name, photos, shard.plan_digest, photos_per_part, stored, done))
+        shards.append(name)
+    has_parts = any(".part-" in name for name in listed)
+    return FeatureSetPlan(
+        tuple(shards), accounts, tuple(missing), manifest.table.num_rows, found, has_parts, not_retried
+    )
+
+
+def _parts(history: History, records: Records, shard: str, photos: Photos, photos_per_part: int) -> dict[int, Account]:
+    """Returns the complete parts of a shard by number."""
+    found = {}
+    for number, start in enumerate(range(0, len(photos), photos_per_part)):
+        part = photos[start : start + photos_per_part]
+        receipt = history.find_shard(shard, part, digest_of(part))
+        if receipt is not None:
+            found[number] = records.accounts[receipt]
+    return found
 
 
 def _last_shards(store: Store) -> list[str]:
@@ -102,79 +136,3 @@ def _last_shards(store: Store) -> list[str]:
             f"{store.uri}: its {INDEX} is not a valid feature-set index ({error.reason}); delete it to extract "
             "again, or choose another extract.output"
         ) from error
-
-
-class _History:
-    """What receipts record about the manifest's photos, and the current sha256 of those photos."""
-
-    def __init__(
-        self,
-        receipts: Mapping[str, Receipt],
-        last: Sequence[str],
-        manifest: Manifest,
-        rehashed: Rehashed,
-        hash_photos: HashPhotos,
-        retry_downloads: bool,
-    ) -> None:
-        self._entries: dict[str, list[tuple[Receipt, Written | Rejection]]] = defaultdict(list)
-        self._shards: dict[tuple[str, str], list[Receipt]] = defaultdict(list)
-        order = {name: rank for rank, name in enumerate(last)}  # shards of the current index come first
-        for name in sorted(receipts, key=lambda name: (order.get(name, len(order)), name)):
-            receipt = receipts[name]
-            self._shards[receipt.split, receipt.plan_digest].append(receipt)
-            for entry in receipt.planned:
-                self._entries[entry.key].append((receipt, entry))
-        self.sha256: dict[str, str] = {}
-        """Present sha256 of every photo that a receipt records; '' if the photo cannot be read."""
-        self.not_retried = 0
-        unknown = []
-        for photo in manifest.photos():
-            if photo.key not in self._entries:
-                continue
-            if is_missing(photo, manifest.root):
-                self.sha256[photo.key] = self._last_sha256(photo)
-                continue
-            recorded = self._recorded_sha256(photo, rehashed)
-            is_dead_url = recorded == "" and not photo.version_token
-            if recorded:
-                self.sha256[photo.key] = recorded
-            elif is_dead_url and not retry_downloads:
-                self.sha256[photo.key] = ""
-                self.not_retried += 1
-            else:
-                unknown.append(photo)
-        hashed = hash_photos(unknown) if unknown else {}
-        self.sha256 |= hashed
-        self.rehashed = {p.key: (p.source, p.version_token, hashed[p.key]) for p in unknown if hashed[p.key]}
-
-    def _recorded_sha256(self, photo: Photo, rehashed: Rehashed) -> str | None:
-        """Returns the sha256 recorded for this source and version token; '' if it was unreadable, None without one."""
-        recorded = {
-            (entry.source, entry.version_token): entry.sha256 for _, entry in reversed(self._entries[photo.key])
-        }
-        if photo.key in rehashed:
-            source, token, sha = rehashed[photo.key]
-            recorded[source, token] = sha
-        return recorded.get((photo.source, photo.version_token))
-
-    def _last_sha256(self, photo: Photo) -> str:
-        """Returns the last sha256 recorded for this source; '' if it was never read."""
-        found = (entry.sha256 for _, entry in self._entries[photo.key] if entry.source == photo.source)
-        return next(filter(None, found), "")
-
-    def find_shard(self, shard: PlannedShard) -> Receipt | None:
-        """Returns the receipt of a complete shard with exactly these photos and their current bytes."""
-        for receipt in self._shards.get((shard.split, shard.plan_digest), []):
-            if all(self.sha256[entry.key] == entry.sha256 for entry in receipt.planned):
-                return receipt
-        return None
-
-    def find_regions(self, photos: Iterable[Photo]) -> dict[str, StoredRegions]:
-        """Returns the tar and offsets of already extracted regions of unchanged photos, by key."""
-        found = {}
-        for photo in photos:
-            for receipt, entry in self._entries.get(photo.key, ()):
-                if isinstance(entry, Written) and entry.sha256 == self.sha256[photo.key] != "":
-                    found[photo.key] = StoredRegions(tar_name(receipt.shard), receipt.sha256, entry.offsets)
-                    break
-        return found

@@ -3,31 +3,35 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
+from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.manifest import Manifest, Photos
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
 from pipelines.detectors.contract import DetectorSpec
-from pipelines.extraction.config import TASK_CPUS, ExtractConfig
+from pipelines.extraction.config import CUT_CPUS, EARLIER_PHOTOS_PER_SHARD, TASK_CPUS, ExtractConfig
 from pipelines.extraction.hash_photos import hash_photos
+from pipelines.extraction.join import delete_parts
+from pipelines.extraction.ledger import Ledger
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.extraction.ray_graph import run_graph
 from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
-from pipelines.features.layout import feature_set_name
-from pipelines.features.manifests import require_dataset, write_manifest
+from pipelines.features.layout import INDEX, REPORT, feature_set_name
+from pipelines.features.manifests import StoredManifest, require_dataset, write_manifest
 from pipelines.features.publish import publish
-from pipelines.features.quarantine import check_max_rejected
-from pipelines.features.receipt import Receipt
 from pipelines.features.rehashed import add_rehashed
+from pipelines.features.speed_report import speed_table
 from pipelines.features.text_report import published_text
 
 
@@ -49,20 +53,18 @@ class Extraction:
     """A finished extraction, and this run's part in it."""
 
     feature_set: FeatureSet
-    written: tuple[Receipt, ...]
-    """Receipts of the shards that were missing before."""
+    written: tuple[Account, ...]
+    """Accounts of the shards that were missing before."""
+    photos_detected: int
+    """Photos that went through the detector and are in the shards or their parts."""
     plan: FeatureSetPlan
+    times: Mapping[str, Any]
+    """Speed of the stages (`StageTimes.report`); empty if no photo was detected."""
 
     @property
     def shards_reused(self) -> int:
         """Shards that were complete before."""
-        return len(self.plan.receipts)
-
-    @property
-    def photos_detected(self) -> int:
-        """Photos in the written shards that went through the detector."""
-        reused = sum(len(task.reuse) for task in self.plan.missing)
-        return sum(len(receipt.written) for receipt in self.written) - reused
+        return len(self.plan.complete)
 
 
 def extract(
@@ -70,18 +72,21 @@ def extract(
 ) -> Extraction:
     """Completes the feature set of a manifest: complete shards are kept, the others are extracted.
 
-    `progress` is called with the number of photos of every complete shard. Ray is joined or started only if a shard is
+    `progress` is called with the number of photos of every complete part. Ray is joined or started only if a shard is
     missing or photos must be hashed. Raises UserError as soon as more than `config.max_rejected` of the photos are
     rejected.
     """
     plan = plan_extraction(manifest, config, cluster)
     if plan.feature_set.missing:
         require_conditional_writes(plan.store)
-        start_detectors(config, cluster, plan.spec, min(config.detector_actors_min, len(plan.feature_set.missing)))
-    receipts = _write_shards(plan, config, progress)
-    feature_set = _publish(plan, config, receipts)
-    written = tuple(receipts[task.name] for task in plan.feature_set.missing)
-    return Extraction(feature_set, written, plan.feature_set)
+        parts = sum(task.part_count for task in plan.feature_set.missing)
+        start_detectors(config, cluster, plan.spec, min(config.detector_actors_min, parts))
+    ledger = _write_shards(plan, config, progress)
+    feature_set = _publish(plan, config, ledger)
+    written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
+    if times := ledger.times.report():
+        plan.store.replace(REPORT, canonical_json(times))
+    return Extraction(feature_set, written, ledger.detected, plan.feature_set, times)
 
 
 def extract_with_progress_bar(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -> Extraction:
@@ -99,11 +104,10 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     require_folder(config.output, "extract.output")
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
-    name = feature_set_name(manifest.name, fingerprint, config.photos_per_shard)
-    store = open_store(f"{config.output.rstrip('/')}/{name}")
+    store, photos_per_shard = _find_store(manifest, config, fingerprint, spec)
     require_dataset(store, manifest)
 
-    def hash_on_cluster(photos: list[Photo]) -> dict[str, str]:
+    def hash_on_cluster(photos: Photos) -> dict[str, str]:
         print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)
         connect(cluster)
         wait_for_resources(
@@ -111,8 +115,42 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
         )
         return hash_photos(photos, manifest)
 
-    feature_set = reconcile(manifest, config.photos_per_shard, store, hash_on_cluster, config.retry_downloads)
+    feature_set = reconcile(
+        manifest, photos_per_shard, config.photos_per_part, store, hash_on_cluster, config.retry_downloads
+    )
     return ExtractionPlan(manifest, store, spec, fingerprint, feature_set)
+
+
+def _find_store(manifest: Manifest, config: ExtractConfig, fingerprint: str, spec: DetectorSpec) -> tuple[Store, int]:
+    """Returns the store of the feature set, and the photos per shard.
+
+    A feature set that was written before `shard_mb` is continued, unless there is one of the new size.
+    """
+
+    def of_size(photos_per_shard: int) -> Store:
+        return open_store(
+            f"{config.output.rstrip('/')}/{feature_set_name(manifest.name, fingerprint, photos_per_shard)}"
+        )
+
+    size = config.shard_size(spec)
+    if size == config.photos_per_shard or _has_index(of_size(size)):
+        return of_size(size), size
+    earlier = of_size(EARLIER_PHOTOS_PER_SHARD)
+    if not _has_index(earlier):
+        return of_size(size), size
+    print(
+        f"{earlier.uri} was extracted with {EARLIER_PHOTOS_PER_SHARD} photos per shard and is continued so; "
+        f"--extract.photos_per_shard {size} extracts it again with shards of about {config.shard_mb:g} MB",
+        file=sys.stderr,
+    )
+    return earlier, EARLIER_PHOTOS_PER_SHARD
+
+
+def _has_index(store: Store) -> bool:
+    try:
+        return bool(store.read(INDEX, 0, 1))  # a bucket explains a refused GET, but not a HEAD
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: DetectorSpec, count: int) -> None:
@@ -134,7 +172,7 @@ def _request(config: ExtractConfig, count: int) -> ResourceRequest:
         detector["GPU"] = config.detector_gpus
         settings += f" and extract.detector_gpus is {config.detector_gpus:g}"
     fix = "lower them or extract.detector_actors_min, or use a larger cluster (cluster.address)"
-    return ResourceRequest([detector] * count + [{"CPU": TASK_CPUS}] * 2, settings, fix)
+    return ResourceRequest([detector] * count + [{"CPU": TASK_CPUS}] * 2 + [{"CPU": CUT_CPUS}], settings, fix)
 
 
 def extraction_summary(extraction: Extraction) -> str:
@@ -146,28 +184,30 @@ def extraction_summary(extraction: Extraction) -> str:
             f"\n  {extraction.plan.not_retried} photos that an earlier run could not download were not tried again; "
             "--extract.retry_downloads true does"
         )
+    if extraction.times:
+        text += f"\n\n{speed_table(extraction.times).markdown()}\n"
     return text
 
 
-def _write_shards(
-    plan: ExtractionPlan, config: ExtractConfig, progress: Callable[[int], object]
-) -> Mapping[str, Receipt]:
-    """Writes the manifest and the missing shards. Returns the receipts of all shards by their planned names."""
+def _write_shards(plan: ExtractionPlan, config: ExtractConfig, progress: Callable[[int], object]) -> Ledger:
+    """Writes the manifest and the missing shards. Returns the accounts of all shards."""
     work = plan.feature_set
-    write_manifest(plan.store, plan.manifest)
-    receipts = dict(work.receipts)
-    progress(sum(len(receipt.planned) for receipt in receipts.values()))
-    check_max_rejected(plan.store, receipts.values(), work.photo_count, config.max_rejected)
+    write_manifest(plan.store, plan.manifest, exact=bool(work.missing))
+    ledger = Ledger(work)
+    progress(sum(len(account.keys) for account in ledger.all()))
+    ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
     if work.missing:
-        for name, receipt in run_graph(work.missing, plan.manifest.root, plan.store, plan.spec, config):
-            receipts[name] = receipt
-            progress(len(receipt.planned))
-            if receipt.rejected:
-                check_max_rejected(plan.store, receipts.values(), work.photo_count, config.max_rejected)
-    return receipts
+        stored = StoredManifest.find(plan.store, plan.manifest.digest())
+        for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config):
+            if added := ledger.add(done):
+                progress(added)
+                ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
+    if work.missing or work.has_parts:
+        delete_parts(plan.store, set(work.shards))
+    return ledger
 
 
-def _publish(plan: ExtractionPlan, config: ExtractConfig, receipts: Mapping[str, Receipt]) -> FeatureSet:
+def _publish(plan: ExtractionPlan, config: ExtractConfig, ledger: Ledger) -> FeatureSet:
     spec = plan.spec
     files = {name: getattr(spec, name) for name in getattr(spec, "files", ()) if getattr(spec, name)}
     detector = DetectorDescription(
@@ -179,5 +219,5 @@ def _publish(plan: ExtractionPlan, config: ExtractConfig, receipts: Mapping[str,
         getattr(spec, "attribute_names", {}),
     )
     add_rehashed(plan.store, plan.feature_set.rehashed)
-    in_order = [receipts[task.name] for task in plan.feature_set.shards]
-    return publish(plan.store, plan.manifest, plan.fingerprint, detector, in_order)
+    accounts = [ledger.accounts[name] for name in plan.feature_set.shards]
+    return publish(plan.store, plan.manifest, plan.fingerprint, detector, accounts)

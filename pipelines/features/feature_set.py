@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.features.index import FeatureSetIndex, IndexedShard, read_index
+from pipelines.features.index import FeatureSetIndex, read_index
 from pipelines.features.layout import resolve_uri, tar_name
 from pipelines.features.manifests import read_captions
 from pipelines.features.npy import is_finite, view_npy
-from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written, read_receipts
+from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written
 from pipelines.features.shard_reader import Shards, StoredShards, read_sample_member
+from pipelines.features.stored_receipts import StoredReceipts
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,13 @@ class FeatureSet:
 
     store: Store
     index: FeatureSetIndex
-    receipts: tuple[Receipt, ...]
 
     @classmethod
     def open(cls, uri: str) -> "FeatureSet":
-        """Reads index and receipts. `<uri>@<12 hex>` opens the snapshot with that digest.
+        """Reads the index. `<uri>@<12 hex>` opens the snapshot with that digest.
 
-        Raises UserError if the URI has no published feature set, if the index has another format version, or if the
-        index or a receipt is corrupt.
+        Raises UserError if the URI has no published feature set, or if the index has another format version or is
+        corrupt. A corrupt receipt is a UserError where it is read.
         """
         store, name = resolve_uri(uri)
         try:
@@ -44,14 +44,16 @@ class FeatureSet:
             raise UserError(
                 f"{uri}: no finished feature set here; run `{program('extract')}` to its end, or check the URI"
             ) from error
-        receipts = tuple(read_receipts(store, [shard.name for shard in index.shards]).values())
-        entries = tuple(IndexedShard.of(receipt) for receipt in receipts)
-        if index.compute_digest() != index.feature_set or entries != index.shards:
+        if index.compute_digest() != index.feature_set:
             raise UserError(
-                f"{uri}: the index or a receipt is corrupt; run `{program('features')} verify` to list every corrupt "
-                "object"
+                f"{uri}: the index is corrupt; run `{program('features')} verify` to list every corrupt object"
             )
-        return cls(store, index, receipts)
+        return cls(store, index)
+
+    @property
+    def receipts(self) -> StoredReceipts:
+        """The receipt of every shard, in the order of the index, read where it is needed."""
+        return StoredReceipts(self.store, self.index.shards)
 
     @property
     def uri(self) -> str:
@@ -74,22 +76,23 @@ class FeatureSet:
         index = self.index
         return {"manifest": index.manifest, "fingerprint": index.fingerprint, "feature_set": index.feature_set}
 
-    @property
+    @cached_property
     def rejected(self) -> tuple[Rejection, ...]:
         """Every planned photo that could not be used, with the reason."""
-        return tuple(row for receipt in self.receipts for row in receipt.rejected)
+        some = tuple(shard for shard in self.index.shards if shard.rejected)
+        return tuple(row for receipt in StoredReceipts(self.store, some) for row in receipt.rejected)
 
     def split(self, name: str) -> "Split":
         """Returns the photos of a split. Raises UserError if it has none."""
-        receipts = tuple(r for r in self.receipts if r.split == name and r.written)
-        if not receipts:
-            others = ", ".join({receipt.split: None for receipt in self.receipts if receipt.written})
+        shards = tuple(shard for shard in self.index.shards if shard.split == name and shard.written)
+        if not shards:
+            others = ", ".join({shard.split: None for shard in self.index.shards if shard.written})
             raise UserError(
                 f"{self.uri}: split '{name}' has no photo; add usable photos to it and extract again"
                 + (f", or choose another one: {others}" if others else "")
             )
-        shards = StoredShards(self.store, {tar_name(receipt.shard): receipt.sha256 for receipt in receipts})
-        return Split(name, self.store, receipts, self.index.manifest, shards)
+        stored = StoredShards(self.store, {tar_name(shard.name): shard.sha256 for shard in shards})
+        return Split(name, self.store, tuple(StoredReceipts(self.store, shards)), self.index.manifest, stored)
 
     def captioned(self, name: str) -> "Split":
         """Returns the photos of a split that have captions, as training and evaluation need them.

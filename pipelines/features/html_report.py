@@ -15,6 +15,7 @@ from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE
 from pipelines.features.sample import Record, in_parallel, sample_photos, sample_records
+from pipelines.features.speed_report import read_speed
 from pipelines.features.summary import SplitSummary, megabytes, rejection_reasons, summarise
 from pipelines.reports.histogram import histogram
 from pipelines.reports.photo import LabelledBox, photo_html
@@ -46,6 +47,7 @@ def write_page(path: Path, features: FeatureSet) -> None:
         *_histograms(records, sum(split.written for split in splits)),
         *_classes(records, features.index.detector.class_names),
         *_rejections(features),
+        *_speed(features),
     ]
     replace_file(path, page(title, "\n".join(parts)).encode())
 
@@ -184,6 +186,18 @@ def _rejections(features: FeatureSet) -> Iterable[str]:
     if len(features.rejected) > SOURCES:
         yield f"<p>The first {SOURCES}; all of them are in {QUARANTINE}.</p>"
     yield Table("", ("photo", "reason"), first).html()
+
+
+def _speed(features: FeatureSet) -> Iterable[str]:
+    """Yields the speed of the last extraction, unless the photos were imported."""
+    table = read_speed(features.store)
+    if table is not None:
+        yield "<h2>Speed of the last extraction</h2>"
+        yield (
+            "<p>For every stage: photos per second of one process while it works, the mean number of processes at "
+            "work, and of parts that wait for it.</p>"
+        )
+        yield table.html()
 
 
 def _class_name(class_: Any, names: Mapping[int, str]) -> str:

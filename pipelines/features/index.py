@@ -86,6 +86,16 @@ class IndexedShard:
     receipt_digest: str
     """`Receipt.digest`."""
 
+    @property
+    def split(self) -> str:
+        """The split that the shard belongs to, taken from its name."""
+        return self.name.split("-")[1]
+
+    @property
+    def number(self) -> int:
+        """The shard's number within its split, taken from its name."""
+        return int(self.name.split("-")[2])
+
     @classmethod
     def of(cls, receipt: Receipt) -> "IndexedShard":
         """Returns the entry that belongs to a receipt."""
@@ -129,12 +139,12 @@ class FeatureSetIndex:
 
     @classmethod
     def build(
-        cls, dataset: str, manifest: str, fingerprint: str, detector: DetectorDescription, receipts: Iterable[Receipt],
+        cls, dataset: str, manifest: str, fingerprint: str, detector: DetectorDescription,
+        shards: Iterable[IndexedShard],
         photo_root: str,
     ) -> "FeatureSetIndex":  # fmt: skip
-        """Returns an index over receipts, with its digest."""
-        shards = tuple(IndexedShard.of(receipt) for receipt in receipts)
-        index = cls(dataset, manifest, fingerprint, detector, shards, photo_root)
+        """Returns an index over shards, with its digest."""
+        index = cls(dataset, manifest, fingerprint, detector, tuple(shards), photo_root)
         return replace(index, feature_set=index.compute_digest())
 
     def compute_digest(self) -> str:

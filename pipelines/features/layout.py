@@ -8,12 +8,15 @@ All objects lie directly below the feature set's URI:
 | `features-<split>-<NNNNNN>-<8 hex>.tar` | a shard | `shards` |
 | `features-<split>-<NNNNNN>-<8 hex>.receipt.json` | its receipt: the shard is committed when this exists | `receipt` |
 | `features-<split>-<NNNNNN>-<8 hex>.attempts.json` | photos that ended a process; deleted by the commit | extraction |
+| `<shard>.part-<NNNN>-<8 hex>.*` | tar, receipt and attempts of a part, until the shard is complete | extraction |
 | `index.json` | the current index, written last | `index` |
 | `snapshot-<12 hex>.json` | every index so far; the hex digits are from its feature-set digest | `index` |
 | `quarantine.parquet` | one row per rejected photo of the current index | `quarantine` |
 | `quarantine-over-cap.parquet` | the same, of a job that failed because too many photos were rejected | `quarantine` |
 | `sizes.json` | number of samples of every tar, as training code for WebDataset reads it | `publish` |
 | `rehashed-photos.json` | checksums of photos that a rerun had to read again | `rehashed` |
+| `README.md` | the data set card | `card` |
+| `report.json` | speed of the stages of the last extraction that detected photos | extraction |
 | `estimate.json` | the estimate of `jobs.extract --plan`, deleted by the extraction that follows it | extraction |
 """
 
@@ -36,13 +39,17 @@ QUARANTINE_OVER_CAP = "quarantine-over-cap.parquet"
 SIZES = "sizes.json"
 REHASHED = "rehashed-photos.json"
 ESTIMATE = "estimate.json"
+REPORT = "report.json"
+CARD = "README.md"
 
 SHARD_NAME = re.compile(rf"features-(?:{'|'.join(SPLITS)})-\d{{6,}}-[0-9a-f]{{8}}")
+PART_NAME = re.compile(rf"({SHARD_NAME.pattern})\.part-(\d{{4,}})-[0-9a-f]{{8}}")
+_EITHER_NAME = rf"{SHARD_NAME.pattern}(?:\.part-\d{{4,}}-[0-9a-f]{{8}})?"
 KINDS = {
     "snapshot": re.compile(r"snapshot-[0-9a-f]{12}\.json"),
-    "receipt": re.compile(rf"{SHARD_NAME.pattern}\.receipt\.json"),
-    "tar": re.compile(rf"{SHARD_NAME.pattern}\.tar"),
-    "attempts": re.compile(rf"{SHARD_NAME.pattern}\.attempts\.json"),
+    "receipt": re.compile(rf"{_EITHER_NAME}\.receipt\.json"),
+    "tar": re.compile(rf"{_EITHER_NAME}\.tar"),
+    "attempts": re.compile(rf"{_EITHER_NAME}\.attempts\.json"),
     "manifest": re.compile(r"manifest-[0-9a-f]{12}\.parquet"),
 }
 """Objects of which a feature set can have many, in the order in which they may be deleted: a snapshot before what it
@@ -83,9 +90,29 @@ def kind_of(name: str) -> str | None:
 
 def complete_shards(names: Iterable[str]) -> list[str]:
     """Returns the shards among object names that have both a tar and a receipt, in the order of their tars."""
+    return _complete(names, SHARD_NAME)
+
+
+def complete_parts(names: Iterable[str]) -> list[str]:
+    """Returns the parts of shards among object names that have both a tar and a receipt, in the order of their tars."""
+    return _complete(names, PART_NAME)
+
+
+def shard_of_part(name: str) -> str | None:
+    """Returns the shard that a part belongs to; None for a name that is not a part's."""
+    match = PART_NAME.fullmatch(name)
+    return match[1] if match else None
+
+
+def part_number(name: str) -> int:
+    """Returns the number of a part within its shard."""
+    return int(name.rpartition(".part-")[2].partition("-")[0])
+
+
+def _complete(names: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
     listed = dict.fromkeys(names)
-    tars = [name.removesuffix(".tar") for name in listed if kind_of(name) == "tar"]
-    return [shard for shard in tars if receipt_name(shard) in listed]
+    tars = [name.removesuffix(".tar") for name in listed if name.endswith(".tar")]
+    return [shard for shard in tars if pattern.fullmatch(shard) and receipt_name(shard) in listed]
 
 
 def resolve_uri(uri: str) -> tuple[Store, str]:
@@ -105,6 +132,21 @@ def shard_name(split: str, number: int, plan_digest: str, contents: Mapping[str,
     """
     text = json.dumps([plan_digest, dict(sorted((contents or {}).items()))])
     return f"features-{split}-{number:06d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def part_name(shard: str, number: int, plan_digest: str) -> str:
+    """Returns `<shard>.part-<NNNN>-<8 hex>`; `plan_digest` is that of the part's photos."""
+    return f"{shard}.part-{number:04d}-{plan_digest[:8]}"
+
+
+def renamed(name: str, plan_digest: str, contents: Mapping[str, str]) -> str:
+    """Returns the name of a shard or part with these contents, where the plain name is taken by other contents."""
+    shard = shard_of_part(name)
+    if shard is None:
+        _, split, number, _ = name.split("-")
+        return shard_name(split, int(number), plan_digest, contents)
+    text = json.dumps([plan_digest, dict(sorted(contents.items()))])
+    return part_name(shard, part_number(name), hashlib.sha256(text.encode()).hexdigest())
 
 
 def feature_set_name(dataset: str, fingerprint: str, photos_per_shard: int) -> str:

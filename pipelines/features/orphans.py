@@ -12,14 +12,18 @@ from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
 from pipelines.features.layout import (
+    CARD,
     INDEX,
     KINDS,
     QUARANTINE,
+    REPORT,
     SIZES,
+    complete_parts,
     complete_shards,
     kind_of,
     manifest_name,
     receipt_name,
+    shard_of_part,
     snapshot_name,
     tar_name,
 )
@@ -42,7 +46,7 @@ class Orphans:
 
     items: tuple[OrphanedObject, ...]
     complete_shards: int
-    """Shards among the items that have both tar and receipt."""
+    """Shards, and parts of unfinished shards, among the items that have both tar and receipt."""
     unfinished: frozenset[str]
     """Names of the items that are complete shards to which no index or snapshot refers: tars and receipts of an
     extraction that was not finished, which will reuse them.
@@ -79,7 +83,10 @@ def find_orphans(store: Store, earlier_snapshots: bool) -> Orphans:
     ]
     items += [OrphanedObject("incomplete", name, None) for name in store.incomplete_uploads()]
     orphaned = {item.name for item in items}
-    complete = [shard for shard in complete_shards(listed) if tar_name(shard) in orphaned]
+    whole = complete_shards(listed)
+    # A part of a complete shard is left over; one of an unfinished shard is finished work.
+    finished = [*whole, *(part for part in complete_parts(listed) if shard_of_part(part) not in set(whole))]
+    complete = [shard for shard in finished if tar_name(shard) in orphaned]
     objects = {name for shard in complete for name in (tar_name(shard), receipt_name(shard))}
     foreign = sum(kind_of(name) is None and name not in kept for name in listed)
     return Orphans(tuple(items), len(complete), frozenset(objects - _referenced(store, indexes)), foreign)
@@ -95,7 +102,7 @@ def delete_orphans(store: Store, items: Sequence[OrphanedObject]) -> None:
 
 def _referenced(store: Store, indexes: Iterable[str]) -> set[str]:
     """Returns every object that these indexes need, and their own names."""
-    names = {SIZES, QUARANTINE}
+    names = {SIZES, QUARANTINE, CARD, REPORT}
     for name in indexes:
         try:
             names |= {name, *_objects_of(read_index(store, name))}

@@ -1,40 +1,36 @@
 """Publishing: the last step of an extraction or import, which makes its shards a feature set."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from infra.canonical_json import canonical_json
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest
+from pipelines.features.account import Account, check_accounts
+from pipelines.features.card import data_card
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, FeatureSetIndex
-from pipelines.features.layout import INDEX, QUARANTINE, SIZES, snapshot_name, tar_name
+from pipelines.features.layout import CARD, INDEX, QUARANTINE, SIZES, snapshot_name, tar_name
 from pipelines.features.quarantine import quarantine_report
-from pipelines.features.receipt import Receipt
 
 
 def publish(
-    store: Store, manifest: Manifest, fingerprint: str, detector: DetectorDescription, receipts: Sequence[Receipt]
+    store: Store, manifest: Manifest, fingerprint: str, detector: DetectorDescription, accounts: Sequence[Account]
 ) -> FeatureSet:
-    """Writes the quarantine report, `sizes.json`, the snapshot and at last the index, and returns the feature set.
+    """Writes the reports, the data set card, the snapshot and at last the index, and returns the feature set.
 
     Objects that already have the same bytes are not written. Raises RuntimeError if the photos written and rejected
     are not exactly those that the manifest plans: then the pipeline lost or duplicated one.
     """
-    written = Counter(row.key for receipt in receipts for row in receipt.written)
-    rejected = Counter(row.key for receipt in receipts for row in receipt.rejected)
-    planned = Counter(photo.key for photo in manifest.photos())
-    if written + rejected != planned:
-        raise RuntimeError(
-            f"{store.uri}: planned {planned.total()} photos, written {written.total()}, rejected {rejected.total()}"
-        )
-    index = FeatureSetIndex.build(manifest.name, manifest.digest(), fingerprint, detector, receipts, manifest.root)
+    check_accounts(accounts, manifest, store.uri)
+    shards = [account.shard for account in accounts]
+    index = FeatureSetIndex.build(manifest.name, manifest.digest(), fingerprint, detector, shards, manifest.root)
     sizes = {tar_name(shard.name): shard.written for shard in index.shards}
-    _put_if_changed(store, QUARANTINE, quarantine_report(receipts))
+    _put_if_changed(store, QUARANTINE, quarantine_report(accounts))
     _put_if_changed(store, SIZES, canonical_json(sizes))
+    _put_if_changed(store, CARD, data_card(index, manifest))
     _put_if_changed(store, snapshot_name(index.feature_set), index.to_json())
     _put_if_changed(store, INDEX, index.to_json())
-    return FeatureSet(store, index, tuple(receipts))
+    return FeatureSet(store, index)
 
 
 def _put_if_changed(store: Store, name: str, data: bytes) -> None:

@@ -1,9 +1,10 @@
 """Receipts: the commit record of a shard, stored beside its tar. A shard is complete when its receipt exists."""
 
 import re
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from operator import index
@@ -11,8 +12,9 @@ from typing import Any
 
 from infra.canonical_json import canonical_json, load_object
 from infra.storage.base import Store
-from pipelines.features.layout import FORMAT, SHARD_NAME, receipt_name
+from pipelines.features.layout import FORMAT, PART_NAME, SHARD_NAME, receipt_name
 
+_THREADS = 16
 MEMBERS = ("regions.npy", "boxes.npy", "json")
 """Members of a sample in the tar, each named `<key>.<member>`."""
 
@@ -80,13 +82,14 @@ class Receipt:
     @cached_property
     def digest(self) -> str:
         """sha256 over the photos, without version tokens and rejection reasons, which a rerun may change."""
-        written = [{**asdict(photo), "version_token": ""} for photo in self.written]
+        written = [{**_fields(photo), "version_token": ""} for photo in self.written]
         rejected = [[photo.key, photo.source] for photo in self.rejected]
         return sha256(canonical_json({"written": written, "rejected": rejected})).hexdigest()
 
     def to_json(self) -> bytes:
         """Returns canonical JSON: equal receipts have equal bytes."""
-        return canonical_json({"format": FORMAT, "count": len(self.written), **asdict(self)})
+        document = {"format": FORMAT, "count": len(self.written), **_fields(self)}
+        return canonical_json(document | {name: [*map(_fields, document[name])] for name in ("written", "rejected")})
 
     @classmethod
     def from_json(cls, data: bytes) -> "Receipt":
@@ -104,10 +107,14 @@ class Receipt:
         if document.pop("format", None) != FORMAT:
             raise ValueError(f"the format is not {FORMAT}")
         # Both become file names.
-        if not SHARD_NAME.fullmatch(document["shard"]) or not re.fullmatch("[0-9a-f]{64}", document["sha256"]):
+        is_name = SHARD_NAME.fullmatch(document["shard"]) or PART_NAME.fullmatch(document["shard"])
+        if not is_name or not re.fullmatch("[0-9a-f]{64}", document["sha256"]):
             raise ValueError("`shard` or `sha256` is malformed")
         if document.pop("count") != len(document["written"]):
             raise ValueError("`count` differs from the number of written photos")
+        for photo in (*document["written"], *document["rejected"]):
+            if not all(type(value) is str for name, value in photo.items() if name != "offsets"):
+                raise ValueError("a field of a photo is not text")
         for photo in document["written"]:
             photo["offsets"] = tuple((index(offset), index(size)) for offset, size in photo["offsets"])
             if len(photo["offsets"]) != len(MEMBERS):
@@ -125,11 +132,23 @@ def read_receipt(store: Store, shard: str) -> Receipt | None:
         return None
 
 
-def read_receipts(store: Store, shards: Iterable[str]) -> dict[str, Receipt]:
-    """Returns the receipts of shards, by shard name and in order, without those that are missing or corrupt.
+def read_receipts(store: Store, shards: Iterable[str]) -> Iterator[Receipt | None]:
+    """Yields the receipt of each shard, in order; None for one that is missing or corrupt.
 
-    Sixteen threads read at once, because an object store has a high latency and serves many requests in parallel.
+    _THREADS threads read a few ahead, because an object store has a high latency and serves many requests in parallel.
     """
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda shard: read_receipt(store, shard), shards)
-        return {receipt.shard: receipt for receipt in found if receipt}
+    pending: deque[Future[Receipt | None]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for shard in shards:
+                pending.append(pool.submit(read_receipt, store, shard))
+                if len(pending) == 2 * _THREADS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

@@ -16,6 +16,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import load_npy
 from pipelines.features.receipt import Written
+from pipelines.features.stored_receipts import StoredReceipts
 
 SEED = 0
 """Fixed, so that the same feature set gives the same report."""
@@ -38,19 +39,20 @@ class Record:
 
 def sample_records(features: FeatureSet, count: int) -> list[Record]:
     """Returns at most `count` photos of all splits, without their boxes, in the feature set's order."""
-    photos = _all_photos(features)
-    rows = np.random.default_rng(SEED).permutation(len(photos))[:count]
-    return _read(features, [photos[row] for row in sorted(rows.tolist())], boxes=False)
+    rows = np.random.default_rng(SEED).permutation(features.index.photos_written)[:count]
+    return _read(features, _photos(features, np.sort(rows)), boxes=False)
 
 
 def sample_photos(features: FeatureSet, count: int) -> list[Record]:
     """Returns `count` photos with their boxes, taken from the splits as evenly as their sizes allow."""
     rng = np.random.default_rng(SEED)
-    photos = _all_photos(features)
-    by_split = [[photo for photo in photos if photo[0] == split] for split in SPLITS]
-    drawn = [[group[row] for row in rng.permutation(len(group))[:count].tolist()] for group in by_split]
+    shards = features.index.shards
+    split_of_photo = np.repeat([SPLITS.index(shard.split) for shard in shards], [shard.written for shard in shards])
+    by_split = [np.flatnonzero(split_of_photo == split) for split in range(len(SPLITS))]
+    drawn = [group[rng.permutation(len(group))[:count]].tolist() for group in by_split]
     in_turns = [group[turn] for turn in range(count) for group in drawn if turn < len(group)]
-    return _read(features, sorted(in_turns[:count], key=lambda photo: SPLITS.index(photo[0])), boxes=True)
+    rows = sorted(in_turns[:count], key=lambda row: split_of_photo[row])
+    return _read(features, _photos(features, np.array(rows, np.int64)), boxes=True)
 
 
 def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
@@ -59,8 +61,18 @@ def in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(work, items))
 
 
-def _all_photos(features: FeatureSet) -> list[_Photo]:
-    return [(r.split, tar_name(r.shard), photo) for r in features.receipts for photo in r.written]
+def _photos(features: FeatureSet, rows: NDArray[np.int64]) -> list[_Photo]:
+    """Returns written photos by their numbers in the feature set. Only the receipts of these photos are read."""
+    shards = features.index.shards
+    starts = np.cumsum([0, *(shard.written for shard in shards)])
+    shard_of_row = np.searchsorted(starts, rows, side="right") - 1
+    needed = np.unique(shard_of_row).tolist()
+    receipts = StoredReceipts(features.store, tuple(shards[n] for n in needed))
+    written = dict(zip(needed, (receipt.written for receipt in receipts), strict=True))
+    return [
+        (shards[n].split, tar_name(shards[n].name), written[n][row - starts[n]])
+        for n, row in zip(shard_of_row.tolist(), rows.tolist(), strict=True)
+    ]
 
 
 def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[Record]:

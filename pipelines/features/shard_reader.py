@@ -1,13 +1,15 @@
 """Reads members of shards by offset, after checking each tar against the sha256 in its receipt."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.features.receipt import MEMBERS
+from infra.storage.pieces import object_pieces
+from pipelines.features.receipt import MEMBERS, Written
 
 TAR_BLOCK = 512
 """Bytes of a member's header in a tar."""
@@ -18,6 +20,28 @@ class Shards(Protocol):
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
         """Returns bytes of the tar `name`. Raises UserError if the tar is corrupt."""
+
+
+@dataclass(frozen=True)
+class ShardBlock:
+    """Bytes of one tar that were read at once, such as the members of one photo."""
+
+    tar: str
+    start: int
+    """Offset in the tar."""
+    data: memoryview
+
+    @classmethod
+    def of_photo(cls, store: Store, tar: str, photo: Written) -> "ShardBlock":
+        """Reads a photo's members and their headers. The tar is not verified."""
+        start = max(min(offset for offset, _ in photo.offsets) - TAR_BLOCK, 0)
+        end = max(offset + size for offset, size in photo.offsets)
+        return cls(tar, start, memoryview(store.read(tar, start, end - start)))
+
+    def read(self, name: str, offset: int, size: int) -> memoryview:
+        """Returns bytes of the tar."""
+        assert name == self.tar
+        return self.data[max(offset - self.start, 0) : max(offset - self.start, 0) + size]
 
 
 class StoredShards:
@@ -45,13 +69,26 @@ def read_shard(store: Store, tar: str, checksum: str) -> bytes:
     return data
 
 
+def verify_shard_pieces(store: Store, tar: str, checksum: str) -> None:
+    """Raises UserError if the sha256 of a tar is not `checksum`. Only a piece of it is in memory at a time."""
+    digest = sha256()
+    for piece in object_pieces(store, tar):
+        digest.update(piece)
+    if digest.hexdigest() != checksum:
+        raise _corrupt(f"{store.uri}/{tar}")
+
+
 def verify_checksum(data: bytes | memoryview, uri: str, checksum: str) -> None:
     """Raises UserError if the sha256 of the tar at `uri` is not the one in its receipt."""
     if sha256(data).hexdigest() != checksum:
-        raise UserError(
-            f"{uri} does not have the sha256 in its receipt; run `{program('features')} verify` to list every "
-            "corrupt object, delete them and extract again"
-        )
+        raise _corrupt(uri)
+
+
+def _corrupt(uri: str) -> UserError:
+    return UserError(
+        f"{uri} does not have the sha256 in its receipt; run `{program('features')} verify` to list every corrupt "
+        "object, delete them and extract again"
+    )
 
 
 def read_sample_member(shards: Shards, tar: str, key: str, number: int, extent: tuple[int, int]) -> memoryview:

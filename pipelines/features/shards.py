@@ -9,7 +9,8 @@ Arrays are plain .npy, so the receipt's offsets make the tar a random-access fil
 import io
 import json
 import tarfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 from infra.canonical_json import canonical_json
 from infra.errors import UserError
 from infra.storage.base import Store
+from infra.storage.pieces import object_pieces
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.npy import HEADER_BYTES, save_npy
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written, read_receipt
+from pipelines.features.shard_reader import read_shard
 
 
 @dataclass(frozen=True)
@@ -61,30 +64,82 @@ def build_tar(samples: list[Sample]) -> bytes:
 def commit_shard(
     store: Store, shard: str, samples: list[Sample], rejected: list[Rejection], plan_digest: str = ""
 ) -> Receipt:
-    """Writes the tar, then its receipt, each with one conditional put, and returns the receipt that is stored.
+    """Writes samples as a shard; see `commit_tar`."""
+    return commit_tar(store, shard, build_tar(samples), samples, rejected, plan_digest)
+
+
+def commit_tar(
+    store: Store, shard: str, data: bytes, samples: list[Sample], rejected: list[Rejection], plan_digest: str = ""
+) -> Receipt:
+    """Writes the tar of samples, then its receipt, each with one conditional put; returns the receipt that is stored.
 
     A second writer adopts what the first one wrote. A tar without a receipt is complete (a put is atomic): it is
     adopted if it contains the planned photos. Raises OtherPhotosError if it contains others.
     """
-    data = build_tar(samples)
     if not store.put_if_absent(tar_name(shard), data):
         data = store.read(tar_name(shard))
     tokens = {sample.key: sample.version_token for sample in samples}
     receipt = Receipt(shard, len(data), sha256(data).hexdigest(), plan_digest, _written(data, tokens), tuple(rejected))
     if [(row.key, row.sha256) for row in receipt.written] != [(s.key, s.meta.get("sha256", "")) for s in samples]:
         raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
-    if store.put_if_absent(receipt_name(shard), receipt.to_json()):
+    return _put_receipt(store, receipt)
+
+
+def join_shards(store: Store, shard: str, parts: Sequence[Receipt], plan_digest: str) -> Receipt:
+    """Writes the samples of several shards as one, as `commit_shard` would have written them, and returns its receipt.
+
+    Of the tars, one is in memory at a time. Raises FileNotFoundError if one does not exist, UserError if one is
+    corrupt, and OtherPhotosError as `commit_shard`.
+    """
+    digest, size, written = sha256(), 0, list[Written]()
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal size
+        for part in parts:
+            data = read_shard(store, tar_name(part.shard), part.sha256)[: _members_end(part)]
+            written.extend(replace(photo, offsets=_moved(photo, size)) for photo in part.written)
+            yield data
+            size += len(data)
+            digest.update(data)
+        end = bytes(-(-(size + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE - size)
+        yield end
+        size += len(end)
+        digest.update(end)
+
+    if not store.put_if_absent(tar_name(shard), pieces()):
+        stored = sha256()
+        for piece in object_pieces(store, tar_name(shard)):
+            stored.update(piece)
+        if stored.digest() != digest.digest():
+            raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
+    rejected = tuple(row for part in parts for row in part.rejected)
+    return _put_receipt(store, Receipt(shard, size, digest.hexdigest(), plan_digest, tuple(written), rejected))
+
+
+def _members_end(receipt: Receipt) -> int:
+    """Returns where the last member of a tar ends, with its padding."""
+    end = max((offset + size for photo in receipt.written for offset, size in photo.offsets), default=0)
+    return -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _moved(photo: Written, distance: int) -> tuple[tuple[int, int], ...]:
+    return tuple((offset + distance, size) for offset, size in photo.offsets)
+
+
+def _put_receipt(store: Store, receipt: Receipt) -> Receipt:
+    """Writes a receipt unless another writer has written the same; returns the one that is stored."""
+    if store.put_if_absent(receipt_name(receipt.shard), receipt.to_json()):
         return receipt
-    first = read_receipt(store, shard)
+    first = read_receipt(store, receipt.shard)
     if first is None or first.sha256 != receipt.sha256:  # it is corrupt, or belongs to a tar that was lost
-        store.replace(receipt_name(shard), receipt.to_json())
+        store.replace(receipt_name(receipt.shard), receipt.to_json())
         return receipt
     return first
 
 
-def count_regions(photo: Written, feature_dim: int) -> int:
-    """Returns the number of regions of a photo in a shard, computed from the size of its member."""
-    return (photo.offsets[0][1] - HEADER_BYTES) // (feature_dim * np.dtype(np.float16).itemsize)
+def count_regions(size: int, feature_dim: int) -> int:
+    """Returns the number of regions in a `regions.npy` of so many bytes."""
+    return (size - HEADER_BYTES) // (feature_dim * np.dtype(np.float16).itemsize)
 
 
 def _written(data: bytes, version_tokens: dict[str, str]) -> tuple[Written, ...]:

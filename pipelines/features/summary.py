@@ -4,6 +4,9 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from infra.storage.base import Store
 from pipelines.datasets.manifest import SPLITS
 from pipelines.features.feature_set import FeatureSet
@@ -39,13 +42,14 @@ class Snapshot:
 
 def summarise(features: FeatureSet) -> list[SplitSummary]:
     """Returns the counts of every split that has a shard. Raises UserError if the manifest cannot be read."""
-    rejected = {row.key for row in features.rejected}
-    captions: Counter[str] = Counter()
-    for photo in read_manifest(features.store, features.index.manifest).photos():
-        captions[photo.split] += 0 if photo.key in rejected else len(photo.captions)
+    table = read_manifest(features.store, features.index.manifest).table
+    is_rejected = pc.is_in(table["key"], pa.array([row.key for row in features.rejected], pa.string()))
+    counts = pa.table({"split": table["split"], "captions": pc.list_value_length(table["captions"])})
+    sums = counts.filter(pc.invert(is_rejected)).group_by("split", use_threads=False).aggregate([("captions", "sum")])
+    captions = Counter(dict(zip(sums["split"].to_pylist(), sums["captions_sum"].to_pylist(), strict=True)))
     rows = []
     for split in SPLITS:
-        shards = [shard for shard in features.index.shards if shard.name.split("-")[1] == split]
+        shards = [shard for shard in features.index.shards if shard.split == split]
         if shards:
             written, refused = sum(shard.written for shard in shards), sum(shard.rejected for shard in shards)
             size = sum(shard.size for shard in shards)

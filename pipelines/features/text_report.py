@@ -1,8 +1,11 @@
 """What the commands print about feature sets: a new one, a verification, an inspection, a list of orphaned objects."""
 
+import io
 import json
 import shlex
 from collections import Counter
+
+import pyarrow.parquet as pq
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE, tar_name
@@ -17,15 +20,17 @@ MAX_ERRORS, MAX_ITEMS, MAX_CHARACTERS = 20, 200, 120
 
 def published_text(features: FeatureSet, done: str) -> str:
     """Returns the accounting of a feature set that a job has published; `done` describes the job's part in it."""
-    written, rejected = features.index.photos_written, features.rejected
+    written, rejected = features.index.photos_written, features.index.photos_rejected
     lines = [
         features.pinned_uri,
-        f"  {written + len(rejected)} photos planned = {written} written + {len(rejected)} rejected, in "
-        f"{len(features.receipts)} shards {done}",
+        f"  {written + rejected} photos planned = {written} written + {rejected} rejected, in "
+        f"{len(features.index.shards)} shards {done}",
     ]
-    lines += [f"  rejected {count} x '{reason}'" for reason, count in rejection_reasons(features)]
     if rejected:
-        lines.append(f"  first {rejected[0].source}; all of them in {features.uri}/{QUARANTINE}")
+        quarantine = pq.read_table(io.BytesIO(features.store.read(QUARANTINE)), use_threads=False)
+        counts = Counter({row["values"]: row["counts"] for row in quarantine["reason"].value_counts().to_pylist()})
+        lines += [f"  rejected {count} x '{reason}'" for reason, count in counts.most_common()]
+        lines.append(f"  first {quarantine['source'][0]}; all of them in {features.uri}/{QUARANTINE}")
     return "\n".join(lines)
 
 
@@ -92,7 +97,7 @@ def orphans_text(uri: str, orphans: Orphans) -> str:
 
 def _how_to_open(features: FeatureSet) -> list[str]:
     """Returns one line of Python that reads the first tar with webdataset; webdataset reads S3 through a command."""
-    tar = next((tar_name(receipt.shard) for receipt in features.receipts if receipt.written), None)
+    tar = next((tar_name(shard.name) for shard in features.index.shards if shard.written), None)
     if tar is None:
         return []
     uri = f"{features.uri}/{tar}"

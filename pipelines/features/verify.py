@@ -1,7 +1,7 @@
 """Verification: reads every object that an index refers to and checks it against everything that describes it.
 
 An integrity error is one line: the object's name, then what is wrong with it. All of them are collected, not only the
-first. At most THREADS shards are in memory at a time.
+first. At most THREADS shards are in memory at a time, and of every photo its row of the manifest and 40 bytes.
 """
 
 import io
@@ -13,17 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.manifest import Manifest
+from pipelines.features.account import Account, key_hashes
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, QUARANTINE, SIZES, manifest_name, resolve_uri, snapshot_name, tar_name
-from pipelines.features.quarantine import quarantine_rows
-from pipelines.features.receipt import Receipt
+from pipelines.features.manifests import local_copy
+from pipelines.features.planned_photos import PlannedPhotos
+from pipelines.features.quarantine import COLUMNS, quarantine_table
+from pipelines.features.receipt import read_receipt
 from pipelines.features.verify_sample import Schema
 from pipelines.features.verify_shard import ShardReport, read_object, verify_shard
 
@@ -68,16 +73,16 @@ def verify(uri: str, progress: Callable[[int, int], object]) -> Verification:
             reports.append(report)
             errors += report.errors
             progress(len(reports), len(index.shards))
-    receipts = [report.receipt for report in reports if report.receipt is not None]
-    errors += _key_errors(receipts, photos, manifest_name(index.manifest))
+    accounts = [report.account for report in reports if report.account is not None]
+    errors += _key_errors(store, accounts, photos, manifest_name(index.manifest))
     if _is_current(store, index):
-        errors += _report_errors(store, index, receipts)
+        errors += _report_errors(store, index, accounts)
     return Verification(
         f"{store.uri}@{index.feature_set[:12]}",
         tuple(errors),
         len(reports),
-        sum(len(receipt.written) for receipt in receipts),
-        sum(len(receipt.rejected) for receipt in receipts),
+        sum(account.shard.written for account in accounts),
+        sum(account.shard.rejected for account in accounts),
         sum(report.size for report in reports),
         time.monotonic() - started,
     )
@@ -103,35 +108,50 @@ def _index_errors(store: Store, name: str, index: FeatureSetIndex) -> Iterator[s
         yield f"{snapshot}: is not a valid index ({error.reason})"
 
 
-def _read_manifest(store: Store, index: FeatureSetIndex, errors: list[str]) -> dict[str, Photo] | None:
-    """Returns the manifest's photos by key; None, after adding the error, if it cannot be read."""
+def _read_manifest(store: Store, index: FeatureSetIndex, errors: list[str]) -> PlannedPhotos | None:
+    """Returns the manifest's photos; None, after adding the error, if it cannot be read."""
     name = manifest_name(index.manifest)
-    data = read_object(store, name, errors)
-    if data is None:
-        return None
     try:
-        manifest = Manifest.from_parquet(data, name)
+        with local_copy(store, name) as file:
+            manifest = Manifest.from_parquet(file, name)
+    except FileNotFoundError:
+        errors.append(f"{name}: does not exist")
+        return None
     except UserError as error:
         errors.append(str(error))
+        return None
+    except OSError as error:
+        errors.append(f"{name}: cannot be read ({error.strerror or error})")
         return None
     if manifest.digest() != index.manifest:
         errors.append(f"{name}: its content does not have the digest in the index")
     if manifest.name != index.dataset:
         errors.append(f"{name}: its data set is {manifest.name}, the index has {index.dataset}")
-    return {photo.key: photo for photo in manifest.photos()}
+    return PlannedPhotos(manifest)
 
 
-def _key_errors(receipts: Sequence[Receipt], photos: dict[str, Photo] | None, manifest: str) -> Iterator[str]:
+def _key_errors(
+    store: Store, accounts: Sequence[Account], photos: PlannedPhotos | None, manifest: str
+) -> Iterator[str]:
     """Every photo of the manifest must be written or rejected exactly once."""
-    seen: dict[str, str] = {}
-    for receipt in receipts:
-        for photo in receipt.planned:
-            if photo.key in seen:
-                yield f"{tar_name(receipt.shard)}: {photo.key} is also in {seen[photo.key]}"
-            seen[photo.key] = receipt.shard
-    lost = [key for key in photos or () if key not in seen]
+    hashes = key_hashes(accounts)
+    values, counts = np.unique(hashes, return_counts=True)
+    if len(values) < len(hashes):
+        yield from _repeated_keys(store, accounts, values[counts > 1])
+    lost = photos.without(values) if photos is not None else []
     if lost:
-        yield f"{manifest}: {len(lost)} of its photos are neither written nor rejected, first {lost[0]}"
+        yield f"{manifest}: {len(lost)} of its photos are neither written nor rejected, first {lost[0].key}"
+
+
+def _repeated_keys(store: Store, accounts: Sequence[Account], repeated: NDArray[np.int64]) -> Iterator[str]:
+    """Reads the receipts that share keys once more, to name the keys."""
+    seen: dict[str, str] = {}
+    for account in accounts:
+        receipt = read_receipt(store, account.shard.name) if np.isin(account.keys, repeated).any() else None
+        for photo in receipt.planned if receipt else ():
+            if photo.key in seen:
+                yield f"{tar_name(account.shard.name)}: {photo.key} is also in {seen[photo.key]}"
+            seen[photo.key] = account.shard.name
 
 
 def _is_current(store: Store, index: FeatureSetIndex) -> bool:
@@ -142,14 +162,15 @@ def _is_current(store: Store, index: FeatureSetIndex) -> bool:
         return False
 
 
-def _report_errors(store: Store, index: FeatureSetIndex, receipts: Sequence[Receipt]) -> Iterator[str]:
+def _report_errors(store: Store, index: FeatureSetIndex, accounts: Sequence[Account]) -> Iterator[str]:
     """Yields an error if sizes.json or quarantine.parquet disagrees with the index or receipts."""
     errors: list[str] = []
     sizes = read_object(store, SIZES, errors)
     if sizes is not None and _parse_json(sizes) != {tar_name(shard.name): shard.written for shard in index.shards}:
         errors.append(f"{SIZES}: differs from the index ({UNFINISHED})")
     report = read_object(store, QUARANTINE, errors)
-    if report is not None and len(receipts) == len(index.shards) and _parse_rows(report) != quarantine_rows(receipts):
+    is_complete = len(accounts) == len(index.shards)
+    if report is not None and is_complete and _parse_table(report) != quarantine_table(accounts):
         errors.append(f"{QUARANTINE}: differs from the receipts ({UNFINISHED})")
     yield from errors
 
@@ -161,9 +182,11 @@ def _parse_json(data: bytes) -> Any:
         return None
 
 
-def _parse_rows(data: bytes) -> list[dict[str, Any]] | None:
+def _parse_table(data: bytes) -> pa.Table | None:
+    """Returns the rows without the metadata of the file; None if it cannot be read."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data), use_threads=False).to_pylist()
+        table = pq.read_table(io.BytesIO(data), use_threads=False)
+        table.validate(full=True)
     except (OSError, pa.ArrowInvalid):
         return None
-    return rows
+    return table.replace_schema_metadata() if table.column_names == list(COLUMNS) else None

@@ -9,13 +9,15 @@ from typing import Any
 
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Photo
+from pipelines.features.account import Account
 from pipelines.features.index import IndexedShard
 from pipelines.features.layout import receipt_name, tar_name
+from pipelines.features.planned_photos import PlannedPhotos
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, Written
 from pipelines.features.verify_sample import Schema, read_meta, sample_errors
 
 Photos = Mapping[str, Photo] | None
-"""The manifest's photos by key; None if the manifest cannot be read."""
+"""The manifest's photos of a shard by key; None if the manifest cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +25,18 @@ class ShardReport:
     """What was found in one shard."""
 
     errors: list[str]
-    receipt: Receipt | None
-    """None if it could not be read."""
+    account: Account | None
+    """None if the receipt could not be read."""
     size: int
     """Bytes read of the tar."""
 
 
-def verify_shard(store: Store, shard: IndexedShard, schema: Schema, photos: Photos) -> ShardReport:
+def verify_shard(store: Store, shard: IndexedShard, schema: Schema, planned: PlannedPhotos | None) -> ShardReport:
     """Reads a shard in full and checks it against its entry of the index, the schema and the manifest's photos."""
     tar, name = tar_name(shard.name), receipt_name(shard.name)
     errors: list[str] = []
     receipt = _read_receipt(store, name, errors)
+    photos = planned.find([photo.key for photo in receipt.planned]) if planned is not None and receipt else None
     data = read_object(store, tar, errors)
     if data is not None:
         errors += [f"{tar}: {error}" for error in _checksum_errors(data, shard)]
@@ -41,7 +44,7 @@ def verify_shard(store: Store, shard: IndexedShard, schema: Schema, photos: Phot
         errors += [f"{name}: {error}" for error in _receipt_errors(receipt, shard, photos)]
     if receipt is not None and data is not None:
         errors += [f"{tar}: {error}" for error in _tar_errors(data, receipt, schema, photos)]
-    return ShardReport(errors, receipt, len(data or b""))
+    return ShardReport(errors, Account.of(receipt) if receipt else None, len(data or b""))
 
 
 def read_object(store: Store, name: str, errors: list[str]) -> bytes | None:

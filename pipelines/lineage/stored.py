@@ -1,5 +1,6 @@
 """Checks of a stored feature set: index and receipts, manifest, and the fingerprint of its detector."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +14,15 @@ from pipelines.lineage.report import Check, Node
 def open_snapshot(uri: str) -> FeatureSet | Check:
     """Returns the feature set of a pinned URI, or why it cannot be opened."""
     try:
-        return FeatureSet.open(uri)
+        features = FeatureSet.open(uri)
+        deque(features.receipts, maxlen=0)  # reads and checks each of them
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Check("not checked", "it is not there: moved, deleted, or on another machine")
         return Check("broken", str(error))
     except OSError as error:
         return Check("not checked", f"it cannot be read ({error})")
+    return features
 
 
 def feature_set_nodes(features: FeatureSet) -> list[Node]:

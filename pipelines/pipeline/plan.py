@@ -45,16 +45,15 @@ def _finished(plan: ExtractionPlan) -> FeatureSet | None:
         features = FeatureSet.open(plan.store.uri)
     except UserError:
         return None
-    is_current = features.index.manifest == plan.manifest.digest() and [
-        shard.name for shard in features.index.shards
-    ] == [task.name for task in plan.feature_set.shards]
+    shards = tuple(shard.name for shard in features.index.shards)
+    is_current = features.index.manifest == plan.manifest.digest() and shards == plan.feature_set.shards
     return features if is_current else None
 
 
 def _extract_line(plan: ExtractionPlan) -> str:
     work = plan.feature_set
-    photos = sum(len(task.photos) - len(task.reuse) for task in work.missing)
-    state = f"{photos} photos to detect; {len(work.receipts)} of {len(work.shards)} shards are complete"
+    photos = sum(len(task.to_detect) for task in work.missing)
+    state = f"{photos} photos to detect; {len(work.complete)} of {len(work.shards)} shards are complete"
     return f"{state if work.missing else f'done, {len(work.shards)} shards'} in {plan.store.uri}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.benchmarks import batches, extraction, precomputed, registered, scoring, training
+from tests.benchmarks import batches, extraction, precomputed, registered, scale, scoring, training
 from tests.benchmarks.report import Row, commit, failed, run, table, write_json
 from tests.benchmarks.sizes import FULL, SMOKE
 
@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes; writes build/bench-smoke.json instead")
     sizes = SMOKE if parser.parse_args().smoke else FULL
-    files = (scoring, registered, training, batches, precomputed, extraction)
+    files = (scoring, registered, training, batches, precomputed, scale, extraction)
     results = list(run(benchmark for file in files for benchmark in file.benchmarks(sizes)))
     if sizes == SMOKE:  # goals are stated for the full sizes
         results = [replace(result, goal=None) if isinstance(result, Row) else result for result in results]

@@ -29,6 +29,8 @@ from tests.benchmarks.sizes import FULL, Sizes
 
 PROCESSES = 2
 """Detector processes."""
+PARTS = 4
+"""Parts of a shard."""
 TURNS = 2
 """Measurements of the bare loop and of the pipeline; the best of each counts."""
 
@@ -63,7 +65,8 @@ def _pipeline(sizes: Sizes) -> Iterator[Row]:
                 f"{folder}/features-{turn}",
                 detector_actors_min=PROCESSES,
                 detector_actors_max=PROCESSES,
-                photos_per_shard=sizes.photos_per_shard,
+                photos_per_shard=PARTS * sizes.photos_per_shard,
+                photos_per_part=sizes.photos_per_shard,
             )
             throughput, spent = _extract(manifest, config)
             steady, first = max(steady, throughput), min(first, spent)
@@ -72,13 +75,16 @@ def _pipeline(sizes: Sizes) -> Iterator[Row]:
         rerun = time.perf_counter() - start
     assert not again.written
     peer = f"bare detector loop, {PROCESSES} processes"
-    yield Row(f"Ray Data, {PROCESSES} detector actors, steady state", steady, "photos/s", peer, bare, goal=0.9)
+    yield Row(f"Ray Data, {PROCESSES} detector actors, steady state", steady, "photos/s", peer, bare, goal=0.95)
     yield Row("the same with startup and model loading", sizes.detected_photos / first, "photos/s", peer, bare)
     yield Row("rerun of a finished extraction", rerun, "s", "first run", first, "lower", goal=100)
 
 
 def _extract(manifest: Manifest, config: ExtractConfig) -> tuple[float, float]:
-    """Photos per second from the first receipts on (processes have started by then), and seconds in all."""
+    """Photos per second from the first receipts on (processes have started by then), and seconds in all.
+
+    Joining the last shard follows the last receipt of a part, so it counts in the seconds only.
+    """
     receipts: list[tuple[float, int]] = []
     start = time.perf_counter()
     extract(manifest, config, ClusterConfig(), lambda photos: receipts.append((time.perf_counter(), photos)))

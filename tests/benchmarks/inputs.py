@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.manifests import write_manifest
 from pipelines.features.publish import publish
@@ -70,10 +71,10 @@ def feature_set(folder: Path, photos: Mapping[str, int], photos_per_shard: int, 
     ]
     manifest, store = Manifest.build("benchmark", str(folder), rows), open_store(str(folder / "set"))
     write_manifest(store, manifest)
-    shards = plan_shards(manifest, photos_per_shard, [])
-    receipts = [commit_shard(store, shard.name(), samples(shard.photos, sizes), []) for shard in shards]
+    shards = plan_shards(manifest, photos_per_shard)
+    accounts = [Account.of(commit_shard(store, shard.name(), samples(shard.photos, sizes), [])) for shard in shards]
     detector = replace(DETECTOR, feature_dim=sizes.feature_dim, region_range=(sizes.regions, sizes.regions))
-    return publish(store, manifest, "benchmark-0", detector, receipts)
+    return publish(store, manifest, "benchmark-0", detector, accounts)
 
 
 def samples(photos: Sequence[Photo], sizes: Sizes = FULL) -> list[Sample]:

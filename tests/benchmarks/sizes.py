@@ -33,6 +33,11 @@ class Sizes:
     many_photos: int = 2000
     """Photos of two extractions whose peak memory is compared."""
 
+    planned_photos: tuple[int, ...] = (10_000, 100_000, 1_000_000, 12_000_000)
+    """Photos of extractions that are planned, rerun and listed without photos."""
+    streamed_photos: int = 100_000
+    """Photos of an extraction with a detector that does nothing."""
+
     imported_photos: int = 1024
     """Photos of the precomputed features that are imported."""
 
@@ -65,6 +70,8 @@ SMOKE = Sizes(
     written_shards=2,
     few_photos=4,
     many_photos=8,
+    planned_photos=(2_000,),
+    streamed_photos=80,
     imported_photos=8,
     scored_photos=8,
     scored_captions=14,

@@ -3,6 +3,7 @@
 After each test the extraction is run to its end. Every byte in the store must be what an uninterrupted run wrote.
 """
 
+import json
 import random
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from infra.storage.s3 import S3Store
+from pipelines.features.layout import REPORT, complete_parts, complete_shards, receipt_name, shard_of_part
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_BODY, LOST, FaultyProxy, faulty_proxy
 from tests.support.photos import Photos
 from tests.support.processes import DEADLINE_S, kill, start_driver, wait_until, workers
@@ -20,13 +22,15 @@ from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
+PARTS = 6
+"""Parts of a shard."""
 LATENCY_S = 0.05
 """Delay of each request, so that a writer works long enough to be killed."""
 
 
 @dataclass
 class Job:
-    """An extraction of 24 photos, one in each shard, to a prefix of its own."""
+    """An extraction of 24 photos, in shards of six parts of one photo, to a prefix of its own."""
 
     photos: Photos
     server: S3Server
@@ -43,7 +47,8 @@ class Job:
             f"--extract.output=s3://{self.server.bucket}/{self.prefix}",
             "--extract.detector=tests.support.tiny_detector:TinyDetector",
             '--extract.detector_settings={"seconds": 0.2}',
-            "--extract.photos_per_shard=1",
+            f"--extract.photos_per_shard={PARTS}",
+            "--extract.photos_per_part=1",
             "--extract.detector_actors_min=1",
             "--extract.detector_actors_max=1",
         ]
@@ -56,13 +61,17 @@ class Job:
         assert self.start().wait(DEADLINE_S) == 0, self.log.read_text()[-2000:]
 
     def stored(self) -> dict[str, bytes]:
-        """Returns every object of the prefix."""
+        """Returns every object of the prefix but the report of the speed, which differs between runs."""
         store = S3Store(self.server.bucket, self.prefix)
-        return {name: store.read(name) for name in store.objects()}
+        return {name: store.read(name) for name in store.objects() if not name.endswith(REPORT)}
 
-    def receipts(self) -> int:
-        """Returns the number of committed shards."""
-        return sum(name.endswith(".receipt.json") for name in S3Store(self.server.bucket, self.prefix).objects())
+    def committed(self) -> int:
+        """Returns the number of committed photos: those of complete shards, and of parts of the others."""
+        found = {name.rpartition("/")[2]: name for name, _ in S3Store(self.server.bucket, self.prefix).scan()}
+        shards = complete_shards(found)
+        parts = [part for part in complete_parts(found) if shard_of_part(part) not in shards]
+        store = S3Store(self.server.bucket, self.prefix)
+        return len(parts) + sum(json.loads(store.read(found[receipt_name(shard)]))["count"] for shard in shards)
 
 
 @pytest.fixture
@@ -85,41 +94,42 @@ def uninterrupted(
         job = Job(real_photos, s3_server, proxy, tmp_path_factory.mktemp("log") / "log", "faults/uninterrupted")
         job.finish()
         stored = job.stored()
-    assert sum(name.endswith(".tar") for name in stored) == real_photos.count
+    assert sum(name.endswith(".tar") for name in stored) == 4
+    assert not any(".part-" in name for name in stored)
     return stored
 
 
 @pytest.mark.long  # the next test kills a driver, too
 def test_killed_drivers(job: Job, uninterrupted: dict[str, bytes]):
-    """Kills drivers before and after they have committed shards."""
+    """Kills drivers before and after they have committed parts and shards."""
     draw = random.Random(4)  # noqa: S311
-    receipts_at_kill = [
-        receipts_when_killed(job, more, draw.uniform(0, 0.4 if more else 8)) for more in [0, 1, 1, 2, 3, 0, 2, 3]
+    committed_at_kill = [
+        committed_when_killed(job, more, draw.uniform(0, 0.4 if more else 8)) for more in [0, 1, 1, 2, 3, 0, 6, 3]
     ]
-    assert 0 < receipts_at_kill[-1] < job.photos.count, receipts_at_kill
+    assert 0 < committed_at_kill[-1] < job.photos.count, committed_at_kill
     job.finish()
     assert job.stored() == uninterrupted
 
 
-def receipts_when_killed(job: Job, more: int, delay_s: float) -> int:
-    """Kills a driver some time after it has committed `more` shards, and returns the number of those committed."""
-    driver, before = job.start(), job.receipts()
-    wait_until(lambda: job.receipts() >= before + more or driver.poll() is not None, every_s=0.1)
+def committed_when_killed(job: Job, more: int, delay_s: float) -> int:
+    """Kills a driver some time after it has committed `more` photos, and returns the number of those committed."""
+    driver, before = job.start(), job.committed()
+    wait_until(lambda: job.committed() >= before + more or driver.poll() is not None, every_s=0.1)
     time.sleep(delay_s)
     assert kill(driver.pid), "the driver finished before it was killed"
     driver.wait()
-    return job.receipts()
+    return job.committed()
 
 
-def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes], short: bool):
+def test_killed_detectors_writers_and_joins(job: Job, uninterrupted: dict[str, bytes], short: bool):
     """The short form kills one of each, and a driver first."""
     draw = random.Random(5)  # noqa: S311
-    kills = ["Map(Detect)", "Map(Commit)"] * (1 if short else 7)
+    kills = ["Map(Detect)", "Map(Commit)", "join_parts"] * (1 if short else 7)
     draw.shuffle(kills)
     number, first, rounds = len(kills), job.prefix, 0
     job.prefix = f"{first}/0"
     if short:
-        assert 0 < receipts_when_killed(job, more=2, delay_s=0.1) < job.photos.count
+        assert 0 < committed_when_killed(job, more=2, delay_s=0.1) < job.photos.count
     while kills:
         job.prefix = f"{first}/{rounds}"
         rounds += 1
@@ -130,7 +140,7 @@ def test_killed_detectors_and_writers(job: Job, uninterrupted: dict[str, bytes],
             wait_until(
                 lambda f=found, d=driver: f.extend(workers(kills[-1])) or f or d.poll() is not None, every_s=0.02
             )
-            time.sleep(draw.uniform(0, 4 * LATENCY_S if "Commit" in kills[-1] else 0.3))
+            time.sleep(draw.uniform(0, 0.3 if "Detect" in kills[-1] else 4 * LATENCY_S))
             if found and kill(draw.choice(found)):
                 kills.pop()
         if driver.wait(DEADLINE_S) != 0:
@@ -150,7 +160,7 @@ def test_a_busy_store_a_flaky_network_and_an_outage(job: Job, uninterrupted: dic
     """With two drivers at once."""
     job.proxy.rates = {BUSY: 0.1, CUT_BEFORE: 0.05, LOST: 0.05, CUT_BODY: 0.05}
     both = [job.start(), job.start()]
-    wait_until(lambda: job.receipts() > 3, every_s=0.1)
+    wait_until(lambda: job.committed() > 3, every_s=0.1)
     before = job.proxy.counts[BUSY]
     job.proxy.always(BUSY)
     wait_until(lambda: job.proxy.counts[BUSY] >= before + 10, every_s=0.1)  # clients back off between attempts

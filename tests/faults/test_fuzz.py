@@ -354,7 +354,7 @@ def test_records_of_a_feature_set(tmp_path: Path, inputs: Inputs):
         for data in [b"null", b"5", b'"x"', b"[" * 100_000]:
             path.write_bytes(data)
             with pytest.raises(UserError):
-                FeatureSet.open(features.uri)
+                list(FeatureSet.open(features.uri).receipts)
         path.write_bytes(good)
     for number, path in enumerate(records[:2]):
         good = path.read_bytes()

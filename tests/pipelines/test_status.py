@@ -23,7 +23,7 @@ def test_feature_sets_in_every_state(tmp_path: Path):
     for name, features in stores.items():
         Path(features.uri).rename(root / name)
     digest = stores["intact"].lineage["feature_set"][:12]
-    first = stores["intact"].receipts[0].shard
+    first = stores["intact"].index.shards[0].name
     (root / "unfinished" / "index.json").unlink()
     (root / "unfinished" / receipt_name(first)).unlink()
     (root / "incomplete" / f"{first}.tar").unlink()

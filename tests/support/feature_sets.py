@@ -11,6 +11,7 @@ from PIL import Image
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.layout import receipt_name, tar_name
@@ -69,8 +70,8 @@ def write_set(
     """
     store = open_store(str(root / "set"))
     write_manifest(store, photos)
-    receipts = [write_shard(store, shard, change or {}) for shard in plan_shards(photos, 2, [])]
-    return publish(store, photos, fingerprint, detector, receipts)
+    accounts = [Account.of(write_shard(store, shard, change or {})) for shard in plan_shards(photos, 2)]
+    return publish(store, photos, fingerprint, detector, accounts)
 
 
 def memorable(root: Path, count: int) -> FeatureSet:

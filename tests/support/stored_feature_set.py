@@ -13,14 +13,14 @@ from PIL import Image
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Commit, Fetch, task_row
+from pipelines.extraction.stages import Commit, Fetch, part_row
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.manifests import write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.receipt import Receipt
-from pipelines.features.shard_plan import plan_shards
+from pipelines.features.shard_plan import PlannedPart, plan_shards
 from tests.support import ROOT
 from tests.support.tiny_detector import TinyDetector
 
@@ -46,15 +46,16 @@ def write_feature_set(folder: Path) -> FeatureSet:
     store = open_store(str(folder))
     manifest = Manifest.build("tiny", "photos", PHOTOS)
     write_manifest(store, manifest)
-    receipts = []
+    accounts = []
     with TemporaryDirectory() as photos:
         for photo in PHOTOS:
             Image.fromarray(pixels(photo)).save(Path(photos, photo.source))
         Path(photos, f"{CORRUPT}.png").write_text("not an image")
         fetch, detect, commit = Fetch(photos, store), Detect(DETECTOR, "cpu", 2, store), Commit(store)
-        for shard in plan_shards(manifest, 2, []):
-            row = commit(detect(fetch(task_row(ShardTask(shard.name(), shard.photos, {})))))
-            receipts.append(Receipt.from_json(row["receipt"]))
+        for shard in plan_shards(manifest, 2):
+            part = PlannedPart(shard.name(), shard.photos)
+            row = commit(detect(fetch(part_row(part.name, part, {}))))
+            accounts.append(Account.of(Receipt.from_json(row["receipt"])))
     description = DetectorDescription(
         "tests.support.tiny_detector:TinyDetector",
         {},
@@ -63,7 +64,7 @@ def write_feature_set(folder: Path) -> FeatureSet:
         DETECTOR.class_names,
         {},
     )
-    return publish(store, manifest, DETECTOR.fingerprint(), description, receipts)
+    return publish(store, manifest, DETECTOR.fingerprint(), description, accounts)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Expor
     `progress` is called with numbers of photos. Raises UserError, before anything is written, if one of the files
     exists, if numbers of regions differ, or if a photo has captions, but fewer than five.
     """
-    found = [features.split(name) for name in SPLITS if any(r.split == name and r.written for r in features.receipts)]
+    present = {shard.split for shard in features.index.shards if shard.written}
+    found = [features.split(name) for name in SPLITS if name in present]
     splits = [captioned for split in found if len(captioned := split.captioned())]
     if not splits:
         raise UserError(f"{features.uri}: it contains no photo with captions to export")

@@ -23,7 +23,8 @@ def export_tsv(features: FeatureSet, folder: Path, progress: OnPhotos) -> Export
     `progress` is called with numbers of photos. Raises UserError, before anything is written, if one of the files
     exists or if the photos have no boxes.
     """
-    splits = [features.split(name) for name in SPLITS if any(r.split == name and r.written for r in features.receipts)]
+    present = {shard.split for shard in features.index.shards if shard.written}
+    splits = [features.split(name) for name in SPLITS if name in present]
     if not splits:
         raise UserError(f"{features.uri}: it contains no photo to export")
     if not len(splits[0].boxes(0)) or "width" not in splits[0].meta[0]:

@@ -62,7 +62,7 @@ def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: i
                 photos = split.photos[start : start + photos_per_shard]
                 shard = PlannedShard(photos[0].split, number, photos)
                 shards.add(shard, partial(_content, split, photos, start))
-        return shards.finish(lambda _: describe_source(DETECTOR, width, (regions, regions)), notes)
+        return shards.finish(lambda *_: describe_source(DETECTOR, width, (regions, regions)), notes)
 
 
 def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:

@@ -4,8 +4,9 @@ As in an extraction, a shard's name follows from its content, its objects are wr
 first and the index last. A rerun therefore resumes a killed import, and a rerun of a finished import writes nothing.
 """
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -15,6 +16,7 @@ from infra.paths import absolute
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, InvalidIndexError, read_index
 from pipelines.features.layout import complete_shards, feature_set_name, receipt_name
@@ -69,7 +71,8 @@ class ShardImport:
         self._complete = set(complete_shards(self._store.objects()))
         self._pool = ThreadPoolExecutor(_THREADS)
         self._pending: deque[Future[Receipt]] = deque()
-        self._receipts: list[Receipt] = []
+        self._accounts: list[Account] = []
+        self._region_bytes = (sys.maxsize, 0)
         self._reused = 0
 
     def __enter__(self) -> Self:
@@ -114,24 +117,29 @@ class ShardImport:
         while len(self._pending) > _MAX_PENDING:
             self._collect()
 
-    def finish(self, describe: Callable[[Sequence[Receipt]], DetectorDescription], notes: list[str]) -> Imported:
+    def finish(self, describe: Callable[[int, int], DetectorDescription], notes: list[str]) -> Imported:
         """Waits for all shards and publishes the feature set; `describe` returns the description of its detector.
 
-        Raises UserError if every photo was rejected.
+        It is called with the bytes of the smallest and of the largest `regions.npy`. Raises UserError if every photo
+        was rejected.
         """
         while self._pending:
             self._collect()
-        receipts = sorted(self._receipts, key=lambda receipt: (SPLITS.index(receipt.split), receipt.number))
-        check_max_rejected(self._store, receipts, self._manifest.table.num_rows, cap=1)
-        feature_set = publish(self._store, self._manifest, self._fingerprint, describe(receipts), receipts)
-        return Imported(feature_set, len(receipts) - self._reused, self._reused, notes)
+        accounts = sorted(self._accounts, key=lambda a: (SPLITS.index(a.shard.split), a.shard.number))
+        check_max_rejected(self._store, accounts, self._manifest.table.num_rows, cap=1)
+        detector = describe(*self._region_bytes)
+        feature_set = publish(self._store, self._manifest, self._fingerprint, detector, accounts)
+        return Imported(feature_set, len(accounts) - self._reused, self._reused, notes)
 
     def _read_receipt(self, shard: str) -> Receipt:
         return Receipt.from_json(self._store.read(receipt_name(shard)))
 
     def _collect(self) -> None:
         receipt = self._pending.popleft().result()
-        self._receipts.append(receipt)
+        self._accounts.append(Account.of(receipt))
+        sizes = [photo.offsets[0][1] for photo in receipt.written]
+        least, most = self._region_bytes
+        self._region_bytes = (min([least, *sizes]), max([most, *sizes]))
         self._progress(len(receipt.planned))
 
 

@@ -15,7 +15,7 @@ from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
 from pipelines.features.precomputed.tsv_row import RowError, RowLayout, TsvRow, decode_row
-from pipelines.features.receipt import Receipt, Rejection
+from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, count_regions
 
@@ -91,7 +91,7 @@ def import_tsv(path: Path, dataset: Dataset | None, output: str, photos_per_shar
                 f"'{counts.first_id}'); pass the data set from which it was extracted"
             )
         return shards.finish(
-            lambda receipts: describe_source(DETECTOR, layout.width, _region_range(receipts, layout.width)),
+            lambda *sizes: describe_source(DETECTOR, layout.width, _region_range(sizes, layout.width)),
             counts.notes(),
         )
 
@@ -182,6 +182,7 @@ def _content(photos: Sequence[tuple[Photo, TsvRow | str]]) -> Content:
     return samples, rejected
 
 
-def _region_range(receipts: Sequence[Receipt], width: int) -> tuple[int, int]:
-    counts = [count_regions(photo, width) for receipt in receipts for photo in receipt.written]
-    return min(counts), max(counts)
+def _region_range(sizes: tuple[int, int], width: int) -> tuple[int, int]:
+    """Returns the least and most regions of a photo for the least and most bytes of a `regions.npy`."""
+    least, most = (count_regions(size, width) for size in sizes)
+    return least, most

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
+from infra.storage.pieces import object_pieces
 from infra.storage.s3 import S3Store
 from infra.storage.s3_client import client
 from tests.support.servers import S3Server
@@ -250,3 +252,36 @@ def test_a_killed_writer_leaves_no_partial_object(store: Store):
     for name, info in store.objects().items():
         assert info.size == 3_000_000
         assert store.read(name) == bytes([int(name[:-4].split("-")[1]) % 251]) * 3_000_000
+
+
+def test_an_object_is_written_in_pieces(store: Store):
+    """More than are kept in memory, also by a writer that finds the name taken."""
+    pieces = [bytes([n]) * (5 << 20) for n in range(5)]
+    assert store.put_if_absent("x", iter(pieces))
+    assert not store.put_if_absent("x", iter([b"other"]))
+    assert b"".join(object_pieces(store, "x")) == store.read("x") == b"".join(pieces)
+    store.replace("x", iter(pieces[:1]))
+    assert list(object_pieces(store, "x")) == pieces[:1]
+    store.replace("x", iter([]))
+    assert list(object_pieces(store, "x")) == []
+    with pytest.raises(FileNotFoundError):
+        next(object_pieces(store, "y"))
+
+
+def test_pieces_that_fail_write_nothing(store: Store):
+    def pieces() -> Iterator[bytes]:
+        yield b"x"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        store.put_if_absent("x", pieces())
+    assert (store.objects(), store.incomplete_uploads()) == ({}, [])
+
+
+def test_a_scan_yields_objects_by_prefix(store: Store):
+    for name in ("a/x", "a/y", "ab", "b/x"):
+        store.put_if_absent(name, name.encode())
+    assert dict(store.scan()) == store.objects()
+    assert sorted(name for name, _ in store.scan("a/")) == ["a/x", "a/y"]
+    assert sorted(name for name, _ in store.scan("a")) == ["a/x", "a/y", "ab"]
+    assert list(store.scan("c")) == []

@@ -1,5 +1,6 @@
 """Tests of the manifest: validated rows, safe keys, a digest of the content, and the stored format version."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,18 @@ def test_parquet_round_trip_keeps_name_root_and_rows():
     assert again.digest() == manifest.digest()
     assert (again.name, again.root) == ("tiny", "/photos")
     assert list(again.photos()) == photos()
+
+
+@pytest.mark.parametrize("numbers", [[], [0], [4], [1, 2, 3], [0, 1, 2, 3, 4], [0, 2, 3], [1, 4]])
+def test_rows_are_found_by_their_numbers_in_a_table_of_several_chunks(numbers: list[int]):
+    parts = [Manifest.build("t", "/", photos(5)[start : start + 2]).table for start in (0, 2, 4)]
+    rows = Manifest("t", "/", pa.concat_tables(parts)).rows(np.array(numbers, np.int64))
+    expected = [photos(5)[number] for number in numbers]
+    assert list(rows) == expected
+    assert rows == expected
+    assert [rows[at] for at in range(len(rows))] == expected
+    assert list(rows[1:]) == expected[1:]
+    assert list(rows.columns("key", "captions")) == [(photo.key, list(photo.captions)) for photo in expected]
 
 
 @pytest.mark.parametrize("change", ["caption", "order", "split", "source", "name"])

@@ -26,7 +26,14 @@ def row(isolate: bool = False) -> dict[str, object]:
         {"key": name, "source": f"{name}.jpg", "shape": (12, 20, 3), "width": 20, "height": 12} for name in COLOURS
     ]
     pixels = b"".join(np.full((12, 20, 3), colour, np.uint8).tobytes() for colour in COLOURS.values())
-    return {"shard": SHARD, "photos": json.dumps(photos), "isolate": isolate, "pixels": pixels}
+    return {
+        "shard": SHARD,
+        "part": SHARD,
+        "photos": json.dumps(photos),
+        "isolate": isolate,
+        "pixels": pixels,
+        "times": "[]",
+    }
 
 
 def outcomes(detected: dict[str, object]) -> dict[str, str]:

@@ -2,30 +2,32 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from pipelines.datasets.manifest import Photo
+from pipelines.datasets.manifest import SCHEMA, Manifest, Photo, Photos
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.estimate import PROBE_PHOTOS, EstimateConfig, Probe, choose_probe_photos, estimate
-from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask, StoredRegions
+from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask
 
 PROBE = Probe(photos=48, start_s=10, fetch_s=0.01, detect_s=0.1, commit_s=0.01, shard_bytes=150_000)
 
 
 def plan(shards: int, reused: int = 0) -> FeatureSetPlan:
     """A plan of shards with 100 photos, of which the first `reused` of each need no detection."""
-    return FeatureSetPlan(
-        tuple(
-            ShardTask(
-                f"features-train-{n:06d}-0",
-                tuple(Photo(f"p{n}-{i}", "x", "train", ("c",)) for i in range(100)),
-                {f"p{n}-{i}": StoredRegions("t", "", ()) for i in range(reused)},
-            )
-            for n in range(shards)
-        ),
-        {},
-        {},
-    )
+    rows = [Photo(f"p{n}-{i}", "x", "train", ("c",)) for n in range(shards) for i in range(100)]
+    photos = Manifest.build("m", "/photos", rows).table if rows else SCHEMA.empty_table()
+    tasks = [
+        ShardTask(
+            f"features-train-{n:06d}-0",
+            Photos(photos, np.arange(n * 100, n * 100 + 100)),
+            "",
+            100,
+            ("t",) * reused + ("",) * (100 - reused),
+        )
+        for n in range(shards)
+    ]
+    return FeatureSetPlan(tuple(task.name for task in tasks), {}, tuple(tasks), 100 * shards, {})
 
 
 def test_detectors_are_the_bottleneck_of_a_cluster_with_spare_cores():
@@ -71,3 +73,16 @@ def test_the_probe_is_spread_over_the_data_set():
     assert shards[0] == 0
     assert shards[-1] >= 47
     assert len(choose_probe_photos(plan(0))) == 0
+
+
+def test_the_photos_of_a_shard_follow_from_its_size():
+    spec = ExtractConfig().spec()
+    photos = ExtractConfig().shard_size(spec)
+    assert photos * 152_000 == pytest.approx(128e6, rel=0.02)
+    assert photos % 32 == 0
+    assert ExtractConfig(shard_mb=1).shard_size(spec) == 32
+    assert ExtractConfig(shard_mb=1, photos_per_shard=7).shard_size(spec) == 7
+    assert ExtractConfig(photos_per_part=5).shard_size(spec) == photos
+    for wrong in ({"shard_mb": 0}, {"shard_mb": 5000}, {"photos_per_part": 0}, {"photos_per_part": 500}):
+        with pytest.raises(ValueError, match=rf"^extract\.{next(iter(wrong))} is "):
+            ExtractConfig(**wrong)

@@ -14,7 +14,7 @@ from PIL import Image
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from pipelines.datasets.importer import import_dataset
-from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction import run as extract
 from pipelines.extraction.hash_photos import hash_photos
@@ -42,7 +42,7 @@ def test_added_photos_make_only_new_shards(tmp_path: Path, folder: Path):
     grown, _ = run(manifest_of(folder, more={"added": "train"}), tmp_path)
     assert (len(grown.written), grown.shards_reused, grown.photos_detected) == (1, 4, 1)
     after = contents(grown.feature_set.uri)
-    replaced = {"index.json", "sizes.json"}
+    replaced = {"index.json", "sizes.json", "README.md"}
     assert {name: data for name, data in after.items() if name in before and name not in replaced} == {
         name: data for name, data in before.items() if name not in replaced
     }
@@ -168,7 +168,7 @@ def test_deleting_orphans_does_not_change_a_rerun(tmp_path: Path, folder: Path):
 def test_touched_photos_are_hashed_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[int] = []
 
-    def counted(photos: list[Photo], manifest: Manifest) -> dict[str, str]:
+    def counted(photos: Photos, manifest: Manifest) -> dict[str, str]:
         read.append(len(photos))
         return hash_photos(photos, manifest)
 
@@ -318,7 +318,7 @@ def test_a_photo_that_kills_the_detector_is_isolated_and_rejected(tmp_path: Path
     settings = {"detector_settings": {"fault": "dies"}}
     planned = dataclasses.replace(extractions.config(tmp_path), **settings)
     store = extract.plan_extraction(manifest, planned, ClusterConfig()).store
-    store.put_if_absent(attempts_name(plan_shards(manifest, 2, [])[0].name()), b'{"run the detector on red":2}')
+    store.put_if_absent(attempts_name(next(plan_shards(manifest, 2)).name()), b'{"run the detector on red":2}')
     done, _ = run(manifest, tmp_path, **settings)
     reasons = {row.key: row.reason for row in done.feature_set.rejected}
     assert reasons == {"red": "its process died in 3 attempts to run the detector on it"}

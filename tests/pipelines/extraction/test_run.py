@@ -16,6 +16,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.datasets.photo_sources import locate_photos
 from pipelines.detectors import registry
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.publish import publish
 from pipelines.features.receipt import read_receipts
@@ -120,8 +121,9 @@ def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, whole: F
     document = json.loads(receipt.read_text())
     receipt.write_text(json.dumps(document | {"written": [], "count": 0}))
     receipts = read_receipts(FolderStore(copy), [entry.name for entry in whole.index.shards])
+    accounts = [Account.of(receipt) for receipt in receipts if receipt]
     with pytest.raises(RuntimeError, match="planned 6 photos, written 3, rejected 2"):
-        publish(FolderStore(copy), manifest, "f", whole.index.detector, list(receipts.values()))
+        publish(FolderStore(copy), manifest, "f", whole.index.detector, accounts)
 
 
 def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Manifest):

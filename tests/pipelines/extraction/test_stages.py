@@ -16,17 +16,16 @@ from pipelines.datasets.manifest import Photo
 from pipelines.extraction import stages
 from pipelines.extraction.attempts import MAX_ATTEMPTS, recorded_deaths
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Commit, Fetch, task_row
+from pipelines.extraction.stages import Commit, Fetch, part_row
 from pipelines.features.receipt import Receipt
+from pipelines.features.shard_plan import PlannedPart
 from tests.support.tiny_detector import TinyDetector
 
 pytestmark = pytest.mark.usefixtures("without_cluster")
 
 SHARD = "features-train-000000-00000000"
-ROW = task_row(
-    ShardTask(SHARD, tuple(Photo(name, f"{name}.png", "train", ("x",)) for name in ("good", "bad", "other")), {})
-)
+PHOTOS = [Photo(name, f"{name}.png", "train", ("x",)) for name in ("good", "bad", "other")]
+ROW = part_row(SHARD, PlannedPart(SHARD, PHOTOS), {})
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The HTML report: one well-formed file with the right counts, and photos with their boxes."""
 
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -124,3 +125,17 @@ def test_the_sample_is_by_lot_and_the_photos_come_from_every_split(tmp_path: Pat
 def test_the_sizes_of_the_made_up_photos_are_told(features: FeatureSet, tmp_path: Path):
     text = page_of(features, tmp_path).text
     assert f"{max(WIDTH, HEIGHT)} pixels for each of 5." in text
+
+
+def test_the_page_shows_the_speed_of_the_stages(features: FeatureSet, tmp_path: Path):
+    assert "Speed of the last extraction" not in page_of(features, tmp_path).text
+    stages = [{"name": name, "photos_per_s": 8.125, "processes": 1.5, "queue": 2.25} for name in ("fetch", "detect")]
+    report = {"photos": 1200, "seconds": 75.2, "bottleneck": "detect", "stages": stages}
+    features.store.replace("report.json", json.dumps(report).encode())
+    text = page_of(features, tmp_path).text
+    assert "1,200 photos in 75 s" in text
+    assert "detect (bottleneck)8.121.502.2" in text
+    for corrupt in (b"", b"[]", b'{"stages": 1}', b'{"stages": [{}], "bottleneck": ""}'):
+        features.store.replace("report.json", corrupt)
+        assert "Speed of the last extraction" not in page_of(features, tmp_path).text
+    features.store.delete("report.json")

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.publish import publish
 from tests.support.feature_sets import DETECTOR, manifest, write_set
@@ -18,7 +20,8 @@ def features(tmp_path: Path) -> FeatureSet:
 
 def test_publishing_again_writes_nothing(features: FeatureSet, tmp_path: Path):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(features.uri).iterdir()}
-    again = publish(features.store, manifest(tmp_path), "made-up-0123", DETECTOR, features.receipts)
+    accounts = [Account.of(receipt) for receipt in features.receipts]
+    again = publish(features.store, manifest(tmp_path), "made-up-0123", DETECTOR, accounts)
     assert again == features
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(features.uri).iterdir()} == before
 
@@ -33,5 +36,28 @@ def test_a_lost_or_duplicated_photo_is_an_error(features: FeatureSet, tmp_path: 
     first, *others = features.receipts
     written = first.written[1:] if lost else (*first.written, first.written[0])
     count = 4 if lost else 6
+    accounts = [Account.of(receipt) for receipt in (replace(first, written=written), *others)]
     with pytest.raises(RuntimeError, match=f"planned 6 photos, written {count}, rejected 1"):
-        publish(features.store, manifest(tmp_path), "f", DETECTOR, [replace(first, written=written), *others])
+        publish(features.store, manifest(tmp_path), "f", DETECTOR, accounts)
+
+
+def test_the_card_describes_the_feature_set_and_how_to_read_it(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    card = (Path(features.uri) / "README.md").read_text(encoding="utf-8")
+    _, header, text = card.split("---\n", 2)
+    assert yaml.safe_load(header) == {
+        "pretty_name": "tiny",
+        "license": "unknown",
+        "tags": ["webdataset", "region-features", "image-text-matching"],
+        "size_categories": ["n<1K"],
+    }
+    assert "| train | 3 | 1 | 8 | 2 |" in text
+    assert features.index.feature_set in text
+    assert "3 regions of 8 numbers for each of 5 photos" in text
+    code = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(features.uri)
+    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - the code that the card shows
+    lines = capsys.readouterr().out.splitlines()
+    assert "p0 (3, 8) ['a photo of 0', 'number 0 <again>']" in lines
+    assert len(lines) == 5

@@ -1,10 +1,12 @@
 """The shard plan: every photo in one shard, names that follow from content, stability when a data set changes."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.features.receipt import Receipt, Rejection, Written
-from pipelines.features.shard_plan import PlannedShard, plan_shards
+from pipelines.features.shard_plan import EarlierShards, PlannedShard, digest_of, plan_parts, plan_shards
 
 PHOTOS = [Photo(f"{split}{i}", f"{split}{i}.jpg", split, ("c",)) for i in range(5) for split in ("train", "val")]
 
@@ -13,19 +15,12 @@ def manifest(photos: list[Photo]) -> Manifest:
     return Manifest.build("m", "/photos", photos)
 
 
-def receipts(shards: list[PlannedShard]) -> list[Receipt]:
-    """Receipts of a finished extraction in which the first photo of every shard was rejected."""
-    return [
-        Receipt(
-            shard.name(),
-            1,
-            "",
-            shard.plan_digest,
-            tuple(Written(photo.key, photo.source, "", "", ()) for photo in shard.photos[1:]),
-            (Rejection(shard.photos[0].key, shard.photos[0].source, "bad"),),
-        )
-        for shard in shards
-    ]
+def planned(photos: list[Photo], extends: Iterable[PlannedShard] = ()) -> list[PlannedShard]:
+    """Plans shards of two photos, behind those of an earlier extraction."""
+    number = {(shard.split, photo.key): shard.number for shard in extends for photo in shard.photos}
+    rows = [number.get((photo.split, photo.key), -1) for photo in photos]
+    ends = {split: max(shard.number for shard in extends if shard.split == split) + 1 for split, _ in number}
+    return list(plan_shards(manifest(photos), 2, EarlierShards(np.array(rows), ends)))
 
 
 def keys(shards: list[PlannedShard]) -> list[tuple[str, int, list[str]]]:
@@ -33,7 +28,7 @@ def keys(shards: list[PlannedShard]) -> list[tuple[str, int, list[str]]]:
 
 
 def test_every_photo_is_in_one_shard_of_its_split_in_order():
-    shards = plan_shards(manifest(PHOTOS), 2, [])
+    shards = list(plan_shards(manifest(PHOTOS), 2))
     assert keys(shards) == [
         ("train", 0, ["train0", "train1"]),
         ("train", 1, ["train2", "train3"]),
@@ -46,24 +41,25 @@ def test_every_photo_is_in_one_shard_of_its_split_in_order():
 
 
 def test_names_follow_from_content():
-    shard = plan_shards(manifest(PHOTOS), 2, [])[0]
+    shard = planned(PHOTOS)[0]
+    first, second = shard.photos
     others = [
-        replace(shard, photos=shard.photos[:1]),
-        replace(shard, photos=shard.photos[::-1]),
-        replace(shard, photos=(replace(shard.photos[0], captions=("d",)), shard.photos[1])),
-        replace(shard, photos=(replace(shard.photos[0], source="x.jpg"), shard.photos[1])),
+        replace(shard, photos=[first]),
+        replace(shard, photos=[second, first]),
+        replace(shard, photos=[replace(first, captions=("d",)), second]),
+        replace(shard, photos=[replace(first, source="x.jpg"), second]),
     ]
     names = {shard.name(), shard.name({"train0": "aa"}), shard.name({"train0": "bb"}), *(o.name() for o in others)}
     assert len(names) == 3 + len(others)
     # The version token is not content.
-    touched = replace(shard, photos=(replace(shard.photos[0], version_token="later"), shard.photos[1]))
+    touched = replace(shard, photos=[replace(first, version_token="later"), second])
     assert touched.name() == shard.name() == shard.name({})
 
 
 def test_added_photos_get_new_shards_and_the_others_stay():
-    first = plan_shards(manifest(PHOTOS), 2, [])
+    first = planned(PHOTOS)
     added = [Photo(f"new{i}", f"new{i}.jpg", "train", ("c",)) for i in range(3)]
-    grown = plan_shards(manifest([*added, *PHOTOS]), 2, receipts(first))
+    grown = planned([*added, *PHOTOS], first)
     assert [shard for shard in grown if shard in first] == first
     assert keys([shard for shard in grown if shard not in first]) == [
         ("train", 3, ["new0", "new1"]),
@@ -72,13 +68,28 @@ def test_added_photos_get_new_shards_and_the_others_stay():
 
 
 def test_removed_and_moved_photos_change_only_their_shards():
-    first = plan_shards(manifest(PHOTOS), 2, [])
+    first = planned(PHOTOS)
     changed = [replace(p, split="val") if p.key == "train3" else p for p in PHOTOS if p.key not in ("train0", "train4")]
-    assert keys(plan_shards(manifest(changed), 2, receipts(first))) == [
+    assert keys(planned(changed, first)) == [
         ("train", 0, ["train1"]),
         ("train", 1, ["train2"]),
         ("val", 0, ["val0", "val1"]),
         ("val", 1, ["val2", "val3"]),
         ("val", 2, ["val4"]),
         ("val", 3, ["train3"]),
+    ]
+
+
+def test_parts_are_cut_in_order_and_named_after_shard_and_content():
+    photos = [photo for photo in PHOTOS if photo.split == "train"]
+    (shard,) = plan_shards(manifest(photos), 5)
+    assert [part.name for part in plan_parts(shard.name(), shard.photos, 5)] == [shard.name()]
+    parts = plan_parts(shard.name(), shard.photos, 2)
+    assert [[photo.key for photo in part.photos] for part in parts] == [
+        ["train0", "train1"],
+        ["train2", "train3"],
+        ["train4"],
+    ]
+    assert [part.name for part in parts] == [
+        f"{shard.name()}.part-{number:04d}-{digest_of(part.photos)[:8]}" for number, part in enumerate(parts)
     ]

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from infra.storage.folder import FolderStore
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.npy import load_npy
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, read_receipt
-from pipelines.features.shards import OtherPhotosError, Sample, build_tar, commit_shard
+from pipelines.features.shards import OtherPhotosError, Sample, build_tar, commit_shard, join_shards
 
 SHARD = "features-train-000000-0123abcd"
 REJECTED = [Rejection("bad", "bad.jpg", "not an image of a known format")]
@@ -123,3 +124,25 @@ def test_a_corrupt_receipt_or_one_of_a_lost_tar_is_written_again(store: FolderSt
 def test_a_shard_without_photos(store: FolderStore):
     receipt = commit_shard(store, SHARD, [], REJECTED)
     assert (receipt.keys, len(receipt.rejected)) == ((), 1)
+
+
+@pytest.mark.parametrize("cuts", [[0, 5], [0, 2, 5], [0, 1, 1, 2, 5, 5], [0, 0]])
+def test_joined_shards_are_those_written_at_once(tmp_path: Path, cuts: list[int]):
+    """Byte for byte, tar and receipt, also if some have no photo."""
+    parts, whole, made = FolderStore(tmp_path / "parts"), FolderStore(tmp_path / "whole"), samples(5)[: cuts[-1]]
+    receipts = [
+        commit_shard(parts, f"{SHARD}.part-{n:04d}-00000000", made[a:b], [Rejection(f"r{n}", f"{n}.jpg", "bad")])
+        for n, (a, b) in enumerate(pairwise(cuts))
+    ]
+    rejected = [row for receipt in receipts for row in receipt.rejected]
+    assert join_shards(parts, SHARD, receipts, "digest") == commit_shard(whole, SHARD, made, rejected, "digest")
+    for name in (tar_name(SHARD), receipt_name(SHARD)):
+        assert parts.read(name) == whole.read(name)
+    assert join_shards(parts, SHARD, receipts, "digest").sha256 == sha256(build_tar(made)).hexdigest()
+
+
+def test_a_join_does_not_replace_other_photos(store: FolderStore):
+    commit_shard(store, SHARD, samples(2, seed=1), [])
+    parts = [commit_shard(store, f"{SHARD}.part-0000-00000000", samples(2), [])]
+    with pytest.raises(OtherPhotosError):
+        join_shards(store, SHARD, parts, "")

@@ -175,7 +175,7 @@ def delete_stored_model(chain: Chain) -> None:
         (break_manifest, ["manifest"], "does not have the digest in its index"),
         (delete_manifest, ["manifest"], "does not exist; extract the data set again"),
         (break_weights, ["detector"], "settings or weights have changed"),
-        (break_index, ["feature set"], "the index or a receipt is corrupt"),
+        (break_index, ["feature set"], "the index is corrupt"),
         (break_receipt, ["feature set"], "the index or a receipt is corrupt"),
         (break_run, ["run", "version"], "manifest of its tags is ffff"),
         (delete_run, ["run"], "it is deleted; `mlflow runs restore --run-id"),

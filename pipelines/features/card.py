@@ -1,0 +1,98 @@
+"""The data set card of a feature set: README.md with the YAML header of the Hugging Face Hub."""
+
+from collections.abc import Sequence
+
+import pyarrow.compute as pc
+
+from infra.redaction import redact
+from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.features.index import FeatureSetIndex
+from pipelines.features.layout import QUARANTINE
+from pipelines.reports.tables import Table
+
+_SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
+_MEMBERS = (
+    ("`<key>.regions.npy`", "float16, R x {width}: features of the R regions of the photo"),
+    ("`<key>.boxes.npy`", "float32, R x 4: x0 y0 x1 y1 in pixels of the upright photo"),
+    ("`<key>.json`", "source, sha256, captions, width, height, classes and confidences of the regions"),
+)
+
+
+def data_card(index: FeatureSetIndex, manifest: Manifest) -> bytes:
+    """Returns the card. The licence is `unknown`: it is that of the photos and captions, which nothing records."""
+    detector = index.detector
+    least, most = detector.region_range
+    regions = str(least) if least == most else f"{least} to {most}"
+    members = [(name, text.format(width=detector.feature_dim)) for name, text in _MEMBERS]
+    return "\n".join(
+        [
+            *_header(index),
+            f"# {index.dataset}: region features of {detector.name}",
+            "",
+            f"{regions} regions of {detector.feature_dim} numbers for each of {index.photos_written:,} photos, in "
+            f"{len(index.shards):,} WebDataset tars.",
+            "",
+            "## Source",
+            "",
+            f"Photos from `{redact(manifest.root)}`. {index.photos_rejected:,} photos could not be used; "
+            f"`{QUARANTINE}` lists them with the reason.",
+            "",
+            Table("", ("split", "photos", "rejected", "captions", "tars"), _splits(index, manifest)).markdown(),
+            "",
+            "## Detector",
+            "",
+            f"`{detector.name}`, fingerprint `{index.fingerprint}`. It names {len(detector.class_names):,} classes and "
+            f"{len(detector.attribute_names):,} attributes, in `index.json`.",
+            "",
+            "## Schema",
+            "",
+            Table("", ("member of a tar", "content"), members).markdown(),
+            "",
+            "## Licence",
+            "",
+            "Photos, captions and features derived from them keep the licence of the data set, which is not recorded "
+            "here: state it in `license` above before you share this folder.",
+            "",
+            "## Read it",
+            "",
+            "```python",
+            "import json",
+            "",
+            "import webdataset",
+            "",
+            'tars = list(json.load(open("sizes.json")))  # in this folder',
+            "for sample in webdataset.WebDataset(tars, shardshuffle=False).decode():",
+            '    print(sample["__key__"], sample["regions.npy"].shape, sample["json"]["captions"])',
+            "```",
+            "",
+            "## Lineage",
+            "",
+            f"Manifest `{index.manifest}`, feature set `{index.feature_set}`.",
+            "",
+        ]
+    ).encode()
+
+
+def _header(index: FeatureSetIndex) -> list[str]:
+    size = next((name for limit, name in _SIZES if index.photos_written < limit), "10M<n<100M")
+    return [
+        "---",
+        f'pretty_name: "{index.dataset}"',
+        "license: unknown",
+        "tags: [webdataset, region-features, image-text-matching]",
+        f"size_categories: [{size}]",
+        "---",
+        "",
+    ]
+
+
+def _splits(index: FeatureSetIndex, manifest: Manifest) -> Sequence[tuple[str, ...]]:
+    """Returns the counts of each split; captions include those of rejected photos."""
+    rows, captions = [], pc.list_value_length(manifest.table["captions"])
+    for split in SPLITS:
+        shards = [shard for shard in index.shards if shard.split == split]
+        if shards:
+            lengths = captions.filter(pc.equal(manifest.table["split"], split))
+            counts = (sum(s.written for s in shards), sum(s.rejected for s in shards), pc.sum(lengths).as_py() or 0)
+            rows.append((split, *(f"{count:,}" for count in (*counts, len(shards)))))
+    return rows

@@ -1,0 +1,32 @@
+"""`report.json`: how fast the stages of the last extraction were that detected photos."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from infra.canonical_json import load_object
+from infra.storage.base import Store
+from pipelines.features.layout import REPORT
+from pipelines.reports.tables import Table
+
+
+def read_speed(store: Store) -> Table | None:
+    """Returns the table of the stored report; None if it does not exist or cannot be read."""
+    try:
+        return speed_table(load_object(store.read(REPORT)))
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+
+
+def speed_table(report: Mapping[str, Any]) -> Table:
+    """Returns a row for each stage. Raises LookupError, TypeError or ValueError for any other value."""
+    rows = [
+        (
+            f"{stage['name']} (bottleneck)" if stage["name"] == report["bottleneck"] else str(stage["name"]),
+            f"{stage['photos_per_s']:.3g}",
+            f"{stage['processes']:.2f}",
+            f"{stage['queue']:.1f}",
+        )
+        for stage in report["stages"]
+    ]
+    header = (f"{report['photos']:,} photos in {report['seconds']:.0f} s", "photos/s", "processes", "queue")
+    return Table("", header, rows)
