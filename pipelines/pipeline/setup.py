@@ -20,7 +20,7 @@ from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.training.claim import require_dataset_of_model
 from pipelines.training.driver import connect_cluster
-from pipelines.training.epoch_size import steps_per_epoch
+from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
 from pipelines.training.setup import TrainingSetup
 
@@ -101,7 +101,7 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
 
 def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:
     """Raises UserError if the training would refuse the data set, the width of the features or a file."""
-    steps_per_epoch(data.captions_per_photo, setup.training.train, data.subject)
+    batches_per_epoch(data.captions_per_photo, setup.training.train, data.subject)
     width, region_dim = setup.extract.spec().feature_dim, setup.training.model.region_dim
     if width != region_dim:
         raise UserError(

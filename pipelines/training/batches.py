@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.feature_set import Split
-from pipelines.training.epoch_size import shuffled_steps
+from pipelines.training.epoch_size import shuffled_batches_per_epoch
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Batches(Protocol):
     """Source of training batches."""
 
     @property
-    def steps_per_epoch(self) -> int:
+    def batches_per_epoch(self) -> int:
         """Number of batches of an epoch."""
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
@@ -48,13 +48,13 @@ class ShuffledBatches:
     allow_same_photo: bool = False
 
     @cached_property
-    def steps_per_epoch(self) -> int:
+    def batches_per_epoch(self) -> int:
         """Number of batches of an epoch. Raises UserError if the captions fill none."""
         counts, subject = (
             np.bincount(self.split.photo_of_caption),
             f"split '{self.split.name}' of {self.split.store.uri}",
         )
-        return shuffled_steps(counts, self.batch_size, self.allow_same_photo, subject)
+        return shuffled_batches_per_epoch(counts, self.batch_size, self.allow_same_photo, subject)
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
         """Yields this rank's part of an epoch's batches, from batch `first` on."""
@@ -63,21 +63,21 @@ class ShuffledBatches:
             yield Batch([self.split.captions[i] for i in rows], photos, self.split[photos])
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Returns rows of captions, steps x batch size."""
+        """Returns rows of captions, batches x batch size."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.captions))
         if self.allow_same_photo:
-            return order[: self.steps_per_epoch * self.batch_size].reshape(-1, self.batch_size)
+            return order[: self.batches_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         batches, waiting = _fill_in_order(order.tolist(), self.split.photo_of_caption.tolist(), *self._shape)
         _fill_short(batches, waiting, self.split.photo_of_caption.tolist(), self.batch_size)
         return np.array([list(batch.values()) for batch in batches])
 
     @property
     def _shape(self) -> tuple[int, int]:
-        return self.steps_per_epoch, self.batch_size
+        return self.batches_per_epoch, self.batch_size
 
 
 def _fill_in_order(
-    rows: list[int], photo_of: list[int], steps: int, size: int
+    rows: list[int], photo_of: list[int], count: int, size: int
 ) -> tuple[list[dict[int, int]], deque[int]]:
     """Returns batches as row by photo, filled in order, and the remaining rows.
 
@@ -85,7 +85,7 @@ def _fill_in_order(
     captions are of photos that they have.
     """
     waiting, batches = deque(rows), []
-    for _ in range(steps):
+    for _ in range(count):
         batch: dict[int, int] = {}
         deferred = []
         while waiting and len(batch) < size:
@@ -103,7 +103,7 @@ def _fill_short(batches: list[dict[int, int]], waiting: deque[int], photo_of: li
     """Fills short batches by swapping a leftover caption into a full batch and moving a caption of another photo out.
 
     Such a pair exists: a full batch without the waiting caption's photo has more photos than the short one, hence one
-    that the short one lacks. If every full batch had every waiting photo, `steps` would exceed `steps_per_epoch`.
+    that the short one lacks. If every full batch had every waiting photo, `count` would exceed `batches_per_epoch`.
     """
     for short in batches:
         while len(short) < size:

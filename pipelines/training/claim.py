@@ -74,7 +74,7 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
             f"{train.store.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
             f"set model.region_dim to {width}"
         )
-    _ = batches_of(train, setup.train).steps_per_epoch
+    _ = batches_of(train, setup.train).batches_per_epoch
     if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
         path = setup.train.word_vectors
         raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")

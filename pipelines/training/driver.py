@@ -67,7 +67,7 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
 
     inputs, lease = training.inputs, training.lease
     features, directory, train = inputs.features, inputs.directory, inputs.setup.train
-    batches = batches_of(features.captioned("train"), train).steps_per_epoch
+    batches = batches_of(features.captioned("train"), train).batches_per_epoch
     workers = f"{train.num_workers} workers"
     with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step", workers) as bar:
         job = TrainJob(

@@ -11,31 +11,33 @@ from infra.errors import UserError
 from pipelines.training.config import TrainConfig
 
 
-def steps_per_epoch(counts: NDArray[np.integer], train: TrainConfig, subject: str) -> int:
+def batches_per_epoch(counts: NDArray[np.integer], train: TrainConfig, subject: str) -> int:
     """Returns the number of batches for `train.data_mode`. Raises UserError if not one can be filled."""
     if train.data_mode == "stream":
-        return streamed_steps(counts, train.batch_size, train.allow_same_photo, train.num_workers, subject)
-    return shuffled_steps(counts, train.batch_size, train.allow_same_photo, subject)
+        return streamed_batches_per_epoch(counts, train.batch_size, train.allow_same_photo, train.num_workers, subject)
+    return shuffled_batches_per_epoch(counts, train.batch_size, train.allow_same_photo, subject)
 
 
-def shuffled_steps(counts: NDArray[np.integer], batch_size: int, allow_same_photo: bool, subject: str) -> int:
+def shuffled_batches_per_epoch(
+    counts: NDArray[np.integer], batch_size: int, allow_same_photo: bool, subject: str
+) -> int:
     """Returns the largest number of batches that all captions fill. Raises UserError if it is 0.
 
     A photo with more captions than there are batches contributes one caption to each.
     """
-    steps = int(counts.sum()) // batch_size
-    while not allow_same_photo and steps and np.minimum(counts, steps).sum() < steps * batch_size:
-        steps -= 1
-    if not steps:
+    batches = int(counts.sum()) // batch_size
+    while not allow_same_photo and batches and np.minimum(counts, batches).sum() < batches * batch_size:
+        batches -= 1
+    if not batches:
         photos = f"{len(counts)} photos, and a batch has one caption per photo unless train.allow_same_photo is set"
         raise UserError(
             f"train.batch_size is {batch_size}, but {subject} has only "
             f"{f'{counts.sum()} captions' if allow_same_photo else photos}; lower it"
         )
-    return steps
+    return batches
 
 
-def streamed_steps(
+def streamed_batches_per_epoch(
     counts: NDArray[np.integer], batch_size: int, allow_same_photo: bool, num_workers: int, subject: str
 ) -> int:
     """Returns the number of batches that every rank can fill in any order. Raises UserError if it is 0.
@@ -45,10 +47,10 @@ def streamed_steps(
     """
     max_per_photo = int(counts.max())
     filled = int(counts.sum() - max_per_photo * (num_workers + 1)) // batch_size
-    steps = filled - (0 if allow_same_photo else max_per_photo)
-    if steps < 1:
+    batches = filled - (0 if allow_same_photo else max_per_photo)
+    if batches < 1:
         raise UserError(
             f"{subject} has {counts.sum()} captions, too few to stream with train.batch_size={batch_size}; use "
             "train.data_mode=cache"
         )
-    return steps
+    return batches

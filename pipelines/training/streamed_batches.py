@@ -21,7 +21,7 @@ from pipelines.features.npy import is_finite, load_npy
 from pipelines.features.receipt import MEMBERS, Receipt
 from pipelines.features.shard_reader import read_shard
 from pipelines.training.batches import Batch
-from pipelines.training.epoch_size import streamed_steps
+from pipelines.training.epoch_size import streamed_batches_per_epoch
 from pipelines.training.prefetch import prefetch
 
 WINDOW = 4000
@@ -32,8 +32,8 @@ WINDOW = 4000
 class StreamedBatches:
     """Captions of a split in an order that depends on seed, epoch and number of workers.
 
-    Every epoch has `steps_per_epoch` batches, with any number of workers up to `num_workers`. The captions that fill no
-    batch (about one batch per caption of a photo) differ between epochs.
+    Every epoch has `batches_per_epoch` batches, with any number of workers up to `num_workers`. The captions that fill
+    no batch (about one batch per caption of a photo) differ between epochs.
     """
 
     split: Split
@@ -43,13 +43,13 @@ class StreamedBatches:
     num_workers: int
 
     @cached_property
-    def steps_per_epoch(self) -> int:
+    def batches_per_epoch(self) -> int:
         """Number of batches of an epoch, the same on every rank. Raises UserError if it is 0."""
         counts, subject = (
             np.bincount(self.split.photo_of_caption),
             f"split '{self.split.name}' of {self.split.store.uri}",
         )
-        return streamed_steps(counts, self.batch_size, self.allow_same_photo, self.num_workers, subject)
+        return streamed_batches_per_epoch(counts, self.batch_size, self.allow_same_photo, self.num_workers, subject)
 
     def batches(self, epoch: int, first: int, rank: int, world: int) -> Iterator[Batch]:
         """Yields this rank's part of an epoch's batches, from batch `first` on. Reads each shard once, in order."""
@@ -81,7 +81,7 @@ class StreamedBatches:
         capacity = max(WINDOW, size * int(np.diff(starts).max()))
         window: list[int] = []
         plan = []
-        for _ in range(self.steps_per_epoch):
+        for _ in range(self.batches_per_epoch):
             window.extend(islice(upcoming, capacity - len(window)))
             plan.append(self._draw(window, size, rng))
         return photos, plan

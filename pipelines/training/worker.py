@@ -106,7 +106,7 @@ class TrainWorker:
         features = FeatureSet.open(job.features)
         train, self.val = local_splits(features, self.config, job.cache)
         self.batches = batches_of(train, self.config)
-        self.steps_per_epoch = steps_per_epoch(self.batches.steps_per_epoch, self.config)
+        self.steps_per_epoch = steps_per_epoch(self.batches.batches_per_epoch, self.config)
         torch.manual_seed(self.config.seed)
         shan = SHAN(job.model, Vocabulary.build(train.captions, self.config.min_word_count))
         if job.word_vectors is not None:

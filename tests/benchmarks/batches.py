@@ -41,7 +41,7 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
             lambda: _exhaust(prefetch(_batches(cached))),
             rounds=sizes.rounds,
         )
-        per_batch, peer = 1000 / cached.steps_per_epoch, "plain reads of the same bytes"
+        per_batch, peer = 1000 / cached.batches_per_epoch, "plain reads of the same bytes"
         what = f"batch of {size} from memory-mapped shards"
         yield Row(what, ours * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
         yield Row(f"{what}, prefetched", prefetched * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)

@@ -66,7 +66,7 @@ def test_epoch_has_full_batches_with_each_caption_once_and_no_photo_twice(split:
     batches = both(split)[kind]
     for number in range(3):
         whole = epoch(batches, number, world)
-        assert len(whole) == batches.steps_per_epoch
+        assert len(whole) == batches.batches_per_epoch
         counts = Counter(caption for shares in whole for caption in captions_of(shares))
         assert max(counts.values()) == 1
         assert counts.keys() <= set(split.captions)
@@ -88,9 +88,9 @@ def _rows(split: Split, share: Batch) -> list[int]:
 
 def test_few_captions_are_left_out_of_an_epoch(split: Split):
     shuffled, streamed = both(split)
-    assert len(split.captions) - 12 < 12 * shuffled.steps_per_epoch <= len(split.captions)
+    assert len(split.captions) - 12 < 12 * shuffled.batches_per_epoch <= len(split.captions)
     most, workers = 5, max(WORLDS)
-    assert 12 * streamed.steps_per_epoch > len(split.captions) - 12 * (1 + most) - most * (workers + 1)
+    assert 12 * streamed.batches_per_epoch > len(split.captions) - 12 * (1 + most) - most * (workers + 1)
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
@@ -124,10 +124,10 @@ def test_small_sets_fill_the_largest_possible_number_of_batches(tmp_path: Path, 
     can = max(n for n in range(100) if sum(min(count, n) for count in counts) >= n * size)
     batches = ShuffledBatches(split, size, 0)
     assert can > 0
-    assert batches.steps_per_epoch == min(can, len(split.captions) // size)
+    assert batches.batches_per_epoch == min(can, len(split.captions) // size)
     for number in range(20):
         order = batches.order(number)
-        assert order.shape == (batches.steps_per_epoch, size)
+        assert order.shape == (batches.batches_per_epoch, size)
         assert len(set(order.ravel().tolist())) == order.size
         assert all(len(set(split.photo_of_caption[rows].tolist())) == size for rows in order)
 
@@ -153,4 +153,4 @@ def test_batch_size_that_cannot_be_filled_is_an_error(tmp_path: Path, allow_same
     split = made(tmp_path, 12)
     for batches in both(split, size=200, allow_same_photo=allow_same_photo):
         with pytest.raises(UserError, match=r"train\.batch_size is 200, but|too few to stream"):
-            batches.steps_per_epoch  # noqa: B018
+            batches.batches_per_epoch  # noqa: B018

@@ -5,11 +5,11 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.training.config import TrainConfig
-from pipelines.training.epoch_size import steps_per_epoch
+from pipelines.training.epoch_size import batches_per_epoch
 
 
 @pytest.mark.parametrize(
-    ("counts", "settings", "steps"),
+    ("counts", "settings", "batches"),
     [
         ([5] * 64, {"batch_size": 64}, 5),
         ([5] * 63, {"batch_size": 63}, 5),
@@ -18,8 +18,8 @@ from pipelines.training.epoch_size import steps_per_epoch
         ([5] * 100, {"batch_size": 10, "data_mode": "stream"}, 43),
     ],
 )
-def test_steps(counts: list[int], settings: dict, steps: int):
-    assert steps_per_epoch(np.array(counts), TrainConfig(**settings), "x") == steps
+def test_batches(counts: list[int], settings: dict, batches: int):
+    assert batches_per_epoch(np.array(counts), TrainConfig(**settings), "x") == batches
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_steps(counts: list[int], settings: dict, steps: int):
 )
 def test_too_few_captions_are_an_error(settings: dict, message: str):
     with pytest.raises(UserError, match=message):
-        steps_per_epoch(np.full(63, 5), TrainConfig(**{"batch_size": 64, **settings}), "split 'train' of d")
+        batches_per_epoch(np.full(63, 5), TrainConfig(**{"batch_size": 64, **settings}), "split 'train' of d")
