@@ -3,16 +3,15 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-import pipelines.models.model_card
 from pipelines.evaluation.criterion import Decision
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.model_card import stored_as
+from pipelines.models.model_card import model_card, stored_as
 from pipelines.reports.tables import markdown
 from shan_model.model import SHAN
 
 
-def model_card(
+def evaluated_model_card(
     name: str,
     version: int,
     shan: SHAN,
@@ -34,7 +33,7 @@ def model_card(
         "95 % intervals:",
         markdown(evaluation_tables(evaluations[::-1])),
     ]
-    return pipelines.models.model_card.model_card(name, version, shan, lineage, features, results)
+    return model_card(name, version, shan, lineage, features, results)
 
 
 def snapshot_uri(features: FeatureSet) -> str:

@@ -18,7 +18,7 @@ from infra.tracking import Tracking
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.criterion import Decision, decide, thresholds
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.model_card import model_card, snapshot_uri
+from pipelines.evaluation.model_card import evaluated_model_card, snapshot_uri
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
@@ -232,7 +232,9 @@ def _record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVers
     if decision.promote:
         tags |= {"promoted_at": now.isoformat(), "replaced_version": champion[0].number if champion else ""}
     evaluations = [version.evaluation for version in compared]
-    card = model_card(name, challenger.number, challenger.shan, challenger.tags, features, evaluations, decision, now)
+    card = evaluated_model_card(
+        name, challenger.number, challenger.shan, challenger.tags, features, evaluations, decision, now
+    )
     annotate(tracking, name, challenger.number, tags, card)
 
 

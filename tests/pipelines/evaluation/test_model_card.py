@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipelines.evaluation.criterion import Decision
-from pipelines.evaluation.model_card import model_card
+from pipelines.evaluation.model_card import evaluated_model_card
 from pipelines.evaluation.results import Evaluation
 from shan_model.metrics import Ranks
 from shan_model.protocols import cut_folds
@@ -23,7 +23,7 @@ def test_the_card_states_decision_data_and_results(tmp_path):
         Evaluation(name, "val", 20, 20, [fold], [Ranks(np.full(20, rank), np.full(20, rank))])
         for name, rank in (("version 2", 0), ("version 1", 3))
     ]
-    card = model_card("m", 2, shan, lineage, features, evaluations, Decision(True, "better (...)", {}), NOW)
+    card = evaluated_model_card("m", 2, shan, lineage, features, evaluations, Decision(True, "better (...)", {}), NOW)
     assert card.startswith("# m version 2\n\n")
     assert "Promoted to champion on 2026-01-02 03:04 UTC: better (...)." in card
     assert f"Split `val` of data set tiny, feature set `{features.pinned_uri[-12:]}`, with 95 % intervals:" in card
@@ -32,6 +32,6 @@ def test_the_card_states_decision_data_and_results(tmp_path):
     assert "| random baseline | 5.0 |" in card
     assert "**version 2 minus version 1**" in card
     assert card.index("load_model(") < card.index("Promoted to champion")
-    rejected = model_card("m", 2, shan, lineage, features, evaluations[:1], Decision(False, "worse", {}), NOW)
+    rejected = evaluated_model_card("m", 2, shan, lineage, features, evaluations[:1], Decision(False, "worse", {}), NOW)
     assert "Not promoted on 2026-01-02 03:04 UTC: worse." in rejected
     assert "minus" not in rejected
