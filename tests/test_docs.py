@@ -205,7 +205,7 @@ def test_formats_are_those_of_their_owners():
     rows = re.findall(
         r"^\|.*`(shan-\w+/[\d.]+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
     )
-    assert len(rows) == 5
+    assert len(rows) == 6
     for name, owner in rows:
         assert f'"{name}"' in (ROOT / owner).read_text(encoding="utf-8"), f"{owner} does not write {name}"
 

@@ -20,6 +20,8 @@ from pipelines.detectors import registry
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 
+FORMAT = "shan-detector/1"
+"""Format version of RECORD. Records of early 0.2 have none and are of version 1."""
 RECORD = "detector.json"
 """File of the artifact DETECTOR that describes the detector."""
 
@@ -43,7 +45,8 @@ class DetectorRecord:
 
     def write(self, folder: Path) -> None:
         """Writes the record into the folder of the artifact."""
-        (folder / RECORD).write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        document = {"format": FORMAT, **asdict(self)}
+        (folder / RECORD).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def files_in(self, folder: Path) -> dict[str, str]:
         """Returns the locations of carried files by setting, given the folder of the artifact."""
@@ -51,8 +54,14 @@ class DetectorRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "DetectorRecord":
-        """Reads the record of the artifact."""
-        return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        """Reads the record of the artifact. Raises UserError if it has another format."""
+        document = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if (found := document.pop("format", FORMAT)) != FORMAT:
+            raise UserError(
+                f"{folder / RECORD}: format is {found!r}, but this version reads {FORMAT!r}; use the version of this "
+                "project that registered the model"
+            )
+        return cls(**document)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from pipelines.datasets.decode import DecodedPhoto, decode_photo
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.extraction.detect import Detect
 from pipelines.extraction.stages import Fetch
-from pipelines.models.detection import ModelDetector, PhotoRegions
+from pipelines.models.detection import FORMAT, DetectorRecord, ModelDetector, PhotoRegions
 from tests.pipelines.models.conftest import Plugin
+from tests.support import ROOT
 from tests.support.photos import Photos
 from tests.support.registered import EMBEDDED, embedded_detector, imported_features
 
@@ -76,3 +77,32 @@ def test_a_reference_that_cannot_be_resolved_says_what_to_install_or_where_to_po
     elsewhere.write_text("3.0")
     with pytest.raises(UserError, match=f"it has the fingerprint stripes-.*{fix}"):
         ModelDetector(folder, {"weights": str(elsewhere)}).require("cpu")
+
+
+FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "detector"
+STORED = DetectorRecord(
+    "bottom_up",
+    "bottom_up-0123456789abcdef",
+    "carry",
+    {"weights": "weights-vg.pth"},
+    ["weights"],
+    {"0": "yolk", "1": "goggles"},
+    "MIT",
+)
+
+
+def test_a_record_of_version_0_2_is_read_and_its_format_has_not_changed(tmp_path: Path):
+    assert DetectorRecord.read(FIXTURE) == STORED
+    STORED.write(tmp_path)
+    assert (tmp_path / "detector.json").read_text() == (FIXTURE / "detector.json").read_text()
+
+
+def test_a_record_without_a_format_is_read_and_another_format_is_refused(tmp_path: Path):
+    document = json.loads((FIXTURE / "detector.json").read_text())
+    assert document["format"] == FORMAT
+    (tmp_path / "detector.json").write_text(json.dumps(document | {"format": "shan-detector/2", "new": 1}))
+    with pytest.raises(UserError, match=rf"format is 'shan-detector/2', but this version reads '{FORMAT}'; use the "):
+        DetectorRecord.read(tmp_path)
+    del document["format"]
+    (tmp_path / "detector.json").write_text(json.dumps(document))
+    assert DetectorRecord.read(tmp_path) == STORED
