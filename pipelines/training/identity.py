@@ -13,10 +13,13 @@ from typing import Any
 
 from infra.canonical_json import canonical_json
 from infra.errors import UserError
+from infra.paths import absolute
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.setup import TrainingSetup
 
 VERSION = 1
+FILE_FIELDS = ("model.hf_model", "train.word_vectors")
+"""Fields whose values are paths. `model.hf_model` may also be the name of a model on the hub, which stays a name."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {
         "region_dim": 2048,
@@ -76,14 +79,26 @@ def settings_identity(setup: TrainingSetup) -> dict[str, dict[str, Any]]:
     Raises UserError if a file that they name cannot be read.
     """
     model, train = asdict(setup.model), setup.train.result_fields()
-    if model["hf_model"] and Path(model["hf_model"]).is_dir():  # otherwise the name of a model on the hub
-        model["hf_model"] = _content("model.hf_model", model["hf_model"])
-    if train["word_vectors"]:
-        train["word_vectors"] = _content("train.word_vectors", train["word_vectors"])
+    model["hf_model"] = file_content("model.hf_model", model["hf_model"])
+    train["word_vectors"] = file_content("train.word_vectors", train["word_vectors"])
     return {
         "model": changed_fields("model", setup.model, model),
         "train": changed_fields("train", setup.train, train),
     }
+
+
+def file_content(field: str, value: Any) -> Any:
+    """Returns `sha256:<digest>` of the file or folder that the value of a dotted field names, else the value.
+
+    Raises UserError if the file cannot be read.
+    """
+    is_name = field == "model.hf_model" and value and not Path(absolute(value, field)).is_dir()  # on the hub
+    if field not in FILE_FIELDS or not value or is_name:
+        return value
+    try:
+        return f"sha256:{content_digest(Path(absolute(value, field)))}"
+    except OSError as error:
+        raise UserError(f"{field} '{value}' cannot be read ({error.strerror}); check the path") from error
 
 
 def directory_name(name: str, identity: dict[str, Any]) -> str:
@@ -98,13 +113,6 @@ def content_digest(path: Path) -> str:
         return sha256(canonical_json(files)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _content(field: str, path: str) -> str:
-    try:
-        return f"sha256:{content_digest(Path(path))}"
-    except OSError as error:
-        raise UserError(f"{field} '{path}' cannot be read ({error.strerror}); check the path") from error
 
 
 def changed_fields(section: str, config: Any, values: dict[str, Any]) -> dict[str, Any]:

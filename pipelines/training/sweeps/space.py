@@ -17,7 +17,9 @@ import numpy as np
 import yaml
 
 from infra.errors import UserError
+from infra.source_tree import program
 from pipelines.training.config import OPERATIONAL_FIELDS
+from pipelines.training.identity import file_content
 from pipelines.training.setup import TrainingSetup
 
 SECTIONS = ("model", "train")
@@ -44,7 +46,10 @@ def parse_space(entries: Sequence[str]) -> dict[str, Any]:
             )
         section, name, distribution, written = match.groups()
         if section not in SECTIONS or name not in fields_of(section):
-            raise UserError(f"--space '{entry}': {section}.{name} is not a field of the model or train section")
+            raise UserError(
+                f"--space '{entry}': {section}.{name} is not a field of the model or train section; write one "
+                f"that `{program('sweep')} --help` lists"
+            )
         field = f"{section}.{name}"
         if field == "train.epochs":
             raise UserError(
@@ -99,6 +104,24 @@ def samples(space: dict[str, Any], count: int, seed: int) -> list[dict[str, Any]
             sample = {f: values[f] if f in grids else d.sample(random_state=rng) for f, d in space.items()}
             found[tuple(sample.values())] = sample
     return list(found.values())
+
+
+def space_identity(entries: Sequence[str], space: dict[str, Any]) -> list[str]:
+    """Returns the entries with the content of the files that they name in place of the paths.
+
+    Raises UserError if a file cannot be read, or if two have the same content: their trials would be one training.
+    """
+    identity = []
+    for entry, (field, domain) in zip(entries, space.items(), strict=True):
+        is_grid = isinstance(domain, dict)
+        values = domain["grid_search"] if is_grid else getattr(domain, "categories", [])
+        contents = [file_content(field, value) for value in values]
+        if len(set(contents)) < len(set(values)):
+            raise UserError(f"--space '{entry}' names two files of the same content; name one of them")
+        if contents != values:
+            entry = f"{field}={'grid' if is_grid else 'choice'}({', '.join(map(str, contents))})"
+        identity.append(entry)
+    return identity
 
 
 def fields_of(section: str) -> set[str]:
@@ -157,7 +180,7 @@ def _is_number(value: Any) -> bool:
 
 def _domain(tune: Any, distribution: str, values: list[Any]) -> Any:
     if not values:
-        raise ValueError("no values in the parentheses")
+        raise ValueError("no values in the parentheses; give at least one")
     if any(isinstance(value, list | dict) for value in values):
         raise ValueError("a value is a list or a mapping; give numbers and words")
     infinite = any(isinstance(value, float) and not math.isfinite(value) for value in values)
@@ -172,5 +195,5 @@ def _domain(tune: Any, distribution: str, values: list[Any]) -> Any:
     if distribution == "randint" and any(value != int(value) for value in values):
         raise ValueError("randint takes two integers")
     if distribution == "loguniform" and values[0] <= 0:
-        raise ValueError("loguniform takes positive bounds")
+        raise ValueError("loguniform takes positive bounds; raise the lower one")
     return getattr(tune, distribution)(*values)

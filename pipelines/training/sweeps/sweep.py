@@ -21,7 +21,7 @@ from pipelines.training.run_directory import Lease, open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.config import SweepConfig
-from pipelines.training.sweeps.space import check_space, parse_space, samples, with_fields
+from pipelines.training.sweeps.space import check_space, parse_space, samples, space_identity, with_fields
 from pipelines.training.train import TrainedModel, run_training
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run_sweep(
     train, width = features.captioned("train"), features.index.detector.feature_dim
     for values in sampled:
         check_setup(train, width, name, with_fields(setup, values))
-    identity = sweep_identity(features, entries, sweep, setup)
+    identity = sweep_identity(features, space_identity(entries, space), sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result()) is not None:
         return [_stored_trial(trial, space) for trial in result["trials"]], TrainedModel(**result["best"])
@@ -121,13 +121,13 @@ def _run_trials(
 
 
 def sweep_identity(
-    features: FeatureSet, entries: Sequence[str], sweep: SweepConfig, setup: TrainingSetup
+    features: FeatureSet, space: Sequence[str], sweep: SweepConfig, setup: TrainingSetup
 ) -> dict[str, Any]:
-    """Returns what the result of a sweep depends on, as a JSON document."""
+    """Returns what the result of a sweep depends on, as a JSON document. `space` is its identity, `space_identity`."""
     return {
         "version": VERSION,
         "feature_set": features.lineage["feature_set"],
-        "space": list(entries),
+        "space": list(space),
         "sweep": changed_fields("sweep", sweep, asdict(sweep)),
         **settings_identity(setup),
     }

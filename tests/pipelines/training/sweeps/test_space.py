@@ -1,14 +1,16 @@
 """Search spaces as given to --space."""
 
 import re
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
-from pipelines.training.sweeps.space import check_space, parse_space, samples, with_fields
+from pipelines.training.sweeps.space import check_space, parse_space, samples, space_identity, with_fields
 
 
 def test_samples_are_within_their_distributions():
@@ -34,7 +36,10 @@ def test_samples_are_within_their_distributions():
     [
         ("train.learning_rate", "write section.field=distribution"),
         ("train.learning_rate=normal(0, 1)", "where distribution is one of choice, grid"),
-        ("train.lerning_rate=choice(1)", "train.lerning_rate is not a field of"),
+        (
+            "train.lerning_rate=choice(1)",
+            "train.lerning_rate is not a field of the model or train section; write one",
+        ),
         ("extract.detector=choice(a)", "extract.detector is not a field of"),
         ("train.margin=uniform(0.3, 0.1)", "uniform takes two numbers, a lower and a larger upper bound"),
         ("train.margin=uniform(-1e308, 1e308)", "uniform takes two numbers, a lower and a larger upper bound"),
@@ -120,3 +125,49 @@ def test_duplicate_samples_are_one_trial():
     assert asdict(with_fields(TrainingSetup(), few).train)["hard_negative_warmup_epochs"] == 1
     with pytest.raises(UserError, match=r"train\.num_workers does not affect the result"):
         parse_space(["train.num_workers=grid(1, 2)"])
+
+
+def identity_of(*entries: str) -> list[str]:
+    return space_identity(entries, parse_space(entries))
+
+
+def test_entries_that_name_no_file_enter_an_identity_as_they_are_written():
+    entries = [
+        "train.learning_rate=loguniform(1e-4,  1e-2)", "train.seed=grid(0,1)", "model.gate=choice( vector)",
+        "model.hf_model=choice(bert-base-uncased, 'roberta-base')", "train.word_vectors=choice('')",
+    ]  # fmt: skip
+    assert identity_of(*entries) == entries
+
+
+def test_word_vectors_in_a_space_enter_its_identity_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, text in (("a.txt", "dog 1 2"), ("b.txt", "dog 1 3"), ("copy of a.txt", "dog 1 2")):
+        (tmp_path / name).write_text(text)
+    field = "train.word_vectors"
+    before = identity_of(f"{field}=choice('', {tmp_path}/a.txt, {tmp_path}/b.txt)")
+    assert str(tmp_path) not in before[0]
+    assert before == identity_of(f"{field}=choice('', {tmp_path}/copy of a.txt, {tmp_path}/b.txt)")
+    assert before != identity_of(f"{field}=grid('', {tmp_path}/a.txt, {tmp_path}/b.txt)")
+    assert before != identity_of(f"{field}=choice('', {tmp_path}/b.txt, {tmp_path}/a.txt)")
+    monkeypatch.chdir(tmp_path)
+    assert before == identity_of(f"{field}=choice('', a.txt, b.txt)")
+    (tmp_path / "b.txt").write_text("dog 1 4")
+    assert before != identity_of(f"{field}=choice('', a.txt, b.txt)")
+
+
+def test_a_local_text_encoder_in_a_space_enters_its_identity_by_content(tmp_path: Path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text("{}")
+    shutil.copytree(tmp_path / "bert", tmp_path / "copy")
+    before = identity_of(f"model.hf_model=choice({tmp_path}/bert, bert-base-uncased)")
+    assert before == identity_of(f"model.hf_model=choice({tmp_path}/copy, bert-base-uncased)")
+    (tmp_path / "copy" / "config.json").write_text("[]")
+    assert before != identity_of(f"model.hf_model=choice({tmp_path}/copy, bert-base-uncased)")
+
+
+def test_files_of_equal_content_in_one_entry_are_refused(tmp_path: Path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("dog 1 2")
+    with pytest.raises(
+        UserError, match=r"/a\.txt, .*/b\.txt\)' names two files of the same content; name one of them$"
+    ):
+        identity_of(f"train.word_vectors=choice({tmp_path}/a.txt, {tmp_path}/b.txt)")
