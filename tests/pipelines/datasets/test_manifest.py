@@ -108,6 +108,19 @@ def test_a_manifest_of_version_0_2_is_read():
     assert manifest.digest() == "0e0eefd8ac3a61cea35a5bcdd78c038fd7a9bbd71ecf3dff69ca2036062f2846"
 
 
+def test_a_manifest_of_version_2_with_photos_without_captions_is_read():
+    data = (ROOT / "tests" / "fixtures" / "0.2" / "manifest" / "manifest-2.parquet").read_bytes()
+    assert pq.read_schema(pa.BufferReader(data)).metadata[b"format"] == b"shan-manifest/2"
+    manifest = Manifest.from_parquet(data, "manifest-2.parquet")
+    assert (manifest.name, manifest.root) == ("fixture", "s3://photos/all")
+    assert list(manifest.photos()) == [
+        Photo("a", "a.jpg", "train", ("a dog runs", "zwei Wörter"), "etag"),
+        Photo("b", "sub/b.jpg", "train", ()),
+        Photo("c", "https://host/c.jpg", "gallery", ()),
+    ]
+    assert manifest.digest() == "b686af49bed947b2e7ce6ef27f03d7c55d6bf88777bee95d748768ecd25cb24b"
+
+
 @pytest.mark.parametrize(("stored", "named"), [({}, "None"), ({"format": "shan-manifest/3"}, "'shan-manifest/3'")])
 def test_an_unknown_format_version_is_refused_in_one_line(stored: dict[str, str], named: str):
     with pytest.raises(UserError) as caught:
