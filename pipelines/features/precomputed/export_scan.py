@@ -31,7 +31,9 @@ def export_scan(features: FeatureSet, folder: Path, progress: OnPhotos) -> Expor
     found = [features.split(name) for name in SPLITS if name in present]
     splits = [captioned for split in found if len(captioned := split.captioned())]
     if not splits:
-        raise UserError(f"{features.uri}: it contains no photo with captions to export")
+        raise UserError(
+            f"{features.uri}: it contains no photo with captions to export; extract a data set with captions"
+        )
     notes = _check(features, splits)
     if left_out := sum(map(len, found)) - sum(map(len, splits)):
         notes.append(f"{left_out} photos without captions are not exported")
@@ -54,7 +56,10 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
         for key, captions in zip(split.keys, split.captions_of_photos, strict=True):
             count = len(captions)
             if count < CAPTIONS:
-                raise UserError(f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo")
+                raise UserError(
+                    f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo; "
+                    "export with --format tsv, or extract a data set with five captions per photo"
+                )
             surplus += count - CAPTIONS
     notes = [f"{surplus} captions left out: public code reads the first five per photo"] if surplus else []
     if features.rejected:

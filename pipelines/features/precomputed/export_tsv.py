@@ -26,7 +26,7 @@ def export_tsv(features: FeatureSet, folder: Path, progress: OnPhotos) -> Export
     present = {shard.split for shard in features.index.shards if shard.written}
     splits = [features.split(name) for name in SPLITS if name in present]
     if not splits:
-        raise UserError(f"{features.uri}: it contains no photo to export")
+        raise UserError(f"{features.uri}: it contains no photo to export; extract images that can be read")
     if not len(splits[0].boxes(0)) or "width" not in splits[0].meta[0]:
         raise UserError(f"{features.uri}: its photos have no boxes, which a TSV needs; export with --format scan")
     names = [f"{split.name}.tsv" for split in splits]
