@@ -5,7 +5,9 @@ Models cannot run code of their own (`trust_remote_code` is off) and no pickles 
 Shapes: C captions, W tokens of a caption, H width of the encoder, D joint width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from shan_model.config import ModelConfig
 from shan_model.encoders import TextEncoder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_SIZE = 128
 """Captions per forward pass of the encoder; this bounds its memory for any number of captions."""
@@ -42,18 +44,9 @@ class HuggingFaceEncoder(TextEncoder):
         """
         super().__init__()
         self.normalize = config.normalize
-        try:
+        with _load_errors(files or config.hf_model):
             self.tokenizer, self.encoder = _pretrained(config.hf_model) if files is None else _saved(files)
-        except ImportError as error:
-            raise ValueError(
-                "model.text_encoder hf needs the package transformers; install it: pip install 'shan-line[hf]'"
-            ) from error
-        except OSError as error:  # transformers raises it for missing and for unusable files
-            raise ValueError(
-                f"model.hf_model {files or config.hf_model!r} cannot be loaded ({' '.join(str(error).split())}); "
-                "give a folder or hub name with config.json, model.safetensors and a tokenizer"
-            ) from error
-        _check_supported(config.hf_model, self.tokenizer, self.encoder)
+        _check_supported(config.hf_model, self.tokenizer, self.encoder.config)
         self.limit = min(self.tokenizer.model_max_length, MAX_TOKENS, *_position_limits(self.encoder))
         self.project = nn.Linear(self.encoder.config.hidden_size, config.joint_dim)
         nn.init.xavier_uniform_(self.project.weight)
@@ -94,6 +87,38 @@ class HuggingFaceEncoder(TextEncoder):
         return [words_WD[: len(i)] for words_WD, i in zip(words_CWD, ids, strict=True)]
 
 
+@cache  # the trials of a sweep share encoders
+def check_pretrained(name: str) -> None:
+    """Raises ValueError, in one line with the fix, if `HuggingFaceEncoder` cannot load or use a model.
+
+    Reads the config and the tokenizer. Weights are not read, so incomplete ones are not found.
+    """
+    with _load_errors(name):
+        from transformers import AutoConfig, AutoTokenizer
+
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        if Path(name).is_dir() and not any(Path(name).glob("*.safetensors")):
+            raise FileNotFoundError("it has no model.safetensors")
+    _check_supported(name, tokenizer, config)
+
+
+@contextmanager
+def _load_errors(shown: str | Path) -> Iterator[None]:
+    """Raises ValueError with the fix for what transformers raises if a model or its tokenizer cannot be loaded."""
+    try:
+        yield
+    except Exception as error:  # invalid files give OSError, ValueError, KeyError and errors of huggingface_hub
+        if isinstance(error, ModuleNotFoundError) and error.name == "transformers":
+            raise ValueError(
+                f"model.hf_model {str(shown)!r} needs the package transformers; install it: pip install 'shan-line[hf]'"
+            ) from error
+        raise ValueError(
+            f"model.hf_model {str(shown)!r} cannot be loaded ({' '.join(str(error).split())}); "
+            "give a folder or hub name with config.json, model.safetensors and a fast tokenizer"
+        ) from error
+
+
 def _pretrained(name: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     from transformers import AutoModel, AutoTokenizer
 
@@ -103,10 +128,7 @@ def _pretrained(name: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     )
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise ValueError(
-            f"model.hf_model {name!r} lacks {len(missing)} weight tensors, the first {missing[0]}; "
-            "give a model with complete weights"
-        )
+        raise ValueError(f"it lacks {len(missing)} weight tensors, the first {missing[0]}")
     return tokenizer, _fit_for_training(encoder)
 
 
@@ -127,13 +149,15 @@ def _fit_for_training(encoder: "PreTrainedModel") -> "PreTrainedModel":
     return encoder.float()
 
 
-def _check_supported(name: str, tokenizer: "PreTrainedTokenizerBase", encoder: "PreTrainedModel") -> None:
+def _check_supported(name: str, tokenizer: "PreTrainedTokenizerBase", config: "PretrainedConfig") -> None:
     """Raises ValueError unless the model is a text encoder with a fast tokenizer and special tokens."""
-    if encoder.config.is_encoder_decoder or not hasattr(encoder.config, "hidden_size"):
-        kind = encoder.config.model_type
+    if config.is_encoder_decoder or not hasattr(config, "hidden_size"):
+        kind = config.model_type
         raise ValueError(f"model.hf_model {name!r} is a {kind}, not a text encoder; use one such as BERT or RoBERTa")
     if not tokenizer.is_fast:
         raise ValueError(f"model.hf_model {name!r} has no tokenizer.json; save its fast tokenizer with the model")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers builds it even from missing files
+        raise ValueError(f"model.hf_model {name!r} has a tokenizer without words; save tokenizer.json with the model")
     if len(tokenizer("")["input_ids"]) < 2:
         raise ValueError(
             f"the tokenizer of model.hf_model {name!r} adds no start and end tokens, so an empty caption would have "

@@ -18,7 +18,7 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
-from pipelines.training.claim import require_dataset_of_model
+from pipelines.training.claim import check_text_encoder, require_dataset_of_model
 from pipelines.training.driver import connect_cluster
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
@@ -108,4 +108,5 @@ def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:
             f"extract.detector {setup.extract.detector} gives features of width {width}, but model.region_dim is "
             f"{region_dim}; set model.region_dim to {width}"
         )
+    check_text_encoder(setup.training)
     settings_identity(setup.training)  # reads the files that it names

@@ -63,7 +63,7 @@ class ClaimedTraining:
 
 
 def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> None:
-    """Raises UserError for an invalid name, features that do not fit the network, no full batch, and a missing file.
+    """Raises UserError for an invalid name, features that do not fit the network, no full batch, and unusable files.
 
     `width` is the width of the features.
     """
@@ -78,6 +78,18 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
     if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
         path = setup.train.word_vectors
         raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")
+    check_text_encoder(setup)
+
+
+def check_text_encoder(setup: TrainingSetup) -> None:
+    """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported."""
+    if setup.model.text_encoder == "hf":
+        from shan_model.hf_encoder import check_pretrained
+
+        try:
+            check_pretrained(setup.model.hf_model)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:

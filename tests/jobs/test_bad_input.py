@@ -95,6 +95,10 @@ def data(tmp_path: Path) -> Path:
             "extract.detector embedded gives features of width 2048, but model.region_dim is 512",
         ),
         (["--train.word_vectors=../none.txt"], "none.txt' cannot be read (No such file or directory)"),
+        (
+            ["--model.text_encoder=hf", "--model.hf_model=no/such/folder"],
+            "model.hf_model 'no/such/folder' cannot be loaded (",
+        ),
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--train.epochs=many"], "Expected a whole number. Got value: many"),

@@ -185,7 +185,7 @@ def test_without_transformers_the_error_names_the_extra(tmp_path, folder):
     code += "from shan_model.bundle import load_bundle\nload_bundle(Path(sys.argv[1]))"
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "ValueError: model.text_encoder hf needs the package transformers" in done.stderr
+    assert "needs the package transformers; install it: pip install" in done.stderr
     assert "shan-line[hf]" in done.stderr
 
 

@@ -1,5 +1,7 @@
 """Preparation of a training: validation, claim of the run directory, one MLflow run per configuration."""
 
+import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
+from tests.support.tiny_bert import write_tiny_bert
 
 
 @pytest.fixture
@@ -105,6 +108,47 @@ def test_invalid_input_is_an_error_before_anything_is_written(
     with pytest.raises(UserError, match=message):
         resolve_inputs(features, name, replace(setup, **change))
     assert not Path(setup.train.output).exists()
+
+
+def without(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def with_config(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "config.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("corrupt", "reason"),
+    [
+        (shutil.rmtree, r"cannot be loaded \(.*\); give a folder or hub name"),
+        (without("config.json"), r"cannot be loaded \(.*\); give a folder or hub name"),
+        (without("model.safetensors"), r"cannot be loaded \(it has no model\.safetensors\); give a folder or hub name"),
+        (without("tokenizer.json"), "has a tokenizer without words; save tokenizer.json with the model"),
+        (with_config('{"model_type": "own"}'), r"cannot be loaded \(.*own.*\); give a folder or hub name"),
+        (
+            with_config('{"model_type": "bert", "hidden_size": "x"}'),
+            r"cannot be loaded \(.*hidden_size.*\); give a folder",
+        ),
+        (with_config('{"model_type": "t5"}'), "is a t5, not a text encoder; use one such as BERT or RoBERTa"),
+    ],
+    ids=["missing", "no config", "no weights", "no tokenizer", "unknown kind", "wrong type", "not an encoder"],
+)
+def test_an_unusable_text_encoder_is_an_error_before_anything_is_written(
+    features: FeatureSet, setup: TrainingSetup, tmp_path: Path, corrupt: Callable[[Path], object], reason: str
+):
+    folder = write_tiny_bert(tmp_path / "bert")
+    corrupt(folder)
+    model = replace(setup.model, text_encoder="hf", hf_model=str(folder))
+    with pytest.raises(UserError, match=f"^model.hf_model '{folder}' {reason}") as caught:
+        resolve_inputs(features, "m", replace(setup, model=model))
+    assert "\n" not in str(caught.value)
+    assert not Path(setup.train.output).exists()
+
+
+def test_a_local_text_encoder_is_accepted(features: FeatureSet, setup: TrainingSetup, tmp_path: Path):
+    model = replace(setup.model, text_encoder="hf", hf_model=str(write_tiny_bert(tmp_path / "bert")))
+    assert resolve_inputs(features, "m", replace(setup, model=model)).setup.model == model
 
 
 @pytest.mark.parametrize("name", ["m", "shan-写真", "M_1.2"])

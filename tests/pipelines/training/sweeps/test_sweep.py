@@ -18,6 +18,7 @@ from pipelines.training.sweeps.sweep import Trial, run_sweep, sweep_identity, tr
 from pipelines.training.train import TrainedModel
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
+from tests.support.tiny_bert import write_tiny_bert
 
 SPACE = ["train.margin=choice(0.1, 0.2)", "model.gate=choice(scalar)"]
 
@@ -54,6 +55,19 @@ def test_a_missing_file_in_the_space_is_an_error_before_anything_runs(
     setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
     space = [f"train.word_vectors=choice({tmp_path}/none.txt)"]
     with pytest.raises(UserError, match=r"^train\.word_vectors '.*/none\.txt' cannot be read"):
+        run_sweep(features, "m", space, SweepConfig(), setup, tracking)
+    assert not (tmp_path / "runs").exists()
+    assert tracking.client().search_runs([tracking.experiment_id]) == []
+
+
+def test_an_unusable_text_encoder_of_one_trial_is_an_error_before_anything_runs(
+    features: FeatureSet, tracking: Tracking, tmp_path: Path
+):
+    model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8)
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    folder = write_tiny_bert(tmp_path / "bert")
+    space = ["model.text_encoder=choice(hf)", f"model.hf_model=grid({folder}, {tmp_path}/none)"]
+    with pytest.raises(UserError, match=r"^model\.hf_model '.*/none' cannot be loaded .*; give a folder or hub name"):
         run_sweep(features, "m", space, SweepConfig(), setup, tracking)
     assert not (tmp_path / "runs").exists()
     assert tracking.client().search_runs([tracking.experiment_id]) == []
