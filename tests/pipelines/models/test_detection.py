@@ -10,9 +10,11 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.decode import DecodedPhoto, decode_photo
+from pipelines.datasets.manifest import Photo
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.stages import Fetch
+from pipelines.extraction.stages import Fetch, part_row
+from pipelines.features.shard_plan import plan_parts
 from pipelines.models.detection import FORMAT, DetectorRecord, ModelDetector, PhotoRegions
 from tests.pipelines.models.conftest import Plugin
 from tests.support import ROOT
@@ -24,8 +26,8 @@ pytestmark = pytest.mark.usefixtures("one_thread", "without_cluster")
 
 def stored_by_extraction(photos: Photos, names: list[str], store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Returns the float16 features and the boxes of these photos as the stages of an extraction compute them."""
-    rows = [{"key": name, "source": name, "captions": [], "version_token": "", "reuse": None} for name in names]
-    fetched = Fetch(str(photos.folder), store)({"shard": "features-test-000000-00000000", "photos": json.dumps(rows)})
+    (part,) = plan_parts("features-test-000000-00000000", [Photo(name, name, "test", ()) for name in names], len(names))
+    fetched = Fetch(str(photos.folder), store)(part_row("features-test-000000-00000000", part, {}))
     detected = Detect(EmbeddedConfig(), "cpu", 4, store)(fetched)
     features = np.frombuffer(detected["regions"], np.float16).reshape(len(names), 36, 2048)
     return features, np.frombuffer(detected["boxes"], np.float32).reshape(len(names), 36, 4)
