@@ -22,7 +22,7 @@ def speed_table(report: Mapping[str, Any]) -> Table:
     rows = [
         (
             f"{stage['name']} (bottleneck)" if stage["name"] == report["bottleneck"] else str(stage["name"]),
-            f"{stage['photos_per_s']:.3g}",
+            _rate(stage["photos_per_s"]),
             f"{stage['processes']:.2f}",
             f"{stage['queue']:.1f}",
         )
@@ -30,3 +30,7 @@ def speed_table(report: Mapping[str, Any]) -> Table:
     ]
     header = (f"{report['photos']:,} photos in {report['seconds']:.0f} s", "photos/s", "processes", "queue")
     return Table("", header, rows)
+
+
+def _rate(photos_per_s: float) -> str:
+    return f"{photos_per_s:,.0f}" if photos_per_s >= 100 else f"{photos_per_s:.3g}"

@@ -129,11 +129,13 @@ def test_the_sizes_of_the_made_up_photos_are_told(features: FeatureSet, tmp_path
 
 def test_the_page_shows_the_speed_of_the_stages(features: FeatureSet, tmp_path: Path):
     assert "Speed of the last extraction" not in page_of(features, tmp_path).text
-    stages = [{"name": name, "photos_per_s": 8.125, "processes": 1.5, "queue": 2.25} for name in ("fetch", "detect")]
+    rates = {"fetch": 1234.4, "detect": 8.125}
+    stages = [{"name": name, "photos_per_s": rate, "processes": 1.5, "queue": 2.25} for name, rate in rates.items()]
     report = {"photos": 1200, "seconds": 75.2, "bottleneck": "detect", "stages": stages}
     features.store.replace("report.json", json.dumps(report).encode())
     text = page_of(features, tmp_path).text
     assert "1,200 photos in 75 s" in text
+    assert "fetch1,2341.502.2" in text
     assert "detect (bottleneck)8.121.502.2" in text
     for corrupt in (b"", b"[]", b'{"stages": 1}', b'{"stages": [{}], "bottleneck": ""}'):
         features.store.replace("report.json", corrupt)
