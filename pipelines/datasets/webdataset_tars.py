@@ -39,7 +39,7 @@ def webdataset_name(location: str) -> str:
 
 
 def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
-    """Yields the images of all tars. Raises UserError naming a tar that is not valid, and if there is no image."""
+    """Yields the images of all tars. Raises UserError naming a tar that is not valid, or without any image."""
     folder, names = _tars(file)
     truncated, orphans, count = list[str](), list[str](), 0
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipelines.features.feature_set import FeatureSet
-from tests.support.commands import call_command
+from tests.support.commands import run_here
 from tests.support.photos import Photos
 from tests.support.tiny_vision import LABELS, WIDTH, write_vision_model
 
@@ -21,16 +21,9 @@ Call = Callable[..., str]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+def call(tmp_path: Path) -> Call:
     """Returns a function that runs a command in this process, in an empty folder, and returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> str:
-        code, out, err = partial(call_command, monkeypatch, capsys)(*arguments)
-        assert code == 0, out + err
-        return out
-
-    return run
+    return partial(run_here, tmp_path)
 
 
 def extract(call: Call, photos: Photos, detector: str, settings: dict[str, object]) -> FeatureSet:

@@ -70,7 +70,7 @@ def file_names(folder: Path, model: str) -> list[str]:
     """
     shown = f"{_FIELD} {model}"
     if not folder.is_dir():
-        raise UserError(f"{shown}: there is no such folder; give one that exists on every node, or a hub name")
+        raise UserError(f"{shown}: the folder does not exist; give one that exists on every node, or a hub name")
     processors = [name for name in _PROCESSORS if (folder / name).is_file()]
     if not (folder / _CONFIG).is_file() or not processors:
         missing = _PROCESSORS[0] if (folder / _CONFIG).is_file() else _CONFIG

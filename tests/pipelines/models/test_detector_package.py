@@ -82,7 +82,7 @@ def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
     assert isinstance(found, PhotoRegions)
     assert found.features_RF.shape == (4, spec.feature_dim)
     with pytest.raises(
-        UserError, match=r'there is no such folder.*load_model\(\.\.\., model_config=\{"model": PATH\}\)'
+        UserError, match=r'the folder does not exist.*load_model\(\.\.\., model_config=\{"model": PATH\}\)'
     ):
         ModelDetector(tmp_path / "referred", {}).require("cpu")
     ModelDetector(tmp_path / "referred", {"model": str(tmp_path / "moved")}).require("cpu")

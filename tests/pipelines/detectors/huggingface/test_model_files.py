@@ -62,7 +62,7 @@ def test_a_model_with_pickled_weights_only_is_refused(folder: Path):
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path):
-    with pytest.raises(UserError, match="there is no such folder; give one that exists on every node"):
+    with pytest.raises(UserError, match="the folder does not exist; give one that exists on every node"):
         file_names(tmp_path / "none", "none")
 
 
