@@ -3,28 +3,25 @@
 python -m jobs.behaviour --model models:/shan-flickr30k@champion --features URI --split test --report behaviour.html
 """
 
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from jobs import cli
+from jobs import cli, options
 from pipelines.evaluation.behaviour import run_behaviour_tests
 from pipelines.evaluation.behaviour_report import summary_table, write_behaviour_report
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.device import DEVICE_HELP, Device, choose_device
-from pipelines.models.load import MODEL_HELP, load_matchers
+from pipelines.models.device import choose_device
+from pipelines.models.load import load_matchers
 from pipelines.reports.tables import check_report
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
-    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
-    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
-    parser.add_argument(
-        "--report", type=Path, default=None, help="write the worst cases to this .md file, or .html with photos"
-    )
+    options.add(parser, "--model", required=True)
+    options.add(parser, "--features", required=True)
+    options.add(parser, "--device")
+    options.add(parser, "--split")
+    options.add(parser, "--report", "the worst cases, in .html with photos")
 
 
 def main() -> None:

@@ -19,9 +19,6 @@ from infra.paths import local_path
 from infra.signals import exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
-from pipelines.datasets.columns import parse_columns
-from pipelines.datasets.formats import FORMATS
-from pipelines.datasets.importer import DatasetFiles
 
 PRESETS = Path(__file__).parent / "presets"
 """Folder of the presets: YAML files of config sections."""
@@ -57,43 +54,6 @@ def parse(
     except (ArgumentError, ValueError) as error:
         raise UserError(f"{_plain_types(' '.join(str(error).split()))}; see `{program(command)} --help`") from error
     return arguments, config
-
-
-def add_dataset_arguments(parser: Any, *, required: bool) -> None:
-    """Adds the options that describe a data set, which `dataset_files` reads."""
-    parser.add_argument(
-        "--dataset",
-        type=str,
-        nargs="+",
-        metavar="[SPLIT=]FILE",
-        required=required,
-        default=None,
-        help="files of photo names and captions, as paths or URIs; SPLIT= for one whose photos all belong to a split",
-    )
-    parser.add_argument(
-        "--photos", type=str, default=None, help="folder, s3:// prefix or .tar to which photo paths are relative"
-    )
-    parser.add_argument(
-        "--format", choices=FORMATS, default=None, help="format of the files; by default it is detected by content"
-    )
-    parser.add_argument(
-        "--columns",
-        type=str,
-        default=None,
-        metavar="ROLE=NAME,...",
-        help="columns of a table that have other names: image=url,caption=TEXT; also captions, split, key",
-    )
-
-
-def dataset_files(arguments: Any) -> DatasetFiles | None:
-    """Returns the data set of the options; None without one. Raises UserError for options without effect."""
-    if arguments.dataset is None:
-        given = next((name for name in ("photos", "format", "columns") if getattr(arguments, name) is not None), None)
-        if given is not None:
-            raise UserError(f"--{given} has no effect without --dataset; give both or neither")
-        return None
-    columns = {} if arguments.columns is None else parse_columns(arguments.columns)
-    return DatasetFiles(tuple(arguments.dataset), arguments.format, columns)
 
 
 def _plain_types(text: str) -> str:

@@ -26,7 +26,7 @@ class Config:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     """Rendered scenes, the quickstart's data set if none is given."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
-    """Extraction of region features from images."""
+    """Extraction of region features from photos."""
     estimate: EstimateConfig = field(default_factory=EstimateConfig)
     """The cluster for which `jobs.extract --plan` estimates time and cost."""
     model: ModelConfig = field(default_factory=ModelConfig)

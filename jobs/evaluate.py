@@ -5,44 +5,34 @@ python -m jobs.evaluate --model models:/M/6 s3://bucket/runs/M-0123456789ab/epoc
 python -m jobs.evaluate --model models:/M/6=URI_OF_ITS_DETECTOR models:/M/8 --features URI
 """
 
-from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from jobs import cli
+from jobs import cli, options
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits
-from pipelines.models.device import DEVICE_HELP, Device
-from pipelines.models.load import MODEL_HELP, load_matchers, split_features
+from pipelines.models.load import load_matchers, split_features
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--model",
-        type=str,
-        nargs="+",
-        required=True,
-        help=f"one or several models, each a {MODEL_HELP}; =URI after it names a feature set for this model, of the "
-        "detector that it was trained on",
-    )
-    parser.add_argument("--features", type=str, default=None, help="URI of the feature set for the other models")
-    parser.add_argument(
-        "--intersect", action="store_true", help="evaluate on the photos that all feature sets have, leave out others"
-    )
-    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
+    own = "one or several; =URI after one names its own feature set, of the detector that it was trained on"
+    options.add(parser, "--model", own, nargs="+", required=True)
+    options.add(parser, "--features", "for the models without one of their own")
+    options.add(parser, "--intersect")
+    options.add(parser, "--device")
+    options.add(parser, "--split")
     parser.add_argument(
         "--protocol",
         type=str,
         default=None,
         help=f"published protocol: {', '.join(PROTOCOLS)}; by default all photos of the split form one gallery",
     )
-    parser.add_argument("--report", type=Path, default=None, help="write the tables to this .md or .html file")
+    options.add(parser, "--report")
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from infra.signals import when_interrupted
-from jobs import cli
+from jobs import cli, options
 from pipelines.datasets.importer import import_dataset
 from pipelines.extraction.estimate import EstimateConfig
 from pipelines.extraction.estimate_report import compare_with_estimate, estimate_extraction
@@ -17,7 +17,7 @@ from pipelines.extraction.run import extract_with_progress_bar, extraction_summa
 
 
 def _arguments(parser: Any) -> None:
-    cli.add_dataset_arguments(parser, required=True)
+    options.add_dataset(parser, required=True)
     parser.add_argument(
         "--plan", action="store_true", help="only run a short probe and print shards, bytes, hours and cost"
     )
@@ -27,9 +27,9 @@ def main() -> None:
     """Runs the command line."""
     sections = ("extract", "estimate", "cluster")
     arguments, config = cli.parse(
-        "extract", "Extract region features from images into a feature set.", _arguments, sections
+        "extract", "Extract region features from photos into a feature set.", _arguments, sections
     )
-    dataset = cli.dataset_files(arguments)
+    dataset = options.dataset_files(arguments)
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     if arguments.plan:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from infra.errors import UserError
 from infra.signals import when_interrupted
 from infra.source_tree import program
-from jobs import cli
+from jobs import cli, options
 from pipelines.features.commands import (
     clean_up,
     export_features,
@@ -32,66 +32,68 @@ class Command:
     run: Callable[[Any], None]
 
 
-def _add_uri(parser: Any) -> None:
-    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set; URI@<12 hex> is a snapshot")
+def _add_features(parser: Any) -> None:
+    options.add(parser, "features", "with @<12 hex> after it, a snapshot")
 
 
 def _add_inspect(parser: Any) -> None:
-    _add_uri(parser)
-    parser.add_argument("--page", type=Path, default=Path("build/features.html"), help="HTML file to write")
+    _add_features(parser)
+    options.add(parser, "--page", default=Path("build/features.html"))
 
 
 def _add_gc(parser: Any) -> None:
-    parser.add_argument("uri", type=str, help="folder or s3:// prefix of a feature set to which no job writes now")
+    options.add(parser, "features", "no job may write to it now")
     parser.add_argument("--delete", action="store_true", help="delete the orphaned objects instead of listing them")
     parser.add_argument("--unfinished", action="store_true", help="also delete shards of unfinished extractions")
     parser.add_argument("--earlier-snapshots", action="store_true", help="include earlier snapshots and their objects")
 
 
 def _add_import(parser: Any) -> None:
-    parser.add_argument("path", type=Path, metavar="PATH", help="SCAN folder, or TSV file or folder of them")
-    parser.add_argument("uri", type=str, metavar="URI", help="root below which the feature set is written")
-    parser.add_argument("--format", type=Literal["scan", "tsv"], required=True, help="format of PATH")
-    dataset = "tsv: file with splits and captions, as for `extract` (optional); scan: name of the data set"
-    parser.add_argument("--dataset", type=str, default=None, help=dataset)
+    options.add(parser, "path", "for tsv also one file")
+    options.add(parser, "--layout", required=True)
+    options.add(parser, "--feature-root")
+    options.add_dataset(parser, required=False, photos=False)
+    parser.add_argument(
+        "--dataset-name", type=str, default=None, help="name of the data set of a SCAN folder; by default the folder's"
+    )
     parser.add_argument("--photos-per-shard", type=int, default=32, help="photos per tar")
 
 
 def _add_export(parser: Any) -> None:
-    parser.add_argument("uri", type=str, metavar="URI", help="folder or s3:// prefix of a feature set")
-    parser.add_argument("path", type=Path, metavar="PATH", help="folder to which the files are written")
-    kinds = "scan: SCAN's layout; tsv: bottom-up-attention TSV, also for numbers of regions that vary"
-    parser.add_argument("--format", type=Literal["scan", "tsv"], default="scan", help=kinds)
+    _add_features(parser)
+    options.add(parser, "path", "it is created")
+    options.add(parser, "--layout", "TSV also for numbers of regions that vary", default="scan")
 
 
 def _verify(arguments: Any) -> None:
     """Exits with code 1 if there is an integrity error."""
-    found = verify_with_progress_bar(arguments.uri)
+    found = verify_with_progress_bar(arguments.features)
     print(verify_text(found))
     if found.errors:
         sys.exit(1)
 
 
 def _inspect(arguments: Any) -> None:
-    print(inspect_features(arguments.uri, arguments.page))
+    print(inspect_features(arguments.features, arguments.page))
 
 
 def _gc(arguments: Any) -> None:
-    print(clean_up(arguments.uri, arguments.delete, arguments.unfinished, arguments.earlier_snapshots))
+    print(clean_up(arguments.features, arguments.delete, arguments.unfinished, arguments.earlier_snapshots))
 
 
 def _import(arguments: Any) -> None:
-    per_shard = arguments.photos_per_shard
+    dataset, name = options.dataset_files(arguments), arguments.dataset_name
+    root, per_shard = arguments.feature_root, arguments.photos_per_shard
     with when_interrupted("completed shards are kept, re-run the same command to resume"):
-        print(import_features(arguments.format, arguments.path, arguments.uri, arguments.dataset, per_shard))
+        print(import_features(arguments.layout, arguments.path, root, dataset, name, per_shard))
 
 
 def _export(arguments: Any) -> None:
-    print(export_features(arguments.uri, arguments.path, arguments.format))
+    print(export_features(arguments.features, arguments.path, arguments.layout))
 
 
 COMMANDS = {
-    "verify": Command("Reads every object of a feature set and checks its integrity.", _add_uri, _verify),
+    "verify": Command("Reads every object of a feature set and checks its integrity.", _add_features, _verify),
     "inspect": Command("Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect),
     "gc": Command("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
     "import": Command("Imports features that other code extracted.", _add_import, _import),

@@ -10,7 +10,7 @@ import sys
 COMMANDS = {
     "quickstart": "run the complete pipeline on this machine, on rendered scenes or your data set",
     "pipeline": "extract, train, evaluate and promote as one resumable job",
-    "extract": "extract region features from images into a feature set",
+    "extract": "extract region features from photos into a feature set",
     "features": "verify, inspect, clean up, import or export a feature set",
     "train": "train a model on a feature set and register a version",
     "sweep": "train with many settings, stop weak trials early, register the best",
@@ -18,7 +18,7 @@ COMMANDS = {
     "behaviour": "run behavioural tests of a model",
     "promote": "make a version champion if it is better, or roll back",
     "lineage": "print where a model, run or feature set comes from, and check it",
-    "search": "rank the images of a feature set by sentences",
+    "search": "rank the photos of a feature set for text queries",
     "two_stage": "measure retrieve-and-rerank against exact scoring",
     "submit": "run a command on a Ray cluster",
     "status": "print the state of feature sets, runs, models and jobs",

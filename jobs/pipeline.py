@@ -11,7 +11,7 @@ command extracts its features, trains on them and compares the new version with 
 from typing import Any
 
 from infra.signals import when_interrupted
-from jobs import cli
+from jobs import cli, options
 from jobs.config import Config
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.manifest import Manifest
@@ -23,16 +23,10 @@ from pipelines.training.train import training_summary
 
 
 def _arguments(parser: Any) -> None:
-    cli.add_dataset_arguments(parser, required=True)
-    parser.add_argument(
-        "--name", type=str, required=True, help="name of the registered model that gets the new version"
-    )
+    options.add_dataset(parser, required=True)
+    options.add(parser, "--name", "it gets the new version")
     parser.add_argument("--until", type=Stage, default="promote", help="last stage to run")
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print what exists and what would run; a short probe estimates the hours of a missing extraction",
-    )
+    options.add(parser, "--dry-run", "a short probe estimates the hours of a missing extraction")
 
 
 def main() -> None:
@@ -43,7 +37,7 @@ def main() -> None:
         _arguments,
         ("extract", "estimate", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
     )
-    dataset, name = cli.dataset_files(arguments), arguments.name
+    dataset, name = options.dataset_files(arguments), arguments.name
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, arguments.until)

@@ -13,32 +13,28 @@ from typing import Any
 import infra.tracking
 from infra.errors import UserError
 from infra.registry_lock import free_lock
-from jobs import cli
+from jobs import cli, options
 from jobs.config import Config
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.promote import promote, rollback
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.device import DEVICE_HELP, Device
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--name", type=str, required=True, help="name of the registered model")
+    options.add(parser, "--name")
     parser.add_argument("--version", type=int, default=None, help="version of the challenger")
-    parser.add_argument(
-        "--features", type=str, default=None, help="URI of the feature set on which to compare the versions"
-    )
+    options.add(parser, "--features", "the versions are compared on it")
     parser.add_argument(
         "--champion-features",
         type=str,
         default=None,
+        metavar="URI",
         help="URI of the champion's feature set if it has another detector; by default the one it was trained on",
     )
-    parser.add_argument(
-        "--intersect", action="store_true", help="compare on the photos that both feature sets have, leave out others"
-    )
-    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--dry-run", action="store_true", help="decide and print, but write nothing")
+    options.add(parser, "--intersect")
+    options.add(parser, "--device")
+    options.add(parser, "--dry-run")
     parser.add_argument(
         "--rollback", type=str, default=None, metavar="REASON", help="move the alias to the previous champion"
     )

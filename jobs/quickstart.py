@@ -7,13 +7,13 @@ python -m jobs.quickstart --dataset dataset_flickr8k.json --photos images   # yo
 from typing import Any
 
 from infra.signals import when_interrupted
-from jobs import cli
+from jobs import cli, options
 from pipelines.pipeline.setup import PipelineSetup
 from pipelines.quickstart import run_quickstart
 
 
 def _arguments(parser: Any) -> None:
-    cli.add_dataset_arguments(parser, required=False)
+    options.add_dataset(parser, required=False)
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     )
     setup = PipelineSetup(config.extract, config.training(), config.score, config.promote)
     with when_interrupted("re-run the same command to continue"):
-        run_quickstart(cli.dataset_files(arguments), arguments.photos, config.scenes, setup)
+        run_quickstart(options.dataset_files(arguments), arguments.photos, config.scenes, setup)
 
 
 if __name__ == "__main__":

@@ -4,32 +4,33 @@ python -m jobs.search --model models:/shan-flickr30k@champion --features URI "a 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
 from infra.storage.open import require_writable_file
-from jobs import cli
+from jobs import cli, options
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.device import DEVICE_HELP, Device, choose_device
-from pipelines.models.load import MODEL_HELP, load_matchers
+from pipelines.models.device import choose_device
+from pipelines.models.load import load_matchers
 from pipelines.serving.search import search, search_listing
 from pipelines.serving.search_page import write_search_page
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("queries", type=str, nargs="+", help="text queries")
-    parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
-    parser.add_argument("--features", type=str, required=True, help="URI of the feature set to search")
-    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    parser.add_argument("--split", type=str, default="test", help="train, val, test or gallery")
-    parser.add_argument("--page", type=Path, default=None, help="write the photos with boxes to this HTML file")
+    parser.add_argument("queries", type=str, nargs="+", metavar="QUERY", help="text queries")
+    options.add(parser, "--model", required=True)
+    options.add(parser, "--features", required=True)
+    options.add(parser, "--device")
+    options.add(parser, "--split")
+    options.add(parser, "--page")
     parser.add_argument("--top", type=int, default=5, help="number of photos per query")
 
 
 def main() -> None:
     """Runs the command line."""
-    arguments, config = cli.parse("search", "Rank the images of a feature set by sentences.", _arguments, ("tracking",))
+    arguments, config = cli.parse(
+        "search", "Rank the photos of a feature set for text queries.", _arguments, ("tracking",)
+    )
     if arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it must be at least 1")
     if arguments.page is not None:

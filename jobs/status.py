@@ -11,23 +11,14 @@ from typing import Any
 import infra.tracking
 from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
-from jobs import cli
-from pipelines.extraction.config import ExtractConfig
+from jobs import cli, options
 from pipelines.reports.tables import Table
 from pipelines.status import cluster_jobs, feature_sets, models, trainings
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument(
-        "--feature-root",
-        type=str,
-        default=ExtractConfig.output,
-        metavar="URI",
-        help="folder or s3:// prefix that contains feature sets",
-    )
-    parser.add_argument(
-        "--address", type=str, default=None, metavar="URL", help="http://<head>:8265 of a cluster, to list jobs"
-    )
+    options.add(parser, "--feature-root")
+    options.add(parser, "--address", "by default no jobs are listed")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from infra.ray_jobs import UnreachableError, job_client, job_details, job_lines,
 from infra.redaction import redact
 from infra.signals import when_interrupted
 from infra.source_tree import program
-from jobs import cli
+from jobs import cli, options
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -56,7 +56,7 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         usage="%(prog)s {" + ",".join((*COMMANDS, *ACTIONS)) + "} ... [--address URL] [--detach]",
     )
     parser.add_argument("job", choices=(*COMMANDS, *ACTIONS), help="command to submit, or action on submitted jobs")
-    parser.add_argument("--address", default="http://127.0.0.1:8265", help="URL of the head's dashboard (%(default)s)")
+    options.add(parser, "--address", "by default %(default)s", default="http://127.0.0.1:8265")
     parser.add_argument("--detach", action="store_true", help="print the submission id and exit without following")
     return parser.parse_known_args()
 

@@ -10,17 +10,15 @@ training like that of `jobs.train`, in a nested MLflow run. Re-run the same comm
 from typing import Any
 
 import infra.tracking
-from jobs import cli
+from jobs import cli, options
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.sweeps.sweep import run_sweep, trials_table
 from pipelines.training.train import training_summary
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
-    parser.add_argument(
-        "--name", type=str, required=True, help="name of the registered model that gets the best trial as a version"
-    )
+    options.add(parser, "--features", required=True)
+    options.add(parser, "--name", "it gets the best trial as a version")
     parser.add_argument(
         "--space",
         type=str,

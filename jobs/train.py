@@ -9,16 +9,14 @@ An interrupted training resumes with `--resume`.
 from typing import Any
 
 import infra.tracking
-from jobs import cli
+from jobs import cli, options
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.train import run_training, training_summary
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
-    parser.add_argument(
-        "--name", type=str, required=True, help="name of the registered model that gets the new version"
-    )
+    options.add(parser, "--features", required=True)
+    options.add(parser, "--name", "it gets the new version")
     parser.add_argument("--resume", action="store_true", help="resume the existing run of this configuration")
 
 

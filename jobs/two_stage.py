@@ -5,19 +5,18 @@ python -m jobs.two_stage --model models:/shan-flickr30k@champion --features URI 
 
 from typing import Any
 
-from jobs import cli
+from jobs import cli, options
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.device import DEVICE_HELP, Device, choose_device
-from pipelines.models.load import MODEL_HELP, load_matchers
+from pipelines.models.device import choose_device
+from pipelines.models.load import load_matchers
 from pipelines.serving.reranking_report import reranking_table
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("--model", type=str, required=True, help=MODEL_HELP)
-    parser.add_argument("--features", type=str, required=True, help="URI of a feature set")
-    parser.add_argument("--device", type=Device, default="auto", help=DEVICE_HELP)
-    split = "train, val, test or gallery; its scores must fit into memory"
-    parser.add_argument("--split", type=str, default="test", help=split)
+    options.add(parser, "--model", required=True)
+    options.add(parser, "--features", required=True)
+    options.add(parser, "--device")
+    options.add(parser, "--split", "its scores must fit into memory")
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ LAYERS = (
 ALSO: set[tuple[str, str]] = set()
 """Imports within a layer: (package, imported package)."""
 PROJECT = ("infra", "jobs", "pipelines", "shan_model")
-SHARED_BY_COMMANDS = {"jobs", "jobs.cli", "jobs.config"}
+SHARED_BY_COMMANDS = {"jobs", "jobs.cli", "jobs.config", "jobs.options"}
 """What a command may import of `jobs`."""
 NETWORK_REQUIREMENTS = {"torch", "numpy", "safetensors"}
 """All that `shan_model` may require, because it is packaged into registered models."""

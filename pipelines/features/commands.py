@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from infra.errors import UserError
 from infra.storage.open import open_store, require_writable_file
+from pipelines.datasets.importer import DatasetFiles
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
 from pipelines.features.orphans import delete_orphans, find_orphans
@@ -16,6 +17,9 @@ from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.tsv import import_tsv
 from pipelines.features.text_report import inspect_text, orphans_text, published_text
 from pipelines.features.verify import Verification, verify
+
+Layout = Literal["scan", "tsv"]
+"""SCAN's folder of arrays, or bottom-up-attention TSV."""
 
 
 def verify_with_progress_bar(uri: str) -> Verification:
@@ -57,31 +61,38 @@ def clean_up(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) 
 
 
 def import_features(
-    kind: Literal["scan", "tsv"], path: Path, root: str, dataset: str | None, photos_per_shard: int
+    layout: Layout,
+    path: Path,
+    root: str,
+    dataset: DatasetFiles | None,
+    dataset_name: str | None,
+    photos_per_shard: int,
 ) -> str:
     """Imports `path` as a feature set below `root`, and returns its accounting and notes.
 
-    `dataset` is the data set of a TSV, whose photos have no captions without one, or the name of a SCAN folder's.
-    Raises UserError, before anything is read, if it is a file for a SCAN folder.
+    `dataset` has the splits and captions of a TSV, without which its photos are in the split `gallery`; `dataset_name`
+    names the data set of a SCAN folder. Raises UserError, before it reads anything, for one that has no effect.
     """
     if photos_per_shard < 1:
         raise UserError(f"--photos-per-shard is {photos_per_shard}; it must be at least 1")
-    if kind == "scan" and dataset and Path(dataset).is_file():
-        raise UserError(f"--dataset '{dataset}' is a file; with --format scan it is the name of the data set")
+    if layout == "scan" and dataset is not None:
+        raise UserError("--dataset has no effect with --layout scan, whose folder has splits and captions; omit it")
+    if layout == "tsv" and dataset_name is not None:
+        raise UserError("--dataset-name has no effect with --layout tsv; --dataset gives the name, or else PATH")
     with tqdm(desc="import", unit="photo") as bar:
-        if kind == "tsv":
+        if layout == "tsv":
             imported = import_tsv(path, dataset, root, photos_per_shard, bar.update)
         else:
-            imported = import_scan(path, root, dataset, photos_per_shard, bar.update)
+            imported = import_scan(path, root, dataset_name, photos_per_shard, bar.update)
     done = f"({imported.shards_written} written now, {imported.shards_reused} reused)"
     return "\n".join([published_text(imported.feature_set, done), *(f"  {note}" for note in imported.notes)])
 
 
-def export_features(uri: str, folder: Path, kind: Literal["scan", "tsv"]) -> str:
+def export_features(uri: str, folder: Path, layout: Layout) -> str:
     """Exports the feature set at `uri` to files in `folder`, and returns its photos by split and notes."""
-    export, layout = (export_scan, "in SCAN's layout") if kind == "scan" else (export_tsv, "as TSV")
+    export, written = (export_scan, "in SCAN's layout") if layout == "scan" else (export_tsv, "as TSV")
     features = FeatureSet.open(uri)
     with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
         exported = export(features, folder, bar.update)
     photos = ", ".join(f"{count} {split}" for split, count in exported.photos.items())
-    return "\n".join([f"{folder}: {photos} photos {layout}", *(f"  {note}" for note in exported.notes)])
+    return "\n".join([f"{folder}: {photos} photos {written}", *(f"  {note}" for note in exported.notes)])

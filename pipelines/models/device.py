@@ -7,7 +7,6 @@ import torch
 from infra.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
-DEVICE_HELP = "auto, cpu or cuda, where the model runs; auto is a GPU if this machine has one"
 
 
 def choose_device(requested: Device, option: str = "--device") -> str:

@@ -22,10 +22,6 @@ from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bu
 from shan_model.finite import NotFiniteError
 from shan_model.model import SHAN
 
-MODEL_HELP = (
-    "model URI: models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or a checkpoint folder (a path or "
-    "s3://)"
-)
 _REGISTRY = ("models:/", "runs:/")
 _OWN_FEATURES = re.compile(r"=(?=[/.~]|\w+:/)")
 """Separates the folder of a checkpoint, which may contain `=` as in `date=2026`, from the URI of a feature set."""

@@ -53,7 +53,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run):
     ("argv", "message"),
     [
         (["verfy", "x"], "unknown command 'verfy' of python -m jobs.features; choose one of verify, inspect"),
-        (["verify"], "uri"),
+        (["verify"], "features"),
         (["verify", "x", "y"], "see `python -m jobs.features verify --help`"),
         (["verify", "nowhere"], "no index.json here"),
         (["inspect", "nowhere"], "no finished feature set here"),
@@ -150,7 +150,9 @@ def test_gc_lists_and_deletes_only_with_delete(run: Run, made: FeatureSet, tmp_p
 
 def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_path: Path):
     source = scan_folder(tmp_path / "in", {"train": 5, "test": 2})
-    code, out, _ = run("import", "--format", "scan", source, tmp_path / "out", "--photos-per-shard", "2")
+    code, out, _ = run(
+        "import", "--layout", "scan", source, "--feature-root", tmp_path / "out", "--photos-per-shard", "2"
+    )
     printed = out.splitlines()
     assert code == 0
     assert printed[1] == "  7 photos planned = 7 written + 0 rejected, in 4 shards (4 written now, 0 reused)"
@@ -163,7 +165,7 @@ def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_pa
 def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
     dataset = karpathy_file(tmp_path / "d.json", {"1.jpg": "train", "2.jpg": "train"})
     (tmp_path / "a.tsv").write_text(Photo("1").six() + Photo("9").six())
-    out = run("import", "--format=tsv", tmp_path / "a.tsv", tmp_path / "out", "--dataset", dataset)[1]
+    out = run("import", "--layout=tsv", tmp_path / "a.tsv", f"--feature-root={tmp_path}/out", "--dataset", dataset)[1]
     assert out.splitlines()[1:] == [
         "  2 photos planned = 1 written + 1 rejected, in 1 shards (1 written now, 0 reused)",
         "  rejected 1 x 'the TSV has no row for this photo'",
@@ -175,12 +177,14 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("a", "b"), "format"),
-        (("--format", "npz", "a", "b"), "npz"),
-        (("--format", "scan", "a"), "URI|uri"),
-        (("--format", "scan", "a", "b", "--dataset", __file__), "is a file; with --format scan it is the name"),
-        (("--format", "scan", "a", "b", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
-        (("--format", "scan", "/nowhere", "b"), "/nowhere: no train_ims"),
+        (("a",), "layout"),
+        (("--layout", "npz", "a"), "npz"),
+        (("--layout", "scan"), "path"),
+        (("--layout", "scan", "a", "--dataset", "d.json"), "--dataset has no effect with --layout scan"),
+        (("--layout", "tsv", "a", "--dataset-name", "d"), "--dataset-name has no effect with --layout tsv"),
+        (("--layout", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
+        (("--layout", "scan", "a", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
+        (("--layout", "scan", "/nowhere"), "/nowhere: no train_ims"),
     ],
 )
 def test_import_errors_are_one_line_with_exit_code_2(run: Run, argv: tuple[str, ...], message: str):

@@ -8,31 +8,45 @@ import os
 import re
 import sys
 from collections import defaultdict
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from jobs import cli, features
+from jobs import cli, features, options
 from jobs.main import COMMANDS
 from tests.support import ROOT
 
 FROZEN = Path(__file__).with_name("options.txt")
 SUBCOMMANDS = [("features", name) for name in features.COMMANDS]
-NOT_COMMANDS = {"__init__", "cli", "config", "main"}
+ALL = [*((name,) for name in COMMANDS if name != "features"), *SUBCOMMANDS]
+NOT_COMMANDS = {"__init__", "cli", "config", "main", "options"}
+OF_CONFIG = {"--config", "--preset", "--print_config"}
+"""Options that `cli.parse` adds, besides the fields of the sections."""
 
 
-def help_of(module: str, *arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(sys, "argv", [module, *arguments, "--help"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run(importlib.import_module(f"jobs.{module}").main)
+@cache
+def help_texts() -> dict[str, str]:
+    """Returns the help of every command and subcommand."""
+    return {" ".join(command): help_of(*command) for command in ALL}
+
+
+def help_of(module: str, *arguments: str) -> str:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        patch.setattr(sys, "argv", [module, *arguments, "--help"])
+        with pytest.raises(SystemExit) as caught:
+            cli.run(importlib.import_module(f"jobs.{module}").main)
     assert caught.value.code == 0
-    return capsys.readouterr().out
+    return out.getvalue()
 
 
-def options_of(text: str) -> list[str]:
-    """Returns the options and positional arguments that a help text lists, sorted."""
-    listed = re.findall(r"^  (?:-h, )?(--[\w.-]+|[A-Za-z_]+)(?=[ \n,]|$)", text.partition("\n\n")[2], re.MULTILINE)
-    return sorted({option for option in listed if option != "--help"})
+def options_of(text: str) -> dict[str, str]:
+    """Returns the options and positional arguments that a help text lists, each with its help."""
+    _, *listed = re.split(r"^  (?:-h, )?(--[\w.-]+|[A-Za-z_]+)(?=[ \n,]|$)", text.partition("\n\n")[2], flags=re.M)
+    helps = [" ".join(rest.partition("\n\n")[0].split()) for rest in listed[1::2]]
+    return {name: help_ for name, help_ in zip(listed[::2], helps, strict=True) if name != "--help"}
 
 
 def test_every_module_of_a_command_is_a_command():
@@ -40,13 +54,12 @@ def test_every_module_of_a_command_is_a_command():
     assert modules == set(COMMANDS)
 
 
-def test_options_are_those_of_the_frozen_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_options_are_those_of_the_frozen_list():
     lines = []
-    for command in [*((name,) for name in COMMANDS if name != "features"), *SUBCOMMANDS]:
-        text = help_of(*command, monkeypatch=monkeypatch, capsys=capsys)
+    for command, text in help_texts().items():
         assert "[D" not in text, f"{command}: write that the paper does not state it"
         assert "<class" not in text, f"{command}: name the type"
-        lines += [f"{' '.join(command)} {option}" for option in options_of(text)]
+        lines += [f"{command} {option}" for option in options_of(text)]
     if "UPDATE_OPTIONS" in os.environ:
         FROZEN.write_text("".join(f"{line}\n" for line in sorted(lines)))
     frozen = FROZEN.read_text().splitlines()
@@ -55,12 +68,13 @@ def test_options_are_those_of_the_frozen_list(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_an_option_means_the_same_in_every_command():
-    """`--model` is a model's URI, `--features` a feature set's, `--feature-root` the folder of several."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for line in FROZEN.read_text().splitlines():
-        *command, option = line.split()
-        found[option].add(" ".join(command))
-    assert found["--model"] == {"behaviour", "evaluate", "search", "two_stage"}
-    assert found["--feature-root"] == {"status"}
-    assert found["--features"] == {"behaviour", "evaluate", "promote", "search", "sweep", "train", "two_stage"}
-    assert found["--name"] == {"pipeline", "promote", "sweep", "train"}
+    """Options and arguments of several commands are shared ones, and have the same help in all of them."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for text in help_texts().values():
+        for name, help_ in options_of(text).items():
+            found[name].append(help_)
+    shared = {name if name.startswith("--") else name.upper(): about["help"] for name, about in options.SHARED.items()}
+    several = {name for name, texts in found.items() if len(texts) > 1 and "." not in name}
+    assert several - OF_CONFIG == shared.keys()
+    for name, help_ in shared.items():
+        assert all(help_ in text for text in found[name]), (name, found[name])

@@ -49,7 +49,7 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
     if min_regions != max_regions:
         raise UserError(
             f"{features.uri}: its photos have {min_regions} to {max_regions} regions, SCAN's layout needs the "
-            "same number for all; export with --format tsv, or extract with a fixed number of regions"
+            "same number for all; export with --layout tsv, or extract with a fixed number of regions"
         )
     surplus = 0
     for split in splits:
@@ -58,7 +58,7 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
             if count < CAPTIONS:
                 raise UserError(
                     f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo; "
-                    "export with --format tsv, or extract a data set with five captions per photo"
+                    "export with --layout tsv, or extract a data set with five captions per photo"
                 )
             surplus += count - CAPTIONS
     notes = [f"{surplus} captions left out: public code reads the first five per photo"] if surplus else []
