@@ -19,7 +19,7 @@ COMMANDS = {
     "promote": "make a version champion if it is better, or roll back",
     "lineage": "print where a model, run or feature set comes from, and check it",
     "search": "rank the photos of a feature set for text queries",
-    "two_stage": "measure retrieve-and-rerank against exact scoring",
+    "rerank": "measure retrieve-and-rerank against exact scoring",
     "submit": "run a command on a Ray cluster",
     "status": "print the state of feature sets, runs, models and jobs",
 }

@@ -35,10 +35,10 @@ COMMANDS = (
     "lineage",
     "pipeline",
     "promote",
+    "rerank",
     "search",
     "sweep",
     "train",
-    "two_stage",
 )
 """Commands that can be submitted."""
 ACTIONS = ("status", "logs", "stop")

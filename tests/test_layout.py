@@ -28,7 +28,7 @@ COVERED_BY = {
     "jobs/submit.py": "cluster/test_submit.py",
     "jobs/sweep.py": "faults/test_sweep_faults.py",
     "jobs/train.py": "e2e/test_train_options.py",
-    "jobs/two_stage.py": "e2e/test_quickstart.py",
+    "jobs/rerank.py": "e2e/test_quickstart.py",
     "pipelines/datasets/json_document.py": "pipelines/datasets/test_karpathy.py",
     "pipelines/datasets/ranged_file.py": "pipelines/datasets/test_parquet_images.py",
     "pipelines/datasets/text_lines.py": "pipelines/datasets/test_table.py",

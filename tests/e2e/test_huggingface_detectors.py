@@ -53,7 +53,7 @@ def test_a_model_is_trained_on_a_number_of_regions_that_varies(call: Call, real_
     use = ["--model=models:/varying/1", f"--features={features.uri}"]
     assert "| random baseline |" in call("jobs.evaluate", *use, "--split=test")
     assert "region order" in call("jobs.behaviour", *use, f"--report={tmp_path}/behaviour.html")
-    assert call("jobs.two_stage", *use)
+    assert call("jobs.rerank", *use)
     assert call("jobs.search", *use, f"--page={tmp_path}/search.html", "a wheel of all colours")
     assert call("jobs.features", "export", "--layout=tsv", features.uri, f"{tmp_path}/export")
     model.rename(tmp_path / "moved")  # the version carries the detector

@@ -106,7 +106,7 @@ def test_reranking_is_compared_with_exact_scoring(
 ):
     monkeypatch.chdir(demo.folder)
     arguments = f"--model={demo.model}", f"--features={demo.features.uri}", "--split=val"
-    code, said, _ = call_command(monkeypatch, capsys, "jobs.two_stage", *arguments)
+    code, said, _ = call_command(monkeypatch, capsys, "jobs.rerank", *arguments)
     assert code == 0
     rows = [row for row in said.splitlines() if row.startswith("|")]
     assert len(rows) > 2
@@ -159,7 +159,7 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
     assert module.startswith(str(demo.folder / "build" / "mlflow" / "artifacts"))
 
 
-def test_the_pipeline_command_has_nothing_left_to_do_and_writes_nothing(demo: Demo):
+def test_a_repeated_pipeline_writes_nothing(demo: Demo):
     """The demo ran the same stages: their results have the same identities."""
     (photos,) = demo.folder.glob("build/scenes/*/photos")
     (dataset,) = photos.parent.glob("dataset_*.json")

@@ -23,7 +23,7 @@ MODEL_COMMANDS = {
     "evaluate": ["--model=m"],
     "promote": ["--name=m", "--version=1"],
     "search": ["--model=m", "q"],
-    "two_stage": ["--model=m"],
+    "rerank": ["--model=m"],
 }
 """Commands that run a model, and their required arguments."""
 

@@ -34,7 +34,7 @@ def proxy(mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPr
     [
         ["evaluate", MODEL, FEATURES],
         ["behaviour", MODEL, FEATURES],
-        ["two_stage", MODEL, FEATURES],
+        ["rerank", MODEL, FEATURES],
         ["search", MODEL, FEATURES, "query"],
         ["promote", "--name=m", "--version=1", FEATURES],
         ["promote", "--name=m", "--rollback=why"],

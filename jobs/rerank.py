@@ -1,6 +1,6 @@
 """Measures retrieve-and-rerank with a model on a split: recall of candidate generation, and time saved.
 
-python -m jobs.two_stage --model models:/shan-flickr30k@champion --features URI --split test
+python -m jobs.rerank --model models:/shan-flickr30k@champion --features URI --split test
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def _arguments(parser: Any) -> None:
 def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
-        "two_stage", "Measure retrieve-and-rerank against exact scoring.", _arguments, ("tracking",)
+        "rerank", "Measure retrieve-and-rerank against exact scoring.", _arguments, ("tracking",)
     )
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
