@@ -57,7 +57,7 @@ class Wait:
 
     def __init__(self, cluster: ClusterConfig, request: ResourceRequest) -> None:
         self._request = request
-        self._patience_s = 0.0 if cluster.is_local else GIVE_UP_S
+        self._deadline_s = 0.0 if cluster.is_local else GIVE_UP_S
         self._start = self._last_hope = time.monotonic()
         self._noticed = False
 
@@ -66,7 +66,7 @@ class Wait:
         now, bundles = time.monotonic(), self._request.bundles
         if placeable(bundles) or (may_scale() and autoscaler_can_help()):
             self._last_hope = now
-        elif now - self._last_hope > self._patience_s:
+        elif now - self._last_hope > self._deadline_s:
             raise UserError(self._too_small())
         if now - self._start > NOTICE_S and not self._noticed:
             self._noticed = True

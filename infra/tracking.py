@@ -209,7 +209,7 @@ def _resolve(uri: str) -> tuple[str, Path | None]:
         return uri, None
     if re.match(r"(postgresql|mysql|mssql)\b", uri, re.IGNORECASE):
         raise UserError(
-            f"tracking.uri {redact(uri)} is a database, which has no place for models; start `mlflow server "
+            f"tracking.uri {redact(uri)} is a database, which cannot store models; start `mlflow server "
             "--backend-store-uri` on it and set tracking.uri to the server's http:// URI"
         )
     path = uri.removeprefix(_SQLITE)

@@ -48,8 +48,8 @@ def gather_pairs(
     rows = [sum(islice(rest, count)) for count in counts]
     flat = iter(gather_rows(torch.cat(matrices), rows).split(all_lengths))
     # Of each rank, the photos precede the captions.
-    halves = [[list(islice(flat, count // 2)) for _ in range(2)] for count in counts]
-    all_photos, all_captions = ([matrix for half in side for matrix in half] for side in zip(*halves, strict=True))
+    parts = [[list(islice(flat, count // 2)) for _ in range(2)] for count in counts]
+    all_photos, all_captions = ([matrix for part in side for matrix in part] for side in zip(*parts, strict=True))
     return all_photos, all_captions, [count // 2 for count in counts]
 
 

@@ -19,10 +19,10 @@ _ONE_SPELLING = str.maketrans(
 )
 _MARK = "\u0300"  # replaces every combining mark, for which `re` has no character class
 _HAN_KANA = "\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_LETTERS = rf"(?:[^\W_{_HAN_KANA}]{_MARK}*)+"
+_CHARACTERS = rf"(?:[^\W_{_HAN_KANA}]{_MARK}*)+"
 _IN_A_NUMBER = r"(?<=\d)(?:\.(?=\d)|,(?=\d{3}(?!\d)))"
 _ASCII_WORD = re.compile("[A-Za-z0-9]")
-_WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_LETTERS}(?:(?:'|{_IN_A_NUMBER}){_LETTERS})*")
+_WORD = re.compile(rf"[{_HAN_KANA}]{_MARK}*|{_CHARACTERS}(?:(?:'|{_IN_A_NUMBER}){_CHARACTERS})*")
 
 
 def tokenize(text: str) -> list[str]:

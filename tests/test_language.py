@@ -1,6 +1,7 @@
-"""Checks that retired words do not come back in documentation, docstrings, comments, help texts and messages.
+"""Checks that retired words do not come back in documentation, docstrings, comments, help texts, messages and names.
 
-Each entry of RETIRED is a pattern and the standard term to write instead (see CONTRIBUTING.md, "Language").
+Each entry of RETIRED is a pattern and the standard term to write instead (see CONTRIBUTING.md, "Language"). In a name,
+the patterns see its words: `two_stage` is `two stage`.
 """
 
 import ast
@@ -17,6 +18,33 @@ from tests.support import ROOT
 RETIRED = {
     r"\b(told|tells|telling)\b|\btell of\b|\bsays\b|\bspeaks? of\b": "states, contains, reports, returns",
     r"\b(go|goes|going|gone|went) on\b": "continue, resume",
+    r"\bplaces? of (a|the|this) (run|training|sweep)\b|\bclaim\w* (a|the) place\b|\bno place\b": "run directory",
+    r"\bdriver-N+\b": "lease-NNNNNN.json",
+    r"\bleave to (read|write)\b": "read permission, write permission",
+    r"\bhouse\b|\brooms\b": "codebase, package",
+    r"\bfaults? (in|of) (a|an|the|this) (feature set|shard|receipt|index)\b": "integrity error",
+    r"\bhold files?\b|\busers/": "pin",
+    r"\bpass(es|ing)? by\b": "streaming dataset",
+    r"\bshare of (a|the|its) batch\b": "per-rank batch",
+    r"\btrain\.accumulate\b": "train.gradient_accumulation_steps",
+    r"\btrain\.reading\b|\breading mode\b": "train.data_mode, data mode",
+    r"\btrain\.workers(_min)?\b": "train.num_workers, train.min_workers",
+    r"\b(?<!mining )(?<!negative )warmup.epochs\b": "hard_negative_warmup_epochs",
+    r"\bpoints? of (a|the) curve\b": "metric value",
+    r"\b(promotion|quality) gates?\b": "promotion criterion",
+    r"\bcandidate (models?|versions?)\b": "challenger",
+    r"\b(right|wrong|correct) answers?\b": "correct result, wrong result; gallery item",
+    r"\b(swapped|exchanged) (words?|captions?)\b": "perturbation",
+    r"\bpreference tests?\b": "directional expectation test",
+    r"\bshould make no difference\b": "invariance test",
+    r"\bruns of (rows|columns|captions|photos)\b": "row blocks, column blocks",
+    r"\b(random|s3|object) marks?\b": "idempotency token",
+    r"\bstore\.create\b": "put_if_absent",
+    r"\bstore\.sweep\b": "abort incomplete uploads",
+    r"\bleaves.root\b": "path traversal",
+    r"\bpromises?\b": "schema, contract; states",
+    r"\b(cpu|gpu|io|network|decode|detect)[- ]bound\b": "bottleneck",
+    r"\b(these|those|all|measured) figures\b": "metrics, results",
     r"\bcut off\b": "interrupted",
     r"\banew\b": "again, restart",
     r"\bbegun\b": "started",
@@ -29,13 +57,13 @@ RETIRED = {
     r"\bdamaged?\b": "corrupt",
     r"\balike\b": "equal, the same",
     r"\bseats?\b": "lease",
-    r"\btaken? over\b|\btakes? over (this|the) (run|training|sweep|work)\b": "lost the lease, acquire the lease",
+    r"\btaken?.?over\b|\btakes? over (this|the) (run|training|sweep|work)\b": "lost the lease, acquire the lease",
     r"\bgarbage\b": "orphaned objects",
     r"\bsuperseded\b|\bpast index(es)?\b": "snapshot, earlier snapshot",
     r"\bstamps?\b": "version token",
     r"\bnode cache\b": "local shard cache",
     r"\bread(s|ing)? ahead\b": "prefetch",
-    r"\bpatience\b": "deadline, early stopping",
+    r"(?<!early stopping )\bpatience\b|\bpatience.s\b": "deadline, early stopping",
     r"\bjudg(e|es|ed)\b": "evaluate; evaluation (EMA) model",
     r"\bverdicts?\b|\bcontenders?\b": "decision, challenger",
     r"\b(photo|caption|sentence|word)s? asks?\b": "queries",
@@ -51,12 +79,12 @@ RETIRED = {
     r"\bhouse's\b": "project's",
     r"\[D[\]:]": "not stated in the paper",
     r"(?<!-to-)\b(text|image) retrieval\b": "image-to-text retrieval, text-to-image retrieval",
-    r"\btwo-stage\b": "retrieve-and-rerank",
-    r"\bsamples_per_s\b": "captions_per_s",
-    r"\bdata_wait\b": "data_wait_fraction",
+    r"\btwo.stage\b": "retrieve-and-rerank",
+    r"\bsamples.per.s\b": "captions_per_s",
+    r"\bdata.wait\b(?! (fraction|share|time))": "data_wait_fraction",
     r"\brejected(-over-cap)?\.parquet\b": "quarantine.parquet, quarantine-over-cap.parquet",
-    r"\brequire_lasting\b": "require_durable_path",
-    r"\bthere is none\b|\bwhat is there\b": "does not exist; what exists",
+    r"\brequire.lasting\b": "require_durable_path",
+    r"\bthere is none\b|\bis there\b|\bwhat is there\b": "does not exist; what exists",
     r"\b(plain|block|compiled|batched) forms?\b": "reference, batched, native implementation",
 }
 SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|it)\b"
@@ -95,6 +123,17 @@ def python_texts(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
+def names(source: str) -> Iterator[tuple[int, str]]:
+    """Names in the code, as words: `early_stopping` and `EarlyStopping` are `early stopping`."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME:
+            yield token.start[0], as_words(token.string)
+
+
+def as_words(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").strip()
+
+
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
     """Strings that stand alone as a statement: docstrings of modules, classes, functions and fields."""
     for node in ast.walk(ast.parse(source)):
@@ -113,13 +152,13 @@ def retired_words(texts: Iterator[tuple[int, str]]) -> list[str]:
 
 
 def problems(path: Path) -> list[str]:
-    """Retired words and docstrings without a subject in one file."""
+    """Retired words in texts and names, and docstrings without a subject, in one file."""
     if path.suffix != ".py":
         quoted = QUOTED.get(path.name)
         return retired_words((n, line) for n, line in markdown_lines(path) if not (quoted and re.match(quoted, line)))
     source = path.read_text(encoding="utf-8")
     subjectless = [f"{n}: '{d[:40]}' -> a full sentence" for n, d in docstrings(source) if re.match(SUBJECTLESS, d)]
-    return retired_words(python_texts(source)) + subjectless
+    return retired_words(python_texts(source)) + retired_words(names(source)) + subjectless
 
 
 def checked_files() -> list[Path]:
@@ -156,6 +195,24 @@ def test_retired_words_are_found_in_every_kind_of_text(text, tmp_path):
         path = tmp_path / name
         path.write_text(content)
         assert problems(path), name
+
+
+def test_file_names_have_no_retired_words():
+    assert not [path for path in checked_files() if retired_words(iter([(1, as_words(path.stem))]))]
+
+
+@pytest.mark.parametrize("name", ["seat", "_two_stage", "TakenOverError", "patience_s", "takeOver", "require_lasting"])
+def test_retired_words_are_found_in_names(name, tmp_path):
+    path = tmp_path / "names.py"
+    path.write_text(f"def f({name}): ...\n")
+    assert problems(path)
+
+
+def test_names_of_tests_are_short():
+    files = [path for path in checked_files() if path.name.startswith("test_")]
+    assert files
+    found = [name for path in files for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))]
+    assert not [name for name in found if len(name) > 60]
 
 
 def test_program_output_and_standard_terms_are_accepted(tmp_path):

@@ -75,7 +75,7 @@ def _is_image(image: Any) -> bool:
 
 
 def _folder(file: DatasetFile, image: Any) -> str:
-    """Returns the folder of the first image's `coco_url` with a `/`, if the image is there below the photo root."""
+    """Returns the folder of the first image's `coco_url` with a `/`, if the image exists in it below the photo root."""
     url = image.get("coco_url") if _is_image(image) else None
     if not file.photos or not isinstance(url, str):
         return ""

@@ -65,7 +65,7 @@ def regions(change: float = 0.0, missing: int = 0) -> Regions:
         (regions(change=2e-3), [True, False]),
     ],
 )
-def test_parity_of_regions_holds_places_and_features_to_their_limits(found, met):
+def test_parity_of_regions_limits_boxes_and_features(found, met):
     assert [row.met for row in parity._regions("detector", [regions()], [found])] == met
 
 

@@ -99,9 +99,7 @@ print("the last line", flush=True)
 """
 
 
-def test_a_network_that_fails_and_recovers_loses_and_repeats_no_log_line(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Connections are refused; then stall; then break after the job has ended and before its log was read."""
     monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 5)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
@@ -141,9 +139,7 @@ def test_a_network_that_fails_and_recovers_loses_and_repeats_no_log_line(
     assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
 
 
-def test_the_log_of_a_job_that_prints_nothing_is_not_fetched_again(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_log_of_a_silent_job_is_not_fetched_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every stream starts with the first byte of the log; its first lines are Ray's own."""
     said = io.StringIO()
     monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 4)  # Ray ends a stream some 2 s after its job
@@ -192,7 +188,7 @@ def test_an_unreachable_cluster_has_its_own_exit_code():
     assert re.fullmatch(r"error: the Ray cluster at .* is unreachable or rejects requests .*--address.*\n", done.stderr)
 
 
-def test_a_cluster_lost_after_its_first_answer_is_unreachable_too(address: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_cluster_lost_later_is_unreachable(address: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     relay = Relay(int(address.rpartition(":")[2]))
 

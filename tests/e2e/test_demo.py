@@ -1,4 +1,4 @@
-"""What `make demo` promises: retrieval well above the random baseline, by a model that is loaded by its name."""
+"""The results of `make demo`: retrieval well above the random baseline, by a model that is loaded by its name."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.e2e.conftest import NAME, Demo
 
 
-def test_recall_is_three_times_the_random_baseline_on_unseen_scenes(demo: Demo):
+def test_recall_is_three_times_the_random_baseline(demo: Demo):
     client = demo.tracking.client()
     version = client.get_model_version_by_alias(NAME, "champion")
     metrics = client.get_run(version.run_id).data.metrics
@@ -18,7 +18,7 @@ def test_a_fresh_process_ranks_a_right_photo_first(demo: Demo):
     assert re.search(r"^  1\. test_\d+\.png  \S+  \*$", demo.output, re.MULTILINE)
 
 
-def test_five_queries_are_answered_in_text_and_on_a_page_with_photos(demo: Demo):
+def test_five_queries_have_results_as_text_and_page(demo: Demo):
     answers = demo.output.split("answers five queries")[1]
     assert len(re.findall(r'^"', answers, re.MULTILINE)) == 5
     assert len(re.findall(r"^  1\. ", answers, re.MULTILINE)) == 5

@@ -1,6 +1,6 @@
-"""Readers of features and configs on seeded corrupt input: each returns a right answer or raises one UserError.
+"""Readers of features and configs on seeded corrupt input: each returns a correct result or raises one UserError.
 
-An answer is right if an independent reader of the same input agrees or, where the input carries checksums, if it is
+A result is correct if an independent reader of the same input agrees or, where the input carries checksums, if it is
 what was stored.
 """
 

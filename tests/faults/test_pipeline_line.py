@@ -58,7 +58,7 @@ class Line:
 
 
 @pytest.mark.long  # 3 minutes; the demo runs the same stages once
-def test_the_line_runs_once_and_again_for_another_detector_and_is_rolled_back(line: Line):
+def test_pipeline_with_another_detector_and_rollback(line: Line):
     plan, rest = line.run("--dry-run")
     assert "  extract   128 photos to detect; 0 of " in plan
     assert "  promote   if it is better than the random baseline, on split 'val'" in plan

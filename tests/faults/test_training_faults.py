@@ -148,7 +148,7 @@ def test_metrics_are_complete_and_change_from_epoch_to_epoch(uninterrupted: Path
     assert len({rsum for _, rsum in metrics["val_rsum"]}) > EPOCHS // 2  # else comparing them would show nothing
 
 
-def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
+def test_lost_workers_and_nodes_change_nothing(
     features: FeatureSet, uninterrupted: Path, tmp_path: Path, two_nodes: LocalCluster
 ):
     """The two failures use up `max_failures`, so the training ends only if losing the preempted node is none.
@@ -184,7 +184,7 @@ def test_a_killed_worker_a_lost_node_and_a_preempted_node_change_nothing(
     assert_same(tmp_path, uninterrupted)
 
 
-def test_a_killed_driver_one_that_loses_its_lease_and_an_interrupted_one_change_nothing(
+def test_lost_and_interrupted_drivers_change_nothing(
     features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server, short: bool
 ):
     """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes.
@@ -255,9 +255,7 @@ def test_a_training_that_diverges_fails_at_once(features: FeatureSet, tmp_path: 
 
 
 @pytest.mark.long
-def test_a_worker_killed_in_a_local_session_resumes_within_its_epoch(
-    features: FeatureSet, uninterrupted: Path, tmp_path: Path
-):
+def test_a_killed_local_worker_resumes_within_its_epoch(features: FeatureSet, uninterrupted: Path, tmp_path: Path):
     driver = start(features, tmp_path, MID_EPOCH)
     wait_for_checkpoint(tmp_path, "step-00000[1-4]?0")
     victims = train_workers(driver.pid)

@@ -27,7 +27,7 @@ print(infra.errors.__file__, pipelines.status.__file__)
 """
 
 
-def test_workers_import_this_project_beside_packages_of_the_same_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_workers_import_this_project_despite_equal_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in PACKAGES:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise ImportError('this is another project')\n")

@@ -75,14 +75,14 @@ def test_a_cluster_that_stays_too_small_is_an_error(
     nodes.append(node(CPU=4.0, labels={"ray.io/node-group": "head"} if scales else None))
     wait = Wait(ClusterConfig(address="auto"), request_)
     wait.check(lambda: False)
-    monkeypatch.setattr(wait, "_patience_s", 0.0)
+    monkeypatch.setattr(wait, "_deadline_s", 0.0)
     if scales:
         wait.check(lambda: True)
     with pytest.raises(UserError, match="autoscaler can add none" if scales else r"nodes 1 x \(4 CPU, 0 GPU\);"):
         wait.check(lambda: False)
 
 
-def test_a_long_wait_says_once_what_it_waits_for_and_how_long_it_took(
+def test_a_long_wait_prints_its_cause_and_duration_once(
     nodes: list[dict[str, Any]],
     request_: ResourceRequest,
     monkeypatch: pytest.MonkeyPatch,

@@ -154,7 +154,7 @@ def test_the_compose_file_is_valid():
         PyCompose.from_json(json.dumps(document))
 
 
-def test_every_secret_of_compose_is_in_the_example_without_a_value():
+def test_the_env_example_lists_every_secret_of_compose():
     asked = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     offered = dict(line.split("=") for line in COMPOSE.with_name("compose.env.example").read_text().splitlines()[1:])
     assert offered == dict.fromkeys(asked, "")

@@ -39,7 +39,7 @@ def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
     assert "secret" not in second
 
 
-def test_an_outage_is_one_line_that_says_how_to_continue(away: Tracking, monkeypatch: pytest.MonkeyPatch):
+def test_an_outage_is_one_line_with_the_way_to_continue(away: Tracking, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError) as caught, after_outage("re-run the command"):
         away.client().get_run("0123")
@@ -51,6 +51,6 @@ def test_an_outage_is_one_line_that_says_how_to_continue(away: Tracking, monkeyp
     assert "\n" not in said
 
 
-def test_a_wrong_request_is_no_outage(tracking: Tracking):
+def test_a_wrong_request_is_not_an_outage(tracking: Tracking):
     with pytest.raises(MlflowException), after_outage("re-run the command"):
         tracking.client().get_run("0123")

@@ -3,7 +3,7 @@
 from infra.progress import ProgressActor
 
 
-def test_the_actor_keeps_steps_and_note_and_returns_each_warning_once():
+def test_the_actor_returns_each_warning_once():
     actor = ProgressActor("2 workers")
     actor.update(3, "loss 1.5")
     actor.warn("MLflow is unreachable")
@@ -12,7 +12,7 @@ def test_the_actor_keeps_steps_and_note_and_returns_each_warning_once():
     assert actor.state() == (4, "loss 1.5", [])
 
 
-def test_the_note_says_what_the_work_waits_for_until_a_worker_starts():
+def test_the_note_names_what_workers_wait_for():
     actor = ProgressActor("2 workers")
     assert actor.state() == (0, "waiting for 2 workers", [])
     actor.update(0)
@@ -24,7 +24,7 @@ def test_the_note_says_what_the_work_waits_for_until_a_worker_starts():
     assert actor.state() == (1, "loss 1.5", [])
 
 
-def test_a_request_to_stop_says_whether_there_are_workers_to_hear_it():
+def test_a_request_to_stop_returns_whether_workers_exist():
     actor = ProgressActor("2 workers")
     assert not actor.request_stop()
     assert actor.stop_requested()

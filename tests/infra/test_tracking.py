@@ -111,13 +111,13 @@ def test_an_invalid_tracking_uri_is_an_error(uri: str):
 def test_a_database_without_a_server_is_an_error(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """MLflow would write models into the folder `mlruns` of this machine."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="is a database, which has no place for models; start `mlflow server") as caught:
+    with pytest.raises(UserError, match="is a database, which cannot store models; start `mlflow server") as caught:
         connect(TrackingConfig(uri=f"{scheme}://me:secret@host:1/db"))
     assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_deleted_experiment_is_named_with_the_command_that_restores_it(tracking: Tracking):
+def test_a_deleted_experiment_has_a_command_to_restore_it(tracking: Tracking):
     tracking.client().delete_experiment(tracking.experiment_id)
     command = f"mlflow experiments restore --experiment-id {tracking.experiment_id}"
     with pytest.raises(UserError, match=f"'shan' at sqlite.* is deleted; restore it with `{command}`, or set another"):

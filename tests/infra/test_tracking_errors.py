@@ -49,12 +49,12 @@ def test_other_answers_than_those_of_the_server(answer: Answer, problem: str):
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:5OOO", "http://127.0.0.1:99999", "http:///x", "http://[::1"])
-def test_a_uri_that_is_no_url_is_one_line(uri: str):
+def test_an_invalid_url_is_one_line(uri: str):
     with pytest.raises(TrackingError, match=r"^tracking\.uri http\S+ is not a URL of a server; correct tracking\.uri"):
         connect(TrackingConfig(uri=uri))
 
 
-def test_a_store_that_does_not_answer_is_named_while_a_command_waits(
+def test_a_silent_store_is_named_while_a_command_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(tracking_errors, "NOTICE_S", 0.2)
@@ -68,7 +68,7 @@ def test_a_store_that_does_not_answer_is_named_while_a_command_waits(
     assert capsys.readouterr().err == f"waiting for tracking.uri {uri}, which has not answered for 0 s\n"
 
 
-def test_a_long_transfer_is_not_called_a_store_that_does_not_answer(
+def test_a_long_transfer_is_not_reported_as_an_outage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(tracking_errors, "NOTICE_S", 0.0)

@@ -45,7 +45,7 @@ def error_of(uri: str) -> str:
         (Answer(503, PAGE, headers={"retry-after": "3600"}), r"fails \(HTTP 503\)"),
     ],
 )
-def test_each_wrong_answer_has_a_message_with_the_fix(answer: Answer, problem: str):
+def test_each_wrong_response_has_a_message_with_the_fix(answer: Answer, problem: str):
     with answering(lambda _: answer) as uri:
         assert re.search(rf"^tracking.uri {uri} {problem}", error_of(uri))
 

@@ -15,7 +15,7 @@ from tests.support.feature_sets import FEATURE_DIM, manifest, write_photos, writ
 from tests.support.small_models import write_checkpoint
 
 
-def test_it_prints_pass_rates_and_writes_the_worst_cases_with_photos(
+def test_pass_rates_and_the_worst_cases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     photos = manifest(tmp_path, 60, "a small red dog left of a blue ball in photo")

@@ -158,7 +158,7 @@ def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.Captur
     assert capsys.readouterr().err == printed
 
 
-def test_a_file_may_contain_sections_that_this_command_does_not_read(tmp_path: Path):
+def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     file.write_text("train: {epochs: 3}\ntracking: {experiment: mine}\n")
     assert parse("--config", str(file), sections=("tracking",)).tracking.experiment == "mine"
@@ -244,7 +244,7 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize("error", [UserError("x is 1; set it to 2"), StorageError("s3://b/p: away; re-run")])
-def test_errors_of_users_and_stores_are_one_line_with_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]):
+def test_user_and_store_errors_are_one_line_with_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]):
     def main() -> None:
         raise error
 

@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
     evaluate.main()
 
 
-def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features, tmp_path, monkeypatch, capsys):
+def test_checkpoints_are_compared_without_a_tracking_store(features, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     uris = [write_checkpoint(tmp_path / str(steps), model(features, steps), features) for steps in (0, 20)]
     for report in ("out/r.md", "out/r.html"):
@@ -38,7 +38,7 @@ def test_checkpoints_are_compared_and_reported_without_a_tracking_store(features
     assert not Path("build").exists()
 
 
-def test_models_of_two_detectors_are_compared_each_on_its_own_features(features, tmp_path, monkeypatch, capsys):
+def test_models_of_two_detectors_use_their_own_features(features, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     other = write_set(tmp_path, manifest(tmp_path, 150), fingerprint="made-up-4567")
     one = write_checkpoint(tmp_path / "one", model(features, 20), features)

@@ -104,7 +104,7 @@ def test_scores_equal_the_oracle_in_every_variant(variant, levels, dtype, tolera
         pytest.param(2, 36, [3, 1, 12], id="36 regions"),
     ],
 )
-def test_scores_equal_the_oracle_at_every_size_with_the_papers_constants(images, regions, lengths, dtype, tolerance):
+def test_scores_equal_the_oracle_at_every_size(images, regions, lengths, dtype, tolerance):
     assert ModelConfig().temperature == 15
     assert (ModelConfig().l2l_weight, ModelConfig().g2l_weight) == (0.3, 0.5)
     assert_equals_oracle(build(dtype=dtype), *inputs(images, regions, lengths, dtype), tolerance)
@@ -163,7 +163,7 @@ def test_scores_are_invariant_to_the_order_of_regions_and_words(variant):
     torch.testing.assert_close(scores, shuffled, rtol=0, atol=1e-12)
 
 
-def test_rows_and_columns_follow_the_order_of_images_and_captions():
+def test_scores_follow_the_order_of_images_and_captions():
     alignment = build()
     regions, words = inputs(3, 4, [2, 5, 1])
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_rows_and_columns_follow_the_order_of_images_and_captions():
 
 
 @pytest.mark.parametrize(("variant", "levels", "gate"), list(product(VARIANTS, LEVELS, GATES)))
-def test_only_enabled_steps_have_parameters_and_each_gets_a_gradient(variant, levels, gate):
+def test_only_enabled_steps_have_parameters(variant, levels, gate):
     alignment = build(variant=variant, levels=levels, gate=gate)
     expected = {"project_regions.weight", "project_words.weight"}
     for branch, variants in (("image_branch", ("full", "i2t")), ("text_branch", ("full", "t2i"))):

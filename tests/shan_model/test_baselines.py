@@ -156,7 +156,7 @@ def build(captions, fields):
 
 @pytest.mark.parametrize("hardest", [True, False])
 @each_baseline
-def test_a_training_step_updates_every_parameter_and_lowers_the_loss(fields, hardest, captions):
+def test_a_step_updates_every_parameter_and_lowers_the_loss(fields, hardest, captions):
     model, photos = build(captions, fields), torch.tensor([0, 1, 1, 2])
     objective, regions = RankingObjective(model, margin=0.2), torch.randn(4, 3, 12)
     loss = objective(regions, captions, photos, hardest)

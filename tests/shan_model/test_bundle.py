@@ -53,7 +53,7 @@ def test_a_bundle_of_version_0_2_gives_the_recorded_scores():
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(bad, tmp_path):
+def test_non_finite_weights_are_neither_saved_nor_loaded(bad, tmp_path):
     model = build()
     save_bundle(model, tmp_path / "good")
     model.text_encoder.gru.weight_hh_l0.data[3, 2] = bad
@@ -147,7 +147,7 @@ def test_a_config_of_another_variant_does_not_match_the_weights(tmp_path):
         load_bundle(tmp_path)
 
 
-def test_a_vocabulary_of_another_length_does_not_match_the_weights(tmp_path):
+def test_a_vocabulary_of_another_length_is_refused(tmp_path):
     save_bundle(build(), tmp_path)
     words = json.loads((tmp_path / VOCABULARY).read_text(encoding="utf-8"))
     (tmp_path / VOCABULARY).write_text(json.dumps(words[:-1]), encoding="utf-8")

@@ -64,7 +64,7 @@ def test_regions_follow_equation_1():
             np.testing.assert_allclose(encoded[image, region], v / np.linalg.norm(v), rtol=1e-12)
 
 
-def test_words_follow_equation_2_in_both_directions_without_padding():
+def test_words_follow_equation_2_without_padding():
     encoder = text_encoder()
     with torch.no_grad():
         encoded = encoder(CAPTIONS)

@@ -39,7 +39,7 @@ def pieces(*names):
     return torch.tensor([[PIECES.index(name) for name in names]])
 
 
-def test_words_are_the_projected_and_normalised_last_hidden_states(folder):
+def test_words_are_the_projected_last_hidden_states(folder):
     from transformers import BertModel
 
     shan, bert = build(folder), BertModel.from_pretrained(folder).eval()
@@ -52,7 +52,7 @@ def test_words_are_the_projected_and_normalised_last_hidden_states(folder):
     np.testing.assert_allclose(words_WD.numpy(), expected, atol=1e-6)
 
 
-def test_there_is_one_token_per_row_and_long_captions_are_truncated(folder):
+def test_a_token_per_row_and_long_captions_truncated(folder):
     shan = build(folder)
     tokens = [shan.text_encoder.tokens(caption) for caption in CAPTIONS]
     assert tokens[0] == ["[CLS]", "a", "dog", "run", "##s", "[SEP]"]
@@ -171,7 +171,7 @@ def test_a_bundle_encodes_identically_without_network(offline, tmp_path):
     assert torch.equal(load_file(tmp_path / "scores")["scores"], expected)
 
 
-def test_a_bundle_without_a_tokenizer_is_refused_without_network_access(folder, tmp_path):
+def test_a_bundle_without_a_tokenizer_is_refused_offline(folder, tmp_path):
     save_bundle(build(folder), tmp_path)
     shutil.rmtree(tmp_path / "text_encoder")
     with pytest.raises(ValueError, match=r"text_encoder.* cannot be loaded"):

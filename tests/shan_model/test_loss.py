@@ -60,7 +60,7 @@ def test_captions_of_one_photo_are_never_negatives(hardest):
     assert ranking_loss(scores, photos, hardest=hardest) == loss
 
 
-def test_gradient_flows_only_through_the_positives_and_the_hardest():
+def test_only_positives_and_the_hardest_have_a_gradient():
     scores = torch.tensor([[0.5, 0.4, 0.6], [0.1, 0.9, 0.3], [0.2, 0.45, 0.5]], requires_grad=True)
     # Captions: row 0 is violated most by column 2, row 2 by column 1 (0.15); row 1 by none.
     # Photos: column 2 is violated most by row 0 (0.3); columns 0 and 1 by none.
@@ -69,7 +69,7 @@ def test_gradient_flows_only_through_the_positives_and_the_hardest():
     torch.testing.assert_close(scores.grad, expected)
 
 
-def test_the_mean_of_violations_has_a_gradient_for_each_violation():
+def test_the_mean_has_a_gradient_for_each_violation():
     scores = torch.zeros(3, 3, requires_grad=True)
     ranking_loss(scores, torch.arange(3), hardest=False).backward()
     torch.testing.assert_close(scores.grad, 3 * torch.full((3, 3), 1 / 3) - 3 * torch.eye(3))

@@ -83,7 +83,7 @@ def test_scores_that_are_not_finite_are_an_error(bad):
 
 
 @pytest.mark.parametrize("photo_of_caption", [[0, 0, 1], [0, 1, 3]])
-def test_photos_without_captions_and_captions_without_photos_are_an_error(photo_of_caption):
+def test_photos_and_captions_without_a_pair_are_an_error(photo_of_caption):
     with pytest.raises(ValueError, match="every photo needs a caption"):
         retrieval_recalls(np.zeros((3, 3)), np.array(photo_of_caption))
 
@@ -136,7 +136,7 @@ def test_median_ranks_count_from_one(photo_of_caption):
     assert medians == {"image_to_text_median_rank": np.median(text), "text_to_image_median_rank": np.median(image)}
 
 
-def test_the_matrix_is_read_in_row_blocks_and_may_be_a_memory_map(tmp_path):
+def test_the_matrix_may_be_a_memory_map(tmp_path):
     draw = np.random.default_rng(0)
     np.save(tmp_path / "scores.npy", draw.standard_normal((37, 120)).astype(np.float16))
     owners = np.concatenate([np.arange(37), draw.integers(37, size=83)])

@@ -60,7 +60,7 @@ def test_at_most_two_negatives_per_row_and_none_of_the_photo():
 
 
 @pytest.mark.parametrize("hardest", [True, False])
-def test_every_parameter_gets_a_gradient_even_if_no_pair_violates(model, captions, hardest):
+def test_every_parameter_has_a_gradient_without_violations(model, captions, hardest):
     """DDP waits for the gradient of every parameter."""
     objective = RankingObjective(model, margin=1e-9)
     same_photo = torch.zeros(4, dtype=torch.int64)

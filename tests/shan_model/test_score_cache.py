@@ -68,7 +68,7 @@ def test_the_file_holds_the_matrix_in_the_given_type(model, captions, tmp_path, 
     np.testing.assert_array_equal(stored, expected.astype(dtype))
 
 
-def test_a_finished_cache_is_not_scored_again_and_keeps_its_blocks(model, captions, tmp_path):
+def test_a_finished_cache_is_not_scored_again(model, captions, tmp_path):
     path, added = tmp_path / "scores.npy", []
     sentences = captions * 100
     score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))

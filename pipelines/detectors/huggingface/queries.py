@@ -111,7 +111,7 @@ class QueryDetector:
         self._map_BKHW = maps[-1][0]
 
     def _check(self) -> None:
-        """Runs the network on a blank photo. Raises UserError unless it returns what the spec promises."""
+        """Runs the network on a blank photo. Raises UserError unless it returns what the spec states."""
         blank = processed(self.processor, np.zeros((64, 64, 3), np.uint8), do_pad=False)[None].to(self.device)
         with torch.inference_mode():
             output = self.network(pixel_values=blank)

@@ -135,11 +135,11 @@ def _is_float16(values: NDArray[np.float32]) -> bool:
     """Returns whether every value holds the bits of two float16 values.
 
     Of the lower 16 bits of float32 values, 3 % are infinite or NaN as float16. If the source had been float16, the
-    lower 13 bits would be zero. A row with fewer than _ENOUGH values that can tell is taken as float32.
+    lower 13 bits would be zero. A row with fewer than _ENOUGH other values is taken as float32.
     """
     lower = values.view("<u2")[:, ::2]
-    telling = lower[(lower & 0x1FFF) != 0]
-    return bool(telling.size >= _ENOUGH and np.isfinite(telling.view("<f2")).all())
+    nonzero = lower[(lower & 0x1FFF) != 0]
+    return bool(nonzero.size >= _ENOUGH and np.isfinite(nonzero.view("<f2")).all())
 
 
 def _array(row: dict[str, memoryview], name: str, dtype: str, count: int) -> NDArray[Any]:

@@ -43,7 +43,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["pipe", "folder", "loop", "file/below", "x" * 300])
-def test_what_is_no_regular_file_does_not_exist(tmp_path: Path, name: str):
+def test_only_regular_files_exist(tmp_path: Path, name: str):
     """As in a bucket; reading a pipe would wait for its writer without end."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()

@@ -58,7 +58,7 @@ def test_other_errors_pass():
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces")
-def test_store_on_a_full_disk_names_the_object_and_leaves_no_temporary_file(tmp_path: Path):
+def test_a_full_disk_names_the_object_and_is_left_clean(tmp_path: Path):
     said = run_on_small_disk(tmp_path, FILL, str(tmp_path)).splitlines()
     full = "no space is left on this disk; free space there, then re-run the command"
     assert said == [f"{tmp_path}/store/a/large: {full}"] * 2

@@ -106,7 +106,7 @@ def test_an_invalid_entry_is_named(tmp_path: Path, changed: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_whose_split_is_given_twice_differently_is_refused(coco: Path):
+def test_two_different_splits_for_a_file_are_refused(coco: Path):
     files = (f"train={coco}/captions_val2017.json", f"val={coco}/captions_val2017.json")
     with pytest.raises(UserError, match=r"image 1: 000000000139\.jpg is listed twice"):
         import_dataset(DatasetFiles(files), coco / "val2017")

@@ -97,7 +97,7 @@ def test_a_line_that_is_not_text_is_named(flickr: Path):
         import_dataset(files(flickr), flickr)
 
 
-def test_lists_that_contradict_the_captions_or_each_other_are_refused(flickr: Path):
+def test_contradicting_lists_are_refused(flickr: Path):
     with pytest.raises(UserError, match=r"line 1 .*: its split is 'val', but another entry of this photo has 'train'"):
         import_dataset(files(flickr, "train:train", "val:train"), flickr)
     (flickr / "Flickr_8k.devImages.txt").write_text("none.jpg\n")

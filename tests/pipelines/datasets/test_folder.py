@@ -47,7 +47,7 @@ def test_a_folder_of_a_bucket_is_read(images: Path, s3_server: S3Server):
     assert [read_photo(photo_uri(root, photo.source)).decode() for photo in photos] == NAMES
 
 
-def test_a_folder_without_images_and_another_photo_root_are_refused(images: Path, tmp_path: Path):
+def test_an_empty_folder_and_another_photo_root_are_refused(images: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"/b/none: no such file; check the path"):
         import_dataset(images / "b" / "none")
     (tmp_path / "empty").mkdir()

@@ -97,7 +97,7 @@ def test_a_server_that_drips_its_body_is_given_up_once():
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-Slow: "], ids=["no byte", "headers without end"])
-def test_a_server_without_a_response_is_given_up_after_five_attempts(head: bytes):
+def test_a_silent_server_gets_five_attempts(head: bytes):
     with web_server(drips(head, b"x" if head else b"", 0.05)) as (uri, connections):
         start = time.monotonic()
         assert reason(uri) == "no response from the web server within 0.3 s"

@@ -23,7 +23,7 @@ def test_parquet_round_trip_keeps_name_root_and_rows():
 
 
 @pytest.mark.parametrize("numbers", [[], [0], [4], [1, 2, 3], [0, 1, 2, 3, 4], [0, 2, 3], [1, 4]])
-def test_rows_are_found_by_their_numbers_in_a_table_of_several_chunks(numbers: list[int]):
+def test_rows_are_found_in_a_table_of_several_chunks(numbers: list[int]):
     parts = [Manifest.build("t", "/", photos(5)[start : start + 2]).table for start in (0, 2, 4)]
     rows = Manifest("t", "/", pa.concat_tables(parts)).rows(np.array(numbers, np.int64))
     expected = [photos(5)[number] for number in numbers]
@@ -108,7 +108,7 @@ def test_a_manifest_of_version_0_2_is_read():
     assert manifest.digest() == "0e0eefd8ac3a61cea35a5bcdd78c038fd7a9bbd71ecf3dff69ca2036062f2846"
 
 
-def test_a_manifest_of_version_2_with_photos_without_captions_is_read():
+def test_a_manifest_of_version_2_may_lack_captions():
     data = (ROOT / "tests" / "fixtures" / "0.2" / "manifest" / "manifest-2.parquet").read_bytes()
     assert pq.read_schema(pa.BufferReader(data)).metadata[b"format"] == b"shan-manifest/2"
     manifest = Manifest.from_parquet(data, "manifest-2.parquet")
@@ -129,7 +129,7 @@ def test_an_unknown_format_version_is_refused_in_one_line(stored: dict[str, str]
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_with_other_columns_or_without_a_root_is_refused():
+def test_other_columns_or_a_missing_root_are_refused():
     metadata = {"format": FORMAT, "dataset": "d", "root": "/photos"}
     assert Manifest.from_parquet(parquet(metadata), "m.parquet").root == "/photos"
     other = pa.schema([("key", pa.string()), ("source", pa.string())])

@@ -91,7 +91,7 @@ def test_a_too_large_file_is_rejected(server: str, tmp_path: Path, monkeypatch: 
     assert reason(f"{server}/large.jpg") == reason(f"{tmp_path}/large.jpg") == "larger than 1 MiB"
 
 
-def test_version_tokens_change_with_the_photo_and_exclude_missing_photos(tmp_path: Path, tar: Path):
+def test_version_tokens_change_with_the_photo(tmp_path: Path, tar: Path):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"one")
     uris = [str(path), f"{tmp_path}/none.jpg", str(tmp_path), f"tar://a.jpg::{tar}", "\0"]

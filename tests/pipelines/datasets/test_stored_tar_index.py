@@ -84,7 +84,7 @@ def test_indexes_in_a_bucket(tmp_path: Path, s3_server: S3Server):
     assert import_dataset(f"{root}/0.tar", None, f"{root}/out").table == first.table
 
 
-def test_names_that_are_not_unicode_and_outputs_that_are_not_writable(tmp_path: Path):
+def test_non_unicode_names_and_unwritable_outputs(tmp_path: Path):
     path = write_tar(tmp_path / "a.tar", [("\udcff.jpg", b"a")])
     for output in ("", str(tmp_path / "features")):
         with pytest.raises(UserError, match=r"not UTF-8|not valid Unicode"):

@@ -192,7 +192,7 @@ def test_a_doubled_column_of_parquet_is_an_error(tmp_path: Path):
         rows(tmp_path / "d.parquet")
 
 
-def test_byte_order_marks_upper_case_suffixes_and_line_separators(tmp_path: Path):
+def test_byte_order_marks_suffixes_and_line_separators(tmp_path: Path):
     (tmp_path / "d.CSV").write_bytes("\ufeffuri , caption\r\na.jpg,x\r\n\r\n".encode())
     (tmp_path / "d.JSONL").write_text('\ufeff{"uri": "a.jpg", "caption": "x\u2028y", "key": null}\n\n')
     assert rows(tmp_path / "d.CSV") == [("a", "a.jpg", "train", ("x",))]

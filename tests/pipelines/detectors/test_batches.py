@@ -7,7 +7,7 @@ from pipelines.detectors.batches import detect_in_batches
 from pipelines.detectors.contract import Regions
 
 
-def test_images_of_one_size_go_together_and_results_keep_the_order():
+def test_images_of_one_size_form_a_batch():
     calls: list[tuple[tuple[int, ...], list[int]]] = []
 
     def detect(images: torch.Tensor, positions: list[int]) -> list[Regions]:

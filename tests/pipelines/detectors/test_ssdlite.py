@@ -78,7 +78,7 @@ def test_outputs_equal_the_original_graph_up_to_rounding_error(tensors, referenc
     assert exceeding(differences(tensors, reference, "shipped"), NOISE) == {}
 
 
-def test_the_effect_of_fp16_weights_is_within_the_documented_error(tensors, reference):
+def test_fp16_weights_stay_within_the_documented_error(tensors, reference):
     assert exceeding(differences(tensors, reference, "original"), FP16) == {}
 
 

@@ -41,7 +41,7 @@ def test_the_worst_cases_have_shortened_texts_and_scores(features):
     assert len(perturbation) == MAX_CHARACTERS + len(" ...")
 
 
-def test_the_suffix_decides_between_markdown_and_a_page_with_photos(features, tmp_path: Path):
+def test_the_suffix_selects_markdown_or_a_page_with_photos(features, tmp_path: Path):
     split = features.split("train")
     for name in ("r.md", "r.html"):
         write_behaviour_report(tmp_path / "out" / name, "Title", [DIRECTIONAL, INVARIANCE], features, split)

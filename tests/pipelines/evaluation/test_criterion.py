@@ -38,7 +38,7 @@ def test_a_difference_of_a_few_photos_is_not_significant():
     assert decide(two_more, champion, PromoteConfig(confidence=0.8)).promote
 
 
-def test_the_margin_applies_to_the_lower_bound_not_to_the_difference():
+def test_the_margin_applies_to_the_lower_bound():
     challenger, champion = evaluation(130, 130), evaluation(100, 100, "version 1")
     low = lower_bound(challenger.resamples["rsum"] - champion.resamples["rsum"])
     difference = challenger.recalls.rsum - champion.recalls.rsum
@@ -48,7 +48,7 @@ def test_the_margin_applies_to_the_lower_bound_not_to_the_difference():
 
 
 @pytest.mark.parametrize(("hits", "worse"), [((96, 160), "image-to-text"), ((160, 96), "text-to-image")])
-def test_a_gain_in_one_direction_does_not_offset_a_loss_in_the_other(hits: tuple[int, int], worse: str):
+def test_a_gain_in_one_direction_does_not_offset_a_loss(hits: tuple[int, int], worse: str):
     challenger, champion = evaluation(*hits), evaluation(100, 100, "version 1")
     decision = decide(challenger, champion, PromoteConfig())  # four photos of 200 are 6 points
     assert not decision.promote

@@ -40,7 +40,7 @@ def test_a_replacement_is_of_the_same_kind_and_in_no_caption(rng):
     assert both == {None, "a cat on the left", "a dog on the right"}
 
 
-def test_two_attributes_are_swapped_unless_they_describe_one_object():
+def test_two_attributes_of_one_object_are_not_swapped():
     assert swap_attributes("a Red dog chases a blue ball") == "a blue dog chases a red ball"
     assert swap_attributes("a big dog and a small one") == "a small dog and a big one"
     joined = ("a black and white dog", "a red blue flag", "red, green and blue balls")

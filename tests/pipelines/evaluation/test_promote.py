@@ -116,7 +116,7 @@ def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[byte
         time.sleep(0.1)
 
 
-def test_a_better_version_becomes_champion_with_tags_and_a_model_card(registry: Registry):
+def test_a_better_version_becomes_champion(registry: Registry):
     name = registry.name("better")
     said = registry.promote(name, BETTER)
     assert said.startswith(f"models:/{name}@champion is version {BETTER}: better (validation rSum ")
@@ -157,7 +157,7 @@ def test_the_first_version_is_compared_with_the_random_baseline(registry: Regist
     assert "it is already the champion" in registry.promote(name, BEST)
 
 
-def test_a_decision_holds_until_the_champion_the_photos_or_the_thresholds_change(registry: Registry):
+def test_a_decision_holds_until_its_inputs_change(registry: Registry):
     name, config = registry.name("held", champion=BETTER), PromoteConfig()
 
     def earlier(version: int, config: PromoteConfig = config, features: FeatureSet = registry.features) -> str | None:
@@ -282,9 +282,7 @@ def upgrade(registry: Registry, folder: Path, name: str, photos: int = 180) -> U
     return Upgrade(features, name, register_model(registry.tracking, name, shan, features, folder / "bundle"))
 
 
-def test_a_version_for_another_detector_is_compared_with_the_champion_and_rolled_back(
-    registry: Registry, tmp_path: Path
-):
+def test_promotion_and_rollback_across_detectors(registry: Registry, tmp_path: Path):
     new = upgrade(registry, tmp_path, "upgrade")
     check_champion(registry.tracking, new.name, "made-up-4567")
     said = registry.promote(new.name, new.version, data=ComparisonData(new.features))
@@ -301,7 +299,7 @@ def test_a_version_for_another_detector_is_compared_with_the_champion_and_rolled
     assert registry.tags(new.name, UNTRAINED)["fingerprint"] == "made-up-0123"
 
 
-def test_the_photos_of_both_detectors_must_be_the_same_or_are_intersected(registry: Registry, tmp_path: Path):
+def test_photos_of_both_detectors_are_equal_or_intersected(registry: Registry, tmp_path: Path):
     new = upgrade(registry, tmp_path, "intersect", photos=150)
     with pytest.raises(UserError, match=r"split 'val' has 25 photos .* 30 photos .*; add --intersect to compare on"):
         registry.promote(new.name, new.version, data=ComparisonData(new.features))
@@ -358,9 +356,7 @@ def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registr
 
 
 @pytest.mark.parametrize("kind", ["registry", pytest.param("served", marks=pytest.mark.integration)])
-def test_of_two_concurrent_promotions_the_better_version_ends_as_champion(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-):
+def test_the_better_of_two_concurrent_promotions_wins(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
     """Both evaluate the old champion before either may move the alias."""
     registry: Registry = request.getfixturevalue(kind)
     name = registry.name("race")

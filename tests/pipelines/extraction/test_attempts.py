@@ -53,7 +53,7 @@ def test_nothing_is_recorded_while_many_photos_are_in_work(tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [PhotoError("corrupt"), OSError("a store is away"), KeyboardInterrupt()])
-def test_an_error_is_no_death(tmp_path: Path, error: BaseException):
+def test_an_error_is_not_a_death(tmp_path: Path, error: BaseException):
     store = FolderStore(tmp_path)
     with pytest.raises(type(error)), Attempts(store, SHARD, "decode", True) as attempts, attempts.photo("a"):
         raise error

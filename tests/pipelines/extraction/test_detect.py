@@ -79,9 +79,7 @@ def test_only_the_photo_on_which_the_detector_fails_is_rejected(
     ],
 )
 @pytest.mark.parametrize("isolate", [False, True])
-def test_a_detector_that_always_fails_ends_the_job_with_its_error(
-    tmp_path: Path, fault: str, message: str, isolate: bool
-):
+def test_a_detector_that_always_fails_ends_the_job(tmp_path: Path, fault: str, message: str, isolate: bool):
     with pytest.raises(UserError, match=message):
         detect(FolderStore(tmp_path), fault)(row(isolate))
     assert recorded_deaths(FolderStore(tmp_path), SHARD) == {}
@@ -95,7 +93,7 @@ def run(store: FolderStore, fault: str, isolate: bool, deadline_s: float = 60) -
     return process.exitcode
 
 
-def test_a_photo_that_kills_the_detector_is_rejected_after_some_attempts(tmp_path: Path):
+def test_a_photo_that_kills_the_detector_is_rejected(tmp_path: Path):
     store = FolderStore(tmp_path)
     assert run(store, "dies", isolate=False) == -9
     assert recorded_deaths(store, SHARD) == {}  # two photos were in work
@@ -114,7 +112,7 @@ def test_a_photo_on_which_the_detector_hangs_ends_the_process(tmp_path: Path):
     assert recorded_deaths(store, SHARD) == {"run the detector on red": 1}
 
 
-def test_a_photo_that_makes_the_process_unusable_is_rejected_after_some_attempts(tmp_path: Path):
+def test_a_photo_that_breaks_the_process_is_rejected(tmp_path: Path):
     """Every later call of the process fails, as after an error of CUDA."""
     store = FolderStore(tmp_path)
     assert run(store, "red poisons", isolate=False) == 1

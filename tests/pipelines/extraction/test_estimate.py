@@ -30,7 +30,7 @@ def plan(shards: int, reused: int = 0) -> FeatureSetPlan:
     return FeatureSetPlan(tuple(task.name for task in tasks), {}, tuple(tasks), 100 * shards, {})
 
 
-def test_detectors_are_the_bottleneck_of_a_cluster_with_spare_cores():
+def test_detectors_are_the_bottleneck_with_spare_cores():
     config = ExtractConfig(detector_actors_min=4, detector_actors_max=4)
     result = estimate(PROBE, plan(360), config, EstimateConfig(2, 16, 0, dollars_per_node_hour=1.5))
     assert (result.detectors, result.bottleneck) == (4, "detector processes")

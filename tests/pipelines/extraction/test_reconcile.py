@@ -211,9 +211,7 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         running.shutdown()
 
 
-def test_photos_that_could_not_be_downloaded_are_tried_again_on_request(
-    tmp_path: Path, folder: Path, web: tuple[str, Path, list[str]]
-):
+def test_failed_downloads_are_tried_again_on_request(tmp_path: Path, folder: Path, web: tuple[str, Path, list[str]]):
     """A rerun must not begin with thousands of requests to a dead server."""
     uri, served, requests = web
     rows = [*manifest_of(folder).photos(), Photo("w", f"{uri}/w.jpg", "val", ("web",))]
@@ -309,7 +307,7 @@ def test_photos_on_which_the_detector_raises_are_rejected(tmp_path: Path, folder
         run(manifest_of(folder), tmp_path, detector_settings={"fault": "wide"})
 
 
-def test_a_photo_that_kills_the_detector_is_isolated_and_rejected(tmp_path: Path, folder: Path):
+def test_a_photo_that_kills_the_detector_is_isolated(tmp_path: Path, folder: Path):
     """A red photo kills the process, here as in two processes before; a blue one only in a batch with others."""
     for name, colour in (("red", "red"), ("blue", "blue")):
         Image.new("RGB", (160, 120), colour).save(folder / f"{name}.png")

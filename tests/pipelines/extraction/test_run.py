@@ -133,9 +133,7 @@ def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Ma
 
 
 @pytest.mark.parametrize("needs", [{"detector_gpus": 1.0}, {"detector_cpus": 4.0}, {"detector_actors_min": 2}])
-def test_resources_that_no_node_has_are_an_error_before_anything_is_written(
-    tmp_path: Path, manifest: Manifest, needs: dict[str, float]
-):
+def test_resources_that_no_node_has_are_an_error(tmp_path: Path, manifest: Manifest, needs: dict[str, float]):
     """Ray would wait without a message. With 4 CPUs, detectors of 4 leave none for fetching photos."""
     needs = {"detector_cpus": 2.0, "detector_actors_max": 2, **needs}
     with pytest.raises(
@@ -201,9 +199,7 @@ def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, m
     assert other.feature_set.lineage["fingerprint"] != whole.lineage["fingerprint"]
 
 
-def test_a_store_without_conditional_writes_is_refused_before_anything_is_written(
-    tmp_path: Path, manifest: Manifest, s3_server: S3Server
-):
+def test_a_store_without_conditional_writes_is_refused(tmp_path: Path, manifest: Manifest, s3_server: S3Server):
     output = f"s3://{s3_server.bucket}/{tmp_path.name}"
     for fault, message in ((CONDITION_IGNORED, "ignores the condition"), (CONDITION_REFUSED, "refuses conditional")):
         with (

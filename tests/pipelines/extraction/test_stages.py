@@ -42,7 +42,7 @@ def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
     return Fetch(str(tmp_path), FolderStore(tmp_path / "features"))
 
 
-def test_a_photo_that_ends_the_process_that_decodes_it_is_rejected(fetch: Fetch, tmp_path: Path):
+def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path):
     store = FolderStore(tmp_path / "features")
     store.replace(f"{SHARD}.attempts.json", b'{"decode good": 1}')  # of a process that was lost with its node
     for deaths in range(1, MAX_ATTEMPTS + 1):

@@ -56,7 +56,7 @@ def features(tmp_path: Path) -> FeatureSet:
     return write_set(tmp_path, photos)
 
 
-def test_the_page_is_one_file_and_tells_the_counts(features: FeatureSet, tmp_path: Path):
+def test_the_page_is_one_file_with_the_counts(features: FeatureSet, tmp_path: Path):
     page = page_of(features, tmp_path)
     kinds = [reference.split(";base64,")[0] for reference in page.references]
     assert kinds.count("data:image/jpeg") == 4
@@ -82,7 +82,7 @@ def test_class_frequencies(features: FeatureSet, tmp_path: Path):
     assert "dog33.3%100%100%" in text
 
 
-def test_a_set_without_boxes_classes_and_sizes_says_so(tmp_path: Path):
+def test_the_page_names_missing_boxes_classes_and_sizes(tmp_path: Path):
     photos = manifest(tmp_path)
     write_photos(photos)
     bare = {
@@ -109,7 +109,7 @@ def test_names_cannot_break_the_page(tmp_path: Path):
     assert "<b>'person'" in page.text
 
 
-def test_the_sample_is_by_lot_and_the_photos_come_from_every_split(tmp_path: Path):
+def test_the_sample_is_random_and_covers_every_split(tmp_path: Path):
     features = write_set(tmp_path, manifest(tmp_path, 60))
     keys = [record.key for record in sample_records(features, 20)]
     assert len(set(keys)) == 20
@@ -122,7 +122,7 @@ def test_the_sample_is_by_lot_and_the_photos_come_from_every_split(tmp_path: Pat
     assert all(record.boxes_R4.shape == (3, 4) for record in chosen)
 
 
-def test_the_sizes_of_the_made_up_photos_are_told(features: FeatureSet, tmp_path: Path):
+def test_the_page_has_the_sizes_of_the_photos(features: FeatureSet, tmp_path: Path):
     text = page_of(features, tmp_path).text
     assert f"{max(WIDTH, HEIGHT)} pixels for each of 5." in text
 

@@ -81,7 +81,7 @@ def test_an_invalid_index_is_one_error_with_the_reason(
     assert "\n" not in str(caught.value)
 
 
-def test_a_feature_set_of_another_version_asks_for_a_new_extraction(features: FeatureSet, tmp_path: Path):
+def test_another_format_version_asks_for_a_new_extraction(features: FeatureSet, tmp_path: Path):
     document = json.loads(features.index.to_json()) | {"format": "shan-features/3"}
     (tmp_path / "index.json").write_text(json.dumps(document))
     with pytest.raises(UserError, match=r"this release reads 'shan-features/0\.2'\); check the URI, or extract again"):

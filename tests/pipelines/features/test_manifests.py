@@ -22,7 +22,7 @@ def test_a_written_manifest_is_read_by_its_digest(tmp_path: Path):
     assert list(read_manifest(store, photos.digest()).photos()) == list(photos.photos())
 
 
-def test_names_of_folders_differ_for_names_that_differ_in_any_character():
+def test_different_names_have_different_folders():
     names = {
         feature_set_name(dataset_name(text), "embedded-0123", 32) for text in ("a b", "a_b", "a.b", "猫 犬", "猫_犬")
     }

@@ -22,7 +22,7 @@ def test_an_array_comes_back(array: np.ndarray):
         np.testing.assert_array_equal(found, array)
 
 
-def test_finite_arrays_are_told_from_others():
+def test_finite_and_other_arrays():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     for value in every:
         assert is_finite(np.array([1, value], np.float16)) == np.isfinite(value), value

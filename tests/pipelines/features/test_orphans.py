@@ -54,7 +54,7 @@ def test_a_finished_feature_set_has_no_orphans(store: FolderStore):
     assert find_orphans(store, earlier_snapshots=True).items == ()
 
 
-def test_objects_of_snapshots_are_no_orphans(store: FolderStore, second: FeatureSet):
+def test_objects_of_snapshots_are_not_orphans(store: FolderStore, second: FeatureSet):
     assert find_orphans(store, earlier_snapshots=False).items == ()
 
 
@@ -72,7 +72,7 @@ def test_with_earlier_snapshots_only_the_current_index_counts(
         FeatureSet.open(first.pinned_uri)
 
 
-def test_objects_of_an_unfinished_extraction_are_listed_and_counted(store: FolderStore, tmp_path: Path):
+def test_unfinished_extractions_are_listed_and_counted(store: FolderStore, tmp_path: Path):
     shard = unfinished_shard(store, tmp_path)
     (store.root / ".index.json.dead").write_bytes(b"half")
     (store.root / "features-val-000009-0123abcd.tar").write_bytes(b"tar without a receipt")

@@ -52,7 +52,7 @@ def test_only_rejected_photos_are_an_error_at_any_limit(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("sha256", "is_advised"), [("", True), ("0" * 64, False)])
-def test_photos_that_were_not_downloaded_are_tried_again_by_an_option(tmp_path: Path, sha256: str, is_advised: bool):
+def test_an_option_tries_failed_downloads_again(tmp_path: Path, sha256: str, is_advised: bool):
     rows = (Rejection("w", "https://host/w.jpg", "HTTP status 404", "", sha256),)
     rejecting = Account.of(Receipt("features-val-000000-0", 1, "", "", (), rows))
     with pytest.raises(UserError) as caught:

@@ -80,7 +80,7 @@ def test_removed_and_moved_photos_change_only_their_shards():
     ]
 
 
-def test_parts_are_cut_in_order_and_named_after_shard_and_content():
+def test_parts_keep_the_order_and_are_named_by_content():
     photos = [photo for photo in PHOTOS if photo.split == "train"]
     (shard,) = plan_shards(manifest(photos), 5)
     assert [part.name for part in plan_parts(shard.name(), shard.photos, 5)] == [shard.name()]

@@ -215,7 +215,7 @@ def test_a_run_that_is_gone_is_broken_and_hides_the_feature_set(chain: Chain):
     assert ("feature set", "its URI is a tag of the run") in found(lineage, "not checked")
 
 
-def test_a_moved_feature_set_is_not_checked_and_found_again_by_its_new_uri(chain: Chain):
+def test_a_moved_feature_set_is_found_by_its_new_uri(chain: Chain):
     moved = Path(chain.features.uri).rename(chain.folder / "moved")
     lineage = chain.trace()
     assert not lineage.is_broken, lineage.text()

@@ -49,13 +49,13 @@ def test_regions_are_those_of_the_extraction_bit_for_bit(real_photos: Photos, tm
         assert set(regions.classes) <= set(EMBEDDED.class_names.values())
 
 
-def test_a_model_of_imported_features_says_that_it_takes_regions_only(tmp_path: Path):
+def test_a_model_of_imported_features_takes_regions_only(tmp_path: Path):
     detector = ModelDetector(imported_features().write(tmp_path / "detector"), {})
     with pytest.raises(UserError, match=r"imported features \(precomputed-0123\); give column regions instead"):
         detector.require("cpu")
 
 
-def test_a_photo_on_which_the_detector_fails_has_a_reason_and_the_others_have_regions(plugin: Plugin, tmp_path: Path):
+def test_a_failed_photo_has_a_reason_and_others_have_regions(plugin: Plugin, tmp_path: Path):
     detector = ModelDetector(plugin.package("reference").write(tmp_path / "detector"), {})
     detector.require("cpu")
     photos = [DecodedPhoto(side, side, np.full((side, side, 3), 5, np.uint8)) for side in (12, 13, 14)]
@@ -68,7 +68,7 @@ def test_a_photo_on_which_the_detector_fails_has_a_reason_and_the_others_have_re
     assert detector([huge], "cpu") == ["its features are beyond float16 (65504)"]
 
 
-def test_a_reference_that_cannot_be_resolved_says_what_to_install_or_where_to_point(plugin: Plugin, tmp_path: Path):
+def test_an_unresolved_reference_has_a_fix(plugin: Plugin, tmp_path: Path):
     folder = plugin.package("reference").write(tmp_path / "detector")
     weights = plugin.folder / "weights.txt"
     elsewhere = weights.rename(plugin.folder / "moved.txt")
@@ -93,13 +93,13 @@ STORED = DetectorRecord(
 )
 
 
-def test_a_record_of_version_0_2_is_read_and_its_format_has_not_changed(tmp_path: Path):
+def test_a_record_of_0_2_is_read_and_its_format_is_stable(tmp_path: Path):
     assert DetectorRecord.read(FIXTURE) == STORED
     STORED.write(tmp_path)
     assert (tmp_path / "detector.json").read_text() == (FIXTURE / "detector.json").read_text()
 
 
-def test_a_record_without_a_format_is_read_and_another_format_is_refused(tmp_path: Path):
+def test_a_record_without_a_format_is_read(tmp_path: Path):
     document = json.loads((FIXTURE / "detector.json").read_text())
     assert document["format"] == FORMAT
     (tmp_path / "detector.json").write_text(json.dumps(document | {"format": "shan-detector/2", "new": 1}))

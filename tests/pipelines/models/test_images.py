@@ -67,7 +67,7 @@ def test_a_web_image_is_downloaded_also_within_an_event_loop(tmp_path: Path):
     np.testing.assert_array_equal(found.pixels, decode_photo(data).pixels)
 
 
-def test_an_rgb_array_is_its_own_pixels_and_is_downscaled_as_files_are():
+def test_rgb_arrays_are_downscaled_like_files():
     small = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     np.testing.assert_array_equal(decode(small).pixels, small)
     image = images()["large"]

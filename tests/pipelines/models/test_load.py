@@ -154,7 +154,7 @@ def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which:
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_uris_of_a_version_an_alias_and_a_run_load_the_same_model(stored, tracking: Tracking, tmp_path: Path):
+def test_version_alias_and_run_load_the_same_model(stored, tracking: Tracking, tmp_path: Path):
     _, _, features, _ = stored
     shan = model(features, 5)
     number = register_model(tracking, "small", shan, features, tmp_path / "bundle")

@@ -48,7 +48,7 @@ def regions_of(model: RegisteredMatcher, images: list[bytes]) -> np.ndarray:
     return np.stack([found.features_RF for found in model.detector([decode(image) for image in images], "cpu")])
 
 
-def test_scores_are_those_of_the_network_for_the_detected_regions(model: RegisteredMatcher):
+def test_scores_are_those_of_the_network(model: RegisteredMatcher):
     regions = regions_of(model, IMAGES)
     expected = score_matrix(model.shan, regions, SENTENCES)
     by_image = model.predict(all_pairs(), None)
@@ -91,7 +91,7 @@ def test_rank_orders_captions_for_images_and_images_for_captions(model: Register
         assert set(rows.caption) == {sentence}
 
 
-def test_explain_splits_the_score_and_names_the_region_of_each_word(model: RegisteredMatcher):
+def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
     frame = all_pairs()
     explained = model.predict(frame, {"task": "explain"})
     np.testing.assert_allclose(explained.score.astype(float), model.predict(frame, None), atol=1e-6)

@@ -71,7 +71,7 @@ def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_
         assert tracking.client().get_model_version("m", str(version)).run_id == run_id
 
 
-def test_the_package_holds_code_bundle_detector_and_exact_requirements(tmp_path: Path):
+def test_content_of_the_package(tmp_path: Path):
     config = ModelConfig(text_encoder="hf", hf_model="bert")
     package = package_model(FIXTURE / "bundle", config, {}, imported_features(), tmp_path)
     assert package.code == tmp_path / "pyfunc.py"
@@ -97,7 +97,7 @@ def test_signature_example_and_params_are_logged(registered: Path):
     assert np.isfinite(model.predict(example, params=params)).all()
 
 
-def test_the_location_of_a_referred_detector_can_be_replaced_when_loading(plugin: Plugin, tmp_path: Path):
+def test_a_referenced_detector_can_be_relocated(plugin: Plugin, tmp_path: Path):
     import mlflow
 
     model = save_version(tmp_path / "version", tiny_network(8), plugin.package("reference"))

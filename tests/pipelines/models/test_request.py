@@ -110,7 +110,7 @@ def test_equal_images_and_captions_are_one():
         ({"image": b"1", "caption": 5}, "caption: is int; give text"),
     ],
 )
-def test_a_bad_cell_is_an_error_with_row_and_column_or_a_row_without_result(row: dict, said: str):
+def test_a_bad_cell_is_an_error_with_row_and_column(row: dict, said: str):
     good = {"image": b"good", "caption": "good"}
     with pytest.raises(UserError, match=f"^row 1, column {said.removeprefix('column ')}") as caught:
         read([good, row, good])

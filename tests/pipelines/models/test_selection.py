@@ -26,7 +26,5 @@ def test_a_selection_is_read_as_it_was_recorded(tracking: Tracking):
         (1, "flickr30k", "val", False),
     ],
 )
-def test_results_are_optimistic_on_the_split_that_chose_among_trials(
-    trials: int, dataset: str, split: str, biased: bool
-):
+def test_results_are_optimistic_on_the_split_of_a_selection(trials: int, dataset: str, split: str, biased: bool):
     assert Selection("0123", trials, "val", "flickr30k").is_biased_on(dataset, split) is biased

@@ -73,9 +73,7 @@ def photo_rows(photos: Photos) -> list[dict]:
     ]
 
 
-def test_a_photo_in_base64_has_the_scores_of_this_process_also_in_concurrent_requests(
-    server: str, real_photos: Photos, tmp_path: Path
-):
+def test_a_base64_photo_has_the_scores_of_this_process(server: str, real_photos: Photos, tmp_path: Path):
     import pandas as pd
 
     rows = photo_rows(real_photos)

@@ -33,7 +33,7 @@ def test_a_span_sets_the_ends_of_the_axis():
     assert sum(bar.get_height() for bar in axes.patches) == 3
 
 
-def test_the_image_is_well_formed_repeatable_and_has_a_text_alternative():
+def test_the_image_is_repeatable_and_has_an_alternative_text():
     figure = histogram("Words <of> a caption", [1, 2, 3, 4.5], " words")
     assert figure == histogram("Words <of> a caption", [1, 2, 3, 4.5], " words")
     image = re.search(r"<img alt='([^']*)' src='data:image/svg\+xml;base64,([^']*)'>", figure)

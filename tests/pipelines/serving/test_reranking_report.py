@@ -22,7 +22,7 @@ def test_candidate_recall_by_hand():
     assert candidate_recall(exact_QG, exact_QG, 1) == (1.0, 0.25)
 
 
-def test_the_table_has_a_row_per_direction_and_number_of_candidates(tmp_path):
+def test_a_row_per_direction_and_number_of_candidates(tmp_path):
     features = small_set(tmp_path)
     split = features.split("val")
     table = reranking_table(model(features, 20), split)

@@ -43,7 +43,7 @@ def test_the_page_shows_the_photos_and_frames_the_match(features, shan, tmp_path
     assert f"{split.sources[1]} &middot; 0.250" in text
 
 
-def test_boxes_are_those_of_the_regions_with_the_highest_attention(features, shan):
+def test_boxes_show_the_regions_with_the_highest_attention(features, shan):
     split = features.split("train")
     boxes = attended_boxes(shan, split, 0, split.captions[0])
     words = [word for label, _ in boxes for word in label.split()]

@@ -62,7 +62,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["cache", "stream"])
 @pytest.mark.parametrize("world", WORLDS)
-def test_epoch_has_full_batches_with_each_caption_once_and_no_photo_twice(split: Split, kind: int, world: int):
+def test_an_epoch_has_each_caption_once(split: Split, kind: int, world: int):
     batches = both(split)[kind]
     for number in range(3):
         whole = epoch(batches, number, world)

@@ -66,7 +66,7 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, ema: float
             assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_training_is_finished_after_its_epochs_or_its_patience():
+def test_training_is_finished_by_epochs_or_early_stopping():
     config = TrainConfig(epochs=5, early_stopping_patience=2)
     assert not TrainingProgress(validated=4, best_epoch=3).is_finished(config)
     assert TrainingProgress(validated=4, best_epoch=2).is_finished(config)

@@ -58,7 +58,7 @@ def test_a_tracking_server_that_is_away_is_one_line(
             claim_training(inputs, tracking, resume=None)
 
 
-def test_datasets_that_could_not_be_logged_are_logged_by_the_resumed_training(
+def test_a_resumed_training_logs_missing_datasets(
     inputs: TrainingInputs, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -134,7 +134,7 @@ def with_config(text: str) -> Callable[[Path], object]:
     ],
     ids=["missing", "no config", "no weights", "no tokenizer", "unknown kind", "wrong type", "not an encoder"],
 )
-def test_an_unusable_text_encoder_is_an_error_before_anything_is_written(
+def test_an_unusable_text_encoder_is_an_error_first(
     features: FeatureSet, setup: TrainingSetup, tmp_path: Path, corrupt: Callable[[Path], object], reason: str
 ):
     folder = write_tiny_bert(tmp_path / "bert")
@@ -152,7 +152,7 @@ def test_a_local_text_encoder_is_accepted(features: FeatureSet, setup: TrainingS
 
 
 @pytest.mark.parametrize("name", ["m", "shan-写真", "M_1.2"])
-def test_names_of_models_have_letters_of_any_script(features: FeatureSet, setup: TrainingSetup, name: str):
+def test_names_of_models_have_characters_of_any_script(features: FeatureSet, setup: TrainingSetup, name: str):
     assert resolve_inputs(features, name, setup).directory.name.startswith(f"{name}-")
 
 

@@ -58,7 +58,7 @@ def test_directory_with_a_run_cannot_be_claimed_again(directory: RunDirectory):
     assert "lease-000002.json" not in files(directory)
 
 
-def test_claim_without_a_run_is_taken_over_after_a_while(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
+def test_a_claim_without_a_run_expires(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run_directory, "CLAIM_S", 0.3)
     killed = directory.claim()
     lease = directory.claim()
@@ -171,7 +171,7 @@ def test_ray_train_and_the_store_see_the_same_objects(tmp_path: Path, s3_server:
             assert file.read() == directory.store.read("lease-000001.json")
 
 
-def test_a_store_without_conditional_writes_is_refused_before_the_claim(s3_server: S3Server, tmp_path: Path):
+def test_no_claim_without_conditional_writes(s3_server: S3Server, tmp_path: Path):
     with (
         faulty_proxy(s3_server.endpoint) as proxy,
         aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),

@@ -76,9 +76,7 @@ def test_truncated_and_partial_shards_are_downloaded_again(on_s3: FeatureSet, tm
     assert not list(folder.glob("*.part"))
 
 
-def test_least_recently_used_shards_are_evicted_but_not_pinned_ones(
-    s3_server: S3Server, on_s3: FeatureSet, tmp_path: Path
-):
+def test_least_recently_used_shards_are_evicted_unless_pinned(s3_server: S3Server, on_s3: FeatureSet, tmp_path: Path):
     folder, size = tmp_path / "cache", sum(receipt.size for receipt in on_s3.receipts)
     other = feature_sets.write_set(tmp_path / "b", feature_sets.manifest(tmp_path / "b", 6, "another photo of"))
     store = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}-b")
@@ -97,7 +95,7 @@ def test_least_recently_used_shards_are_evicted_but_not_pinned_ones(
     assert len(gone) == 1  # no more than what was needed
 
 
-def test_set_larger_than_the_limit_is_refused_before_any_download(on_s3: FeatureSet, tmp_path: Path):
+def test_a_set_above_the_limit_is_refused_before_downloads(on_s3: FeatureSet, tmp_path: Path):
     with pytest.raises(UserError, match=r"cache.max_gb is 1e-06, .* train.data_mode=stream"):
         fetch(on_s3, tmp_path / "cache", 1e-6)
     assert not tars(tmp_path / "cache")

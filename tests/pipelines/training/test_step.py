@@ -134,7 +134,7 @@ def require_unchanged_step(state: TrainState, objective: nn.Module, config: Trai
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_step_with_a_finite_loss_and_a_gradient_that_is_not_changes_nothing(bad: float):
+def test_a_non_finite_gradient_changes_nothing(bad: float):
     config = TrainConfig(ema_decay=0.9)
     state = fresh(config)
     objective = objective_of(deepcopy(state.shan), config)

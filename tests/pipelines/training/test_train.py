@@ -30,7 +30,7 @@ def test_summary_is_one_line():
     assert training_summary(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
 
 
-def test_the_card_of_a_new_version_has_its_validation_and_the_random_baseline(features: FeatureSet):
+def test_the_card_of_a_version_has_the_random_baseline(features: FeatureSet):
     random = {"image_to_text_r1": 50, "image_to_text_r5": 100, "image_to_text_r10": 100}
     random |= {"text_to_image_r1": 50, "text_to_image_r5": 100, "text_to_image_r10": 100, "rsum": 500}
     _, table = _results(features.split("val"), 4, {f"val_{name}": 0.04 for name in random})
@@ -51,7 +51,7 @@ def unreachable(*_: object) -> None:
 
 
 @pytest.mark.parametrize("resume", [True, None])
-def test_finished_training_returns_its_stored_result_without_a_cluster(
+def test_a_finished_training_returns_its_stored_result(
     features: FeatureSet,
     setup: TrainingSetup,
     tracking: Tracking,
@@ -91,7 +91,7 @@ def test_unreachable_cluster_leaves_neither_directory_nor_run(
         ({"cpus_per_worker": 5}, "2 x (5 CPU)"),
     ],
 )
-def test_resources_that_no_node_has_leave_neither_directory_nor_run(
+def test_missing_resources_leave_neither_directory_nor_run(
     features: FeatureSet, setup: TrainingSetup, tracking: Tracking, fields: dict[str, Any], needed: str
 ):
     setup = replace(setup, train=replace(setup.train, **fields))

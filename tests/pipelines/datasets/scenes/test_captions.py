@@ -46,7 +46,7 @@ def test_five_captions_differ_in_words_and_pattern(entries):
         assert len({(str(o.things), str(o.relations), o.background, o.count) for o in openings}) >= 3
 
 
-def test_the_reader_confirms_that_captions_single_out_their_scene(entries, truth):
+def test_captions_single_out_their_scene(entries, truth):
     test = [entry for entry in entries if entry.split == "test"]
     counts = [sum(is_true(read(c), truth[e.name]) for e in test) for entry in test for c in entry.captions]
     assert np.mean([count == 1 for count in counts]) > 0.98

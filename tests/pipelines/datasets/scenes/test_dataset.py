@@ -17,12 +17,12 @@ def test_another_seed_gives_other_scenes_and_captions():
     assert [e.captions for e in scenes] != [e.captions for e in other]
 
 
-def test_val_and_test_do_not_depend_on_the_number_of_training_scenes():
+def test_val_and_test_do_not_depend_on_the_size_of_train():
     scenes, other = draw_dataset(SMALL), draw_dataset(replace(SMALL, train=20))
     assert [e for e in scenes if e.split != "train"] == [e for e in other if e.split != "train"]
 
 
-def test_half_of_every_split_belongs_to_minimal_pairs_within_the_split(entries):
+def test_half_of_every_split_belongs_to_minimal_pairs(entries):
     by_name = {entry.name: entry for entry in entries}
     for split, size in (("train", 160), ("val", 40), ("test", 80)):
         paired = [entry for entry in entries if entry.split == split and entry.counterpart]

@@ -91,7 +91,7 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path):
         generate(SMALL, tmp_path)
 
 
-def test_another_process_with_another_hash_seed_writes_the_same_bytes(small, tmp_path):
+def test_another_hash_seed_gives_the_same_bytes(small, tmp_path):
     script = (
         "import sys; from pathlib import Path; from pipelines.datasets.scenes.generate import ScenesConfig, generate;"
         "generate(ScenesConfig(train=12, val=6, test=8, seed=3), Path(sys.argv[1]))"

@@ -80,11 +80,11 @@ def test_batches_equal_single_photos(small, photo):
     built.batch_size = 4
     for one, other in zip(single, built(given), strict=True):
         for row in range(len(one.boxes)):
-            twin = int(np.abs(other.boxes - one.boxes[row]).max(axis=1).argmin())
-            np.testing.assert_allclose(other.boxes[twin], one.boxes[row], atol=0.05)
+            nearest = int(np.abs(other.boxes - one.boxes[row]).max(axis=1).argmin())
+            np.testing.assert_allclose(other.boxes[nearest], one.boxes[row], atol=0.05)
             scale = np.abs(one.features).max()
-            np.testing.assert_allclose(other.features[twin], one.features[row], atol=1e-3 * scale)
-            assert other.classes[twin] == one.classes[row]
+            np.testing.assert_allclose(other.features[nearest], one.features[row], atol=1e-3 * scale)
+            assert other.classes[nearest] == one.classes[row]
 
 
 def test_the_adaptive_number_of_regions_depends_on_the_score(detector, photo, found):

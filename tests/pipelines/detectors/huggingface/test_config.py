@@ -35,7 +35,7 @@ def test_a_driver_plans_without_loading_weights(models: Models, tmp_path: Path):
     assert spec.fingerprint() != QueriesConfig(str(models("detr"))).fingerprint()
 
 
-def test_every_setting_and_every_file_enters_the_fingerprint_but_not_the_location(models: Models, tmp_path: Path):
+def test_settings_and_files_enter_the_fingerprint(models: Models, tmp_path: Path):
     folder = tmp_path / "elsewhere"
     shutil.copytree(models("detr"), folder)
     spec = QueriesConfig(str(folder))
@@ -87,7 +87,7 @@ def test_the_width_with_the_backbones_map_needs_no_weights(models: Models, tmp_p
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_type": "nothing"}', '{"model_type": "detr", "d_model": "wide"}'])
-def test_a_config_that_is_no_model_is_one_line(models: Models, tmp_path: Path, text: str):
+def test_an_invalid_model_config_is_one_line(models: Models, tmp_path: Path, text: str):
     folder = Path(shutil.copytree(models("detr"), tmp_path / "detr"))
     (folder / "config.json").write_text(text)
     with pytest.raises(UserError, match=f"model {folder} cannot be used by the detector huggingface") as raised:

@@ -32,7 +32,7 @@ def test_weights_must_be_finite_and_complete(models: Models, tmp_path: Path, nam
         build(name, folder)
 
 
-def test_a_file_that_is_no_safetensors_is_one_line(models: Models, tmp_path: Path):
+def test_an_invalid_safetensors_file_is_one_line(models: Models, tmp_path: Path):
     folder = Path(shutil.copytree(models("vit"), tmp_path / "vit"))
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match="cannot be used by the detector huggingface_patches") as raised:

@@ -103,7 +103,7 @@ def hub_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return repository / "snapshots" / COMMIT
 
 
-def test_a_name_is_found_in_a_filled_cache_without_network_and_pinned_to_its_commit(hub_cache: Path):
+def test_a_hub_name_resolves_in_a_cache_without_network(hub_cache: Path):
     assert pinned_model(f"{NAME}@main") == f"{NAME}@{COMMIT}"
     assert fetch_model(f"{NAME}@{COMMIT}") == hub_cache, "as workers do, which do not follow a branch that moves"
 

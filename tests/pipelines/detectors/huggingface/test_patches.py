@@ -71,7 +71,7 @@ def test_a_cell_is_the_mean_of_its_patches_by_area():
     np.testing.assert_allclose(_shares(4, 2), [[1, 0], [1, 0], [0, 1], [0, 1]])
 
 
-def test_photos_that_differ_in_one_corner_differ_in_its_cell_most(models: Models):
+def test_a_changed_corner_changes_its_cell_most(models: Models):
     """Rows and columns are not exchanged."""
     photo = skimage.data.coffee()
     changed = photo.copy()

@@ -178,8 +178,8 @@ def assert_same_regions(one: Regions, other: Regions) -> None:
     assert len(one.features) == len(other.features)
     for row in range(len(one.features)):
         differences = np.abs(other.features - one.features[row]).max(axis=1) / np.abs(one.features).max()
-        twin = int(differences.argmin())
-        assert differences[twin] < FEATURES
-        assert np.abs(other.boxes[twin] - one.boxes[row]).max() < BOXES
-        assert other.classes[twin] == one.classes[row]
-        assert abs(other.confidences[twin] - one.confidences[row]) < FEATURES
+        nearest = int(differences.argmin())
+        assert differences[nearest] < FEATURES
+        assert np.abs(other.boxes[nearest] - one.boxes[row]).max() < BOXES
+        assert other.classes[nearest] == one.classes[row]
+        assert abs(other.confidences[nearest] - one.confidences[row]) < FEATURES

@@ -67,7 +67,7 @@ def test_a_rerun_writes_nothing_and_reads_no_row(folder: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("gone", ["index.json", "receipt.json", ".tar", "train-000001", ""])
-def test_a_killed_import_goes_on_to_the_same_bytes(folder: Path, gone: str):
+def test_a_killed_import_resumes_to_the_same_bytes(folder: Path, gone: str):
     first = run(folder).feature_set
     before = contents(first)
     for path in Path(first.uri).iterdir():
@@ -90,7 +90,7 @@ def test_the_same_bytes_elsewhere_and_other_features_beside(folder: Path, tmp_pa
     assert np.array_equal(changed.split("val")[:], (rows + 1).astype(np.float16))
 
 
-def test_captions_that_change_name_their_shards_anew(folder: Path):
+def test_changed_captions_rename_their_shards(folder: Path):
     first = run(folder).feature_set
     text = (folder / "dev_caps.txt").read_text()
     (folder / "dev_caps.txt").write_text(text.replace("say 3", "tell 3", 1))
@@ -107,7 +107,7 @@ def test_without_ids_rows_are_numbered(folder: Path):
     assert split.meta[1]["source"] == "dev_ims.npy#1"
 
 
-def test_an_id_a_caption_and_ids_that_start_anew(folder: Path):
+def test_ids_per_caption_and_ids_that_restart(folder: Path):
     for name, count in COUNTS.items():
         (folder / f"{name}_ids.txt").write_text("".join(f"{n}\n" * 5 for n in range(count)))
     imported = run(folder)

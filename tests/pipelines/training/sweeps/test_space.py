@@ -131,7 +131,7 @@ def identity_of(*entries: str) -> list[str]:
     return space_identity(entries, parse_space(entries))
 
 
-def test_entries_that_name_no_file_enter_an_identity_as_they_are_written():
+def test_entries_without_a_file_enter_the_identity_as_written():
     entries = [
         "train.learning_rate=loguniform(1e-4,  1e-2)", "train.seed=grid(0,1)", "model.gate=choice( vector)",
         "model.hf_model=choice(bert-base-uncased, 'roberta-base')", "train.word_vectors=choice('')",
@@ -154,7 +154,7 @@ def test_word_vectors_in_a_space_enter_its_identity_by_content(tmp_path: Path, m
     assert before != identity_of(f"{field}=choice('', a.txt, b.txt)")
 
 
-def test_a_local_text_encoder_in_a_space_enters_its_identity_by_content(tmp_path: Path):
+def test_a_text_encoder_enters_the_identity_by_content(tmp_path: Path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text("{}")
     shutil.copytree(tmp_path / "bert", tmp_path / "copy")

@@ -13,7 +13,7 @@ NAME = "m-sweep-edc5113050e9"
 """The run directory that a sweep without files in its space has had since 0.2."""
 
 
-def test_a_finished_sweep_is_found_by_its_identity_and_its_result_is_read(tracking: Tracking, tmp_path: Path):
+def test_a_finished_sweep_is_found_by_its_identity(tracking: Tracking, tmp_path: Path):
     features = FeatureSet.open(str(stored_feature_set.FIXTURE))
     shutil.copytree(stored_sweep.FIXTURE, tmp_path / NAME)
     setup = stored_sweep.setup_in(tmp_path)

@@ -48,9 +48,7 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
     assert identity(epochs=3) != identity() != identity(space=SPACE[:1])
 
 
-def test_a_missing_file_in_the_space_is_an_error_before_anything_runs(
-    features: FeatureSet, tracking: Tracking, tmp_path: Path
-):
+def test_a_missing_file_is_an_error_before_any_trial(features: FeatureSet, tracking: Tracking, tmp_path: Path):
     model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
     setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
     space = [f"train.word_vectors=choice({tmp_path}/none.txt)"]
@@ -60,7 +58,7 @@ def test_a_missing_file_in_the_space_is_an_error_before_anything_runs(
     assert tracking.client().search_runs([tracking.experiment_id]) == []
 
 
-def test_an_unusable_text_encoder_of_one_trial_is_an_error_before_anything_runs(
+def test_an_unusable_text_encoder_is_an_error_before_any_trial(
     features: FeatureSet, tracking: Tracking, tmp_path: Path
 ):
     model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8)
@@ -93,9 +91,7 @@ def test_run_logs_datasets_space_and_sections_of_a_sweep(features: FeatureSet, t
     assert params["tracking.uri"] == "http://host"
 
 
-def test_finished_sweep_returns_its_result_in_the_order_of_the_space(
-    features: FeatureSet, tracking: Tracking, tmp_path: Path
-):
+def test_a_finished_sweep_returns_its_result(features: FeatureSet, tracking: Tracking, tmp_path: Path):
     model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
     setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
     trial = Trial({"train.margin": 0.1, "model.gate": "scalar"}, "r1", 50.0, 3)
