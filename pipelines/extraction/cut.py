@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Photo
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Row, StoredRegions, part_row
+from pipelines.extraction.stages import PartRow, StoredRegions, part_row
 from pipelines.extraction.worker_errors import keep_error_message
 from pipelines.features.layout import tar_name
 from pipelines.features.manifests import StoredManifest
@@ -19,8 +20,11 @@ from pipelines.features.receipt import read_receipt
 from pipelines.features.shard_plan import digest_of, plan_parts
 from pipelines.features.shard_reader import verify_shard_pieces
 
+ShardRow = dict[str, Any]
+"""A row of Ray Data: one shard, from which `Cut` makes the rows of its parts."""
 
-def task_row(task: ShardTask) -> Row:
+
+def task_row(task: ShardTask) -> ShardRow:
     """Returns a shard as a small row, with the numbers of its photos in the manifest."""
     numbers = task.photos.numbers
     starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
@@ -42,7 +46,7 @@ class Cut:
         self._store, self._manifest, self._photos_per_part = store, manifest, photos_per_part
 
     @keep_error_message
-    def __call__(self, row: Row) -> list[Row]:
+    def __call__(self, row: ShardRow) -> list[PartRow]:
         """Maps the row of `task_row` to the rows of parts. Raises UserError if regions to be copied are corrupt."""
         photos = self._manifest.rows(json.loads(row["photos"]))
         if digest_of(photos) != row["plan_digest"]:

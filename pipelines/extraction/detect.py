@@ -18,12 +18,8 @@ from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts
 from pipelines.extraction.stage_times import Stopwatch
+from pipelines.extraction.stages import PartPhoto, PartRow
 from pipelines.extraction.worker_errors import keep_error_message
-
-Row = dict[str, Any]
-"""A row of Ray Data: one part of a shard."""
-_Photo = dict[str, Any]
-"""One element of a row's `photos`."""
 
 DEADLINE_S = 600.0
 """Time in which the detector must process one photo; the process of a detector that takes longer is ended."""
@@ -49,7 +45,7 @@ class Detect:
         self._works_on_noise = False
 
     @keep_error_message
-    def __call__(self, row: Row) -> Row:
+    def __call__(self, row: PartRow) -> PartRow:
         """Maps a fetched row to a detected row."""
         photos, watch = json.loads(row["photos"]), Stopwatch(row)
         to_detect = [photo for photo in photos if "shape" in photo]
@@ -100,7 +96,9 @@ class Detect:
             raise UserError(f"the detector fails on noise ({_one_line(error)}); correct the detector") from error
         self._works_on_noise = True
 
-    def _detect(self, photos: list[_Photo], pixels: list[NDArray[np.uint8]], attempts: Attempts) -> list[Regions | str]:
+    def _detect(
+        self, photos: list[PartPhoto], pixels: list[NDArray[np.uint8]], attempts: Attempts
+    ) -> list[Regions | str]:
         """Returns the regions of each photo, or the reason why it is rejected."""
         outcomes: list[Regions | str] = []
         step = 1 if attempts.isolate else self._batch_size
@@ -117,7 +115,7 @@ class Detect:
             outcomes += [self._isolated(*each, attempts) for each in zip(photos[batch], pixels[batch], strict=True)]
         return outcomes
 
-    def _isolated(self, photo: _Photo, pixels: NDArray[np.uint8], attempts: Attempts) -> Regions | str:
+    def _isolated(self, photo: PartPhoto, pixels: NDArray[np.uint8], attempts: Attempts) -> Regions | str:
         """Returns the regions of one photo, or the reason why it is rejected."""
         try:
             with attempts.photo(photo["key"]):
@@ -176,7 +174,7 @@ def _rounded(values: NDArray[np.floating]) -> list[float]:
     return [round(float(value), 4) for value in values]
 
 
-def _split_pixels(pixels: bytes, photos: list[_Photo]) -> list[NDArray[np.uint8]]:
+def _split_pixels(pixels: bytes, photos: list[PartPhoto]) -> list[NDArray[np.uint8]]:
     views, start = [], 0
     for photo in photos:
         size = int(np.prod(photo["shape"]))

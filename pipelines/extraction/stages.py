@@ -41,9 +41,9 @@ from pipelines.features.shard_plan import PlannedPart, plan_digest
 from pipelines.features.shard_reader import ShardBlock, read_sample_member
 from pipelines.features.shards import OtherPhotosError, Sample, build_tar, commit_tar
 
-Row = dict[str, Any]
+PartRow = dict[str, Any]
 """A row of Ray Data: one part of a shard."""
-_Photo = dict[str, Any]
+PartPhoto = dict[str, Any]
 """One element of a row's `photos`."""
 DECODE_DEADLINE_S = 600.0
 """Time in which a photo must be decoded."""
@@ -59,7 +59,7 @@ class StoredRegions:
     """As in the receipt."""
 
 
-def part_row(shard: str, part: PlannedPart, stored: Mapping[str, StoredRegions]) -> Row:
+def part_row(shard: str, part: PlannedPart, stored: Mapping[str, StoredRegions]) -> PartRow:
     """Returns the first row of a part. `stored`: regions that are copied, by key."""
     photos = [
         {
@@ -81,7 +81,7 @@ class Fetch:
         self._root, self._store = root, store
 
     @keep_error_message
-    def __call__(self, row: Row) -> Row:
+    def __call__(self, row: PartRow) -> PartRow:
         """Maps the row of a part to a fetched row."""
         photos, pixels, watch = json.loads(row["photos"]), [], Stopwatch(row)
         is_recorded = bool(recorded_deaths(self._store, row["part"]))
@@ -118,7 +118,7 @@ class Commit:
         self._store = store
 
     @keep_error_message
-    def __call__(self, row: Row) -> Row:
+    def __call__(self, row: PartRow) -> PartRow:
         """Maps a detected row to the part's receipt, which accounts for every photo as written or rejected."""
         photos, watch = json.loads(row["photos"]), Stopwatch(row)
         rows = sum(len(photo["found"]["classes"]) for photo in photos if "found" in photo)
@@ -150,7 +150,7 @@ class Commit:
         return {"shard": row["shard"], "receipt": receipt.to_json(), "reused": reused, "times": watch.times()}
 
     def _commit(
-        self, part: str, photos: list[_Photo], tar: bytes, samples: list[Sample], rejected: list[Rejection]
+        self, part: str, photos: list[PartPhoto], tar: bytes, samples: list[Sample], rejected: list[Rejection]
     ) -> Receipt:
         """Commits under the planned name, or, if it is taken by other photos, under a name of the photos' bytes."""
         digest = plan_digest([(photo["key"], photo["source"], photo["captions"]) for photo in photos])
@@ -160,7 +160,7 @@ class Commit:
             contents = {row.key: row.sha256 for row in rejected} | {s.key: s.meta["sha256"] for s in samples}
             return commit_tar(self._store, renamed(part, digest, contents), tar, samples, rejected, digest)
 
-    def _reused(self, photo: _Photo) -> Sample:
+    def _reused(self, photo: PartPhoto) -> Sample:
         """Returns the stored regions and boxes with the current source and captions. UserError for a corrupt shard."""
         tar, offsets = photo["reuse"]["tar"], tuple((offset, size) for offset, size in photo["reuse"]["offsets"])
         block = ShardBlock.of_photo(self._store, tar, Written(photo["key"], "", "", "", offsets))

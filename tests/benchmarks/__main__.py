@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.benchmarks import batches, extraction, precomputed, registered, scale, scoring, training
-from tests.benchmarks.report import Row, commit, failed, run, table, write_json
+from tests.benchmarks.report import Measurement, commit, failed, run, table, write_json
 from tests.benchmarks.sizes import FULL, SMOKE
 
 RESULTS = Path("docs/results.md")
@@ -26,7 +26,7 @@ def main() -> int:
     files = (scoring, registered, training, batches, precomputed, scale, extraction)
     results = list(run(benchmark for file in files for benchmark in file.benchmarks(sizes)))
     if sizes == SMOKE:  # goals are stated for the full sizes
-        results = [replace(result, goal=None) if isinstance(result, Row) else result for result in results]
+        results = [replace(result, goal=None) if isinstance(result, Measurement) else result for result in results]
     print(f"\n{table(results)}")
     path = Path("build/bench-smoke.json" if sizes == SMOKE else "build/bench.json")
     write_json(path, results)

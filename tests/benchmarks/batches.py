@@ -18,7 +18,7 @@ from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.benchmarks.inputs import feature_set
 from tests.benchmarks.measure import seconds
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.benchmarks.sizes import Sizes
 
 
@@ -27,7 +27,7 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     return [Benchmark("batches of training", lambda: _rows(sizes))]
 
 
-def _rows(sizes: Sizes) -> Iterator[Row]:
+def _rows(sizes: Sizes) -> Iterator[Measurement]:
     size = sizes.batch_size
     with TemporaryDirectory() as folder:
         features = feature_set(Path(folder), {"train": sizes.stored_photos}, 100, sizes)
@@ -43,14 +43,16 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
         )
         per_batch, peer = 1000 / cached.batches_per_epoch, "plain reads of the same bytes"
         what = f"batch of {size} from memory-mapped shards"
-        yield Row(what, ours * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
-        yield Row(f"{what}, prefetched", prefetched * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
+        yield Measurement(what, ours * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
+        yield Measurement(f"{what}, prefetched", prefetched * per_batch, "ms", peer, plain * per_batch, "lower", 0.5)
         peer_pass, stream = seconds(
             lambda: _read_by_webdataset(split), lambda: _exhaust(_batches(streamed)), rounds=sizes.rounds
         )
-        yield Row("epoch of a streaming dataset", stream, "s", "WebDataset's pass", peer_pass, "lower", 0.5)
+        yield Measurement("epoch of a streaming dataset", stream, "s", "WebDataset's pass", peer_pass, "lower", 0.5)
         (shuffle,) = seconds(lambda: cached.order(1), rounds=sizes.rounds)
-        yield Row("shuffle without a photo twice in a batch, per million captions", shuffle * 1e6 / plan.size, "s")
+        yield Measurement(
+            "shuffle without a photo twice in a batch, per million captions", shuffle * 1e6 / plan.size, "s"
+        )
 
 
 def _batches(batches: Batches) -> Iterator[Batch]:

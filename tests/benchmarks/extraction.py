@@ -24,7 +24,7 @@ from pipelines.features.layout import tar_name
 from pipelines.features.shards import build_tar, commit_shard
 from tests.benchmarks.inputs import feature_set, noise_photos, samples
 from tests.benchmarks.measure import drop_from_page_cache, seconds, tree_peak_gib
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.benchmarks.sizes import FULL, Sizes
 
 PROCESSES = 2
@@ -53,7 +53,7 @@ def _write_photos(folder: Path, count: int) -> Manifest:
     return locate_photos("synthetic", folder, [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",)) for n in range(count)])
 
 
-def _pipeline(sizes: Sizes) -> Iterator[Row]:
+def _pipeline(sizes: Sizes) -> Iterator[Measurement]:
     """Throughput of PROCESSES detector processes: in a bare loop, and as actors among the stages of the pipeline."""
     connect(ClusterConfig())
     bare, steady, first = 0.0, 0.0, float("inf")
@@ -75,9 +75,9 @@ def _pipeline(sizes: Sizes) -> Iterator[Row]:
         rerun = time.perf_counter() - start
     assert not again.written
     peer = f"bare detector loop, {PROCESSES} processes"
-    yield Row(f"Ray Data, {PROCESSES} detector actors, steady state", steady, "photos/s", peer, bare, goal=0.95)
-    yield Row("the same with startup and model loading", sizes.detected_photos / first, "photos/s", peer, bare)
-    yield Row("rerun of a finished extraction", rerun, "s", "first run", first, "lower", goal=100)
+    yield Measurement(f"Ray Data, {PROCESSES} detector actors, steady state", steady, "photos/s", peer, bare, goal=0.95)
+    yield Measurement("the same with startup and model loading", sizes.detected_photos / first, "photos/s", peer, bare)
+    yield Measurement("rerun of a finished extraction", rerun, "s", "first run", first, "lower", goal=100)
 
 
 def _extract(manifest: Manifest, config: ExtractConfig) -> tuple[float, float]:
@@ -117,7 +117,7 @@ def _detect(uris: list[str]) -> None:
     _detector([decode_photo(read_photo(uri)).pixels for uri in uris])
 
 
-def _writing(sizes: Sizes) -> Iterator[Row]:
+def _writing(sizes: Sizes) -> Iterator[Measurement]:
     """Shards written, against the same bytes written to plain files; both are synchronised with the disk."""
     count = sizes.written_shards
     photos = [Photo(f"p{n}", f"{n}.jpg", "train", ("noise",) * 5) for n in range(sizes.photos_per_shard)]
@@ -138,10 +138,10 @@ def _writing(sizes: Sizes) -> Iterator[Row]:
 
         spent, by_plain = seconds(write, write_plain, rounds=sizes.rounds)
     megabytes = count * len(data) / 1e6
-    yield Row("writing shards", megabytes / spent, "MB/s", "plain files with fsync", megabytes / by_plain)
+    yield Measurement("writing shards", megabytes / spent, "MB/s", "plain files with fsync", megabytes / by_plain)
 
 
-def _reading(sizes: Sizes) -> Iterator[Row]:
+def _reading(sizes: Sizes) -> Iterator[Measurement]:
     """Photos read one by one by their offsets, against plain reads of whole files; both from the disk."""
     with tempfile.TemporaryDirectory() as folder:
         photos = {"train": sizes.written_shards * sizes.photos_per_shard}
@@ -162,14 +162,16 @@ def _reading(sizes: Sizes) -> Iterator[Row]:
         spent, by_plain = seconds(read, read_plain, rounds=sizes.rounds)
         megabytes = sum(path.stat().st_size for path in paths) / 1e6
     peer = "plain reads of whole files"
-    yield Row("reading photo by photo, from disk", megabytes / spent, "MB/s", peer, megabytes / by_plain, goal=0.5)
+    yield Measurement(
+        "reading photo by photo, from disk", megabytes / spent, "MB/s", peer, megabytes / by_plain, goal=0.5
+    )
 
 
-def _memory(sizes: Sizes) -> Iterator[Row]:
+def _memory(sizes: Sizes) -> Iterator[Measurement]:
     """Peak memory of driver, Ray and workers together, for few and for many photos."""
     few, many = (_peak_gib(count) for count in (sizes.few_photos, sizes.many_photos))
     what = f"peak memory of an extraction, {sizes.many_photos:,} photos"
-    yield Row(what, many, "GiB", f"{sizes.few_photos:,} photos", few, "lower", goal=1 / 1.2)
+    yield Measurement(what, many, "GiB", f"{sizes.few_photos:,} photos", few, "lower", goal=1 / 1.2)
 
 
 def _peak_gib(count: int) -> float:

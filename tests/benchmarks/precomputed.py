@@ -17,7 +17,7 @@ from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.shard_import import Imported
 from pipelines.features.precomputed.tsv import import_tsv
 from tests.benchmarks.measure import drop_from_page_cache
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.benchmarks.sizes import FULL, Sizes
 
 PER_SHARD, ROUNDS = 32, 5
@@ -43,7 +43,7 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     ]
 
 
-def _import_of_scan(sizes: Sizes) -> Iterator[Row]:
+def _import_of_scan(sizes: Sizes) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         sources, output = _write_sources(Path(folder), sizes), Path(folder, "out")
         source = sources.scan / "train_ims.npy"
@@ -51,14 +51,14 @@ def _import_of_scan(sizes: Sizes) -> Iterator[Row]:
         yield from _import_rows("SCAN .npy", source, output, run, sizes)
 
 
-def _import_of_tsv(sizes: Sizes) -> Iterator[Row]:
+def _import_of_tsv(sizes: Sizes) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder:
         sources, output = _write_sources(Path(folder), sizes), Path(folder, "out")
         run = lambda: import_tsv(sources.tsv, sources.dataset, str(output), PER_SHARD, _ignore)  # noqa: E731
         yield from _import_rows("bottom-up TSV", sources.tsv, output, run, sizes)
 
 
-def _export(sizes: Sizes) -> Iterator[Row]:
+def _export(sizes: Sizes) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sources, target = _write_sources(folder, sizes), folder / "exported"
@@ -69,10 +69,12 @@ def _export(sizes: Sizes) -> Iterator[Row]:
             spent = min(spent, _timed(lambda: export_scan(features, target, _ignore), target))
             plain = min(plain, _timed(lambda: _write_plainly(target, size, 8 << 20), target))
         peer = "plain write of as many bytes"
-        yield Row("export to SCAN .npy", size / spent / 1e6, "MB/s", peer, size / plain / 1e6)
+        yield Measurement("export to SCAN .npy", size / spent / 1e6, "MB/s", peer, size / plain / 1e6)
 
 
-def _import_rows(kind: str, source: Path, output: Path, run: Callable[[], Imported], sizes: Sizes) -> Iterator[Row]:
+def _import_rows(
+    kind: str, source: Path, output: Path, run: Callable[[], Imported], sizes: Sizes
+) -> Iterator[Measurement]:
     """Import and plain copy take turns, and the least seconds of each count; then a rerun with nothing to write."""
     megabytes, plain_copy = source.stat().st_size / 1e6, output.with_name("plain")
     spent, plain, rerun, written = float("inf"), float("inf"), float("inf"), 0
@@ -90,8 +92,10 @@ def _import_rows(kind: str, source: Path, output: Path, run: Callable[[], Import
         rerun = min(rerun, _timed(run, None))
         shutil.rmtree(output)
     peer = f"plain read and write of {written / 1e6:.0f} MB"
-    yield Row(f"import of {kind}, {megabytes:.0f} MB", megabytes / spent, "MB/s of source", peer, megabytes / plain)
-    yield Row(f"import of {kind}, nothing to do", rerun, "s", "first import", spent, "lower")
+    yield Measurement(
+        f"import of {kind}, {megabytes:.0f} MB", megabytes / spent, "MB/s of source", peer, megabytes / plain
+    )
+    yield Measurement(f"import of {kind}, nothing to do", rerun, "s", "first import", spent, "lower")
 
 
 def _rounds(sizes: Sizes) -> int:

@@ -11,7 +11,7 @@ import torch
 from shan_model.scoring import score_matrix
 from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.measure import seconds
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.benchmarks.sizes import Sizes
 from tests.support.registered import imported_features, matcher
 
@@ -21,7 +21,7 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     return [Benchmark("registered model", lambda: _rows(sizes))]
 
 
-def _rows(sizes: Sizes) -> Iterator[Row]:
+def _rows(sizes: Sizes) -> Iterator[Measurement]:
     """Every photo with every caption, one pair a row."""
     shape = sizes.given_photos, sizes.regions, sizes.feature_dim
     features = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -39,5 +39,5 @@ def _rows(sizes: Sizes) -> Iterator[Row]:
         )
     what = f"registered model, {len(frame):,} rows of {shape[0]:,} photos and {len(texts)} captions"
     rate = len(frame) / by_rows
-    yield Row(what, rate, "pairs/s", "batched scorer", len(frame) / by_scorer, goal=0.8)
-    yield Row(what, rate, "pairs/s", "one row a call", len(few) / one_by_one)
+    yield Measurement(what, rate, "pairs/s", "batched scorer", len(frame) / by_scorer, goal=0.8)
+    yield Measurement(what, rate, "pairs/s", "one row a call", len(few) / one_by_one)

@@ -1,4 +1,4 @@
-"""Rows of a benchmark: run, printed as a table, written as JSON. A benchmark that fails costs its own rows only."""
+"""Runs benchmarks; prints their measurements as a table, and writes them as JSON. One that fails costs its own only."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One measurement: our value, and the value of a peer or a limit in the same unit."""
 
     what: str
@@ -50,18 +50,18 @@ class Failure(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """A measurement with one row or a few that belong together."""
+    """One measurement, or a few that belong together."""
 
     name: str
-    rows: Callable[[], Iterable[Row]]
+    measure: Callable[[], Iterable[Measurement]]
 
 
-def within(what: str, ours: float, limit: float, unit: str = "") -> Row:
-    """A row whose value must not exceed a limit."""
-    return Row(what, ours, unit, "limit", limit, "lower", goal=1)
+def within(what: str, ours: float, limit: float, unit: str = "") -> Measurement:
+    """Returns a measurement whose value must not exceed a limit."""
+    return Measurement(what, ours, unit, "limit", limit, "lower", goal=1)
 
 
-def run(benchmarks: Iterable[Benchmark]) -> Iterator[Row | Failure]:
+def run(benchmarks: Iterable[Benchmark]) -> Iterator[Measurement | Failure]:
     """Runs benchmarks one after the other and prints each result as it comes.
 
     An exception in a benchmark becomes a `Failure` and the next one runs; a package that is not installed is reported
@@ -69,9 +69,9 @@ def run(benchmarks: Iterable[Benchmark]) -> Iterator[Row | Failure]:
     """
     for benchmark in benchmarks:
         try:
-            for row in benchmark.rows():
-                print(_line(row), flush=True)
-                yield row
+            for measurement in benchmark.measure():
+                print(_line(measurement), flush=True)
+                yield measurement
         except ModuleNotFoundError as error:
             print(f"{benchmark.name}: skipped, {error.name} is not installed", flush=True)
             yield Failure(benchmark.name, f"{error.name} is not installed", skipped=True)
@@ -82,7 +82,7 @@ def run(benchmarks: Iterable[Benchmark]) -> Iterator[Row | Failure]:
             yield Failure(benchmark.name, message, skipped=False)
 
 
-def table(results: Sequence[Row | Failure]) -> str:
+def table(results: Sequence[Measurement | Failure]) -> str:
     """The results as a Markdown table."""
     lines = ["| what | ours | peer or limit | ratio | goal |", "|---|---|---|---|---|"]
     for result in results:
@@ -96,14 +96,14 @@ def table(results: Sequence[Row | Failure]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: Path, results: Sequence[Row | Failure], **about: Any) -> None:
+def write_json(path: Path, results: Sequence[Measurement | Failure], **about: Any) -> None:
     """Writes the results, and what the caller adds about the run, as JSON; values that are not finite become null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {**about, "commit": commit(), "results": [_record(result) for result in results]}
     path.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def failed(results: Sequence[Row | Failure]) -> bool:
+def failed(results: Sequence[Measurement | Failure]) -> bool:
     """Whether a benchmark failed; one that was skipped did not."""
     return any(isinstance(result, Failure) and not result.skipped for result in results)
 
@@ -121,16 +121,16 @@ def commit() -> str:
         return "unknown"
 
 
-def _line(row: Row) -> str:
-    peer = "" if row.ratio is None else f", ratio {row.ratio:.3g} to {row.peer}"
-    return f"{row.what}: {_value(row.ours, row.unit)}{peer}"
+def _line(of: Measurement) -> str:
+    peer = "" if of.ratio is None else f", ratio {of.ratio:.3g} to {of.peer}"
+    return f"{of.what}: {_value(of.ours, of.unit)}{peer}"
 
 
 def _value(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}".rstrip()
 
 
-def _record(result: Row | Failure) -> dict[str, Any]:
+def _record(result: Measurement | Failure) -> dict[str, Any]:
     if isinstance(result, Failure):
         return result._asdict()
     fields = {**asdict(result), "ratio": result.ratio, "met": result.met}

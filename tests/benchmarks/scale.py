@@ -34,7 +34,7 @@ from pipelines.features.orphans import find_orphans
 from pipelines.features.receipt import Receipt, Written
 from pipelines.features.summary import summarise
 from tests.benchmarks.measure import gib
-from tests.benchmarks.report import Benchmark, Row, within
+from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
 MEMORY_GIB, MINUTES, PHOTOS = 4.0, 10.0, 12_000_000
@@ -50,7 +50,7 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     return [*planned, Benchmark("extraction of many photos", lambda: _stream(sizes.streamed_photos))]
 
 
-def _driver(count: int) -> Iterator[Row]:
+def _driver(count: int) -> Iterator[Measurement]:
     """Seconds and peak memory of each step, and what the disk takes for the same: bytes and a plain listing."""
     with tempfile.TemporaryDirectory() as folder:
         found = {step: _run(step, count, folder) for step in ("write", *STEPS)}
@@ -60,19 +60,19 @@ def _driver(count: int) -> Iterator[Row]:
         listing = time.perf_counter() - started
     name = f"{count:,} photos"
     for step in STEPS:
-        yield Row(f"{step}, {name}", found[step].seconds, "s", "plain listing of the folder", listing, "lower")
+        yield Measurement(f"{step}, {name}", found[step].seconds, "s", "plain listing of the folder", listing, "lower")
         yield within(f"peak memory of {step}, {name}", found[step].gib, MEMORY_GIB, "GiB")
     spent = found["plan"].seconds + found["rerun"].seconds
     yield within(f"plan and rerun, {name}", spent, max(MINUTES * 60 * count / PHOTOS, 10), "s")
-    yield Row(f"manifest, receipts and index on disk, {name}", sum(listed) / count, "bytes per photo")
+    yield Measurement(f"manifest, receipts and index on disk, {name}", sum(listed) / count, "bytes per photo")
 
 
-def _stream(count: int) -> Iterator[Row]:
+def _stream(count: int) -> Iterator[Measurement]:
     """An extraction through Ray, with a detector that takes no time, of small photos in one tar."""
     with tempfile.TemporaryDirectory() as folder:
         found = _run("stream", count, folder)
     name = f"{count:,} photos, made-up detector"
-    yield Row(f"extraction through Ray, {name}", count / found.seconds, "photos/s")
+    yield Measurement(f"extraction through Ray, {name}", count / found.seconds, "photos/s")
     yield within(f"peak memory of the driver, {name}", found.gib, MEMORY_GIB, "GiB")
 
 

@@ -17,7 +17,7 @@ from shan_model.scoring import cut_blocks, score_blocks
 from tests.benchmarks.inputs import encoded, network, sentences
 from tests.benchmarks.measure import seconds, threads
 from tests.benchmarks.peers import scan_loop
-from tests.benchmarks.report import Benchmark, Row, within
+from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
 SPLITS = {"Flickr30K": (1000, 5000, 1.0), "COCO 5K": (5000, 25_000, 0.05)}
@@ -48,13 +48,13 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     return [*found, *(Benchmark(name, lambda name=name: _split(name, sizes)) for name in SPLITS)]
 
 
-def _on_one_thread(rows: Iterator[Row]) -> Iterator[Row]:
+def _on_one_thread(rows: Iterator[Measurement]) -> Iterator[Measurement]:
     with threads(1), torch.no_grad():
         measured = list(rows)
     yield from measured
 
 
-def _full(sizes: Sizes) -> Iterator[Row]:
+def _full(sizes: Sizes) -> Iterator[Measurement]:
     (reference, batched), (regions, words) = implementations(sizes), _inputs(sizes)
     few = words[: sizes.reference_captions]
     photos, captions = batched.photo_groups(regions), batched.caption_groups(words)
@@ -67,16 +67,16 @@ def _full(sizes: Sizes) -> Iterator[Row]:
     peer = 1e6 * by_reference / len(regions) / len(few)
     fp32, bf16 = (1e6 * s / len(regions) / len(words) for s in (by_batched, by_bf16))
     name = "SHAN-full, batched implementation"
-    yield Row(f"{name}, float32, one thread", fp32, UNIT, "reference implementation", peer, "lower", 20)
-    yield Row(f"{name}, bf16 products, one thread", bf16, UNIT, "reference implementation", peer, "lower", 30)
+    yield Measurement(f"{name}, float32, one thread", fp32, UNIT, "reference implementation", peer, "lower", 20)
+    yield Measurement(f"{name}, bf16 products, one thread", bf16, UNIT, "reference implementation", peer, "lower", 30)
     exact = batched.score_block(photos, captions)
     rounded = batched.score_block(photos, captions, torch.bfloat16)
     difference = (reference(regions, few) - exact[:, : len(few)]).abs().max().item()
     yield within(f"{name}, float32: largest difference to the reference", difference, 1e-5)
-    yield Row(f"{name}, bf16 products: largest difference to float32", (exact - rounded).abs().max().item(), "")
+    yield Measurement(f"{name}, bf16 products: largest difference to float32", (exact - rounded).abs().max().item(), "")
 
 
-def _scalar_gate(sizes: Sizes) -> Iterator[Row]:
+def _scalar_gate(sizes: Sizes) -> Iterator[Measurement]:
     regions, words = _inputs(sizes)
     times = []
     for gate in ("vector", "scalar"):
@@ -84,10 +84,10 @@ def _scalar_gate(sizes: Sizes) -> Iterator[Row]:
         photos, captions = batched.photo_groups(regions), batched.caption_groups(words)
         (spent,) = seconds(lambda p=photos, c=captions, b=batched: b.score_block(p, c), rounds=sizes.rounds)
         times.append(1e6 * spent / len(regions) / len(words))
-    yield Row("SHAN-full with a scalar gate", times[1], UNIT, "vector gate", times[0], "lower")
+    yield Measurement("SHAN-full with a scalar gate", times[1], UNIT, "vector gate", times[0], "lower")
 
 
-def _local_only(sizes: Sizes, variant: str) -> Iterator[Row]:
+def _local_only(sizes: Sizes, variant: str) -> Iterator[Measurement]:
     """L2L alone against SCAN's loop, which computes one direction with one product."""
     (reference, batched), (regions, words) = implementations(sizes, levels="l2l", variant=variant), _inputs(sizes)
     few = words[: sizes.reference_captions]
@@ -102,12 +102,12 @@ def _local_only(sizes: Sizes, variant: str) -> Iterator[Row]:
     loop, alone = (1e6 * s / len(regions) / len(few) for s in (by_loop, by_reference))
     fp32, bf16 = (1e6 * s / len(regions) / len(words) for s in (by_batched, by_bf16))
     name = f"L2L alone, {'word queries' if variant == 't2i' else 'both directions'}, batched"
-    yield Row(f"{name}, float32", fp32, UNIT, "SCAN's loop, word to region", loop, "lower", 12)
-    yield Row(f"{name}, bf16 products", bf16, UNIT, "SCAN's loop, word to region", loop, "lower", 12)
-    yield Row(f"{name}, float32", fp32, UNIT, "reference implementation", alone, "lower")
+    yield Measurement(f"{name}, float32", fp32, UNIT, "SCAN's loop, word to region", loop, "lower", 12)
+    yield Measurement(f"{name}, bf16 products", bf16, UNIT, "SCAN's loop, word to region", loop, "lower", 12)
+    yield Measurement(f"{name}, float32", fp32, UNIT, "reference implementation", alone, "lower")
 
 
-def _scan(sizes: Sizes) -> Iterator[Row]:
+def _scan(sizes: Sizes) -> Iterator[Measurement]:
     """The project's SCAN baseline, batched, against the loop of SCAN's published code."""
     regions, words = _inputs(sizes)
     scan = SCAN(ModelConfig(joint_dim=sizes.joint_dim, matcher="scan-t2i", scan_pooling="lse"))
@@ -117,10 +117,10 @@ def _scan(sizes: Sizes) -> Iterator[Row]:
         lambda: scan_loop(regions, few), lambda: scan.score_block(photos, captions), rounds=sizes.rounds
     )
     ours, loop = 1e6 * by_batched / len(regions) / len(words), 1e6 * by_loop / len(regions) / len(few)
-    yield Row("SCAN t2i, batched, float32", ours, UNIT, "SCAN's loop", loop, "lower")
+    yield Measurement("SCAN t2i, batched, float32", ours, UNIT, "SCAN's loop", loop, "lower")
 
 
-def _bottlenecks(sizes: Sizes) -> Iterator[Row]:
+def _bottlenecks(sizes: Sizes) -> Iterator[Measurement]:
     """Parts of a pair's time: the two products of a block, both sides' contexts, the sigmoids of the gates."""
     (_, batched), (regions, words) = implementations(sizes), _inputs(sizes)
     photos, captions = batched.photo_groups(regions), batched.caption_groups(words)
@@ -140,13 +140,15 @@ def _bottlenecks(sizes: Sizes) -> Iterator[Row]:
     (copy,) = seconds(lambda: target.copy_(big), rounds=sizes.rounds)
     gflop, pairs = 2 * rows_RD.numel() * len(rows_WD) / 1e9, len(few) * len(some)
     mixing = 2 * 2 * 2 * sizes.regions * 14 * sizes.joint_dim / 1e9  # two mixes of R x W x D a side
-    yield Row("products of a block, bf16", gflop / bf16, "GFLOP/s", "float32", gflop / product)
-    yield Row("mixing products of the contexts", mixing / contexts, "GFLOP/s", "products of a block", gflop / product)
-    yield Row("memory copy", 2 * 4 * big.numel() / copy / 1e9, "GB/s")
+    yield Measurement("products of a block, bf16", gflop / bf16, "GFLOP/s", "float32", gflop / product)
+    yield Measurement(
+        "mixing products of the contexts", mixing / contexts, "GFLOP/s", "products of a block", gflop / product
+    )
+    yield Measurement("memory copy", 2 * 4 * big.numel() / copy / 1e9, "GB/s")
     pair_s = {"peer": "all of a pair", "peer_value": 1e6 * pair, "better": "lower"}
-    yield Row("the two products of a pair, float32", 2e6 * product / pairs, "us", **pair_s)
-    yield Row("contexts of a pair (mix, sigmoid, fuse, pool, attend)", 1e6 * contexts, "us", **pair_s)
-    yield Row("sigmoids of a pair alone, by torch", 1e6 * sigmoid, "us", **pair_s)
+    yield Measurement("the two products of a pair, float32", 2e6 * product / pairs, "us", **pair_s)
+    yield Measurement("contexts of a pair (mix, sigmoid, fuse, pool, attend)", 1e6 * contexts, "us", **pair_s)
+    yield Measurement("sigmoids of a pair alone, by torch", 1e6 * sigmoid, "us", **pair_s)
 
 
 def _context_seconds(photos: Sequence[Group], captions: Sequence[Group], sizes: Sizes) -> float:
@@ -169,7 +171,7 @@ def _context_seconds(photos: Sequence[Group], captions: Sequence[Group], sizes: 
     return both[0] / many / few
 
 
-def _split(name: str, sizes: Sizes) -> Iterator[Row]:
+def _split(name: str, sizes: Sizes) -> Iterator[Measurement]:
     """A part of a test split through `score_blocks`, encoders included, from features in memory and sentences."""
     photos, captions, factor = SPLITS[name]
     side = (sizes.split_share * factor) ** 0.5
@@ -183,8 +185,8 @@ def _split(name: str, sizes: Sizes) -> Iterator[Row]:
     done = sum(scores.size for _, _, scores in score_blocks(model, features, texts, blocks, wanted))
     spent = time.perf_counter() - start
     what = f"{name} ({photos:,} x {captions:,}), {torch.get_num_threads()} threads"
-    yield Row(f"{what}: {height} x {width} pairs", done / spent, "pairs/s")
-    yield Row(f"{what}: extrapolated to all pairs", photos * captions / done * spent / 60, "minutes")
+    yield Measurement(f"{what}: {height} x {width} pairs", done / spent, "pairs/s")
+    yield Measurement(f"{what}: extrapolated to all pairs", photos * captions / done * spent / 60, "minutes")
 
 
 def _inputs(sizes: Sizes) -> tuple[Tensor, list[Tensor]]:

@@ -5,18 +5,18 @@ import math
 
 import pytest
 
-from tests.benchmarks.report import Benchmark, Failure, Row, failed, run, table, within, write_json
+from tests.benchmarks.report import Benchmark, Failure, Measurement, failed, run, table, within, write_json
 
 
 @pytest.mark.parametrize(("better", "ratio"), [("higher", 2.0), ("lower", 0.5)])
 def test_a_ratio_above_one_means_that_ours_is_better(better, ratio):
-    row = Row("speed", 4, "pairs/s", "peer", 2, better, goal=1)
+    row = Measurement("speed", 4, "pairs/s", "peer", 2, better, goal=1)
     assert row.ratio == ratio
     assert row.met is (ratio >= 1)
 
 
 def test_a_row_without_a_peer_has_no_ratio_and_no_goal():
-    row = Row("time", 3, "s")
+    row = Measurement("time", 3, "s")
     assert row.ratio is None
     assert row.met is None
 
@@ -28,7 +28,7 @@ def test_a_limit_must_not_be_exceeded(value, met):
 
 def test_a_failing_benchmark_is_reported_and_the_next_one_runs(capsys):
     def fails():
-        yield Row("first", 1, "s")
+        yield Measurement("first", 1, "s")
         raise KeyError("manifest")
 
     def needs_a_package():
@@ -37,14 +37,14 @@ def test_a_failing_benchmark_is_reported_and_the_next_one_runs(capsys):
     benchmarks = [
         Benchmark("broken", fails),
         Benchmark("incomplete", needs_a_package),
-        Benchmark("sound", lambda: [Row("second", 2, "s")]),
+        Benchmark("sound", lambda: [Measurement("second", 2, "s")]),
     ]
     results = list(run(benchmarks))
     assert results == [
-        Row("first", 1, "s"),
+        Measurement("first", 1, "s"),
         Failure("broken", "KeyError: 'manifest'", skipped=False),
         Failure("incomplete", "a_package_that_does_not_exist is not installed", skipped=True),
-        Row("second", 2, "s"),
+        Measurement("second", 2, "s"),
     ]
     assert "broken: FAILED, KeyError: 'manifest'" in capsys.readouterr().out
     assert failed(results)
@@ -52,7 +52,7 @@ def test_a_failing_benchmark_is_reported_and_the_next_one_runs(capsys):
 
 
 def test_the_table_shows_ours_the_peer_the_ratio_and_the_goal():
-    speed, equal = Row("speed", 40, "pairs/s", "loop", 10, goal=5), within("difference", 0.0, 1e-5)
+    speed, equal = Measurement("speed", 40, "pairs/s", "loop", 10, goal=5), within("difference", 0.0, 1e-5)
     rows = [speed, equal, Failure("memory", "MemoryError: too large", False)]
     assert table(rows).splitlines()[2:] == [
         "| speed | 40 pairs/s | 10 pairs/s (loop) | 4x | 5x: not met |",
@@ -63,7 +63,11 @@ def test_the_table_shows_ours_the_peer_the_ratio_and_the_goal():
 
 def test_the_json_holds_ratios_and_no_value_that_json_lacks(tmp_path):
     path = tmp_path / "build" / "bench.json"
-    results = [within("difference", 0.0, 1e-5), Row("broken", math.nan, "s"), Failure("memory", "too large", False)]
+    results = [
+        within("difference", 0.0, 1e-5),
+        Measurement("broken", math.nan, "s"),
+        Failure("memory", "too large", False),
+    ]
     write_json(path, results, device="a card")
     document = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert document["device"] == "a card"

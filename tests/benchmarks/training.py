@@ -18,7 +18,7 @@ from shan_model.loss import ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
 from tests.benchmarks.inputs import encoded, network, sentences
 from tests.benchmarks.measure import gib, threads
-from tests.benchmarks.report import Benchmark, Row, within
+from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.scoring import implementations
 from tests.benchmarks.sizes import FULL, SMOKE, Sizes
 
@@ -34,17 +34,19 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
     ]
 
 
-def _steps(sizes: Sizes) -> Iterator[Row]:
+def _steps(sizes: Sizes) -> Iterator[Measurement]:
     mined, every, reference = (_in_fresh_process(step, sizes) for step in ("mined", "all", "reference"))
     encoders, size = mined["encoders"], sizes.batch_size
     peer = f"reference implementation, extrapolated from {FEW_CAPTIONS[-1]} captions"
     step_s, step_gib = reference["seconds_per_caption"] * size + encoders, reference["gib_per_caption"] * size
-    yield Row(f"step of {size}, mined pairs, one thread", mined["seconds"], "s", peer, step_s, "lower", 12)
-    yield Row(f"step of {size}, all pairs (mean of violations)", every["seconds"], "s", peer, step_s, "lower")
-    yield Row(f"encoders of a step of {size}, forward and backward", encoders, "s", "step", mined["seconds"], "lower")
+    yield Measurement(f"step of {size}, mined pairs, one thread", mined["seconds"], "s", peer, step_s, "lower", 12)
+    yield Measurement(f"step of {size}, all pairs (mean of violations)", every["seconds"], "s", peer, step_s, "lower")
+    yield Measurement(
+        f"encoders of a step of {size}, forward and backward", encoders, "s", "step", mined["seconds"], "lower"
+    )
     for name, step in (("mined pairs", mined), ("all pairs", every)):
         yield within(f"peak memory of the process, {name}", step["peak_gib"], 3, "GiB")
-        yield Row(f"memory of the step, {name}", step["step_gib"], "GiB", peer, step_gib, "lower", 10)
+        yield Measurement(f"memory of the step, {name}", step["step_gib"], "GiB", peer, step_gib, "lower", 10)
 
 
 def _in_fresh_process(step: str, sizes: Sizes) -> dict[str, float]:
@@ -93,7 +95,7 @@ def _forward_and_backward(reference: Alignment, regions: torch.Tensor, words: li
     reference(regions.clone().requires_grad_(), [w.clone().requires_grad_() for w in words]).square().sum().backward()
 
 
-def _gradients(sizes: Sizes) -> Iterator[Row]:
+def _gradients(sizes: Sizes) -> Iterator[Measurement]:
     """The largest difference of a gradient's element, relative to its tensor's largest element; batch of 16."""
     reference, batched = implementations(sizes)
     regions, words = encoded(16, 16, sizes)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.gpu.card import name_of
-from tests.benchmarks.report import Row, table, write_json
+from tests.benchmarks.report import Measurement, table, write_json
 
 JSON = Path("build/test-gpu.json")
-ROWS = pytest.StashKey[list[Row]]()
+ROWS = pytest.StashKey[list[Measurement]]()
 
 
 @pytest.fixture(scope="session")
-def rows(pytestconfig: pytest.Config) -> list[Row]:
+def rows(pytestconfig: pytest.Config) -> list[Measurement]:
     """The rows of the table."""
     return pytestconfig.stash.setdefault(ROWS, [])
 

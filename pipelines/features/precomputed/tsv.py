@@ -26,7 +26,7 @@ _TRIES = 100
 
 
 @dataclass(frozen=True)
-class _Row:
+class _FoundRow:
     """A row of the TSV, its photo, and its content or the reason why it is invalid."""
 
     image_id: str
@@ -120,20 +120,20 @@ def _layout(path: Path, files: list[Path]) -> RowLayout:
     raise UserError(f"{path}: none of its first {_TRIES} rows is valid ({reason}); pass a TSV with known columns")
 
 
-def _read_row(find: Callable[[str], Photo | None], layout: RowLayout, line: bytes) -> _Row:
+def _read_row(find: Callable[[str], Photo | None], layout: RowLayout, line: bytes) -> _FoundRow:
     """Finds the photo of a line and decodes the line; runs on the threads of the import."""
     name = image_id(line)
     photo = find(name)
     if photo is None:
-        return _Row(name, None, None)
+        return _FoundRow(name, None, None)
     try:
-        return _Row(name, photo, decode_row(line, layout))
+        return _FoundRow(name, photo, decode_row(line, layout))
     except RowError as error:
-        return _Row(name, photo, error)
+        return _FoundRow(name, photo, error)
 
 
 def _planned_shards(
-    photos: Sequence[Photo], rows: Iterator[_Row], photos_per_shard: int, counts: _Counts
+    photos: Sequence[Photo], rows: Iterator[_FoundRow], photos_per_shard: int, counts: _Counts
 ) -> Iterator[tuple[PlannedShard, list[tuple[Photo, TsvRow | str]]]]:
     """Yields full shards as valid rows arrive, then the rest of every split with the photos that have none."""
     waiting = {split: _ShardBuffer() for split in SPLITS}

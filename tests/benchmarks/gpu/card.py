@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.measure import gib, seconds
-from tests.benchmarks.report import Row
+from tests.benchmarks.report import Measurement
 
 PEAKS = {
     "B200": (2250e12, 75e12),
@@ -41,7 +41,9 @@ def peak(device: str, dtype: torch.dtype) -> float | None:
     return bf16 if dtype == torch.bfloat16 else fp32
 
 
-def against_peak(what: str, per_second: float, unit: str, flop: float, device: str, dtype: torch.dtype) -> list[Row]:
+def against_peak(
+    what: str, per_second: float, unit: str, flop: float, device: str, dtype: torch.dtype
+) -> list[Measurement]:
     """Throughput against the most that the card's peak allows, and the same as FLOP/s.
 
     `flop` is the number of floating-point operations per `unit` (without "/s") of `per_second`.
@@ -50,8 +52,8 @@ def against_peak(what: str, per_second: float, unit: str, flop: float, device: s
     name = "unknown card" if limit is None else f"{kind} peak of {name_of(device)}"
     rate = flop * per_second / 1e12
     return [
-        Row(what, per_second, f"{unit}/s", name, None if limit is None else limit / flop),
-        Row(f"{what}: arithmetic", rate, "TFLOP/s", name, None if limit is None else limit / 1e12),
+        Measurement(what, per_second, f"{unit}/s", name, None if limit is None else limit / flop),
+        Measurement(f"{what}: arithmetic", rate, "TFLOP/s", name, None if limit is None else limit / 1e12),
     ]
 
 

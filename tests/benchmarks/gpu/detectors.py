@@ -14,7 +14,7 @@ from pipelines.detectors.embedded_config import EmbeddedConfig
 from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import noise_photos
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.support.bottom_up_checkpoint import random_checkpoint
 
 Precision = Literal["fp32", "bf16"]
@@ -29,7 +29,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
     ]
 
 
-def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def embedded(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Batches against one photo at a time, and against the preparation that one CPU core does for it."""
     from pipelines.detectors.embedded import Embedded
     from pipelines.detectors.ssdlite import preprocess
@@ -47,11 +47,11 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
         lambda: detector(photos), lambda: one_by_one(photos), prepare_only, device=device, rounds=sizes.rounds
     )
     what, rate = f"embedded, batches of {detector.chunk_size}", len(photos) / spent
-    yield Row(what, rate, "photos/s", "one photo at a time", len(photos) / single)
-    yield Row(what, rate, "photos/s", "limit: preparation on one CPU core", len(photos) / prepared)
+    yield Measurement(what, rate, "photos/s", "one photo at a time", len(photos) / single)
+    yield Measurement(what, rate, "photos/s", "limit: preparation on one CPU core", len(photos) / prepared)
 
 
-def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Row]:
+def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Measurement]:
     """Batches of one size against the card's peak, and against one photo at a time."""
     photos = list(noise_photos(sizes.bottom_up_photos))
     with TemporaryDirectory() as folder:
@@ -63,10 +63,10 @@ def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Ro
     what = f"bottom_up {precision}, batches of {detector.batch_size}"
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     yield from against_peak(what, len(photos) / spent, "photos", counter.get_total_flops(), device, dtype)
-    yield Row(f"{what}: peak memory", peak_memory_gib(device), "GiB")
+    yield Measurement(f"{what}: peak memory", peak_memory_gib(device), "GiB")
     detector.batch_size = 1
     (single,) = timed(lambda: detector(photos), device=device, rounds=sizes.rounds)
-    yield Row(what, len(photos) / spent, "photos/s", "one photo at a time", len(photos) / single)
+    yield Measurement(what, len(photos) / spent, "photos/s", "one photo at a time", len(photos) / single)
 
 
 def bottom_up_config(folder: Path, sizes: GpuSizes, precision: Precision) -> BottomUpConfig:

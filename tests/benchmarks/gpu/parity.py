@@ -25,7 +25,7 @@ from tests.benchmarks.gpu.detectors import Precision, bottom_up_config
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.gpu.training import STEPS_PER_EPOCH, random_batch, start
 from tests.benchmarks.inputs import network, sentences
-from tests.benchmarks.report import Row, within
+from tests.benchmarks.report import Measurement, within
 from tests.support.tiny_vision import write_vision_model
 
 SHARE = 0.95
@@ -41,13 +41,13 @@ GRADIENTS = 1e-3
 """Largest difference of a gradient's element, relative to its tensor's largest element."""
 
 
-def embedded(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def embedded(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Regions of the `embedded` detector on real photos, all in one batch on the device."""
     photos, config = real_photos(), EmbeddedConfig()
     yield from _regions("embedded", config.build("cpu")(photos), config.build(device)(photos))
 
 
-def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Regions of the `bottom_up` detector with random weights on real photos, in float32."""
     photos = real_photos()[: sizes.bottom_up_photos]
     with TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Row]:
     yield from _regions("bottom_up", on_cpu(photos), on_device(photos))
 
 
-def bottom_up_batches(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def bottom_up_batches(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Regions of `bottom_up` on photos of one size, in one batch and one by one on the device, in both precisions."""
     (photo, *_) = real_photos()
     photos = [photo, photo[:, ::-1].copy(), photo[::-1].copy(), photo[::-1, ::-1].copy()]
@@ -69,7 +69,7 @@ def bottom_up_batches(sizes: GpuSizes, device: str) -> Iterator[Row]:
         yield from _regions(f"bottom_up {precision}, batches", single, detector(photos), *limits)
 
 
-def huggingface(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def huggingface(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Regions of tiny random models of Hugging Face on real photos, all in one batch on the device."""
     import transformers  # noqa: F401 - without it the check is skipped
 
@@ -81,7 +81,7 @@ def huggingface(sizes: GpuSizes, device: str) -> Iterator[Row]:
         yield from _regions(name, on_cpu(real_photos()), on_device(real_photos()))
 
 
-def scores(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def scores(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Scores of 16 photos with 40 captions."""
     features = np.random.default_rng(0).standard_normal((16, sizes.regions, sizes.feature_dim), dtype=np.float32)
     model, texts = network(sizes).eval(), sentences(40, sizes.words)
@@ -93,7 +93,7 @@ def scores(sizes: GpuSizes, device: str) -> Iterator[Row]:
         yield within(f"scores, {precision}: largest difference to the CPU's", difference, limit)
 
 
-def gradients(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def gradients(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Gradients of the loss of a batch of 16 in float32, hardest negatives mined on each device."""
     config = TrainConfig(batch_size=16, num_workers=1)
     batch = random_batch(sizes, 16)
@@ -106,7 +106,7 @@ def gradients(sizes: GpuSizes, device: str) -> Iterator[Row]:
     yield within("gradients: largest relative difference to the CPU's", _relative(*found), GRADIENTS)
 
 
-def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """The compiled gate against the eager one, values and gradients; fails where torch.compile does not work."""
     regions, words, width = sizes.regions, 14, sizes.joint_dim
     if gates.compiled(torch.device(device).type, width, torch.float32) is gates.pool:
@@ -124,7 +124,7 @@ def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Row]:
     yield within("compiled gate: largest relative difference to the eager one", _relative(*results), GRADIENTS)
 
 
-def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """The loss after a checkpoint was written and read on the device, against that of the uninterrupted training."""
     config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9)
     state, objective = start(sizes, config, device)
@@ -145,7 +145,7 @@ def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
     yield within("resumed training: tensors on another device", sum(m.device.type != _type(device) for m in moments), 0)
 
 
-CHECKS: tuple[Callable[[GpuSizes, str], Iterator[Row]], ...] = (
+CHECKS: tuple[Callable[[GpuSizes, str], Iterator[Measurement]], ...] = (
     embedded,
     bottom_up,
     bottom_up_batches,
@@ -166,7 +166,7 @@ def real_photos() -> list[np.ndarray]:
 
 def _regions(
     name: str, expected: list[Regions], found: list[Regions], share: float = SHARE, limit: float = FEATURES
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Rows of two detectors' regions of the same photos."""
     total, matched, worst = 0, 0, 0.0
     for ours, theirs in zip(expected, found, strict=True):
@@ -180,7 +180,7 @@ def _regions(
             matched += 1
             differences = np.abs(theirs.features[same_R] - ours.features[row]).max(axis=1) / np.abs(ours.features).max()
             worst = max(worst, float(differences.min()))
-    yield Row(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * share, goal=1)
+    yield Measurement(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * share, goal=1)
     yield within(f"{name}: largest relative difference of their features", worst, limit)
 
 

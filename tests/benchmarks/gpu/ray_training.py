@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import feature_set
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 from tests.support import ROOT
 
 MODEL = "gpu-benchmark"
@@ -21,7 +21,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
     return [Benchmark("training through Ray Train", lambda: ray_training(sizes, device))]
 
 
-def ray_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def ray_training(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Throughput, data-loading time fraction and memory of one epoch, as the run's metrics state them."""
     import mlflow
     import ray  # noqa: F401 - skipped where it is not installed
@@ -40,9 +40,9 @@ def ray_training(sizes: GpuSizes, device: str) -> Iterator[Row]:
         }
     throughput = metrics["captions_per_s"]
     what = f"training through Ray Train, batch {sizes.batch_size}, bf16"
-    yield Row(what, max(throughput), "captions/s", "mean of its epoch", mean(throughput))
-    yield Row(f"{what}: data-loading time fraction", 100 * mean(metrics["data_wait_fraction"]), "%")
-    yield Row(f"{what}: peak memory", max(metrics["memory_gb"]) / 1.073741824, "GiB")
+    yield Measurement(what, max(throughput), "captions/s", "mean of its epoch", mean(throughput))
+    yield Measurement(f"{what}: data-loading time fraction", 100 * mean(metrics["data_wait_fraction"]), "%")
+    yield Measurement(f"{what}: peak memory", max(metrics["memory_gb"]) / 1.073741824, "GiB")
 
 
 def _train(sizes: GpuSizes, features: str, tracking: str, folder: Path, use_gpu: bool) -> None:

@@ -10,7 +10,7 @@ from tests.benchmarks.gpu import flop
 from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import network, sentences
-from tests.benchmarks.report import Benchmark, Row, within
+from tests.benchmarks.report import Benchmark, Measurement, within
 
 
 def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
@@ -23,7 +23,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
     ]
 
 
-def matrix_product(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def matrix_product(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """What a large product reaches: the realistic ceiling for the shares of the peak in other rows."""
     side = sizes.product_side
     for dtype in (torch.bfloat16, torch.float32):
@@ -33,7 +33,7 @@ def matrix_product(sizes: GpuSizes, device: str) -> Iterator[Row]:
         yield from against_peak(name, 1 / spent, "products", 2 * side**3, device, dtype)
 
 
-def all_pairs(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
+def all_pairs(sizes: GpuSizes, device: str, precision: str) -> Iterator[Measurement]:
     """Pairs per second from features in memory to scores in memory, encoders included."""
     photos, captions = sizes.split
     shape = (photos, sizes.regions, sizes.feature_dim)
@@ -50,10 +50,10 @@ def all_pairs(sizes: GpuSizes, device: str, precision: str) -> Iterator[Row]:
     pairs, dtype = photos * captions, PRECISIONS[precision] or torch.float32
     what = f"scoring {photos:,} x {captions:,} pairs, {precision}"
     yield from against_peak(what, pairs / spent, "pairs", operations / pairs, device, dtype)
-    yield Row(f"{what}: peak memory", memory, "GiB")
+    yield Measurement(f"{what}: peak memory", memory, "GiB")
 
 
-def compiled_graphs() -> Iterator[Row]:
+def compiled_graphs() -> Iterator[Measurement]:
     """Graphs compiled for the gates; beyond the limit, which each precision has, they run eagerly, slower."""
     from torch._dynamo import config
     from torch._dynamo.utils import counters

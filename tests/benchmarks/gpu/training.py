@@ -27,7 +27,7 @@ from tests.benchmarks.gpu.card import (
 )
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import feature_set, network, sentences
-from tests.benchmarks.report import Benchmark, Row
+from tests.benchmarks.report import Benchmark, Measurement
 
 STEPS_PER_EPOCH = 1000
 """Steps of an epoch for the learning rate's schedule, which requires it; the timed steps belong to no epoch."""
@@ -47,7 +47,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
     ]
 
 
-def step(sizes: GpuSizes, device: str, size: int, hardest: bool = True) -> Iterator[Row]:
+def step(sizes: GpuSizes, device: str, size: int, hardest: bool = True) -> Iterator[Measurement]:
     """A step as training takes it: features are copied to the card, hardest negatives mined, weights updated."""
     config = TrainConfig(batch_size=size, precision="bf16", num_workers=1, hard_negative_warmup_epochs=int(not hardest))
     state, objective = start(sizes, config, device)
@@ -58,15 +58,15 @@ def step(sizes: GpuSizes, device: str, size: int, hardest: bool = True) -> Itera
     )
     memory = peak_memory_gib(device)
     what = f"training step, batch {size}, bf16" + ("" if hardest else ", mean of violations")
-    yield Row(what, 1000 * spent, "ms")
-    yield Row(f"{what}: peak memory", memory, "GiB", "memory of the card", memory_gib(device), "lower")
+    yield Measurement(what, 1000 * spent, "ms")
+    yield Measurement(f"{what}: peak memory", memory, "GiB", "memory of the card", memory_gib(device), "lower")
     if hardest:
         words = [len(state.shan.text_encoder.tokens(caption)) for caption in batch.captions]
         operations = flop.training_step(state.shan.config, sizes.regions, words)
         yield from against_peak(what, 1 / spent, "steps", operations, device, torch.bfloat16)
 
 
-def data_loading(sizes: GpuSizes, device: str) -> Iterator[Row]:
+def data_loading(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """The time that steps wait for batches from memory-mapped shards, as in training with `train.data_mode=cache`."""
     size, count = sizes.batch_size, sizes.loading_steps
     config = TrainConfig(batch_size=size, precision="bf16", num_workers=1)
@@ -97,9 +97,9 @@ def data_loading(sizes: GpuSizes, device: str) -> Iterator[Row]:
         synchronize(device)
         spent_s = time.perf_counter() - start_s
         ahead.close()
-    yield Row(f"data-loading time fraction, batch {size}", 100 * waited_s / spent_s, "%")
+    yield Measurement(f"data-loading time fraction, batch {size}", 100 * waited_s / spent_s, "%")
     peer = "training steps without waiting"
-    yield Row(f"data loading, batch {size}", count / loading_s, "batches/s", peer, count / (spent_s - waited_s))
+    yield Measurement(f"data loading, batch {size}", count / loading_s, "batches/s", peer, count / (spent_s - waited_s))
 
 
 def start(sizes: GpuSizes, config: TrainConfig, device: str) -> tuple[TrainState, RankingObjective]:

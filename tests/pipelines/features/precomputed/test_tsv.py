@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Photo as Row
+from pipelines.datasets.manifest import Photo as PlannedPhoto
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.shard_import import Imported
@@ -102,7 +102,10 @@ def test_gzip_a_folder_of_parts_headers_and_other_line_ends(tmp_path: Path, data
 
 
 def test_photos_are_found_by_name_and_by_number():
-    rows = [Row(key, f"{key}.jpg", "train", ("x",)) for key in ("COCO_val2014_000000000009", "77", "a_5", "b_5", "x7y")]
+    rows = [
+        PlannedPhoto(key, f"{key}.jpg", "train", ("x",))
+        for key in ("COCO_val2014_000000000009", "77", "a_5", "b_5", "x7y")
+    ]
     finder = PhotoFinder(rows)
     for image_id in ("9", "000000000009", "COCO_val2014_000000000009", "val/COCO_val2014_000000000009.jpg"):
         assert finder.find(image_id) is rows[0]
