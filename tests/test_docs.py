@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,15 @@ def test_pages_begin_with_their_readers(page):
     title, *rest = [line for line in page.read_text(encoding="utf-8").splitlines() if line]
     assert title.startswith("# ")
     assert rest[0].startswith("For ")
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/how-to").glob("*.md")), ids=lambda page: page.stem)
+def test_how_tos_are_numbered_steps(page):
+    """Every how-to has lists of steps, each numbered from 1 without gaps."""
+    numbers = [int(number) for number in re.findall(r"^(\d+)\. ", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert numbers
+    assert all(number in (1, earlier + 1) for earlier, number in pairwise([0, *numbers]))
+    assert all(earlier > 1 for earlier, number in pairwise([*numbers, 1]) if number == 1), "a list of one step"
 
 
 def test_readme_is_short():
