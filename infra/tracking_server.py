@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 OLDEST = "3.0"
 """Oldest server that can store models: MLflow 3 keeps them apart from the artifacts of runs."""
-TIMEOUT_S = 5
-"""Seconds to wait for a connection or for bytes."""
+TIMEOUT_S = (5, 30)
+"""Seconds to wait for a connection, and then for bytes: the first request to a server that has just started is slow."""
 _PROBE = "/api/2.0/mlflow/experiments/get-by-name"
 
 

@@ -12,6 +12,7 @@ from infra.signals import exit_code, raise_on_sigterm, when_interrupted
 from tests.support import ROOT
 
 COMMAND = """
+import signal
 import time
 from infra.signals import when_interrupted
 from jobs import cli
@@ -24,6 +25,7 @@ def main():
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None  # as Ray does while it waits
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 cli.run(main)
 """
 

@@ -18,6 +18,8 @@ BUSY = "busy"
 """503 SlowDown. The request does not reach the server."""
 CUT_BEFORE = "cut before"
 """The connection is closed. The request does not reach the server."""
+CUT_REQUEST = "cut request"
+"""The server receives the headers of a request without its body. Both connections are closed."""
 LOST = "lost"
 """The server executes the request and its response is lost."""
 CUT_BODY = "cut body"
@@ -150,6 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in self.headers.items():
                 if name.lower() not in _HOP:
                     connection.putheader(name, value)
+            if fault == CUT_REQUEST:
+                connection.endheaders()
+                connection.close()
+                self.close_connection = True
+                return
             connection.endheaders(body or None)
             self._pass_on(connection.getresponse(), fault)
         except (OSError, http.client.HTTPException):

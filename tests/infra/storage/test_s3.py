@@ -10,10 +10,19 @@ from infra.errors import UserError
 from infra.storage import s3, s3_client
 from infra.storage.open import open_store
 from infra.storage.s3 import S3Store
-from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_BODY, CUT_HEADERS, LOST, FaultyProxy, faulty_proxy
+from tests.support.faulty_proxy import (
+    BUSY,
+    CUT_BEFORE,
+    CUT_BODY,
+    CUT_HEADERS,
+    CUT_REQUEST,
+    LOST,
+    FaultyProxy,
+    faulty_proxy,
+)
 from tests.support.servers import S3Server, aws_environment
 
-FAULTS = (BUSY, CUT_BEFORE, LOST, CUT_BODY, CUT_HEADERS)
+FAULTS = (BUSY, CUT_BEFORE, CUT_REQUEST, LOST, CUT_BODY, CUT_HEADERS)
 
 
 def test_a_put_whose_response_is_lost_succeeds(s3_store: S3Store, proxy: FaultyProxy):
@@ -44,6 +53,7 @@ def test_every_operation_survives_every_fault(s3_store: S3Store, proxy: FaultyPr
         proxy.next(fault)
         assert call(), number
     assert list(s3_store.objects()) == ["x"]
+    assert s3_store.read("x") == data
     assert proxy.counts == {fault: len(calls)}
 
 
