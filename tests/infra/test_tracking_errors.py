@@ -1,6 +1,6 @@
 """A tracking store that fails after the connection has succeeded: one line with the fix, on real servers and files."""
 
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from infra.tracking_errors import TrackingError
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_BODY, faulty_proxy
 from tests.support.http_answers import Answer, answering
+from tests.support.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +61,7 @@ def test_a_silent_store_is_named_while_a_command_waits(
     monkeypatch.setattr(tracking_errors, "NOTICE_S", 0.2)
 
     def late(_: str) -> Answer:
-        time.sleep(1)
+        wait_until(lambda: "waiting for" in sys.stderr.getvalue(), timeout_s=60)
         return Answer(401)
 
     with answering(late) as uri, pytest.raises(TrackingError, match="rejects the credentials"):
@@ -73,7 +74,7 @@ def test_a_long_transfer_is_not_reported_as_an_outage(
 ):
     monkeypatch.setattr(tracking_errors, "NOTICE_S", 0.0)
     with tracking_errors.explained("http://host", "downloading the model from"):
-        time.sleep(0.1)
+        wait_until(lambda: "waiting" in sys.stderr.getvalue(), timeout_s=60)
     said = "downloading the model from tracking.uri http://host takes more than 0 s; waiting\n"
     assert capsys.readouterr().err == said
 
