@@ -140,13 +140,6 @@ def test_a_printed_config_names_no_folder_of_this_machine(capsys: pytest.Capture
     assert printed["train"]["output"] == "build/runs"
 
 
-def test_cpus_are_checked_for_the_sections_of_the_command_only():
-    assert parse("--cluster.local_cpus=2", sections=("train", "cluster")).cluster.local_cpus == 2
-    assert parse("--cluster.local_cpus=1", sections=("score", "cluster")).cluster.local_cpus == 1
-    with pytest.raises(UserError, match=r"train\.num_workers needs 2 logical CPUs and cluster\.local_cpus is 1"):
-        parse("--cluster.local_cpus=1", sections=("train", "cluster"))
-
-
 @pytest.mark.parametrize(("said", "printed"), [("", "interrupted\n"), ("re-run it", "interrupted; re-run it\n")])
 def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.CaptureFixture[str]):
     def interrupted() -> None:

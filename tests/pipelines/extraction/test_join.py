@@ -1,4 +1,7 @@
-"""Shards of several parts: the bytes of shards that are written at once, resumed from parts, and nothing left over."""
+"""Shards of several parts: the bytes of shards that are written at once, resumed from parts, and nothing left over.
+
+`pipelines.extraction.cut` makes the parts.
+"""
 
 import functools
 import json

@@ -1,4 +1,7 @@
-"""Extraction on a local Ray cluster: every photo once, reproducible bytes, resumable."""
+"""Extraction on a local Ray cluster: every photo once, reproducible bytes, resumable.
+
+It runs the stages in `pipelines.extraction.ray_graph` and accounts for them in `pipelines.extraction.ledger`.
+"""
 
 import json
 import re

@@ -10,7 +10,6 @@ import pytest
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
-from pipelines.features.sample import sample_photos, sample_records
 from tests.support.feature_sets import DETECTOR, HEIGHT, WIDTH, manifest, write_photos, write_set
 
 VOID = {"meta", "img"}
@@ -107,19 +106,6 @@ def test_names_cannot_break_the_page(tmp_path: Path):
     page = page_of(write_set(tmp_path, photos, detector=detector), tmp_path)
     assert "<script>alert(1)</script> '\"& 0" in page.text
     assert "<b>'person'" in page.text
-
-
-def test_the_sample_is_random_and_covers_every_split(tmp_path: Path):
-    features = write_set(tmp_path, manifest(tmp_path, 60))
-    keys = [record.key for record in sample_records(features, 20)]
-    assert len(set(keys)) == 20
-    assert keys == [record.key for record in sample_records(features, 20)]
-    assert keys != [record.key for record in sample_records(features, 59)][:20]
-    assert len(sample_records(features, 1000)) == 59
-    chosen = sample_photos(features, 12)
-    assert [record.split for record in chosen] == ["train"] * 4 + ["val"] * 4 + ["test"] * 4
-    assert len({record.key for record in chosen}) == 12
-    assert all(record.boxes_R4.shape == (3, 4) for record in chosen)
 
 
 def test_the_page_has_the_sizes_of_the_photos(features: FeatureSet, tmp_path: Path):

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
@@ -39,25 +38,3 @@ def test_a_lost_or_duplicated_photo_is_an_error(features: FeatureSet, tmp_path: 
     accounts = [Account.of(receipt) for receipt in (replace(first, written=written), *others)]
     with pytest.raises(RuntimeError, match=f"planned 6 photos, written {count}, rejected 1"):
         publish(features.store, manifest(tmp_path), "f", DETECTOR, accounts)
-
-
-def test_the_card_describes_the_feature_set_and_how_to_read_it(
-    features: FeatureSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    card = (Path(features.uri) / "README.md").read_text(encoding="utf-8")
-    _, header, text = card.split("---\n", 2)
-    assert yaml.safe_load(header) == {
-        "pretty_name": "tiny",
-        "license": "unknown",
-        "tags": ["webdataset", "region-features", "image-text-matching"],
-        "size_categories": ["n<1K"],
-    }
-    assert "| train | 3 | 1 | 8 | 2 |" in text
-    assert features.index.feature_set in text
-    assert "3 regions of 8 numbers for each of 5 photos" in text
-    code = text.partition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(features.uri)
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - the code that the card shows
-    lines = capsys.readouterr().out.splitlines()
-    assert "p0 (3, 8) ['a photo of 0', 'number 0 <again>']" in lines
-    assert len(lines) == 5

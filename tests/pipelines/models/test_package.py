@@ -1,5 +1,7 @@
 """A registered pyfunc that carries a model bundle written by version 0.2 loads and returns the recorded scores.
 
+MLflow executes `pipelines.models.pyfunc` from the package.
+
 tests/fixtures/0.2/model holds a bundle, region features, captions, and the scores that 0.2 computed from them. These
 files are never written again: later releases have to read them.
 """

@@ -1,4 +1,7 @@
-"""Tests of the captions with an independent reader: true, varied, and indistinguishable for a bag of words."""
+"""Tests of the captions with an independent reader: true, varied, and indistinguishable for a bag of words.
+
+They fill the sentences of `pipelines.datasets.scenes.frames` with words of `pipelines.datasets.scenes.lexicon`.
+"""
 
 import numpy as np
 

@@ -14,7 +14,6 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.features.precomputed.shard_import import Imported
-from pipelines.features.precomputed.source_files import sampled_digest
 from tests.support.precomputed import SCAN_NAMES, contents, scan_folder, state
 
 COUNTS = {"train": 7, "dev": 2, "test": 3}
@@ -255,20 +254,6 @@ def test_a_truncated_file_and_a_folder_without_features(folder: Path, tmp_path: 
         run(folder)
     with pytest.raises(UserError, match=r"no train_ims\.npy"):
         run(tmp_path)
-
-
-def test_the_sampled_digest_covers_size_ends_and_middle(tmp_path: Path):
-    path = tmp_path / "f"
-    data = bytearray(10 * 2**20)
-    path.write_bytes(data)
-    seen = {sampled_digest(path)}
-    for change in (slice(0, 1), slice(5 * 2**20, 5 * 2**20 + 2**18), slice(len(data) - 1, len(data))):
-        data[change] = b"\1" * (change.stop - change.start)
-        path.write_bytes(data)
-        seen.add(sampled_digest(path))
-    path.write_bytes(data + b"\0")
-    seen.add(sampled_digest(path))
-    assert len(seen) == 5
 
 
 MEMORY = """

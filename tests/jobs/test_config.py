@@ -1,0 +1,28 @@
+"""The config tree of all commands."""
+
+import pytest
+
+from infra.cluster import ClusterConfig
+from jobs.config import Config
+
+
+def test_cpus_are_checked_for_the_sections_of_the_command_only():
+    one_cpu = Config(cluster=ClusterConfig(local_cpus=1))
+    Config(cluster=ClusterConfig(local_cpus=2)).check_cpus(["train"])
+    one_cpu.check_cpus(["score"])
+    with pytest.raises(ValueError, match=r"train\.num_workers needs 2 logical CPUs and cluster\.local_cpus is 1"):
+        one_cpu.check_cpus(["train"])
+    Config(cluster=ClusterConfig(address="auto", local_cpus=1)).check_cpus(["train"])
+
+
+def test_a_training_has_the_sections_that_it_reads():
+    config = Config()
+    assert vars(config.training()) == {
+        name: getattr(config, name) for name in ("model", "train", "cache", "tracking", "register", "cluster")
+    }
+
+
+def test_fields_have_dotted_names():
+    flat = Config().flat()
+    assert flat["train.epochs"] == Config().train.epochs
+    assert {name.partition(".")[0] for name in flat} == set(Config.__dataclass_fields__)

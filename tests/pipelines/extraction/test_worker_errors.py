@@ -1,0 +1,38 @@
+"""Errors of Ray Data workers as the driver prints them. `test_run.py` has them from real workers."""
+
+import pytest
+
+from infra.errors import UserError
+from pipelines.extraction.worker_errors import ADVICE, as_user_errors, keep_error_message
+
+
+class Wrapped(UserError):
+    """An exception of a worker, as Ray passes it on: with the original as its cause."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("Ray's text")
+        self.cause = cause
+
+
+def test_an_os_error_keeps_its_message_as_its_only_argument():
+    @keep_error_message
+    def write(path: str) -> None:
+        raise OSError(28, "No space left on device", path)
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        write("/full/x.tar")
+    assert caught.value.args == ("[Errno 28] No space left on device: '/full/x.tar'",)
+
+
+def test_errors_of_users_and_stores_are_one_line_without_advice():
+    with pytest.raises(UserError) as corrupt, as_user_errors():
+        raise Wrapped(UserError(f"a corrupt shard{ADVICE}retries"))
+    assert str(corrupt.value) == "a corrupt shard"
+    with pytest.raises(UserError) as full, as_user_errors():
+        raise OSError(f"disk full{ADVICE}retries")
+    assert str(full.value) == "disk full; completed shards are kept, re-run the same command to resume"
+
+
+def test_a_defect_is_passed_on():
+    with pytest.raises(ZeroDivisionError), as_user_errors():
+        raise ZeroDivisionError
