@@ -18,7 +18,7 @@ from infra.tracking import Tracking
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.criterion import Decision, decide, thresholds
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.model_card import evaluated_model_card, snapshot_uri
+from pipelines.evaluation.evaluated_model_card import evaluated_model_card, snapshot_uri
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig

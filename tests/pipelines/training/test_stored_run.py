@@ -18,6 +18,8 @@ from pipelines.training.train import TrainedModel
 from shan_model.bundle import load_bundle
 from tests.support import stored_run
 
+CHECKPOINT = "epoch-001-lease-000001"
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
@@ -54,12 +56,12 @@ def test_progress_is_found_by_the_record_of_ray_train(directory: RunDirectory):
     progress = stored_progress(directory)
     assert (progress.step, progress.validated, progress.best_epoch, progress.best_rsum) == (2, 1, 1, 123.5)
     assert progress.validations() == [(1, 123.5)]
-    assert progress == read_progress(stored_run.FIXTURE / "epoch-001")
+    assert progress == read_progress(stored_run.FIXTURE / CHECKPOINT)
     assert not progress.is_finished(stored_run.SETUP.train)
 
 
 def test_training_resumes_from_the_checkpoint():
-    checkpoint = stored_run.FIXTURE / "epoch-001"
+    checkpoint = stored_run.FIXTURE / CHECKPOINT
     state = stored_run.new_state(seed=1)
     state.load(checkpoint)
     for name, tensor in load_bundle(checkpoint).state_dict().items():
@@ -75,19 +77,19 @@ def test_training_resumes_from_the_checkpoint():
 def test_format_has_not_changed_without_a_new_version(tmp_path: Path):
     """Names of files, fields and tensors are those of the fixture. If this fails, raise the format version.
 
-    Only the configuration of the model may have new fields. The folder of a checkpoint may have any name, because Ray
-    Train's record holds it.
+    Only the configuration of the model may have new fields.
     """
     stored_run.write_run_directory(tmp_path / "written")
     written, stored = layout(tmp_path / "written"), layout(stored_run.FIXTURE)
-    assert set(written.pop("epoch-001/config.json")) >= set(stored.pop("epoch-001/config.json"))
+    config = f"{CHECKPOINT}/config.json"
+    assert set(written.pop(config)) >= set(stored.pop(config))
     assert written == stored
 
 
 def layout(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix().replace("-lease-000001", "")
+        name = path.relative_to(folder).as_posix()
         if path.suffix == ".safetensors":
             found[name] = {key: (tensor.dtype, tensor.shape) for key, tensor in load_file(path).items()}
         else:

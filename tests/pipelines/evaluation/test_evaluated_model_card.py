@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from pipelines.evaluation.criterion import Decision
-from pipelines.evaluation.model_card import evaluated_model_card
+from pipelines.evaluation.evaluated_model_card import evaluated_model_card
 from pipelines.evaluation.results import Evaluation
 from shan_model.metrics import Ranks
 from shan_model.protocols import cut_folds
