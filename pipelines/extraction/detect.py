@@ -17,7 +17,7 @@ from pipelines.detectors.check import SIZES
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts
-from pipelines.extraction.stage_times import Stopwatch
+from pipelines.extraction.stage_times import PartStopwatch
 from pipelines.extraction.stages import PartPhoto, PartRow
 from pipelines.extraction.worker_errors import keep_error_message
 
@@ -47,7 +47,7 @@ class Detect:
     @keep_error_message
     def __call__(self, row: PartRow) -> PartRow:
         """Maps a fetched row to a detected row."""
-        photos, watch = json.loads(row["photos"]), Stopwatch(row)
+        photos, watch = json.loads(row["photos"]), PartStopwatch(row)
         to_detect = [photo for photo in photos if "shape" in photo]
         pixels = _split_pixels(row["pixels"], to_detect)
         with Attempts(self._store, row["part"], "run the detector on", row["isolate"]) as attempts:

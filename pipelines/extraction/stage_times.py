@@ -18,7 +18,7 @@ _FULL = 0.5
 """Mean number of waiting parts from which a queue counts as one that is not empty."""
 
 
-class Stopwatch:
+class PartStopwatch:
     """The times of one task at one part."""
 
     def __init__(self, row: Mapping[str, Any]) -> None:

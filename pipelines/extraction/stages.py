@@ -32,7 +32,7 @@ from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.extraction.attempts import Attempts, recorded_deaths
-from pipelines.extraction.stage_times import Stopwatch, no_times
+from pipelines.extraction.stage_times import PartStopwatch, no_times
 from pipelines.extraction.worker_errors import keep_error_message
 from pipelines.features.layout import attempts_name, renamed
 from pipelines.features.npy import load_npy
@@ -83,7 +83,7 @@ class Fetch:
     @keep_error_message
     def __call__(self, row: PartRow) -> PartRow:
         """Maps the row of a part to a fetched row."""
-        photos, pixels, watch = json.loads(row["photos"]), [], Stopwatch(row)
+        photos, pixels, watch = json.loads(row["photos"]), [], PartStopwatch(row)
         is_recorded = bool(recorded_deaths(self._store, row["part"]))
         with Attempts(self._store, row["part"], "decode", is_recorded) as attempts:
             for photo in photos:
@@ -120,7 +120,7 @@ class Commit:
     @keep_error_message
     def __call__(self, row: PartRow) -> PartRow:
         """Maps a detected row to the part's receipt, which accounts for every photo as written or rejected."""
-        photos, watch = json.loads(row["photos"]), Stopwatch(row)
+        photos, watch = json.loads(row["photos"]), PartStopwatch(row)
         rows = sum(len(photo["found"]["classes"]) for photo in photos if "found" in photo)
         regions = _MatrixReader(row.get("regions", b""), np.float16, rows)
         boxes = _MatrixReader(row.get("boxes", b""), np.float32, rows)

@@ -21,7 +21,7 @@ from pipelines.datasets.manifest import Manifest, Photo, dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.scan_text import CAPTIONS, read_captions, read_ids, read_pairs
-from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
+from pipelines.features.precomputed.shard_import import Imported, OnPhotos, ShardContent, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard
@@ -120,7 +120,7 @@ def _unique_keys(splits: Sequence[_Split], notes: list[str]) -> list[_Split]:
     ]
 
 
-def _content(split: _Split, photos: Sequence[Photo], start: int) -> Content:
+def _content(split: _Split, photos: Sequence[Photo], start: int) -> ShardContent:
     """Returns samples and rejections of consecutive images from `start`."""
     source_BRF = split.rows.read(start * split.repeats, len(photos) * split.repeats)
     if split.repeats > 1:

@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 OnPhotos = Callable[[int], object]
 """Called with the number of photos of each complete shard."""
-Content = tuple[list[Sample], list[Rejection]]
+ShardContent = tuple[list[Sample], list[Rejection]]
 """What becomes of a shard's photos."""
 
 _THREADS = min(max(available_cpus(), 2), 4)
@@ -103,7 +103,7 @@ class ShardImport:
         while pending:
             yield pending.popleft().result()
 
-    def add(self, shard: PlannedShard, build: Callable[[], Content]) -> None:
+    def add(self, shard: PlannedShard, build: Callable[[], ShardContent]) -> None:
         """Adds a shard. `build` runs on a thread, and only if the shard is not complete yet.
 
         Raises the error of an earlier shard.

@@ -10,7 +10,7 @@ from infra.errors import UserError
 from pipelines.datasets.importer import Dataset, dataset_folder, dataset_rows
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.rows import PhotoRows, Row
-from pipelines.features.precomputed.shard_import import Content, Imported, OnPhotos, ShardImport, describe_source
+from pipelines.features.precomputed.shard_import import Imported, OnPhotos, ShardContent, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
@@ -170,7 +170,7 @@ def _planned_shards(
         yield from full(split, 1)
 
 
-def _content(photos: Sequence[tuple[Photo, TsvRow | str]]) -> Content:
+def _content(photos: Sequence[tuple[Photo, TsvRow | str]]) -> ShardContent:
     """Returns samples and rejections of one shard."""
     samples, rejected = [], []
     for photo, row in photos:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipelines.extraction.stage_times import TASKS, StageTimes, Stopwatch, bottleneck, no_times
+from pipelines.extraction.stage_times import TASKS, PartStopwatch, StageTimes, bottleneck, no_times
 
 
 def part(start: float, waits: tuple[float, float, float], seconds: dict[str, float]) -> str:
@@ -61,7 +61,7 @@ def test_copied_parts_do_not_count():
 
 def test_a_stopwatch_adds_its_task_to_the_row():
     row = {"times": no_times()}
-    watch = Stopwatch(row)
+    watch = PartStopwatch(row)
     for _ in range(2):
         with watch("fetch"):
             time.sleep(0.02)
