@@ -1,0 +1,14 @@
+"""Configuration of a sweep."""
+
+import pytest
+
+from pipelines.training.sweeps.config import SweepConfig
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_trials", 0), ("grace_period_epochs", 0), ("reduction_factor", 1), ("seed", -1)]
+)
+def test_a_value_out_of_range_is_an_error(field: str, value: int):
+    assert SweepConfig(**{field: value + 1})
+    with pytest.raises(ValueError, match=rf"^sweep\.{field} is {value}; it must be at least {value + 1}$"):
+        SweepConfig(**{field: value})
