@@ -1,4 +1,4 @@
-"""A store that is away, in the moment of an error and elsewhere."""
+"""A store that is unreachable, in the moment of an error and elsewhere."""
 
 import socket
 import time
@@ -12,7 +12,7 @@ from infra.tracking import Tracking
 
 
 @pytest.fixture
-def away() -> Tracking:
+def unreachable() -> Tracking:
     """A server that does not run."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -24,13 +24,13 @@ def store_is_away() -> bool:
 
 
 def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
-    tracking: Tracking, away: Tracking, capsys: pytest.CaptureFixture[str]
+    tracking: Tracking, unreachable: Tracking, capsys: pytest.CaptureFixture[str]
 ):
     run_id = tracking.create_run("five", {})
     with pytest.raises(ZeroDivisionError), tracking.closing(run_id, store_is_away):
         1 / 0  # noqa: B018
     start = time.monotonic()
-    with pytest.raises(ZeroDivisionError), away.closing(run_id):
+    with pytest.raises(ZeroDivisionError), unreachable.closing(run_id):
         1 / 0  # noqa: B018
     assert time.monotonic() - start < 30
     first, second = capsys.readouterr().err.splitlines()
@@ -39,10 +39,10 @@ def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
     assert "secret" not in second
 
 
-def test_an_outage_is_one_line_with_the_way_to_continue(away: Tracking, monkeypatch: pytest.MonkeyPatch):
+def test_an_outage_is_one_line_with_the_way_to_continue(unreachable: Tracking, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError) as caught, after_outage("re-run the command"):
-        away.client().get_run("0123")
+        unreachable.client().get_run("0123")
     said = str(caught.value)
     assert said.startswith("tracking.uri http://127.0.0.1:")
     assert "is unreachable" in said

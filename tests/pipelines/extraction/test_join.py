@@ -42,35 +42,35 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> FeatureSet:
+def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> FeatureSet:
     """Shards that are written at once, of up to four photos."""
-    return run(manifest, tmp_path_factory.mktemp("whole"))[0].feature_set
+    return run(manifest, tmp_path_factory.mktemp("extracted"))[0].feature_set
 
 
 @pytest.mark.parametrize("photos_per_part", [1, 3])
 def test_joined_parts_are_the_shards_written_at_once(
-    tmp_path: Path, manifest: Manifest, whole: FeatureSet, photos_per_part: int
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet, photos_per_part: int
 ):
     joined, counted = run(manifest, tmp_path, photos_per_part=photos_per_part)
-    assert contents(joined.feature_set.uri) == contents(whole.uri)
+    assert contents(joined.feature_set.uri) == contents(extracted.uri)
     assert (joined.photos_detected, sum(counted)) == (7, 9)
     assert verify(joined.feature_set.uri, lambda done, total: None).errors == ()
 
 
 @pytest.fixture
-def left(tmp_path: Path, whole: FeatureSet) -> FolderStore:
+def unfinished(tmp_path: Path, extracted: FeatureSet) -> FolderStore:
     """The feature set of a job that was killed before it wrote the first shard, of four photos."""
-    store = FolderStore(tmp_path / "features" / Path(whole.uri).name)
-    shutil.copytree(whole.uri, store.root)
-    for name in ("index.json", tar_name(whole.index.shards[0].name), receipt_name(whole.index.shards[0].name)):
+    store = FolderStore(tmp_path / "features" / Path(extracted.uri).name)
+    shutil.copytree(extracted.uri, store.root)
+    for name in ("index.json", tar_name(extracted.index.shards[0].name), receipt_name(extracted.index.shards[0].name)):
         store.delete(name)
     return store
 
 
-def write_parts(store: FolderStore, whole: FeatureSet, manifest: Manifest, count: int) -> list[str]:
+def write_parts(store: FolderStore, extracted: FeatureSet, manifest: Manifest, count: int) -> list[str]:
     """Writes parts of one photo each of the first shard, as a job does, and returns their names."""
-    shard, receipt = next(plan_shards(manifest, 4)), whole.receipts[0]
-    stored = StoredShards(whole.store, {tar_name(receipt.shard): receipt.sha256})
+    shard, receipt = next(plan_shards(manifest, 4)), extracted.receipts[0]
+    stored = StoredShards(extracted.store, {tar_name(receipt.shard): receipt.sha256})
     parts = plan_parts(shard.name(), shard.photos, 1)[:count]
     for part, photo in zip(parts, receipt.written, strict=False):
         regions, boxes, meta = (
@@ -84,47 +84,49 @@ def write_parts(store: FolderStore, whole: FeatureSet, manifest: Manifest, count
 
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_a_rerun_continues_with_the_parts(
-    tmp_path: Path, manifest: Manifest, whole: FeatureSet, left: FolderStore, count: int
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet, unfinished: FolderStore, count: int
 ):
-    parts = write_parts(left, whole, manifest, count)
-    left.delete(tar_name(parts[0]) if count == 3 else "nothing")  # a part whose tar was lost does not count
+    parts = write_parts(unfinished, extracted, manifest, count)
+    unfinished.delete(tar_name(parts[0]) if count == 3 else "nothing")  # a part whose tar was lost does not count
     again, _ = run(manifest, tmp_path, photos_per_part=1)
     assert (len(again.written), again.photos_detected) == (1, {1: 3, 3: 2, 4: 0}[count])
-    assert contents(left.root) == contents(whole.uri)
+    assert contents(unfinished.root) == contents(extracted.uri)
 
 
 def test_other_parts_serve_as_a_source_of_regions(
-    tmp_path: Path, manifest: Manifest, whole: FeatureSet, left: FolderStore
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet, unfinished: FolderStore
 ):
     """The number of photos in a part has changed."""
-    write_parts(left, whole, manifest, 3)
+    write_parts(unfinished, extracted, manifest, 3)
     again, _ = run(manifest, tmp_path, photos_per_part=2)
     assert again.photos_detected == 1
-    assert contents(left.root) == contents(whole.uri)
+    assert contents(unfinished.root) == contents(extracted.uri)
 
 
-def test_parts_of_a_complete_shard_are_left_over(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_parts_of_a_complete_shard_are_left_over(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     """The job was killed while it deleted them. Those of an unfinished shard are finished work."""
-    store = FolderStore(tmp_path / "features" / Path(whole.uri).name)
-    shutil.copytree(whole.uri, store.root)
-    parts = write_parts(store, whole, manifest, 2)
+    store = FolderStore(tmp_path / "features" / Path(extracted.uri).name)
+    shutil.copytree(extracted.uri, store.root)
+    parts = write_parts(store, extracted, manifest, 2)
     store.delete(receipt_name(parts[0]))
     left_over = [receipt_name(parts[1]), *map(tar_name, parts)]
     orphans = find_orphans(store, earlier_snapshots=False)
     assert ([item.name for item in orphans.items], orphans.unfinished) == (left_over, frozenset())
     again, _ = run(manifest, tmp_path, photos_per_part=1)
-    assert (again.written, contents(store.root)) == ((), contents(whole.uri))
+    assert (again.written, contents(store.root)) == ((), contents(extracted.uri))
 
 
-def test_parts_of_an_unfinished_shard_are_kept(manifest: Manifest, whole: FeatureSet, left: FolderStore):
-    parts = write_parts(left, whole, manifest, 2)
-    left.put_if_absent("index.json", whole.index.to_json())
-    orphans = find_orphans(left, earlier_snapshots=False)
+def test_parts_of_an_unfinished_shard_are_kept(manifest: Manifest, extracted: FeatureSet, unfinished: FolderStore):
+    parts = write_parts(unfinished, extracted, manifest, 2)
+    unfinished.put_if_absent("index.json", extracted.index.to_json())
+    orphans = find_orphans(unfinished, earlier_snapshots=False)
     assert orphans.unfinished == {name for part in parts for name in (tar_name(part), receipt_name(part))}
 
 
-def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    shutil.copytree(whole.uri, tmp_path / "features" / Path(whole.uri).name)
+def test_edited_captions_rewrite_their_shard_without_detection(
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
+):
+    shutil.copytree(extracted.uri, tmp_path / "features" / Path(extracted.uri).name)
     rows = [replace(photo, captions=("new",)) if photo.key == "coffee" else photo for photo in manifest.photos()]
     edited = Manifest.build("tiny", manifest.root, rows)
     changed, _ = run(edited, tmp_path, photos_per_part=1)
@@ -133,8 +135,8 @@ def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, m
     assert tars(changed) == tars(fresh)
 
 
-def test_a_replaced_photo_is_detected_again_alone(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    shutil.copytree(whole.uri, tmp_path / "features" / Path(whole.uri).name)
+def test_a_replaced_photo_is_detected_again_alone(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
+    shutil.copytree(extracted.uri, tmp_path / "features" / Path(extracted.uri).name)
     photos = shutil.copytree(manifest.root, tmp_path / "photos")
     save("cat", photos / "coffee.jpg")
     replaced = locate_photos("tiny", photos, list(manifest.photos()))
@@ -144,15 +146,17 @@ def test_a_replaced_photo_is_detected_again_alone(tmp_path: Path, manifest: Mani
     assert list(tars(changed).values()) == list(tars(fresh).values())
 
 
-def test_a_shard_that_another_job_has_joined_is_taken(manifest: Manifest, whole: FeatureSet, left: FolderStore):
-    shard, parts = next(plan_shards(manifest, 4)), write_parts(left, whole, manifest, 4)
-    first = join_parts(left, shard.name(), shard.plan_digest, parts)
-    assert not any(".part-" in name for name in left.objects())
-    write_parts(left, whole, manifest, 2)
-    assert join_parts(left, shard.name(), shard.plan_digest, parts) == first
-    assert not any(".part-" in name for name in left.objects())
+def test_a_shard_that_another_job_has_joined_is_taken(
+    manifest: Manifest, extracted: FeatureSet, unfinished: FolderStore
+):
+    shard, parts = next(plan_shards(manifest, 4)), write_parts(unfinished, extracted, manifest, 4)
+    first = join_parts(unfinished, shard.name(), shard.plan_digest, parts)
+    assert not any(".part-" in name for name in unfinished.objects())
+    write_parts(unfinished, extracted, manifest, 2)
+    assert join_parts(unfinished, shard.name(), shard.plan_digest, parts) == first
+    assert not any(".part-" in name for name in unfinished.objects())
     with pytest.raises(UserError, match="another job has deleted parts of it; run again"):
-        join_parts(left, shard.name(), "another plan", parts)
+        join_parts(unfinished, shard.name(), "another plan", parts)
 
 
 def test_a_feature_set_from_before_shard_mb_is_continued(

@@ -38,25 +38,25 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def whole(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> FeatureSet:
+def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manifest: Manifest) -> FeatureSet:
     """An uninterrupted extraction, which tests only read."""
-    extraction, counted = run(manifest, tmp_path_factory.mktemp("whole"))
+    extraction, counted = run(manifest, tmp_path_factory.mktemp("extracted"))
     assert (len(extraction.written), extraction.shards_reused, sum(counted)) == (4, 0, 6)
     return extraction.feature_set
 
 
-def test_every_photo_is_written_or_rejected(whole: FeatureSet):
-    written = [key for split in ("train", "val", "test") for key in whole.split(split).keys]
+def test_every_photo_is_written_or_rejected(extracted: FeatureSet):
+    written = [key for split in ("train", "val", "test") for key in extracted.split(split).keys]
     assert sorted(written) == sorted(PHOTOS)
     reasons = {"cut.jpg": "image data is truncated or corrupt", "text.jpg": "not an image of a known format"}
-    assert {row.source: row.reason for row in whole.rejected} == reasons
-    report = pq.read_table(Path(whole.uri) / "quarantine.parquet").to_pylist()
+    assert {row.source: row.reason for row in extracted.rejected} == reasons
+    report = pq.read_table(Path(extracted.uri) / "quarantine.parquet").to_pylist()
     assert {row["source"]: row["reason"] for row in report} == reasons
     assert {row["split"] for row in report} == {"train", "test"}
 
 
-def test_a_rerun_writes_nothing(manifest: Manifest, whole: FeatureSet):
-    folder = Path(whole.uri)
+def test_a_rerun_writes_nothing(manifest: Manifest, extracted: FeatureSet):
+    folder = Path(extracted.uri)
     before = contents(folder)
     mtimes = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     again, counted = run(manifest, folder.parents[1])
@@ -65,12 +65,14 @@ def test_a_rerun_writes_nothing(manifest: Manifest, whole: FeatureSet):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == mtimes
 
 
-def test_a_rerun_completes_a_killed_extraction_to_the_same_bytes(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_a_rerun_completes_a_killed_extraction_to_the_same_bytes(
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
+):
     """All states that a kill can leave: no index, a shard without receipt, no shard, an incomplete file."""
-    broken = tmp_path / "features" / Path(whole.uri).name
-    shutil.copytree(whole.uri, broken)
+    broken = tmp_path / "features" / Path(extracted.uri).name
+    shutil.copytree(extracted.uri, broken)
     (broken / "index.json").unlink()
-    train, val = shard(whole, "features-train-000000"), shard(whole, "features-val-000000")
+    train, val = shard(extracted, "features-train-000000"), shard(extracted, "features-val-000000")
     (broken / f"{train}.receipt.json").unlink()
     (broken / f"{val}.receipt.json").unlink()
     (broken / f"{val}.tar").unlink()
@@ -80,15 +82,15 @@ def test_a_rerun_completes_a_killed_extraction_to_the_same_bytes(tmp_path: Path,
     extraction, _ = run(manifest, tmp_path)
     assert (len(extraction.written), extraction.shards_reused) == (2, 2)
     (broken / f".{val}.tar.dead").unlink()
-    assert contents(broken) == contents(whole.uri)
+    assert contents(broken) == contents(extracted.uri)
 
 
-def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    copy = tmp_path / "features" / Path(whole.uri).name
-    shutil.copytree(whole.uri, copy)
-    (copy / f"{shard(whole, 'features-val')}.tar").unlink()
+def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
+    copy = tmp_path / "features" / Path(extracted.uri).name
+    shutil.copytree(extracted.uri, copy)
+    (copy / f"{shard(extracted, 'features-val')}.tar").unlink()
     assert len(run(manifest, tmp_path)[0].written) == 1
-    assert contents(copy) == contents(whole.uri)
+    assert contents(copy) == contents(extracted.uri)
 
 
 def test_stored_regions_are_the_detectors(tmp_path: Path, manifest: Manifest):
@@ -107,26 +109,26 @@ def test_stored_regions_are_the_detectors(tmp_path: Path, manifest: Manifest):
     assert features.lineage["fingerprint"] == embedded.fingerprint()
 
 
-def test_lineage_names_each_parent(manifest: Manifest, whole: FeatureSet):
-    assert whole.lineage["manifest"] == manifest.digest()
-    assert whole.lineage["fingerprint"] == TinyDetector().fingerprint()
-    stored = (Path(whole.uri) / f"manifest-{manifest.digest()[:12]}.parquet").read_bytes()
+def test_lineage_names_each_parent(manifest: Manifest, extracted: FeatureSet):
+    assert extracted.lineage["manifest"] == manifest.digest()
+    assert extracted.lineage["fingerprint"] == TinyDetector().fingerprint()
+    stored = (Path(extracted.uri) / f"manifest-{manifest.digest()[:12]}.parquet").read_bytes()
     assert Manifest.from_parquet(stored, "stored").digest() == manifest.digest()
-    sizes = json.loads((Path(whole.uri) / "sizes.json").read_text())
+    sizes = json.loads((Path(extracted.uri) / "sizes.json").read_text())
     assert sum(sizes.values()) == 4
 
 
-def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     """planned = written + rejected must hold; here a photo is removed from a receipt."""
-    copy = tmp_path / Path(whole.uri).name
-    shutil.copytree(whole.uri, copy)
-    receipt = copy / f"{shard(whole, 'features-val')}.receipt.json"
+    copy = tmp_path / Path(extracted.uri).name
+    shutil.copytree(extracted.uri, copy)
+    receipt = copy / f"{shard(extracted, 'features-val')}.receipt.json"
     document = json.loads(receipt.read_text())
     receipt.write_text(json.dumps(document | {"written": [], "count": 0}))
-    receipts = read_receipts(FolderStore(copy), [entry.name for entry in whole.index.shards])
+    receipts = read_receipts(FolderStore(copy), [entry.name for entry in extracted.index.shards])
     accounts = [Account.of(receipt) for receipt in receipts if receipt]
     with pytest.raises(RuntimeError, match="planned 6 photos, written 3, rejected 2"):
-        publish(FolderStore(copy), manifest, "f", whole.index.detector, accounts)
+        publish(FolderStore(copy), manifest, "f", extracted.index.detector, accounts)
 
 
 def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Manifest):
@@ -170,21 +172,23 @@ def test_a_data_set_without_a_usable_photo_fails_with_the_reason(tmp_path: Path)
         run(manifest, tmp_path)
 
 
-def test_a_tar_of_other_photos_is_left_and_another_name_is_used(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
+def test_a_tar_of_other_photos_is_left_and_another_name_is_used(
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
+):
     """A killed run wrote the tar, and the photo's file was replaced since."""
-    left = tmp_path / "features" / Path(whole.uri).name / f"{shard(whole, 'features-val')}.tar"
+    left = tmp_path / "features" / Path(extracted.uri).name / f"{shard(extracted, 'features-val')}.tar"
     left.parent.mkdir(parents=True)
     left.write_bytes(build_tar([]))
     extraction, _ = run(manifest, tmp_path)
     assert shard(extraction.feature_set, "features-val") != left.stem
-    assert extraction.feature_set.split("val").keys == whole.split("val").keys
+    assert extraction.feature_set.split("val").keys == extracted.split("val").keys
     again, _ = run(manifest, tmp_path)
     assert (again.written, again.feature_set.index) == ((), extraction.feature_set.index)
 
 
-def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    left = tmp_path / "features" / Path(whole.uri).name
-    (left / f"{shard(whole, 'features-val')}.tar").mkdir(parents=True)
+def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
+    left = tmp_path / "features" / Path(extracted.uri).name
+    (left / f"{shard(extracted, 'features-val')}.tar").mkdir(parents=True)
     with pytest.raises(UserError) as caught:
         run(manifest, tmp_path)
     found = re.fullmatch(r"(.*); completed shards are kept, re-run the same command to resume", str(caught.value))
@@ -193,13 +197,15 @@ def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest,
     assert "Failed to apply" not in found[1]  # Ray's advice
 
 
-def test_other_settings_write_a_feature_set_beside_the_old_one(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    copy = tmp_path / "features" / Path(whole.uri).name
-    shutil.copytree(whole.uri, copy)
+def test_other_settings_write_a_feature_set_beside_the_old_one(
+    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
+):
+    copy = tmp_path / "features" / Path(extracted.uri).name
+    shutil.copytree(extracted.uri, copy)
     other, _ = run(manifest, tmp_path, detector_settings={"scale": 2.0})
     assert other.feature_set.uri != str(copy)
-    assert contents(copy) == contents(whole.uri)
-    assert other.feature_set.lineage["fingerprint"] != whole.lineage["fingerprint"]
+    assert contents(copy) == contents(extracted.uri)
+    assert other.feature_set.lineage["fingerprint"] != extracted.lineage["fingerprint"]
 
 
 def test_a_store_without_conditional_writes_is_refused(tmp_path: Path, manifest: Manifest, s3_server: S3Server):
@@ -215,13 +221,13 @@ def test_a_store_without_conditional_writes_is_refused(tmp_path: Path, manifest:
     assert open_store(output).objects() == {}
 
 
-def test_the_folder_of_another_data_set_is_refused(tmp_path: Path, manifest: Manifest, whole: FeatureSet):
-    folder = tmp_path / "features" / Path(whole.uri).name
-    shutil.copytree(whole.uri, folder)
+def test_the_folder_of_another_data_set_is_refused(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
+    folder = tmp_path / "features" / Path(extracted.uri).name
+    shutil.copytree(extracted.uri, folder)
     photo = next(manifest.photos())
     other = Manifest.build(
         manifest.name, manifest.root, [Photo("other", photo.source, "train", ("x",), photo.version_token)]
     )
     with pytest.raises(UserError, match=f"^{folder} belongs to another data set, 'tiny' with other photos"):
         run(other, tmp_path)
-    assert contents(folder) == contents(whole.uri)
+    assert contents(folder) == contents(extracted.uri)
