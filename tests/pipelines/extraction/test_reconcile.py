@@ -5,6 +5,7 @@ What a feature set has of them is read by `pipelines.extraction.history` into `p
 
 import dataclasses
 import functools
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction import run as extract
 from pipelines.extraction.hash_photos import hash_photos
-from pipelines.extraction.run import Extraction, extraction_summary
+from pipelines.extraction.run import extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import attempts_name
 from pipelines.features.orphans import delete_orphans, find_orphans
@@ -38,9 +39,25 @@ def folder(tmp_path: Path) -> Path:
     return write_photos(tmp_path / "photos")
 
 
-def test_added_photos_make_only_new_shards(tmp_path: Path, folder: Path):
-    first, _ = run(manifest_of(folder), tmp_path)
-    before = contents(first.feature_set.uri)
+@pytest.fixture(scope="module")
+def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos and the feature set extracted from them, of which tests change a copy."""
+    root = tmp_path_factory.mktemp("extracted")
+    run(manifest_of(write_photos(root / "photos")), root)
+    return root
+
+
+@pytest.fixture
+def first(extracted: Path, tmp_path: Path) -> FeatureSet:
+    """The feature set of the photos in `tmp_path / "photos"`."""
+    shutil.copytree(extracted, tmp_path, dirs_exist_ok=True)
+    (index,) = tmp_path.glob("features/*/index.json")
+    return FeatureSet.open(str(index.parent))
+
+
+def test_added_photos_make_only_new_shards(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
+    before = contents(first.uri)
     save("cat", folder / "added.jpg")
     grown, _ = run(manifest_of(folder, more={"added": "train"}), tmp_path)
     assert (len(grown.written), grown.shards_reused, grown.photos_detected) == (1, 4, 1)
@@ -50,14 +67,14 @@ def test_added_photos_make_only_new_shards(tmp_path: Path, folder: Path):
         name: data for name, data in before.items() if name not in replaced
     }
     # The snapshot of the first extraction can still be opened.
-    digest = first.feature_set.index.feature_set
-    old = FeatureSet.open(f"{first.feature_set.uri}@{digest[:12]}")
-    assert old.index == first.feature_set.index
-    assert len(FeatureSet.open(first.feature_set.uri).split("train")) == len(old.split("train")) + 1
+    digest = first.index.feature_set
+    old = FeatureSet.open(f"{first.uri}@{digest[:12]}")
+    assert old.index == first.index
+    assert len(FeatureSet.open(first.uri).split("train")) == len(old.split("train")) + 1
 
 
-def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, folder: Path):
-    first, _ = run(manifest_of(folder), tmp_path)
+def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     edited, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path)
     assert (len(edited.written), edited.shards_reused, edited.photos_detected) == (1, 3, 0)
     # A fresh extraction of the edited data set gives the same bytes.
@@ -65,14 +82,14 @@ def test_edited_captions_rewrite_their_shard_without_detection(tmp_path: Path, f
     assert tars(edited) == tars(fresh)
     # And back again: the old shard is still there.
     back, _ = run(manifest_of(folder), tmp_path)
-    assert (len(back.written), back.feature_set.index) == (0, first.feature_set.index)
+    assert (len(back.written), back.feature_set.index.feature_set) == (0, first.index.feature_set)
 
 
 @pytest.mark.parametrize("flipped", [0, 700, -3000])
-def test_regions_of_a_corrupt_shard_are_not_copied(tmp_path: Path, folder: Path, flipped: int):
-    first, _ = run(manifest_of(folder), tmp_path)
-    uri = first.feature_set.uri
-    tar = Path(uri) / f"{extractions.shard(first.feature_set, 'features-train-000000')}.tar"
+def test_regions_of_a_corrupt_shard_are_not_copied(tmp_path: Path, first: FeatureSet, flipped: int):
+    folder = tmp_path / "photos"
+    uri = first.uri
+    tar = Path(uri) / f"{extractions.shard(first, 'features-train-000000')}.tar"
     data = bytearray(tar.read_bytes())
     data[flipped] ^= 1
     tar.write_bytes(data)
@@ -82,8 +99,8 @@ def test_regions_of_a_corrupt_shard_are_not_copied(tmp_path: Path, folder: Path,
     assert {name for name in contents(uri).keys() - before.keys() if name.endswith((".tar", ".receipt.json"))} == set()
 
 
-def test_only_a_replaced_photo_is_detected_again(tmp_path: Path, folder: Path):
-    run(manifest_of(folder), tmp_path)
+def test_only_a_replaced_photo_is_detected_again(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
     assert (len(changed.written), changed.shards_reused, changed.photos_detected) == (1, 3, 1)
@@ -93,26 +110,26 @@ def test_only_a_replaced_photo_is_detected_again(tmp_path: Path, folder: Path):
     assert (len(again.written), again.feature_set.index) == (0, changed.feature_set.index)
 
 
-def test_touched_or_moved_photos_are_not_detected_again(tmp_path: Path, folder: Path):
-    first, _ = run(manifest_of(folder), tmp_path)
+def test_touched_or_moved_photos_are_not_detected_again(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     moved = folder.rename(tmp_path / "elsewhere")
     for path in moved.iterdir():
         path.touch()
     again, _ = run(manifest_of(moved), tmp_path)
     assert (len(again.written), again.photos_detected) == (0, 0)
-    assert again.feature_set.index.feature_set == first.feature_set.index.feature_set
+    assert again.feature_set.index.feature_set == first.index.feature_set
 
 
-def test_a_rejected_photo_that_was_fixed_is_extracted(tmp_path: Path, folder: Path):
-    first, _ = run(manifest_of(folder), tmp_path)
+def test_a_rejected_photo_that_was_fixed_is_extracted(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     save("cat", folder / "cut.jpg")
     fixed, _ = run(manifest_of(folder), tmp_path)
     assert (len(fixed.written), fixed.photos_detected) == (1, 1)
-    assert len(fixed.feature_set.rejected) == len(first.feature_set.rejected) - 1
+    assert len(fixed.feature_set.rejected) == len(first.rejected) - 1
 
 
-def test_removed_and_moved_photos_rewrite_only_their_shards(tmp_path: Path, folder: Path):
-    run(manifest_of(folder), tmp_path)
+def test_removed_and_moved_photos_rewrite_only_their_shards(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     rows = [row for row in manifest_of(folder).photos() if row.key != "chelsea"]
     rows = [dataclasses.replace(row, split="val") if row.key == "coffee" else row for row in rows]
     changed, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
@@ -121,21 +138,21 @@ def test_removed_and_moved_photos_rewrite_only_their_shards(tmp_path: Path, fold
     assert [row.source for row in changed.feature_set.rejected] == ["cut.jpg", "text.jpg"]
 
 
-def unfinished(extraction: Extraction, lost: str) -> None:
+def unfinished(features: FeatureSet, lost: str) -> None:
     """Leaves an extraction as a kill does: without index, and without the shards whose names start with `lost`."""
-    root = Path(extraction.feature_set.uri)
+    root = Path(features.uri)
     for path in root.iterdir():
         if path.name.startswith(("index", lost)):
             path.unlink()
 
 
-def test_an_unfinished_extraction_is_reused_after_an_edit(tmp_path: Path, folder: Path):
-    first, _ = run(manifest_of(folder), tmp_path)
+def test_an_unfinished_extraction_is_reused_after_an_edit(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     unfinished(first, "features-test")
     edited, _ = run(manifest_of(folder, coffee="a cup"), tmp_path)
     assert edited.photos_detected == 1  # of the shard that was lost
     # Removed photos move all others to other shards; their regions are in the old shards.
-    unfinished(edited, "features-none")
+    unfinished(edited.feature_set, "features-none")
     rows = [row for row in manifest_of(folder).photos() if row.key not in ("chelsea", "text", "cut")]
     fewer, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
     assert fewer.photos_detected == 0
@@ -156,8 +173,8 @@ def test_alternating_data_sets_reuse_each_others_shards(tmp_path: Path, folder: 
     assert {n for n in contents(run(one, tmp_path)[0].feature_set.uri) if n.endswith(".tar")} == tars_only
 
 
-def test_deleting_orphans_does_not_change_a_rerun(tmp_path: Path, folder: Path):
-    run(manifest_of(folder), tmp_path)
+def test_deleting_orphans_does_not_change_a_rerun(tmp_path: Path, first: FeatureSet):
+    folder = tmp_path / "photos"
     save("cat", folder / "coffee.jpg")
     changed, _ = run(manifest_of(folder), tmp_path)
     store = changed.feature_set.store
@@ -168,7 +185,8 @@ def test_deleting_orphans_does_not_change_a_rerun(tmp_path: Path, folder: Path):
     assert (again.written, again.feature_set.index) == ((), changed.feature_set.index)
 
 
-def test_touched_photos_are_hashed_once(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_touched_photos_are_hashed_once(tmp_path: Path, first: FeatureSet, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "photos"
     read: list[int] = []
 
     def counted(photos: Photos, manifest: Manifest) -> dict[str, str]:
@@ -176,7 +194,6 @@ def test_touched_photos_are_hashed_once(tmp_path: Path, folder: Path, monkeypatc
         return hash_photos(photos, manifest)
 
     monkeypatch.setattr(extract, "hash_photos", counted)
-    run(manifest_of(folder), tmp_path)
     for path in folder.iterdir():
         path.touch()
     run(manifest_of(folder), tmp_path)
@@ -223,7 +240,7 @@ def test_failed_downloads_are_tried_again_on_request(tmp_path: Path, folder: Pat
     assert "HTTP status 404" in [row.reason for row in first.feature_set.rejected]
     assert requests == ["/w.jpg"]
     save("cat", served / "w.jpg")
-    unfinished(first, "features-test")
+    unfinished(first.feature_set, "features-test")
     again, _ = run(manifest, tmp_path)
     assert (again.plan.not_retried, requests) == (1, ["/w.jpg"])
     assert "1 photos that an earlier run could not download were not tried again" in extraction_summary(again)
@@ -262,15 +279,15 @@ def test_missing_photos_are_rejected_until_they_exist(tmp_path: Path):
     assert there.feature_set.split("gallery").keys == ["chelsea", "coffee", "gone", "rocket"]
 
 
-def test_a_deleted_photo_keeps_its_features(tmp_path: Path, folder: Path):
+def test_a_deleted_photo_keeps_its_features(tmp_path: Path, first: FeatureSet):
     """Also in a shard that is written again, and until another photo takes its place."""
-    first, _ = run(manifest_of(folder), tmp_path)
+    folder = tmp_path / "photos"
     (folder / "coffee.jpg").unlink()
     away, _ = run(manifest_of(folder), tmp_path)
-    assert (away.written, away.feature_set.index.feature_set) == ((), first.feature_set.index.feature_set)
+    assert (away.written, away.feature_set.index.feature_set) == ((), first.index.feature_set)
     edited, _ = run(manifest_of(folder, coffee="a cup of coffee"), tmp_path)
     assert (len(edited.written), edited.photos_detected) == (1, 0)
-    assert edited.feature_set.split("train").keys == first.feature_set.split("train").keys
+    assert edited.feature_set.split("train").keys == first.split("train").keys
     rows = [dataclasses.replace(r, source=r.source.replace("coffee", "tea")) for r in manifest_of(folder).photos()]
     other, _ = run(Manifest.build("tiny", str(folder), rows), tmp_path)
     assert "tea.jpg" in [row.source for row in other.feature_set.rejected]
