@@ -27,7 +27,6 @@ TIERS = {
     "integration": "make test",
     "faults": "make faults, or make faults-short",
     "cluster": "make e2e-cluster, or make faults-short",
-    "smoke": "make bench-smoke",
     "gpu": "make test-gpu",
 }
 """Every tier and the command that runs it."""

@@ -2,8 +2,6 @@
 
 import multiprocessing
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import extract
 from pipelines.features.layout import tar_name
 from pipelines.features.shards import build_tar, commit_shard
+from tests.benchmarks import measure
 from tests.benchmarks.inputs import feature_set, noise_photos, samples
 from tests.benchmarks.measure import drop_from_page_cache, seconds, tree_peak_gib
 from tests.benchmarks.report import Benchmark, Measurement
@@ -169,23 +168,14 @@ def _reading(sizes: Sizes) -> Iterator[Measurement]:
 
 def _memory(sizes: Sizes) -> Iterator[Measurement]:
     """Peak memory of driver, Ray and workers together, for few and for many photos."""
-    few, many = (_peak_gib(count) for count in (sizes.few_photos, sizes.many_photos))
+    few, many = (measure.in_fresh_process(_peak_gib, count) for count in (sizes.few_photos, sizes.many_photos))
     what = f"peak memory of an extraction, {sizes.many_photos:,} photos"
     yield Measurement(what, many, "GiB", f"{sizes.few_photos:,} photos", few, "lower", goal=1 / 1.2)
 
 
 def _peak_gib(count: int) -> float:
-    """Peak memory of `jobs.extract` on that many photos, in a process of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _write_photos(folder / "photos", count)
-        table = folder / "dataset.csv"
-        table.write_text("uri,caption\n" + "".join(f"{n}.jpg,noise\n" for n in range(count)))
-        command = [sys.executable, "-m", "jobs.extract", f"--dataset={table}", f"--photos={folder}/photos"]
-        command += [f"--extract.output={folder}/out", "--extract.detector=tests.support.tiny_detector:TinyDetector"]
-        log = folder / "log"
-        with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as job:
-            peak = tree_peak_gib(job.pid)
-        if job.returncode:
-            raise RuntimeError(f"jobs.extract exited with code {job.returncode}: {log.read_text()[-200:]}")
-        return peak
+    """Peak memory of the extraction of that many photos."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = _write_photos(Path(folder, "photos"), count)
+        config = ExtractConfig(f"{folder}/features", "tests.support.tiny_detector:TinyDetector")
+        return tree_peak_gib(lambda: extract(manifest, config, ClusterConfig(), lambda _: None))

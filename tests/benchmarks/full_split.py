@@ -17,25 +17,25 @@ from shan_model.score_cache import ScoreCache
 from shan_model.scoring import MEMORY, score_matrix
 from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.measure import gib
-from tests.benchmarks.sizes import FULL
+from tests.benchmarks.sizes import FULL, Sizes
 
 PHOTOS, CAPTIONS = 1000, 5000
 
 
-def main(precision: str) -> None:
+def main(precision: str, photos: int = PHOTOS, captions: int = CAPTIONS, sizes: Sizes = FULL) -> None:
     """Scores the split and prints time, throughput and peak memory."""
-    shape = (PHOTOS, FULL.regions, FULL.feature_dim)
+    pairs, shape = photos * captions, (photos, sizes.regions, sizes.feature_dim)
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "regions.npy"
         np.save(stored, np.random.default_rng(0).standard_normal(shape).astype(np.float16))
-        features, model, texts = np.load(stored, mmap_mode="r"), network(), sentences(CAPTIONS)
+        features, model, texts = np.load(stored, mmap_mode="r"), network(sizes), sentences(captions, sizes.words)
         before, start = gib("VmRSS"), time.perf_counter()
         cache = ScoreCache(Path(folder) / "scores.npy", "benchmark")
-        with tqdm(total=PHOTOS * CAPTIONS, unit="pair", unit_scale=True) as bar:
+        with tqdm(total=pairs, unit="pair", unit_scale=True) as bar:
             score_matrix(model, features, texts, precision=precision, cache=cache, progress=bar.update)
         spent = time.perf_counter() - start
-    pairs, mapped = PHOTOS * CAPTIONS, (2 * features.size + 4 * PHOTOS * CAPTIONS) / 2**30
-    print(f"{PHOTOS:,} x {CAPTIONS:,} {precision}, {torch.get_num_threads()} threads")
+    mapped = (2 * features.size + 4 * pairs) / 2**30
+    print(f"{photos:,} x {captions:,} {precision}, {torch.get_num_threads()} threads")
     print(f"{spent / 60:.1f} minutes, {pairs / spent:,.0f} pairs/s")
     print(f"{gib('VmHWM') - before:.2f} GiB beyond the model, of which mapped files at most {mapped:.2f}")
     print(f"memory budget {MEMORY / 2**30:g} GiB")

@@ -1,13 +1,18 @@
 """Timing and memory that give stable ratios on a machine with other work on it (Linux: /proc)."""
 
+import multiprocessing
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-import torch
+T = TypeVar("T")
 
 
 def seconds(
@@ -34,6 +39,8 @@ def seconds(
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Runs the body on that many threads of torch."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -42,24 +49,48 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def in_fresh_process(function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    """Returns what a function of a module returns in a process of its own, whose memory is then that of the function.
+
+    Raises what the function raises, and BrokenProcessPool if its process is killed, for example for its memory.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_end_ray_after, function, *args, **kwargs).result()
+
+
+def _end_ray_after(function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    try:
+        return function(*args, **kwargs)
+    finally:
+        if ray := sys.modules.get("ray"):
+            ray.shutdown()  # a process of a pool does not run what Ray registers for its exit
+
+
 def gib(field: str) -> float:
     """VmRSS (resident now) or VmHWM (peak) of this process, in GiB; getrusage would start from the parent's peak."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
 
 
-def tree_peak_gib(pid: int) -> float:
-    """Peak memory of a process and its descendants until it ends, in GiB (PSS: shared pages count once)."""
-    peak = 0
-    while Path(f"/proc/{pid}/smaps_rollup").exists() and not _has_ended(pid):
-        peak = max(peak, sum(_pss_kib(each) for each in _tree(pid)))
-        time.sleep(0.25)
+def tree_peak_gib(function: Callable[[], object]) -> float:
+    """Peak memory of this process and its descendants during a call, in GiB (PSS: shared pages count once)."""
+    peak, done = 0, threading.Event()
+
+    def sample() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, sum(_pss_kib(each) for each in _tree(os.getpid())))
+            if done.wait(0.25):
+                return
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        function()
+    finally:
+        done.set()
+        sampler.join()
     return peak / 2**20
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process is a zombie: its parent has yet to read its exit status."""
-    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] == "Z"
 
 
 def _tree(pid: int) -> list[int]:

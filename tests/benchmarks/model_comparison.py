@@ -9,10 +9,9 @@ boxes by the pointing game: a word that names exactly one object has to attend m
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ import numpy as np
 import torch
 
 from infra.cluster import ClusterConfig
-from infra.errors import UserError
 from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
@@ -30,6 +28,7 @@ from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.models.load import load_matcher
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize
+from tests.benchmarks import commands
 
 MODELS = {
     "SHAN-full": [],
@@ -68,19 +67,15 @@ def name_of(model: str) -> str:
 
 
 def train(model: str, seed: int, features: str, output: Path) -> Trained:
-    """Trains a model with `jobs.train`, or returns its earlier result. UserError if the training fails."""
+    """Trains a model with `jobs.train`, or returns its earlier result. RuntimeError if the training fails."""
     folder = output / name_of(model) / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
     duration = folder / "seconds"
     if not duration.exists():
-        command = [sys.executable, "-m", "jobs.train", f"--features={features}", f"--name={name_of(model)}"]
-        command += [*BUDGET, *MODELS[model], f"--train.seed={seed}"]
-        command += ["--resume"] if list(folder.glob("build/runs/*/run.json")) else []
+        options = [f"--features={features}", f"--name={name_of(model)}", *BUDGET, *MODELS[model]]
+        options += [f"--train.seed={seed}", *(["--resume"] if list(folder.glob("build/runs/*/run.json")) else [])]
         start = time.monotonic()
-        environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise UserError(f"{model}, seed {seed}: {result.stderr[-2000:]}")
+        commands.run_command(folder, "jobs.train", *options)
         duration.write_text(str(time.monotonic() - start))
         print(f"{model}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
     return Trained(model, seed, float(duration.read_text()))
@@ -121,14 +116,14 @@ def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) ->
     return 100 * float(np.mean(hits)), 100 * float(np.mean(baseline)), len(hits)
 
 
-def main() -> None:
+def main(options: Sequence[str]) -> None:
     """Trains and evaluates all models and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--features", required=True)
     parser.add_argument("--objects", type=Path)
     parser.add_argument("--output", type=Path, default=Path("build/comparison"))
     parser.add_argument("--models", nargs="*", default=list(MODELS))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(options)
     jobs = [(model, seed) for seed in SEEDS for model in arguments.models]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
@@ -166,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,18 +1,15 @@
 """Planning, accounting and rerunning extractions of millions of photos: time and memory of the driver.
 
-No photo is read: receipts are made up, and tars are empty files. `python -m tests.benchmarks.scale PHOTOS FOLDER` runs
-the steps for one number of photos, each in a process of its own whose peak memory counts.
+No photo is read: receipts are made up, and tars are empty files. Each step runs in a process of its own, whose peak
+memory counts.
 """
 
 import io
-import json
 import os
-import subprocess
-import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +30,7 @@ from pipelines.features.manifests import write_manifest
 from pipelines.features.orphans import find_orphans
 from pipelines.features.receipt import Receipt, Written
 from pipelines.features.summary import summarise
-from tests.benchmarks.measure import gib
+from tests.benchmarks import measure
 from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
@@ -53,7 +50,7 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
 def _driver(count: int) -> Iterator[Measurement]:
     """Seconds and peak memory of each step, and what the disk takes for the same: bytes and a plain listing."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {step: _run(step, count, folder) for step in ("write", *STEPS)}
+        found = {step: measure.in_fresh_process(_run, step, count, Path(folder)) for step in ("write", *STEPS)}
         (place,) = Path(folder, "features").iterdir()
         started = time.perf_counter()
         listed = [entry.stat().st_size for entry in os.scandir(place)]
@@ -70,7 +67,7 @@ def _driver(count: int) -> Iterator[Measurement]:
 def _stream(count: int) -> Iterator[Measurement]:
     """An extraction through Ray, with a detector that takes no time, of small photos in one tar."""
     with tempfile.TemporaryDirectory() as folder:
-        found = _run("stream", count, folder)
+        found = measure.in_fresh_process(_run, "stream", count, Path(folder))
     name = f"{count:,} photos, made-up detector"
     yield Measurement(f"extraction through Ray, {name}", count / found.seconds, "photos/s")
     yield within(f"peak memory of the driver, {name}", found.gib, MEMORY_GIB, "GiB")
@@ -82,14 +79,6 @@ class Measured:
 
     seconds: float
     gib: float
-
-
-def _run(step: str, count: int, folder: str) -> Measured:
-    command = [sys.executable, "-m", "tests.benchmarks.scale", step, str(count), folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{step} failed: {done.stderr[-500:]}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def made_up_manifest(count: int) -> Manifest:
@@ -176,14 +165,9 @@ def _step(step: str, count: int, manifest: Manifest | None, folder: Path) -> Non
             assert not find_orphans(FolderStore(place), earlier_snapshots=True).items
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Runs one step, and prints its seconds and the peak memory of this process as JSON."""
-    step, count, folder = arguments[0], int(arguments[1]), Path(arguments[2])
+def _run(step: str, count: int, folder: Path) -> Measured:
+    """Runs one step, and returns its seconds and the peak memory of this process."""
     manifest = made_up_manifest(count) if step in ("write", "plan", "rerun") else None
     started = time.perf_counter()
     _step(step, count, manifest, folder)
-    print(json.dumps({"seconds": time.perf_counter() - started, "gib": gib("VmHWM")}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return Measured(time.perf_counter() - started, measure.gib("VmHWM"))

@@ -1,26 +1,132 @@
-"""Every benchmark of `make bench` runs once at tiny sizes, so that a change elsewhere cannot break one unnoticed."""
+"""Every benchmark that needs no GPU at tiny sizes, so that a change elsewhere cannot break one unnoticed."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from infra.tracking import TrackingConfig, connect
+from jobs import cli
+from tests.benchmarks import commands, full_split, measure, model_comparison
+from tests.benchmarks.__main__ import FILES, main
+from tests.benchmarks.report import Benchmark, Measurement, run
+from tests.benchmarks.sizes import SMOKE
+from tests.support import feature_sets
+from tests.support.small_models import model, register_model
+
+BENCHMARKS = {benchmark.name: benchmark for file in FILES.values() for benchmark in file.benchmarks(SMOKE)}
+ON_RAY = ("extraction of many photos", "memory of an extraction", "extraction on Ray Data")
 
 
-@pytest.mark.smoke
-def test_every_benchmark_runs_at_tiny_sizes():
-    command = [sys.executable, "-m", "tests.benchmarks", "--smoke"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert "FAILED" not in result.stdout, result.stdout + result.stderr
-    assert result.returncode == 0, result.stderr
-    for what in (
-        "SHAN-full",
-        "registered model",
-        "step of 8",
-        "batch of 8",
-        "import of bottom-up TSV",
-        "reading photo by photo",
-        "rerun",
-    ):
-        assert what in result.stdout
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the start of the processes of their own, whose memory is measured in `make bench`."""
+    monkeypatch.setattr(measure, "in_fresh_process", lambda function, *args, **kwargs: function(*args, **kwargs))
+
+
+def check(benchmark: Benchmark) -> None:
+    results = list(run([benchmark]))
+    assert results
+    assert all(isinstance(result, Measurement) for result in results)
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - ON_RAY))
+@pytest.mark.usefixtures("in_this_process")
+def test_it_runs(name: str):
+    check(BENCHMARKS[name])
+
+
+@pytest.mark.parametrize("name", ON_RAY)
+@pytest.mark.usefixtures("in_this_process", "ray_session")
+def test_it_runs_on_ray(name: str):
+    check(BENCHMARKS[name])
+
+
+def test_the_command_prints_a_table_writes_json_and_appends_to_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "docs" / "results.md"
+    results.parent.mkdir()
+    results.write_text("# Results\n")
+    assert main(["precomputed"], SMOKE) == 0
+    rows = json.loads((tmp_path / "build" / "bench.json").read_text())["results"]
+    assert [row["unit"] for row in rows] == ["MB/s of source", "s", "MB/s of source", "s", "MB/s"]
+    lines = results.read_text().splitlines()
+    assert lines[0] == "# Results"
+    assert lines[2].startswith("## `make bench`, 2")
+    assert len(lines) == 4 + 2 + len(rows)
+    assert lines[-1] in capsys.readouterr().out
+
+
+def test_the_full_split_is_scored_at_any_size(capsys: pytest.CaptureFixture[str]):
+    full_split.main("bf16", photos=5, captions=9, sizes=SMOKE)
+    assert capsys.readouterr().out.startswith("5 x 9 bf16, ")
+
+
+@pytest.mark.parametrize("name", model_comparison.MODELS)
+def test_the_options_of_compared_models_are_valid(name: str):
+    options = [*model_comparison.BUDGET, *model_comparison.MODELS[name]]
+    sections = ("model", "train", "cache", "cluster")
+    assert cli.parse("train", "", lambda _: None, sections, options)[1].train.epochs == 10
+
+
+def test_the_comparison_prints_recalls_and_pointing(
+    tmp_path: Path, empty_tracking_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A version is registered instead of trained, as tests/e2e train many."""
+    photos = feature_sets.manifest(tmp_path, 12, said="a circle in photo")
+    features, output, objects = feature_sets.write_set(tmp_path, photos), tmp_path / "out", tmp_path / "objects.json"
+    lock = threading.Lock()
+    circle = {"shape": "circle", "box": [0, 0, feature_sets.WIDTH, feature_sets.HEIGHT]}
+    objects.write_text(json.dumps({"photos": {photo.source: {"objects": [circle]} for photo in photos.photos()}}))
+
+    def register(folder: Path, command: str, *options: str) -> None:
+        assert (command, options[:2]) == ("jobs.train", (f"--features={features.uri}", "--name=vsepp"))
+        (folder / "build" / "mlflow").mkdir(parents=True)
+        shutil.copyfile(empty_tracking_file, folder / "build" / "mlflow" / "mlflow.db")
+        with lock:  # the tracking URI of MLflow belongs to the process; trainings have processes of their own
+            tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
+            register_model(tracking, "vsepp", model(features), features, folder / "bundle")
+
+    monkeypatch.setattr(commands, "run_command", register)
+    monkeypatch.setattr(model_comparison, "SEEDS", (0, 1))
+    arguments = ["--features", features.uri, "--objects", str(objects), "--output", str(output), "--models", "VSE++"]
+    model_comparison.main(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert names == ["model", "VSE++", "random baseline"]
+    assert lines[-1] == "Pointing: 2 words that name exactly one object of their photo."
+
+
+def test_a_file_of_benchmarks_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["scaling"])
+    assert caught.value.code == 2
+    assert "no such file: scaling; give some of scoring, " in capsys.readouterr().err
+
+
+def test_a_fresh_process_has_a_peak_of_its_own_and_raises_what_its_function_raises():
+    here = bytearray(1 << 29)
+    here[::4096] = b"x" * len(here[::4096])
+    assert measure.gib("VmHWM") > 0.5
+    assert measure.in_fresh_process(measure.gib, "VmHWM") < 0.3
+    with pytest.raises(FileNotFoundError):
+        measure.in_fresh_process(os.stat, "/no/such/file")
+
+
+def test_a_fresh_process_that_is_killed_is_an_error():
+    with pytest.raises(BrokenProcessPool):
+        measure.in_fresh_process(os._exit, 9)
+
+
+def test_the_peak_of_a_call_includes_processes_that_it_starts():
+    program = "import time; data = b'x' * (1 << 28); time.sleep(0.6)"
+    idle = measure.tree_peak_gib(lambda: None)
+    assert measure.tree_peak_gib(lambda: subprocess.run([sys.executable, "-c", program], check=True)) > idle + 0.25

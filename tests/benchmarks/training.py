@@ -2,12 +2,9 @@
 
 The reference's step over all 128 x 128 pairs would need some 30 GB and minutes. It is measured on 128 photos x a few
 captions, without the encoders, and extrapolated to 128 captions. Memory is that of a fresh process beyond what it
-held before the step: `python -m tests.benchmarks.training mined|all|reference [--smoke]` is that process.
+held before the step.
 """
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -16,11 +13,12 @@ import torch
 from shan_model.alignment import Alignment
 from shan_model.loss import ranking_loss
 from shan_model.objective import RankingObjective, mined_ranking_loss
+from tests.benchmarks import measure
 from tests.benchmarks.inputs import encoded, network, sentences
 from tests.benchmarks.measure import gib, threads
 from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.scoring import implementations
-from tests.benchmarks.sizes import FULL, SMOKE, Sizes
+from tests.benchmarks.sizes import Sizes
 
 FEW_CAPTIONS = (2, 4)
 """Captions of the reference's steps; time and memory are extrapolated from them."""
@@ -35,7 +33,8 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
 
 
 def _steps(sizes: Sizes) -> Iterator[Measurement]:
-    mined, every, reference = (_in_fresh_process(step, sizes) for step in ("mined", "all", "reference"))
+    mined, every = (measure.in_fresh_process(_step, sizes, hardest) for hardest in (True, False))
+    reference = measure.in_fresh_process(_reference_step, sizes)
     encoders, size = mined["encoders"], sizes.batch_size
     peer = f"reference implementation, extrapolated from {FEW_CAPTIONS[-1]} captions"
     step_s, step_gib = reference["seconds_per_caption"] * size + encoders, reference["gib_per_caption"] * size
@@ -49,12 +48,7 @@ def _steps(sizes: Sizes) -> Iterator[Measurement]:
         yield Measurement(f"memory of the step, {name}", step["step_gib"], "GiB", peer, step_gib, "lower", 10)
 
 
-def _in_fresh_process(step: str, sizes: Sizes) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.benchmarks.training", step, *(["--smoke"] if sizes == SMOKE else [])]
-    result: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return result
-
-
+@threads(1)
 def _step(sizes: Sizes, hardest: bool) -> dict[str, float]:
     """Three steps of the objective: the least seconds, and the peak of memory."""
     objective = RankingObjective(network(sizes), margin=0.2)
@@ -76,6 +70,7 @@ def _step(sizes: Sizes, hardest: bool) -> dict[str, float]:
     return {"seconds": least, "peak_gib": peak, "step_gib": peak - before, "encoders": encoders}
 
 
+@threads(1)
 def _reference_step(sizes: Sizes) -> dict[str, float]:
     """Forward and backward of the reference alignment for all photos and a few captions: the cost of a caption."""
     reference, _ = implementations(sizes)
@@ -98,24 +93,17 @@ def _forward_and_backward(reference: Alignment, regions: torch.Tensor, words: li
 def _gradients(sizes: Sizes) -> Iterator[Measurement]:
     """The largest difference of a gradient's element, relative to its tensor's largest element; batch of 16."""
     reference, batched = implementations(sizes)
-    regions, words = encoded(16, 16, sizes)
+    size = min(16, sizes.batch_size)
+    regions, words = encoded(size, size, sizes)
     gradients = []
     with threads(1):
         for module in (reference, batched):
             inputs = [regions.clone().requires_grad_(), *(w.clone().requires_grad_() for w in words)]
             if module is reference:
-                loss = ranking_loss(reference(inputs[0], inputs[1:]), torch.arange(16))
+                loss = ranking_loss(reference(inputs[0], inputs[1:]), torch.arange(size))
             else:
-                loss = mined_ranking_loss(batched, list(inputs[0]), inputs[1:], torch.arange(16), margin=0.2)
+                loss = mined_ranking_loss(batched, list(inputs[0]), inputs[1:], torch.arange(size), margin=0.2)
             gradients.append(torch.autograd.grad(loss, [*module.parameters(), *inputs]))
     pairs = list(zip(*gradients, strict=True))
     largest = max(((a - b).abs().max() / a.abs().max().clamp(min=1e-12)).item() for a, b in pairs)
     yield within("gradients: largest relative difference to the reference", largest, 1e-4)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    chosen = SMOKE if "--smoke" in sys.argv else FULL
-    step = sys.argv[1]
-    print(json.dumps(_reference_step(chosen) if step == "reference" else _step(chosen, hardest=step == "mined")))

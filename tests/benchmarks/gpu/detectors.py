@@ -1,6 +1,7 @@
 """Throughput of both detectors on photos of 640 x 480: `embedded` in batches, `bottom_up` with random weights."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -18,6 +19,7 @@ from tests.benchmarks.report import Benchmark, Measurement
 from tests.support.bottom_up_checkpoint import random_checkpoint
 
 Precision = Literal["fp32", "bf16"]
+WEIGHTS = "random.safetensors"
 
 
 def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
@@ -54,8 +56,7 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
 def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Measurement]:
     """Batches of one size against the card's peak, and against one photo at a time."""
     photos = list(noise_photos(sizes.bottom_up_photos))
-    with TemporaryDirectory() as folder:
-        detector = bottom_up_config(Path(folder), sizes, precision).build(device)
+    detector = bottom_up_config(sizes, precision).build(device)
     with FlopCounterMode(display=False) as counter:
         detector(photos[:1])
     reset_peak_memory(device)
@@ -69,12 +70,19 @@ def bottom_up(sizes: GpuSizes, device: str, precision: Precision) -> Iterator[Me
     yield Measurement(what, len(photos) / spent, "photos/s", "one photo at a time", len(photos) / single)
 
 
-def bottom_up_config(folder: Path, sizes: GpuSizes, precision: Precision) -> BottomUpConfig:
-    """Settings of `bottom_up` with random weights, which are written into `folder`."""
-    path = folder / "random.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in random_checkpoint().items()}, path)
+@cache
+def _weights() -> "TemporaryDirectory[str]":
+    """A folder with random weights of 250 MB, WEIGHTS, until this process ends."""
+    folder = TemporaryDirectory()
+    tensors = {name: tensor.contiguous() for name, tensor in random_checkpoint().items()}
+    save_file(tensors, Path(folder.name, WEIGHTS))
+    return folder
+
+
+def bottom_up_config(sizes: GpuSizes, precision: Precision) -> BottomUpConfig:
+    """Settings of `bottom_up` with random weights."""
     return BottomUpConfig(
-        str(path),
+        str(Path(_weights().name, WEIGHTS)),
         precision=precision,
         shortest_side=sizes.shortest_side,
         longest_side=sizes.longest_side,

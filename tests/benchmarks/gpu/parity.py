@@ -50,9 +50,8 @@ def embedded(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
 def bottom_up(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """Regions of the `bottom_up` detector with random weights on real photos, in float32."""
     photos = real_photos()[: sizes.bottom_up_photos]
-    with TemporaryDirectory() as folder:
-        config = bottom_up_config(Path(folder), sizes, "fp32")
-        on_cpu, on_device = config.build("cpu"), config.build(device)
+    config = bottom_up_config(sizes, "fp32")
+    on_cpu, on_device = config.build("cpu"), config.build(device)
     yield from _regions("bottom_up", on_cpu(photos), on_device(photos))
 
 
@@ -61,8 +60,7 @@ def bottom_up_batches(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     (photo, *_) = real_photos()
     photos = [photo, photo[:, ::-1].copy(), photo[::-1].copy(), photo[::-1, ::-1].copy()]
     for precision, limits in BATCH_LIMITS.items():
-        with TemporaryDirectory() as folder:
-            detector = bottom_up_config(Path(folder), sizes, precision).build(device)
+        detector = bottom_up_config(sizes, precision).build(device)
         detector.batch_size = 1
         single = detector(photos)
         detector.batch_size = len(photos)

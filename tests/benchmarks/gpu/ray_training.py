@@ -1,17 +1,14 @@
 """A short training by the user's command: `jobs.train` on a local Ray cluster, one process, `use_gpu`."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
+from tests.benchmarks import commands
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import feature_set
 from tests.benchmarks.report import Benchmark, Measurement
-from tests.support import ROOT
 
 MODEL = "gpu-benchmark"
 
@@ -46,7 +43,6 @@ def ray_training(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
 
 
 def _train(sizes: GpuSizes, features: str, tracking: str, folder: Path, use_gpu: bool) -> None:
-    """Runs `jobs.train` to its end; RuntimeError with the end of its output if it fails."""
     options = {
         "features": features,
         "name": MODEL,
@@ -61,9 +57,4 @@ def _train(sizes: GpuSizes, features: str, tracking: str, folder: Path, use_gpu:
         "tracking.uri": tracking,
         "cluster.local_object_store_mb": 100,
     }
-    command = [sys.executable, "-m", "jobs.train", *(f"--{name}={value}" for name, value in options.items())]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise RuntimeError(f"jobs.train exited with code {result.returncode}: {(result.stdout + result.stderr)[-500:]}")
+    commands.run_command(folder, "jobs.train", *(f"--{name}={value}" for name, value in options.items()))
