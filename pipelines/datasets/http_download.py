@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
+from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from pipelines.datasets.decode import PhotoError
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ _BUSY = (429, 500, 502, 503, 504)
 """HTTP statuses of a server that may answer another attempt."""
 _MAX_REQUESTS = 5
 """Requests in one attempt: each redirect takes another one."""
+
+
+class NoResponseError(PhotoError):
+    """No attempt got a response from the web server."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class DownloadLimits:
     """Time for all attempts and the waits between them."""
     silence_s: float = 20
     """Time to wait for the response, and for each further part of it."""
-    min_bytes_per_s: float = 1024
-    """Smallest average rate of a response that takes longer than `silence_s`."""
+    min_bytes_per_s: float = BYTES_PER_S
+    """Smallest average rate of a response after the first `silence_s`."""
     backoff_s: float = 0.5
     """Wait before the second attempt, doubled before each later one. A longer `Retry-After` takes precedence."""
 
@@ -40,7 +45,7 @@ def download(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> 
     """Returns the first `max_bytes` bytes of what a web server sends for an `http(s)://` URI.
 
     A busy server, a lost connection or a silent server is tried again, other errors are final. Raises PhotoError with
-    the reason if the photo cannot be downloaded within the limits.
+    the reason if the photo cannot be downloaded within the limits, NoResponseError if nothing responds.
     """
     return asyncio.run(_download(uri, max_bytes, limits or DownloadLimits()))
 
@@ -64,12 +69,13 @@ async def _download(uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
 async def _try(session: "aiohttp.ClientSession", uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
     import aiohttp
 
-    end = time.monotonic() + limits.deadline_s
+    end, failure = time.monotonic() + limits.deadline_s, NoResponseError
     for attempt in range(limits.attempts):
         wait_s = limits.backoff_s * 2**attempt
         try:
             async with asyncio.timeout(limits.silence_s):
                 response = await session.get(uri, max_redirects=_MAX_REQUESTS)
+            failure = PhotoError
             async with response:
                 if response.status == 200:
                     return await _body(response, max_bytes, limits)
@@ -91,18 +97,17 @@ async def _try(session: "aiohttp.ClientSession", uri: str, max_bytes: int, limit
             reason += f", and another attempt would exceed {limits.deadline_s:g} s"
             break
         await asyncio.sleep(wait_s)
-    raise PhotoError(reason)
+    raise failure(reason)
 
 
 async def _body(response: "aiohttp.ClientResponse", max_bytes: int, limits: DownloadLimits) -> bytes:
-    data, start = bytearray(), time.monotonic()
+    data, rate = bytearray(), MinimumRate(limits.silence_s, limits.min_bytes_per_s)
     async for part in response.content.iter_any():
         data += part
         if len(data) >= max_bytes:
             break
-        seconds = time.monotonic() - start
-        if seconds > limits.silence_s and len(data) < limits.min_bytes_per_s * seconds:
-            raise PhotoError(f"the web server sends less than {limits.min_bytes_per_s:g} bytes per second")
+        if rate.is_missed(len(data)):
+            raise PhotoError(f"the web server sends less than {rate}")
     return bytes(data[:max_bytes])
 
 

@@ -26,6 +26,8 @@ CUT_BODY = "cut body"
 """The response ends after half of its body."""
 CUT_HEADERS = "cut headers"
 """The response ends after its headers."""
+DRIP = "drip"
+"""The body comes byte by byte, 20 a second."""
 CONDITION_REFUSED = "condition refused"
 """501 NotImplemented for a conditional write. Other requests are forwarded."""
 CONDITION_NEVER_HOLDS = "condition never holds"
@@ -185,7 +187,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self.end_headers()
         allowed = {CUT_HEADERS: 0, CUT_BODY: (answer.length or 0) // 2}.get(fault or "")
-        self._copy(answer, allowed)
+        if fault == DRIP:
+            while byte := answer.read(1):
+                self.wfile.write(byte)
+                time.sleep(0.05)
+        else:
+            self._copy(answer, allowed)
 
     def _copy(self, answer: http.client.HTTPResponse, allowed: int | None) -> None:
         left = allowed

@@ -1,11 +1,13 @@
 """Downloads over connections that break."""
 
+import time
+
 import pytest
 
 from infra.errors import StorageError
 from infra.storage import s3_download
 from infra.storage.s3 import S3Store
-from tests.support.faulty_proxy import CUT_BODY, CUT_HEADERS, FaultyProxy
+from tests.support.faulty_proxy import CUT_BODY, CUT_HEADERS, DRIP, FaultyProxy
 
 LARGE = b"".join(i.to_bytes(4, "big") for i in range(3 << 20))
 
@@ -36,3 +38,19 @@ def test_a_download_without_progress_fails(s3_store: S3Store, proxy: FaultyProxy
     proxy.always(CUT_HEADERS)
     with pytest.raises(StorageError, match=rf"{s3_store.uri}: .*\(IncompleteReadError\); re-run"):
         s3_store.read("x")
+
+
+def test_a_store_that_drips_is_given_up(s3_store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch):
+    s3_store.put_if_absent("x", bytes(1000))
+    monkeypatch.setattr(s3_download, "GRACE_S", 1)
+    proxy.always(DRIP)
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=rf"{s3_store.uri}/x: the S3 server sends less than 1024 bytes per second"):
+        s3_store.read("x")
+    assert time.monotonic() - start < 4
+
+
+def test_a_slow_download_within_the_grace_is_finished(s3_store: S3Store, proxy: FaultyProxy):
+    s3_store.put_if_absent("x", bytes(30))
+    proxy.always(DRIP)
+    assert s3_store.read("x") == bytes(30)

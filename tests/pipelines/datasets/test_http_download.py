@@ -1,10 +1,7 @@
 """Downloads from real web servers that are slow, silent, busy or broken: a photo or a reason, within the limits."""
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -13,65 +10,10 @@ import pytest
 
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.http_download import DownloadLimits, download
+from tests.support.web_server import OK, drips, sends, status, web_server
 
 LIMITS = DownloadLimits(deadline_s=5, silence_s=0.3, backoff_s=0.01)
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n"
 MAX_BYTES = 2**20
-
-Answer = Callable[[socket.socket, int], None]
-"""Answers the n-th connection (from 0), after the headers of its request were read."""
-
-
-@contextmanager
-def web_server(answer: Answer) -> Iterator[tuple[str, list[float]]]:
-    """Starts a server that closes a connection after its answer. Yields its URI and the times of the connections."""
-    connections: list[float] = []
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve(connection: socket.socket, number: int) -> None:
-        with connection, suppress(OSError):
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += connection.recv(4096)
-            answer(connection, number)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                connections.append(time.monotonic())
-                threading.Thread(target=serve, args=(connection, len(connections) - 1), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/a.jpg", connections
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def sends(*parts: bytes, every_s: float = 0) -> Answer:
-    def answer(connection: socket.socket, number: int) -> None:
-        for part in parts:
-            connection.sendall(part)
-            time.sleep(every_s)
-
-    return answer
-
-
-def drips(head: bytes, part: bytes, every_s: float) -> Answer:
-    def answer(connection: socket.socket, number: int) -> None:
-        connection.sendall(head)
-        while True:
-            connection.sendall(part)
-            time.sleep(every_s)
-
-    return answer
-
-
-def status(code: int, *headers: str) -> bytes:
-    lines = (f"HTTP/1.1 {code} Status", "Content-Length: 0", "Connection: close", *headers)
-    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def reason(uri: str, limits: DownloadLimits = LIMITS) -> str:
