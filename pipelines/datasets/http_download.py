@@ -69,13 +69,13 @@ async def _download(uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
 async def _try(session: "aiohttp.ClientSession", uri: str, max_bytes: int, limits: DownloadLimits) -> bytes:
     import aiohttp
 
-    end, failure = time.monotonic() + limits.deadline_s, NoResponseError
+    end, has_responded = time.monotonic() + limits.deadline_s, False
     for attempt in range(limits.attempts):
         wait_s = limits.backoff_s * 2**attempt
         try:
             async with asyncio.timeout(limits.silence_s):
                 response = await session.get(uri, max_redirects=_MAX_REQUESTS)
-            failure = PhotoError
+            has_responded = True
             async with response:
                 if response.status == 200:
                     return await _body(response, max_bytes, limits)
@@ -97,7 +97,7 @@ async def _try(session: "aiohttp.ClientSession", uri: str, max_bytes: int, limit
             reason += f", and another attempt would exceed {limits.deadline_s:g} s"
             break
         await asyncio.sleep(wait_s)
-    raise failure(reason)
+    raise PhotoError(reason) if has_responded else NoResponseError(reason)
 
 
 async def _body(response: "aiohttp.ClientResponse", max_bytes: int, limits: DownloadLimits) -> bytes:

@@ -28,7 +28,7 @@ from infra.storage.base import ObjectInfo, Store
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.http_download import download
+from pipelines.datasets.http_download import DownloadLimits, download
 from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.spellings import existing_path, spellings
@@ -66,8 +66,8 @@ def photo_uri(root: str, source: str) -> str:
     return f"{root.rstrip('/')}/{quote(source) if root.startswith(('file://', 'http://', 'https://')) else source}"
 
 
-def read_photo(uri: str) -> bytes:
-    """Returns the bytes of a photo.
+def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
+    """Returns the bytes of a photo. `limits` holds for a photo of a web server.
 
     Raises PhotoError if the photo is unavailable: it does not exist, read permission is missing, it is larger than
     MAX_BYTES, or a web server reports an error or does not respond after several attempts. Other errors (UserError,
@@ -75,7 +75,7 @@ def read_photo(uri: str) -> bytes:
     """
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
-        return _limited(download(uri, MAX_BYTES + 1))
+        return _limited(download(uri, MAX_BYTES + 1, limits))
     if scheme in _CONTAINERS:
         member, _, container = rest.partition("::")
         parent, name = parent_and_name(container)

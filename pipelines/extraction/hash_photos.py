@@ -5,7 +5,8 @@ from typing import Any
 
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.manifest import Manifest, Photos
-from pipelines.datasets.photo_sources import photo_uri, read_photo
+from pipelines.datasets.photo_sources import photo_uri
+from pipelines.datasets.read_photos import read_photos
 from pipelines.extraction.config import TASK_CPUS
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 
@@ -18,13 +19,16 @@ def hash_photos(photos: Photos, manifest: Manifest) -> dict[str, str]:
 
     rows = [{"key": photo.key, "uri": photo_uri(manifest.root, photo.source)} for photo in photos]
     blocks = -(-len(rows) // _PHOTOS_PER_TASK)
-    hashed = ray.data.from_items(rows, override_num_blocks=blocks).map(_hash, num_cpus=TASK_CPUS)
+    hashed = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
+        _hash, batch_size=_PHOTOS_PER_TASK, num_cpus=TASK_CPUS
+    )
     return {row["key"]: row["sha256"] for row in iter_rows(hashed)}
 
 
 @keep_error_message
-def _hash(row: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"key": row["key"], "sha256": sha256(read_photo(row["uri"])).hexdigest()}
-    except PhotoError:
-        return {"key": row["key"], "sha256": ""}
+def _hash(batch: dict[str, Any]) -> dict[str, Any]:
+    files = read_photos(batch["uri"].tolist())
+    return {
+        "key": batch["key"],
+        "sha256": ["" if isinstance(data, PhotoError) else sha256(data).hexdigest() for data in files],
+    }

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from infra.process_deadline import process_deadline
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError, decode_photo
-from pipelines.datasets.photo_sources import photo_uri, read_photo
+from pipelines.datasets.photo_sources import photo_uri
+from pipelines.datasets.read_photos import read_photos
 from pipelines.extraction.attempts import Attempts, recorded_deaths
 from pipelines.extraction.stage_times import PartStopwatch, no_times
 from pipelines.extraction.worker_errors import keep_error_message
@@ -84,14 +85,16 @@ class Fetch:
     def __call__(self, row: PartRow) -> PartRow:
         """Maps the row of a part to a fetched row."""
         photos, pixels, watch = json.loads(row["photos"]), [], PartStopwatch(row)
+        new = [photo for photo in photos if not photo["reuse"]]
+        files = read_photos(photo_uri(self._root, photo["source"]) for photo in new)
         is_recorded = bool(recorded_deaths(self._store, row["part"]))
         with Attempts(self._store, row["part"], "decode", is_recorded) as attempts:
-            for photo in photos:
-                if photo["reuse"]:
-                    continue
+            for photo in new:
+                with watch("fetch"):
+                    data = next(files)
                 try:
-                    with watch("fetch"):
-                        data = read_photo(photo_uri(self._root, photo["source"]))
+                    if isinstance(data, PhotoError):
+                        raise data
                     photo["sha256"] = sha256(data).hexdigest()
                     with attempts.photo(photo["key"]), process_deadline(DECODE_DEADLINE_S), watch("decode"):
                         decoded = decode_photo(data)

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from infra.errors import UserError
 from pipelines.datasets.decode import PhotoError, decode_photo
+from pipelines.datasets.http_download import DownloadLimits
 from pipelines.datasets.photo_sources import read_photo
 
 COLOURS = ("#d62728", "#1a7f37", "#2f55d4", "#b35900", "#8e24aa", "#00798c", "#ad1457", "#6d4c41")
@@ -18,6 +19,8 @@ MAX_ASPECT = 1.5
 """Largest height of a photo on the page, as a multiple of the given width; a taller photo is shown narrower."""
 TEXT = 13
 """Font size of the labels in pixels."""
+LIMITS = DownloadLimits(attempts=1, deadline_s=20, silence_s=5)
+"""Limits of the download of a photo: a page is complete without it."""
 
 LabelledBox = tuple[str, Sequence[float]]
 """Label of a box, and its edges x0 y0 x1 y1 in pixels of the original upright photo."""
@@ -29,7 +32,7 @@ def photo_html(uri: str, boxes: Sequence[LabelledBox], width: int) -> str:
     For a photo that cannot be read it returns a `<p>` with the URI and the reason.
     """
     try:
-        photo = decode_photo(read_photo(uri))
+        photo = decode_photo(read_photo(uri, LIMITS))
     except (PhotoError, OSError, UserError) as error:
         return f"<p class=gone>{html.escape(uri)}: {html.escape(str(error))}</p>"
     scale = min(width / photo.width, MAX_ASPECT * width / photo.height)

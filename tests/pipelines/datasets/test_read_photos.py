@@ -1,0 +1,65 @@
+"""Photos read several at a time, in order, from files and from web servers of which some never respond."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from infra.errors import StorageError
+from pipelines.datasets import http_download
+from pipelines.datasets import read_photos as module
+from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.http_download import DownloadLimits
+from pipelines.datasets.read_photos import READERS, SILENT_PHOTOS, read_photos
+from tests.support.web_server import OK, drips, sends, status, web_server
+
+LIMITS = DownloadLimits(attempts=2, deadline_s=5, silence_s=0.3, backoff_s=0.01)
+ONE_S = 2 * LIMITS.silence_s
+"""What a photo of a server without a response takes."""
+
+
+@pytest.fixture(autouse=True)
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_download, "DownloadLimits", lambda: LIMITS)
+
+
+def test_photos_and_reasons_come_in_order(tmp_path: Path):
+    for number in range(20):
+        if number != 7:
+            (tmp_path / f"{number}.jpg").write_bytes(b"%d" % number)
+    found = list(read_photos(f"{tmp_path}/{number}.jpg" for number in range(20)))
+    assert isinstance(found[7], PhotoError)
+    assert found[:7] + found[8:] == [b"%d" % number for number in range(20) if number != 7]
+
+
+def test_a_silent_server_takes_no_longer_for_many_photos_than_for_one():
+    with web_server(drips(b"", b"", 0.05)) as (uri, connections):
+        start = time.monotonic()
+        reasons = [str(error) for error in read_photos([uri] * 100)]
+        assert time.monotonic() - start < 20 * ONE_S
+        assert set(reasons[:SILENT_PHOTOS]) == {"no response from the web server within 0.3 s"}
+        server = uri.split("/")[2]
+        assert reasons[-1] == f"not downloaded: {server} gave no response for 3 other photos"
+        assert len(connections) <= 2 * READERS * LIMITS.attempts
+
+
+def test_only_the_server_without_a_response_is_given_up():
+    with web_server(drips(b"", b"", 0.05)) as (silent, _), web_server(sends(OK, b"0123456789")) as (good, _):
+        found = list(read_photos([silent] * 20 + [good] * 10))
+    assert str(found[19]).startswith("not downloaded: ")
+    assert found[20:] == [b"0123456789"] * 10
+
+
+def test_a_server_that_refuses_photos_is_asked_for_each():
+    with web_server(sends(status(404))) as (uri, connections):
+        assert {str(error) for error in read_photos([uri] * 10)} == {"HTTP status 404"}
+        assert len(connections) == 10
+
+
+def test_a_failure_of_a_store_is_raised(monkeypatch: pytest.MonkeyPatch):
+    def fails(uri: str) -> bytes:
+        raise StorageError("s3://b: the store is away")
+
+    monkeypatch.setattr(module, "read_photo", fails)
+    with pytest.raises(StorageError, match="the store is away"):
+        list(read_photos(["s3://b/1.jpg"]))
