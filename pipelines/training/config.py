@@ -1,8 +1,8 @@
 """Configuration of a training."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin
 
 from infra.paths import absolute, local_path
 
@@ -108,6 +108,10 @@ class TrainConfig:
         object.__setattr__(self, "output", absolute(self.output, "train.output"))
         if self.word_vectors:
             object.__setattr__(self, "word_vectors", str(local_path(self.word_vectors, "train.word_vectors")))
+        for field in fields(self):
+            if get_origin(field.type) is Literal and getattr(self, field.name) not in get_args(field.type):
+                choices = ", ".join(get_args(field.type))
+                raise ValueError(f"train.{field.name} is {getattr(self, field.name)!r}; choose one of: {choices}")
         for name in _AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")

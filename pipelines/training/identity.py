@@ -13,13 +13,10 @@ from typing import Any
 
 from infra.canonical_json import canonical_json
 from infra.errors import UserError
-from infra.paths import absolute
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.setup import TrainingSetup
+from pipelines.training.setup import FILE_FIELDS, TrainingSetup, located
 
 VERSION = 1
-FILE_FIELDS = ("model.hf_model", "train.word_vectors")
-"""Fields whose values are paths. `model.hf_model` may also be the name of a model on the hub, which stays a name."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "model": {
         "region_dim": 2048,
@@ -92,11 +89,11 @@ def file_content(field: str, value: Any) -> Any:
 
     Raises UserError if the file cannot be read.
     """
-    is_name = field == "model.hf_model" and value and not Path(absolute(value, field)).is_dir()  # on the hub
-    if field not in FILE_FIELDS or not value or is_name:
+    path = located(field, value)
+    if field not in FILE_FIELDS or not value or not Path(path).is_absolute():  # a name on the hub is not
         return value
     try:
-        return f"sha256:{content_digest(Path(absolute(value, field)))}"
+        return f"sha256:{content_digest(Path(path))}"
     except OSError as error:
         raise UserError(f"{field} '{value}' cannot be read ({error.strerror}); check the path") from error
 

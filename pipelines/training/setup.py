@@ -13,6 +13,20 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.shard_cache import CacheConfig
 from shan_model.config import ModelConfig
 
+FILE_FIELDS = ("model.hf_model", "train.word_vectors")
+"""Fields whose values are paths. `model.hf_model` may also be the name of a model on the hub, which stays a name."""
+
+
+def located(field: str, value: Any) -> Any:
+    """Returns the absolute path of the file or folder that a dotted field names, because workers run elsewhere.
+
+    Other values stay as they are: those of other fields, and names on the hub.
+    """
+    if field not in FILE_FIELDS or not value or not isinstance(value, str):
+        return value
+    path = absolute(value, field)
+    return value if field == "model.hf_model" and not Path(path).is_dir() else path
+
 
 @dataclass(frozen=True)
 class TrainingSetup:
@@ -32,11 +46,9 @@ class TrainingSetup:
     """Ray."""
 
     def __post_init__(self) -> None:
-        """Makes the folder of `model.hf_model` absolute, because workers run elsewhere. A name on the hub stays."""
-        if self.model.hf_model:
-            path = absolute(self.model.hf_model, "model.hf_model")
-            if Path(path).is_dir():
-                object.__setattr__(self, "model", replace(self.model, hf_model=path))
+        """Makes the folder of `model.hf_model` absolute; the section itself knows no paths."""
+        hf_model = located("model.hf_model", self.model.hf_model)
+        object.__setattr__(self, "model", replace(self.model, hf_model=hf_model))
 
     def flat(self) -> dict[str, Any]:
         """Returns every field by its dotted name, as it is logged to MLflow."""

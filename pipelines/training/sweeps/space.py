@@ -20,7 +20,7 @@ from infra.errors import UserError
 from infra.source_tree import program
 from pipelines.training.config import OPERATIONAL_FIELDS
 from pipelines.training.identity import file_content
-from pipelines.training.setup import TrainingSetup
+from pipelines.training.setup import TrainingSetup, located
 
 SECTIONS = ("model", "train")
 _ENTRY = re.compile(r"(\w+)\.(\w+)=(\w+)\((.*)\)")
@@ -30,7 +30,9 @@ _LIMIT = 2**62
 
 
 def parse_space(entries: Sequence[str]) -> dict[str, Any]:
-    """Returns Ray Tune's search space by dotted field. Raises UserError naming the invalid entry and the fix.
+    """Returns Ray Tune's search space by dotted field, with absolute paths, because trials run elsewhere.
+
+    Raises UserError naming the invalid entry and the fix.
 
     `check_space` checks its values.
     """
@@ -60,7 +62,7 @@ def parse_space(entries: Sequence[str]) -> dict[str, Any]:
         if field in space:
             raise UserError(f"--space names {field} twice; give it once")
         try:
-            values = [_number(value) for value in yaml.safe_load(f"[{written}]")]
+            values = [located(field, _number(value)) for value in yaml.safe_load(f"[{written}]")]
             space[field] = _domain(tune, distribution, values)
         except yaml.YAMLError as error:
             raise UserError(

@@ -74,6 +74,8 @@ def test_invalid_entry_is_named(entry: str, message: str):
         (["train.batch_size=uniform(8, 64)"], "it must be an integer"),  # both bounds are valid
         (["train.batch_size=randint(2, 99)"], "for 4 workers; give each at least 2); change the distribution"),
         (["train.ema_decay=uniform(0.9, 1)"], "train.ema_decay is 1.0; it must be at least 0 and below 1"),
+        (["train.precision=choice(fp32, fp16)"], "train.precision is 'fp16'; choose one of: fp32, bf16"),
+        (["train.lr_schedule=grid(linear)"], "train.lr_schedule is 'linear'; choose one of: "),
         (["train.margin=uniform(0, 0.5)"], "train.margin is 0.0; it must be positive"),
         (["train.early_stopping_patience=choice(many)"], "is 'many'; it must have the type of its default, 0"),
         (["train.seed=choice(true)"], "train.seed is True; it must have the type of its default, 0"),
@@ -152,6 +154,21 @@ def test_word_vectors_in_a_space_enter_its_identity_by_content(tmp_path: Path, m
     assert before == identity_of(f"{field}=choice('', a.txt, b.txt)")
     (tmp_path / "b.txt").write_text("dog 1 4")
     assert before != identity_of(f"{field}=choice('', a.txt, b.txt)")
+
+
+def test_paths_in_a_space_mean_the_same_in_the_folder_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "bert").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    space = parse_space(
+        [
+            "train.word_vectors=choice('', a.txt, ~/b.txt, 'c #1%20.txt')",
+            "model.hf_model=grid(bert, ~/bert, bert-base-uncased)",
+        ]
+    )
+    files = [f"{tmp_path}/{name}" for name in ("a.txt", "b.txt", "c #1%20.txt")]
+    assert space["train.word_vectors"].categories == ["", *files]
+    assert space["model.hf_model"]["grid_search"] == [f"{tmp_path}/bert", f"{tmp_path}/bert", "bert-base-uncased"]
 
 
 def test_a_text_encoder_enters_the_identity_by_content(tmp_path: Path):
