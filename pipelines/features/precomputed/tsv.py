@@ -12,9 +12,10 @@ from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.rows import PhotoRows, Row
 from pipelines.features.precomputed.shard_import import Imported, OnPhotos, ShardContent, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
+from pipelines.features.precomputed.tsv_arrays import RowError
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
-from pipelines.features.precomputed.tsv_row import RowError, RowLayout, TsvRow, decode_row
+from pipelines.features.precomputed.tsv_row import RowLayout, TsvRow, decode_row
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, count_regions

@@ -5,7 +5,8 @@ import base64
 import numpy as np
 import pytest
 
-from pipelines.features.precomputed.tsv_row import RowError, decode_row
+from pipelines.features.precomputed.tsv_arrays import RowError
+from pipelines.features.precomputed.tsv_row import decode_row
 from tests.support.precomputed import Photo, floats, integers
 
 BOXES = Photo("104").boxes.ravel().tolist()
@@ -52,7 +53,7 @@ def test_an_invalid_row_has_a_reason(line: dict[str, object], reason: str):
     ("line", "reason"),
     [
         ({"objects_id": integers([1] * 35)}, "objects_id do not fit num_boxes"),
-        ({"attrs_id": floats([1.0] * 36)}, "attrs_id do not fit num_boxes"),
+        ({"attrs_id": floats([1.0] * 36)}, "attrs_id are floating-point numbers; write them as integers"),
         ({"objects_conf": floats([0.5] * 35 + [1.1])}, "objects_conf are outside 0 to 1"),
         ({"attrs_conf": floats([0.5] * 35 + [float("nan")])}, "attrs_conf are outside 0 to 1"),
     ],
