@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.base import Store
 from infra.storage.pieces import PIECE_BYTES, file_pieces, object_pieces
 from pipelines.datasets.manifest import Manifest, Photo, Photos
@@ -39,6 +39,8 @@ def write_manifest(store: Store, manifest: Manifest, exact: bool = False) -> Non
                 store.put_if_absent(name, file_pieces(file))
             elif any(new != old for new, old in zip_longest(file_pieces(file), object_pieces(store, name))):
                 store.replace(name, file_pieces(file))
+    except StorageError:
+        raise
     except OSError as error:
         raise UserError(f"{store.uri}: cannot be written ({error.strerror or error}); choose another output") from error
 
@@ -115,12 +117,14 @@ def require_dataset(store: Store, manifest: Manifest) -> None:
 
 
 def _shares_photos(store: Store, earlier: str, manifest: Manifest) -> bool:
-    """Returns whether a manifest has a photo of an earlier one; True if the earlier one cannot be read."""
+    """Returns whether a manifest has a photo of an earlier one; True if the earlier one is lost or corrupt."""
     if earlier == manifest.digest():
         return True
     try:
         with local_copy(store, manifest_name(earlier)) as file:
             keys = column_hashes(pq.read_table(file, columns=["key"], use_threads=False), "key")
+    except StorageError:
+        raise
     except (OSError, ValueError, LookupError):
         return True
     return bool(np.isin(column_hashes(manifest.table, "key"), keys).any())

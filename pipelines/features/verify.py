@@ -30,7 +30,7 @@ from pipelines.features.planned_photos import PlannedPhotos
 from pipelines.features.quarantine import COLUMNS, quarantine_table
 from pipelines.features.receipt import read_receipt
 from pipelines.features.verify_sample import Schema
-from pipelines.features.verify_shard import ShardReport, read_object, verify_shard
+from pipelines.features.verify_shard import ShardReport, read_object, reported, verify_shard
 
 THREADS = 4
 UNFINISHED = "an unfinished extraction leaves this; run it to its end"
@@ -109,19 +109,15 @@ def _index_errors(store: Store, name: str, index: FeatureSetIndex) -> Iterator[s
 
 
 def _read_manifest(store: Store, index: FeatureSetIndex, errors: list[str]) -> PlannedPhotos | None:
-    """Returns the manifest's photos; None, after adding the error, if it cannot be read."""
+    """Returns the manifest's photos; None, after adding the error, if it is missing or corrupt."""
     name = manifest_name(index.manifest)
-    try:
-        with local_copy(store, name) as file:
+    manifest = None
+    with reported(name, errors), local_copy(store, name) as file:
+        try:
             manifest = Manifest.from_parquet(file, name)
-    except FileNotFoundError:
-        errors.append(f"{name}: does not exist")
-        return None
-    except UserError as error:
-        errors.append(str(error))
-        return None
-    except OSError as error:
-        errors.append(f"{name}: cannot be read ({error.strerror or error})")
+        except UserError as error:
+            errors.append(str(error))
+    if manifest is None:
         return None
     if manifest.digest() != index.manifest:
         errors.append(f"{name}: its content does not have the digest in the index")

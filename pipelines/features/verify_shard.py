@@ -3,10 +3,12 @@
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from infra.errors import StorageError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Photo
 from pipelines.features.account import Account
@@ -49,13 +51,25 @@ def verify_shard(store: Store, shard: IndexedShard, schema: Schema, planned: Pla
 
 def read_object(store: Store, name: str, errors: list[str]) -> bytes | None:
     """Returns an object's bytes; None, after adding the error, if it cannot be read."""
-    try:
+    with reported(name, errors):
         return store.read(name)
+    return None
+
+
+@contextmanager
+def reported(name: str, errors: list[str]) -> Iterator[None]:
+    """Adds an error for an object that does not exist or that its disk cannot read.
+
+    The errors of a store that is away or rejects the request pass: they do not concern the object.
+    """
+    try:
+        yield
     except FileNotFoundError:
         errors.append(f"{name}: does not exist")
+    except StorageError:
+        raise
     except OSError as error:
         errors.append(f"{name}: cannot be read ({error.strerror or error})")
-    return None
 
 
 def _read_receipt(store: Store, name: str, errors: list[str]) -> Receipt | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.folder import FolderStore
 from pipelines.datasets.manifest import Manifest, Photo, dataset_name
 from pipelines.features.layout import feature_set_name
@@ -55,6 +55,18 @@ def test_the_folder_of_another_data_set_is_refused(tmp_path: Path):
             UserError, match=rf"^{store.uri} belongs to another data set, 'tiny' with other photos; give"
         ):
             require_dataset(store, refused)
+
+
+def test_an_outage_is_not_taken_for_a_lost_manifest(tmp_path: Path):
+    class Failing(FolderStore):
+        def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+            if name.startswith("manifest-"):
+                raise StorageError(f"{self.uri}: the store does not respond")
+            return super().read(name, offset, size)
+
+    store = write_set(tmp_path, manifest(tmp_path)).store
+    with pytest.raises(StorageError, match="the store does not respond"):
+        require_dataset(Failing(store.root), manifest(tmp_path, said="edited"))
 
 
 def test_a_lost_manifest_does_not_lock_the_folder(tmp_path: Path):

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
+from infra.storage.folder import FolderStore
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import index_digest
 from pipelines.features.layout import manifest_name, snapshot_name
@@ -281,4 +282,23 @@ def test_an_invalid_or_missing_index_is_a_one_line_error(features: FeatureSet, t
         check(features.uri)
     (Path(features.uri) / "index.json").unlink()
     with pytest.raises(UserError, match=r"no index\.json here; run `python -m jobs\.extract` to its end"):
+        check(features.uri)
+
+
+@pytest.mark.parametrize("error", [StorageError("s3://b: away"), UserError("s3://b: the credentials have expired")])
+@pytest.mark.parametrize(
+    "part", ["index.json", "snapshot-", "manifest-", ".receipt.json", ".tar", "sizes.json", "quarantine"]
+)
+def test_a_store_that_fails_is_not_an_integrity_error(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch, error: Exception, part: str
+):
+    read = FolderStore.read
+
+    def fails(store: FolderStore, name: str, *extent: Any) -> bytes:
+        if part in name:
+            raise error
+        return read(store, name, *extent)
+
+    monkeypatch.setattr(FolderStore, "read", fails)
+    with pytest.raises(type(error), match=str(error)):
         check(features.uri)
