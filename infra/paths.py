@@ -5,6 +5,7 @@ other relative paths start at the current folder. A `file://` URI is percent-enc
 as they are.
 """
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -37,12 +38,17 @@ def absolute(location: str | Path, name: str = "path") -> str:
         raise UserError(f"{name} is empty; give a path or a URI")
     if "\0" in text:
         raise UserError(f"{name} {text!r} contains a NUL character; remove it")
-    if any(len(part.encode(errors="surrogateescape")) > _MAX_NAME_BYTES for part in text.split("/")):
+    try:
+        longest = max(len(os.fsencode(part)) for part in text.split("/"))
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name} {text!r} is not valid Unicode; correct it") from error
+    if longest > _MAX_NAME_BYTES:
         raise UserError(f"{name} '{text[:60]}...' has a name of more than {_MAX_NAME_BYTES} bytes; shorten it")
     try:
-        return str(Path(text).expanduser().absolute())
+        found = str(Path(text).expanduser().absolute())
     except RuntimeError as error:  # pathlib's error for `~user`
         raise UserError(f"{shown}: this user has no home folder; correct the path") from error
+    return f"/{found.lstrip('/')}"  # pathlib keeps a second slash, which SQLite takes for the host of a URI
 
 
 def local_path(location: str | Path, name: str = "path") -> Path:
