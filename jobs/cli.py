@@ -59,6 +59,7 @@ def parse(
 def _plain_types(text: str) -> str:
     """Replaces Python's representations of types, in messages and help, by their names."""
     names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "Path": "path"}
+    text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     return re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", lambda match: names.get(match[1], match[1]), text)
 
 

@@ -109,3 +109,12 @@ def test_a_wrong_entry_would_be_found():
     source = "from pipelines.features.index import FeatureSetIndex\nrun('jobs.search')\n"
     assert {"pipelines.features.index", "pipelines.features.receipt", "jobs.search"} <= reached(source)
     assert "pipelines.training.driver" not in reached(source)
+
+
+def test_pages_share_one_stylesheet_and_one_charting_library():
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.*") if path.suffix in (".py", ".css")]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    assert [name for name in texts if name.endswith(".css")] == ["page.css"]
+    assert [name for name, text in texts.items() if "<style" in text] == ["tables.py"]
+    assert {name for name, text in texts.items() if "matplotlib" in text} == {"figures.py", "histogram.py"}
+    assert not [name for name, text in texts.items() if "<svg" in text]

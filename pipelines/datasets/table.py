@@ -44,6 +44,8 @@ def _csv_values(file: DatasetFile, delimiter: str) -> Iterator[dict[str, Any]]:
     lines, start = csv.reader(text_lines(file.path), delimiter=delimiter, strict=True), 1
     try:
         header = [name.strip() for name in next(lines, [])]
+        if not header:
+            raise ValueError("it has no header line")
         columns = resolve(header, file.columns, f"{file.path}: columns")
         wanted = [(role, header.index(name)) for role, name in columns.items()]
         start = lines.line_num + 1

@@ -60,7 +60,7 @@ def read_object(store: Store, name: str, errors: list[str]) -> bytes | None:
 def reported(name: str, errors: list[str]) -> Iterator[None]:
     """Adds an error for an object that does not exist or that its disk cannot read.
 
-    The errors of a store that is away or rejects the request pass: they do not concern the object.
+    The errors of a store that is away, or that rejects the request, pass: the object may be valid.
     """
     try:
         yield

@@ -48,7 +48,7 @@ def test_it_runs_on_ray(name: str):
     check(BENCHMARKS[name])
 
 
-def test_the_command_prints_a_table_writes_json_and_appends_to_the_results(
+def test_the_command_prints_and_stores_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_a_file_of_benchmarks_that_does_not_exist_is_named(capsys: pytest.Captur
     assert "no such file: scaling; give some of scoring, " in capsys.readouterr().err
 
 
-def test_a_fresh_process_has_a_peak_of_its_own_and_raises_what_its_function_raises():
+def test_a_fresh_process_has_its_own_peak_and_raises_errors():
     here = bytearray(1 << 29)
     here[::4096] = b"x" * len(here[::4096])
     assert measure.gib("VmHWM") > 0.5

@@ -10,7 +10,7 @@ from infra.minimum_rate import MinimumRate
 @pytest.mark.parametrize(
     ("seconds", "received", "missed"), [(20, 0, False), (21, 0, True), (21, 1024, False), (31, 10240, True)]
 )
-def test_the_rate_is_missed_below_the_average_after_the_grace(
+def test_a_lower_average_after_the_grace_misses_the_rate(
     monkeypatch: pytest.MonkeyPatch, seconds: float, received: int, missed: bool
 ):
     now = 100.0

@@ -102,6 +102,7 @@ def data(tmp_path: Path) -> Path:
         (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--train.epochs=many"], "Expected a whole number. Got value: many"),
+        (["--train.precision=fp16"], "Expected one of 'fp32', 'bf16'. Got value: fp16"),
         (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded, huggingface"),
         (
             ["--extract.detector=huggingface", '--extract.detector_settings={"model": "org/name"}'],

@@ -57,7 +57,6 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
             "path,caption\na.jpg,x\n",
             r"are path, caption; name the one of the images \(--columns image=NAME\)",
         ),
-        ("d.csv", "", r"columns are ; name the one"),
         ("d.csv", "uri,caption\na.jpg\n", r"not readable as csv \(line 2 has 1 values, the header 2\)"),
         ("d.csv", 'uri,caption\na.jpg,"x\n', r"not readable as csv \(line 2: unexpected end of data\)"),
         ("d.csv", "uri,caption,caption\na.jpg,x,y\n", "columns have `caption` twice; rename or remove"),
@@ -94,6 +93,8 @@ def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
         ("d.jsonl", '{"uri": "a.jpg", "caption": "x"}\n{"url": "b.jpg"}\n', "line 2: fields are url; name the one of"),
         ("d.jsonl", '["uri"]\n', "not readable as jsonl .line 1 is not a JSON object"),
         ("d.jsonl", "nonsense", "not readable as jsonl .line 1: "),
+        ("d.csv", "", "not readable as csv .it has no header line"),
+        ("d.csv", "\nuri,caption\n", "not readable as csv .it has no header line"),
         ("d.parquet", "nonsense", "not readable as parquet"),
     ],
 )

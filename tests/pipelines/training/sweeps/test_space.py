@@ -156,7 +156,7 @@ def test_word_vectors_in_a_space_enter_its_identity_by_content(tmp_path: Path, m
     assert before != identity_of(f"{field}=choice('', a.txt, b.txt)")
 
 
-def test_paths_in_a_space_mean_the_same_in_the_folder_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_paths_in_a_space_do_not_depend_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "bert").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
