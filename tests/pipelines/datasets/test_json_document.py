@@ -8,7 +8,7 @@ from infra.errors import UserError
 from pipelines.datasets.json_document import read_document
 
 
-def test_a_document_is_read_with_a_byte_order_mark_and_repeated_other_fields(tmp_path: Path):
+def test_a_byte_order_mark_and_repeated_other_fields_are_read(tmp_path: Path):
     path = tmp_path / "a.json"
     path.write_bytes('{"images": [{"id": 1, "note": "a", "note": "é"}]}'.encode("utf-8-sig"))
     assert read_document(path) == {"images": [{"id": 1, "note": "é"}]}
