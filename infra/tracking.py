@@ -14,7 +14,7 @@ from infra.paths import absolute, local_path
 from infra.redaction import redact
 from infra.storage.open import require_durable_path, require_folder
 from infra.tracking_errors import explained, reason_of
-from infra.tracking_file import mlflow_uri, prepare_file
+from infra.tracking_file import is_missing, mlflow_uri, prepare_file
 from infra.tracking_server import require_artifact_root, require_server
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Tracking:
 
     uri: str
     experiment_id: str
+    """Empty if the store does not have the experiment and nothing was to be created (`find_store`)."""
 
     def client(self) -> "MlflowClient":
         """Returns a client of this store and of its registry, which raises TrackingError if the store fails."""
@@ -143,22 +144,46 @@ class Tracking:
 
 
 def connect(config: TrackingConfig) -> Tracking:
-    """Connects to the store and creates the file or the experiment if it does not exist.
+    """Connects to the store, to write runs: creates the file or the experiment if it does not exist.
 
     Raises UserError or TrackingError within seconds, with the fix, for a URI that is not a tracking store, a store that
     does not respond, refuses the request or has another format, and a deleted experiment.
     """
+    return _open(config, *_resolve(config.uri), create=True)
+
+
+def find_store(config: TrackingConfig) -> Tracking | None:
+    """Connects as `connect` does, but creates nothing. Returns None if the file does not exist."""
+    uri, file = _resolve(config.uri)
+    return None if file is not None and is_missing(file) else _open(config, uri, file, create=False)
+
+
+def require_store(config: TrackingConfig) -> Tracking:
+    """Connects as `find_store` does. Raises UserError if the file does not exist."""
+    if (found := find_store(config)) is None:
+        uri, _ = _resolve(config.uri)
+        raise UserError(
+            f"tracking.uri {uri} does not exist; set it, or the environment variable MLFLOW_TRACKING_URI, to the store "
+            "of the model or run"
+        )
+    return found
+
+
+def _open(config: TrackingConfig, uri: str, file: Path | None, *, create: bool) -> Tracking:
     from mlflow.exceptions import MlflowException
 
-    uri, file = _resolve(config.uri)
     if file is None:
         require_server(uri, config.experiment)
     else:
         prepare_file(file)
     artifacts = None if file is None else (file.parent / "artifacts").as_uri()
-    shown = f"tracking.experiment '{config.experiment}' at {redact(uri)}"
+    shown, client = f"tracking.experiment '{config.experiment}' at {redact(uri)}", Tracking(uri, "").client()
     try:
-        experiment = _experiment(Tracking(uri, "").client(), config.experiment, artifacts)
+        experiment = client.get_experiment_by_name(config.experiment)
+        if experiment is None and not create:
+            return Tracking(uri, "")
+        if experiment is None:
+            experiment = _created(client, config.experiment, artifacts)
     except MlflowException as error:
         raise UserError(f"{shown} is not valid ({reason_of(error)}); set another name") from error
     if experiment.lifecycle_stage != "active":
@@ -171,12 +196,10 @@ def connect(config: TrackingConfig) -> Tracking:
     return Tracking(uri, experiment.experiment_id)
 
 
-def _experiment(client: "MlflowClient", name: str, artifacts: str | None) -> Any:
-    """Returns the experiment of that name. A new one stores artifacts at that URI, or where its server does."""
+def _created(client: "MlflowClient", name: str, artifacts: str | None) -> Any:
+    """Returns a new experiment, which stores artifacts at that URI, or where its server does."""
     from mlflow.exceptions import MlflowException
 
-    if (found := client.get_experiment_by_name(name)) is not None:
-        return found
     try:
         client.create_experiment(name, artifact_location=artifacts)
     except MlflowException as error:

@@ -33,7 +33,7 @@ def main() -> None:
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     if arguments.plan:
-        print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster))
+        print(estimate_extraction(manifest, config.extract, config.estimate, config.cluster, keep=True))
         return
     if config.estimate != EstimateConfig():
         print("warning: estimate.* has an effect only with --plan", file=sys.stderr)

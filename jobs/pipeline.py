@@ -10,6 +10,7 @@ command extracts its features, trains on them and compares the new version with 
 
 from typing import Any
 
+import infra.tracking
 from infra.signals import when_interrupted
 from jobs import cli, options
 from jobs.config import Config
@@ -41,22 +42,23 @@ def main() -> None:
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
     setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, arguments.until)
-    tracking = check_pipeline(name, PipelineData.of(manifest, setup), setup)
+    existing = check_pipeline(name, PipelineData.of(manifest, setup), setup)
     with when_interrupted("re-run the same command to continue"):
-        print(pipeline_plan(manifest, name, setup, tracking))
+        print(pipeline_plan(manifest, name, setup, existing))
         if arguments.dry_run:
             print(_estimate(manifest, config), end="")
             return
+        tracking = infra.tracking.connect(config.tracking) if setup.runs("train") else None
         watch = Stopwatch(STAGES)
         result = run_pipeline(manifest, name, setup, tracking, watch)
-        if result.trained is not None:
+        if tracking is not None and result.trained is not None:
             watch.log(tracking, result.trained.run_id)
     print(_summary(result, watch))
 
 
 def _estimate(manifest: Manifest, config: Config) -> str:
     """Returns the estimate of what the extraction has to detect."""
-    return f"\n{estimate_extraction(manifest, config.extract, config.estimate, config.cluster)}\n"
+    return f"\n{estimate_extraction(manifest, config.extract, config.estimate, config.cluster, keep=False)}\n"
 
 
 def _summary(result: PipelineResult, watch: Stopwatch) -> str:

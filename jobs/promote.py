@@ -59,7 +59,7 @@ def _run(arguments: Any, config: Config) -> str:
         raise UserError(f"{option} has no effect with --rollback and --unlock; omit it")
     device = driver_device(arguments.device, config.score)
     data = _comparison_data(arguments) if challenger is not None else None
-    tracking = infra.tracking.connect(config.tracking)
+    tracking = infra.tracking.require_store(config.tracking)
     if arguments.unlock:
         holder = free_lock(tracking, name)
         return f"models:/{name}: {f'released the lock of {holder}' if holder else 'the lock is not held'}"

@@ -43,8 +43,10 @@ def main() -> None:
     with _collected(errors):
         _show(feature_sets(open_store(arguments.feature_root)))
     with _collected(errors):
-        tracking = infra.tracking.connect(config.tracking)
-        for table in (trainings, models):
+        tracking = infra.tracking.find_store(config.tracking)
+        if tracking is None:
+            print(f"**trainings and models**: none, tracking.uri {config.tracking.uri} does not exist\n", flush=True)
+        for table in (trainings, models) if tracking is not None else ():
             with _collected(errors):
                 _show(table(tracking))
     if arguments.address:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import infra.tracking
 from infra.redaction import redact
 from infra.source_tree import SOURCE_ROOT
 from infra.tracking import Tracking
@@ -42,7 +43,8 @@ def run_quickstart(
     manifest = import_dataset(dataset, photos, setup.extract.output) if dataset is not None else None
     data = PipelineData.of(manifest, setup) if manifest else _rendered(scenes)
     name = f"shan-{data.name}"
-    tracking = check_pipeline(name, data, setup)
+    check_pipeline(name, data, setup)
+    tracking = infra.tracking.connect(setup.training.tracking)
     watch = Stopwatch(("data set", *STAGES, "search"))
     with watch.stage("data set", "data set"):
         manifest = manifest or _render_scenes(scenes)

@@ -67,9 +67,8 @@ def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) ->
 
 def trainings(tracking: Tracking) -> Table:
     """Returns the newest runs with their latest metrics, and how long ago a running one logged its loss."""
-    runs = tracking.client().search_runs(
-        [tracking.experiment_id], order_by=["attributes.start_time DESC"], max_results=MAX_RUNS
-    )
+    experiments = [tracking.experiment_id] if tracking.experiment_id else []
+    runs = tracking.client().search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=MAX_RUNS)
     return Table(
         f"trainings (the newest {MAX_RUNS})",
         ["run", "name", "state", "started", "epoch", "validation rSum", "last metric", "features"],

@@ -54,9 +54,12 @@ def comparison_table(planned: Estimate, real: tuple[int, int, int, float]) -> st
 
 
 def estimate_extraction(
-    manifest: Manifest, config: ExtractConfig, sizing: EstimateConfig, cluster: ClusterConfig
+    manifest: Manifest, config: ExtractConfig, sizing: EstimateConfig, cluster: ClusterConfig, *, keep: bool
 ) -> str:
-    """Runs a probe, stores the estimate in the feature set's folder, and returns it as text."""
+    """Runs a probe and returns the estimate as text.
+
+    With `keep`, it is stored in the folder of the feature set for `compare_with_estimate`. Nothing else is written.
+    """
     started = time.perf_counter()
     plan = plan_extraction(manifest, config, cluster)
     work = plan.feature_set
@@ -68,7 +71,8 @@ def estimate_extraction(
     measured = run_probe(photos, manifest.root, plan.spec, config, started)
     sizing = resolve_cluster(sizing, cluster.is_local)
     result = estimate(measured, work, config, sizing)
-    plan.store.replace(ESTIMATE, canonical_json(asdict(result)))
+    if keep:
+        plan.store.replace(ESTIMATE, canonical_json(asdict(result)))
     return f"{head}, {result.shards} to write\n{estimate_table(measured, sizing, result)}"
 
 

@@ -29,10 +29,10 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
     Raises UserError if `uri` names nothing, and StorageError if the store that has it fails.
     """
     if uri.startswith("models:/"):
-        tracking = infra.tracking.connect(config)
+        tracking = infra.tracking.require_store(config)
         return Lineage(uri, tuple(_of_version(tracking, find_version(tracking, uri))))
     if uri.startswith("runs:/"):
-        tracking = infra.tracking.connect(config)
+        tracking = infra.tracking.require_store(config)
         run_id = uri.removeprefix("runs:/").strip("/")
         tracking.require_run(run_id)
         return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
@@ -73,7 +73,9 @@ def _up_to_run(run: "Run") -> list[Node]:
 def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
     """Returns the runs that read this very feature set, and the versions of each."""
     try:
-        tracking = infra.tracking.connect(config)
+        tracking = infra.tracking.find_store(config)
+        if tracking is None:
+            return [Node("run", "unknown", (Check("not checked", f"tracking.uri {config.uri} does not exist"),))]
         experiments = [experiment.experiment_id for experiment in tracking.client().search_experiments()]
         runs = tracking.client().search_runs(experiments, readers_filter(features))
     except StorageError as error:

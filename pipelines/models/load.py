@@ -45,7 +45,7 @@ def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConf
 
     Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
     """
-    tracking = infra.tracking.connect(config) if any(uri.startswith(_REGISTRY) for uri, _ in models) else None
+    tracking = infra.tracking.require_store(config) if any(uri.startswith(_REGISTRY) for uri, _ in models) else None
     return [load_matcher(tracking, uri, features, device) for uri, features in models]
 
 

@@ -14,8 +14,8 @@ from pipelines.training.stored_progress import stored_progress
 from pipelines.training.train import TrainedModel, training_summary
 
 
-def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking) -> str:
-    """Returns a line for each stage up to `setup.until`.
+def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking | None) -> str:
+    """Returns a line for each stage up to `setup.until`. `tracking` is None if the store does not exist yet.
 
     Ray is joined or started only if photos must be hashed to decide whether they changed.
     """
@@ -26,7 +26,11 @@ def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking:
     if setup.runs("train"):
         lines["train"] = _train_line(features, name, setup, trained)
     if setup.runs("evaluate"):
-        evaluated = trained is not None and evaluation_text(tracking, trained.run_id, "test") is not None
+        evaluated = (
+            tracking is not None
+            and trained is not None
+            and evaluation_text(tracking, trained.run_id, "test") is not None
+        )
         lines["evaluate"] = "done" if evaluated else "the new version on split 'test'"
     if setup.runs("promote"):
         lines["promote"] = _promote_line(features, name, setup, tracking, trained)
@@ -75,10 +79,14 @@ def _train_line(features: FeatureSet | None, name: str, setup: PipelineSetup, tr
 
 
 def _promote_line(
-    features: FeatureSet | None, name: str, setup: PipelineSetup, tracking: Tracking, trained: TrainedModel | None
+    features: FeatureSet | None,
+    name: str,
+    setup: PipelineSetup,
+    tracking: Tracking | None,
+    trained: TrainedModel | None,
 ) -> str:
-    champion = champion_version(tracking, name)
-    if features is not None and trained is not None:
+    champion = None if tracking is None else champion_version(tracking, name)
+    if features is not None and trained is not None and tracking is not None:
         found = earlier_decision(tracking, name, trained.version, features, setup.promote)
         if found is not None:
             return f"done, {found}"

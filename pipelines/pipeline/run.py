@@ -60,9 +60,12 @@ class PipelineResult:
 
 
 def run_pipeline(
-    manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking, watch: Stopwatch
+    manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking | None, watch: Stopwatch
 ) -> PipelineResult:
-    """Runs the stages up to `setup.until` and prints what each produced. Raises as the stages do."""
+    """Runs the stages up to `setup.until` and prints what each produced. Raises as the stages do.
+
+    `tracking` may be None if `setup.until` is `extract`.
+    """
     training = setup.training
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
         extraction = extract_with_progress_bar(manifest, setup.extract, training.cluster)
@@ -72,6 +75,7 @@ def run_pipeline(
         features.captioned(split)
     if not setup.runs("train"):
         return PipelineResult(features)
+    assert tracking is not None, "every stage but the extraction needs it"
     with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))

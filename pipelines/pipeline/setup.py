@@ -78,10 +78,11 @@ class PipelineData:
         return cls(manifest.name, f"split 'train' of data set {manifest.name}", counts)
 
 
-def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Tracking:
-    """Connects to the tracking store. Raises UserError for what a stage would refuse; nothing is written.
+def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Tracking | None:
+    """Raises UserError for what a stage would refuse; nothing is written.
 
-    `name` is that of the registered model.
+    `name` is that of the registered model. Returns the tracking store, or None if its file does not exist or no stage
+    needs it.
     """
     training = setup.training
     if setup.runs("train"):
@@ -89,10 +90,10 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
     infra.cluster.check_address(training.cluster)
     require_folder(setup.extract.output, "extract.output")
     require_folder(training.train.output, "train.output")
-    tracking = infra.tracking.connect(training.tracking)
-    if setup.runs("train"):
+    tracking = infra.tracking.find_store(training.tracking) if setup.runs("train") else None
+    if tracking is not None:
         require_dataset_of_model(tracking, name, data.name)
-    if setup.runs("promote"):
+    if tracking is not None and setup.runs("promote"):
         check_champion(tracking, name, registry.fingerprint(setup.extract.detector, setup.extract.spec()))
     if setup.runs("train") and training.train.use_gpu:
         connect_cluster(training)  # a missing GPU is an error before the extraction

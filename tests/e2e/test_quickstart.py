@@ -175,6 +175,16 @@ def test_a_repeated_pipeline_writes_nothing(demo: Demo):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--until=extract"])
+def test_the_pipeline_command_creates_no_tracking_store_unless_it_trains(demo: Demo, tmp_path: Path, option: str):
+    (photos,) = demo.folder.glob("build/scenes/*/photos")
+    (dataset,) = photos.parent.glob("dataset_*.json")
+    command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
+    said = demo.run(*command, f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", option)
+    assert said.splitlines()[1].split()[:2] == ["extract", "done,"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_printed_command_opens_mlflow_with_the_run_on_it(demo: Demo):
     (command,) = re.findall(r"^runs +(.+)$", demo.output, re.MULTILINE)
     (port,) = free_ports(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import LeaseLostError, UserError
-from infra.tracking import Tracking, TrackingConfig, connect
+from infra.tracking import Tracking, TrackingConfig, connect, find_store, require_store
 from infra.tracking_errors import TrackingError
 
 
@@ -93,6 +93,18 @@ def test_an_unreachable_server_is_reported_within_seconds():
         connect(TrackingConfig(uri=f"http://127.0.0.1:{port}"))
     assert "\n" not in str(caught.value)
     assert time.monotonic() - start < 10
+
+
+def test_reading_creates_neither_a_file_nor_an_experiment(tracking: Tracking, tmp_path: Path):
+    missing = TrackingConfig(uri=f"sqlite:///{tmp_path}/new/mlflow.db")
+    assert find_store(missing) is None
+    with pytest.raises(UserError, match=rf"^tracking\.uri {missing.uri} does not exist; set it, or the environment"):
+        require_store(missing)
+    assert not (tmp_path / "new").exists()
+    other = TrackingConfig(uri=tracking.uri, experiment="another")
+    assert require_store(other) == find_store(other) == Tracking(tracking.uri, "")
+    assert tracking.client().get_experiment_by_name("another") is None
+    assert require_store(TrackingConfig(uri=tracking.uri)) == tracking
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from infra.registry import CHAMPION
 from infra.tracking import Tracking
 from jobs import cli
 from pipelines.datasets.manifest import LEARNING_SPLITS
-from tests.support import ROOT
+from tests.support import ROOT, feature_sets
 
 Run = Callable[..., str]
 MODEL_COMMANDS = {
@@ -180,6 +180,22 @@ def test_the_quickstart_refuses_a_model_that_is_not_comparable(
 def test_every_job_does(data: Path, run: Run, argv: list[str], said: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert said in run(*argv)
+    assert list((data / "cwd").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        *((name, ["--features=../set", *arguments]) for name, arguments in MODEL_COMMANDS.items()),
+        ("promote", ["--name=m", "--rollback=worse", "--dry-run"]),
+        ("lineage", ["models:/m/1"]),
+        ("lineage", ["runs:/m"]),
+    ],
+)
+def test_a_command_that_reads_models_does_not_create_a_store(data: Path, run: Run, command: str, arguments: list[str]):
+    feature_sets.write_set(data, feature_sets.manifest(data))
+    arguments = [argument.replace("--model=m", "--model=models:/m/1") for argument in arguments]
+    assert "mlflow.db does not exist; set it, or the environment variable" in run(f"jobs.{command}", *arguments)
     assert list((data / "cwd").iterdir()) == []
 
 

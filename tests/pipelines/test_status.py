@@ -8,7 +8,7 @@ import pytest
 from infra.errors import UserError
 from infra.registry import CHAMPION
 from infra.storage.open import open_store
-from infra.tracking import Tracking
+from infra.tracking import Tracking, TrackingConfig, require_store
 from jobs.status import main
 from pipelines.features.layout import receipt_name
 from pipelines.status import feature_sets, models, trainings
@@ -64,6 +64,23 @@ def test_one_unreachable_service_does_not_hide_the_others(
     with pytest.raises(UserError, match=r"tracking\.uri .* is unreachable .*the Ray cluster at .* is unreachable"):
         main()
     assert "| set | finished @" in capsys.readouterr().out
+
+
+def test_stores_that_do_not_exist_are_empty_and_stay_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["status", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
+    main()
+    assert f"**trainings and models**: none, tracking.uri sqlite:///{tmp_path}/mlflow.db does not" in (
+        capsys.readouterr().out
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_experiment_that_does_not_exist_has_no_trainings(tracking: Tracking):
+    tracking.create_run("done", {})
+    assert trainings(require_store(TrackingConfig(uri=tracking.uri, experiment="another"))).rows == []
 
 
 def test_model_names_with_a_quote(tracking: Tracking):
