@@ -46,9 +46,10 @@ def main() -> None:
         tracking = infra.tracking.find_store(config.tracking)
         if tracking is None:
             print(f"**trainings and models**: none, tracking.uri {config.tracking.uri} does not exist\n", flush=True)
-        for table in (trainings, models) if tracking is not None else ():
-            with _collected(errors):
-                _show(table(tracking))
+        else:
+            for table in (trainings, models):
+                with _collected(errors):
+                    _show(table(tracking))
     if arguments.address:
         with _collected(errors):
             _show(cluster_jobs(arguments.address))

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from infra import job_log, ray_jobs
+from pipelines.datasets.scenes.config import ScenesConfig
+from pipelines.datasets.scenes.generate import generate
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, local_cluster
 from tests.support.processes import DEADLINE_S, ROOT, wait_until
@@ -50,12 +52,20 @@ def train_options(folder: Path, epochs: int) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.long  # test_cluster.py submits one, too
-def test_a_training_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp_path: Path):
-    done = submit("train", *train_options(tmp_path, 2), f"--address={address}")
+@pytest.mark.long  # test_cluster.py submits its stages one by one
+def test_a_pipeline_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp_path: Path):
+    dataset = generate(ScenesConfig(train=24, val=8, test=8), tmp_path / "scenes")
+    options = [
+        f"--dataset={dataset}", f"--photos={tmp_path}/scenes/photos", "--name=submitted", "--model.joint_dim=8",
+        "--model.word_dim=8", "--train.epochs=1", "--train.batch_size=8", "--train.num_workers=1",
+        f"--extract.output={tmp_path}/features", f"--train.output={tmp_path}/runs",
+        f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+    ]  # fmt: skip
+    done = submit("pipeline", *options, f"--address={address}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"submitted version 1 \(run [0-9a-f]{32}\)", done.stdout)
-    name = re.search(r"train-[0-9a-f]{12}\.1", done.stderr)
+    assert re.search(r"^champion  models:/submitted", done.stdout, re.MULTILINE)
+    name = re.search(r"pipeline-[0-9a-f]{12}\.1", done.stderr)
     assert name
     again = submit("logs", name[0], f"--address={address}")
     assert (again.returncode, again.stdout) == (0, done.stdout)

@@ -176,7 +176,7 @@ def test_a_repeated_pipeline_writes_nothing(demo: Demo):
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--until=extract"])
-def test_the_pipeline_command_creates_no_tracking_store_unless_it_trains(demo: Demo, tmp_path: Path, option: str):
+def test_only_a_training_pipeline_creates_a_tracking_store(demo: Demo, tmp_path: Path, option: str):
     (photos,) = demo.folder.glob("build/scenes/*/photos")
     (dataset,) = photos.parent.glob("dataset_*.json")
     command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]

@@ -255,7 +255,7 @@ def test_imported_features_and_a_tracking_store_that_is_away(tmp_path: Path):
     assert "the features were imported (made-up)" in found(lineage, "not checked")[0][1]
 
 
-def test_a_feature_set_without_a_tracking_store_is_traced_and_none_is_created(tmp_path: Path):
+def test_a_feature_set_is_traced_without_a_tracking_store(tmp_path: Path):
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     unchecked = found(trace(features.uri, TrackingConfig(uri=uri)), "not checked")

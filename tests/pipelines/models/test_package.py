@@ -6,6 +6,7 @@ tests/fixtures/0.2/model holds a bundle, region features, captions, and the scor
 files are never written again: later releases have to read them.
 """
 
+import base64
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from infra.registry import register
 from infra.tracking import Tracking
+from pipelines.features.npy import save_npy
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.package import package_model
 from pipelines.models.params import Params
@@ -97,6 +99,32 @@ def test_signature_example_and_params_are_logged(registered: Path):
     model = mlflow.pyfunc.load_model(str(registered))
     example, params = model.input_example, {"task": "score"}
     assert np.isfinite(model.predict(example, params=params)).all()
+
+
+def test_models_predict_computes_a_file_of_rows(registered: Path, tmp_path: Path):
+    import mlflow
+
+    regions_NRF = np.load(FIXTURE / "regions.npy")[:2]
+    captions = ["a dog", "two men"]
+    frame = pd.DataFrame({"regions": list(regions_NRF), "caption": captions})
+    rows = [
+        {"regions": base64.b64encode(save_npy(regions_RF)).decode(), "caption": caption}
+        for regions_RF, caption in zip(regions_NRF, captions, strict=True)
+    ]
+    rows.append({"regions": "no base64", "caption": "a dog"})
+    given, written = tmp_path / "rows.json", tmp_path / "scores.json"
+    given.write_text(json.dumps({"dataframe_records": rows, "params": {"on_error": "null"}}))
+    mlflow.models.predict(
+        str(registered),
+        input_path=str(given),
+        content_type="json",
+        output_path=str(written),
+        env_manager="local",
+    )
+    expected = mlflow.pyfunc.load_model(str(registered)).predict(frame)
+    *scores, of_bad_row = json.loads(written.read_text())["predictions"]
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert of_bad_row is None
 
 
 def test_a_referenced_detector_can_be_relocated(plugin: Plugin, tmp_path: Path):
