@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.features.npy import save_npy
 from pipelines.models.params import Params
+from pipelines.models.request import COLUMNS
 from pipelines.models.tasks import LEVELS
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def signature() -> "ModelSignature":
-    """Returns the schemas of all tasks. Columns are optional, since each task has its own; `score` returns a list."""
+    """Returns the schemas of all tasks. Columns are optional, since each task has its own; `score` returns a list.
+
+    Input columns have any type: `read_request` names the row of a value of another type. MLflow would not, and would
+    refuse the columns of an empty frame, which have no type.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema
 
@@ -27,10 +32,9 @@ def signature() -> "ModelSignature":
     numbers = [_column(name, DataType.double) for name in ("score", *LEVELS)]
     places = [_column(name, DataType.long) for name in ("image_row", "caption_row", "rank")]
     arrays = [_column(name) for name in ("words", "regions", "boxes", "tokens")]
-    caption = _column("caption", DataType.string)
     return ModelSignature(
-        inputs=Schema([_column("image"), _column("regions"), _column("boxes"), caption]),
-        outputs=Schema([*numbers, *places, caption, *arrays]),
+        inputs=Schema([_column(name) for name in COLUMNS]),
+        outputs=Schema([*numbers, *places, _column("caption", DataType.string), *arrays]),
         params=ParamSchema(params),
     )
 

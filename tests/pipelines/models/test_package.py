@@ -101,6 +101,18 @@ def test_signature_example_and_params_are_logged(registered: Path):
     assert np.isfinite(model.predict(example, params=params)).all()
 
 
+def test_columns_without_text_get_as_far_as_the_request(registered: Path):
+    """MLflow checks types against the signature first, and would not name the row."""
+    import mlflow
+
+    model, regions = mlflow.pyfunc.load_model(str(registered)), list(np.load(FIXTURE / "regions.npy")[:2])
+    assert model.predict(pd.DataFrame({"regions": [], "caption": []})) == []
+    with pytest.raises(mlflow.exceptions.MlflowException, match="row 0, column caption: is int; give text"):
+        model.predict(pd.DataFrame({"regions": regions, "caption": [5, 6]}))
+    encoded = model.predict(pd.DataFrame({"regions": regions, "caption": np.nan}), params={"task": "encode"})
+    assert encoded.words.tolist() == [None, None]
+
+
 def test_models_predict_computes_a_file_of_rows(registered: Path, tmp_path: Path):
     import mlflow
 
