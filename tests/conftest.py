@@ -37,9 +37,12 @@ SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 def pytest_configure() -> None:
     """Shares the cores between the processes of a run, and with the commands that they start.
 
-    Ray's workers run at nice 15 otherwise. Threads of torch that wait for one without a core cost most of the time.
+    Ray's workers run at nice 15 otherwise, and its monitors of logs and processes take a tenth of a core a session.
+    Threads of torch that wait for one without a core cost most of the time.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")  # look for new logs twice a second
+    os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
