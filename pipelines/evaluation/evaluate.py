@@ -63,26 +63,31 @@ def _score_fold(
     return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 
 
-def log_evaluation(tracking: Tracking, run_id: str, features: FeatureSet, evaluation: Evaluation) -> str:
+def log_evaluation(
+    tracking: Tracking, run_id: str, features: FeatureSet, evaluation: Evaluation, precision: str
+) -> str:
     """Logs the evaluation of a split of `features`, and returns the text of its artifact.
 
-    These are the split as a dataset, metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum`, and the artifact
-    `evaluation_<split>.md`.
+    These are the split as a dataset, metrics `<split>_image_to_text_r1` ..., `<split>_random_rsum`, the artifact
+    `evaluation_<split>.md`, and the tag `<split>_precision`, that of the scores (`score.precision`).
     """
     log_datasets(tracking, run_id, features, {evaluation.split: "evaluation"})
     metrics = evaluation.recalls.as_metrics() | evaluation.medians | {"random_rsum": evaluation.random_baseline.rsum}
     tracking.log_metrics(run_id, {f"{evaluation.split}_{name}": value for name, value in metrics.items()})
     text = markdown(evaluation_tables([evaluation])) + "\n"
     tracking.client().log_text(run_id, text, _artifact(evaluation.split))
+    tracking.client().set_tag(run_id, f"{evaluation.split}_precision", precision)
     return text.rstrip()
 
 
-def evaluation_text(tracking: Tracking, run_id: str, split: str) -> str | None:
-    """Returns what `log_evaluation` has logged last for a split of a run; None if nothing was logged."""
+def evaluation_text(tracking: Tracking, run_id: str, split: str, precision: str) -> str | None:
+    """Returns what `log_evaluation` has logged for a split of a run; None if nothing of that precision was logged."""
     import mlflow
 
     name = _artifact(split)
     with explained(tracking.uri, "reading the evaluation from"):
+        if tracking.client().get_run(run_id).data.tags.get(f"{split}_precision") != precision:
+            return None
         if name not in {file.path for file in tracking.client().list_artifacts(run_id)}:
             return None
         mlflow.set_tracking_uri(tracking.mlflow_uri)

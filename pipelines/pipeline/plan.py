@@ -26,16 +26,19 @@ def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking:
     if setup.runs("train"):
         lines["train"] = _train_line(features, name, setup, trained)
     if setup.runs("evaluate"):
-        evaluated = (
-            tracking is not None
-            and trained is not None
-            and evaluation_text(tracking, trained.run_id, "test") is not None
-        )
-        lines["evaluate"] = "done" if evaluated else "the new version on split 'test'"
+        lines["evaluate"] = _evaluate_line(setup, tracking, trained)
     if setup.runs("promote"):
         lines["promote"] = _promote_line(features, name, setup, tracking, trained)
     head = f"{name}: data set {manifest.name}, {manifest.table.num_rows} photos in {manifest.root}"
     return "\n".join([head, *(f"  {stage:9} {line}" for stage, line in lines.items())])
+
+
+def _evaluate_line(setup: PipelineSetup, tracking: Tracking | None, trained: TrainedModel | None) -> str:
+    if tracking is None or trained is None:
+        logged = None
+    else:
+        logged = evaluation_text(tracking, trained.run_id, "test", setup.score.precision)
+    return "the new version on split 'test'" if logged is None else "done"
 
 
 def _finished(plan: ExtractionPlan) -> FeatureSet | None:

@@ -76,7 +76,7 @@ def run_pipeline(
     if not setup.runs("train"):
         return PipelineResult(features)
     assert tracking is not None, "every stage but the extraction needs it"
-    with watch.stage("train", f"SHAN on Ray Train, {training.train.num_workers} workers"):
+    with watch.stage("train", f"{training.model.matcher.upper()} on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))
     if not setup.runs("evaluate"):
@@ -94,12 +94,12 @@ def run_pipeline(
 
 def _evaluate(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> str:
     """Returns the tables of the test split, which are logged to the training's run once."""
-    if (logged := evaluation_text(tracking, trained.run_id, "test")) is not None:
+    if (logged := evaluation_text(tracking, trained.run_id, "test", setup.score.precision)) is not None:
         return logged
     uri = f"models:/{trained.name}/{trained.version}"
     matcher = load_matcher(tracking, uri, features, driver_device("auto", setup.score))
     evaluation = evaluate(matcher, uri, features.captioned("test"), setup.score, setup.training.cluster)
-    return log_evaluation(tracking, trained.run_id, features, evaluation)
+    return log_evaluation(tracking, trained.run_id, features, evaluation, setup.score.precision)
 
 
 def _promote(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> ChampionState:

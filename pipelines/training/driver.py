@@ -58,48 +58,16 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
     checkpoint if they can within STOP_S; a second interrupt does not wait for them.
     """
     from ray.exceptions import RayError
-    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
+    from ray.train import TrainingFailedError
 
-    from pipelines.training.failures import FailAtOnce, permanent_cause
-    from pipelines.training.mlflow_callback import MlflowMetrics
-    from pipelines.training.worker import TrainJob, steps_per_epoch, train_loop
+    from pipelines.training.failures import permanent_cause
+    from pipelines.training.worker import steps_per_epoch
 
-    inputs, lease = training.inputs, training.lease
-    features, directory, train = inputs.features, inputs.directory, inputs.setup.train
-    batches = batches_of(features.captioned("train"), train).batches_per_epoch
+    lease, train = training.lease, training.inputs.setup.train
+    batches = batches_of(training.inputs.features.captioned("train"), train).batches_per_epoch
     workers = f"{train.num_workers} workers"
     with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step", workers) as bar:
-        job = TrainJob(
-            features=f"{features.uri}@{features.lineage['feature_set'][:12]}",
-            lineage=training.lineage,
-            model=inputs.setup.model,
-            train=train,
-            cache=inputs.setup.cache,
-            word_vectors=inputs.word_vectors,
-            tracking=tracking,
-            run_id=training.run_id,
-            lease=lease,
-            bar=bar,
-        )
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={"job": job},
-            scaling_config=ScalingConfig(
-                num_workers=(train.min_workers, train.num_workers) if train.min_workers else train.num_workers,
-                use_gpu=train.use_gpu,
-                resources_per_worker=dict(worker_resources(train)),
-            ),
-            run_config=RunConfig(
-                name=directory.name,
-                storage_path=ray_path(directory.root),
-                # Ray Train keeps the best checkpoint, and always the last one.
-                checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
-                failure_config=FailureConfig(max_failures=train.max_failures),
-                logging_config=LoggingConfig(log_level="WARNING"),
-                callbacks=[FailAtOnce(), MlflowMetrics(tracking, training.run_id, bar), *callbacks],
-            ),
-        )
+        trainer = _trainer(training, tracking, callbacks, bar)
         try:
             result = _fit_interruptibly(trainer, bar, lambda: tracking.end(training.run_id, "KILLED", lease.is_lost))
         except (TrainingFailedError, RayError) as error:
@@ -107,13 +75,63 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
                 lease.require()
             if (cause := permanent_cause(error)) is not None:
                 raise cause from None
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise UserError(
-                f"training failed after {train.max_failures} retries ({reason}); fix the cause, then re-run with "
-                f"--resume to continue from {directory.uri}"
-            ) from error
+            raise _given_up(training, error) from error
     lease.require()
     return result
+
+
+def _trainer(
+    training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]", bar: Any
+) -> "TorchTrainer":
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from pipelines.training.failures import FailAtOnce
+    from pipelines.training.mlflow_callback import MlflowMetrics
+    from pipelines.training.worker import TrainJob, train_loop
+
+    inputs, directory = training.inputs, training.inputs.directory
+    features, train = inputs.features, inputs.setup.train
+    job = TrainJob(
+        features=f"{features.uri}@{features.lineage['feature_set'][:12]}",
+        lineage=training.lineage,
+        model=inputs.setup.model,
+        train=train,
+        cache=inputs.setup.cache,
+        word_vectors=inputs.word_vectors,
+        tracking=tracking,
+        run_id=training.run_id,
+        lease=training.lease,
+        bar=bar,
+    )
+    return TorchTrainer(
+        train_loop,
+        train_loop_config={"job": job},
+        scaling_config=ScalingConfig(
+            num_workers=(train.min_workers, train.num_workers) if train.min_workers else train.num_workers,
+            use_gpu=train.use_gpu,
+            resources_per_worker=dict(worker_resources(train)),
+        ),
+        run_config=RunConfig(
+            name=directory.name,
+            storage_path=ray_path(directory.root),
+            # Ray Train keeps the best checkpoint, and always the last one.
+            checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
+            failure_config=FailureConfig(max_failures=train.max_failures),
+            logging_config=LoggingConfig(log_level="WARNING"),
+            callbacks=[FailAtOnce(), MlflowMetrics(tracking, training.run_id, bar), *callbacks],
+        ),
+    )
+
+
+def _given_up(training: ClaimedTraining, error: Exception) -> UserError:
+    """Returns the error of a training that Ray Train does not restart again."""
+    reason = str(error).strip().splitlines()[-1].strip()
+    retries = training.inputs.setup.train.max_failures
+    return UserError(
+        f"training failed after {retries} retries ({reason}); fix the cause, then re-run with --resume to continue "
+        f"from {training.inputs.directory.uri}"
+    )
 
 
 def _fit_interruptibly(trainer: "TorchTrainer", bar: Any, end_run: Callable[[], None]) -> "Result":

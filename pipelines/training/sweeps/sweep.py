@@ -124,12 +124,14 @@ def sweep_identity(
     features: FeatureSet, space: Sequence[str], sweep: SweepConfig, setup: TrainingSetup
 ) -> dict[str, Any]:
     """Returns what the result of a sweep depends on, as a JSON document. `space` is its identity, `space_identity`."""
+    sampled = _sampled(space)
+    settings = settings_identity(setup).items()
     return {
         "version": VERSION,
         "feature_set": features.lineage["feature_set"],
         "space": list(space),
         "sweep": changed_fields("sweep", sweep, asdict(sweep)),
-        **settings_identity(setup),
+        **{part: {n: v for n, v in fields.items() if f"{part}.{n}" not in sampled} for part, fields in settings},
     }
 
 
@@ -159,7 +161,14 @@ def _log_settings(
     log_datasets(tracking, run_id, features, DATASETS)
     params = {f"space.{number}": entry for number, entry in enumerate(entries)}
     params |= {f"sweep.{name}": value for name, value in asdict(sweep).items()}
-    tracking.log_params(run_id, params | setup.flat())
+    sampled = _sampled(entries)
+    params |= {field: value for field, value in setup.flat().items() if field not in sampled}
+    tracking.log_params(run_id, params)
+
+
+def _sampled(entries: Sequence[str]) -> set[str]:
+    """Returns the dotted fields of the entries of a space. No trial has the values that the settings give them."""
+    return {entry.partition("=")[0] for entry in entries}
 
 
 def _trials(grid: "ResultGrid") -> list[Trial]:

@@ -6,7 +6,7 @@ import pytest
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import Tracking
-from pipelines.evaluation.evaluate import evaluate, log_evaluation
+from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluation
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from shan_model.protocols import PROTOCOLS, Protocol
@@ -48,7 +48,7 @@ def test_a_split_of_another_size_than_the_protocol_is_an_error(features):
 def test_a_run_logs_results_the_random_baseline_and_tables(features, tracking: Tracking):
     found = evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig())
     run_id = tracking.create_run("m", {})
-    log_evaluation(tracking, run_id, features, found)
+    text = log_evaluation(tracking, run_id, features, found, "fp32")
     client = tracking.client()
     (logged,) = client.get_run(run_id).inputs.dataset_inputs
     assert (logged.dataset.name, logged.tags[0].value) == ("tiny val", "evaluation")
@@ -58,3 +58,5 @@ def test_a_run_logs_results_the_random_baseline_and_tables(features, tracking: T
     assert metrics["val_text_to_image_median_rank"] == found.medians["text_to_image_median_rank"]
     assert metrics["val_random_rsum"] == pytest.approx(found.random_baseline.rsum)
     assert [file.path for file in client.list_artifacts(run_id)] == ["evaluation_val.md"]
+    assert evaluation_text(tracking, run_id, "val", "fp32") == text
+    assert evaluation_text(tracking, run_id, "val", "bf16") is None

@@ -218,6 +218,8 @@ def test_existing_run_needs_resume_and_resume_needs_a_run(inputs: TrainingInputs
     first.lease.require()
     resumed = claim_training(inputs, tracking, resume=True)
     assert (resumed.run_id, resumed.lease.token, len(runs(tracking))) == (first.run_id, 2, 1)
+    artifacts = {each.path for each in tracking.client().list_artifacts(first.run_id)}
+    assert {"config.yaml", "config-lease-000002.yaml", "environment-lease-000002.json"} <= artifacts
     assert datasets(tracking) == DATASETS_OF_A_TRAINING
     with pytest.raises(LeaseLostError):
         first.lease.require()

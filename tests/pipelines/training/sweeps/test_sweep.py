@@ -45,6 +45,7 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
     }  # fmt: skip
     assert identity(sweep=SweepConfig(num_trials=3))["sweep"] == {"num_trials": 3}
     assert identity(num_workers=1) == identity()
+    assert identity(margin=0.5) == identity()  # the space has other values
     assert identity(epochs=3) != identity() != identity(space=SPACE[:1])
 
 
@@ -88,6 +89,7 @@ def test_run_logs_datasets_space_and_sections_of_a_sweep(features: FeatureSet, t
         "space", "sweep", "model", "train", "cache", "tracking", "register", "cluster",
     }  # fmt: skip
     assert (params["space.1"], params["sweep.num_trials"]) == (SPACE[1], "3")
+    assert not params.keys() & {entry.partition("=")[0] for entry in SPACE}  # no trial has their values
     assert params["tracking.uri"] == "http://host"
 
 
