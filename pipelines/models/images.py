@@ -16,6 +16,8 @@ from infra.paths import absolute
 from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo
 
 KINDS = "bytes, base64 text, a path, a URI, a PIL image or an RGB array"
+DOWNLOAD_S = 30.0
+"""Seconds for the download of an image; a caller waits for it."""
 _MIN_BASE64 = 64
 """Characters; no image file is shorter in base64, and hardly a path that consists of such characters is longer."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -55,11 +57,13 @@ def _read(text: str) -> bytes:
             return from_base64(text)
         except ValueError as error:
             raise PhotoError(f"invalid base64 text ({error})") from error
+    from pipelines.datasets.http_download import DownloadLimits
     from pipelines.datasets.photo_sources import read_photo  # takes a while to import
 
+    limits = DownloadLimits(attempts=2, deadline_s=DOWNLOAD_S, silence_s=DOWNLOAD_S / 3)
     try:
         with ThreadPoolExecutor(1) as thread:  # the thread of a notebook runs an event loop, downloads need their own
-            return thread.submit(read_photo, absolute(text, "image")).result()
+            return thread.submit(read_photo, absolute(text, "image"), limits).result()
     except (PhotoError, UserError, OSError) as error:
         raise PhotoError(f"{text[:200]}: {error}") from error
 

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
+from pipelines.models import images as images_module
 from pipelines.models.images import decode, image_error
+from tests.support.web_server import drips, web_server
 
 
 def png(image: Image.Image) -> bytes:
@@ -97,3 +99,11 @@ def test_what_cannot_be_decoded_has_a_reason(value, said: str):
         decode(value)
     with pytest.raises(PhotoError, match="truncated or corrupt"):
         decode(png(images()["turned"])[:-200])
+
+
+def test_a_web_server_without_a_response_is_given_up_soon(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images_module, "DOWNLOAD_S", 3.0)
+    with web_server(drips(b"", b"", 0.05)) as (uri, connections):
+        with pytest.raises(PhotoError, match=rf"{uri}: no response from the web server within 1 s"):
+            decode(uri)
+        assert len(connections) == 2
