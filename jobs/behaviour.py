@@ -21,7 +21,7 @@ def _arguments(parser: Any) -> None:
     options.add(parser, "--features", required=True)
     options.add(parser, "--device")
     options.add(parser, "--split")
-    options.add(parser, "--report", "the worst cases, in .html with photos")
+    options.add(parser, "--report", "It lists the worst cases, in .html with their photos.")
 
 
 def main() -> None:

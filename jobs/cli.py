@@ -42,7 +42,7 @@ def parse(
     """
     from jsonargparse import ArgumentError
 
-    parser = _parser(command, description, add_arguments, sections)
+    parser = _parser(command, description, add_arguments, sections, default_preset)
     given = _files_first(sys.argv[1:] if argv is None else argv, sections, default_preset)
     try:
         arguments = parser.instantiate(parser.parse_args(given))
@@ -61,6 +61,19 @@ def _plain_types(text: str) -> str:
     names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "Path": "path"}
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     return re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", lambda match: names.get(match[1], match[1]), text)
+
+
+def _plain_help(text: str) -> str:
+    """Names types plainly, leaves out types that the choices state, and defaults of a command's own unset options."""
+    text = re.sub(r"type:\s+Literal\[[^\]]*\],\s+|,\s+type:\s+Literal\[[^\]]*\]", "", _plain_types(text))
+    entries = re.split(r"^(?=  -)", text, flags=re.MULTILINE)
+    own = re.compile(r"  --[\w-]+(?![\w.-])")
+    return "".join(re.sub(r",?\s+\(?default:\s+null\)", _closing, e) if own.match(e) else e for e in entries)
+
+
+def _closing(null: re.Match[str]) -> str:
+    """Returns the rest of `(default: null)`, or of `(type: str, default: null)`."""
+    return "" if "(" in null[0] else ")"
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -84,12 +97,14 @@ def run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _parser(command: str, description: str, add_arguments: AddArguments, sections: Sequence[str]) -> Any:
+def _parser(
+    command: str, description: str, add_arguments: AddArguments, sections: Sequence[str], default_preset: str | None
+) -> Any:
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     class Parser(ArgumentParser):
         def format_help(self) -> str:
-            return _plain_types(str(super().format_help()))
+            return _plain_help(str(super().format_help()))
 
         def dump(self, cfg: Any, *arguments: Any, **options: Any) -> str:
             """Leaves the command's own arguments out, so that `--config` accepts the output of `--print_config`."""
@@ -102,8 +117,9 @@ def _parser(command: str, description: str, add_arguments: AddArguments, section
     add_arguments(parser)
     if sections:
         if presets := _preset_names(sections):
-            parser.add_argument("--preset", choices=presets, help="start from the settings of this preset")
-        parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections")
+            help_ = "Start from the settings of this preset."
+            parser.add_argument("--preset", choices=presets, default=default_preset, help=help_)
+        parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections.")
         # The usage line names the command's own options; the fields of the sections, up to 80, are listed below it.
         usage = [*parser.format_usage().split()[1:], "[--print_config]", "[--SECTION.FIELD VALUE ...]"]
         parser.usage = fill(" ".join(usage), 100, subsequent_indent=" " * 8, break_on_hyphens=False)

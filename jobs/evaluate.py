@@ -20,9 +20,9 @@ from shan_model.protocols import PROTOCOLS
 
 
 def _arguments(parser: Any) -> None:
-    own = "one or several; =URI after one names its own feature set, of the detector that it was trained on"
+    own = "Several models are compared. Append =URI to evaluate a model on a feature set of its own detector."
     options.add(parser, "--model", own, nargs="+", required=True)
-    options.add(parser, "--features", "for the models without one of their own")
+    options.add(parser, "--features", "It is used for models without a feature set of their own.")
     options.add(parser, "--intersect")
     options.add(parser, "--device")
     options.add(parser, "--split")
@@ -30,7 +30,7 @@ def _arguments(parser: Any) -> None:
         "--protocol",
         type=str,
         default=None,
-        help=f"published protocol: {', '.join(PROTOCOLS)}; by default all photos of the split form one gallery",
+        help=f"Published protocol: {', '.join(PROTOCOLS)}. By default all photos of the split form one gallery.",
     )
     options.add(parser, "--report")
 

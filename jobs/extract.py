@@ -19,7 +19,7 @@ from pipelines.extraction.run import extract_with_progress_bar, extraction_summa
 def _arguments(parser: Any) -> None:
     options.add_dataset(parser, required=True)
     parser.add_argument(
-        "--plan", action="store_true", help="only run a short probe and print shards, bytes, hours and cost"
+        "--plan", action="store_true", help="Run a short probe and print shards, bytes, hours and cost."
     )
 
 

@@ -33,7 +33,7 @@ class Command:
 
 
 def _add_features(parser: Any) -> None:
-    options.add(parser, "features", "with @<12 hex> after it, a snapshot")
+    options.add(parser, "features", "Append @<12 hex> to open a snapshot.")
 
 
 def _add_inspect(parser: Any) -> None:
@@ -42,27 +42,30 @@ def _add_inspect(parser: Any) -> None:
 
 
 def _add_gc(parser: Any) -> None:
-    options.add(parser, "features", "no job may write to it now")
-    parser.add_argument("--delete", action="store_true", help="delete the orphaned objects instead of listing them")
-    parser.add_argument("--unfinished", action="store_true", help="also delete shards of unfinished extractions")
-    parser.add_argument("--earlier-snapshots", action="store_true", help="include earlier snapshots and their objects")
+    options.add(parser, "features", "No job may write to it meanwhile.")
+    parser.add_argument("--delete", action="store_true", help="Delete the orphaned objects instead of listing them.")
+    parser.add_argument("--unfinished", action="store_true", help="Include complete shards of unfinished extractions.")
+    parser.add_argument("--earlier-snapshots", action="store_true", help="Include earlier snapshots and their objects.")
 
 
 def _add_import(parser: Any) -> None:
-    options.add(parser, "path", "for tsv also one file")
+    options.add(parser, "path", "With tsv, also a single file.")
     options.add(parser, "--layout", required=True)
     options.add(parser, "--feature-root")
     options.add_dataset(parser, required=False, photos=False)
     parser.add_argument(
-        "--dataset-name", type=str, default=None, help="name of the data set of a SCAN folder; by default the folder's"
+        "--dataset-name",
+        type=str,
+        default=None,
+        help="Name of the data set of a SCAN folder. Defaults to the name of the folder.",
     )
-    parser.add_argument("--photos-per-shard", type=int, default=32, help="photos per tar")
+    parser.add_argument("--photos-per-shard", type=int, default=32, help="Number of photos per shard.")
 
 
 def _add_export(parser: Any) -> None:
     _add_features(parser)
-    options.add(parser, "path", "it is created")
-    options.add(parser, "--layout", "TSV also for numbers of regions that vary", default="scan")
+    options.add(parser, "path", "It is created.")
+    options.add(parser, "--layout", "TSV supports photos with different numbers of regions.", default="scan")
 
 
 def _verify(arguments: Any) -> None:

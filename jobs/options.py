@@ -11,20 +11,29 @@ from pipelines.extraction.config import ExtractConfig
 from pipelines.features.commands import Layout
 from pipelines.models.device import Device
 
-_FEATURES = {"type": str, "help": "URI of a feature set, a folder or s3:// prefix"}
+_FEATURES = {"type": str, "help": "URI of a feature set: a folder or s3:// prefix."}
 SHARED: dict[str, dict[str, Any]] = {
     "--dataset": {
         "type": str,
         "nargs": "+",
         "metavar": "[SPLIT=]FILE",
-        "help": "files of photo names and captions, as paths or URIs; SPLIT= if all photos of one are of that split",
+        "help": "Files with photo names and captions, as paths or URIs. Prefix a file with SPLIT= to put all "
+        "its photos into that split.",
     },
-    "--photos": {"type": str, "help": "folder, s3:// prefix or .tar to which photo paths are relative"},
-    "--format": {"choices": FORMATS, "help": "format of the --dataset files; by default it is detected by content"},
+    "--photos": {
+        "type": str,
+        "help": "Folder, s3:// prefix or .tar that photo paths are relative to. Defaults to the current folder, or to "
+        "the data set if it contains the photos.",
+    },
+    "--format": {
+        "choices": FORMATS,
+        "help": "Format of the --dataset files. By default it is detected from their content.",
+    },
     "--columns": {
         "type": str,
         "metavar": "ROLE=NAME,...",
-        "help": "columns of a table that have other names: image=url,caption=TEXT; also captions, split, key",
+        "help": "Names of the columns of a table, such as image=url,caption=TEXT. Roles: image, caption, captions, "
+        "split, key.",
     },
     "--features": {**_FEATURES, "metavar": "URI"},
     "features": {**_FEATURES, "metavar": "FEATURES"},
@@ -32,35 +41,39 @@ SHARED: dict[str, dict[str, Any]] = {
         "type": str,
         "default": ExtractConfig.output,
         "metavar": "URI",
-        "help": "root of feature sets: folder or s3:// prefix that contains them",
+        "help": "Folder or s3:// prefix that contains the feature sets.",
     },
-    "--layout": {"type": Layout, "help": "layout of PATH: SCAN's folder, or bottom-up-attention TSV"},
-    "path": {"type": Path, "metavar": "PATH", "help": "folder of precomputed features in that layout"},
+    "--layout": {"type": Layout, "help": "Layout of PATH: a folder of SCAN (scan), or TSV of object features (tsv)."},
+    "path": {"type": Path, "metavar": "PATH", "help": "Folder of precomputed features in this layout."},
     "--model": {
         "type": str,
-        "help": "model URI: models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or a checkpoint folder "
-        "(a path or s3://)",
+        "help": "URI of a model: models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the path or "
+        "s3:// URI of a checkpoint folder.",
     },
-    "--name": {"type": str, "required": True, "help": "name of a registered model"},
-    "--split": {"type": str, "default": "test", "help": "train, val, test or gallery"},
+    "--name": {"type": str, "required": True, "help": "Name of the registered model."},
+    "--split": {"type": str, "default": "test", "help": "Split to read: train, val, test or gallery."},
     "--device": {
         "type": Device,
         "default": "auto",
-        "help": "auto, cpu or cuda, where the model runs; auto is a GPU if this machine has one",
+        "help": "Device to run the model on: auto, cpu or cuda. auto selects a GPU if this machine has one.",
     },
-    "--intersect": {"action": "store_true", "help": "use the photos that all feature sets have, leave out others"},
-    "--report": {"type": Path, "help": "write the results to this .md or .html file"},
-    "--page": {"type": Path, "help": "write the photos with boxes to this HTML file"},
-    "--dry-run": {"action": "store_true", "help": "print what would be done, but do not do it"},
-    "--address": {"type": str, "metavar": "URL", "help": "URL of a cluster's dashboard, http://<head>:8265"},
+    "--intersect": {"action": "store_true", "help": "Use only the photos that all feature sets contain."},
+    "--report": {"type": Path, "help": "Write the results to this .md or .html file."},
+    "--page": {"type": Path, "help": "Write the photos with boxes to this HTML file."},
+    "--dry-run": {"action": "store_true", "help": "Print the planned actions without performing them."},
+    "--address": {
+        "type": str,
+        "metavar": "URL",
+        "help": "URL of the dashboard of a Ray cluster, such as http://<head>:8265.",
+    },
 }
 """Arguments of `add_argument` for each."""
 
 
 def add(parser: Any, name: str, detail: str = "", **changes: Any) -> None:
-    """Adds a shared option. `detail` continues its help; `changes` replace what this command needs otherwise."""
+    """Adds a shared option. `detail` is a further sentence of its help; `changes` replace its arguments."""
     shared = {**SHARED[name], **changes}
-    help_ = f"{shared.pop('help')}; {detail}" if detail else shared.pop("help")
+    help_ = f"{shared.pop('help')} {detail}" if detail else shared.pop("help")
     parser.add_argument(name, **shared, help=help_)
 
 

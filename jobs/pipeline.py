@@ -25,9 +25,9 @@ from pipelines.training.train import training_summary
 
 def _arguments(parser: Any) -> None:
     options.add_dataset(parser, required=True)
-    options.add(parser, "--name", "it gets the new version")
-    parser.add_argument("--until", type=Stage, default="promote", help="last stage to run")
-    options.add(parser, "--dry-run", "a short probe estimates the hours of a missing extraction")
+    options.add(parser, "--name", "The best epoch is registered as a new version.")
+    parser.add_argument("--until", type=Stage, default="promote", help="Last stage to run.")
+    options.add(parser, "--dry-run", "If photos are to be detected, a short probe estimates the hours.")
 
 
 def main() -> None:

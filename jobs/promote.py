@@ -23,22 +23,26 @@ from pipelines.features.feature_set import FeatureSet
 
 def _arguments(parser: Any) -> None:
     options.add(parser, "--name")
-    parser.add_argument("--version", type=int, default=None, help="version of the challenger")
-    options.add(parser, "--features", "the versions are compared on it")
+    parser.add_argument("--version", type=int, default=None, help="Version of the challenger.")
+    options.add(parser, "--features", "Challenger and champion are compared on it.")
     parser.add_argument(
         "--champion-features",
         type=str,
         default=None,
         metavar="URI",
-        help="URI of the champion's feature set if it has another detector; by default the one it was trained on",
+        help="URI of the feature set for a champion with another detector. Defaults to the one it was trained on.",
     )
     options.add(parser, "--intersect")
     options.add(parser, "--device")
     options.add(parser, "--dry-run")
     parser.add_argument(
-        "--rollback", type=str, default=None, metavar="REASON", help="move the alias to the previous champion"
+        "--rollback",
+        type=str,
+        default=None,
+        metavar="REASON",
+        help="Move the alias back to the previous champion, and record this reason.",
     )
-    parser.add_argument("--unlock", action="store_true", help="release the lock that a killed promotion left behind")
+    parser.add_argument("--unlock", action="store_true", help="Release the lock of a promotion that was killed.")
 
 
 def _run(arguments: Any, config: Config) -> str:

@@ -16,7 +16,7 @@ def _arguments(parser: Any) -> None:
     options.add(parser, "--model", required=True)
     options.add(parser, "--features", required=True)
     options.add(parser, "--device")
-    options.add(parser, "--split", "its scores must fit into memory")
+    options.add(parser, "--split", "All its scores must fit into memory.")
 
 
 def main() -> None:

@@ -17,13 +17,13 @@ from pipelines.serving.search_page import write_search_page
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("queries", type=str, nargs="+", metavar="QUERY", help="text queries")
+    parser.add_argument("queries", type=str, nargs="+", metavar="QUERY", help="Text queries.")
     options.add(parser, "--model", required=True)
     options.add(parser, "--features", required=True)
     options.add(parser, "--device")
     options.add(parser, "--split")
     options.add(parser, "--page")
-    parser.add_argument("--top", type=int, default=5, help="number of photos per query")
+    parser.add_argument("--top", type=int, default=5, help="Number of photos per query.")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from pipelines.status import cluster_jobs, feature_sets, models, trainings
 
 def _arguments(parser: Any) -> None:
     options.add(parser, "--feature-root")
-    options.add(parser, "--address", "by default no jobs are listed")
+    options.add(parser, "--address", "Without it, no jobs are listed.")
 
 
 @contextmanager

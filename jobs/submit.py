@@ -1,14 +1,14 @@
-"""Runs any other command on a Ray cluster: submits it through Ray's job API and follows its log.
+"""Runs a command on a Ray cluster: submits it through Ray's job API and follows its log.
 
     python -m jobs.submit train --features s3://b/features/x --name m --address http://head:8265
     python -m jobs.submit status [SUBMISSION] --address http://head:8265
     python -m jobs.submit logs train-0123456789ab.1 --address http://head:8265
     python -m jobs.submit stop train-0123456789ab.1 --address http://head:8265
 
-A command takes the same arguments as on this machine; --help after it shows them. If the same command with the same
-code is running already, this attaches to it, so a lost connection or terminal loses nothing. Exit codes: the job's own;
-3 if the cluster is unreachable or rejects requests, 4 if the job was stopped. For token authentication set
-RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
+Every command except `quickstart` and `status` can be submitted, with the arguments that it takes on this machine.
+--help after a command shows them. If the same command with the same code is already running, `submit` attaches to it,
+so a lost connection or terminal loses nothing. The exit code is that of the job, 3 if the cluster is unreachable or
+rejects requests, or 4 if the job was stopped. For token authentication set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
 """
 
 import argparse
@@ -55,9 +55,11 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
         usage="%(prog)s {" + ",".join((*COMMANDS, *ACTIONS)) + "} ... [--address URL] [--detach]",
     )
-    parser.add_argument("job", choices=(*COMMANDS, *ACTIONS), help="command to submit, or action on submitted jobs")
-    options.add(parser, "--address", "by default %(default)s", default="http://127.0.0.1:8265")
-    parser.add_argument("--detach", action="store_true", help="print the submission id and exit without following")
+    parser.add_argument("job", choices=(*COMMANDS, *ACTIONS), help="Command to submit, or action on submitted jobs.")
+    options.add(parser, "--address", "Defaults to %(default)s.", default="http://127.0.0.1:8265")
+    parser.add_argument(
+        "--detach", action="store_true", help="Print the submission id and exit without following the log."
+    )
     return parser.parse_known_args()
 
 

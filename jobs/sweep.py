@@ -18,14 +18,14 @@ from pipelines.training.train import training_summary
 
 def _arguments(parser: Any) -> None:
     options.add(parser, "--features", required=True)
-    options.add(parser, "--name", "it gets the best trial as a version")
+    options.add(parser, "--name", "The best trial is registered as a new version.")
     parser.add_argument(
         "--space",
         type=str,
         nargs="+",
         required=True,
-        help="fields and their distributions: choice, grid, uniform, loguniform or randint, for example "
-        "train.learning_rate=loguniform(1e-4, 1e-2) model.gate=choice(vector, scalar)",
+        help="Fields to sample and their distributions (choice, grid, uniform, loguniform or randint), for example "
+        "train.learning_rate=loguniform(1e-4, 1e-2) model.gate=choice(vector, scalar).",
     )
 
 

@@ -16,8 +16,8 @@ from pipelines.training.train import run_training, training_summary
 
 def _arguments(parser: Any) -> None:
     options.add(parser, "--features", required=True)
-    options.add(parser, "--name", "it gets the new version")
-    parser.add_argument("--resume", action="store_true", help="resume the existing run of this configuration")
+    options.add(parser, "--name", "The best epoch is registered as a new version.")
+    parser.add_argument("--resume", action="store_true", help="Resume the existing run of this configuration.")
 
 
 def main() -> None:

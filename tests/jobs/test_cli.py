@@ -65,7 +65,7 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     for option in ("[--name NAME]", "[--preset {coco,flickr30k,quickstart}]", "[--config FILE]", "[--print_config]"):
         assert option in usage
     assert "[--SECTION.FIELD VALUE ...]" in usage
-    assert "--preset {coco,flickr30k,quickstart} start from the settings of this preset" in rest
+    assert "--preset {coco,flickr30k,quickstart} Start from the settings of this preset" in rest
 
 
 def test_a_preset_that_sets_nothing_of_a_command_is_an_error():
