@@ -105,6 +105,30 @@ def test_covering_test_files_reach_their_modules(test_file: str):
     assert modules <= found, f"{test_file} neither imports nor names {sorted(modules - found)}"
 
 
+def readme_table(heading: str) -> str:
+    """Returns the section of tests/README.md below a heading."""
+    text = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def test_readme_lists_every_fault_injection_test():
+    files = {path.name for folder in ("faults", "cluster") for path in (ROOT / "tests" / folder).glob("test_*.py")}
+    assert files - set(re.findall(r"test_\w+\.py", readme_table("Kinds of faults"))) == set()
+
+
+def test_readme_lists_every_helper():
+    modules = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")} - {"__init__"}
+    rows = re.findall(r"^\| (`.*?) \|", readme_table("Helpers in tests/support"), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {
+        name for name in modules if not name.startswith("test_")
+    }
+
+
+def test_readme_lists_every_tier():
+    targets = re.findall(r"^(unit|test|faults\S*|e2e\S*|\w+-gpu):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(targets) <= set(re.findall(r"`make ([\w-]+)`", readme_table("Tiers")))
+
+
 def test_a_wrong_entry_would_be_found():
     source = "from pipelines.features.index import FeatureSetIndex\nrun('jobs.search')\n"
     assert {"pipelines.features.index", "pipelines.features.receipt", "jobs.search"} <= reached(source)

@@ -18,19 +18,19 @@ TRAINING = [
     "--train.epochs=1", "--train.learning_rate=1e-6", "--train.batch_size=16", "--train.num_workers=1",
     "--model.joint_dim=16", "--model.word_dim=8", "--promote.split=val", "--cluster.local_object_store_mb=200",
 ]  # fmt: skip
-UPGRADE = ["--extract.detector_settings={lite2_side: 260}", "--train.epochs=16", "--train.learning_rate=3e-3"]
+OTHER_DETECTOR = ["--extract.detector_settings={lite2_side: 260}", "--train.epochs=16", "--train.learning_rate=3e-3"]
 """Another detector, and a training that learns more than the first one."""
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> "Line":
+def upgrade(tmp_path_factory: pytest.TempPathFactory) -> "Upgrade":
     folder = tmp_path_factory.mktemp("pipeline")
     dataset = generate(SCENES, folder / "scenes")
-    return Line(folder, ["jobs.pipeline", f"--dataset={dataset}", f"--photos={folder}/scenes/photos", "--name=m"])
+    return Upgrade(folder, ["jobs.pipeline", f"--dataset={dataset}", f"--photos={folder}/scenes/photos", "--name=m"])
 
 
-class Line:
-    """A folder in which the command is run several times."""
+class Upgrade:
+    """A folder in which `jobs.pipeline` runs repeatedly, at last with another detector."""
 
     def __init__(self, folder: Path, command: list[str]) -> None:
         self.folder, self._command = folder, [*command, *TRAINING]
@@ -58,45 +58,45 @@ class Line:
 
 
 @pytest.mark.long  # 3 minutes; the demo runs the same stages once
-def test_pipeline_with_another_detector_and_rollback(line: Line):
-    plan, rest = line.run("--dry-run")
+def test_detector_upgrade_and_rollback(upgrade: Upgrade):
+    plan, rest = upgrade.run("--dry-run")
     assert "  extract   128 photos to detect; 0 of " in plan
     assert "  promote   if it is better than the random baseline, on split 'val'" in plan
     assert "hours" in rest
-    assert not (line.folder / "build").exists()
+    assert not (upgrade.folder / "build").exists()
 
-    _, rest = line.run("--until=extract")
+    _, rest = upgrade.run("--until=extract")
     assert "[1/4] regions of 128 photos" in rest
     assert "[2/4]" not in rest
-    assert [path.name for path in (line.folder / "build").iterdir()] == ["features"]
+    assert [path.name for path in (upgrade.folder / "build").iterdir()] == ["features"]
 
-    plan, rest = line.run()
+    plan, rest = upgrade.run()
     assert plan.splitlines()[1].startswith("  extract   done, ")
     assert "[4/4] the better version becomes champion" in rest
-    assert champion_version(line.tracking, "m") == 1
-    first, scores = line.fingerprint(), line.champion_scores()
+    assert champion_version(upgrade.tracking, "m") == 1
+    first, scores = upgrade.fingerprint(), upgrade.champion_scores()
 
-    before = {path: path.stat().st_mtime_ns for path in line.folder.glob("build/*/*/*") if path.is_file()}
-    plan, rest = line.run()
+    before = {path: path.stat().st_mtime_ns for path in upgrade.folder.glob("build/*/*/*") if path.is_file()}
+    plan, rest = upgrade.run()
     assert [text.split(maxsplit=1)[1].split(",")[0] for text in plan.splitlines()[1:]] == ["done"] * 4
     assert "0 detected now" in rest
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(line.tracking.client().search_model_versions("name = 'm'")) == 1
+    assert len(upgrade.tracking.client().search_model_versions("name = 'm'")) == 1
 
-    plan, rest = line.run(*UPGRADE)
+    plan, rest = upgrade.run(*OTHER_DETECTOR)
     assert "  extract   128 photos to detect" in plan
     assert "  promote   if it is better than the champion, version 1, on split 'val'" in plan
-    assert champion_version(line.tracking, "m") == 2, rest
-    old, new = sorted(line.folder.glob("build/features/*/index.json"), key=lambda path: path.stat().st_mtime)
-    tags = line.tracking.client().get_model_version("m", "2").tags
+    assert champion_version(upgrade.tracking, "m") == 2, rest
+    old, new = sorted(upgrade.folder.glob("build/features/*/index.json"), key=lambda path: path.stat().st_mtime)
+    tags = upgrade.tracking.client().get_model_version("m", "2").tags
     assert tags["promotion.feature_set"] == FeatureSet.open(str(new.parent)).pinned_uri
     assert tags["promotion.champion_feature_set"] == FeatureSet.open(str(old.parent)).pinned_uri
-    assert line.fingerprint() == tags["promotion.fingerprint"] != first
-    assert line.champion_scores() != scores
+    assert upgrade.fingerprint() == tags["promotion.fingerprint"] != first
+    assert upgrade.champion_scores() != scores
 
-    run_command(line.folder, "jobs.promote", "--name=m", "--rollback=worse at night")
-    assert (champion_version(line.tracking, "m"), line.fingerprint()) == (1, first)
-    assert line.champion_scores() == scores
-    plan, rest = line.run(*UPGRADE)  # the decision of a person stands
+    run_command(upgrade.folder, "jobs.promote", "--name=m", "--rollback=worse at night")
+    assert (champion_version(upgrade.tracking, "m"), upgrade.fingerprint()) == (1, first)
+    assert upgrade.champion_scores() == scores
+    plan, rest = upgrade.run(*OTHER_DETECTOR)  # the decision of a person stands
     assert "done, models:/m@champion is version 1: version 2 was rolled back (worse at night)" in plan
-    assert champion_version(line.tracking, "m") == 1
+    assert champion_version(upgrade.tracking, "m") == 1
