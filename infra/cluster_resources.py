@@ -73,7 +73,7 @@ class Wait:
             _say(f"waiting for free resources on the cluster: {describe(bundles)} ({self._request.setting})")
 
     def end(self) -> None:
-        """Called when the resources are there."""
+        """Called when the resources are available."""
         if self._noticed:
             _say(f"the cluster has the resources after {time.monotonic() - self._start:.0f} s")
 

@@ -54,7 +54,7 @@ def run_quickstart(
     assert result.champion is not None
     version = result.champion.champion
     uri = f"models:/{name}/{result.trained.version}" if version is None else f"models:/{name}@champion"
-    with watch.stage("search", f"a fresh process loads {uri} and answers five queries"):
+    with watch.stage("search", f"a fresh process loads {uri} and runs five queries"):
         _search_in_fresh_process(uri, result.features, tracking)
     watch.log(tracking, result.trained.run_id)
     print("\nDone.", result.metrics, _summary(watch, result, tracking), sep="\n")

@@ -85,6 +85,11 @@ RETIRED = {
     r"\brejected(-over-cap)?\.parquet\b": "quarantine.parquet, quarantine-over-cap.parquet",
     r"\brequire.lasting\b": "require_durable_path",
     r"\bthere is none\b|\bis there\b|\bwhat is there\b": "does not exist; what exists",
+    r"\bwithout a word\b": "without a message",
+    r"\b(model|process(es)?|photo|worker)s? (at|alone in) work\b": "busy; running",
+    r"\banswers? \w+ quer(y|ies)\b": "runs queries",
+    r"\bprints so\b": "prints a notice",
+    r"\bthere was\b(?= *[,.;:]|$)|\b(is|are) there(?= *[,.;:]|$)": "exists, existed",
     r"\b(plain|block|compiled|batched) forms?\b": "reference, batched, native implementation",
 }
 SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|it)\b"

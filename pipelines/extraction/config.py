@@ -51,7 +51,7 @@ class ExtractConfig:
     photos_per_shard: int = 0
     """Photos per tar; 0 computes it from `shard_mb`."""
     photos_per_part: int = 32
-    """Photos that are fetched, detected and committed at once; the parts of a tar are joined when all are there. They
+    """Photos that are fetched, detected and committed at once; the parts of a tar are joined when all exist. They
     bound the memory of a worker: a photo takes about 1 MB while decoded. The stored bytes do not depend on it."""
     max_rejected: float = 0.01
     """Fraction of the photos that may be rejected. The job fails as soon as it is exceeded."""

@@ -53,7 +53,7 @@ class Stage:
     photos_per_s: float
     """Throughput of one process while it works."""
     processes: float
-    """Mean number of processes at work."""
+    """Mean number of busy processes."""
     queue: float
     """Mean number of parts that wait for the stage's task."""
 

@@ -194,8 +194,8 @@ def _speed(features: FeatureSet) -> Iterable[str]:
     if table is not None:
         yield "<h2>Speed of the last extraction</h2>"
         yield (
-            "<p>For every stage: photos per second of one process while it works, the mean number of processes at "
-            "work, and of parts that wait for it.</p>"
+            "<p>For every stage: photos per second of one process while it works, the mean number of busy "
+            "processes, and of parts that wait for it.</p>"
         )
         yield table.html()
 

@@ -1,4 +1,4 @@
-"""The registered model at work: images or regions, and captions, to scores. Part of the code that a version carries."""
+"""Scores images or regions against captions with a registered model. Part of the code that a version carries."""
 
 import logging
 from collections.abc import Iterator, Mapping

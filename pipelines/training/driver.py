@@ -135,7 +135,7 @@ def _given_up(training: ClaimedTraining, error: Exception) -> UserError:
 
 
 def _fit_interruptibly(trainer: "TorchTrainer", bar: Any, end_run: Callable[[], None]) -> "Result":
-    """Runs `trainer.fit` in a thread, since in the main thread Ray Train would handle SIGINT and end without a word.
+    """Runs `trainer.fit` in a thread, because in the main thread Ray Train handles SIGINT and exits silently.
 
     At an interrupt, the workers are asked to save a checkpoint; the message of the exception names the one they saved.
     `end_run` is called before that is known, because SIGKILL may follow soon (after 3 s for a stopped Ray job).
@@ -166,6 +166,6 @@ def _stopped(fitted: "Future[Result]", bar: Any, end_run: Callable[[], None]) ->
             return ""
         tqdm.write(f"saving a checkpoint, {STOP_S:.0f} s at most; interrupt again to skip it", file=sys.stderr)
         checkpoint = fitted.result(timeout=STOP_S).checkpoint
-    except Exception:  # noqa: BLE001 - whatever ended the training meanwhile, it is over
+    except Exception:  # noqa: BLE001 - the training has ended, whatever the error was
         return f"no checkpoint was saved within {STOP_S:.0f} s"
     return f"checkpoint {PurePosixPath(checkpoint.path).name} is saved" if checkpoint is not None else ""

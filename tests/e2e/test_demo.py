@@ -19,9 +19,9 @@ def test_a_fresh_process_ranks_a_right_photo_first(demo: Demo):
 
 
 def test_five_queries_have_results_as_text_and_page(demo: Demo):
-    answers = demo.output.split("answers five queries")[1]
-    assert len(re.findall(r'^"', answers, re.MULTILINE)) == 5
-    assert len(re.findall(r"^  1\. ", answers, re.MULTILINE)) == 5
+    results = demo.output.split("runs five queries")[1]
+    assert len(re.findall(r'^"', results, re.MULTILINE)) == 5
+    assert len(re.findall(r"^  1\. ", results, re.MULTILINE)) == 5
     (page,) = re.findall(r"^page +(.+)$", demo.output, re.MULTILINE)
     text = Path(page).read_text()
     assert text.count("<h2>") == 5

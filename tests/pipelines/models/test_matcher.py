@@ -1,4 +1,4 @@
-"""The registered model at work, in this process: its tasks, its use of images, and bad input."""
+"""Tests of the loaded registered model: its tasks, its use of images, and bad input."""
 
 import io
 import time
