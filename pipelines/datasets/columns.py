@@ -63,7 +63,7 @@ def resolve(names: Sequence[str], given: Mapping[str, str], subject: str) -> dic
     return columns
 
 
-def row_of(path: Path, number: int, values: Mapping[str, Any]) -> Row:
+def row_of(file: Path | str, number: int, values: Mapping[str, Any]) -> Row:
     """Returns the row of a table's values by role; raises UserError if a value is not text."""
     source, key, split = (values.get(role) for role in ("image", "key", "split"))
     is_complete = "captions" in values
@@ -71,7 +71,7 @@ def row_of(path: Path, number: int, values: Mapping[str, Any]) -> Row:
     if isinstance(captions, str):
         if is_complete and captions.startswith("[") and captions.endswith("]"):
             raise UserError(
-                f"{path}: row {number} ({source!r}): `captions` is the text of a list; write a row per caption, "
+                f"{file}: row {number} ({source!r}): `captions` is the text of a list; write a row per caption, "
                 "in a column `caption`, or write .jsonl or .parquet"
             )
         captions = [captions] if captions.strip() else []
@@ -85,6 +85,6 @@ def row_of(path: Path, number: int, values: Mapping[str, Any]) -> Row:
         or not isinstance(values.get("split", ""), str | None)
     ):
         raise UserError(
-            f"{path}: row {number} ({source!r:.80}): image, captions, key and split must be text; correct it"
+            f"{file}: row {number} ({source!r:.80}): image, captions, key and split must be text; correct it"
         )
     return Row(f"row {number}", source, tuple(caption.strip() for caption in captions), split, key, is_complete)

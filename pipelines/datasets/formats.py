@@ -8,6 +8,7 @@ from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
+from pipelines.datasets.file_patterns import is_pattern, pattern_name
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
 from pipelines.datasets.folder import ENDINGS, folder_rows
 from pipelines.datasets.json_document import read_document
@@ -15,7 +16,7 @@ from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.parquet_table import parquet_rows
 from pipelines.datasets.rows import DatasetFile, Row
 from pipelines.datasets.table import csv_rows, jsonl_rows, tsv_rows
-from pipelines.datasets.webdataset_tars import is_tar_range, webdataset_name, webdataset_rows
+from pipelines.datasets.webdataset_tars import webdataset_name, webdataset_rows
 
 TABLES: dict[str, Callable[[DatasetFile], Iterable[Row]]] = {
     "csv": csv_rows,
@@ -29,6 +30,7 @@ _COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x
 UNPACK = "unpack it and give the file in it, or pack photos with their captions as an uncompressed .tar"
 HEAD = 2**16
 """Bytes from which the format is detected."""
+_PARQUET = b"PAR1"
 
 
 def detect(file: DatasetFile) -> str:
@@ -36,8 +38,8 @@ def detect(file: DatasetFile) -> str:
 
     Raises UserError for an archive, and if neither decides.
     """
-    if is_tar_range(file.location):
-        return "webdataset"
+    if is_pattern(file.location):
+        return "webdataset" if file.location.lower().endswith(".tar") else "parquet"
     if file.path.is_dir():
         return _folder_format(file.location)
     with file.path.open("rb") as opened:
@@ -47,7 +49,7 @@ def detect(file: DatasetFile) -> str:
         raise UserError(f"data set {file.path} is an archive or compressed; {UNPACK}")
     if is_tar:
         return "webdataset"
-    if head.startswith(b"PAR1"):
+    if head.startswith(_PARQUET):
         return "parquet"
     text = head.decode("utf-8-sig", "replace").lstrip()
     line, _, rest = text.partition("\n")
@@ -71,10 +73,20 @@ def detect(file: DatasetFile) -> str:
 
 def _folder_format(location: str) -> str:
     """Returns the format of a folder or prefix: img2dataset writes a Parquet file beside each tar."""
-    names = [name.lower() for name in open_store(location).objects()]
-    if any(name.endswith(".tar") for name in names) and not any(name.endswith(ENDINGS) for name in names):
+    found = set()
+    for name, _ in open_store(location).scan():
+        if name.lower().endswith(ENDINGS):
+            found.add("folder")
+        elif name.lower().endswith((".tar", ".parquet")):
+            found.add("webdataset" if name.lower().endswith(".tar") else "parquet")
+    if "webdataset" in found and "folder" not in found:
         return "webdataset"
-    return "parquet" if any(name.endswith(".parquet") for name in names) else "folder"
+    return "parquet" if "parquet" in found else "folder"
+
+
+def is_read_in_place(name: str, head: bytes) -> bool:
+    """Returns whether the reader of an object reads it in its bucket, so that only its head is downloaded."""
+    return name.lower().endswith(".tar") or head.startswith(_PARQUET)
 
 
 def _is_row(line: str, rest: str) -> bool:
@@ -89,7 +101,7 @@ def _is_row(line: str, rest: str) -> bool:
 def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
     """Returns the name that a file gives a data set, as text, and its rows. Raises UserError as the readers do."""
     if format_ in TABLES:
-        return file.path.stem, TABLES[format_](file)
+        return pattern_name(file.location) if is_pattern(file.location) else file.path.stem, TABLES[format_](file)
     if format_ == "folder":
         return file.path.name, folder_rows(file)
     if format_ == "webdataset":

@@ -11,14 +11,14 @@ from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
+from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
-from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect, read_file
+from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect, is_read_in_place, read_file
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import ARCHIVES, locate_photos, parent_and_name
 from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile, PhotoRows
 from pipelines.datasets.spellings import existing_path
-from pipelines.datasets.webdataset_tars import is_tar_range
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def _split_and_location(given: str) -> tuple[str, str]:
 def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
     """Gives the file on this machine; an object is downloaded, and errors name its URI. UserError if it is missing.
 
-    Of a tar in a bucket, only the first bytes are downloaded.
+    Of a tar or a Parquet file in a bucket, only the first bytes are downloaded.
     """
-    if is_tar_range(location):
+    if is_pattern(location):
         yield DatasetFile(location, Path(location), columns)
         return
     if location.startswith("/"):
@@ -131,10 +131,10 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         try:
-            size = HEAD if name.lower().endswith(".tar") else None
-            replace_file(path, open_store(parent).read(name, 0, size))
+            head = open_store(parent).read(name, 0, HEAD)
+            replace_file(path, head if is_read_in_place(name, head) else open_store(parent).read(name))
         except (FileNotFoundError, IsADirectoryError) as error:
-            if not open_store(location).objects():
+            if not any(True for _ in open_store(location).scan()):
                 raise UserError(f"{location}: no such file; check the URI of the data set") from error
             path.mkdir()
         try:
@@ -171,10 +171,10 @@ def _has_photos(file: DatasetFile, format_: str) -> bool:
 
 
 def _folder(file: DatasetFile) -> str:
-    """Returns the folder or prefix URI that a location is, or in which it is; of a range, the one above its braces."""
+    """Returns the folder or prefix URI that a location is, or in which its files are."""
     if file.path.is_dir():
         return file.location
-    return parent_and_name(file.location.partition("{")[0] if is_tar_range(file.location) else file.location)[0]
+    return base_folder(file.location) if is_pattern(file.location) else parent_and_name(file.location)[0]
 
 
 def _photo_root(given: str, is_given: bool, own: Collection[str]) -> str:

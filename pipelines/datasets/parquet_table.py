@@ -1,19 +1,24 @@
-"""Reader of Parquet tables of photos: a file, or a folder of files. `columns` describes their columns.
+"""Reader of Parquet tables of photos, read where they are: a file, or several (`file_patterns`).
+
+`columns` describes their columns.
 
 The column of the images holds paths and URIs, or the images themselves: binary values, or structs {bytes, path} as
 Hugging Face `datasets` writes them. Such an image is the source `<file>/<column>/<row>/<its own name>`.
 """
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
+from infra.storage.open import open_store
 from pipelines.datasets.columns import resolve, row_of
+from pipelines.datasets.file_patterns import find_files
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
+from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.rows import DatasetFile, Row
 
 _BATCH = 10_000
@@ -22,56 +27,54 @@ _BATCH = 10_000
 
 def parquet_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the rows of a table. Raises UserError naming the first that is not valid."""
-    for path in _files(file.path):
+    folder, names = find_files(file.location, file.path.is_dir(), ".parquet")
+    for name in names:
+        uri = f"{folder.rstrip('/')}/{name}"
         try:
-            table = pq.ParquetFile(path)
-            columns = resolve(table.schema_arrow.names, file.columns, f"{path}: columns")
+            table = pq.ParquetFile(RangedFile(open_store(folder), name))
+            columns = resolve(table.schema_arrow.names, file.columns, f"{uri}: columns")
             if is_image_type(table.schema_arrow.field(columns["image"]).type):
-                yield from _images(file, path, table, columns)
+                yield from _images(uri, file.below_root(uri), table, columns)
             else:
                 for number, row in enumerate(_values(table, list(columns.values())), 1):
-                    yield row_of(path, number, {role: row[name] for role, name in columns.items()})
+                    yield row_of(uri, number, {role: row[name] for role, name in columns.items()})
+        except StorageError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{uri}: no such file; correct the data set {file.location}") from error
         except (OSError, ValueError, pa.ArrowException) as error:
             raise UserError(
-                f"{path}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md"
+                f"{uri}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md"
             ) from error
 
 
 def embeds_images(file: DatasetFile) -> bool:
     """Returns whether the images are in the table; False if it cannot be read, which `parquet_rows` reports."""
     try:
-        schema = pq.read_schema(_files(file.path)[0])
+        folder, names = find_files(file.location, file.path.is_dir(), ".parquet")
+        schema = pq.read_schema(RangedFile(open_store(folder), names[0]))
         return is_image_type(schema.field(resolve(schema.names, file.columns, "")["image"]).type)
     except (OSError, ValueError, pa.ArrowException, UserError):
         return False
 
 
-def _files(path: Path) -> list[Path]:
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path}: no .parquet file in this folder; give a Parquet file or a folder of them")
-    return files
-
-
-def _images(file: DatasetFile, path: Path, table: Any, columns: dict[str, str]) -> Iterator[Row]:
-    """Yields the rows of a file that contains its images. Their bytes are not read."""
+def _images(uri: str, relative: str, table: Any, columns: dict[str, str]) -> Iterator[Row]:
+    """Yields the rows of a file that contains its images, with its path below the root. Their bytes are not read."""
     image = columns["image"]
-    if "/" in image or path.suffix != ".parquet":
+    if "/" in image or not uri.endswith(".parquet"):
         raise UserError(
-            f"{path}: images in column `{image}`: the name of the file must end in .parquet, and that of the column "
+            f"{uri}: images in column `{image}`: the name of the file must end in .parquet, and that of the column "
             "must not contain `/`; rename it"
         )
     type_ = table.schema_arrow.field(image).type
     has_path = is_image_struct(type_) and type_.get_field_index("path") >= 0
     others = {role: name for role, name in columns.items() if role != "image"}
     leaves = [*others.values(), *([f"{image}.path"] if has_path else [])]
-    inner = path.relative_to(file.path).as_posix()
-    relative = file.below_root(file.location if path == file.path else f"{file.location}/{inner}")
     for number, row in enumerate(_values(table, leaves)):
         name = (row[image] or {}).get("path") if has_path else None
         parts = (relative, image, str(number), PurePosixPath(name).name if name else "")
         values = {role: row[column] for role, column in others.items()}
-        yield row_of(path, number + 1, {**values, "image": "/".join(filter(None, parts))})
+        yield row_of(uri, number + 1, {**values, "image": "/".join(filter(None, parts))})
 
 
 def _values(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reader of webdataset tars: one, those of a brace range (`{00000..00041}.tar`), or those of a folder or prefix.
+"""Reader of webdataset tars: one, those of a pattern, or those of a folder or prefix (`file_patterns`).
 
 Image and captions are members with the same key (`tar_index`), as img2dataset writes them. The Parquet files that it
 writes beside its tars are not read. The source of an image is `<tar>/<start>-<end>/<member>`: the bytes of its headers
@@ -9,12 +9,11 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-
-from braceexpand import braceexpand
+from pathlib import PurePosixPath
 
 from infra.errors import UserError
 from infra.storage.open import open_store
+from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name
 from pipelines.datasets.rows import DatasetFile, Row
 from pipelines.datasets.stored_tar_index import read_index
 from pipelines.datasets.tar_index import TarIndex
@@ -25,16 +24,12 @@ _NAMES = 3
 """Tars or members that a note names."""
 
 
-def is_tar_range(location: str) -> bool:
-    """Returns whether a location is a brace range of tars rather than a file."""
-    is_range = "{" in location and location.lower().endswith(".tar")
-    return is_range and ("://" in location or not Path(location).exists())
-
-
 def webdataset_name(location: str) -> str:
     """Returns the name that tars give a data set: their own without the number, or that of their folder."""
+    if is_pattern(location):
+        return pattern_name(location)
     path = PurePosixPath(location)
-    stem = re.sub(r"(^|[-_.])(\d+|\{[^{}]*\})$", "", path.stem) if path.suffix.lower() == ".tar" else path.name
+    stem = re.sub(r"(^|[-_.])\d+$", "", path.stem) if path.suffix.lower() == ".tar" else path.name
     return stem or path.parent.name
 
 
@@ -71,24 +66,9 @@ def _first(names: list[str]) -> str:
 
 def _tars(file: DatasetFile) -> tuple[str, list[str]]:
     """Returns a folder or prefix URI and the names of tars below it."""
-    if is_tar_range(file.location):
-        return _expanded(file.location)
-    if file.path.is_dir():
-        names = [name for name in open_store(file.location).objects() if name.lower().endswith(".tar")]
-        return file.location, names
-    if not file.location.lower().endswith(".tar"):
+    if not file.path.is_dir() and not file.location.lower().endswith(".tar"):
         raise UserError(f"{file.location}: the name of a tar must end in .tar; rename it")
-    folder, _, name = file.location.rpartition("/")
-    return folder or "/", [name]
-
-
-def _expanded(location: str) -> tuple[str, list[str]]:
-    """Returns the folder above the braces of a range, and the names below it."""
-    folder = location[: location.index("{")].rpartition("/")[0]
-    try:
-        return folder or "/", list(braceexpand(location[len(folder) + 1 :]))
-    except ValueError as error:
-        raise UserError(f"data set {location}: its braces are not balanced; write {{00000..00041}}.tar") from error
+    return find_files(file.location, file.path.is_dir(), ".tar")
 
 
 def _index(file: DatasetFile, folder: str, name: str) -> TarIndex:

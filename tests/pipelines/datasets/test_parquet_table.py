@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
+from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
+from tests.support.servers import S3Server
 
 FEATURES = b'{"info": {"features": {"image": {"_type": "Image"}, "caption": [{"dtype": "string", "_type": "Value"}]}}}'
 """Metadata of Hugging Face, which nothing here depends on."""
@@ -49,15 +51,19 @@ def test_images_in_a_file_are_photos(tmp_path: Path):
     assert found == [f"bytes {n}".encode() for n in [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]]
 
 
-@pytest.mark.parametrize("given", ["folder", "files"])
+PATTERNS = ["train-{00000..00001}-of-00002.parquet", "train-*.parquet"]
+
+
+@pytest.mark.parametrize("given", ["folder", "files", *PATTERNS])
 def test_several_files_are_one_data_set(tmp_path: Path, given: str):
     folder = tmp_path / "data"
     folder.mkdir()
     paths = [folder / f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
     write(paths[0], ["a.jpg", "b.jpg"])
     write(paths[1], ["c.jpg"], first=2)
-    files = (str(folder),) if given == "folder" else tuple(map(str, paths))
-    manifest = import_dataset(DatasetFiles(files, None, {"key": "img_id"}))
+    several = {"folder": (str(folder),), "files": tuple(map(str, paths))}
+    manifest = import_dataset(DatasetFiles(several.get(given, (f"{folder}/{given}",)), None, {"key": "img_id"}))
+    assert manifest.name == {"folder": "data", "files": paths[0].stem}.get(given, "train")
     photos = list(manifest.photos())
     assert [(photo.key, photo.source) for photo in photos] == [
         ("0", "train-00000-of-00002.parquet/image/0/a.jpg"),
@@ -65,6 +71,26 @@ def test_several_files_are_one_data_set(tmp_path: Path, given: str):
         ("2", "train-00001-of-00002.parquet/image/0/c.jpg"),
     ]
     assert read_photo(photo_uri(manifest.root, photos[2].source)) == b"bytes 2"
+
+
+def test_files_in_a_bucket_are_read_in_place(tmp_path: Path, s3_server: S3Server):
+    """A file with its photos, a prefix, a range, and a table of photos elsewhere."""
+    root = f"s3://{s3_server.bucket}/{tmp_path.name}/data"
+    for number in (0, 1):
+        write(tmp_path / "d.parquet", [f"{number}.jpg"], first=number)
+        open_store(root).replace(f"train-0000{number}-of-00002.parquet", (tmp_path / "d.parquet").read_bytes())
+    for given in (root, *(f"{root}/{pattern}" for pattern in PATTERNS)):
+        manifest = import_dataset(given)
+        assert manifest.root == root
+        photos = list(manifest.photos())
+        assert [photo.source.partition("/")[2] for photo in photos] == ["image/0/0.jpg", "image/0/1.jpg"]
+        assert [read_photo(photo_uri(root, photo.source)) for photo in photos] == [b"bytes 0", b"bytes 1"]
+    assert next(import_dataset(f"{root}/train-00001-of-00002.parquet").photos()).key == "1"
+    pq.write_table(pa.table({"uri": ["http://host/a.jpg"], "caption": ["a"]}), tmp_path / "t.parquet")
+    open_store(f"{root}/t").replace("t.parquet", (tmp_path / "t.parquet").read_bytes())
+    assert [photo.key for photo in import_dataset(f"{root}/t").photos()] == ["a"]
+    with pytest.raises(UserError, match=rf"^{root}/2.parquet: no such file; correct the data set {root}/"):
+        import_dataset(f"{root}/{{2..3}}.parquet")
 
 
 def test_a_binary_column_has_no_names(tmp_path: Path):

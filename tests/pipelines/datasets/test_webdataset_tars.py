@@ -37,7 +37,10 @@ def expected(number: int, split: str = "train") -> list[tuple[str, str, tuple[st
     ]
 
 
-@pytest.mark.parametrize("given", ["{folder}/{{00000..00002}}.tar", "{folder}", "{folder}/", "each"])
+@pytest.mark.parametrize(
+    "given",
+    ["{folder}/{{00000..00002}}.tar", "{folder}/*.tar", "{folder}/000{{00..02}}*.tar", "{folder}", "{folder}/", "each"],
+)
 def test_many_tars_are_one_data_set(tmp_path: Path, given: str):
     folder = tmp_path / "laion"
     tars = [shard(folder / f"{number:05d}.tar", number) for number in range(3)]
@@ -98,7 +101,7 @@ def test_tars_in_a_bucket(tmp_path: Path, s3_server: S3Server):
         path = shard(tmp_path / f"{number:05d}.tar", number)
         for each in (path, path.with_suffix(".parquet")):
             open_store(root).put_if_absent(each.name, each.read_bytes())
-    for given in (root, f"{root}/{{00000..00001}}.tar"):
+    for given in (root, f"{root}/{{00000..00001}}.tar", f"{root}/000*.tar"):
         manifest = import_dataset(given)
         assert (manifest.name, manifest.root) == ("laion", root)
         assert list(photos_of(manifest)) == [*expected(0), *expected(1)]

@@ -1,0 +1,72 @@
+"""The files that a location of tars or Parquet files names: one, those of a pattern, or those of a folder or prefix.
+
+A pattern has brace ranges (`{00000..00041}.tar`), whose files must all exist, or `*` for any characters but `/`.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from braceexpand import braceexpand
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+
+ENDINGS = (".tar", ".parquet")
+"""Endings of the files that a pattern may name, in any case."""
+
+
+def is_pattern(location: str) -> bool:
+    """Returns whether a location is a pattern rather than a file."""
+    is_named = location.lower().endswith(ENDINGS) and re.search("[{*]", location) is not None
+    return is_named and ("://" in location or not Path(location).exists())
+
+
+def base_folder(location: str) -> str:
+    """Returns the folder or prefix URI above the first brace or `*` of a pattern."""
+    return re.split("[{*]", location, maxsplit=1)[0].rpartition("/")[0] or "/"
+
+
+def pattern_name(location: str) -> str:
+    """Returns the name of a pattern's files up to their numbers, or that of the folder above the pattern."""
+    stem = re.sub(r"(^|[-_.])\d*$", "", re.split("[{*]", PurePosixPath(location).stem, maxsplit=1)[0])
+    return stem or PurePosixPath(base_folder(location)).name
+
+
+def find_files(location: str, is_folder: bool, ending: str) -> tuple[str, list[str]]:
+    """Returns a folder or prefix URI, and the names of files below it, in order.
+
+    The files of a folder or of `*` exist. Raises UserError if no file is found, and for braces that are not balanced.
+    """
+    if is_pattern(location):
+        folder = base_folder(location)
+        names = _expanded(location, folder)
+    elif is_folder:
+        folder = location
+        names = sorted(name for name, _ in open_store(folder).scan() if name.lower().endswith(ending))
+        if not names:
+            raise UserError(f"{location}: no {ending} file in this folder; give such files or a folder of them")
+    else:
+        folder, _, name = location.rpartition("/")
+        names = [name]
+    return folder or "/", names
+
+
+def _expanded(location: str, folder: str) -> list[str]:
+    """Returns the files of a pattern: those of each brace in its order, those of a `*` sorted."""
+    try:
+        patterns = list(braceexpand(location.removeprefix(folder).removeprefix("/"), escape=False))
+    except ValueError as error:
+        raise UserError(f"data set {location}: its braces are not balanced; write {{00000..00041}}") from error
+    prefix = re.split("[{*]", location, maxsplit=1)[0].removeprefix(folder).removeprefix("/")
+    listed = sorted(name for name, _ in open_store(folder).scan(prefix)) if "*" in location else []
+    found = dict.fromkeys(name for pattern in patterns for name in _matching(pattern, listed))
+    if not found:
+        raise UserError(f"{location}: no such file; correct the data set")
+    return list(found)
+
+
+def _matching(pattern: str, listed: list[str]) -> list[str]:
+    if "*" not in pattern:
+        return [pattern]
+    expression = re.compile(re.escape(pattern).replace(r"\*", "[^/]*"))
+    return [name for name in listed if expression.fullmatch(name)]
