@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from infra.errors import UserError
 from pipelines.datasets.photo_sources import photo_uri, version_tokens
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 
 _Image = dict[str, Any]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.rows import Row
+from pipelines.datasets.row_table import Row
 
 ROLES = ("image", "caption", "captions", "split", "key")
 IMAGE_COLUMNS = ("image", "uri")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from infra.errors import UserError
-from pipelines.datasets.rows import Row, numbered
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import numbered
 from pipelines.datasets.text_lines import text_lines
 
 TOKEN_LINE = re.compile(r"([^\t]+)#\d+\t(.*)", re.DOTALL)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from infra.errors import UserError
 from infra.storage.open import open_store
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
 """Endings of images, in any case. Other files are not read."""

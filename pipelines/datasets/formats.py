@@ -14,7 +14,8 @@ from pipelines.datasets.folder import ENDINGS, folder_rows
 from pipelines.datasets.json_document import read_document
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.parquet_table import parquet_rows
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.table import csv_rows, jsonl_rows, tsv_rows
 from pipelines.datasets.webdataset_tars import webdataset_name, webdataset_rows
 

@@ -61,7 +61,7 @@ def dataset_rows(dataset: Dataset) -> tuple[str, list[Photo]]:
     Raises UserError if a file cannot be found, is not valid, or contradicts another one.
     """
     name, rows, _ = _read(dataset, "")
-    return name, rows
+    return name, list(rows)
 
 
 def dataset_folder(dataset: Dataset) -> str:
@@ -73,7 +73,7 @@ def _as_files(dataset: Dataset) -> DatasetFiles:
     return dataset if isinstance(dataset, DatasetFiles) else DatasetFiles((str(dataset),))
 
 
-def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tuple[str, list[Photo], str]:
+def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tuple[str, Iterator[Photo], str]:
     """Returns name, photos and photo root."""
     given = _as_files(dataset)
     root = "" if photos == "" else absolute(photos or ".", "photo folder")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.rows import Row
+from pipelines.datasets.row_table import Row
 
 
 def karpathy_rows(path: Path, document: dict[str, Any]) -> Iterator[Row]:

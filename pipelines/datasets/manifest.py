@@ -76,7 +76,8 @@ class Manifest:
         iterator, tables = iter(photos), []
         try:
             while rows := list(islice(iterator, _CHUNK)):
-                tables.append(pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+                columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
+                tables.append(pa.table(columns, schema=SCHEMA))
         except UnicodeEncodeError as error:
             raise UserError(
                 f"data set {name}: a caption or name is not valid Unicode ({error.reason}); correct it"
@@ -214,7 +215,11 @@ def escapes_root(source: str) -> bool:
 
 def safe_key(source: str) -> str:
     """Returns a WebDataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", PurePosixPath(source).stem)
+    name = source.rpartition("/")[2]
+    if name in ("", "."):
+        name = PurePosixPath(source).name
+    end = name.rfind(".")  # a path object takes 3 s per million photos
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:end] if 0 < end < len(name) - 1 else name)
 
 
 def dataset_name(text: str) -> str:

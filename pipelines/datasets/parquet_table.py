@@ -19,7 +19,8 @@ from pipelines.datasets.columns import resolve, row_of
 from pipelines.datasets.file_patterns import find_files
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
 from pipelines.datasets.ranged_file import RangedFile
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 
 _BATCH = 10_000
 """Rows that are in memory at a time."""

@@ -11,9 +11,10 @@ import re
 import stat
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,6 +39,8 @@ MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
 ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """Endings of compressed files, from which neither photos nor data sets are read."""
+_CHUNK = 10_000
+"""Photos that are located at once."""
 _LISTINGS = 64
 """Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
 _IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
@@ -170,23 +173,37 @@ def _limited(data: bytes) -> bytes:
     return data
 
 
-def locate_photos(name: str, root: str | Path, rows: list[Photo]) -> Manifest:
+def locate_photos(name: str, root: str | Path, rows: Iterable[Photo]) -> Manifest:
     """Returns the manifest of photos below `root`, with the version token of each.
 
     A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. A photo that
     does not exist gets no version token (`is_missing`). Raises UserError if photos cannot be read from the root.
     """
     root = _checked_root(absolute(root, "photo folder"))
-    found = version_tokens(photo_uri(root, row.source) for row in rows)
-    unknown = [row.source for row in rows if photo_uri(root, row.source) not in found]
-    found |= version_tokens(photo_uri(root, path) for source in unknown for path in spellings(source))
+    return Manifest.build(name, root, _located(root, iter(rows)))
 
-    def located(row: Photo) -> Photo:
-        paths = (row.source, *spellings(row.source))
-        path = next((path for path in paths if photo_uri(root, path) in found), row.source)
-        return replace(row, source=path, version_token=found.get(photo_uri(root, path), ""))
 
-    return Manifest.build(name, root, map(located, rows))
+def _located(root: str, rows: Iterator[Photo]) -> Iterator[Photo]:
+    """Yields photos with their version tokens, and only some of them in memory, except for objects of buckets."""
+    while some := list(islice(rows, _CHUNK)):
+        if any(photo_uri(root, row.source).startswith("s3://") for row in some):
+            some += rows  # a bucket is listed once for all of its photos
+        uris = [photo_uri(root, row.source) for row in some]
+        found = version_tokens(uris)
+        unknown = [row.source for row, uri in zip(some, uris, strict=True) if uri not in found]
+        found |= version_tokens(photo_uri(root, path) for source in unknown for path in spellings(source))
+        for row, uri in zip(some, uris, strict=True):
+            yield (
+                Photo(row.key, row.source, row.split, row.captions, found[uri])
+                if uri in found
+                else _respelled(row, root, found)
+            )
+
+
+def _respelled(row: Photo, root: str, found: Mapping[str, str]) -> Photo:
+    """Returns a photo under the spelling of its path that exists; unchanged if none does."""
+    path = next((path for path in spellings(row.source) if photo_uri(root, path) in found), row.source)
+    return replace(row, source=path, version_token=found.get(photo_uri(root, path), ""))
 
 
 def is_missing(photo: Photo, root: str) -> bool:

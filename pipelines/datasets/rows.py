@@ -6,13 +6,17 @@ A row may have one caption of its photo, all of them or none, and may leave spli
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import Photo, escapes_root, safe_key
+from pipelines.datasets.row_table import Row, RowTable
 
 
 @dataclass(frozen=True)
@@ -40,56 +44,22 @@ SPLIT_NAMES = {"restval": "train", "validation": "val", "dev": "val"}
 """Other names of splits: by convention, the `restval` photos of COCO are training photos."""
 
 
-class Row(NamedTuple):
-    """One entry of a file. A reader raises UserError naming the entry if it is not valid."""
-
-    where: str
-    """The entry in messages, such as `line 7`."""
-    source: str
-    captions: tuple[str, ...] = ()
-    split: str = ""
-    """Empty if the file does not contain it."""
-    key: str = ""
-    """Empty if the file does not contain it."""
-    is_complete: bool = False
-    """Whether the file has no other entry for this photo."""
-
-
 class PhotoRows:
     """Joins the rows of a data set by photo, in the order in which photos first occur."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, Row] = {}
-        self._source_of_key: dict[str, str] = {}
+        self._rows, self._files = RowTable(), list[str]()
         self._has_lists = False
 
     def add(self, file: str, rows: Iterable[Row], split: str) -> None:
         """Adds the rows of a file, which all belong to `split` if it is not empty. Raises UserError naming a row."""
-        for row in rows:
-            own = SPLIT_NAMES.get(row.split, row.split)
-            if own and split not in ("", own):
-                raise UserError(
-                    f"{file}: {row.where} ({row.source}) has split '{own}', but the file is given as '{split}='; "
-                    "remove one of them"
-                )
-            self._add(file, row._replace(split=own or split))
-
-    def _add(self, file: str, row: Row) -> None:
-        if escapes_root(row.source):
-            raise UserError(
-                f"{file}: {row.where} ('{row.source}'): a photo's path must stay below the photo root; correct the path"
-            )
-        earlier = self._rows.get(row.source)
-        if earlier is None:
-            self._rows[row.source] = row
-        elif row.is_complete and earlier.is_complete:
-            raise UserError(f"{file}: {row.where}: {row.source} is listed twice; remove one of the entries")
-        else:
-            self._rows[row.source] = _joined(file, earlier, row)
-        if row.key and (other := self._source_of_key.setdefault(row.key, row.source)) != row.source:
-            raise UserError(
-                f"{file}: {row.where}: {row.source} and {other} share the key {row.key}; change one of them"
-            )
+        self._files.append(file)
+        try:
+            for row in rows:
+                self._rows.append(len(self._files) - 1, _checked(file, row, split))
+            self._rows.flush()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{file}: a caption or name is not valid Unicode ({error.reason}); correct it") from error
 
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
@@ -97,9 +67,11 @@ class PhotoRows:
         Raises UserError for a name that no photo has, and for one without ending that several have.
         """
         self._has_lists = True
-        stems = Counter(PurePosixPath(source).stem for source in self._rows)
-        sources = {stem: source for source in self._rows if stems[stem := PurePosixPath(source).stem] == 1}
-        sources |= {source: source for source in self._rows}
+        photos = dict.fromkeys(source for (source,) in self._rows.columns("source"))
+        stems = Counter(PurePosixPath(source).stem for source in photos)
+        sources = {stem: source for source in photos if stems[stem := PurePosixPath(source).stem] == 1}
+        sources |= {source: source for source in photos}
+        rows = []
         for where, name in names:
             source = sources.get(name)
             if source is None:
@@ -107,35 +79,88 @@ class PhotoRows:
                     f"{file}: {where}: '{name}' is not the name of one photo of the other files; correct it, or also "
                     "give the file with its captions"
                 )
-            self._rows[source] = _joined(file, self._rows[source], Row(where, source, split=split))
+            rows.append(Row(where, source, split=split))
+        self.add(file, rows, split)
 
-    def photos(self) -> tuple[list[Photo], int]:
-        """Returns the photos, and the number of those that were left out because they are in no list.
+    def photos(self) -> tuple[Iterator[Photo], int]:
+        """Returns the photos, and the number of those that were left out because they are in no list. Call it once.
 
-        Without lists, photos that have no split are in `train` if they have captions, and else in `gallery`.
+        Without lists, photos that have no split are in `train` if they have captions, and else in `gallery`. Raises
+        UserError naming a row that contradicts another one.
         """
-        kept = [row for row in self._rows.values() if row.split or not self._has_lists]
-        keys = _keys(kept)
-        photos = [Photo(keys[row.source], row.source, _split(row), row.captions) for row in kept]
-        return photos, len(self._rows) - len(kept)
+        kept, left_out = self._rows, 0
+        hashes = np.fromiter((hash(source) for (source,) in kept.columns("source")), np.int64)
+        if self._has_lists or _is_repeated(hashes).any():
+            kept = RowTable()
+            for file, row in self._joined_rows(hashes):
+                if row.split or not self._has_lists:
+                    kept.append(file, row)
+                else:
+                    left_out += 1
+        is_shared = self._shared_keys(kept)
+        return (_photo(row, shared) for (_, row), shared in zip(kept.drain(), is_shared, strict=True)), left_out
+
+    def _joined_rows(self, hashes: NDArray[np.int64]) -> Iterator[tuple[int, Row]]:
+        """Yields one row for each photo, in the order in which photos first occur."""
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        first_of_row = first[inverse]
+        order = np.argsort(first_of_row, kind="stable")
+        groups = zip(self._rows.take(order), first_of_row[order].tolist(), strict=True)
+        for _, group in groupby(groups, key=lambda pair: pair[1]):
+            joined: dict[str, tuple[int, Row]] = {}  # of one photo, if hashes do not collide
+            for (file, row), _ in group:
+                number, earlier = joined.get(row.source, (file, None))
+                joined[row.source] = number, _joined(self._files[file], earlier, row) if earlier else row
+            yield from joined.values()
+
+    def _shared_keys(self, rows: RowTable) -> NDArray[np.bool_]:
+        """Returns for every photo whether others have its key, or its name if it has no key of its own.
+
+        Raises UserError if two photos have the same key of their own.
+        """
+        columns = rows.columns("key", "source")
+        keys = np.fromiter((hash(key or safe_key(source)) for key, source in columns), np.int64)
+        is_own = np.fromiter((key != "" for (key,) in rows.columns("key")), np.bool_)
+        repeated = np.flatnonzero(is_own)[_is_repeated(keys[is_own])]
+        source_of_key: dict[str, str] = {}
+        for file, row in rows.take(repeated):
+            if (other := source_of_key.setdefault(row.key, row.source)) != row.source:
+                entry = f"{self._files[file]}: {row.where}"
+                raise UserError(f"{entry}: {row.source} and {other} share the key {row.key}; change one of them")
+        return _is_repeated(keys)
 
 
-def _keys(rows: Sequence[Row]) -> dict[str, str]:
-    """Returns the key of each photo by source: its own, or the file name, with a hash of the path if it is not unique.
+def _checked(file: str, row: Row, split: str) -> Row:
+    """Returns a row with the split of its file. Raises UserError if it is not valid by itself."""
+    own = SPLIT_NAMES.get(row.split, row.split)
+    if own and split not in ("", own):
+        raise UserError(
+            f"{file}: {row.where} ({row.source}) has split '{own}', but the file is given as '{split}='; "
+            "remove one of them"
+        )
+    if escapes_root(row.source):
+        raise UserError(
+            f"{file}: {row.where} ('{row.source}'): a photo's path must stay below the photo root; correct the path"
+        )
+    return row if row.split == (own or split) else row._replace(split=own or split)
 
-    The keys depend on the set of rows, not on their order.
+
+def _is_repeated(hashes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns for each hash whether it occurs more than once."""
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse] > 1)
+
+
+def _photo(row: Row, has_shared_key: bool) -> Photo:
+    """Returns a photo with its own key, or the file name, with a hash of the path if it is not unique.
+
+    Keys therefore depend on the set of rows, not on their order.
     """
-    stems = {row.source: row.key or safe_key(row.source) for row in rows}
-    count = Counter(stems.values())
-
-    def key(row: Row) -> str:
-        stem = stems[row.source]
-        if row.key or count[stem] == 1:
-            return stem
+    key = row.key or safe_key(row.source)
+    if has_shared_key and not row.key:
         path = unicodedata.normalize("NFC", row.source)
-        return f"{stem}-{hashlib.sha256(path.encode(errors='surrogatepass')).hexdigest()[:8]}"
-
-    return {row.source: key(row) for row in rows}
+        key += f"-{hashlib.sha256(path.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    return Photo(key, row.source, _split(row), row.captions)
 
 
 def _split(row: Row) -> str:
@@ -143,7 +168,9 @@ def _split(row: Row) -> str:
 
 
 def _joined(file: str, earlier: Row, row: Row) -> Row:
-    """Returns one row for two of the same photo."""
+    """Returns one row for two of the same photo. Raises UserError if they contradict each other."""
+    if row.is_complete and earlier.is_complete:
+        raise UserError(f"{file}: {row.where}: {row.source} is listed twice; remove one of the entries")
     for field in ("split", "key"):
         old, new = getattr(earlier, field), getattr(row, field)
         if old and new and old != new:

@@ -8,7 +8,8 @@ from typing import Any
 
 from infra.errors import UserError
 from pipelines.datasets.columns import resolve, row_of
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.text_lines import text_lines
 
 

@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from infra.errors import UserError
+from infra.map_ahead import map_ahead
 from infra.storage.open import open_store
 from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name
-from pipelines.datasets.rows import DatasetFile, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.stored_tar_index import read_index
 from pipelines.datasets.tar_index import TarIndex
 
@@ -38,7 +40,8 @@ def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
     folder, names = _tars(file)
     truncated, orphans, count = list[str](), list[str](), 0
     with ThreadPoolExecutor(_THREADS) as pool:
-        for name, index in zip(names, pool.map(lambda name: _index(file, folder, name), names), strict=True):
+        indexes = map_ahead(pool, lambda name: _index(file, folder, name), names, 2 * _THREADS)
+        for name, index in zip(names, indexes, strict=True):
             tar = file.below_root(f"{folder.rstrip('/')}/{name}")
             for image in index.images:
                 count += 1

@@ -1,9 +1,8 @@
 """Receipts: the commit record of a shard, stored beside its tar. A shard is complete when its receipt exists."""
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -11,6 +10,7 @@ from operator import index
 from typing import Any
 
 from infra.canonical_json import canonical_json, load_object
+from infra.map_ahead import map_ahead
 from infra.storage.base import Store
 from pipelines.features.layout import FORMAT, PART_NAME, SHARD_NAME, receipt_name
 
@@ -137,17 +137,8 @@ def read_receipts(store: Store, shards: Iterable[str]) -> Iterator[Receipt | Non
 
     _THREADS threads read a few ahead, because an object store has a high latency and serves many requests in parallel.
     """
-    pending: deque[Future[Receipt | None]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            for shard in shards:
-                pending.append(pool.submit(read_receipt, store, shard))
-                if len(pending) == 2 * _THREADS:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from map_ahead(pool, lambda shard: read_receipt(store, shard), shards, 2 * _THREADS)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from infra.environment import available_cpus
+from infra.map_ahead import map_ahead
 from infra.paths import absolute
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
@@ -95,13 +96,7 @@ class ShardImport:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Applies a function to items on the threads of the import, a few ahead, and yields the results in order."""
-        pending: deque[Future[Result]] = deque()
-        for item in items:
-            pending.append(self._pool.submit(function, item))
-            if len(pending) > _MAX_PENDING:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        return map_ahead(self._pool, function, items, _MAX_PENDING)
 
     def add(self, shard: PlannedShard, build: Callable[[], ShardContent]) -> None:
         """Adds a shard. `build` runs on a thread, and only if the shard is not complete yet.

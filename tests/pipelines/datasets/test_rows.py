@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.rows import PhotoRows, Row
+from pipelines.datasets.row_table import Row
+from pipelines.datasets.rows import PhotoRows
 
 SOURCES = [
     "a.jpg",
@@ -27,7 +28,7 @@ def keys(sources: list[str], **own: str) -> dict[str, str]:
     rows.add(
         "f", [Row(f"line {n}", source, ("x",), "", own.get(source[0], "")) for n, source in enumerate(sources)], ""
     )
-    photos, _ = rows.photos()
+    photos = list(rows.photos()[0])
     assert [photo.source for photo in photos] == sources
     return {photo.source: photo.key for photo in photos}
 
@@ -65,11 +66,11 @@ def test_a_name_in_a_list_is_that_of_one_photo():
     rows = PhotoRows()
     rows.add("f", [Row("line", source, ("x",)) for source in ("a/1.jpg", "b/1.jpg", "b/2.jpg")], "")
     rows.set_splits("l", [("line 1", "a/1.jpg"), ("line 2", "2")], "test")
+    with pytest.raises(UserError, match="l: line 3: '1' is not the name of one photo"):
+        rows.set_splits("l", [("line 3", "1")], "test")
     photos, left_out = rows.photos()
     assert [(photo.source, photo.split) for photo in photos] == [("a/1.jpg", "test"), ("b/2.jpg", "test")]
     assert left_out == 1
-    with pytest.raises(UserError, match="l: line 3: '1' is not the name of one photo"):
-        rows.set_splits("l", [("line 3", "1")], "test")
 
 
 def test_rows_of_a_photo_are_joined_and_must_agree():
@@ -79,9 +80,53 @@ def test_rows_of_a_photo_are_joined_and_must_agree():
     (first, second), left_out = rows.photos()
     assert (first.key, first.split, first.captions) == ("k", "val", ("x", "y"))
     assert (second.key, second.split, left_out) == ("b", "train", 0)
-    with pytest.raises(UserError, match=r"h: row 5 \(a\.jpg\): its split is 'test', but another entry .* has 'val'"):
-        rows.add("h", [Row("row 5", "a.jpg")], "test")
-    with pytest.raises(UserError, match=r"h: row 6 \(c\.jpg\) has split 'train', but the file is given as 'test='"):
-        rows.add("h", [Row("row 6", "c.jpg", (), "restval")], "test")
-    with pytest.raises(UserError, match=r"h: row 7: c\.jpg and a\.jpg share the key k; change one of them"):
-        rows.add("h", [Row("row 7", "c.jpg", (), "", "k")], "")
+
+
+@pytest.mark.parametrize(
+    ("row", "split", "message"),
+    [
+        (Row("row 5", "a.jpg"), "test", r"h: row 5 \(a\.jpg\): its split is 'test', but another entry .* has 'val'"),
+        (Row("row 5", "a.jpg", (), "", "j"), "", r"h: row 5 \(a\.jpg\): its key is 'j', but another entry .* has 'k'"),
+        (
+            Row("row 6", "c.jpg", (), "restval"),
+            "test",
+            r"h: row 6 \(c\.jpg\) has split 'train', but the file .* 'test='",
+        ),
+        (Row("row 7", "c.jpg", (), "", "k"), "", r"h: row 7: c\.jpg and a\.jpg share the key k; change one of them"),
+        (Row("row 8", "b.jpg", is_complete=True), "", r"h: row 8: b\.jpg is listed twice; remove one of the entries"),
+        (Row("row 9", "../b.jpg"), "", r"h: row 9 \('\.\./b\.jpg'\): a photo's path must stay below the photo root"),
+        (Row("row 10", "d.jpg", ("\ud800",)), "", r"h: a caption or name is not valid Unicode"),
+    ],
+)
+def test_a_row_that_contradicts_others_or_is_not_valid_is_named(row: Row, split: str, message: str):
+    rows = PhotoRows()
+    rows.add("g", [Row("row 1", "a.jpg", (), "val", "k"), Row("row 2", "b.jpg", is_complete=True)], "")
+
+    def add_and_join() -> None:
+        rows.add("h", [row], split)
+        rows.photos()
+
+    with pytest.raises(UserError, match=f"^{message}"):
+        add_and_join()
+
+
+def test_many_rows_in_any_order_are_joined_as_a_few_are():
+    """More than a batch, the rows of a photo in one place or far apart; photos keep the order in which they occur."""
+    numbers = np.arange(25_000)
+    apart = np.random.default_rng(0).permutation(np.concatenate([numbers, numbers]))
+    for order in (np.repeat(numbers, 2), apart, numbers):
+        seen: dict[str, int] = {}
+        wanted: dict[str, list[str]] = {}
+        given = []
+        for row, number in enumerate(order.tolist()):
+            source = f"{number % 7}/{number // 2}.jpg"
+            seen[source] = seen.get(source, 0) + 1
+            wanted.setdefault(source, []).append(f"caption {row}")
+            given.append(Row(f"row {row}", source, (f"caption {row}",)))
+        rows = PhotoRows()
+        rows.add("f", given[:13_000], "")
+        rows.add("g", given[13_000:], "")
+        found = list(rows.photos()[0])
+        assert [(photo.source, list(photo.captions)) for photo in found] == list(wanted.items())
+        assert len({photo.key for photo in found}) == len(found)
+        assert all("-" in photo.key for photo in found if int(photo.key.partition("-")[0]) < 12_499)
