@@ -1,7 +1,7 @@
-"""Planning, accounting and rerunning extractions of millions of photos: time and memory of the driver.
+"""Importing, planning, accounting, rerunning and verifying extractions of millions of photos: time and memory.
 
-No photo is read: receipts are made up, and tars are empty files. Each step runs in a process of its own, whose peak
-memory counts.
+No photo is read. Shards have regions of zeros, 4 KB per photo; beyond MOST_VERIFIED photos, receipts are made up and
+tars are empty files. Each step runs in a process of its own, whose peak memory counts.
 """
 
 import io
@@ -10,35 +10,45 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from infra.cluster import ClusterConfig
-from infra.storage.folder import FolderStore
+from infra.storage.base import Store
+from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.manifest import SCHEMA, Manifest, Photo
 from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.reconcile import ShardTask
 from pipelines.extraction.run import extract, extraction_summary, plan_extraction
+from pipelines.features.commands import clean_up, inspect_features
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.manifests import write_manifest
-from pipelines.features.orphans import find_orphans
 from pipelines.features.receipt import Receipt, Written
+from pipelines.features.shards import Sample, commit_shard
 from pipelines.features.summary import summarise
+from pipelines.features.verify import verify
 from tests.benchmarks import measure
 from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
 MEMORY_GIB, MINUTES, PHOTOS = 4.0, 10.0, 12_000_000
 """Limits of all steps together for PHOTOS photos; other numbers of photos have their share of the time."""
-STEPS = ("plan", "rerun", "inspect", "gc")
+MOST_VERIFIED = 1_000_000
+STEPS = ("import", "plan", "rerun", "inspect", "gc")
+_TINY = "tests.support.tiny_detector:TinyDetector"
+_REGIONS, _WIDTH = 36, 8
 _REGIONS_BYTES, _BOXES_BYTES, _JSON_BYTES = 147_584, 704, 1_500
 _CHUNK = 100_000
+PHOTOS_PER_SHARD = 832
+"""That of `embedded` with shards of 128 MB."""
 
 
 def benchmarks(sizes: Sizes) -> list[Benchmark]:
@@ -49,19 +59,21 @@ def benchmarks(sizes: Sizes) -> list[Benchmark]:
 
 def _driver(count: int) -> Iterator[Measurement]:
     """Seconds and peak memory of each step, and what the disk takes for the same: bytes and a plain listing."""
+    steps = (*STEPS, "verify") if count <= MOST_VERIFIED else STEPS
     with tempfile.TemporaryDirectory() as folder:
-        found = {step: measure.in_fresh_process(_run, step, count, Path(folder)) for step in ("write", *STEPS)}
+        found = {step: measure.in_fresh_process(_run, step, count, Path(folder)) for step in ("write", *steps)}
         (place,) = Path(folder, "features").iterdir()
         started = time.perf_counter()
-        listed = [entry.stat().st_size for entry in os.scandir(place)]
+        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(place)}
         listing = time.perf_counter() - started
+    described = sum(size for name, size in sizes.items() if not name.endswith(".tar"))
     name = f"{count:,} photos"
-    for step in STEPS:
+    for step in steps:
         yield Measurement(f"{step}, {name}", found[step].seconds, "s", "plain listing of the folder", listing, "lower")
         yield within(f"peak memory of {step}, {name}", found[step].gib, MEMORY_GIB, "GiB")
-    spent = found["plan"].seconds + found["rerun"].seconds
-    yield within(f"plan and rerun, {name}", spent, max(MINUTES * 60 * count / PHOTOS, 10), "s")
-    yield Measurement(f"manifest, receipts and index on disk, {name}", sum(listed) / count, "bytes per photo")
+    spent = sum(found[step].seconds for step in ("import", "plan", "rerun"))
+    yield within(f"import, plan and rerun, {name}", spent, max(MINUTES * 60 * count / PHOTOS, 10), "s")
+    yield Measurement(f"manifest, receipts and index on disk, {name}", described / count, "bytes per photo")
 
 
 def _stream(count: int) -> Iterator[Measurement]:
@@ -97,30 +109,58 @@ def made_up_manifest(count: int) -> Manifest:
     return Manifest("synthetic", "/photos", pa.concat_tables(tables))
 
 
-def _write(manifest: Manifest, config: ExtractConfig) -> None:
-    """Writes an empty tar and a made-up receipt for every planned shard."""
+def _write(manifest: Manifest, config: ExtractConfig, table: Path) -> None:
+    """Writes the data set as a Parquet file of URLs and captions, and its feature set without an index."""
+    with pq.ParquetWriter(table, pa.schema([("url", pa.string()), ("TEXT", pa.string())])) as writer:
+        for batch in manifest.table.to_batches():
+            columns = [batch["source"], batch["captions"].flatten()]
+            writer.write_batch(pa.record_batch(columns, schema=writer.schema))
     plan = plan_extraction(manifest, config, ClusterConfig())
-    store = plan.store
-    write_manifest(store, manifest)
+    write_manifest(plan.store, manifest)
+    write_shard = _write_shard if manifest.table.num_rows <= MOST_VERIFIED else _make_up_shard
     for task in plan.feature_set.missing:
-        offsets = np.cumsum([0] + [_REGIONS_BYTES + _BOXES_BYTES + _JSON_BYTES] * len(task.photos))
-        written = tuple(
-            Written(
-                photo.key,
-                photo.source,
-                photo.version_token,
-                f"{int(photo.key) * 0x9E3779B97F4A7C15 % 2**256:064x}",
-                (
-                    (int(at) + 3072, _REGIONS_BYTES),
-                    (int(at) + 512, _BOXES_BYTES),
-                    (int(at) + 1536, _JSON_BYTES),
-                ),
-            )
-            for photo, at in zip(task.photos, offsets, strict=False)
+        write_shard(plan.store, task)
+
+
+def _sha256(photo: Photo) -> str:
+    return f"{int(photo.key) * 0x9E3779B97F4A7C15 % 2**256:064x}"
+
+
+def _write_shard(store: Store, task: ShardTask) -> None:
+    """Writes a shard of regions of zeros."""
+    regions_RF, boxes_R4 = (
+        np.zeros((_REGIONS, _WIDTH), np.float16),
+        np.tile(np.float32([0, 0, 640, 480]), (_REGIONS, 1)),
+    )
+    found = {"classes": [0] * _REGIONS, "confidences": [0.5] * _REGIONS, "width": 640, "height": 480}
+    samples = [
+        Sample(
+            photo.key,
+            regions_RF,
+            boxes_R4,
+            {"source": photo.source, "captions": photo.captions, "sha256": _sha256(photo), **found},
         )
-        receipt = Receipt(task.name, int(offsets[-1]), "0" * 64, task.plan_digest, written, ())
-        Path(store.uri, tar_name(task.name)).touch()
-        Path(store.uri, receipt_name(task.name)).write_bytes(receipt.to_json())
+        for photo in task.photos
+    ]
+    commit_shard(store, task.name, samples, [], task.plan_digest)
+
+
+def _make_up_shard(store: Store, task: ShardTask) -> None:
+    """Writes an empty tar and a receipt that has the sizes of `embedded`."""
+    offsets = np.cumsum([0] + [_REGIONS_BYTES + _BOXES_BYTES + _JSON_BYTES] * len(task.photos))
+    written = tuple(
+        Written(
+            photo.key,
+            photo.source,
+            photo.version_token,
+            _sha256(photo),
+            ((int(at) + 3072, _REGIONS_BYTES), (int(at) + 512, _BOXES_BYTES), (int(at) + 1536, _JSON_BYTES)),
+        )
+        for photo, at in zip(task.photos, offsets, strict=False)
+    )
+    receipt = Receipt(task.name, int(offsets[-1]), "0" * 64, task.plan_digest, written, ())
+    Path(store.uri, tar_name(task.name)).touch()
+    Path(store.uri, receipt_name(task.name)).write_bytes(receipt.to_json())
 
 
 def _extract_stream(count: int, folder: Path) -> None:
@@ -135,19 +175,22 @@ def _extract_stream(count: int, folder: Path) -> None:
             tar.addfile(member, io.BytesIO(data))
     rows = [Photo(f"{n:09d}", f"{n:09d}.jpg", "train", (f"caption {n}",)) for n in range(count)]
     manifest = locate_photos("synthetic", folder / "photos.tar", rows)
-    tiny = "tests.support.tiny_detector:TinyDetector"
-    config = ExtractConfig(str(folder / "features"), tiny, photos_per_shard=832)
+    config = ExtractConfig(str(folder / "features"), _TINY, photos_per_shard=PHOTOS_PER_SHARD)
     done = extract(manifest, config, ClusterConfig(), lambda _: None)
     assert done.photos_detected == count
     print(extraction_summary(done))
 
 
 def _step(step: str, count: int, manifest: Manifest | None, folder: Path) -> None:
-    config = ExtractConfig(str(folder / "features"))
+    config = ExtractConfig(str(folder / "features"), _TINY, photos_per_shard=PHOTOS_PER_SHARD)
+    table = folder / "urls.parquet"
     if manifest and step == "write":
-        _write(manifest, config)
+        _write(manifest, config, table)
+    elif step == "import":
+        imported = import_dataset(DatasetFiles((str(table),), None, {"image": "url", "caption": "TEXT"}))
+        assert imported.table.num_rows == count
     elif manifest and step == "plan":  # in an empty folder
-        plan = plan_extraction(manifest, ExtractConfig(str(folder / "empty")), ClusterConfig())
+        plan = plan_extraction(manifest, replace(config, output=str(folder / "empty")), ClusterConfig())
         assert plan.feature_set.photo_count == count
     elif step == "stream":
         _extract_stream(count, folder)
@@ -157,12 +200,22 @@ def _step(step: str, count: int, manifest: Manifest | None, folder: Path) -> Non
         print(extraction_summary(done))
     else:
         (place,) = (folder / "features").iterdir()
-        if step == "inspect":
-            features = FeatureSet.open(str(place))
-            assert features.index.photos_written == count
-            assert sum(split.captions for split in summarise(features)) == count
-        else:
-            assert not find_orphans(FolderStore(place), earlier_snapshots=True).items
+        _read(step, count, str(place), folder / "page.html")
+
+
+def _read(step: str, count: int, place: str, page: Path) -> None:
+    """Runs a step on a finished feature set."""
+    if step == "verify":
+        found = verify(place, lambda *_: None)
+        assert (found.photos, found.errors) == (count, ())
+    elif step == "inspect" and count <= MOST_VERIFIED:
+        assert f"{count}" in inspect_features(place, page)
+    elif step == "inspect":  # the page needs tars
+        features = FeatureSet.open(place)
+        assert features.index.photos_written == count
+        assert sum(split.captions for split in summarise(features)) == count
+    else:
+        assert "nothing was deleted" not in clean_up(place, delete=False, unfinished=True, earlier_snapshots=True)
 
 
 def _run(step: str, count: int, folder: Path) -> Measured:
