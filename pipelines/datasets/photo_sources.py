@@ -186,18 +186,18 @@ def locate_photos(name: str, root: str | Path, rows: Iterable[Photo]) -> Manifes
 def _located(root: str, rows: Iterator[Photo]) -> Iterator[Photo]:
     """Yields photos with their version tokens, and only some of them in memory, except for objects of buckets."""
     while some := list(islice(rows, _CHUNK)):
-        if any(photo_uri(root, row.source).startswith("s3://") for row in some):
-            some += rows  # a bucket is listed once for all of its photos
         uris = [photo_uri(root, row.source) for row in some]
+        if any(uri.startswith("s3://") for uri in uris):
+            some += rows  # a bucket is listed once for all of its photos
+            uris = [photo_uri(root, row.source) for row in some]
         found = version_tokens(uris)
         unknown = [row.source for row, uri in zip(some, uris, strict=True) if uri not in found]
         found |= version_tokens(photo_uri(root, path) for source in unknown for path in spellings(source))
         for row, uri in zip(some, uris, strict=True):
-            yield (
-                Photo(row.key, row.source, row.split, row.captions, found[uri])
-                if uri in found
-                else _respelled(row, root, found)
-            )
+            if uri in found:
+                yield Photo(row.key, row.source, row.split, row.captions, found[uri])
+            else:
+                yield _respelled(row, root, found)
 
 
 def _respelled(row: Photo, root: str, found: Mapping[str, str]) -> Photo:
