@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from pipelines.extraction.detect import Detect
 from pipelines.extraction.stages import Commit, Fetch, part_row
 from pipelines.features.receipt import Receipt
 from pipelines.features.shard_plan import PlannedPart
+from tests.support import ROOT
 from tests.support.tiny_detector import TinyDetector
 
 pytestmark = pytest.mark.usefixtures("without_cluster")
@@ -62,3 +65,27 @@ def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path
     receipt = Receipt.from_json(done["receipt"])
     assert (receipt.keys, [row.key for row in receipt.rejected]) == (("good", "other"), ["bad"])
     assert set(store.objects()) == {f"{SHARD}.tar", f"{SHARD}.receipt.json"}
+
+
+def test_tasks_do_not_load_torch(tmp_path: Path):
+    """It takes a process 2 s, and Ray starts processes for tasks as it needs them."""
+    Image.fromarray(skimage.data.chelsea()[:60, :80]).save(tmp_path / "good.png")
+    program = """
+import sys
+from infra.storage.open import open_store
+from pipelines.datasets.manifest import Photo
+from pipelines.extraction.detect import Detect
+from pipelines.extraction.join import join_parts
+from pipelines.extraction.stages import Commit, Fetch, part_row
+from pipelines.features.shard_plan import PlannedPart
+from tests.support.tiny_detector import TinyDetector
+
+folder, shard = sys.argv[1:]
+store = open_store(f"{folder}/features")
+part = PlannedPart(f"{shard}.part-0000-00000000", [Photo("good", "good.png", "train", ("x",))])
+Commit(store)(Detect(TinyDetector(), "cpu", 2, store)(Fetch(folder, store)(part_row(shard, part, {}))))
+join_parts(store, shard, "0" * 64, [part.name])
+print(*{"torch", "webdataset", "mlflow"} & sys.modules.keys())
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path), SHARD]
+    assert subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "\n"

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import webdataset
 
+from infra.canonical_json import canonical_json
 from infra.storage.folder import FolderStore
 from pipelines.features.layout import receipt_name, tar_name
-from pipelines.features.npy import load_npy
+from pipelines.features.npy import load_npy, save_npy
 from pipelines.features.receipt import MEMBERS, Receipt, Rejection, read_receipt
 from pipelines.features.shards import OtherPhotosError, Sample, build_tar, commit_shard, join_shards
 
@@ -45,6 +47,18 @@ def test_equal_samples_give_equal_bytes():
     assert build_tar(samples()) != build_tar(samples(seed=1))
     with tarfile.open(fileobj=io.BytesIO(build_tar(samples()))) as tar:
         assert {m.mtime for m in tar} == {0}
+
+
+@pytest.mark.parametrize("key", ["a", "k" * 200])
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_bytes_are_those_of_webdatasets_writer(key: str, count: int):
+    rows = [replace(sample, key=f"{key}{sample.key}") for sample in samples(count)]
+    written = io.BytesIO()
+    with webdataset.TarWriter(written, mtime=0) as writer:
+        for row in rows:
+            members = (save_npy(row.regions_RF), save_npy(row.boxes_R4), canonical_json(row.meta))
+            writer.write({"__key__": row.key, **dict(zip(MEMBERS, members, strict=True))})
+    assert build_tar(rows) == written.getvalue()
 
 
 def test_webdataset_reads_a_shard(store: FolderStore):
