@@ -11,6 +11,7 @@ from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
+from infra.storage.pieces import object_pieces
 from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
 from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect, is_read_in_place, read_file
@@ -131,8 +132,9 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         try:
-            head = open_store(parent).read(name, 0, HEAD)
-            replace_file(path, head if is_read_in_place(name, head) else open_store(parent).read(name))
+            store = open_store(parent)
+            head = store.read(name, 0, HEAD)
+            replace_file(path, head if is_read_in_place(name, head) else object_pieces(store, name))
         except (FileNotFoundError, IsADirectoryError) as error:
             if not any(True for _ in open_store(location).scan()):
                 raise UserError(f"{location}: no such file; check the URI of the data set") from error

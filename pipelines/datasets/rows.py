@@ -97,6 +97,7 @@ class PhotoRows:
                     kept.append(file, row)
                 else:
                     left_out += 1
+            self._rows = kept
         is_shared = self._shared_keys(kept)
         return (_photo(row, shared) for (_, row), shared in zip(kept.drain(), is_shared, strict=True)), left_out
 
@@ -105,7 +106,7 @@ class PhotoRows:
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         first_of_row = first[inverse]
         order = np.argsort(first_of_row, kind="stable")
-        groups = zip(self._rows.take(order), first_of_row[order].tolist(), strict=True)
+        groups = zip(self._rows.take(order), first_of_row[order], strict=True)
         for _, group in groupby(groups, key=lambda pair: pair[1]):
             joined: dict[str, tuple[int, Row]] = {}  # of one photo, if hashes do not collide
             for (file, row), _ in group:
