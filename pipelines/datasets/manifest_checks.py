@@ -47,7 +47,11 @@ def suspect_rows(table: pa.Table, splits: Sequence[str]) -> NDArray[np.int64]:
 
 def repeated_keys(table: pa.Table) -> NDArray[np.int64]:
     """Returns the numbers of all rows whose key another row may have, in order."""
-    hashes = column_hashes(table, "key")
+    return repeated_rows(column_hashes(table, "key"))
+
+
+def repeated_rows(hashes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns the numbers of all rows whose hash another row has, in order."""
     order = np.argsort(hashes, kind="stable")
     equal = hashes[order[1:]] == hashes[order[:-1]]
     return np.unique(np.concatenate([order[1:][equal], order[:-1][equal]]))

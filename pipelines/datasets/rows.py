@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import Photo, escapes_root, safe_key
+from pipelines.datasets.manifest_checks import repeated_rows
 from pipelines.datasets.row_table import Row, RowTable
 
 
@@ -90,7 +91,7 @@ class PhotoRows:
         """
         kept, left_out = self._rows, 0
         hashes = np.fromiter((hash(source) for (source,) in kept.columns("source")), np.int64)
-        if self._has_lists or _is_repeated(hashes).any():
+        if self._has_lists or len(repeated_rows(hashes)):
             kept = RowTable()
             for file, row in self._joined_rows(hashes):
                 if row.split or not self._has_lists:
@@ -122,13 +123,14 @@ class PhotoRows:
         columns = rows.columns("key", "source")
         keys = np.fromiter((hash(key or safe_key(source)) for key, source in columns), np.int64)
         is_own = np.fromiter((key != "" for (key,) in rows.columns("key")), np.bool_)
-        repeated = np.flatnonzero(is_own)[_is_repeated(keys[is_own])]
         source_of_key: dict[str, str] = {}
-        for file, row in rows.take(repeated):
+        for file, row in rows.take(np.flatnonzero(is_own)[repeated_rows(keys[is_own])]):
             if (other := source_of_key.setdefault(row.key, row.source)) != row.source:
                 entry = f"{self._files[file]}: {row.where}"
                 raise UserError(f"{entry}: {row.source} and {other} share the key {row.key}; change one of them")
-        return _is_repeated(keys)
+        is_shared = np.zeros(len(keys), np.bool_)
+        is_shared[repeated_rows(keys)] = True
+        return is_shared
 
 
 def _checked(file: str, row: Row, split: str) -> Row:
@@ -144,12 +146,6 @@ def _checked(file: str, row: Row, split: str) -> Row:
             f"{file}: {row.where} ('{row.source}'): a photo's path must stay below the photo root; correct the path"
         )
     return row if row.split == (own or split) else row._replace(split=own or split)
-
-
-def _is_repeated(hashes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Returns for each hash whether it occurs more than once."""
-    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    return np.asarray(counts[inverse] > 1)
 
 
 def _photo(row: Row, has_shared_key: bool) -> Photo:
