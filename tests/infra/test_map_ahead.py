@@ -8,7 +8,7 @@ import pytest
 from infra.map_ahead import map_ahead
 
 
-def test_results_are_in_order_and_items_are_taken_as_they_are_needed():
+def test_results_are_in_order_and_few_items_are_taken_ahead():
     taken = []
 
     def items():

@@ -44,7 +44,7 @@ def test_files_of_a_folder_and_one_file(folder: Path):
 
 
 @pytest.mark.parametrize("location", ["a-0.tar", "d?.tar", "*", "b/{1..2}.csv", "[ab].tar"])
-def test_other_locations_are_no_patterns(folder: Path, location: str):
+def test_other_locations_are_files_and_folders(folder: Path, location: str):
     assert not is_pattern(f"{folder}/{location}")
 
 
