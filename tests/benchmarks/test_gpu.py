@@ -98,7 +98,7 @@ def test_the_report_continues_after_a_failed_benchmark(tmp_path, monkeypatch, ca
 
 @NO_GPU
 @pytest.mark.parametrize("module", ["tests.gpu", "tests.benchmarks.gpu"])
-def test_without_a_gpu_the_commands_say_so_and_exit_2(module):
+def test_commands_without_gpu_exit_with_code_2(module):
     result = subprocess.run(
         [sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
@@ -121,7 +121,7 @@ def test_without_a_gpu_the_commands_say_so_and_exit_2(module):
         ("NVIDIA GeForce GTX 1080", None),
     ],
 )
-def test_the_peak_is_found_by_the_name_of_the_card(monkeypatch, name, bf16):
+def test_peak_is_looked_up_by_card_name(monkeypatch, name, bf16):
     monkeypatch.setattr(card, "name_of", lambda device: name)
     assert card.peak("cuda", torch.bfloat16) == bf16
     speed, arithmetic = card.against_peak("steps", 10, "steps", 1e12, "cuda", torch.bfloat16)

@@ -15,7 +15,7 @@ def test_a_ratio_above_one_means_that_ours_is_better(better, ratio):
     assert row.met is (ratio >= 1)
 
 
-def test_a_row_without_a_peer_has_no_ratio_and_no_goal():
+def test_row_without_peer_has_no_ratio_or_goal():
     row = Measurement("time", 3, "s")
     assert row.ratio is None
     assert row.met is None
@@ -51,7 +51,7 @@ def test_a_failing_benchmark_is_reported_and_the_next_one_runs(capsys):
     assert not failed(results[2:])
 
 
-def test_the_table_shows_ours_the_peer_the_ratio_and_the_goal():
+def test_table_shows_value_peer_ratio_and_goal():
     speed, equal = Measurement("speed", 40, "pairs/s", "loop", 10, goal=5), within("difference", 0.0, 1e-5)
     rows = [speed, equal, Failure("memory", "MemoryError: too large", False)]
     assert table(rows).splitlines()[2:] == [

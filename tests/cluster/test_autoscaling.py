@@ -54,7 +54,7 @@ def printed(done: "subprocess.CompletedProcess[str]") -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith("True")]
 
 
-def test_a_request_that_no_node_type_can_fulfil_is_an_error(cluster: LocalCluster):
+def test_unfulfillable_resource_request_is_an_error(cluster: LocalCluster):
     done = wait(cluster, gpus=2)
     assert (done.returncode, printed(done)) == (2, ["True 0"]), done.stderr
     said = re.escape("error: train.num_workers is 2, which needs 2 x (1 CPU, 2 GPU), but the cluster has the nodes ")
@@ -63,6 +63,6 @@ def test_a_request_that_no_node_type_can_fulfil_is_an_error(cluster: LocalCluste
     )
 
 
-def test_a_wait_ends_when_the_autoscaler_has_added_the_nodes(cluster: LocalCluster):
+def test_wait_ends_after_autoscaler_adds_nodes(cluster: LocalCluster):
     done = wait(cluster, gpus=1)
     assert (done.returncode, printed(done)) == (0, ["True 0", "True 1"]), done.stderr

@@ -72,7 +72,7 @@ def test_a_pipeline_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp
     assert f"{name[0]}  succeeded" in submit("status", f"--address={address}").stdout
 
 
-def test_a_user_error_of_a_job_is_that_of_its_submission(address: str, tmp_path: Path):
+def test_user_error_of_job_is_returned_by_submission(address: str, tmp_path: Path):
     lost = submit("train", *train_options(tmp_path, 2), "--train.output=build/runs", f"--address={address}")
     assert lost.returncode == 2, lost.stdout + lost.stderr
     assert re.search(r"train\.output '/.*/build/runs' would be deleted with this submitted job's folder", lost.stdout)
@@ -149,7 +149,7 @@ def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkey
     assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
 
 
-def test_the_log_of_a_silent_job_is_not_fetched_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every stream starts with the first byte of the log; its first lines are Ray's own."""
     said = io.StringIO()
     monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 4)  # Ray ends a stream some 2 s after its job

@@ -103,7 +103,7 @@ def test_gc_deletes_an_orphaned_object(extracted: Extracted, call: Call):
     assert STRAY not in store.objects()
 
 
-def test_a_copied_feature_set_is_valid_and_is_reused_where_it_is(extracted: Extracted, call: Call):
+def test_copied_feature_set_is_valid_and_reused(extracted: Extracted, call: Call):
     bare, _, digest = extracted.uri.partition("@")
     store, copy = open_store(bare), open_store(f"{extracted.root}/elsewhere/{Path(bare).name}")
     for name in store.objects():

@@ -34,7 +34,7 @@ def extract(call: Call, photos: Photos, detector: str, settings: dict[str, objec
     return FeatureSet.open(uri)
 
 
-def test_a_model_is_trained_on_a_number_of_regions_that_varies(call: Call, real_photos: Photos, tmp_path: Path):
+def test_training_accepts_varying_numbers_of_regions(call: Call, real_photos: Photos, tmp_path: Path):
     import mlflow
 
     model = write_vision_model(tmp_path / "tiny-detr", "deformable_detr")

@@ -65,7 +65,7 @@ def test_the_run_holds_config_curves_lineage_and_results(demo: Demo):
     assert datasets == {"scenes train": "training", "scenes val": "validation", "scenes test": "evaluation"}
 
 
-def test_the_champion_is_an_alias_of_a_version_without_pickle(demo: Demo):
+def test_champion_alias_points_to_version_without_pickle(demo: Demo):
     assert champion_version(demo.tracking, NAME) == 1
     stored = [path for path in (demo.folder / "build" / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     names = {path.name for path in stored}
@@ -83,7 +83,7 @@ def test_every_link_of_the_champions_lineage_holds(
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_a_score_cache_is_written_by_actors_once_and_then_read(demo: Demo):
+def test_score_cache_is_written_once_then_read(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
     cache = demo.folder / "scores.npy"
     by_actors = demo.run(*command, "--score.num_actors=2", f"--score.cache_file={cache}")

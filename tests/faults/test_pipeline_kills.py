@@ -57,7 +57,7 @@ def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str,
 
 @pytest.mark.long  # the stages have kill tests of their own
 @pytest.mark.usefixtures("ray_session")
-def test_a_pipeline_killed_in_every_stage_has_the_same_result(tmp_path: Path):
+def test_pipeline_killed_in_every_stage_gives_same_result(tmp_path: Path):
     data, whole, killed = generate(SCENES, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, data), whole)
     for pattern in (

@@ -84,7 +84,7 @@ def start_local(object_store_mb: int, **environment: str) -> "subprocess.Complet
     )
 
 
-def test_a_socket_path_that_is_too_long_is_one_line(tmp_path: Path):
+def test_too_long_socket_path_is_a_one_line_error(tmp_path: Path):
     folder = tmp_path / ("long" * 20)
     folder.mkdir()
     done = start_local(100, RAY_TMPDIR=str(folder))
@@ -94,7 +94,7 @@ def test_a_socket_path_that_is_too_long_is_one_line(tmp_path: Path):
     )
 
 
-def test_more_shared_memory_than_the_machine_has_is_one_line():
+def test_excessive_object_store_is_a_one_line_error():
     done = start_local(100_000_000)
     assert done.returncode == 2, done.stderr
     assert re.fullmatch(r"error: Ray does not start .*; lower cluster\.local_object_store_mb, or .*\n", done.stderr)
@@ -105,7 +105,7 @@ def test_other_reasons_get_a_general_fix():
 
 
 @pytest.mark.usefixtures("ray_session")
-def test_an_error_that_ray_data_raises_is_not_printed_as_well(monkeypatch: pytest.MonkeyPatch):
+def test_ray_data_error_is_printed_once(monkeypatch: pytest.MonkeyPatch):
     from ray._private.log import PlainRayHandler
 
     log, terminal = logging.getLogger("ray.data"), io.StringIO()

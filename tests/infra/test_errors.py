@@ -8,7 +8,7 @@ from infra.errors import MAX_MESSAGE_CHARS, StorageError, UserError
 
 
 @pytest.mark.parametrize("quoted", ["", "two\nlines\r\n\tand more\u2028", "x" * 70_000])
-def test_a_message_is_one_line_that_keeps_its_start_and_its_fix(quoted: str):
+def test_long_message_keeps_start_and_fix_in_one_line(quoted: str):
     error = UserError(f"file.tsv: bad value {quoted!s}; fix it")
     for each in (error, copy(error)):  # a copy is built from the arguments, as pickle does for errors of workers
         assert len(str(each).splitlines()) == 1

@@ -23,7 +23,7 @@ def store_is_away() -> bool:
     raise StorageError("s3://b: GetObject failed")
 
 
-def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
+def test_outage_does_not_hide_the_original_error(
     tracking: Tracking, unreachable: Tracking, capsys: pytest.CaptureFixture[str]
 ):
     run_id = tracking.create_run("five", {})
@@ -39,7 +39,7 @@ def test_an_outage_in_the_moment_of_an_error_does_not_replace_it(
     assert "secret" not in second
 
 
-def test_an_outage_is_one_line_with_the_way_to_continue(unreachable: Tracking, monkeypatch: pytest.MonkeyPatch):
+def test_outage_error_states_how_to_continue(unreachable: Tracking, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError) as caught, after_outage("re-run the command"):
         unreachable.client().get_run("0123")

@@ -63,7 +63,7 @@ def test_no_update_under_the_lock_is_lost(store: Tracking):
     store.client().delete_registered_model("counted")
 
 
-def test_the_error_names_the_holder_and_how_to_free_its_lock(store: Tracking):
+def test_lock_error_names_holder_and_release_command(store: Tracking):
     holder = start(HOLD, store, "m")
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"

@@ -45,7 +45,7 @@ def test_an_interrupted_run_is_killed(tracking: Tracking):
     assert tracking.client().get_run(run_id).info.status == "KILLED"
 
 
-def test_a_run_that_was_ended_before_it_raises_keeps_its_status(tracking: Tracking):
+def test_ended_run_keeps_its_status_after_an_error(tracking: Tracking):
     """A sweep ends the run of a trial that it stops, whose training then fails."""
     run_id = tracking.create_run("four", {})
 
@@ -71,7 +71,7 @@ def test_the_status_of_a_successors_run_is_left_alone(tracking: Tracking, error:
     assert tracking.client().get_run(run_id).info.status == "RUNNING"
 
 
-def test_no_run_is_created_if_its_artifacts_cannot_be_written(tracking: Tracking, tmp_path: Path):
+def test_unwritable_artifacts_prevent_creating_a_run(tracking: Tracking, tmp_path: Path):
     (tmp_path / "artifacts").write_text("a file, not a folder")
     message = r"artifact folder of tracking\.uri sqlite:.*, '.*artifacts.*' cannot be written"
     with pytest.raises(UserError, match=message):

@@ -82,7 +82,7 @@ def test_processes_that_start_at_once_share_a_new_file(tmp_path: Path):
     assert len(tracking.client().search_runs([tracking.experiment_id])) == 3
 
 
-def test_a_process_killed_while_it_creates_the_file_does_no_harm(tmp_path: Path):
+def test_connect_succeeds_after_kill_during_file_creation(tmp_path: Path):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "mlflow.db")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     assert connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")).experiment_id
@@ -100,7 +100,7 @@ except StorageError as error:
 """
 
 
-def test_a_disk_that_is_full_while_the_file_is_created_is_named(tmp_path: Path):
+def test_full_disk_during_creation_is_reported(tmp_path: Path):
     file = tmp_path / "mlflow.db"
     command = [sys.executable, "-c", FULL, str(file)]
     done = subprocess.run(command, cwd=ROOT, check=True, timeout=300, capture_output=True, text=True)
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_while_the_file_is_created_is_named(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db.lock"]
 
 
-def test_a_folder_in_which_no_file_can_be_made_is_not_waited_for():
+def test_unwritable_folder_fails_without_waiting():
     assert "cannot be written (" in error_of(Path("/proc/mlflow.db"))
 
 
@@ -175,7 +175,7 @@ def test_another_process_that_does_not_finish_the_file(tmp_path: Path, monkeypat
         holder.kill()
 
 
-def test_a_link_to_a_missing_file_and_what_is_not_a_file(tmp_path: Path):
+def test_dangling_links_and_special_files_are_errors(tmp_path: Path):
     link, pipe = tmp_path / "link.db", tmp_path / "pipe.db"
     link.symlink_to("/unmounted/mlflow.db")
     os.mkfifo(pipe)

@@ -68,7 +68,7 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     assert "--preset {coco,flickr30k,quickstart} Start from the settings of this preset" in rest
 
 
-def test_a_preset_that_sets_nothing_of_a_command_is_an_error():
+def test_preset_without_effect_is_an_error():
     with pytest.raises(UserError, match="unrecognized arguments: --preset coco"):
         parse("--preset", "coco", sections=("tracking", "cluster"))
 

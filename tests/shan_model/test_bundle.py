@@ -132,7 +132,7 @@ def edit_weights(folder, change):
     ],
     ids=["missing", "surplus", "shape"],
 )
-def test_weights_that_do_not_match_are_an_error_that_names_them(change, named, tmp_path):
+def test_mismatched_weights_error_names_them(change, named, tmp_path):
     save_bundle(build(), tmp_path)
     edit_weights(tmp_path, change)
     with pytest.raises(RuntimeError, match=named):
@@ -155,7 +155,7 @@ def test_a_vocabulary_of_another_length_is_refused(tmp_path):
         load_bundle(tmp_path)
 
 
-def test_a_bad_or_unknown_config_field_is_an_error_that_names_it(tmp_path):
+def test_invalid_config_field_error_names_the_field(tmp_path):
     save_bundle(build(), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text(encoding="utf-8"))
     (tmp_path / CONFIG).write_text(json.dumps(config | {"gate": "vectr"}), encoding="utf-8")

@@ -49,7 +49,7 @@ def test_float32_gradients_of_a_wide_batch():
         assert (slope - expected_slopes[name]).abs().max() <= 1e-4 * scale, name
 
 
-def test_at_most_two_negatives_per_row_and_none_of_the_photo():
+def test_negatives_exclude_own_photo_and_are_two_at_most():
     draw = torch.Generator().manual_seed(0)
     scores, photos = torch.randn(50, 50, generator=draw), torch.randint(20, (50,), generator=draw)
     found = hardest_negatives(scores, photos, margin=0.2)

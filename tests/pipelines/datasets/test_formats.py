@@ -83,7 +83,7 @@ def test_archives_are_refused_with_the_fix(tmp_path: Path):
             import_dataset(path, tmp_path)
 
 
-def test_formats_that_do_not_fit_a_folder_or_a_file_are_refused(tmp_path: Path):
+def test_mismatched_format_of_folder_or_file_is_rejected(tmp_path: Path):
     (tmp_path / "d.csv").write_text("uri\n")
     (tmp_path / "d").mkdir()
     for name, format_, message in (

@@ -30,7 +30,7 @@ def test_a_photo_is_downloaded_up_to_the_largest_size():
         assert len(download(uri, MAX_BYTES, LIMITS)) == MAX_BYTES
 
 
-def test_a_server_that_drips_its_body_is_given_up_once():
+def test_slow_response_body_is_abandoned_once():
     with web_server(drips(OK, b"x", 0.05)) as (uri, connections):
         start = time.monotonic()
         assert reason(uri) == "the web server sends less than 1024 bytes per second"

@@ -44,7 +44,7 @@ def test_csv_has_one_row_per_caption_and_all_columns_are_text(tmp_path: Path):
     assert rows(tmp_path / "d.csv") == WANTED
 
 
-def test_the_default_split_is_train_and_a_key_column_is_used(tmp_path: Path):
+def test_default_split_is_train_and_keys_come_from_column(tmp_path: Path):
     (tmp_path / "d.csv").write_text("uri,caption,key\na.jpg,x,mine\n")
     assert rows(tmp_path / "d.csv") == [("mine", "a.jpg", "train", ("x",))]
 
@@ -114,7 +114,7 @@ def test_a_line_that_is_not_text_is_named(tmp_path: Path, name: str):
         rows(tmp_path / name)
 
 
-def test_a_quote_that_is_not_closed_is_reported_where_it_is(tmp_path: Path):
+def test_unclosed_quote_is_reported_with_its_line(tmp_path: Path):
     """The reader finds it at the end of the file only."""
     (tmp_path / "d.csv").write_text("uri,caption\n" + "a.jpg,x\n" * 10 + 'a.jpg,"x\n' + "a.jpg,x\n" * 1000)
     with pytest.raises(UserError, match=r"not readable as csv \(line 12: unexpected end of data\)"):

@@ -72,9 +72,7 @@ def test_actors_that_cannot_start_get_no_work(shan: SHAN, photos: Photos, busy: 
     np.testing.assert_allclose(run(shan, photos, num_actors=3), run(shan, photos), rtol=0, atol=1e-6)
 
 
-def test_a_cluster_with_fewer_cpus_runs_as_many_actors_as_fit(
-    shan: SHAN, photos: Photos, capsys: pytest.CaptureFixture[str]
-):
+def test_scoring_starts_only_actors_that_fit(shan: SHAN, photos: Photos, capsys: pytest.CaptureFixture[str]):
     np.testing.assert_allclose(run(shan, photos, num_actors=6), run(shan, photos), rtol=0, atol=1e-6)
     assert "score.num_actors is 6, but the cluster fits only 4, so 4 are used\n" in capsys.readouterr().err
 
@@ -86,7 +84,7 @@ def test_gpus_that_the_cluster_lacks_are_an_error(shan: SHAN, photos: Photos):
         run(shan, photos, num_actors=2, actor_gpus=1)
 
 
-def test_the_work_of_a_lost_actor_is_done_by_another(shan: SHAN, photos: Photos, capsys: pytest.CaptureFixture[str]):
+def test_work_of_lost_actor_is_redone(shan: SHAN, photos: Photos, capsys: pytest.CaptureFixture[str]):
     """A lost node ended the job with a traceback, and all scores were gone."""
     killed = []
 
@@ -108,7 +106,7 @@ def test_actors_that_die_again_and_again_are_an_error(shan: SHAN, photos: Photos
         run(shan, photos, num_actors=1)
 
 
-def test_an_error_within_an_actor_is_that_of_the_job(shan: SHAN, photos: Photos):
+def test_actor_error_is_raised_by_the_job(shan: SHAN, photos: Photos):
     photos.fail = ("raise",)
     with pytest.raises(UserError, match=r"^photo 3 is not finite$"):
         run(shan, photos, num_actors=1)

@@ -40,7 +40,7 @@ def test_every_fold_is_a_gallery_with_its_own_score_cache(features, tmp_path, mo
         assert len(found.ranks[number].image_to_text_N) == 15
 
 
-def test_a_split_of_another_size_than_the_protocol_is_an_error(features):
+def test_split_size_must_match_protocol(features):
     with pytest.raises(UserError, match="defined on a test split of 1,000 photos but this split has 30"):
         evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig(), "f30k-1k")
 

@@ -31,7 +31,7 @@ def test_shuffled_words_are_the_same_words_in_another_order(rng):
     assert shuffle_words("dog dog dog dog", rng) is None
 
 
-def test_a_replacement_is_of_the_same_kind_and_in_no_caption(rng):
+def test_replacement_has_same_kind_and_is_in_no_caption(rng):
     found = {replace_word("A Red ball, redder than red.", "colour", COLOURS, {"red", "green"}, rng) for _ in range(20)}
     assert found == {"A blue ball, redder than blue."}
     assert replace_word("a red ball", "colour", COLOURS, COLOURS, rng) is None

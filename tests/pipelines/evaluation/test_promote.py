@@ -232,7 +232,7 @@ def test_a_promotion_on_the_test_split_is_recorded_as_such(registry: Registry):
     assert "**test: " in registry.tracking.client().get_model_version(name, str(BEST)).description
 
 
-def test_a_version_that_a_sweep_selected_on_the_split_is_marked(registry: Registry):
+def test_version_selected_by_sweep_on_split_is_marked(registry: Registry):
     """The intervals do not contain that the best of several trials is partly lucky on the split that selected it."""
     name, client = registry.name("swept", champion=None), registry.tracking.client()
     for version, trials in ((UNTRAINED, 3), (BETTER, 8), (BEST, 1)):

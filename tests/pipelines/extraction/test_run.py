@@ -172,9 +172,7 @@ def test_a_data_set_without_a_usable_photo_fails_with_the_reason(tmp_path: Path)
         run(manifest, tmp_path)
 
 
-def test_a_tar_of_other_photos_is_left_and_another_name_is_used(
-    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
-):
+def test_tar_of_other_photos_is_kept_and_new_name_used(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     """A killed run wrote the tar, and the photo's file was replaced since."""
     left = tmp_path / "features" / Path(extracted.uri).name / f"{shard(extracted, 'features-val')}.tar"
     left.parent.mkdir(parents=True)

@@ -46,7 +46,7 @@ def test_speeds_and_queues_of_known_times():
     ("waits", "slowest"),
     [((9, 0, 0), "decode"), ((9, 9, 0), "detect"), ((9, 9, 9), "pack"), ((0, 0, 0), "decode")],
 )
-def test_the_bottleneck_is_in_the_last_task_with_a_queue(waits: tuple[float, float, float], slowest: str):
+def test_bottleneck_is_the_last_task_with_a_queue(waits: tuple[float, float, float], slowest: str):
     times = StageTimes()
     for _ in range(3):
         times.add(part(0, waits, SECONDS), 1)

@@ -9,7 +9,7 @@ from pipelines.features.card import data_card
 from tests.support.feature_sets import manifest, write_set
 
 
-def test_the_card_describes_the_feature_set_and_how_to_read_it(
+def test_card_describes_feature_set_and_its_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     features = write_set(tmp_path, manifest(tmp_path))

@@ -88,7 +88,7 @@ def test_another_format_version_asks_for_a_new_extraction(features: FeatureSet, 
         FeatureSet.open(str(tmp_path))
 
 
-def test_a_rejected_request_is_not_taken_for_a_corrupt_index():
+def test_rejected_request_is_not_a_corrupt_index():
     with aws_environment({"AWS_EC2_METADATA_DISABLED": "true"}), pytest.raises(UserError) as caught:
         read_index(S3Store("bucket", "prefix"))
     assert not isinstance(caught.value, InvalidIndexError)

@@ -123,7 +123,7 @@ def test_a_tar_of_other_photos_is_never_given_a_receipt(store: FolderStore, what
 
 
 @pytest.mark.parametrize("content", [b"{}", b"nonsense", None])
-def test_a_corrupt_receipt_or_one_of_a_lost_tar_is_written_again(store: FolderStore, content: bytes | None):
+def test_corrupt_or_orphaned_receipt_is_rewritten(store: FolderStore, content: bytes | None):
     commit_shard(store, SHARD, samples(), REJECTED)
     if content is None:
         store.delete(tar_name(SHARD))

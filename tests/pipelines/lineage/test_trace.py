@@ -207,7 +207,7 @@ def test_a_broken_link_is_found(
     assert (code, out) == (1, f"{lineage.text()}\n")
 
 
-def test_a_run_that_is_gone_is_broken_and_hides_the_feature_set(chain: Chain):
+def test_deleted_run_is_a_broken_link(chain: Chain):
     client = chain.tracking.client()
     version = client.create_model_version("m", "file:///nowhere", run_id="0" * 32, tags=chain.features.lineage)
     lineage = chain.trace(f"models:/m/{version.version}")

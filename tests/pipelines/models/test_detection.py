@@ -93,7 +93,7 @@ STORED = DetectorRecord(
 )
 
 
-def test_a_record_of_0_2_is_read_and_its_format_is_stable(tmp_path: Path):
+def test_record_of_0_2_is_readable_and_stable(tmp_path: Path):
     assert DetectorRecord.read(FIXTURE) == STORED
     STORED.write(tmp_path)
     assert (tmp_path / "detector.json").read_text() == (FIXTURE / "detector.json").read_text()

@@ -42,7 +42,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory):
     return folder, config, features, shan
 
 
-def test_a_registered_model_is_read_and_its_code_is_not_run(stored, tmp_path: Path):
+def test_registered_model_is_read_without_running_its_code(stored, tmp_path: Path):
     folder, config, features, shan = stored
     code = [path for path in folder.rglob("pyfunc.py") if "mlruns" in str(path) or "artifacts" in str(path)]
     assert code

@@ -139,7 +139,7 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("task", ["score", "explain", "encode", "rank"])
 @pytest.mark.parametrize("kind", list(BAD_IMAGES))
-def test_a_bad_image_is_an_error_with_its_row_or_a_null(model: RegisteredMatcher, task: str, kind: str):
+def test_bad_image_returns_error_with_row_or_null(model: RegisteredMatcher, task: str, kind: str):
     value, said = BAD_IMAGES[kind]
     frame = pd.DataFrame({"image": [IMAGES[0], value, IMAGES[1]], "caption": ["a dog", "two men", "a dog"]})
     with pytest.raises(MlflowException, match=f"row 1, column image: {said}.*'on_error': 'null'") as caught:

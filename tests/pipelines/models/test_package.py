@@ -39,7 +39,7 @@ def registered(tmp_path: Path) -> Path:
     return save_package(package, tmp_path / "model")
 
 
-def test_the_pyfunc_of_a_0_2_bundle_returns_the_recorded_scores(registered: Path):
+def test_pyfunc_of_0_2_bundle_returns_recorded_scores(registered: Path):
     import mlflow
 
     captions = json.loads((FIXTURE / "captions.json").read_text(encoding="utf-8"))

@@ -128,7 +128,7 @@ def test_missing_columns_and_empty_frames():
             read([row])
 
 
-def test_without_pairs_a_row_may_have_an_image_or_a_caption_only():
+def test_rows_without_pairs_accept_image_or_caption():
     request = read([{"image": b"1"}, {"caption": "a"}], pairs=False)
     assert request.image_of_row.tolist() == [0, -1]
     assert request.caption_of_row.tolist() == [-1, 0]

@@ -91,7 +91,7 @@ def test_a_base64_photo_has_the_scores_of_this_process(server: str, real_photos:
     assert np.shape(regions) == (36, 16)
 
 
-def test_a_bad_row_is_status_400_with_row_and_column_or_a_null(server: str, real_photos: Photos):
+def test_bad_row_returns_status_400_or_null(server: str, real_photos: Photos):
     rows = [*photo_rows(real_photos)[:1], {"image": encoded(b"no image" * 20), "caption": "a dog"}]
     response = post(server, rows)
     assert response.status_code == 400

@@ -37,7 +37,7 @@ def test_a_tall_photo_is_shown_narrower(tmp_path: Path):
 
 
 @pytest.mark.parametrize("uri", ["nowhere/a.jpg", "tar://a.jpg::nowhere/a.tar", "ftp://host/a.jpg"])
-def test_a_photo_that_cannot_be_read_is_replaced_by_its_name(uri: str):
+def test_unreadable_photo_is_replaced_by_its_name(uri: str):
     assert photo_html(uri, [], 300).startswith(f"<p class=gone>{uri}: ")
 
 

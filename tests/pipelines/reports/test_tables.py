@@ -38,7 +38,7 @@ def test_a_report_is_markdown_or_a_page_by_its_suffix(tmp_path: Path):
     assert TABLE.html() in (tmp_path / "out" / "r.html").read_text()
 
 
-def test_an_unknown_suffix_or_a_file_as_folder_is_an_error(tmp_path: Path):
+def test_unknown_suffix_and_file_as_folder_are_errors(tmp_path: Path):
     check_report(None)
     check_report(tmp_path / "new" / "r.md")
     with pytest.raises(UserError, match=r"end the name in \.md \(Markdown\) or \.html"):

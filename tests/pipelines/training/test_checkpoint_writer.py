@@ -34,7 +34,7 @@ def _own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-def test_what_a_killed_worker_of_the_run_left_is_removed(tmp_path: Path):
+def test_folders_of_killed_workers_of_the_run_are_removed(tmp_path: Path):
     (tmp_path / "shan-checkpoint-r1-abc").mkdir()
     (tmp_path / "shan-checkpoint-r1-abc" / "weights.safetensors").write_bytes(b"half")
     (tmp_path / "shan-checkpoint-r2-def").mkdir()

@@ -262,7 +262,7 @@ def test_process_that_could_not_log_its_settings_is_resumed(
     assert datasets(tracking) == DATASETS_OF_A_TRAINING
 
 
-def test_of_two_processes_that_start_at_once_one_gets_the_run(inputs: TrainingInputs, tracking: Tracking):
+def test_concurrent_starts_claim_the_run_once(inputs: TrainingInputs, tracking: Tracking):
     def start(_: int) -> ClaimedTraining | str:
         try:
             return claim_training(inputs, tracking, resume=False)

@@ -165,7 +165,7 @@ def distributed_steps(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_ranks_agree_to_stop_and_on_a_loss_that_is_not_finite(tmp_path: Path):
+def test_ranks_agree_on_stop_and_non_finite_loss(tmp_path: Path):
     torch.multiprocessing.start_processes(distributed_steps, (str(tmp_path),), nprocs=2, start_method="spawn")
     stop, error, step = (tmp_path / "0").read_text().splitlines()
     assert (stop, step) == ("True", "1")

@@ -47,7 +47,7 @@ def test_an_incomplete_folder_is_completed_to_the_same_bytes(small, tmp_path, lo
     assert kept.stat().st_mtime_ns == before
 
 
-def test_a_killed_run_leaves_no_data_set_and_no_partial_photo(small, tmp_path):
+def test_killed_generation_leaves_no_partial_files(small, tmp_path):
     def stop(_):
         if len(list((tmp_path / "photos").glob("*.png"))) == 5:
             raise KeyboardInterrupt

@@ -54,7 +54,7 @@ def test_boxes_enclose_every_thing_of_a_scene(entries):
             assert 0 <= y0 < y1 <= 240
 
 
-def test_a_thing_in_front_occludes_a_part_of_the_thing_behind(entries):
+def test_front_object_occludes_object_behind(entries):
     shares = []
     for things in (entry.scene.things for entry in entries):
         for back, front in itertools.combinations(things, 2):  # in drawing order

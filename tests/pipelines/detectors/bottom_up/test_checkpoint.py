@@ -114,7 +114,7 @@ class Runs:
         ("vg.pth", saved(STATE)),
     ],
 )
-def test_other_files_are_refused_in_one_line_and_run_no_code(name, data, capsys):
+def test_unrecognised_files_are_rejected_without_running_code(name, data, capsys):
     with pytest.raises(UserError) as caught:
         read_checkpoint(data, name)
     assert "\n" not in str(caught.value)

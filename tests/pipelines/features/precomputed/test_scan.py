@@ -127,7 +127,7 @@ def test_a_row_a_caption(folder: Path):
         run(folder)
 
 
-def test_the_same_number_of_captions_for_each_image_may_be_any(folder: Path):
+def test_captions_per_image_can_be_any_number(folder: Path):
     """A caption per image, also where each has a row of its own and five divides their number; ids per caption."""
     for name, count in COUNTS.items():
         (folder / f"{name}_caps.txt").write_text("".join(f"{name} {n} {m}\n" for n in range(count) for m in range(3)))
@@ -177,7 +177,7 @@ def test_a_bad_line_of_captions_is_named(folder: Path, content: bytes, message: 
         run(folder)
 
 
-def test_testall_is_the_test_split_where_there_is_no_other(folder: Path):
+def test_testall_is_used_without_a_test_split(folder: Path):
     for kind in ("ims.npy", "caps.txt", "ids.txt"):
         (folder / f"testall_{kind}").write_bytes((folder / f"dev_{kind}").read_bytes())
     imported = run(folder)

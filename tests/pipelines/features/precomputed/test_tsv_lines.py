@@ -19,7 +19,7 @@ def test_rows_without_headers_empty_lines_and_byte_order_mark(tmp_path: Path, pa
     assert list(tsv_lines([tmp_path / "a.tsv"])) == [b"1\tx\n", b"2\ty\r\n", b"3\tz"]
 
 
-def test_a_folder_has_its_parts_in_the_order_of_their_names(tmp_path: Path):
+def test_parts_of_a_folder_are_read_in_name_order(tmp_path: Path):
     for name in ("b.tsv.1", "a.TSV.gz", "notes.txt", ".hidden.tsv"):
         (tmp_path / name).write_text("")
     assert [path.name for path in tsv_files(tmp_path)] == ["a.TSV.gz", "b.tsv.1"]

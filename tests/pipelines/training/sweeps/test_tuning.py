@@ -86,7 +86,7 @@ def test_run_of_a_completed_trial_ends(
     assert (run.info.status, run.data.tags.get(STOPPED_BY)) == (status, stopped_by)
 
 
-def test_outage_of_mlflow_at_the_end_of_a_trial_is_a_warning(
+def test_mlflow_outage_at_trial_end_is_a_warning(
     callback: SweepCallback, tracking: Tracking, capsys: pytest.CaptureFixture[str]
 ):
     run_id = tracking.create_run("m", {})
