@@ -199,7 +199,7 @@ def test_a_command_that_reads_models_does_not_create_a_store(data: Path, run: Ru
     assert list((data / "cwd").iterdir()) == []
 
 
-def test_a_process_fails_with_one_line_and_exit_code_2():
+def test_user_error_of_a_process_is_one_line_and_exit_code_2():
     command = [sys.executable, "-m", "jobs.train", "--features=nowhere", "--name=m"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout) == (2, "")

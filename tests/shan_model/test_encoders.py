@@ -74,7 +74,7 @@ def test_words_follow_equation_2_without_padding():
         np.testing.assert_allclose(words.numpy(), words_by_hand(encoder, ids), rtol=1e-10)
 
 
-def test_a_word_vector_is_the_fixed_then_the_learnable_one():
+def test_word_vector_joins_fixed_and_learnable_parts():
     encoder, fixed = text_encoder(fixed_word_dim=2), np.random.default_rng(1).normal(size=(len(WORDS), 2))
     encoder.set_fixed(fixed)
     with torch.no_grad():

@@ -62,7 +62,7 @@ def test_a_key_of_the_file_wins():
     assert found["b/c.jpg"].startswith("c-")
 
 
-def test_a_name_in_a_list_is_that_of_one_photo():
+def test_listed_name_matches_one_photo():
     rows = PhotoRows()
     rows.add("f", [Row("line", source, ("x",)) for source in ("a/1.jpg", "b/1.jpg", "b/2.jpg")], "")
     rows.set_splits("l", [("line 1", "a/1.jpg"), ("line 2", "2")], "test")
@@ -98,7 +98,7 @@ def test_rows_of_a_photo_are_joined_and_must_agree():
         (Row("row 10", "d.jpg", ("\ud800",)), "", r"h: a caption or name is not valid Unicode"),
     ],
 )
-def test_a_row_that_contradicts_others_or_is_not_valid_is_named(row: Row, split: str, message: str):
+def test_invalid_or_contradictory_row_is_reported(row: Row, split: str, message: str):
     rows = PhotoRows()
     rows.add("g", [Row("row 1", "a.jpg", (), "val", "k"), Row("row 2", "b.jpg", is_complete=True)], "")
 

@@ -111,7 +111,7 @@ def test_a_defect_fails_its_invariance_tests_and_no_others(split, kind: type[SHA
         assert found[name].worst
 
 
-def test_a_bag_of_words_fails_every_test_of_word_order(split):
+def test_bag_of_words_model_fails_word_order_tests(split):
     found = results(BagOfWords, split)
     for name in ("word order", "attributes swapped"):
         assert found[name].cases > 0

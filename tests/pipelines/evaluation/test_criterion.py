@@ -48,7 +48,7 @@ def test_the_margin_applies_to_the_lower_bound():
 
 
 @pytest.mark.parametrize(("hits", "worse"), [((96, 160), "image-to-text"), ((160, 96), "text-to-image")])
-def test_a_gain_in_one_direction_does_not_offset_a_loss(hits: tuple[int, int], worse: str):
+def test_gain_in_one_direction_does_not_offset_a_drop(hits: tuple[int, int], worse: str):
     challenger, champion = evaluation(*hits), evaluation(100, 100, "version 1")
     decision = decide(challenger, champion, PromoteConfig())  # four photos of 200 are 6 points
     assert not decision.promote

@@ -342,7 +342,7 @@ def test_the_command_promotes_across_detectors(
             job.main()
 
 
-def test_the_command_named_by_the_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):
+def test_command_in_lock_error_releases_the_lock(registry: Registry, monkeypatch, capsys):
     name = registry.name("stuck")
     registry.tracking.client().create_registered_model(lock_name(name), {"owner": "process 1 on a", "since": "then"})
     monkeypatch.setattr(sys, "argv", ["train"])

@@ -65,9 +65,7 @@ def test_a_rerun_writes_nothing(manifest: Manifest, extracted: FeatureSet):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == mtimes
 
 
-def test_a_rerun_completes_a_killed_extraction_to_the_same_bytes(
-    tmp_path: Path, manifest: Manifest, extracted: FeatureSet
-):
+def test_rerun_of_killed_extraction_gives_the_same_bytes(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     """All states that a kill can leave: no index, a shard without receipt, no shard, an incomplete file."""
     broken = tmp_path / "features" / Path(extracted.uri).name
     shutil.copytree(extracted.uri, broken)

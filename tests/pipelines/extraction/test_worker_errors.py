@@ -14,7 +14,7 @@ class Wrapped(UserError):
         self.cause = cause
 
 
-def test_an_os_error_keeps_its_message_as_its_only_argument():
+def test_os_error_has_its_message_as_only_argument():
     @keep_error_message
     def write(path: str) -> None:
         raise OSError(28, "No space left on device", path)

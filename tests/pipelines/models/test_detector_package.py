@@ -88,7 +88,7 @@ def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
     ModelDetector(tmp_path / "referred", {"model": str(tmp_path / "moved")}).require("cpu")
 
 
-def test_a_plugin_is_carried_with_the_modules_of_its_package(plugin: Plugin):
+def test_model_carries_plugin_with_its_package(plugin: Plugin):
     package = plugin.package("carry")
     assert package.modules == ("striped_detector.stripes",)
     assert package.roots["striped_detector"] == plugin.folder

@@ -53,7 +53,7 @@ def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path
         np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
-def test_a_web_image_is_downloaded_also_within_an_event_loop(tmp_path: Path):
+def test_web_image_is_downloaded_within_an_event_loop(tmp_path: Path):
     data = png(images()["turned"])
     (tmp_path / "photo.png").write_bytes(data)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
@@ -101,7 +101,7 @@ def test_what_cannot_be_decoded_has_a_reason(value, said: str):
         decode(png(images()["turned"])[:-200])
 
 
-def test_a_web_server_without_a_response_is_given_up_soon(monkeypatch: pytest.MonkeyPatch):
+def test_unresponsive_web_server_is_abandoned_soon(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images_module, "DOWNLOAD_S", 3.0)
     with web_server(drips(b"", b"", 0.05)) as (uri, connections):
         with pytest.raises(PhotoError, match=rf"{uri}: no response from the web server within 1 s"):

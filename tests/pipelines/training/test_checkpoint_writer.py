@@ -54,7 +54,7 @@ def test_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces")
-def test_a_full_disk_names_the_folder_and_is_left_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_error_names_folder_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     written, said, left = run_on_small_disk(tmp_path, FILL, str(tmp_path)).splitlines()
     assert written.startswith(f"{tmp_path}/shan-checkpoint-r1-")

@@ -22,7 +22,7 @@ def folder(models: Models, tmp_path: Path) -> Path:
     return Path(shutil.copytree(models("vit"), tmp_path / "vit"))
 
 
-def test_a_folder_becomes_absolute_and_a_name_needs_a_revision(
+def test_folder_becomes_absolute_and_hub_name_needs_revision(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
