@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +107,13 @@ while not pathlib.Path(sys.argv[1]).exists():
     time.sleep(0.1)
 print("the last line", flush=True)
 """
+QUIET_UNTIL = """
+import pathlib, sys, time
+print("first", flush=True)
+while not pathlib.Path(sys.argv[1]).exists():
+    time.sleep(0.1)
+print("second")
+"""
 
 
 def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -115,19 +122,31 @@ def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkey
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     relay, said, codes = Relay(int(address.rpartition(":")[2])), io.StringIO(), list[int]()
 
+    refused = list[Exception]()
+
     def continues() -> bool:
         return said.tell() > len(before)
 
     with ray_jobs.job_client(f"http://127.0.0.1:{relay.port}") as client:
         (tmp_path / "count.py").write_text(COUNT_UNTIL)
         name = client.submit_job(entrypoint=f"python {tmp_path}/count.py {tmp_path}/end")
+        ask = client.get_job_info
+
+        def job_info(job: str) -> object:
+            try:
+                return ask(job)
+            except Exception as error:
+                refused.append(error)
+                raise
+
+        monkeypatch.setattr(client, "get_job_info", job_info)
         monkeypatch.setattr(sys, "stdout", said)
         follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
         follower.start()
         wait_until(lambda: "line 9" in said.getvalue())
         relay.cut()
         before = said.getvalue()
-        time.sleep(1)  # attempts to connect are refused
+        wait_until(lambda: len(refused) > 0)
         relay.listen()
         wait_until(continues)
         relay.stall()
@@ -151,24 +170,35 @@ def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkey
 
 def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every stream starts with the first byte of the log; its first lines are Ray's own."""
-    said = io.StringIO()
+    said, codes = io.StringIO(), list[int]()
     monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 4)  # Ray ends a stream some 2 s after its job
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    (tmp_path / "quiet.py").write_text("import time\nprint('first', flush=True)\ntime.sleep(10)\nprint('second')\n")
+    (tmp_path / "quiet.py").write_text(QUIET_UNTIL)
     with ray_jobs.job_client(address) as client:
-        name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py")
+        name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py {tmp_path}/end")
         wait_until(lambda: "first" in client.get_job_logs(name))
-        while_quiet, tail = list[bool](), client.tail_job_logs
+        while_quiet, tail, checks = list[bool](), client.tail_job_logs, list[str]()
 
         def counted_tail(job: str) -> object:
             printed = "first" in said.getvalue()
             while_quiet.append(printed and not client.get_job_status(job).is_terminal())
             return tail(job)
 
+        def counted_check(*arguments: Any) -> str:
+            """Is called after IDLE_TIMEOUT_S without a line."""
+            checks.append(ray_jobs.last_log_line(*arguments))
+            return checks[-1]
+
         monkeypatch.setattr(client, "tail_job_logs", counted_tail)
+        monkeypatch.setattr(job_log, "last_log_line", counted_check)
         monkeypatch.setattr(sys, "stdout", said)
-        assert job_log.follow(client, name) == 0
+        follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
+        follower.start()
+        wait_until(lambda: len(checks) >= 2)
+        (tmp_path / "end").touch()
+        follower.join(DEADLINE_S)
         monkeypatch.undo()
+    assert codes == [0]
     assert re.findall(r"first|second", said.getvalue()) == ["first", "second"]
     assert not any(while_quiet)  # but again after its end, which Ray does not pass on at once
 

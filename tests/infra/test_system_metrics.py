@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from infra.system_metrics import system_metrics
 from infra.tracking import TrackingConfig, connect
@@ -15,6 +16,13 @@ from tests.support.servers import mlflow_server
 def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.5")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # MLflow's monitor stops at the first failure
+    ended, monitor = list[bool](), SystemMetricsMonitor.monitor
+
+    def counted(self: SystemMetricsMonitor) -> None:
+        monitor(self)
+        ended.append(True)
+
+    monkeypatch.setattr(SystemMetricsMonitor, "monitor", counted)
     with mlflow_server(tmp_path) as server:
         tracking = connect(TrackingConfig(uri=server.uri))
         run_id = tracking.create_run("measured", {})
@@ -26,7 +34,7 @@ def test_sampling_continues_when_the_server_returns(tmp_path: Path, monkeypatch:
         with system_metrics(tracking, run_id):
             wait_until(lambda: latest() > 0, timeout_s=60, every_s=0.2)
             server.stop()
-            time.sleep(3)
+            wait_until(lambda: len(ended) > 0, timeout_s=60)
             server.start()
             back = time.time_ns() // 1_000_000
             wait_until(lambda: latest() > back, timeout_s=60, every_s=0.2)
