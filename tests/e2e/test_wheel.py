@@ -80,7 +80,7 @@ def test_help_imports_no_command_and_takes_less_than_a_second(installed: Install
 def test_commands_find_this_project(installed: Installed):
     result = installed.shan("train", "--help")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("usage: shan train --features FEATURES --name NAME")
+    assert result.stdout.startswith("usage: shan train --features URI --name NAME")
     result = installed.shan("train", "--features=nowhere", "--name=m", "--train.epochs=0")
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: train.epochs is 0; it must be at least 1; see `shan train --help`\n"
