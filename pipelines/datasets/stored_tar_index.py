@@ -24,7 +24,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def read_index(store: Store, name: str, folder: str) -> TarIndex:
+def read_tar_index(store: Store, name: str, folder: str) -> TarIndex:
     """Returns the index of a tar: the one stored below `folder` if it fits, else a new one.
 
     A new one is stored there, unless `folder` is empty or something is wrong with the tar. Raises as `build_index`.

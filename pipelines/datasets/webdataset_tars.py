@@ -17,7 +17,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
-from pipelines.datasets.stored_tar_index import read_index
+from pipelines.datasets.stored_tar_index import read_tar_index
 from pipelines.datasets.tar_index import TarIndex
 
 _THREADS = 16
@@ -76,6 +76,6 @@ def _tars(file: DatasetFile) -> tuple[str, list[str]]:
 
 def _index(file: DatasetFile, folder: str, name: str) -> TarIndex:
     try:
-        return read_index(open_store(folder), name, file.indexes)
+        return read_tar_index(open_store(folder), name, file.indexes)
     except FileNotFoundError as error:
         raise UserError(f"{folder}/{name}: no such file; correct the data set {file.location}") from error

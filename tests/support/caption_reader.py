@@ -98,7 +98,7 @@ class Reading:
 
 @cache
 def read(caption: str) -> Reading:
-    """Returns the claims of a caption; raises ValueError for a sentence outside the grammar."""
+    """Returns the statements of a caption; raises ValueError for a sentence outside the grammar."""
     text = caption.removesuffix(".").lower()
     reading = Reading([_read_thing(found) for found in NOUN_PHRASE.finditer(text)])
     text = NOUN_PHRASE.sub("#", text)

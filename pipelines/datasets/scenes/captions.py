@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipelines.datasets.scenes.frames import Frame, draw_list, draw_pair, draw_row, draw_which
 from pipelines.datasets.scenes.lexicon import BACKGROUND_WORDS, Lexicon, draw_lexicon, noun_phrase
-from pipelines.datasets.scenes.meaning import Claim, SceneIndex, holds
+from pipelines.datasets.scenes.meaning import SceneIndex, Statement, holds
 from pipelines.datasets.scenes.world import Scene, Swap
 
 CAPTIONS = 5
@@ -54,10 +54,10 @@ class Plan:
             for slot, detail in zip(self.frame.slots, self.details, strict=True)
         )
 
-    def claim(self, scene: Scene) -> Claim:
-        """Returns what the caption claims when it describes this scene."""
+    def statement(self, scene: Scene) -> Statement:
+        """Returns what the caption states when it describes this scene."""
         background = scene.background if self.names_background else None
-        return Claim(self.values(scene), self.frame.relations, background, self.frame.count)
+        return Statement(self.values(scene), self.frame.relations, background, self.frame.count)
 
     def sentence(self, scene: Scene) -> str:
         """Returns the caption of a scene, capitalised and with a full stop."""
@@ -90,7 +90,7 @@ def draw_captions(
                 continue
             if counterpart is not None and not _distinguishes(plan, scene, counterpart):
                 continue
-            matches = max(len(index.matches(plan.claim(each))) for each in (scene, counterpart) if each)
+            matches = max(len(index.matches(plan.statement(each))) for each in (scene, counterpart) if each)
             if matches < min_matches:
                 best, min_matches = plan, matches
         chosen.append(best)
@@ -101,7 +101,7 @@ def _distinguishes(plan: Plan, scene: Scene, counterpart: Scene) -> bool:
     """Returns whether the caption of each scene of a minimal pair is false for the other scene."""
     first, second = plan.sentence(scene), plan.sentence(counterpart)
     assert sorted(tokens(first)) == sorted(tokens(second)), f"different words in a minimal pair: {first} / {second}"
-    return not holds(plan.claim(scene), counterpart) and not holds(plan.claim(counterpart), scene)
+    return not holds(plan.statement(scene), counterpart) and not holds(plan.statement(counterpart), scene)
 
 
 def _draw_plan(rng: random.Random, scene: Scene, swap: Swap | None) -> Plan | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.datasets.scenes.captions import Plan, draw_captions
 from pipelines.datasets.scenes.config import ScenesConfig
-from pipelines.datasets.scenes.meaning import Claim, SceneIndex
+from pipelines.datasets.scenes.meaning import SceneIndex, Statement
 from pipelines.datasets.scenes.sampling import draw_split
 from pipelines.datasets.scenes.world import Scene
 
@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Entry:
-    """One scene of the data set with its captions and their claims.
+    """One scene of the data set with its captions and their statements.
 
     `counterpart` is the name of the other entry of its minimal pair, `swap` the kind of exchange between the two.
     """
@@ -23,7 +23,7 @@ class Entry:
     split: str
     scene: Scene
     captions: tuple[str, ...]
-    claims: tuple[Claim, ...]
+    statements: tuple[Statement, ...]
     counterpart: str | None
     swap: str | None
 
@@ -59,7 +59,7 @@ def _draw_entries(config: ScenesConfig, split: str, used: set[object]) -> list[E
             split=split,
             scene=draft.scene,
             captions=tuple(plan.sentence(draft.scene) for plan in plans[number]),
-            claims=tuple(plan.claim(draft.scene) for plan in plans[number]),
+            statements=tuple(plan.statement(draft.scene) for plan in plans[number]),
             counterpart=None if draft.counterpart is None else _name(split, draft.counterpart),
             swap=None if draft.swap is None else draft.swap.kind,
         )

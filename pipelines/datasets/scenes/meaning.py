@@ -9,7 +9,7 @@ from pipelines.datasets.scenes.world import Scene, Thing, relates
 
 
 @dataclass(frozen=True)
-class Claim:
+class Statement:
     """What a caption states.
 
     `things` are the stated attributes of each thing, `relations` triples (thing, relation, thing) of positions in
@@ -22,14 +22,14 @@ class Claim:
     count: int | None = None
 
 
-def holds(claim: Claim, scene: Scene) -> bool:
-    """Returns whether the things of the claim can be assigned to different things of the scene so that it is true."""
-    if claim.background not in (None, scene.background) or claim.count not in (None, len(scene.things)):
+def holds(statement: Statement, scene: Scene) -> bool:
+    """Returns whether the statement is true of the scene with different things of it for the things that it names."""
+    if statement.background not in (None, scene.background) or statement.count not in (None, len(scene.things)):
         return False
-    candidates = [[i for i, thing in enumerate(scene.things) if _is(thing, wanted)] for wanted in claim.things]
+    candidates = [[i for i, thing in enumerate(scene.things) if _is(thing, wanted)] for wanted in statement.things]
     return any(
         len(set(assigned)) == len(assigned)
-        and all(relates(scene, assigned[a], r, assigned[b]) for a, r, b in claim.relations)
+        and all(relates(scene, assigned[a], r, assigned[b]) for a, r, b in statement.relations)
         for assigned in itertools.product(*candidates)
     )
 
@@ -39,7 +39,7 @@ def _is(thing: Thing, wanted: dict[str, str]) -> bool:
 
 
 class SceneIndex:
-    """An index of the scenes of a split, for a fast search of those that a claim is true of."""
+    """An index of the scenes of a split, for a fast search of those that a statement is true of."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
         self.scenes = scenes
@@ -48,8 +48,8 @@ class SceneIndex:
             for thing in scene.things:
                 self._by_name[thing.name].add(index)
 
-    def matches(self, claim: Claim) -> list[int]:
-        """Returns the positions of the scenes that the claim is true of; more than one means an ambiguous caption."""
-        names = [(t["colour"], t["shape"]) for t in claim.things if "colour" in t and "shape" in t]
+    def matches(self, statement: Statement) -> list[int]:
+        """Returns the positions of the scenes of which the statement is true; several mean an ambiguous caption."""
+        names = [(t["colour"], t["shape"]) for t in statement.things if "colour" in t and "shape" in t]
         candidates = set.intersection(*(self._by_name[n] for n in names)) if names else range(len(self.scenes))
-        return [index for index in sorted(candidates) if holds(claim, self.scenes[index])]
+        return [index for index in sorted(candidates) if holds(statement, self.scenes[index])]

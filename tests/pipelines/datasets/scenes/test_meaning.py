@@ -10,6 +10,6 @@ def test_captions_single_out_their_scene(entries):
     for split in ("train", "val", "test"):
         inside = [entry for entry in entries if entry.split == split]
         index = SceneIndex([entry.scene for entry in inside])
-        matches = [index.matches(claim) for entry in inside for claim in entry.claims]
+        matches = [index.matches(statement) for entry in inside for statement in entry.statements]
         assert all(k // 5 in found for k, found in enumerate(matches))
         assert np.mean([len(found) == 1 for found in matches]) > 0.99
