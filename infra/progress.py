@@ -1,12 +1,33 @@
-"""A progress bar in the driver that workers anywhere on the cluster update."""
+"""Progress bars: one that workers anywhere on the cluster update, and one whose total is known later."""
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+
+@contextmanager
+def counted_bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields a function of the numbers done and in total that shows a bar.
+
+    The bar appears with the first call, so that input that is refused before any work leaves one line only.
+    """
+    bars: list[tqdm[Any]] = []
+
+    def show(done: int, total: int) -> None:
+        if not bars:
+            bars.append(tqdm(desc=description, unit=unit))
+        bars[0].total = total
+        bars[0].update(done - bars[0].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 class ProgressActor:

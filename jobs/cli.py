@@ -8,6 +8,7 @@ import re
 import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
@@ -25,6 +26,15 @@ PRESETS = Path(__file__).parent / "presets"
 
 AddArguments = Callable[[Any], None]
 """Adds a command's own arguments to its parser."""
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """A subcommand: its description, its arguments, and the function that takes them."""
+
+    description: str
+    add_arguments: AddArguments
+    run: Callable[[Any], None]
 
 
 def parse(

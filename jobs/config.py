@@ -12,6 +12,7 @@ from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.estimate import EstimateConfig
 from pipelines.models.config import RegisterConfig
+from pipelines.search.config import IndexConfig
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.shard_cache import CacheConfig
@@ -41,6 +42,8 @@ class Config:
     """Scoring of all pairs in an evaluation."""
     promote: PromoteConfig = field(default_factory=PromoteConfig)
     """The criterion by which a challenger becomes champion."""
+    index: IndexConfig = field(default_factory=IndexConfig)
+    """Encoding of photos and captions into a search index."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow tracking store and registry."""
     register: RegisterConfig = field(default_factory=RegisterConfig)
@@ -60,6 +63,7 @@ class Config:
         for field_name, needed in (
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
+            ("index.actors", self.index.actors * self.index.actor_cpus),
         ):
             if needed > cpus and field_name.partition(".")[0] in sections:
                 raise ValueError(

@@ -4,8 +4,6 @@ python -m jobs.features verify s3://bucket/features/flickr30k-embedded-012345678
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +21,6 @@ from pipelines.features.commands import (
 from pipelines.features.text_report import verify_text
 
 
-@dataclass(frozen=True)
-class Command:
-    """A subcommand: its description, its arguments, and the function that takes them."""
-
-    description: str
-    add_arguments: Callable[[Any], None]
-    run: Callable[[Any], None]
-
-
 def _add_features(parser: Any) -> None:
     options.add(parser, "features", "Append @<12 hex> to open a snapshot.")
 
@@ -43,9 +32,8 @@ def _add_inspect(parser: Any) -> None:
 
 def _add_gc(parser: Any) -> None:
     options.add(parser, "features", "No job may write to it meanwhile.")
-    parser.add_argument("--delete", action="store_true", help="Delete the orphaned objects instead of listing them.")
-    parser.add_argument("--unfinished", action="store_true", help="Include complete shards of unfinished extractions.")
-    parser.add_argument("--earlier-snapshots", action="store_true", help="Include earlier snapshots and their objects.")
+    for name in ("--delete", "--unfinished", "--earlier-snapshots"):
+        options.add(parser, name)
 
 
 def _add_import(parser: Any) -> None:
@@ -96,11 +84,13 @@ def _export(arguments: Any) -> None:
 
 
 COMMANDS = {
-    "verify": Command("Reads every object of a feature set and checks its integrity.", _add_features, _verify),
-    "inspect": Command("Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect),
-    "gc": Command("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
-    "import": Command("Imports features that other code extracted.", _add_import, _import),
-    "export": Command("Exports a feature set to files that other code reads.", _add_export, _export),
+    "verify": cli.Subcommand("Reads every object of a feature set and checks its integrity.", _add_features, _verify),
+    "inspect": cli.Subcommand(
+        "Prints the content of a feature set and writes it as an HTML page.", _add_inspect, _inspect
+    ),
+    "gc": cli.Subcommand("Lists or deletes the orphaned objects of a feature set.", _add_gc, _gc),
+    "import": cli.Subcommand("Imports features that other code extracted.", _add_import, _import),
+    "export": cli.Subcommand("Exports a feature set to files that other code reads.", _add_export, _export),
 }
 
 

@@ -17,11 +17,12 @@ COMMANDS = {
     "evaluate": "measure recalls of models on a split, with confidence intervals",
     "behaviour": "run behavioural tests of a model",
     "promote": "make a version champion if it is better, or roll back",
-    "lineage": "print where a model, run or feature set comes from, and check it",
-    "search": "rank the photos of a feature set for text queries",
+    "lineage": "print where a model, run, feature set or index comes from, and check it",
+    "index": "encode photos and captions into a search index; verify or clean up one",
+    "search": "rank photos for text queries, or captions for photos",
     "rerank": "measure retrieve-and-rerank against exact scoring",
     "submit": "run a command on a Ray cluster",
-    "status": "print the state of feature sets, runs, models and jobs",
+    "status": "print the state of feature sets, indexes, runs, models and jobs",
 }
 """Every command and what it does; each is a module of this package with a function `main`."""
 

@@ -66,6 +66,11 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "URL",
         "help": "URL of the dashboard of a Ray cluster, such as http://<head>:8265.",
     },
+    "index": {"type": str, "metavar": "INDEX", "help": "URI of a search index, a folder or s3:// prefix."},
+    "--delete": {"action": "store_true", "help": "Delete the orphaned objects instead of listing them."},
+    "--unfinished": {"action": "store_true", "help": "Include what unfinished jobs have completed."},
+    "--earlier-snapshots": {"action": "store_true", "help": "Include earlier snapshots and their objects."},
+    "--json": {"action": "store_true", "help": "Print the result as JSON."},
 }
 """Arguments of `add_argument` for each."""
 

@@ -9,7 +9,7 @@ from jobs import cli, options
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import choose_device
 from pipelines.models.load import load_matchers
-from pipelines.serving.reranking_report import reranking_table
+from pipelines.search.reranking_report import reranking_table
 
 
 def _arguments(parser: Any) -> None:

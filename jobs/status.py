@@ -1,4 +1,4 @@
-"""Prints the state of feature sets, runs, models and their champions, and of the jobs of a cluster.
+"""Prints the state of feature sets, search indexes, runs, models and their champions, and of the jobs of a cluster.
 
     python -m jobs.status --feature-root s3://bucket/features --tracking.uri http://mlflow:5000 \
         --address http://head:8265
@@ -13,11 +13,15 @@ from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from jobs import cli, options
 from pipelines.reports.tables import Table
+from pipelines.search.config import INDEX_ROOT
+from pipelines.search.index_table import index_table
 from pipelines.status import cluster_jobs, feature_sets, models, trainings
 
 
 def _arguments(parser: Any) -> None:
     options.add(parser, "--feature-root")
+    root = "Root of the search indexes: the folder or s3:// prefix that contains them."
+    parser.add_argument("--index-root", type=str, default=INDEX_ROOT, metavar="URI", help=root)
     options.add(parser, "--address", "Without it, no jobs are listed.")
 
 
@@ -37,11 +41,13 @@ def _show(table: Table) -> None:
 def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
-        "status", "Print the state of feature sets, runs, models and jobs.", _arguments, ("tracking",)
+        "status", "Print the state of feature sets, indexes, runs, models and jobs.", _arguments, ("tracking",)
     )
     errors: list[str] = []
     with _collected(errors):
         _show(feature_sets(open_store(arguments.feature_root)))
+    with _collected(errors):
+        _show(index_table(open_store(arguments.index_root)))
     with _collected(errors):
         tracking = infra.tracking.find_store(config.tracking)
         if tracking is None:

@@ -32,6 +32,7 @@ COMMANDS = (
     "evaluate",
     "extract",
     "features",
+    "index",
     "lineage",
     "pipeline",
     "promote",

@@ -27,11 +27,14 @@ class Ranking(NamedTuple):
     """Exact scores."""
 
 
+def mean_directions(items: Sequence[Tensor] | Tensor) -> Tensor:
+    """Returns the normalised mean vectors (K x D) of K photos or captions, of N_k x D each."""
+    return normalize(torch.stack([vectors_ND.mean(dim=0) for vectors_ND in items]), dim=1)
+
+
 def mean_cosines(regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
     """Returns the cosines N x C of mean vectors, for N photos (R x D each) and C captions (W x D each)."""
-    photos_ND = normalize(torch.stack([regions_RD.mean(dim=0) for regions_RD in regions]), dim=1)
-    captions_CD = normalize(torch.stack([words_WD.mean(dim=0) for words_WD in words]), dim=1)
-    return photos_ND @ captions_CD.T
+    return mean_directions(regions) @ mean_directions(words).T
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from tests.test_language import CODE, python_texts
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 TOP = ("jobs", "pipelines", "infra", "shan_model", "tests", "docs", "scripts", ".ci", ".github")
 COMMANDS = sorted(jobs.main.COMMANDS)
-SUBCOMMANDS = ("verify", "inspect", "gc", "import", "export")
+SUBCOMMANDS = {"features": ("verify", "inspect", "gc", "import", "export"), "index": ("verify", "gc")}
 FOREIGN_MESSAGES = {"No available agent"}
 """Messages of Ray that the troubleshooting table quotes."""
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -68,7 +68,9 @@ for words in json.loads(sys.argv[1]):
     shown[" ".join(words)] = out.getvalue()
 print(json.dumps(shown))
 """
-    wanted = [[command] for command in COMMANDS] + [["features", name] for name in SUBCOMMANDS]
+    wanted = [[command] for command in COMMANDS] + [
+        [command, name] for command, names in SUBCOMMANDS.items() for name in names
+    ]
     arguments = [sys.executable, "-c", program, json.dumps(wanted)]
     shown = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found: dict[str, str] = json.loads(shown)
@@ -97,8 +99,8 @@ def documented_commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def accepted_options(command: str, arguments: list[str]) -> frozenset[str]:
     """Options that a command line may use; those of the submitted command, too, for `submit`."""
-    if command == "features":
-        return options_of(command, *(a for a in arguments[:1] if a in SUBCOMMANDS))
+    if command in SUBCOMMANDS:
+        return options_of(command, *(a for a in arguments[:1] if a in SUBCOMMANDS[command]))
     if command == "submit" and arguments and arguments[0] in COMMANDS:
         return options_of(command) | accepted_options(arguments[0], arguments[1:])
     return options_of(command)
@@ -139,7 +141,9 @@ def test_commands_named_in_prose_exist(page):
 
 @every_page
 def test_options_named_in_prose_exist(page):
-    known = frozenset.union(*map(options_of, COMMANDS), *(options_of("features", name) for name in SUBCOMMANDS))
+    known = frozenset.union(
+        *map(options_of, COMMANDS), *(options_of(c, name) for c, names in SUBCOMMANDS.items() for name in names)
+    )
     for code in inline(page.read_text(encoding="utf-8")):
         option = re.match(r"--[a-z][\w.-]*", code)
         if option and option[0] not in ("--help", "--artifacts-destination"):
@@ -151,7 +155,7 @@ def test_config_fields_exist(page):
     sections = {section.name: section.type for section in fields(Config)}
     for code in inline(page.read_text(encoding="utf-8")):
         match = re.fullmatch(r"(\w+)\.([a-z]\w*)(=\w+)?", code)
-        if match and match[1] in sections and match[2] not in ("py", "md"):
+        if match and match[1] in sections and match[2] not in ("py", "md", "json"):
             assert match[2] in {field.name for field in fields(sections[match[1]])}, f"there is no field {code}"
 
 
@@ -215,7 +219,7 @@ def test_formats_are_those_of_their_owners():
     rows = re.findall(
         r"^\|.*`(shan-\w+/[\d.]+)`.*`([\w/]+\.py)` \|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
     )
-    assert len(rows) == 6
+    assert len(rows) == 7
     for name, owner in rows:
         assert f'"{name}"' in (ROOT / owner).read_text(encoding="utf-8"), f"{owner} does not write {name}"
 

@@ -20,7 +20,6 @@ COVERS = {
         "jobs/pipeline.py",
         "jobs/quickstart.py",
         "jobs/rerank.py",
-        "jobs/search.py",
         "pipelines/pipeline/plan.py",
         "pipelines/pipeline/run.py",
         "pipelines/pipeline/setup.py",
@@ -30,6 +29,8 @@ COVERS = {
     "faults/test_sweep_faults.py": ["jobs/sweep.py"],
     "infra/storage/test_base.py": ["infra/storage/folder.py"],
     "jobs/test_features.py": ["pipelines/features/commands.py", "pipelines/features/text_report.py"],
+    "jobs/test_index.py": ["pipelines/search/config.py", "pipelines/search/index_commands.py"],
+    "jobs/test_search.py": ["pipelines/search/query.py"],
     "pipelines/datasets/scenes/test_captions.py": [
         "pipelines/datasets/scenes/frames.py",
         "pipelines/datasets/scenes/lexicon.py",
@@ -57,7 +58,11 @@ COVERS = {
     "pipelines/features/test_html_report.py": ["pipelines/features/summary.py"],
     "pipelines/features/test_shards.py": ["pipelines/features/receipt.py", "pipelines/features/shard_reader.py"],
     "pipelines/features/test_verify.py": ["pipelines/features/verify_sample.py", "pipelines/features/verify_shard.py"],
-    "pipelines/lineage/test_trace.py": ["jobs/lineage.py", "pipelines/lineage/registered.py"],
+    "pipelines/lineage/test_trace.py": [
+        "jobs/lineage.py",
+        "pipelines/lineage/indexed.py",
+        "pipelines/lineage/registered.py",
+    ],
     "pipelines/models/test_detector_package.py": ["pipelines/models/config.py"],
     "pipelines/models/test_matcher.py": ["pipelines/models/tasks.py"],
     "pipelines/models/test_package.py": [
@@ -70,6 +75,9 @@ COVERS = {
     "pipelines/training/test_train.py": ["pipelines/training/driver.py"],
     "shan_model/test_baselines.py": ["shan_model/baselines/scan.py", "shan_model/baselines/vsepp.py"],
     "shan_model/test_compiled_gate.py": ["shan_model/gate_fuse_pool.py"],
+    "pipelines/search/test_index.py": ["pipelines/search/gallery.py", "pipelines/search/partition_reader.py"],
+    "pipelines/search/test_index_build.py": ["pipelines/search/first_stage_build.py"],
+    "pipelines/search/test_index_format.py": ["pipelines/search/layout.py", "pipelines/search/partition.py"],
 }
 """Test files below tests/, and the modules without a test file of their own that each covers."""
 

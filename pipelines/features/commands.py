@@ -6,6 +6,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from infra.errors import UserError
+from infra.progress import counted_bar
 from infra.storage.open import open_store, require_writable_file
 from pipelines.datasets.importer import DatasetFiles
 from pipelines.features.feature_set import FeatureSet
@@ -24,12 +25,7 @@ Layout = Literal["scan", "tsv"]
 
 def verify_with_progress_bar(uri: str) -> Verification:
     """Reads and checks the feature set at `uri`."""
-    with tqdm(desc="verify", unit="shard", total=0) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with counted_bar("verify", "shard") as show:
         return verify(uri, show)
 
 

@@ -1,4 +1,4 @@
-"""Traces a registered version, a run or a feature set: manifest -> detector -> feature set -> run -> version."""
+"""Traces versions, runs, feature sets and indexes: manifest -> detector -> feature set -> run -> version -> index."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,22 +9,24 @@ from infra.registry import find_version
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_records import FEATURE_SET_URI, readers_filter, recorded_lineage
+from pipelines.lineage.indexed import index_nodes
 from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
 from pipelines.lineage.report import Check, Lineage, Node
 from pipelines.lineage.stored import feature_set_nodes, open_snapshot, unopened_nodes
+from pipelines.search.index_format import is_search_index, read_document
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 URI_HELP = (
-    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the URI of a feature set, with all runs and "
-    "versions that were made from it"
+    "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, the URI of a search index, or the URI of a "
+    "feature set, with all runs and versions that were made from it"
 )
 
 
 def trace(uri: str, config: TrackingConfig) -> Lineage:
-    """Returns the lineage of a version, a run or a feature set, with every check that is possible from here.
+    """Returns the lineage of a version, a run, an index or a feature set, with every check that is possible from here.
 
     Raises UserError if `uri` names nothing, and StorageError if the store that has it fails.
     """
@@ -36,6 +38,9 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
         run_id = uri.removeprefix("runs:/").strip("/")
         tracking.require_run(run_id)
         return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
+    if is_search_index(uri):
+        store, document = read_document(uri)
+        return Lineage(uri, (*_model_nodes(document.model.uri, config), *index_nodes(store, document, config)))
     features = FeatureSet.open(uri)
     return Lineage(uri, (*feature_set_nodes(features), *_users(features, config)))
 
@@ -49,6 +54,17 @@ def _of_version(tracking: Tracking, version: "ModelVersion") -> list[Node]:
     else:
         nodes = _up_to_run(run)
     return [*nodes, version_node(tracking, version, run)]
+
+
+def _model_nodes(uri: str, config: TrackingConfig) -> list[Node]:
+    """Returns the nodes up to the version that encoded an index, as far as it can be reached."""
+    if not uri.startswith("models:/"):
+        return []
+    try:
+        tracking = infra.tracking.require_store(config)
+        return _of_version(tracking, find_version(tracking, uri))
+    except (UserError, StorageError) as error:
+        return [Node("version", uri, (Check("not checked", str(error)),))]
 
 
 def _of_run(tracking: Tracking, run: "Run") -> list[Node]:

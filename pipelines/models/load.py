@@ -4,6 +4,8 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.artifacts import BUNDLE
+from pipelines.models.artifacts import BUNDLE, DETECTOR
+from pipelines.models.detection import ModelDetector
 from pipelines.models.package import LINEAGE
 from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bundle
 from shan_model.finite import NotFiniteError
@@ -25,6 +28,18 @@ from shan_model.model import SHAN
 _REGISTRY = ("models:/", "runs:/")
 _OWN_FEATURES = re.compile(r"=(?=[/.~]|\w+:/)")
 """Separates the folder of a checkpoint, which may contain `=` as in `date=2026`, from the URI of a feature set."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode, and what identifies it."""
+
+    uri: str
+    shan: SHAN
+    fingerprint: str
+    """Fingerprint of the detector that it was made for."""
+    digest: str
+    """Digest of its files: equal for copies of a model."""
 
 
 def split_features(model: str) -> tuple[str, str | None]:
@@ -45,7 +60,7 @@ def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConf
 
     Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
     """
-    tracking = infra.tracking.require_store(config) if any(uri.startswith(_REGISTRY) for uri, _ in models) else None
+    tracking = infra.tracking.require_store(config) if any(is_registered(uri) for uri, _ in models) else None
     return [load_matcher(tracking, uri, features, device) for uri, features in models]
 
 
@@ -56,26 +71,62 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, devi
     corrupt, of an unknown format or hold weights that are not finite, and if it was made for features of another
     detector.
     """
-    shan, lineage = _from_registry(tracking, uri) if uri.startswith(_REGISTRY) else _from_checkpoint(uri)
-    made_for, found = lineage.get("fingerprint"), features.lineage["fingerprint"]
-    if made_for != found:
+    model = load_model(tracking, uri, device)
+    require_fingerprint(model, features)
+    return model.shan
+
+
+def is_registered(uri: str) -> bool:
+    """Returns whether a model URI names a registered version or the model of a run, which are in the tracking store."""
+    return uri.startswith(_REGISTRY)
+
+
+def load_model(tracking: Tracking | None, uri: str, device: str = "cpu") -> LoadedModel:
+    """Returns the model of a URI. Raises as `load_matcher`, but does not compare fingerprints."""
+    model = _from_registry(tracking, uri) if is_registered(uri) else _from_checkpoint(uri)
+    model.shan.to(device)
+    return model
+
+
+def require_fingerprint(model: LoadedModel, features: FeatureSet) -> None:
+    """Raises UserError if a model was made for features of another detector."""
+    found = features.lineage["fingerprint"]
+    if model.fingerprint != found:
         raise UserError(
-            f"{uri} was made for features of {made_for} but {features.uri} has features of {found}; "
+            f"{model.uri} was made for features of {model.fingerprint} but {features.uri} has features of {found}; "
             "extract with the detector that the model was trained on"
         )
-    return shan.to(device)
 
 
-def _from_registry(tracking: Tracking | None, uri: str) -> tuple[SHAN, dict[str, Any]]:
-    assert tracking is not None
+def _model_uri(uri: str) -> str:
+    """Returns the URI of the model that a run logged, for the URI of a run; other URIs unchanged."""
     is_run = uri.startswith("runs:/") and "/" not in uri.removeprefix("runs:/").strip("/")
-    model_uri = f"{uri.rstrip('/')}/model" if is_run else uri
+    return f"{uri.rstrip('/')}/model" if is_run else uri
+
+
+def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDetector:
+    """Returns the detector of a registered model, whose files are copied into `folder`.
+
+    Raises UserError for a checkpoint folder, which has no detector, and for a detector of an unknown format.
+    """
+    if not is_registered(uri):
+        raise UserError(f"{uri} is a checkpoint folder, which has no detector; give a models:/ or runs:/ URI")
+    assert tracking is not None
+    artifact, _ = download_model(tracking, _model_uri(uri), DETECTOR, folder)
+    try:
+        return ModelDetector(artifact, {})
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{uri}: the record of its detector is corrupt ({error}); use another version") from error
+
+
+def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:
+    assert tracking is not None
     with tempfile.TemporaryDirectory() as folder:
-        bundle, lineage = download_model(tracking, model_uri, BUNDLE, Path(folder))
-        return _load(bundle, uri), lineage
+        bundle, lineage = download_model(tracking, _model_uri(uri), BUNDLE, Path(folder))
+        return _load(bundle, uri, lineage)
 
 
-def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
+def _from_checkpoint(uri: str) -> LoadedModel:
     """Copies the checkpoint's model files to a local folder, since a bundle is read from a folder."""
     store = open_store(uri)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,16 +142,16 @@ def _from_checkpoint(uri: str) -> tuple[SHAN, dict[str, Any]]:
             ) from error
         except (ValueError, TypeError) as error:
             raise UserError(f"{uri}: {LINEAGE} or {CONFIG} is corrupt ({error}); use another checkpoint") from error
-        return _load(Path(folder), uri), lineage
+        return _load(Path(folder), uri, lineage)
 
 
-def _load(bundle: Path, uri: str) -> SHAN:
+def _load(bundle: Path, uri: str, lineage: dict[str, Any]) -> LoadedModel:
     """Raises UserError if the files are corrupt, of an unknown format, or hold weights that are not finite.
 
     They are stored data, not trusted input.
     """
     try:
-        return load_bundle(bundle)
+        return LoadedModel(uri, load_bundle(bundle), str(lineage.get("fingerprint")), _digest(bundle))
     except ModelFormatError as error:
         raise UserError(f"{uri}: {error}") from error
     except NotFiniteError as error:
@@ -110,3 +161,12 @@ def _load(bundle: Path, uri: str) -> SHAN:
         raise UserError(
             f"{uri}: the model's files are corrupt ({reason}); use another version or checkpoint"
         ) from error
+
+
+def _digest(bundle: Path) -> str:
+    """Returns a sha256 over the names and bytes of a bundle's files."""
+    digest = sha256()
+    for path in sorted(path for name in (*FILES, *HF_FILES) if (path := bundle / name).is_file()):
+        digest.update(f"{path.relative_to(bundle).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

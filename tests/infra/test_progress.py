@@ -1,6 +1,9 @@
-"""The actor behind a progress bar."""
+"""The actor behind a progress bar, and the bar that appears with its first count."""
 
-from infra.progress import ProgressActor
+import pytest
+
+from infra.errors import UserError
+from infra.progress import ProgressActor, counted_bar
 
 
 def test_the_actor_returns_each_warning_once():
@@ -32,3 +35,13 @@ def test_a_request_to_stop_returns_whether_workers_exist():
     other.update(0)
     assert not other.stop_requested()
     assert other.request_stop()
+
+
+def test_a_counted_bar_appears_with_the_first_count(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(UserError), counted_bar("verify", "object"):
+        raise UserError("refused before any work")
+    assert capsys.readouterr().err == ""
+    with counted_bar("verify", "object") as show:
+        show(1, 4)
+        show(4, 4)
+    assert "verify: 100%|" in capsys.readouterr().err

@@ -172,6 +172,7 @@ def test_the_quickstart_refuses_a_model_that_is_not_comparable(
             "1 of 1 photos of data set d do not exist",
         ),
         (["jobs.extract"], "dataset"),
+        (["jobs.index", "--model=m", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["jobs.lineage", "nowhere"], "nowhere: no finished feature set here"),
         (["jobs.search", "--model=m", "--features=nowhere", "--top=0", "q"], "--top is 0"),
         (["jobs.search", "--model=m", "--features=nowhere", "--page=../good.json/x.html", "q"], "--page"),

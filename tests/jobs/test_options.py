@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cli, features, options
+from jobs import cli, features, index, options
 from jobs.main import COMMANDS
 from tests.support import ROOT
 
 FROZEN = Path(__file__).with_name("options.txt")
-SUBCOMMANDS = [("features", name) for name in features.COMMANDS]
+SUBCOMMANDS = [("features", name) for name in features.COMMANDS] + [("index", name) for name in index.COMMANDS]
 ALL = [*((name,) for name in COMMANDS if name != "features"), *SUBCOMMANDS]
 NOT_COMMANDS = {"__init__", "cli", "config", "main", "options"}
 OF_CONFIG = {"--config", "--preset", "--print_config"}

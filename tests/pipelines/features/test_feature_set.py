@@ -17,8 +17,8 @@ from pipelines.features.commands import inspect_features
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.verify import verify
-from pipelines.serving.reranking_report import reranking_table
-from pipelines.serving.search import search
+from pipelines.search.feature_search import FeatureSearch
+from pipelines.search.reranking_report import reranking_table
 from pipelines.training.batches import ShuffledBatches
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.streamed_batches import StreamedBatches
@@ -83,7 +83,7 @@ def test_evaluation_is_that_of_the_captioned_photos(features: FeatureSet):
 
 def test_all_photos_are_searched(features: FeatureSet):
     shan, split = model(features, 5), features.split("gallery")
-    (hits,) = search(shan, split, ["a photo of 5"], 100)
+    (hits,) = FeatureSearch(shan, features, split).search_photos(["a photo of 5"], 100)
     assert len(hits) == len(split) == 16
     assert not any(hit.is_match for hit in hits)
 

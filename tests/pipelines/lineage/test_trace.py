@@ -17,10 +17,13 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import manifest_name, snapshot_name
 from pipelines.lineage.report import Lineage
 from pipelines.lineage.trace import trace
+from pipelines.models.load import load_model
+from pipelines.search.index_commands import load_version
 from tests.support import feature_sets
 from tests.support.commands import call_command
+from tests.support.indexes import build_here
 from tests.support.registered import write_plugin
-from tests.support.small_models import model, register_model
+from tests.support.small_models import model, register_model, write_checkpoint
 
 KINDS = ["manifest", "detector", "feature set", "run", "version"]
 
@@ -103,6 +106,34 @@ def test_every_link_of_an_intact_chain_holds(intact: Chain):
         "run": f"runs:/{intact.run_id}",
         "version": "models:/m/1",
     }
+
+
+def test_an_index_is_traced_to_its_model_and_feature_sets(intact: Chain, tmp_path: Path):
+    config = TrackingConfig(uri=intact.tracking.uri)
+    index = build_here(load_version("models:/m/1", config), [intact.features], tmp_path)
+    traced = intact.trace(index.store.uri)
+    assert [node.kind for node in traced.nodes] == [*KINDS, "feature set", "index"]
+    assert not found(traced, "broken") + found(traced, "not checked")
+    assert traced.nodes[-1].name == index.uri
+    assert found(traced, "ok")[-3:] == [
+        ("feature set", "digest and fingerprint equal those of the index"),
+        ("index", f"index and {len(index.document.receipts())} receipts agree, and have this digest"),
+        ("index", "models:/m/1 has the files that encoded it"),
+    ]
+
+
+def test_what_an_index_was_made_from_may_be_changed_or_gone(intact: Chain, tmp_path: Path):
+    features = intact.features
+    checkpoint = write_checkpoint(tmp_path / "model", model(features), features)
+    index = build_here(load_model(None, checkpoint), [features], tmp_path / "out")
+    assert intact.trace(index.uri).nodes[-1].checks[1].state == "ok"
+    write_checkpoint(tmp_path / "model", model(features, seed=1), features)
+    (Path(index.store.uri) / sorted(p.name for p in Path(index.store.uri).glob("*.receipt.json"))[0]).unlink()
+    broken = [finding for kind, finding in found(intact.trace(index.uri), "broken") if kind == "index"]
+    assert broken[0].endswith("is missing, corrupt or differs from the index")
+    assert broken[1] == f"{checkpoint} does not have the files that encoded the index"
+    shutil.rmtree(tmp_path / "model")
+    assert "not a checkpoint folder" in found(intact.trace(index.uri), "not checked")[-1][1]
 
 
 def rewrite(path: Path, change: Callable[[str], str]) -> None:

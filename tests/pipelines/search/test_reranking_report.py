@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.serving.reranking_report import SHARES, candidate_recall, reranking_table
+from pipelines.search.reranking_report import SHARES, candidate_recall, reranking_table
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary

@@ -1,0 +1,53 @@
+"""Checks of a search index: its receipts, the feature sets that it encodes, and the model that encoded it."""
+
+import infra.tracking
+from infra.errors import StorageError, UserError
+from infra.storage.base import Store
+from infra.tracking import TrackingConfig
+from pipelines.lineage.report import Check, Node
+from pipelines.lineage.stored import open_snapshot
+from pipelines.models.load import is_registered, load_model
+from pipelines.search.index_format import IndexDocument, IndexedFeatures, IndexedModel
+from pipelines.search.partition import read_receipt
+
+
+def index_nodes(store: Store, document: IndexDocument, config: TrackingConfig) -> list[Node]:
+    """Returns the feature sets whose photos are in an index, and the index."""
+    features = [
+        Node("feature set", found.uri, (_features_check(found, document.model),)) for found in document.features
+    ]
+    checks = (_receipts_check(store, document), _model_check(document.model, config))
+    return [*features, Node("index", f"{store.uri}@{document.index[:12]}", checks)]
+
+
+def _features_check(recorded: IndexedFeatures, model: IndexedModel) -> Check:
+    opened = open_snapshot(recorded.uri)
+    if isinstance(opened, Check):
+        return opened
+    found = opened.lineage
+    if (found["feature_set"], found["fingerprint"]) != (recorded.feature_set, model.fingerprint):
+        return Check("broken", "its digest or fingerprint is not the one that the index records")
+    return Check("ok", "digest and fingerprint equal those of the index")
+
+
+def _receipts_check(store: Store, document: IndexDocument) -> Check:
+    partitions = document.receipts().values()
+    try:
+        differing = [p.name for p in partitions if read_receipt(store, p.name) != p]
+    except OSError as error:
+        return Check("not checked", f"it cannot be read ({error})")
+    if differing:
+        return Check("broken", f"the receipt of {differing[0]} is missing, corrupt or differs from the index")
+    return Check("ok", f"index and {len(partitions)} receipts agree, and have this digest")
+
+
+def _model_check(recorded: IndexedModel, config: TrackingConfig) -> Check:
+    """Compares the files of the model with those that encoded the index."""
+    try:
+        tracking = infra.tracking.require_store(config) if is_registered(recorded.uri) else None
+        found = load_model(tracking, recorded.uri)
+    except (UserError, StorageError) as error:
+        return Check("not checked", f"{recorded.uri}: {error}")
+    if found.digest != recorded.digest:
+        return Check("broken", f"{recorded.uri} does not have the files that encoded the index")
+    return Check("ok", f"{recorded.uri} has the files that encoded it")

@@ -1,0 +1,60 @@
+"""Settings of a search index."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+INDEX_ROOT = "build/indexes"
+"""Root of search indexes by default."""
+Galleries = Literal["photos", "captions", "both"]
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """How photos and captions are encoded into a search index."""
+
+    galleries: Galleries = "both"
+    """What is indexed: `photos` for text queries, `captions` for photo queries, or `both`. The captions take about
+    twice the space of their photos."""
+    photos_per_partition: int = 4096
+    """Photos of a partition, about: a partition holds complete shards. It is what a worker encodes at once and what a
+    process of a service loads."""
+    first_stage: Literal["auto", "flat", "ivf"] = "auto"
+    """How candidates are found: `flat` compares a query with every item, `ivf` with the items of the nearest lists.
+    `auto` takes `ivf` from 50,000 items on."""
+    lists: int = 0
+    """Lists of `ivf`; 0 takes the power of 2 nearest to 4 times the square root of the number of items."""
+    probes: int = 64
+    """Lists of `ivf` that a query is compared with."""
+    actors: int = 2
+    """Number of processes that encode partitions."""
+    actor_cpus: float = 1.0
+    """Logical CPUs of such a process. Torch and FAISS use the same number of threads."""
+    actor_gpus: float = 0.0
+    """GPUs of such a process, or the fraction of one GPU that it shares. 0 encodes on the CPU."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the field, its value and the constraint."""
+        for name in ("photos_per_partition", "probes", "actors"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"index.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.lists < 0:
+            raise ValueError(f"index.lists is {self.lists}; it must be at least 1, or 0 to choose it from the size")
+        if self.lists and self.first_stage != "ivf":
+            raise ValueError(f"index.lists is {self.lists}, but has no effect without index.first_stage ivf; set it")
+        if not 0 < self.actor_cpus < math.inf:
+            raise ValueError(f"index.actor_cpus is {self.actor_cpus}; it must be positive")
+        if not 0 <= self.actor_gpus < math.inf or (self.actor_gpus > 1 and self.actor_gpus % 1):
+            raise ValueError(
+                f"index.actor_gpus is {self.actor_gpus}; it must be 0, a fraction of one GPU, or a whole number"
+            )
+
+    @property
+    def device(self) -> str:
+        """Torch device of a process that encodes."""
+        return "cuda" if self.actor_gpus else "cpu"
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Galleries to index."""
+        return ("photos", "captions") if self.galleries == "both" else (self.galleries,)

@@ -1,0 +1,91 @@
+"""Builds the first stage of a gallery: centroids and lists of `ivf`, on Ray. A `flat` one has nothing to build."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.canonical_json import canonical_json
+from infra.cluster import ClusterConfig, connect
+from infra.storage.base import Store
+from pipelines.extraction.worker_errors import as_user_errors
+from pipelines.features.npy import save_npy
+from pipelines.search.config import IndexConfig
+from pipelines.search.first_stage import IVF_FROM, assign, compute_centroids, faiss, list_count, sample_rows
+from pipelines.search.index_format import FirstStage
+from pipelines.search.layout import centroids_name, file_name, lists_name
+from pipelines.search.partition import Partition, StoredFile
+from pipelines.search.partition_reader import read_matrix
+from pipelines.search.partition_writer import put_file, stored_file
+
+
+def build_first_stage(
+    store: Store,
+    gallery: str,
+    partitions: Sequence[Partition],
+    config: IndexConfig,
+    cluster: ClusterConfig,
+    current: FirstStage,
+) -> FirstStage:
+    """Returns the first stage of a gallery's partitions, after writing what of it is missing.
+
+    The centroids are a function of the partitions and of the number of lists. They are computed in one Ray task, and
+    the lists in one for each partition; of the pooled vectors, a task holds a sample or those of one partition.
+    `current` is the stage of the current index, which stays if it is the same.
+    """
+    items = sum(partition.items for partition in partitions)
+    if config.first_stage == "flat" or (config.first_stage == "auto" and items < IVF_FROM):
+        return FirstStage()
+    lists = min(config.lists or list_count(items), items)
+    content = canonical_json({"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": lists})
+    stage = FirstStage("ivf", min(config.probes, lists), sha256(content).hexdigest())
+    if current.identity == stage.identity:
+        return replace(current, probes=stage.probes)
+    connect(cluster)
+    import ray
+
+    threads = max(1, round(config.actor_cpus))
+    remote: Any = ray.remote(num_cpus=config.actor_cpus)
+    with as_user_errors():
+        name = centroids_name(gallery, stage.identity)
+        centroids = ray.get(remote(write_centroids).remote(store, name, partitions, lists, threads))
+        write = remote(write_lists)
+        found = ray.get([write.remote(store, p, name, centroids, lists, stage.identity, threads) for p in partitions])
+    return replace(stage, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})
+
+
+def write_centroids(store: Store, name: str, partitions: Sequence[Partition], lists: int, threads: int) -> StoredFile:
+    """Computes the centroids of a gallery from a sample of its pooled vectors and writes them, unless they exist."""
+    if store.info(name) is not None:  # an interrupted build wrote it
+        return stored_file(store, name)
+    faiss().omp_set_num_threads(threads)
+    rows, sample, start = sample_rows(sum(partition.items for partition in partitions), lists), [], 0
+    for partition in partitions:
+        own = rows[(rows >= start) & (rows < start + partition.items)] - start
+        if len(own):
+            sample.append(np.array(read_pooled(store, partition)[own]))
+        start += partition.items
+    centroids_LD = compute_centroids(np.concatenate(sample), lists)
+    return put_file(store, name, lambda: iter([save_npy(centroids_LD)]))
+
+
+def write_lists(
+    store: Store, partition: Partition, centroids: str, stored: StoredFile, lists: int, identity: str, threads: int
+) -> StoredFile:
+    """Assigns the items of a partition to the centroids with this name and writes their lists, unless they exist."""
+    name = lists_name(partition.name, identity)
+    if store.info(name) is not None:
+        return stored_file(store, name)
+    faiss().omp_set_num_threads(threads)
+    centroids_LD = read_matrix(store, centroids, stored, np.float32, (lists, partition.width))
+    lists_N = assign(read_pooled(store, partition), centroids_LD)
+    return put_file(store, name, lambda: iter([save_npy(lists_N)]))
+
+
+def read_pooled(store: Store, partition: Partition) -> NDArray[np.float16]:
+    """Returns the pooled vectors (N x D) of a partition, verified. Raises UserError if they are corrupt."""
+    shape = (partition.items, partition.width)
+    return read_matrix(store, file_name(partition.name, "pooled"), partition.files["pooled"], np.float16, shape)

@@ -1,0 +1,223 @@
+"""A search index at work: cheap candidates by the first stage, then the exact score of each.
+
+    index = SearchIndex.open("s3://b/indexes/flickr30k-0123456789ab", model)
+    index.search_photos(["a dog runs on the beach"], k=10)
+    index.search_captions([regions_RF], k=10)
+
+The last stage is exact: a score is that of the model for the stored encodings. A process may hold some partitions only.
+`candidates` of several processes are merged by `merge`, each process scores those that it holds with `rerank`, and
+`merge` of the rankings is the ranking of one process with all partitions.
+
+Shapes: Q queries, K candidates, R regions, F feature width, W words, N_k vectors of an item, D joint width.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infra.errors import UserError
+from infra.source_tree import program
+from infra.storage.base import Store
+from pipelines.datasets.photo_sources import photo_uri
+from pipelines.models.load import LoadedModel
+from pipelines.search.gallery import Filter, HeldGallery
+from pipelines.search.hits import Explanation, Hit, explain_pair
+from pipelines.search.index_format import IndexDocument, read_document
+from shan_model.model import SHAN
+from shan_model.reranking import mean_directions
+
+CANDIDATES = 100
+"""Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
+SCORED_AT_ONCE = 256
+"""Candidates whose encodings are in memory at a time."""
+MAX_WORDS = 512
+"""Longest text query."""
+
+
+class RankedRows(NamedTuple):
+    """K items of each of Q queries, best first. Where there are fewer, the row is -1 and the score -inf."""
+
+    rows_QK: NDArray[np.int64]
+    """Rows of the gallery."""
+    scores_QK: NDArray[np.float32]
+    """Cosines of pooled vectors for candidates, exact scores after reranking."""
+
+
+class EncodedQueries(NamedTuple):
+    """Encoded queries."""
+
+    items: Sequence[Tensor]
+    """W x D or R x D each."""
+    pooled_QD: NDArray[np.float32]
+
+
+def merge(rankings: Iterable[RankedRows], count: int) -> RankedRows:
+    """Returns the best `count` items of each query among several rankings. Of equal scores, the lower row is first."""
+    parts = list(rankings)
+    rows_QK = np.concatenate([part.rows_QK for part in parts], axis=1)
+    scores_QK = np.concatenate([part.scores_QK for part in parts], axis=1)
+    order_QK = np.lexsort((rows_QK, -scores_QK), axis=1)[:, :count]
+    return RankedRows(np.take_along_axis(rows_QK, order_QK, axis=1), np.take_along_axis(scores_QK, order_QK, axis=1))
+
+
+class SearchIndex:
+    """An open index, or some of its partitions. `open` opens one."""
+
+    def __init__(self, document: IndexDocument, shan: SHAN, galleries: Mapping[str, HeldGallery]) -> None:
+        self.document, self.shan, self._galleries = document, shan, galleries
+        self._roots = {features.dataset: features.photo_root for features in document.features}
+
+    @classmethod
+    def open(cls, uri: str, model: LoadedModel, partitions: Sequence[str] | None = None) -> "SearchIndex":
+        """Opens an index with the model that encoded it; `<uri>@<12 hex>` is the snapshot with that digest.
+
+        `partitions` names those to hold; None holds all. Raises UserError for another model, if there is no finished
+        index, and if an object is missing or corrupt.
+        """
+        store, document = read_document(uri)
+        return cls.of(store, document, model, partitions)
+
+    @classmethod
+    def of(
+        cls, store: Store, document: IndexDocument, model: LoadedModel, partitions: Sequence[str] | None = None
+    ) -> "SearchIndex":
+        """Opens an index whose document was read before. Raises as `open`."""
+        if model.digest != document.model.digest:
+            raise UserError(
+                f"{store.uri} was encoded by {document.model.uri}, and {model.uri} is another model; open it with that "
+                f"one, or build an index with `{program('index')} --model {model.uri}`"
+            )
+        galleries = {
+            name: HeldGallery(store, name, gallery, partitions) for name, gallery in document.galleries.items()
+        }
+        return cls(document, model.shan, galleries)
+
+    def search_photos(
+        self, sentences: Sequence[str], k: int = 10, candidates: int = CANDIDATES, where: Filter | None = None
+    ) -> list[list[Hit]]:
+        """Returns the best k photos for each sentence. Raises UserError for an empty sentence or no photos."""
+        found = self._search("photos", self.encode_sentences(sentences), k, candidates, where)
+        return [
+            [self.hit("photos", row, score, sentence) for row, score in ranked]
+            for sentence, ranked in zip(sentences, found, strict=True)
+        ]
+
+    def search_captions(
+        self,
+        photos: Sequence[NDArray[Any]],
+        k: int = 10,
+        candidates: int = CANDIDATES,
+        where: Filter | None = None,
+    ) -> list[list[Hit]]:
+        """Returns the best k captions for each photo, given by its region features R x F."""
+        found = self._search("captions", self.encode_photos(photos), k, candidates, where)
+        return [[self.hit("captions", row, score) for row, score in ranked] for ranked in found]
+
+    @torch.inference_mode()
+    def encode_sentences(self, sentences: Sequence[str]) -> EncodedQueries:
+        """Encodes text queries. Raises UserError for one that is empty or too long."""
+        require_sentences(sentences)
+        return self._queries(list(self.shan.encode_captions(sentences)) if sentences else [])
+
+    @torch.inference_mode()
+    def encode_photos(self, photos: Sequence[NDArray[Any]]) -> EncodedQueries:
+        """Encodes photos, given by their region features R x F. Raises UserError for another feature width."""
+        width = self.shan.config.region_dim
+        for regions_RF in photos:
+            if regions_RF.ndim != 2 or regions_RF.shape[1] != width or not len(regions_RF):
+                raise UserError(f"a photo has region features of shape {regions_RF.shape}; the model needs R x {width}")
+        tensors = [torch.from_numpy(np.array(regions_RF)).to(self.shan.device) for regions_RF in photos]
+        return self._queries([self.shan.encode_photos(regions_RF[None])[0] for regions_RF in tensors])
+
+    def candidates(self, gallery: str, queries: EncodedQueries, count: int, where: Filter | None = None) -> RankedRows:
+        """Returns the `count` nearest items held, by the cosine of pooled vectors."""
+        return RankedRows(*self.gallery(gallery).nearest(queries.pooled_QD, count, where))
+
+    @torch.inference_mode()
+    def rerank(self, gallery: str, queries: EncodedQueries, candidates: RankedRows, k: int) -> RankedRows:
+        """Returns the best k of the candidates that this process holds, by their exact score."""
+        held, parts = self.gallery(gallery), []
+        for q, rows_K in enumerate(candidates.rows_QK):
+            rows = rows_K[held.holds(rows_K)]
+            chunks = [rows[at : at + SCORED_AT_ONCE] for at in range(0, len(rows), SCORED_AT_ONCE)]
+            scores = [self._scores(held, gallery, queries.items[q], chunk) for chunk in chunks]
+            found = np.full(candidates.rows_QK.shape[1], -np.inf, np.float32)
+            found[: len(rows)] = np.concatenate([np.empty(0, np.float32), *scores])
+            padded = np.full(len(found), -1, np.int64)
+            padded[: len(rows)] = rows
+            parts.append(merge([RankedRows(padded[None], found[None])], k))
+        if not parts:
+            return RankedRows(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
+        return RankedRows(np.concatenate([p.rows_QK for p in parts]), np.concatenate([p.scores_QK for p in parts]))
+
+    def hit(self, gallery: str, row: int, score: float, query: str | None = None) -> Hit:
+        """Returns the hit of an item that this process holds."""
+        item = self.gallery(gallery).item(row)
+        photo = photo_uri(self._roots[item.dataset], item.source)
+        place = (item.dataset, item.split, item.key, item.source, photo, item.captions)
+        return Hit(row, score, *place, query in item.captions)
+
+    def explain(self, sentence: str, hit: Hit) -> Explanation:
+        """Explains why a photo that `search_photos` found has its score."""
+        held = self.gallery("photos")
+        (regions_RD,) = held.vectors(np.array([hit.row]))
+        return explain_pair(self.shan, regions_RD.to(self.shan.device), held.boxes(hit.row), sentence)
+
+    def gallery(self, name: str) -> HeldGallery:
+        """Returns a gallery. Raises UserError if the index does not have it."""
+        if name not in self._galleries:
+            others = " and ".join(self._galleries)
+            raise UserError(
+                f"the index has no {name}, only {others}; build it with `{program('index')} --index.galleries both`"
+            )
+        return self._galleries[name]
+
+    def _queries(self, items: Sequence[Tensor]) -> EncodedQueries:
+        if not items:
+            return EncodedQueries([], np.empty((0, self.shan.config.joint_dim), np.float32))
+        return EncodedQueries(items, mean_directions(items).float().cpu().numpy())
+
+    def _search(
+        self, gallery: str, queries: EncodedQueries, k: int, candidates: int, where: Filter | None
+    ) -> list[list[tuple[int, float]]]:
+        """Returns the rows and exact scores of the best k items for each query."""
+        if k < 1 or candidates < 1:
+            raise UserError(f"k is {k} and candidates is {candidates}; each must be at least 1")
+        nearest = self.candidates(gallery, queries, max(candidates, k), where)
+        ranking = self.rerank(gallery, queries, nearest, k)
+        return [
+            [(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0]
+            for rows, scores in zip(ranking.rows_QK.tolist(), ranking.scores_QK.tolist(), strict=True)
+        ]
+
+    def _scores(
+        self, held: HeldGallery, gallery: str, query_ND: Tensor, rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Returns the exact scores of a query with items, which a block of the batched matcher computes."""
+        alignment, items = self.shan.alignment, [vectors.to(self.shan.device) for vectors in held.vectors(rows)]
+        if gallery == "photos":
+            photos, captions = _stacked(items), [query_ND]
+        else:
+            photos, captions = query_ND[None], items
+        scores = alignment.score_block(alignment.photo_groups(photos), alignment.caption_groups(captions))
+        found: NDArray[np.float32] = scores.float().reshape(-1).cpu().numpy()
+        return found
+
+
+def require_sentences(sentences: Sequence[str]) -> None:
+    """Raises UserError for a text query that is empty or too long."""
+    for number, sentence in enumerate(sentences, 1):
+        words = len(sentence.split())
+        if not words:
+            raise UserError(f"query {number} is empty; give a sentence")
+        if words > MAX_WORDS:
+            raise UserError(f"query {number} has {words} words; give at most {MAX_WORDS}")
+
+
+def _stacked(items: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:
+    """Returns one tensor if all items have the same number of vectors, which saves copies."""
+    return torch.stack(list(items)) if len({len(item) for item in items}) == 1 else items

@@ -1,0 +1,120 @@
+"""The work of `jobs.index`: resolves the model, shows progress, and returns results as text."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import infra.tracking
+from infra.cluster import ClusterConfig
+from infra.progress import counted_bar
+from infra.registry import find_version
+from infra.storage.open import open_store
+from infra.tracking import TrackingConfig
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.orphans import delete_orphans
+from pipelines.features.summary import megabytes
+from pipelines.models.load import LoadedModel, is_registered, load_model
+from pipelines.search.config import IndexConfig
+from pipelines.search.index_build import IndexBuild, build_index
+from pipelines.search.index_format import Gallery
+from pipelines.search.index_orphans import IndexOrphans, find_index_orphans
+from pipelines.search.index_verify import IndexVerification, verify_index
+
+MAX_ERRORS, MAX_ITEMS = 20, 200
+"""Most lines printed of integrity errors and of orphans."""
+
+
+def index_features(
+    model: str,
+    features: Sequence[str],
+    root: str,
+    config: IndexConfig,
+    tracking: TrackingConfig,
+    cluster: ClusterConfig,
+) -> str:
+    """Builds or extends the index of feature sets by a model, and returns what it has as text."""
+    feature_sets = [FeatureSet.open(uri) for uri in features]
+    found = load_version(model, tracking)
+    with counted_bar("index", "photo") as show:  # a photo counts once for each gallery
+        return build_text(build_index(found, feature_sets, root, config, cluster, show))
+
+
+def load_version(uri: str, config: TrackingConfig) -> LoadedModel:
+    """Returns a model on the CPU. An alias is replaced by the version that it resolves to."""
+    if not is_registered(uri):
+        return load_model(None, uri)
+    tracking = infra.tracking.require_store(config)
+    if uri.startswith("models:/"):
+        version = find_version(tracking, uri)
+        uri = f"models:/{version.name}/{version.version}"
+    return replace(load_model(tracking, uri), uri=uri)
+
+
+def build_text(build: IndexBuild) -> str:
+    """Returns the URI, the galleries and this run's part in them."""
+    document = build.document
+    total = len(document.receipts())
+    lines = [build.uri, f"  model {document.model.uri}, {len(document.features)} feature sets"]
+    lines += [f"  {gallery.items} {name} {_gallery_text(gallery)}" for name, gallery in document.galleries.items()]
+    reused = max(total - build.partitions_written, 0)
+    return "\n".join([*lines, f"  {build.partitions_written} partitions written now, {reused} reused"])
+
+
+def _gallery_text(gallery: Gallery) -> str:
+    stage = gallery.first_stage
+    lists = "" if stage.centroids is None else f", {stage.probes} lists of a query"
+    size = megabytes(sum(partition.size for partition in gallery.partitions))
+    return f"in {len(gallery.partitions)} partitions, {size}; first stage {stage.kind}{lists}"
+
+
+def verify_with_progress_bar(uri: str) -> IndexVerification:
+    """Reads and checks the index at `uri`."""
+    with counted_bar("verify", "object") as show:
+        return verify_index(uri, show)
+
+
+def verification_text(found: IndexVerification) -> str:
+    """Returns the integrity errors, and how much was read."""
+    lines = [f"integrity error: {error}" for error in found.errors[:MAX_ERRORS]]
+    if len(found.errors) > MAX_ERRORS:
+        lines.append(f"and {len(found.errors) - MAX_ERRORS} more integrity errors")
+    lines.append(f"{found.uri}: {f'{len(found.errors)} integrity errors' if found.errors else 'intact'}")
+    items = ", ".join(f"{count} {name}" for name, count in found.items.items())
+    lines.append(f"  {found.partitions} partitions, {items}, {megabytes(found.size)} in {found.seconds:.1f} s")
+    return "\n".join(lines)
+
+
+def clean_up_index(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) -> str:
+    """Lists the orphaned objects of an index, deletes them with `delete`, and returns both as text.
+
+    Complete partitions of unfinished builds are deleted only with `unfinished`.
+    """
+    store = open_store(uri)
+    orphans = find_index_orphans(store, earlier_snapshots)
+    lines = [orphans_text(store.uri, orphans)]
+    if delete:
+        items = [item for item in orphans.items if unfinished or item.name not in orphans.unfinished]
+        delete_orphans(store, items)
+        lines.append(f"{len(items)} objects deleted")
+    elif orphans.items:
+        lines.append("nothing was deleted; add --delete to delete them")
+    return "\n".join(lines)
+
+
+def orphans_text(uri: str, orphans: IndexOrphans) -> str:
+    """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
+    sizes = ["-" if item.size is None else megabytes(item.size) for item in orphans.items[:MAX_ITEMS]]
+    lines = [f"  {item.kind:10} {size:>8}  {item.name}" for item, size in zip(orphans.items, sizes, strict=False)]
+    if len(orphans.items) > MAX_ITEMS:
+        lines.append(f"  and {len(orphans.items) - MAX_ITEMS} more")
+    kinds = Counter(item.kind for item in orphans.items)
+    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
+    lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
+    if orphans.unfinished:
+        lines.append(
+            f"{len(orphans.unfinished)} objects belong to complete partitions of an unfinished or replaced build; only "
+            "--unfinished deletes them"
+        )
+    if orphans.foreign:
+        lines.append(f"{orphans.foreign} objects with other names are left alone")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""Orphaned objects of a search index: what its folder contains and no index refers to. Run only while nobody builds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from infra.errors import UserError
+from infra.source_tree import program
+from infra.storage.base import Store
+from pipelines.features.orphans import OrphanedObject
+from pipelines.search.index_format import InvalidSearchIndexError, parse_document
+from pipelines.search.layout import INDEX, KINDS, snapshot_name
+
+
+@dataclass(frozen=True)
+class IndexOrphans:
+    """The orphaned objects of an index, in the order in which they may be deleted."""
+
+    items: tuple[OrphanedObject, ...]
+    unfinished: frozenset[str]
+    """Names of the items that belong to complete partitions of a build that was not finished, which will reuse them."""
+    foreign: int
+    """Objects whose names are not part of the format. They are never touched."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the items, without incomplete uploads."""
+        return sum(item.size or 0 for item in self.items)
+
+
+def find_index_orphans(store: Store, earlier_snapshots: bool) -> IndexOrphans:
+    """Returns the objects to which neither the index nor a snapshot refers.
+
+    `earlier_snapshots`: only the current index counts. Raises UserError if there is no index or one cannot be parsed.
+    """
+    listed = {name: info.size for name, info in store.objects().items()}
+    snapshots = [name for name in listed if KINDS["snapshot"].fullmatch(name)]
+    if INDEX not in listed:
+        raise UserError(
+            f"{store.uri}: no {INDEX} of a search index here, so orphaned objects cannot be determined; run "
+            f"`{program('index')}` to its end first, or delete the folder"
+        )
+    current, all_of_them = _referenced(store, [INDEX]), _referenced(store, [INDEX, *snapshots])
+    kept = current if earlier_snapshots else all_of_them
+    kinds = {name: next((kind for kind, names in KINDS.items() if names.fullmatch(name)), None) for name in listed}
+    items = [
+        OrphanedObject(kind, name, size)
+        for kind in KINDS
+        for name, size in listed.items()
+        if kinds[name] == kind and name not in kept
+    ]
+    items += [OrphanedObject("incomplete", name, None) for name in store.incomplete_uploads()]
+    orphaned = {item.name for item in items}
+    receipts = {name for name in orphaned if kinds.get(name) == "receipt"} - all_of_them
+    partitions = {name.removesuffix(".receipt.json") for name in receipts}
+    unfinished = {name for name in orphaned if name.partition(".")[0] in partitions} - all_of_them
+    foreign = sum(kinds[name] is None and name not in kept for name in listed)
+    return IndexOrphans(tuple(items), frozenset(unfinished), foreign)
+
+
+def _referenced(store: Store, names: Iterable[str]) -> set[str]:
+    """Returns every object that these indexes need, and their own names."""
+    found = set()
+    for name in names:
+        try:
+            document = parse_document(store.read(name), f"{store.uri}/{name}")
+        except InvalidSearchIndexError as error:
+            raise UserError(
+                f"{store.uri}/{name} cannot be parsed ({error.reason}), so orphaned objects cannot be determined; "
+                "restore it from a backup, or delete it"
+            ) from error
+        found |= {name, snapshot_name(document.index), *document.objects(), *document.receipts()}
+    return found

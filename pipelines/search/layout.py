@@ -1,0 +1,89 @@
+"""Names of a search index and of every object in it. This module is their only owner.
+
+All objects lie directly below the index's URI:
+
+| object | content |
+|---|---|
+| `<partition>.vectors.npy` | float16, V x D: encoded regions of the photos, or words of the captions, item by item |
+| `<partition>.pooled.npy` | float16, N x D: normalised mean vector of every item, for the first stage |
+| `<partition>.boxes.npy` | float32, B x 4: boxes of the regions; empty for captions |
+| `<partition>.items.arrow` | Arrow IPC file, a row per item: `TABLE` |
+| `<partition>.receipt.json` | sizes and checksums of these: the partition is complete when this exists |
+| `<gallery>-<12 hex>.centroids.npy` | float32, L x D: centroids of the lists of `ivf` |
+| `<partition>.<12 hex>.lists.npy` | int32, N: list of every item, for the centroids with these hex digits |
+| `index.json` | the current index, written last |
+| `snapshot-<12 hex>.json` | every index so far, by its digest |
+
+A partition is `<photos or captions>-<split>-<NNNNNN>-<8 hex>`; the hex digits hash the shards that it encodes.
+"""
+
+import re
+
+import pyarrow as pa
+
+from infra.storage.base import Store
+from infra.storage.open import open_store
+from pipelines.datasets.manifest import SPLITS
+
+FORMAT = "shan-index/1"
+"""Version of the stored format. Every index and receipt carries it."""
+INDEX = "index.json"
+GALLERIES = ("photos", "captions")
+ARRAYS = ("vectors", "pooled", "boxes")
+FILES = (*ARRAYS, "items")
+TABLE = pa.schema(
+    [
+        ("key", pa.string()),
+        ("source", pa.string()),
+        ("captions", pa.list_(pa.string())),
+        ("vectors", pa.int32()),
+        ("boxes", pa.int32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
+"""Columns of a partition's items: key and source of the photo; its captions, or the one caption; numbers of vectors and
+boxes; width and height of the photo in pixels, null if unknown."""
+
+_PARTITION = rf"(?:{'|'.join(GALLERIES)})-(?:{'|'.join(SPLITS)})-\d{{6,}}-[0-9a-f]{{8}}"
+PARTITION_NAME = re.compile(_PARTITION)
+KINDS = {
+    "snapshot": re.compile(r"snapshot-[0-9a-f]{12}\.json"),
+    "receipt": re.compile(rf"{_PARTITION}\.receipt\.json"),
+    "lists": re.compile(rf"{_PARTITION}\.[0-9a-f]{{12}}\.lists\.npy"),
+    "centroids": re.compile(rf"(?:{'|'.join(GALLERIES)})-[0-9a-f]{{12}}\.centroids\.npy"),
+    "partition": re.compile(rf"{_PARTITION}\.(?:vectors\.npy|pooled\.npy|boxes\.npy|items\.arrow)"),
+}
+"""Objects of which an index can have many, in the order in which they may be deleted."""
+_SNAPSHOT_URI = re.compile(r"(.+)@([0-9a-f]{12})")
+
+
+def file_name(partition: str, file: str) -> str:
+    """Returns the object name of one of a partition's FILES."""
+    return f"{partition}.{file}.{'arrow' if file == 'items' else 'npy'}"
+
+
+def receipt_name(partition: str) -> str:
+    """Returns the object name of a partition's receipt."""
+    return f"{partition}.receipt.json"
+
+
+def lists_name(partition: str, identity: str) -> str:
+    """Returns the object name of a partition's lists in the first stage with this identity."""
+    return f"{partition}.{identity[:12]}.lists.npy"
+
+
+def centroids_name(gallery: str, identity: str) -> str:
+    """Returns the object name of the centroids of a gallery's first stage."""
+    return f"{gallery}-{identity[:12]}.centroids.npy"
+
+
+def snapshot_name(digest: str) -> str:
+    """Returns the object name of the snapshot with this digest."""
+    return f"snapshot-{digest[:12]}.json"
+
+
+def resolve_uri(uri: str) -> tuple[Store, str]:
+    """Returns the store and the object name of the index that a URI refers to, as for a feature set."""
+    match = _SNAPSHOT_URI.fullmatch(uri)
+    return (open_store(match[1]), snapshot_name(match[2])) if match else (open_store(uri), INDEX)

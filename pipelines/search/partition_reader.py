@@ -1,0 +1,131 @@
+"""Reads partitions: the table and the pooled vectors at once and verified, vectors and boxes row by row.
+
+In a folder, files are memory-mapped. In a bucket, rows are read by ranged requests.
+"""
+
+import mmap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.errors import UserError
+from infra.source_tree import program
+from infra.storage.base import Store
+from pipelines.features.npy import HEADER_BYTES, is_finite, view_npy
+from pipelines.search.layout import TABLE, file_name
+from pipelines.search.partition import Partition, StoredFile
+
+REQUESTS = 16
+"""Concurrent ranged requests."""
+
+
+def corrupt(store: Store, name: str, reason: str) -> UserError:
+    """Returns the error of an object that is not as the index describes it."""
+    return UserError(
+        f"{store.uri}/{name} {reason}; run `{program('index')} verify` to list every corrupt object, delete them and "
+        "build the index again"
+    )
+
+
+def object_buffer(store: Store, name: str) -> memoryview:
+    """Returns the bytes of an object, memory-mapped if it is a file. Raises UserError for a missing one."""
+    try:
+        if not store.uri.startswith("/"):
+            return memoryview(store.read(name))
+        with Path(store.uri, name).open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise corrupt(store, name, "does not exist") from error
+    except ValueError as error:  # an empty file cannot be mapped
+        raise corrupt(store, name, "is empty") from error
+
+
+def verified(store: Store, name: str, stored: StoredFile) -> memoryview:
+    """Returns the bytes of an object. Raises UserError if they do not have their size and sha256."""
+    data = object_buffer(store, name)
+    if len(data) != stored.size or sha256(data).hexdigest() != stored.sha256:
+        raise corrupt(store, name, "does not have the sha256 in the index")
+    return data
+
+
+def read_matrix(store: Store, name: str, stored: StoredFile, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Returns a verified .npy file. Raises UserError for another type or shape."""
+    return matrix_of(store, name, verified(store, name, stored), dtype, shape)
+
+
+def matrix_of(store: Store, name: str, data: memoryview, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Returns the array in .npy bytes. Raises UserError for another type or shape."""
+    try:
+        array = view_npy(data)
+        found = f"{array.dtype} {array.shape}"
+    except (ValueError, TypeError) as error:
+        array, found = np.empty(0), str(error)
+    if array.dtype != dtype or array.shape != shape:
+        raise corrupt(store, name, f"is {found}, expected {np.dtype(dtype)} {shape}")
+    return array
+
+
+def read_table(store: Store, partition: Partition) -> pa.Table:
+    """Returns the table of a partition's items. Raises UserError if it is corrupt."""
+    name = file_name(partition.name, "items")
+    data = verified(store, name, partition.files["items"])
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(data)).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise corrupt(store, name, f"is not an Arrow file ({error})") from error
+    sums = [int(table[column].to_numpy().sum()) for column in ("vectors", "boxes")] if table.schema == TABLE else []
+    if [table.num_rows, *sums] != [partition.items, partition.vectors, partition.boxes]:
+        raise corrupt(store, name, "does not have the items of its receipt")
+    return table
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """A stored matrix of which some rows are read. Its values are not verified: `jobs.index verify` does that."""
+
+    store: Store
+    name: str
+    stored: StoredFile
+    dtype: Any
+    shape: tuple[int, int]
+
+    def require(self) -> None:
+        """Raises UserError if the object does not exist or has another size."""
+        info = self.store.info(self.name)
+        if info is None or info.size != self.stored.size:
+            found = "does not exist" if info is None else f"has {info.size} bytes"
+            raise corrupt(self.store, self.name, f"{found}, expected {self.stored.size}")
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
+        """Returns the rows of each span, given as (first, behind the last). Raises UserError for NaN or infinity."""
+        found = self._read(spans)
+        for rows in found:
+            if not (is_finite(rows) if self.dtype == np.float16 else np.isfinite(rows).all()):
+                raise corrupt(self.store, self.name, "contains NaN or infinity")
+        return found
+
+    def _read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
+        if self.store.uri.startswith("/"):
+            return [np.array(self._mapped[start:stop]) for start, stop in spans]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(self._requested, spans))
+
+    @cached_property
+    def _mapped(self) -> NDArray[Any]:
+        return matrix_of(self.store, self.name, object_buffer(self.store, self.name), self.dtype, self.shape)
+
+    def _requested(self, span: tuple[int, int]) -> NDArray[Any]:
+        width = self.shape[1] * np.dtype(self.dtype).itemsize
+        size = (span[1] - span[0]) * width
+        data = self.store.read(self.name, HEADER_BYTES + span[0] * width, size) if size else b""
+        if len(data) != size:
+            raise corrupt(self.store, self.name, "is shorter than its receipt states")
+        return np.frombuffer(data, self.dtype).reshape(-1, self.shape[1])

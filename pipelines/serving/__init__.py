@@ -1,1 +1,0 @@
-"""Search over a feature set and retrieve-and-rerank."""

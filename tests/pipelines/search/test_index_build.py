@@ -1,0 +1,165 @@
+"""Building an index on Ray and after a kill: equal bytes wherever and however often it was started, and extension."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.cluster import ClusterConfig
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import LoadedModel, load_model
+from pipelines.search.gallery import Filter
+from pipelines.search.index import SearchIndex
+from pipelines.search.index_build import IndexBuild, build_index
+from pipelines.search.index_verify import verify_index
+from pipelines.search.partition_writer import write_partition
+from tests.support import ROOT
+from tests.support.faulty_proxy import CONDITION_IGNORED, faulty_proxy
+from tests.support.indexes import SMALL, build_here, contents, loaded, tasks
+from tests.support.servers import S3Server, aws_environment
+from tests.support.small_models import small_set
+
+LISTS = replace(SMALL, first_stage="ivf", lists=4, probes=2)
+
+
+def test_bucket_and_folder_get_the_same_bytes_once(
+    ray_session: None,
+    s3_server: S3Server,
+    tmp_path: Path,
+    indexed_features: FeatureSet,
+    indexed_model: LoadedModel,
+):
+    seen = []
+    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    build = build_index(
+        indexed_model, [indexed_features], root, LISTS, ClusterConfig(), lambda *count: seen.append(count)
+    )
+    assert (seen[0], seen[-1]) == ((0, 118), (118, 118))
+    before = build.store.objects()
+    again = build_index(indexed_model, [indexed_features], root, LISTS, ClusterConfig())
+    assert (again.document, again.partitions_written) == (build.document, 0)
+    assert build.store.objects() == before
+    local = build_here(indexed_model, [indexed_features], tmp_path / "out", LISTS)
+    assert {name: build.store.read(name) for name in before} == contents(Path(local.store.uri))
+    assert verify_index(build.uri, lambda *_: None).errors == ()
+    _check_lists(build, indexed_model, indexed_features)
+
+
+def _check_lists(build: IndexBuild, model: LoadedModel, features: FeatureSet) -> None:
+    """Searches in a bucket by ranged requests, in lists, also with some partitions only."""
+    index = SearchIndex.open(build.uri, model)
+    (everything,) = index.search_photos(["a photo of 7"], k=10**6)
+    assert len(everything) == 59
+    (val,) = index.search_photos(["a photo of 7"], k=10**6, where=Filter("val"))
+    assert sorted(hit.key for hit in val) == sorted(features.split("val").keys)
+    best = {hit.row: hit.score for hit in everything}
+    (some,) = index.search_photos(["a photo of 7"], k=5, candidates=5)
+    np.testing.assert_allclose([hit.score for hit in some], [best[hit.row] for hit in some], atol=1e-5)
+    assert index.explain("a photo", everything[0]).words[0].box is not None
+    names = [p.name for p in build.document.galleries["photos"].partitions]
+    part = SearchIndex.open(build.uri, model, names[:3])
+    queries = index.encode_sentences(["a photo of 7"])
+    assert set(part.candidates("photos", queries, 10).rows_QK[0].tolist()) <= set(range(24)) | {-1}
+
+
+def test_an_extended_index_has_the_bytes_of_a_new_one(ray_session: None, tmp_path: Path):
+    features = small_set(tmp_path, 30)
+    model = loaded(tmp_path / "model", features)
+    first = build_here(model, [features], tmp_path / "out", LISTS)
+    grown = small_set(tmp_path, 48)
+    second = build_index(model, [grown], str(tmp_path / "out"), LISTS, ClusterConfig())
+    assert second.store.uri == first.store.uri
+    assert 0 < second.partitions_written < len(tasks([grown], LISTS))
+    fresh = build_here(model, [grown], tmp_path / "fresh", LISTS)
+    assert second.document == fresh.document
+    extended = contents(Path(second.store.uri))
+    assert contents(Path(fresh.store.uri)).items() <= extended.items()
+    assert SearchIndex.open(first.uri, model).document == first.document
+
+
+def test_a_killed_build_ends_with_the_same_bytes(
+    indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path
+):
+    program = """
+import sys
+from pathlib import Path
+from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import load_model
+from tests.support.indexes import build_here
+build_here(load_model(None, sys.argv[1]), [FeatureSet.open(sys.argv[2])], Path(sys.argv[3]))
+"""
+    arguments = [indexed_model.uri, indexed_features.uri, str(tmp_path / "killed")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], env=environment)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").rglob("*.receipt.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (folder,) = (tmp_path / "killed").iterdir()
+    assert not (folder / "index.json").exists()
+    build = build_here(indexed_model, [indexed_features], tmp_path / "killed")
+    build.store.abort_incomplete_uploads()
+    assert contents(folder) == contents(Path(build_here(indexed_model, [indexed_features], tmp_path).store.uri))
+
+
+def test_a_partition_whose_file_was_lost_or_cut_is_written_again(copy_build: IndexBuild, ray_session: None):
+    build, folder = copy_build, Path(copy_build.store.uri)
+    before = contents(folder)
+    (folder / "index.json").unlink()
+    sorted(folder.glob("photos-*.vectors.npy"))[0].unlink()
+    sorted(folder.glob("photos-*.receipt.json"))[1].write_bytes(b"{")
+    model, features = build_inputs(build)
+    again = build_index(model, [features], str(folder.parent), SMALL, ClusterConfig())
+    assert again.partitions_written == 2
+    assert contents(folder) == before
+
+
+@pytest.fixture
+def copy_build(tmp_path: Path) -> IndexBuild:
+    features = small_set(tmp_path, 30)
+    return build_here(loaded(tmp_path / "model", features), [features], tmp_path / "out")
+
+
+def build_inputs(build: IndexBuild) -> tuple[LoadedModel, FeatureSet]:
+    (features,) = build.document.features
+    return load_model(None, build.document.model.uri), FeatureSet.open(features.uri)
+
+
+def test_a_corrupt_shard_is_one_line_and_partitions_stay(ray_session: None, tmp_path: Path):
+    features = small_set(tmp_path, 30)
+    model = loaded(tmp_path / "model", features)
+    first, *_, last = tasks([features])
+    store = open_store(build_here(model, [features], tmp_path / "other").store.uri.replace("other", "out"))
+    write_partition(store, first, features.store, model.shan)
+    tar = Path(features.uri, f"{last.shards[-1].name}.tar")
+    tar.write_bytes(tar.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"\.tar does not have the sha256 in its receipt; run") as caught:
+        build_index(model, [features], str(tmp_path / "out"), SMALL, ClusterConfig())
+    assert "\n" not in str(caught.value)
+    assert Path(store.uri, f"{first.name}.receipt.json").exists()
+    assert not Path(store.uri, "index.json").exists()
+
+
+def test_a_store_that_ignores_conditions_is_refused(
+    s3_server: S3Server, indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path
+):
+    with (
+        faulty_proxy(s3_server.endpoint) as proxy,
+        aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),
+    ):
+        proxy.always(CONDITION_IGNORED)
+        with pytest.raises(UserError, match="the store ignores the condition of writes"):
+            build_index(
+                indexed_model, [indexed_features], f"s3://{s3_server.bucket}/{tmp_path.name}", SMALL, ClusterConfig()
+            )

@@ -1,0 +1,63 @@
+"""Verification finds every object that is not as the index describes it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.search.index_build import IndexBuild
+from pipelines.search.index_format import IndexDocument, read_document
+from pipelines.search.index_verify import verify_index
+from pipelines.search.layout import receipt_name, snapshot_name
+from pipelines.search.partition import StoredFile
+from pipelines.search.partition_writer import stored_file
+from tests.support.indexes import contents
+
+
+def verify(folder: Path) -> tuple[str, ...]:
+    return verify_index(str(folder), lambda *_: None).errors
+
+
+def test_an_intact_index(built: IndexBuild):
+    seen = []
+    found = verify_index(built.uri, lambda done, total: seen.append((done, total)))
+    assert found.errors == ()
+    assert found.items == {"photos": 59, "captions": 118}
+    assert (found.uri, seen[-1][0]) == (built.uri, seen[-1][1])
+
+
+@pytest.mark.parametrize("kind", ["vectors.npy", "pooled.npy", "boxes.npy", "items.arrow", "receipt.json"])
+@pytest.mark.parametrize("change", ["flip", "cut", "delete"])
+def test_a_changed_object_is_the_only_error(copy: Path, kind: str, change: str):
+    path = sorted(copy.glob(f"photos-*.{kind}"))[1]
+    data = path.read_bytes()
+    path.unlink()
+    if change != "delete":
+        path.write_bytes(data[:-1] if change == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+    (error,) = verify(copy)
+    assert error.startswith(f"{path.name}: ")
+
+
+def test_a_missing_snapshot_is_an_error(copy: Path, built: IndexBuild):
+    name = snapshot_name(built.document.index)
+    (copy / name).unlink()
+    assert verify(copy) == (f"{name}: does not exist or differs from the index",)
+
+
+def test_values_that_do_not_fit_together_are_errors(copy: Path):
+    store, document = read_document(str(copy))
+    partition = document.galleries["photos"].partitions[0]
+    path = copy / f"{partition.name}.pooled.npy"
+    pooled = np.load(path)
+    pooled[1] = pooled[0]
+    np.save(path, pooled)
+    changed = replace(partition, files={**partition.files, "pooled": stored_file(store, path.name)})
+    (copy / receipt_name(partition.name)).write_bytes(changed.to_json())
+    gallery = replace(document.galleries["photos"], partitions=(changed,))
+    rebuilt = IndexDocument.build(document.model, document.features, {"photos": gallery})
+    for name in ("index.json", snapshot_name(rebuilt.index)):
+        (copy / name).write_bytes(rebuilt.to_json())
+    assert verify(copy) == (f"{path.name}: row 1 is not the mean of its vectors",)
+    assert isinstance(changed.files["pooled"], StoredFile)
+    assert contents(copy)
