@@ -48,7 +48,7 @@ def test_training_accepts_varying_numbers_of_regions(call: Call, real_photos: Ph
     assert features.index.detector.settings == settings | {"model": str(model)}
     assert ": 2 to 12 regions x 32" in call("jobs.features", "inspect", features.uri)
     train = [f"--features={features.uri}", "--name=varying", f"--model.region_dim={WIDTH}", "--model.joint_dim=8"]
-    train += ["--model.word_dim=8", "--train.epochs=1", "--train.batch_size=8"]
+    train += ["--model.word_dim=8", "--train.epochs=1", "--train.batch_size=8", "--train.num_workers=1"]
     assert call("jobs.train", *train).startswith("varying version 1")
     use = ["--model=models:/varying/1", f"--features={features.uri}"]
     assert "| random baseline |" in call("jobs.evaluate", *use, "--split=test")
