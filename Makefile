@@ -14,7 +14,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: .venv/.installed ## the complete pipeline on rendered scenes, from images to search results (3 minutes once installed)
+demo: .venv/.installed ## the complete pipeline on rendered scenes, from images to search results (2 to 4 minutes once installed)
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
