@@ -61,7 +61,7 @@ bench-gpu: ## throughput, memory and share of the peak of one GPU (8 minutes at 
 	@$(GPU_PYTHON) -m tests.benchmarks.gpu
 
 .PHONY: bench-smoke
-bench-smoke: .venv/.installed-dev ## every benchmark once at tiny sizes, those for a GPU included (a minute; part of make test)
+bench-smoke: .venv/.installed-dev ## every benchmark once at tiny sizes, those for a GPU included (part of make test)
 	$(BIN)/python -m pytest tests/benchmarks --numprocesses 2 --dist loadgroup
 
 .PHONY: lint

@@ -1,7 +1,12 @@
 """JSON with one byte sequence per document, so that equal documents have equal digests; and strict reading of it."""
 
 import json
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def canonical_json(document: dict[str, Any]) -> bytes:
@@ -18,3 +23,33 @@ def load_object(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"expected a JSON object, found {type(document).__name__}")  # noqa: TRY004 - the file is wrong
     return document
+
+
+def require_fields(document: Mapping[str, Any], kind: Any) -> None:
+    """Raises ValueError unless the document has exactly the fields of a dataclass."""
+    expected = set(kind.__dataclass_fields__)
+    if set(document) != expected:
+        wrong = sorted(expected.symmetric_difference(document))[0]
+        raise ValueError(f"field {wrong[:40]!r} is {'missing' if wrong in expected else 'unknown'}")
+
+
+def typed(document: Mapping[str, Any], field: str, kind: type[T]) -> T:
+    """Returns a field. Raises ValueError for a value of another type."""
+    value = document[field]
+    if type(value) is not kind:
+        raise ValueError(f"field '{field}' is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def count(value: Any, field: str) -> int:
+    """Returns the value of a field. Raises ValueError unless it is an integer of at least 0."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"field '{field}' is not a count")
+    return value
+
+
+def digest(value: Any, field: str) -> str:
+    """Returns the value of a field. Raises ValueError unless it is a sha256 in hexadecimal."""
+    if type(value) is not str or not _SHA256.fullmatch(value):
+        raise ValueError(f"field '{field}' is not a sha256")
+    return value

@@ -68,3 +68,13 @@ class Store(Protocol):
 
     def abort_incomplete_uploads(self) -> list[str]:
         """Removes what `incomplete_uploads` returns, and returns it. Never call it while another process writes."""
+
+
+def put_if_changed(store: Store, name: str, data: bytes) -> None:
+    """Writes an object unless it has these bytes already, so that a rerun of a finished job writes nothing."""
+    try:
+        if store.read(name) == data:
+            return
+    except FileNotFoundError:
+        pass
+    store.replace(name, data)

@@ -1,5 +1,6 @@
 """The work of the commands of `jobs.features`: progress bars, and results as text."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -7,11 +8,12 @@ from tqdm import tqdm
 
 from infra.errors import UserError
 from infra.progress import counted_bar
+from infra.storage.base import Store
 from infra.storage.open import open_store, require_writable_file
 from pipelines.datasets.importer import DatasetFiles
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
-from pipelines.features.orphans import delete_orphans, find_orphans
+from pipelines.features.orphans import OrphanedObject, delete_orphans, find_orphans
 from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.precomputed.export_tsv import export_tsv
 from pipelines.features.precomputed.scan import import_scan
@@ -46,14 +48,17 @@ def clean_up(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) 
     """
     store = open_store(uri)
     orphans = find_orphans(store, earlier_snapshots)
-    lines = [orphans_text(store.uri, orphans)]
+    kept = frozenset[str]() if unfinished else orphans.unfinished
+    return f"{orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"
+
+
+def delete_listed(store: Store, items: Sequence[OrphanedObject], kept: Collection[str], delete: bool) -> str:
+    """Deletes the orphaned objects but those to keep, if `delete`. Returns a line about it; empty without objects."""
     if delete:
-        items = [item for item in orphans.items if unfinished or item.name not in orphans.unfinished]
-        delete_orphans(store, items)
-        lines.append(f"{len(items)} objects deleted")
-    elif orphans.items:
-        lines.append("nothing was deleted; add --delete to delete them")
-    return "\n".join(lines)
+        deleted = [item for item in items if item.name not in kept]
+        delete_orphans(store, deleted)
+        return f"\n{len(deleted)} objects deleted"
+    return "\nnothing was deleted; add --delete to delete them" if items else ""
 
 
 def import_features(

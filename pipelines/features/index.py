@@ -9,15 +9,13 @@ index also stays as `snapshot-<12 hex of its digest>.json`.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any
 
-from infra.canonical_json import canonical_json, load_object
+from infra.canonical_json import canonical_json, count, load_object, require_fields, typed
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.features.layout import FORMAT, INDEX, SHARD_NAME
 from pipelines.features.receipt import Receipt
-
-T = TypeVar("T")
 
 
 class InvalidIndexError(UserError):
@@ -58,13 +56,13 @@ class DetectorDescription:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "DetectorDescription":
         """Parses the value of `to_document`. Raises ValueError, LookupError or TypeError for anything else."""
-        _require_fields(document, cls)
+        require_fields(document, cls)
         min_regions, max_regions = document["region_range"]
         return cls(
-            _typed(document, "name", str),
-            _typed(document, "settings", dict),
-            _count(document["feature_dim"], "detector.feature_dim"),
-            (_count(min_regions, "detector.region_range"), _count(max_regions, "detector.region_range")),
+            typed(document, "name", str),
+            typed(document, "settings", dict),
+            count(document["feature_dim"], "detector.feature_dim"),
+            (count(min_regions, "detector.region_range"), count(max_regions, "detector.region_range")),
             _names(document, "class_names"),
             _names(document, "attribute_names"),
         )
@@ -106,16 +104,16 @@ class IndexedShard:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "IndexedShard":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
-        _require_fields(document, cls)
+        require_fields(document, cls)
         if not SHARD_NAME.fullmatch(document["name"]):  # it becomes a file name
             raise ValueError("a shard's name is malformed")
         return cls(
             document["name"],
-            _typed(document, "sha256", str),
-            _count(document["size"], "shards.size"),
-            _count(document["written"], "shards.written"),
-            _count(document["rejected"], "shards.rejected"),
-            _typed(document, "receipt_digest", str),
+            typed(document, "sha256", str),
+            count(document["size"], "shards.size"),
+            count(document["written"], "shards.written"),
+            count(document["rejected"], "shards.rejected"),
+            typed(document, "receipt_digest", str),
         )
 
 
@@ -188,15 +186,15 @@ class FeatureSetIndex:
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "FeatureSetIndex":
-        _require_fields({name: value for name, value in document.items() if name != "format"}, cls)
+        require_fields({name: value for name, value in document.items() if name != "format"}, cls)
         return cls(
-            _typed(document, "dataset", str),
-            _typed(document, "manifest", str),
-            _typed(document, "fingerprint", str),
-            DetectorDescription.from_document(_typed(document, "detector", dict)),
-            tuple(IndexedShard.from_document(shard) for shard in _typed(document, "shards", list)),
-            _typed(document, "photo_root", str),
-            _typed(document, "feature_set", str),
+            typed(document, "dataset", str),
+            typed(document, "manifest", str),
+            typed(document, "fingerprint", str),
+            DetectorDescription.from_document(typed(document, "detector", dict)),
+            tuple(IndexedShard.from_document(shard) for shard in typed(document, "shards", list)),
+            typed(document, "photo_root", str),
+            typed(document, "feature_set", str),
         )
 
 
@@ -219,28 +217,8 @@ def read_index(store: Store, name: str = INDEX) -> FeatureSetIndex:
         raise InvalidIndexError(f"{store.uri}/{name}", str(error)) from error
 
 
-def _require_fields(document: Mapping[str, Any], kind: Any) -> None:
-    expected = set(kind.__dataclass_fields__)
-    if set(document) != expected:
-        wrong = sorted(expected.symmetric_difference(document))[0]
-        raise ValueError(f"field {wrong[:40]!r} is {'missing' if wrong in expected else 'unknown'}")
-
-
-def _typed(document: Mapping[str, Any], field: str, kind: type[T]) -> T:
-    value = document[field]
-    if type(value) is not kind:
-        raise ValueError(f"field '{field}' is {type(value).__name__}, not {kind.__name__}")
-    return value
-
-
-def _count(value: Any, field: str) -> int:
-    if type(value) is not int or value < 0:
-        raise ValueError(f"field '{field}' is not a count")
-    return value
-
-
 def _names(document: Mapping[str, Any], field: str) -> dict[int, str]:
-    names = {int(id_): name for id_, name in _typed(document, field, dict).items()}
+    names = {int(id_): name for id_, name in typed(document, field, dict).items()}
     if not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"field '{field}' has a name that is not text")
     return names

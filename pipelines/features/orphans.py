@@ -54,11 +54,6 @@ class Orphans:
     foreign: int
     """Objects whose names are not part of the layout. They are never touched."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the items, without incomplete uploads."""
-        return sum(item.size or 0 for item in self.items)
-
 
 def find_orphans(store: Store, earlier_snapshots: bool) -> Orphans:
     """Returns the objects to which neither the index nor a snapshot refers.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from infra.canonical_json import canonical_json
-from infra.storage.base import Store
+from infra.storage.base import Store, put_if_changed
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.account import Account, check_accounts
 from pipelines.features.card import data_card
@@ -25,19 +25,9 @@ def publish(
     shards = [account.shard for account in accounts]
     index = FeatureSetIndex.build(manifest.name, manifest.digest(), fingerprint, detector, shards, manifest.root)
     sizes = {tar_name(shard.name): shard.written for shard in index.shards}
-    _put_if_changed(store, QUARANTINE, quarantine_report(accounts))
-    _put_if_changed(store, SIZES, canonical_json(sizes))
-    _put_if_changed(store, CARD, data_card(index, manifest))
-    _put_if_changed(store, snapshot_name(index.feature_set), index.to_json())
-    _put_if_changed(store, INDEX, index.to_json())
+    put_if_changed(store, QUARANTINE, quarantine_report(accounts))
+    put_if_changed(store, SIZES, canonical_json(sizes))
+    put_if_changed(store, CARD, data_card(index, manifest))
+    put_if_changed(store, snapshot_name(index.feature_set), index.to_json())
+    put_if_changed(store, INDEX, index.to_json())
     return FeatureSet(store, index)
-
-
-def _put_if_changed(store: Store, name: str, data: bytes) -> None:
-    """Writes an object unless it has these bytes already, so that a rerun of a finished extraction writes nothing."""
-    try:
-        if store.read(name) == data:
-            return
-    except FileNotFoundError:
-        pass
-    store.replace(name, data)

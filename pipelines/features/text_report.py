@@ -4,12 +4,13 @@ import io
 import json
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow.parquet as pq
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE, tar_name
-from pipelines.features.orphans import Orphans
+from pipelines.features.orphans import OrphanedObject, Orphans
 from pipelines.features.sample import sample_photos
 from pipelines.features.summary import megabytes, rejection_reasons, snapshots, summarise
 from pipelines.features.verify import Verification
@@ -67,14 +68,20 @@ def inspect_text(features: FeatureSet) -> str:
     return "\n".join([*lines, *_how_to_open(features), *_sample(features)])
 
 
+def list_orphans(uri: str, items: Sequence[OrphanedObject]) -> list[str]:
+    """Returns a line for each orphaned object, as many as MAX_ITEMS, and one with the sums by kind."""
+    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in items[:MAX_ITEMS]]
+    if len(items) > MAX_ITEMS:
+        lines.append(f"  and {len(items) - MAX_ITEMS} more")
+    kinds = Counter(item.kind for item in items)
+    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
+    return [*lines, f"{uri}: {sums}, {megabytes(sum(item.size or 0 for item in items))}"]
+
+
 def orphans_text(uri: str, orphans: Orphans) -> str:
     """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
-    lines = [f"  {item.kind:10} {_size(item.size):>8}  {item.name}" for item in orphans.items[:MAX_ITEMS]]
-    if len(orphans.items) > MAX_ITEMS:
-        lines.append(f"  and {len(orphans.items) - MAX_ITEMS} more")
+    lines = list_orphans(uri, orphans.items)
     kinds = Counter(item.kind for item in orphans.items)
-    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
-    lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
     if kinds["snapshot"]:
         lines.append(
             f"warning: {kinds['snapshot']} earlier snapshots are among them; runs that were trained on `URI@<12 hex>` "

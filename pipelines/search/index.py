@@ -75,7 +75,7 @@ class SearchIndex:
     def open(cls, uri: str, model: LoadedModel, partitions: Sequence[str] | None = None) -> "SearchIndex":
         """Opens an index with the model that encoded it; `<uri>@<12 hex>` is the snapshot with that digest.
 
-        `partitions` names those to hold; None holds all. Raises UserError for another model, if there is no finished
+        `partitions` names those to hold; None holds all. Raises UserError for another model, without a finished
         index, and if an object is missing or corrupt.
         """
         store, document = read_document(uri)

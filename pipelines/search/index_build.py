@@ -17,7 +17,7 @@ from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
 from infra.errors import UserError
-from infra.storage.base import Store
+from infra.storage.base import Store, put_if_changed
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
@@ -114,7 +114,7 @@ def build_index(
         raise UserError(f"the feature sets have no {config.galleries}, so there is nothing to index; give other ones")
     document = IndexDocument.build(_indexed_model(model), map(_indexed_features, feature_sets), galleries)
     for name in (snapshot_name(document.index), INDEX):
-        _put_if_changed(store, name, document.to_json())
+        put_if_changed(store, name, document.to_json())
     return IndexBuild(store, document, len(missing))
 
 
@@ -205,13 +205,3 @@ def _indexed_model(model: LoadedModel) -> IndexedModel:
 
 def _indexed_features(features: FeatureSet) -> IndexedFeatures:
     return IndexedFeatures(features.pinned_uri, features.dataset, features.index.feature_set, features.index.photo_root)
-
-
-def _put_if_changed(store: Store, name: str, data: bytes) -> None:
-    """Writes an object unless it has these bytes already, so that a rerun of a finished build writes nothing."""
-    try:
-        if store.read(name) == data:
-            return
-    except FileNotFoundError:
-        pass
-    store.replace(name, data)

@@ -1,6 +1,5 @@
 """The work of `jobs.index`: resolves the model, shows progress, and returns results as text."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,9 +9,10 @@ from infra.progress import counted_bar
 from infra.registry import find_version
 from infra.storage.open import open_store
 from infra.tracking import TrackingConfig
+from pipelines.features.commands import delete_listed
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.orphans import delete_orphans
 from pipelines.features.summary import megabytes
+from pipelines.features.text_report import list_orphans
 from pipelines.models.load import LoadedModel, is_registered, load_model
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import IndexBuild, build_index
@@ -20,8 +20,8 @@ from pipelines.search.index_format import Gallery
 from pipelines.search.index_orphans import IndexOrphans, find_index_orphans
 from pipelines.search.index_verify import IndexVerification, verify_index
 
-MAX_ERRORS, MAX_ITEMS = 20, 200
-"""Most lines printed of integrity errors and of orphans."""
+MAX_ERRORS = 20
+"""Most lines printed of integrity errors."""
 
 
 def index_features(
@@ -91,25 +91,13 @@ def clean_up_index(uri: str, delete: bool, unfinished: bool, earlier_snapshots: 
     """
     store = open_store(uri)
     orphans = find_index_orphans(store, earlier_snapshots)
-    lines = [orphans_text(store.uri, orphans)]
-    if delete:
-        items = [item for item in orphans.items if unfinished or item.name not in orphans.unfinished]
-        delete_orphans(store, items)
-        lines.append(f"{len(items)} objects deleted")
-    elif orphans.items:
-        lines.append("nothing was deleted; add --delete to delete them")
-    return "\n".join(lines)
+    kept = frozenset[str]() if unfinished else orphans.unfinished
+    return f"{orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"
 
 
 def orphans_text(uri: str, orphans: IndexOrphans) -> str:
     """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
-    sizes = ["-" if item.size is None else megabytes(item.size) for item in orphans.items[:MAX_ITEMS]]
-    lines = [f"  {item.kind:10} {size:>8}  {item.name}" for item, size in zip(orphans.items, sizes, strict=False)]
-    if len(orphans.items) > MAX_ITEMS:
-        lines.append(f"  and {len(orphans.items) - MAX_ITEMS} more")
-    kinds = Counter(item.kind for item in orphans.items)
-    sums = ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) or "no orphaned objects"
-    lines.append(f"{uri}: {sums}, {megabytes(orphans.size)}")
+    lines = list_orphans(uri, orphans.items)
     if orphans.unfinished:
         lines.append(
             f"{len(orphans.unfinished)} objects belong to complete partitions of an unfinished or replaced build; only "

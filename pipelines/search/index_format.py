@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
-from infra.canonical_json import canonical_json, load_object
+from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name, lists_name, receipt_name, resolve_uri
-from pipelines.search.partition import Partition, StoredFile, count, digest, require_fields, typed
+from pipelines.search.partition import Partition, StoredFile
 
 
 class InvalidSearchIndexError(UserError):
@@ -47,10 +47,10 @@ class FirstStage:
         if (centroids is None) != (document["kind"] == "flat"):
             raise ValueError("the first stage has no centroids")
         if centroids is not None:
-            digest(document, "identity")
+            digest(document["identity"], "identity")
         return cls(
             document["kind"],
-            count(document, "probes"),
+            count(document["probes"], "probes"),
             typed(document, "identity", str),
             None if centroids is None else StoredFile.from_document(centroids),
             {name: StoredFile.from_document(file) for name, file in lists.items()},
@@ -95,7 +95,8 @@ class IndexedModel:
     def from_document(cls, document: dict[str, Any]) -> "IndexedModel":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
         require_fields(document, cls)
-        return cls(typed(document, "uri", str), digest(document, "digest"), typed(document, "fingerprint", str))
+        uri, fingerprint = typed(document, "uri", str), typed(document, "fingerprint", str)
+        return cls(uri, digest(document["digest"], "digest"), fingerprint)
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class IndexDocument:
 def read_document(uri: str) -> tuple[Store, IndexDocument]:
     """Returns the store and the document of an index; `<uri>@<12 hex>` is the snapshot with that digest.
 
-    Raises UserError if there is no finished index, or if it is not valid.
+    Raises UserError unless a valid index, of a finished build, exists.
     """
     store, name = resolve_uri(uri)
     try:

@@ -21,16 +21,11 @@ class IndexOrphans:
     foreign: int
     """Objects whose names are not part of the format. They are never touched."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of the items, without incomplete uploads."""
-        return sum(item.size or 0 for item in self.items)
-
 
 def find_index_orphans(store: Store, earlier_snapshots: bool) -> IndexOrphans:
     """Returns the objects to which neither the index nor a snapshot refers.
 
-    `earlier_snapshots`: only the current index counts. Raises UserError if there is no index or one cannot be parsed.
+    `earlier_snapshots`: only the current index counts. Raises UserError if an index is missing or corrupt.
     """
     listed = {name: info.size for name, info in store.objects().items()}
     snapshots = [name for name in listed if KINDS["snapshot"].fullmatch(name)]

@@ -45,7 +45,7 @@ class IndexVerification:
 def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerification:
     """Reads and checks an index (`<uri>@<12 hex>`: the one of that snapshot).
 
-    `progress` is called with the number of objects done and in total. Raises UserError if there is no valid index.
+    `progress` is called with the number of objects done and in total. Raises UserError without a valid index.
     """
     started = time.monotonic()
     store, document = read_document(uri)

@@ -1,17 +1,12 @@
 """Partitions of a search index: what a receipt holds. A partition is complete when its receipt exists."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from infra.canonical_json import canonical_json, load_object
+from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.storage.base import Store
 from pipelines.search.layout import FILES, FORMAT, PARTITION_NAME, receipt_name
-
-_HEX = re.compile("[0-9a-f]{64}")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,7 +20,7 @@ class StoredFile:
     def from_document(cls, document: dict[str, Any]) -> "StoredFile":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
         require_fields(document, cls)
-        return cls(count(document, "size"), digest(document, "sha256"))
+        return cls(count(document["size"], "size"), digest(document["sha256"], "sha256"))
 
 
 @dataclass(frozen=True)
@@ -89,10 +84,10 @@ class Partition:
         return cls(
             document["name"],
             typed(document, "dataset", str),
-            count(document, "items"),
-            count(document, "vectors"),
-            count(document, "boxes"),
-            count(document, "width"),
+            count(document["items"], "items"),
+            count(document["vectors"], "vectors"),
+            count(document["boxes"], "boxes"),
+            count(document["width"], "width"),
             tuple(str(shard) for shard in typed(document, "shards", list)),
             {name: StoredFile.from_document(files[name]) for name in FILES},
         )
@@ -105,35 +100,3 @@ def read_receipt(store: Store, partition: str) -> Partition | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if found.name == partition else None
-
-
-def require_fields(document: Mapping[str, Any], kind: Any) -> None:
-    """Raises ValueError unless the document has exactly the fields of a dataclass."""
-    expected = set(kind.__dataclass_fields__)
-    if set(document) != expected:
-        wrong = sorted(expected.symmetric_difference(document))[0]
-        raise ValueError(f"field {wrong[:40]!r} is {'missing' if wrong in expected else 'unknown'}")
-
-
-def typed(document: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Returns a field. Raises ValueError for a value of another type."""
-    value = document[name]
-    if type(value) is not kind:
-        raise ValueError(f"field '{name}' is {type(value).__name__}, not {kind.__name__}")
-    return value
-
-
-def count(document: Mapping[str, Any], name: str) -> int:
-    """Returns a field that is a number of things. Raises ValueError for anything else."""
-    value = document[name]
-    if type(value) is not int or value < 0:
-        raise ValueError(f"field '{name}' is not a count")
-    return value
-
-
-def digest(document: Mapping[str, Any], name: str) -> str:
-    """Returns a field that is a sha256. Raises ValueError for anything else."""
-    value = document[name]
-    if type(value) is not str or not _HEX.fullmatch(value):
-        raise ValueError(f"field '{name}' is not a sha256")
-    return value
