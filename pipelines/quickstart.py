@@ -57,7 +57,7 @@ def run_quickstart(
     with watch.stage("search", f"a fresh process loads {uri} and runs five queries"):
         _search_in_fresh_process(uri, result.features, tracking)
     watch.log(tracking, result.trained.run_id)
-    print("\nDone.", result.metrics, _summary(watch, result, tracking), sep="\n")
+    print(_summary(watch, result, tracking))
 
 
 def _rendered(scenes: ScenesConfig) -> PipelineData:
@@ -86,9 +86,9 @@ def _search_in_fresh_process(uri: str, features: FeatureSet, tracking: Tracking)
 def _summary(watch: Stopwatch, result: PipelineResult, tracking: Tracking) -> str:
     return "\n".join(
         [
+            "\nDone.",
             f"\nseconds   {watch.summary()}",
             f"features  {result.features.uri}",
-            f"model     {result.champion}",
             f"page      {PAGE.absolute()}",
             f"runs      {_mlflow_command(tracking)}",
         ]

@@ -54,8 +54,6 @@ class PipelineResult:
 
     features: FeatureSet
     trained: TrainedModel | None = None
-    metrics: str = ""
-    """Tables of the evaluation."""
     champion: ChampionState | None = None
 
 
@@ -82,14 +80,13 @@ def run_pipeline(
     if not setup.runs("evaluate"):
         return PipelineResult(features, trained)
     with watch.stage("evaluate", "the new version on the test split"):
-        metrics = _evaluate(trained, features, setup, tracking)
-        print(metrics)
+        print(_evaluate(trained, features, setup, tracking))
     if not setup.runs("promote"):
-        return PipelineResult(features, trained, metrics)
+        return PipelineResult(features, trained)
     with watch.stage("promote", "the better version becomes champion"):
         champion = _promote(trained, features, setup, tracking)
         print(champion)
-    return PipelineResult(features, trained, metrics, champion)
+    return PipelineResult(features, trained, champion)
 
 
 def _evaluate(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> str:
