@@ -38,7 +38,7 @@ def _add_gc(parser: Any) -> None:
 
 def _add_import(parser: Any) -> None:
     options.add(parser, "path", "With tsv, also a single file.")
-    options.add(parser, "--layout", required=True)
+    options.add(parser, "--feature-format", required=True)
     options.add(parser, "--feature-root")
     options.add_dataset(parser, required=False, photos=False)
     parser.add_argument(
@@ -53,7 +53,7 @@ def _add_import(parser: Any) -> None:
 def _add_export(parser: Any) -> None:
     _add_features(parser)
     options.add(parser, "path", "It is created.")
-    options.add(parser, "--layout", "TSV supports photos with different numbers of regions.", default="scan")
+    options.add(parser, "--feature-format", "TSV supports photos with different numbers of regions.", default="scan")
 
 
 def _verify(arguments: Any) -> None:
@@ -76,11 +76,11 @@ def _import(arguments: Any) -> None:
     dataset, name = options.dataset_files(arguments), arguments.dataset_name
     root, per_shard = arguments.feature_root, arguments.photos_per_shard
     with when_interrupted("completed shards are kept, re-run the same command to resume"):
-        print(import_features(arguments.layout, arguments.path, root, dataset, name, per_shard))
+        print(import_features(arguments.feature_format, arguments.path, root, dataset, name, per_shard))
 
 
 def _export(arguments: Any) -> None:
-    print(export_features(arguments.features, arguments.path, arguments.layout))
+    print(export_features(arguments.features, arguments.path, arguments.feature_format))
 
 
 COMMANDS = {

@@ -8,7 +8,7 @@ from pipelines.datasets.columns import parse_columns
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.importer import DatasetFiles
 from pipelines.extraction.config import ExtractConfig
-from pipelines.features.commands import Layout
+from pipelines.features.commands import FeatureFormat
 from pipelines.models.device import Device
 
 _FEATURES = {"type": str, "help": "URI of a feature set: a folder or s3:// prefix."}
@@ -43,8 +43,11 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "URI",
         "help": "Folder or s3:// prefix that contains the feature sets.",
     },
-    "--layout": {"type": Layout, "help": "Layout of PATH: a folder of SCAN (scan), or TSV of object features (tsv)."},
-    "path": {"type": Path, "metavar": "PATH", "help": "Folder of precomputed features in this layout."},
+    "--feature-format": {
+        "type": FeatureFormat,
+        "help": "Format of PATH: a folder of SCAN (scan), or TSV of object features (tsv).",
+    },
+    "path": {"type": Path, "metavar": "PATH", "help": "Folder of precomputed features in this format."},
     "--model": {
         "type": str,
         "help": "URI of a model: models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, or the path or "

@@ -36,7 +36,7 @@ def attend(
     """Computes the attention of all pairs.
 
     `norms_KN` are the norms of the query vectors; `gram_LMM` and `values_LM` belong to the key items (one scalar value
-    per vector). `logits` and `dots` are pairs x N x M and share one memory layout. The cosine with a zero vector is 0.
+    per vector). `logits` and `dots` are pairs x N x M and share one memory format. The cosine with a zero vector is 0.
     Runs the native implementation where it is usable.
     """
     query, key, pair = subscripts

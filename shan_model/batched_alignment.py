@@ -30,7 +30,7 @@ from shan_model.gate_fuse_pool import gate_fuse_pool
 from shan_model.padding import Subscripts, hide, mean_over_pairs, mean_vectors, over_pairs
 
 
-class PreparedItems(NamedTuple):
+class AlignmentItems(NamedTuple):
     """Everything that the scores of K photos or captions of N vectors need and that depends on no partner."""
 
     local: Tensor
@@ -48,9 +48,9 @@ class PreparedItems(NamedTuple):
     channels: Tensor
     """K x N x D: `local` for the vector gate, in `native.panels` where those are used; K x 0 if not needed."""
     query_gate: Tensor
-    """W_g1 local + b_g of Eq. 8, in the layout of `channels` (scalar gate: K x N x 1)."""
+    """W_g1 local + b_g of Eq. 8, in the form of `channels` (scalar gate: K x N x 1)."""
     key_gate: Tensor
-    """W_g2 local of the other modality's gate (Eq. 8), in the layout of `channels` (scalar gate: K x N x 1)."""
+    """W_g2 local of the other modality's gate (Eq. 8), in the form of `channels` (scalar gate: K x N x 1)."""
     padding: Tensor
     """K x N: see `padding.py`; K x 0 if no item is padded."""
     invalid: Tensor
@@ -71,20 +71,20 @@ class DirectionTerms(NamedTuple):
 class BatchedAlignment(BatchedMatcher, Alignment):
     """Scores of Eq. 16 for blocks or lists of pairs, equal to those of `Alignment`, with the same parameters."""
 
-    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> AlignmentItems:
         """Prepares K photos of R regions."""
         projected_KRD = self._normalized(self.project_regions(regions_KRD)) * self.config.temperature
         return self._prepare(regions_KRD, padding_KR, projected_KRD, self._branch("image"), self._branch("text"))
 
-    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> AlignmentItems:
         """Prepares K captions of W words."""
         projected_KWD = self._normalized(self.project_words(words_KWD))
         return self._prepare(words_KWD, padding_KW, projected_KWD, self._branch("text"), self._branch("image"))
 
     def score_pairs(
         self,
-        photos: PreparedItems,
-        captions: PreparedItems,
+        photos: AlignmentItems,
+        captions: AlignmentItems,
         pairing: Pairing,
         matmul_dtype: torch.dtype | None = None,
     ) -> Tensor:
@@ -123,7 +123,7 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         projected_KND: Tensor,
         query: Branch | None,
         key: Branch | None,
-    ) -> PreparedItems:
+    ) -> AlignmentItems:
         """Prepares items; `query` is the branch in which they query, `key` the branch in which they are keys."""
         width, vector = self.config.joint_dim, self.config.gate == "vector"
         arrange = native.panels if vector and native.usable(local_KND) else nn.Identity()
@@ -143,13 +143,13 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             "query_gate": gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
             "key_gate": gate(key.gate.weight[:, width:]) if key else absent,
         }
-        return PreparedItems(**items, padding=padding_KN, invalid=nan_unless_finite(items.values()))
+        return AlignmentItems(**items, padding=padding_KN, invalid=nan_unless_finite(items.values()))
 
     def _direction(
         self,
         name: str,
-        query: PreparedItems,
-        key: PreparedItems,
+        query: AlignmentItems,
+        key: AlignmentItems,
         logits: Tensor,
         dots: Tensor,
         subscripts: Subscripts,
@@ -190,8 +190,8 @@ def _query_axis(subscripts: Subscripts) -> int | None:
 
 def _vector_context(
     pool_D: Tensor,
-    query: PreparedItems,
-    key: PreparedItems,
+    query: AlignmentItems,
+    key: AlignmentItems,
     attended: Attended,
     subscripts: Subscripts,
     matmul_dtype: torch.dtype | None,
@@ -205,7 +205,7 @@ def _vector_context(
     return gated + torch.einsum(f"{p}m,{x}md->{p}d", mixed, key.local)
 
 
-def _scalar_context(query: PreparedItems, key: PreparedItems, attended: Attended, subscripts: Subscripts) -> Tensor:
+def _scalar_context(query: AlignmentItems, key: AlignmentItems, attended: Attended, subscripts: Subscripts) -> Tensor:
     """Returns v_c or t_c of Eq. 9 (pairs x D) with one gate value per vector: no tensor N x D per pair is formed."""
     q, x, p = subscripts
     mixed = torch.einsum(f"{p}nm,{x}m->{p}n", attended.weights, key.key_gate[..., 0])

@@ -39,7 +39,7 @@ COVERS = {
         "pipelines/datasets/scenes/backgrounds.py",
         "pipelines/datasets/scenes/shapes.py",
     ],
-    "pipelines/detectors/bottom_up/test_checkpoint.py": ["pipelines/detectors/bottom_up/layout.py"],
+    "pipelines/detectors/bottom_up/test_checkpoint.py": ["pipelines/detectors/bottom_up/checkpoint_keys.py"],
     "pipelines/evaluation/test_promote.py": [
         "infra/registry.py",
         "jobs/promote.py",

@@ -19,7 +19,7 @@ _Image = dict[str, Any]
 
 
 def is_coco(document: dict[str, Any]) -> bool:
-    """Returns whether a document with `images` is in the COCO layout rather than in Karpathy's."""
+    """Returns whether a document with `images` is in the COCO format rather than in Karpathy's."""
     first = next(iter(document["images"]), None)
     return "annotations" in document or (isinstance(first, dict) and "file_name" in first)
 

@@ -1,4 +1,4 @@
-"""Reads a JSON document with a list of images: the Karpathy layout and COCO captions."""
+"""Reads a JSON document with a list of images: the Karpathy format and COCO captions."""
 
 import json
 from pathlib import Path

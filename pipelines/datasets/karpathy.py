@@ -1,4 +1,4 @@
-"""Reader of the Karpathy JSON layout (`dataset_flickr30k.json`, `dataset_coco.json`, ...)."""
+"""Reader of the Karpathy JSON format (`dataset_flickr30k.json`, `dataset_coco.json`, ...)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def _row(path: Path, number: int, image: Any) -> Row:
     except (KeyError, TypeError, AttributeError) as error:
         name = image.get("filename") if isinstance(image, dict) else image
         raise UserError(
-            f"{path}: image {number} ({name!r}) is not in the Karpathy layout ({error}); "
+            f"{path}: image {number} ({name!r}) is not in the Karpathy format ({error}); "
             "it needs `filename`, `split` and `sentences` with `raw` text, see docs/how-to/prepare-a-data-set.md"
         ) from error
     if not isinstance(split, str):

@@ -49,7 +49,7 @@ class SSDOutput(NamedTuple):
 
 
 class SSDLite(nn.Module):
-    """The network; `tensors` come from scripts/convert_ssdlite.py, with the graph's names and layout."""
+    """The network; `tensors` come from scripts/convert_ssdlite.py, with the graph's names and memory format."""
 
     anchors_A4: Tensor
 

@@ -21,7 +21,7 @@ from pipelines.features.precomputed.tsv import import_tsv
 from pipelines.features.text_report import inspect_text, orphans_text, published_text
 from pipelines.features.verify import Verification, verify
 
-Layout = Literal["scan", "tsv"]
+FeatureFormat = Literal["scan", "tsv"]
 """SCAN's folder of arrays, or bottom-up-attention TSV."""
 
 
@@ -62,7 +62,7 @@ def delete_listed(store: Store, items: Sequence[OrphanedObject], kept: Collectio
 
 
 def import_features(
-    layout: Layout,
+    feature_format: FeatureFormat,
     path: Path,
     root: str,
     dataset: DatasetFiles | None,
@@ -76,12 +76,16 @@ def import_features(
     """
     if photos_per_shard < 1:
         raise UserError(f"--photos-per-shard is {photos_per_shard}; it must be at least 1")
-    if layout == "scan" and dataset is not None:
-        raise UserError("--dataset has no effect with --layout scan, whose folder has splits and captions; omit it")
-    if layout == "tsv" and dataset_name is not None:
-        raise UserError("--dataset-name has no effect with --layout tsv; --dataset gives the name, or else PATH")
+    if feature_format == "scan" and dataset is not None:
+        raise UserError(
+            "--dataset has no effect with --feature-format scan, whose folder has splits and captions; omit it"
+        )
+    if feature_format == "tsv" and dataset_name is not None:
+        raise UserError(
+            "--dataset-name has no effect with --feature-format tsv; --dataset gives the name, or else PATH"
+        )
     with tqdm(desc="import", unit="photo") as bar:
-        if layout == "tsv":
+        if feature_format == "tsv":
             imported = import_tsv(path, dataset, root, photos_per_shard, bar.update)
         else:
             imported = import_scan(path, root, dataset_name, photos_per_shard, bar.update)
@@ -89,9 +93,9 @@ def import_features(
     return "\n".join([published_text(imported.feature_set, done), *(f"  {note}" for note in imported.notes)])
 
 
-def export_features(uri: str, folder: Path, layout: Layout) -> str:
+def export_features(uri: str, folder: Path, feature_format: FeatureFormat) -> str:
     """Exports the feature set at `uri` to files in `folder`, and returns its photos by split and notes."""
-    export, written = (export_scan, "in SCAN's layout") if layout == "scan" else (export_tsv, "as TSV")
+    export, written = (export_scan, "in SCAN's format") if feature_format == "scan" else (export_tsv, "as TSV")
     features = FeatureSet.open(uri)
     with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
         exported = export(features, folder, bar.update)

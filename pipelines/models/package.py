@@ -1,4 +1,4 @@
-"""The layout of stored models: what a registered version contains, and which files of a checkpoint are its model.
+"""The content of stored models: what a registered version contains, and which files of a checkpoint are its model.
 
 A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py), the model
 bundle (shan_model/bundle.py) and the detector of its training features (detection.py). Its lineage, and what it stores

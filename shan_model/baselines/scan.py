@@ -25,7 +25,7 @@ Their values for COCO are the same, except that lambda2 of i2t is 20.
 """
 
 
-class PreparedItems(NamedTuple):
+class ScanItems(NamedTuple):
     """K photos or captions of N vectors each."""
 
     unit: Tensor
@@ -47,23 +47,23 @@ class SCAN(BatchedMatcher):
         self.lambda1, self.lambda2 = LAMBDAS[config.matcher]
         self.pooling = config.scan_pooling
 
-    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> ScanItems:
         """Prepares K photos of R regions."""
-        return PreparedItems(
+        return ScanItems(
             unit=_unit(regions_KRD),
             norms=torch.linalg.vector_norm(regions_KRD, dim=-1),
             gram=regions_KRD @ regions_KRD.transpose(1, 2),
             padding=padding_KR,
         )
 
-    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> ScanItems:
         """Prepares K captions of W words."""
         return self.prepare_photos(words_KWD, padding_KW)
 
     def score_pairs(
         self,
-        photos: PreparedItems,
-        captions: PreparedItems,
+        photos: ScanItems,
+        captions: ScanItems,
         pairing: Pairing,
         matmul_dtype: torch.dtype | None = None,
     ) -> Tensor:
@@ -100,7 +100,7 @@ def _unit(x: Tensor) -> Tensor:
     return functional.normalize(x, dim=-1, eps=1e-8)
 
 
-def _relevance(keys: PreparedItems, logits: Tensor, cosines: Tensor, key: str, pair: str) -> Tensor:
+def _relevance(keys: ScanItems, logits: Tensor, cosines: Tensor, key: str, pair: str) -> Tensor:
     """Returns R(v_i, a_i) of Eq. 2 to 4, or R(e_j, a_j) of Eq. 7 (pairs x N), from pairs x N x M.
 
     `key` and `pair` are the einsum subscripts of the key items and of the pairs.

@@ -13,7 +13,7 @@ from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
 from shan_model.padding import mean_vectors
 
 
-class PreparedItems(NamedTuple):
+class VseppItems(NamedTuple):
     """K photos or captions."""
 
     unit: Tensor
@@ -28,18 +28,18 @@ class VSEPP(BatchedMatcher):
     in the score alone.
     """
 
-    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> PreparedItems:
+    def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> VseppItems:
         """Prepares K photos of R regions."""
-        return PreparedItems(functional.normalize(mean_vectors(regions_KRD, padding_KR), dim=-1, eps=1e-8)[:, None])
+        return VseppItems(functional.normalize(mean_vectors(regions_KRD, padding_KR), dim=-1, eps=1e-8)[:, None])
 
-    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> PreparedItems:
+    def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> VseppItems:
         """Prepares K captions of W words."""
         return self.prepare_photos(words_KWD, padding_KW)
 
     def score_pairs(
         self,
-        photos: PreparedItems,
-        captions: PreparedItems,
+        photos: VseppItems,
+        captions: VseppItems,
         pairing: Pairing,
         matmul_dtype: torch.dtype | None = None,
     ) -> Tensor:

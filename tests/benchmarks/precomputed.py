@@ -28,7 +28,7 @@ class Sources(NamedTuple):
     """The same features in both layouts that can be imported."""
 
     scan: Path
-    """Folder in SCAN's layout."""
+    """Folder in SCAN's format."""
     tsv: Path
     dataset: Path
     """Karpathy JSON of the photos in the TSV."""

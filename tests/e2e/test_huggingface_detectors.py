@@ -55,7 +55,7 @@ def test_training_accepts_varying_numbers_of_regions(call: Call, real_photos: Ph
     assert "region order" in call("jobs.behaviour", *use, f"--report={tmp_path}/behaviour.html")
     assert call("jobs.rerank", *use)
     assert call("jobs.search", *use, f"--page={tmp_path}/search.html", "a wheel of all colours")
-    assert call("jobs.features", "export", "--layout=tsv", features.uri, f"{tmp_path}/export")
+    assert call("jobs.features", "export", "--feature-format=tsv", features.uri, f"{tmp_path}/export")
     model.rename(tmp_path / "moved")  # the version carries the detector
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/build/mlflow/mlflow.db")
     loaded = mlflow.pyfunc.load_model("models:/varying/1")

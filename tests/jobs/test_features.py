@@ -151,13 +151,13 @@ def test_gc_lists_and_deletes_only_with_delete(run: Run, made: FeatureSet, tmp_p
 def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_path: Path):
     source = scan_folder(tmp_path / "in", {"train": 5, "test": 2})
     code, out, _ = run(
-        "import", "--layout", "scan", source, "--feature-root", tmp_path / "out", "--photos-per-shard", "2"
+        "import", "--feature-format", "scan", source, "--feature-root", tmp_path / "out", "--photos-per-shard", "2"
     )
     printed = out.splitlines()
     assert code == 0
     assert printed[1] == "  7 photos planned = 7 written + 0 rejected, in 4 shards (4 written now, 0 reused)"
     assert (
-        run("export", printed[0], tmp_path / "back")[1] == f"{tmp_path}/back: 5 train, 2 test photos in SCAN's layout\n"
+        run("export", printed[0], tmp_path / "back")[1] == f"{tmp_path}/back: 5 train, 2 test photos in SCAN's format\n"
     )
     assert (tmp_path / "back" / "train_ims.npy").read_bytes() == (source / "train_ims.npy").read_bytes()
 
@@ -165,7 +165,9 @@ def test_export_of_an_imported_scan_folder_gives_the_same_bytes(run: Run, tmp_pa
 def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
     dataset = karpathy_file(tmp_path / "d.json", {"1.jpg": "train", "2.jpg": "train"})
     (tmp_path / "a.tsv").write_text(Photo("1").six() + Photo("9").six())
-    out = run("import", "--layout=tsv", tmp_path / "a.tsv", f"--feature-root={tmp_path}/out", "--dataset", dataset)[1]
+    out = run(
+        "import", "--feature-format=tsv", tmp_path / "a.tsv", f"--feature-root={tmp_path}/out", "--dataset", dataset
+    )[1]
     assert out.splitlines()[1:] == [
         "  2 photos planned = 1 written + 1 rejected, in 1 shards (1 written now, 0 reused)",
         "  rejected 1 x 'the TSV has no row for this photo'",
@@ -178,13 +180,22 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
     ("argv", "message"),
     [
         (("a",), "layout"),
-        (("--layout", "npz", "a"), "npz"),
-        (("--layout", "scan"), "path"),
-        (("--layout", "scan", "a", "--dataset", "d.json"), "--dataset has no effect with --layout scan"),
-        (("--layout", "tsv", "a", "--dataset-name", "d"), "--dataset-name has no effect with --layout tsv"),
-        (("--layout", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
-        (("--layout", "scan", "a", "--photos-per-shard", "0"), "--photos-per-shard is 0; it must be at least 1"),
-        (("--layout", "scan", "/nowhere"), "/nowhere: no train_ims"),
+        (("--feature-format", "npz", "a"), "npz"),
+        (("--feature-format", "scan"), "path"),
+        (
+            ("--feature-format", "scan", "a", "--dataset", "d.json"),
+            "--dataset has no effect with --feature-format scan",
+        ),
+        (
+            ("--feature-format", "tsv", "a", "--dataset-name", "d"),
+            "--dataset-name has no effect with --feature-format tsv",
+        ),
+        (("--feature-format", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
+        (
+            ("--feature-format", "scan", "a", "--photos-per-shard", "0"),
+            "--photos-per-shard is 0; it must be at least 1",
+        ),
+        (("--feature-format", "scan", "/nowhere"), "/nowhere: no train_ims"),
     ],
 )
 def test_import_errors_are_one_line_with_exit_code_2(run: Run, argv: tuple[str, ...], message: str):

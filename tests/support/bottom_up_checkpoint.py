@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pipelines.detectors.bottom_up.layout import checkpoint_layout
+from pipelines.detectors.bottom_up.checkpoint_keys import checkpoint_shapes
 
 SIZES = (64, 128, 256, 512)
 RATIOS = (0.5, 1.0, 2.0)
@@ -54,7 +54,7 @@ def random_checkpoint(seed: int = 0) -> dict[str, Tensor]:
             return normal(shape, 0.05, 0.3 if "conv3" in name else 1.0)
         return normal(shape, 0.1)
 
-    return {name: make(name, shape) for name, shape in checkpoint_layout().items()}
+    return {name: make(name, shape) for name, shape in checkpoint_shapes().items()}
 
 
 GAINS = {"objectness_logits": 1.0, "anchor_deltas": 0.05, "cls_score": 1.5, "bbox_pred": 0.5, "cls_embedding": 16.0}

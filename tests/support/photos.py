@@ -1,4 +1,4 @@
-"""Small data sets of real photos in the Karpathy layout."""
+"""Small data sets of real photos in the Karpathy format."""
 
 import json
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ SCAN_NAMES = {"train": "train", "val": "dev", "test": "test"}
 
 
 def scan_folder(folder: Path, counts: dict[str, int], regions: int = 3, width: int = 8, seed: int = 0) -> Path:
-    """A folder in SCAN's layout with ids; every value is one that float16 holds."""
+    """A folder in SCAN's format with ids; every value is one that float16 holds."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng(seed)
     for split, count in counts.items():

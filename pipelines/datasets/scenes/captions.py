@@ -66,7 +66,7 @@ class Plan:
 
 
 def tokens(sentence: str) -> list[str]:
-    """Returns the words of a sentence in lower case, as the Karpathy layout stores them."""
+    """Returns the words of a sentence in lower case, as the Karpathy format stores them."""
     return re.findall(r"[a-z]+", sentence.lower())
 
 

@@ -1,4 +1,4 @@
-"""Reads the checkpoint and validates it: it must contain exactly the tensors of `layout.py`, with their shapes."""
+"""Reads the checkpoint and validates it: it must contain exactly the tensors of `checkpoint_shapes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from infra.errors import UserError
-from pipelines.detectors.bottom_up.layout import COUNTERS, checkpoint_layout
+from pipelines.detectors.bottom_up.checkpoint_keys import COUNTERS, checkpoint_shapes
 
 _NAMED_KEYS = 3
 """Number of keys that an error message names."""
@@ -23,10 +23,10 @@ def read_checkpoint(data: bytes, uri: str) -> dict[str, Tensor]:
     """Returns the float32 tensors of a checkpoint file by key, without the counters.
 
     The suffix of `uri` selects the format: `.safetensors`, otherwise a file written by torch.save. Raises UserError
-    naming `uri` if the file cannot be read or if keys or shapes differ from the layout.
+    naming `uri` if the file cannot be read or if keys or shapes differ from `checkpoint_shapes`.
     """
     tensors = load_tensors(data, uri)
-    check_layout(tensors, uri)
+    check_keys(tensors, uri)
     return {name: tensor.float() for name, tensor in tensors.items() if not name.endswith(COUNTERS)}
 
 
@@ -52,21 +52,21 @@ def load_tensors(data: bytes, uri: str) -> dict[str, Tensor]:
     return {str(name): _tensor(value, f"{uri}: {name}") for name, value in state.items()}
 
 
-def check_layout(tensors: Mapping[str, Tensor], uri: str) -> None:
+def check_keys(tensors: Mapping[str, Tensor], uri: str) -> None:
     """Raises UserError if keys are missing or unexpected or shapes differ, with counts and the first names."""
-    layout = checkpoint_layout()
-    missing = [name for name in layout if name not in tensors and not name.endswith(COUNTERS)]
-    unexpected = [name for name in tensors if name not in layout]
+    shapes = checkpoint_shapes()
+    missing = [name for name in shapes if name not in tensors and not name.endswith(COUNTERS)]
+    unexpected = [name for name in tensors if name not in shapes]
     wrong = [
         f"{name} {tuple(tensors[name].shape)} for {shape}"
-        for name, shape in layout.items()
+        for name, shape in shapes.items()
         if name in tensors and tuple(tensors[name].shape) != shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "wrong shapes": wrong}
     report = [f"{len(names)} {what} ({_first(names)})" for what, names in found.items() if names]
     if report:
         raise UserError(
-            f"{uri}: not the bottom-up checkpoint of {len(layout)} keys ({'; '.join(report)}); "
+            f"{uri}: not the bottom-up checkpoint of {len(shapes)} keys ({'; '.join(report)}); "
             "give the Visual Genome Faster R-CNN (ResNet-101 C4) with attributes"
         )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from infra.errors import UserError
 from infra.paths import absolute
 from infra.storage.open import open_store
-from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CELL_ANCHORS, CLASSES, FEATURES, STRIDE
+from pipelines.detectors.bottom_up.checkpoint_keys import ATTRIBUTES, CELL_ANCHORS, CLASSES, FEATURES, STRIDE
 from pipelines.detectors.contract import REGIONS, fingerprint_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipelines.detectors.batches import detect_in_batches
 from pipelines.detectors.bottom_up import geometry, rpn
 from pipelines.detectors.bottom_up.checkpoint import read_checkpoint
-from pipelines.detectors.bottom_up.layout import CLASSES
+from pipelines.detectors.bottom_up.checkpoint_keys import CLASSES
 from pipelines.detectors.bottom_up.preprocess import preprocess
 from pipelines.detectors.bottom_up.resnet import Backbone
 from pipelines.detectors.bottom_up.roi_head import Predictor, RegionFeatures

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.detectors.bottom_up.layout import STRIDE
+from pipelines.detectors.bottom_up.checkpoint_keys import STRIDE
 
 _MEAN_BGR = (102.9801, 115.9465, 122.7717)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.detectors.bottom_up.layout import ATTRIBUTES, CLASSES
+from pipelines.detectors.bottom_up.checkpoint_keys import ATTRIBUTES, CLASSES
 from pipelines.detectors.bottom_up.resnet import make_stage
 from pipelines.detectors.bottom_up.roi_pool import roi_pool, window_maxima
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.detectors.bottom_up.layout import STRIDE
+from pipelines.detectors.bottom_up.checkpoint_keys import STRIDE
 
 BINS = 14
 """Bins along each side."""

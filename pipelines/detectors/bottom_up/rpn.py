@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.detectors.bottom_up.checkpoint_keys import STRIDE
 from pipelines.detectors.bottom_up.geometry import apply_deltas, area, clip, fill_up, nms
-from pipelines.detectors.bottom_up.layout import STRIDE
 
 _HEAD = "proposal_generator.rpn_head"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors.0"

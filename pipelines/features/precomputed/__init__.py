@@ -1,1 +1,1 @@
-"""Imports features of other code (SCAN .npy folders, bottom-up-attention TSV) and exports to SCAN's layout."""
+"""Imports features of other code (SCAN .npy folders, bottom-up-attention TSV) and exports to SCAN's format."""

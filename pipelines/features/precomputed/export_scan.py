@@ -1,4 +1,4 @@
-"""Exports a feature set to SCAN's layout, so that public code can train and evaluate on the same features.
+"""Exports a feature set to SCAN's format, so that public code can train and evaluate on the same features.
 
 `train`, `val` and `test` become `{train,dev,test}_ims.npy` (N x R x F float32), `_caps.txt` and `_ids.txt` (keys).
 Every float16 value is exact in float32, so importing an export gives the same regions, captions and keys.
@@ -48,8 +48,8 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
     min_regions, max_regions = features.index.detector.region_range
     if min_regions != max_regions:
         raise UserError(
-            f"{features.uri}: its photos have {min_regions} to {max_regions} regions, SCAN's layout needs the "
-            "same number for all; export with --layout tsv, or extract with a fixed number of regions"
+            f"{features.uri}: its photos have {min_regions} to {max_regions} regions, SCAN's format needs the "
+            "same number for all; export with --feature-format tsv, or extract with a fixed number of regions"
         )
     surplus = 0
     for split in splits:
@@ -57,8 +57,8 @@ def _check(features: FeatureSet, splits: Sequence[Split]) -> list[str]:
             count = len(captions)
             if count < CAPTIONS:
                 raise UserError(
-                    f"{features.uri}: photo {key} has {count} captions; SCAN's layout needs five per photo; "
-                    "export with --layout tsv, or extract a data set with five captions per photo"
+                    f"{features.uri}: photo {key} has {count} captions; SCAN's format needs five per photo; "
+                    "export with --feature-format tsv, or extract a data set with five captions per photo"
                 )
             surplus += count - CAPTIONS
     notes = [f"{surplus} captions left out: public code reads the first five per photo"] if surplus else []

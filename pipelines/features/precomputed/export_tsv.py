@@ -28,7 +28,9 @@ def export_tsv(features: FeatureSet, folder: Path, progress: OnPhotos) -> Export
     if not splits:
         raise UserError(f"{features.uri}: it contains no photo to export; extract images that can be read")
     if not len(splits[0].boxes(0)) or "width" not in splits[0].meta[0]:
-        raise UserError(f"{features.uri}: its photos have no boxes, which a TSV needs; export with --layout scan")
+        raise UserError(
+            f"{features.uri}: its photos have no boxes, which a TSV needs; export with --feature-format scan"
+        )
     names = [f"{split.name}.tsv" for split in splits]
     with complete_files(folder, names):
         for split, name in zip(splits, names, strict=True):

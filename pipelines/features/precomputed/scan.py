@@ -1,6 +1,6 @@
-"""Imports a folder in SCAN's layout as a feature set.
+"""Imports a folder in SCAN's format as a feature set.
 
-The layout: `{train,dev,test}_ims.npy` (N x R x F), `_caps.txt` (the same number of lines for each image, five in the
+The format: `{train,dev,test}_ims.npy` (N x R x F), `_caps.txt` (the same number of lines for each image, five in the
 published folders) or `_caps.tsv` (an image and a caption per line), and optionally `_ids.txt`. Source: the folders that
 SCAN (Lee et al., ECCV 2018) published and that its successors read. `dev` becomes `val`. `testall` (COCO's 5K) is
 `test` if there is no `test`. Older folders repeat an image's row five times, once per caption.
@@ -29,7 +29,7 @@ from pipelines.features.shards import Sample
 
 DETECTOR = "precomputed-scan"
 NAMES = {"train": "train", "val": "dev", "test": "test", "gallery": "gallery"}
-"""Split to the prefix of its files in SCAN's layout."""
+"""Split to the prefix of its files in SCAN's format."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class _Split:
 
 
 def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: int, progress: OnPhotos) -> Imported:
-    """Imports a folder in SCAN's layout as a feature set below the root `output`.
+    """Imports a folder in SCAN's format as a feature set below the root `output`.
 
-    `name` is that of the data set, by default the folder's. The layout has no boxes, classes and photo sizes: boxes are
+    `name` is that of the data set, by default the folder's. The format has no boxes, classes and photo sizes: boxes are
     0 x 4, the rest is left out. An image whose features exceed float16 is rejected. Raises UserError for a folder that
-    is not in the layout.
+    is not in the format.
     """
     notes: list[str] = []
     splits = _unique_keys(_read_splits(folder, notes), notes)
@@ -73,7 +73,7 @@ def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
         else:
             found["test"] = "testall"
     if not found:
-        raise UserError(f"{folder}: no train_ims.npy, dev_ims.npy or test_ims.npy; pass a folder in SCAN's layout")
+        raise UserError(f"{folder}: no train_ims.npy, dev_ims.npy or test_ims.npy; pass a folder in SCAN's format")
     return [_read_split(folder, split, name) for split, name in found.items()]
 
 

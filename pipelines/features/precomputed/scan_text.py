@@ -1,4 +1,4 @@
-"""Reads the text files of SCAN's layout: captions and image ids, one per line."""
+"""Reads the text files of SCAN's format: captions and image ids, one per line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +51,7 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; SCAN's layout needs it beside the features") from error
+        raise UserError(f"{path}: no such file; SCAN's format needs it beside the features") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
     return [line.strip() for line in text.removesuffix("\n").split("\n")]

@@ -16,7 +16,7 @@ from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.precomputed.tsv_arrays import RowError
 from pipelines.features.precomputed.tsv_lines import image_id, tsv_files, tsv_lines
 from pipelines.features.precomputed.tsv_match import PhotoFinder
-from pipelines.features.precomputed.tsv_row import RowLayout, TsvRow, decode_row
+from pipelines.features.precomputed.tsv_row import RowFormat, TsvRow, decode_row
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, count_regions
@@ -24,7 +24,7 @@ from pipelines.features.shards import Sample, count_regions
 DETECTOR = "precomputed-tsv"
 MISSING = "the TSV has no row for this photo"
 _TRIES = 100
-"""Rows in which a valid one is searched for the layout of the features."""
+"""Rows in which a valid one is searched for the format of the features."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ def import_tsv(path: Path, dataset: Dataset | None, output: str, photos_per_shar
     with ShardImport(manifest, source_fingerprint(DETECTOR, files), output, photos_per_shard, progress) as shards:
         if (finished := shards.finished()) is not None:
             return finished
-        layout = _layout(path, files)
-        rows = shards.map(partial(_read_row, find, layout), tsv_lines(files))
+        row_format = _row_format(path, files)
+        rows = shards.map(partial(_read_row, find, row_format), tsv_lines(files))
         for shard, content in _planned_shards(photos, rows, photos_per_shard, counts):
             shards.add(shard, partial(_content, content))
         if counts.rows == counts.unnamed:
@@ -93,7 +93,7 @@ def import_tsv(path: Path, dataset: Dataset | None, output: str, photos_per_shar
                 f"'{counts.first_id}'); pass the data set from which it was extracted"
             )
         return shards.finish(
-            lambda *sizes: describe_source(DETECTOR, layout.width, _region_range(sizes, layout.width)),
+            lambda *sizes: describe_source(DETECTOR, row_format.width, _region_range(sizes, row_format.width)),
             counts.notes(),
         )
 
@@ -111,25 +111,25 @@ def _uncaptioned(path: Path, files: list[Path]) -> Manifest:
     return Manifest.build(dataset_name(path.name.partition(".")[0]), str(path.absolute().parent), rows.photos()[0])
 
 
-def _layout(path: Path, files: list[Path]) -> RowLayout:
-    """Returns the layout of the first valid row."""
+def _row_format(path: Path, files: list[Path]) -> RowFormat:
+    """Returns the format of the first valid row."""
     reason = "the file is empty"
     for line in islice(tsv_lines(files), _TRIES):
         try:
-            return decode_row(line).layout
+            return decode_row(line).row_format
         except RowError as error:
             reason = str(error)
     raise UserError(f"{path}: none of its first {_TRIES} rows is valid ({reason}); pass a TSV with known columns")
 
 
-def _read_row(find: Callable[[str], Photo | None], layout: RowLayout, line: bytes) -> _FoundRow:
+def _read_row(find: Callable[[str], Photo | None], row_format: RowFormat, line: bytes) -> _FoundRow:
     """Finds the photo of a line and decodes the line; runs on the threads of the import."""
     name = image_id(line)
     photo = find(name)
     if photo is None:
         return _FoundRow(name, None, None)
     try:
-        return _FoundRow(name, photo, decode_row(line, layout))
+        return _FoundRow(name, photo, decode_row(line, row_format))
     except RowError as error:
         return _FoundRow(name, photo, error)
 

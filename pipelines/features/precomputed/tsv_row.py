@@ -26,7 +26,7 @@ _OUTSIDE = 1.0
 
 
 @dataclass(frozen=True)
-class RowLayout:
+class RowFormat:
     """What the rows of a source have in common. The first valid row determines it."""
 
     width: int
@@ -44,11 +44,11 @@ class TsvRow:
     """x0 y0 x1 y1 in pixels of the photo."""
     meta: dict[str, Any]
     """Width and height of the photo, classes and confidences (empty in the six-column order), attributes."""
-    layout: RowLayout
+    row_format: RowFormat
 
 
-def decode_row(line: bytes, layout: RowLayout | None = None) -> TsvRow:
-    """Decodes a row of this layout (any if None). Raises RowError with the reason."""
+def decode_row(line: bytes, row_format: RowFormat | None = None) -> TsvRow:
+    """Decodes a row of this format (any if None). Raises RowError with the reason."""
     values = _columns(line)
     names = ORDERS.get(len(values))
     if names is None:
@@ -68,10 +68,10 @@ def decode_row(line: bytes, layout: RowLayout | None = None) -> TsvRow:
         meta["attribute_confidences"] = confidences(row, "attrs_conf", count)
     boxes_R4 = floats(row, "boxes", (count, 4), (-_OUTSIDE, max(width_px, height_px) + _OUTSIDE))
     boxes_R4 = _clipped(boxes_R4, (width_px, height_px))
-    source_RF = features(row, count, layout.float_type if layout else "")
-    if layout and source_RF.shape[1] != layout.width:
+    source_RF = features(row, count, row_format.float_type if row_format else "")
+    if row_format and source_RF.shape[1] != row_format.width:
         raise RowError("features do not have the width of the first row")
-    return TsvRow(_regions(source_RF), boxes_R4, meta, RowLayout(source_RF.shape[1], source_RF.dtype.str))
+    return TsvRow(_regions(source_RF), boxes_R4, meta, RowFormat(source_RF.shape[1], source_RF.dtype.str))
 
 
 def _columns(line: bytes) -> list[memoryview]:

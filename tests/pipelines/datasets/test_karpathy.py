@@ -1,4 +1,4 @@
-"""The importer of the Karpathy layout: right rows, and one clear line for everything else."""
+"""The importer of the Karpathy format: right rows, and one clear line for everything else."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ GOOD = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"filename": 7}, r"image 2 \(7\) is not in the Karpathy layout"),
+        ({"filename": 7}, r"image 2 \(7\) is not in the Karpathy format"),
         ({"filename": None}, r"d\.json: image 2 \(''\): a photo's path"),
         ({"filename": "../a.jpg"}, r"d\.json: image 2 \('../a.jpg'\): a photo's path must stay below"),
         ({"filename": ""}, r"d\.json: image 2 \(''\): a photo's path"),

@@ -92,7 +92,9 @@ def test_it_is_verified_inspected_and_exported(features: FeatureSet, tmp_path: P
     assert verify(features.uri, lambda done, total: None).errors == ()
     text = inspect_features(features.uri, tmp_path / "page.html")
     assert "gallery      16 photos, 0 captions" in text
-    with pytest.raises(UserError, match="has 2 captions; SCAN's layout needs five per photo; export with --layout tsv"):
+    with pytest.raises(
+        UserError, match="has 2 captions; SCAN's format needs five per photo; export with --feature-format tsv"
+    ):
         export_scan(features, tmp_path / "scan", lambda _: None)
 
 

@@ -1,4 +1,4 @@
-"""Tests of reading the checkpoint: its layout, supported formats, and refused files."""
+"""Tests of reading the checkpoint: its shapes, supported formats, and refused files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 
 from infra.errors import UserError
-from pipelines.detectors.bottom_up.checkpoint import check_layout, load_tensors, read_checkpoint
-from pipelines.detectors.bottom_up.layout import checkpoint_layout
+from pipelines.detectors.bottom_up.checkpoint import check_keys, load_tensors, read_checkpoint
+from pipelines.detectors.bottom_up.checkpoint_keys import checkpoint_shapes
 
 STEM = "backbone.stem.conv1.weight"
 
 
-def tensors_of(layout: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    return {name: torch.empty(shape, device="meta") for name, shape in layout.items()}
+def tensors_of(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
 def saved(state: object) -> bytes:
@@ -28,10 +28,10 @@ def saved(state: object) -> bytes:
 
 
 def test_the_layout_is_that_of_the_public_checkpoint():
-    layout = checkpoint_layout()
-    counters = [name for name in layout if name.endswith("num_batches_tracked")]
-    assert (len(layout), len(counters)) == (640, 104)
-    trained = [shape for name, shape in layout.items() if name not in counters and "running" not in name]
+    shapes = checkpoint_shapes()
+    counters = [name for name in shapes if name.endswith("num_batches_tracked")]
+    assert (len(shapes), len(counters)) == (640, 104)
+    trained = [shape for name, shape in shapes.items() if name not in counters and "running" not in name]
     assert round(sum(int(np.prod(shape)) for shape in trained) / 1e6, 2) == 65.44
     expected = {
         STEM: (64, 3, 7, 7),
@@ -49,22 +49,22 @@ def test_the_layout_is_that_of_the_public_checkpoint():
         "roi_heads.box_predictor.fc_attr.weight": (512, 2304),
         "roi_heads.box_predictor.attr_score.weight": (401, 512),
     }
-    assert {name: layout[name] for name in expected} == expected
-    assert not any("conv" in name and name.endswith("conv1.bias") for name in layout if "rpn" not in name)
+    assert {name: shapes[name] for name in expected} == expected
+    assert not any("conv" in name and name.endswith("conv1.bias") for name in shapes if "rpn" not in name)
 
 
 def test_the_complete_layout_passes_with_and_without_counters():
-    tensors = tensors_of(checkpoint_layout())
-    check_layout(tensors, "vg.pth")
-    check_layout({n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}, "vg.pth")
+    tensors = tensors_of(checkpoint_shapes())
+    check_keys(tensors, "vg.pth")
+    check_keys({n: t for n, t in tensors.items() if not n.endswith("num_batches_tracked")}, "vg.pth")
 
 
 def test_the_error_counts_and_names_the_differences_in_one_line():
-    layout = checkpoint_layout()
-    tensors = tensors_of({n: shape for n, shape in layout.items() if "attr" not in n and ".res2.0.conv1" not in n})
+    shapes = checkpoint_shapes()
+    tensors = tensors_of({n: shape for n, shape in shapes.items() if "attr" not in n and ".res2.0.conv1" not in n})
     tensors |= tensors_of({"optimizer.step": (1,), STEM: (64, 4, 7, 7)})
     with pytest.raises(UserError) as caught:
-        check_layout(tensors, "s3://models/vg.pth")
+        check_keys(tensors, "s3://models/vg.pth")
     report = str(caught.value)
     assert "\n" not in report
     assert report.startswith("s3://models/vg.pth: ")

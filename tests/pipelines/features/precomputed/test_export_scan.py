@@ -1,4 +1,4 @@
-"""Export to SCAN's layout: an imported folder comes back with the same bytes, and public code can read it."""
+"""Export to SCAN's format: an imported folder comes back with the same bytes, and public code can read it."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_feature_sets_outside_the_layout_are_refused(tmp_path: Path):
     (tmp_path / "few").mkdir()
     (tmp_path / "ragged").mkdir()
     few = tsv(tmp_path / "few", [Photo("2"), Photo("1")], captions=4)
-    with pytest.raises(UserError, match="photo 1 has 4 captions; SCAN's layout needs five"):
+    with pytest.raises(UserError, match="photo 1 has 4 captions; SCAN's format needs five"):
         export_scan(few, tmp_path / "back", lambda _: None)
     ragged = tsv(tmp_path / "ragged", [Photo("1", 10), Photo("2", 100)])
     with pytest.raises(UserError, match="10 to 100 regions"):

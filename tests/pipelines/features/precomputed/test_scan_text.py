@@ -1,4 +1,4 @@
-"""Captions and ids of SCAN's layout. `test_scan.py` has their errors within an import."""
+"""Captions and ids of SCAN's format. `test_scan.py` has their errors within an import."""
 
 from pathlib import Path
 

@@ -19,7 +19,7 @@ _STAGES = (("backbone.res2", 3, 64), ("backbone.res3", 4, 128), ("backbone.res4"
 """Name, number of blocks and inner channels of each stage; the output of a block has four times as many channels."""
 
 
-def checkpoint_layout() -> dict[str, tuple[int, ...]]:
+def checkpoint_shapes() -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor of the checkpoint by key, including the counters."""
     shapes = _conv_and_norm("backbone.stem.conv1", 64, 3, 7)
     inputs = 64
