@@ -21,7 +21,7 @@ class ClusterConfig:
     """Address of a running cluster (`auto`, `host:port`, `ray://host:port`). Empty: the cluster that this job was
     submitted to, or else a local one."""
     local_cpus: int = 4
-    """Logical CPUs of a local cluster. May exceed the number of cores, because idle stages keep theirs reserved."""
+    """Logical CPUs of a local cluster. May exceed the number of cores, because idle operators keep theirs reserved."""
     local_object_store_mb: int = 800
     """Upper limit of a local cluster's shared memory, MiB. It buffers decoded shards; with too little, detectors wait
     for input (with 300 and shards of 30 MB they lose an eighth of their throughput)."""

@@ -1,4 +1,4 @@
-"""The software and hardware of a run, for its record. Environment variables are left out: they hold credentials."""
+"""The software and hardware of a run. Environment variables are left out: they hold credentials."""
 
 import os
 import platform

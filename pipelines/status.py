@@ -18,7 +18,7 @@ from infra.storage.open import open_store
 from infra.tracking import Tracking
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, complete_shards, kind_of
-from pipelines.features.mlflow_records import FEATURE_SET_URI
+from pipelines.features.mlflow_lineage import FEATURE_SET_URI
 from pipelines.reports.tables import Table
 
 MAX_RUNS = 20

@@ -35,7 +35,7 @@ class ScoreCache:
         if dtype not in ("float16", "float32"):
             raise ScoringError(f"the type of a score cache is {dtype}; choose float16 or float32")
         self.path, self._identity, self._dtype = path, identity, dtype
-        self._record, self._flags = path.with_suffix(".json"), path.with_suffix(".done")
+        self._header, self._flags = path.with_suffix(".json"), path.with_suffix(".done")
         self._handle: IO[bytes] | None = None
         self._columns = 0
         self.matrix: NDArray[np.floating] = np.empty((0, 0))
@@ -78,7 +78,7 @@ class ScoreCache:
             self._handle = None
 
     def _lock(self) -> None:
-        if self.path.exists() and not self._record.exists():
+        if self.path.exists() and not self._header.exists():
             raise ScoringError(f"{self.path} exists and is not a score cache; choose another file")
         # The mode "w" would truncate the file, and "a" would only append.
         self._handle = os.fdopen(os.open(self._flags, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
@@ -90,8 +90,8 @@ class ScoreCache:
 
     def _create(self, shape: tuple[int, int], edges: Edges) -> None:
         assert self._handle is not None
-        if self._record.exists():
-            self._read_record()  # raises if the file belongs to something else and must not be overwritten
+        if self._header.exists():
+            self._read_header()  # raises if the file belongs to something else and must not be overwritten
         part = self.path.with_suffix(".part")
         try:
             np.lib.format.open_memmap(part, mode="w+", dtype=self._dtype, shape=shape).flush()
@@ -101,35 +101,35 @@ class ScoreCache:
                     os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
             self._handle.truncate(0)
             os.pwrite(self._handle.fileno(), bytes((len(edges[0]) - 1) * (len(edges[1]) - 1)), 0)
-            record = self._record.with_suffix(".json.part")
-            record.write_text(json.dumps({"identity": self._key(shape), "edges": edges}), encoding="utf-8")
-            record.replace(self._record)
+            header = self._header.with_suffix(".json.part")
+            header.write_text(json.dumps({"identity": self._key(shape), "edges": edges}), encoding="utf-8")
+            header.replace(self._header)
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
 
     def _open_existing(self, shape: tuple[int, int]) -> Edges:
-        identity, edges = self._read_record()
+        identity, edges = self._read_header()
         if identity != self._key(shape):
             raise ScoringError(
                 f"{self.path} holds scores of another model, feature set, captions or precision; "
-                f"delete it with {self._record.name}, or choose another file"
+                f"delete it with {self._header.name}, or choose another file"
             )
         self._columns = len(edges[1]) - 1
         if not self._is_intact(shape) or self._flags.stat().st_size != (len(edges[0]) - 1) * self._columns:
             raise ScoringError(
                 f"{self.path} does not match the files beside it; "
-                f"delete it with {self._record.name} and {self._flags.name} to start again"
+                f"delete it with {self._header.name} and {self._flags.name} to start again"
             )
         self.matrix = np.lib.format.open_memmap(self.path, mode="r+")
         return edges
 
-    def _read_record(self) -> tuple[str, Edges]:
+    def _read_header(self) -> tuple[str, Edges]:
         try:
-            found = json.loads(self._record.read_text(encoding="utf-8"))
+            found = json.loads(self._header.read_text(encoding="utf-8"))
             return str(found["identity"]), (tuple(found["edges"][0]), tuple(found["edges"][1]))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            message = f"{self._record} is not the record of a score cache; delete it or choose another file"
+            message = f"{self._header} is not the header of a score cache; delete it or choose another file"
             raise ScoringError(message) from error
 
     def _is_intact(self, shape: tuple[int, int]) -> bool:

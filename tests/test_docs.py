@@ -198,7 +198,7 @@ def test_readme_lists_folders_that_exist():
         assert path.is_dir(), f"{path} does not exist"
 
 
-def test_names_of_mlflow_records_are_those_of_the_code():
+def test_names_of_mlflow_runs_are_those_of_the_code():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     section = text.split("\n## MLflow\n")[1].split("\n## ")[0]
     names = {re.sub("^(val|test)_", "", name) for name in inline(section) if re.fullmatch(r"[a-z]\w*(\.\w+)?", name)}

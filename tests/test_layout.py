@@ -51,7 +51,7 @@ COVERS = {
     "pipelines/extraction/test_reconcile.py": [
         "pipelines/extraction/hash_photos.py",
         "pipelines/extraction/history.py",
-        "pipelines/extraction/records.py",
+        "pipelines/extraction/receipt_entries.py",
     ],
     "pipelines/extraction/test_run.py": ["pipelines/extraction/ledger.py", "pipelines/extraction/ray_graph.py"],
     "pipelines/features/precomputed/test_scan.py": ["pipelines/features/precomputed/shard_import.py"],
@@ -76,7 +76,7 @@ COVERS = {
     "shan_model/test_baselines.py": ["shan_model/baselines/scan.py", "shan_model/baselines/vsepp.py"],
     "shan_model/test_compiled_gate.py": ["shan_model/gate_fuse_pool.py"],
     "pipelines/search/test_index.py": ["pipelines/search/gallery.py", "pipelines/search/partition_reader.py"],
-    "pipelines/search/test_index_build.py": ["pipelines/search/first_stage_build.py"],
+    "pipelines/search/test_index_build.py": ["pipelines/search/candidate_search_build.py"],
     "pipelines/search/test_index_format.py": ["pipelines/search/layout.py", "pipelines/search/partition.py"],
 }
 """Test files below tests/, and the modules without a test file of their own that each covers."""

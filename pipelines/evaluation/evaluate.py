@@ -14,7 +14,7 @@ from infra.tracking_errors import explained
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score
 from pipelines.features.feature_set import FeatureSet, Split
-from pipelines.features.mlflow_records import log_datasets
+from pipelines.features.mlflow_lineage import log_datasets
 from pipelines.reports.tables import markdown
 from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN

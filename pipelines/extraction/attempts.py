@@ -1,11 +1,11 @@
 """Isolates a photo that ends its process: out of memory, a crash in a decoder or detector, or a hang.
 
 Ray retries the work of a dead process without end. The work on a shard is therefore retried photo by photo: the store
-records each photo before work on it begins, so the record of a dead process names the photo that it worked on alone.
+notes each photo before work on it begins, so the note of a dead process names the photo that it worked on alone.
 After MAX_ATTEMPTS such deaths the photo is rejected.
 
 A lost node or a preemption ends processes as well, but has to meet the same photo MAX_ATTEMPTS times to reject it. The
-record outlives the job, so reruns continue to count. It is deleted when the shard is committed.
+notes outlive the job, so reruns continue to count. They are deleted when the shard is committed.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ MAX_ATTEMPTS = 3
 
 
 class Attempts:
-    """The attempts of one stage at the photos of one shard: a context around the work on the shard."""
+    """The attempts of one operator at the photos of one shard: a context around the work on the shard."""
 
-    def __init__(self, store: Store, shard: str, stage: str, isolate: bool) -> None:
-        self._store, self._shard, self._stage = store, shard, stage
+    def __init__(self, store: Store, shard: str, action: str, isolate: bool) -> None:
+        self._store, self._shard, self._action = store, shard, action
         self.isolate = isolate
         """Whether to work photo by photo. It also becomes true if an earlier process of this job died at the work."""
         self._deaths: dict[str, int] = {}
@@ -32,7 +32,7 @@ class Attempts:
     def __enter__(self) -> "Attempts":
         self.isolate = _begin(self._work) or self.isolate
         if self.isolate:
-            self._deaths = recorded_deaths(self._store, self._shard)
+            self._deaths = noted_deaths(self._store, self._shard)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,10 +43,10 @@ class Attempts:
     @contextmanager
     def photo(self, key: str) -> Iterator[None]:
         """Encloses the work on one photo. Raises PhotoError instead if too many processes died of it."""
-        attempt = f"{self._stage} {key}"
+        attempt = f"{self._action} {key}"
         deaths = self._deaths.get(attempt, 0)
         if deaths >= MAX_ATTEMPTS:
-            raise PhotoError(f"its process died in {deaths} attempts to {self._stage} it")
+            raise PhotoError(f"its process died in {deaths} attempts to {self._action} it")
         if self.isolate:
             self._deaths[attempt] = deaths + 1
             self._save()
@@ -57,14 +57,14 @@ class Attempts:
 
     @property
     def _work(self) -> str:
-        return f"{self._stage} {self._store.uri}/{self._shard}"
+        return f"{self._action} {self._store.uri}/{self._shard}"
 
     def _save(self) -> None:
         self._store.replace(attempts_name(self._shard), canonical_json(self._deaths))
 
 
-def recorded_deaths(store: Store, shard: str) -> dict[str, int]:
-    """Returns the number of ended processes by stage and photo key; empty if there is no valid record."""
+def noted_deaths(store: Store, shard: str) -> dict[str, int]:
+    """Returns the number of ended processes by action and photo key; empty if there are no valid notes."""
     try:
         return {attempt: int(deaths) for attempt, deaths in load_object(store.read(attempts_name(shard))).items()}
     except (FileNotFoundError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The first stage of an extraction: cuts a shard into parts, and finds the regions that are stored already."""
+"""The first operator of an extraction: cuts a shard into parts, and finds the regions that are stored already."""
 
 import json
 from collections import defaultdict
@@ -11,8 +11,8 @@ import numpy as np
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Photo
+from pipelines.extraction.operators import PartRow, StoredRegions, part_row
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import PartRow, StoredRegions, part_row
 from pipelines.extraction.worker_errors import keep_error_message
 from pipelines.features.layout import tar_name
 from pipelines.features.manifests import StoredManifest

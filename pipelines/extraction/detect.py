@@ -1,4 +1,4 @@
-"""The stage of an extraction that runs the detector, and isolates the photos on which it fails."""
+"""The operator of an extraction that runs the detector, and isolates the photos on which it fails."""
 
 import json
 import os
@@ -17,14 +17,14 @@ from pipelines.detectors.check import SIZES
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 from pipelines.extraction.attempts import MAX_ATTEMPTS, Attempts
-from pipelines.extraction.stage_times import PartStopwatch
-from pipelines.extraction.stages import PartPhoto, PartRow
+from pipelines.extraction.operators import PartPhoto, PartRow
+from pipelines.extraction.phase_times import PartStopwatch
 from pipelines.extraction.worker_errors import keep_error_message
 
 DEADLINE_S = 600.0
 """Time in which the detector must process one photo; the process of a detector that takes longer is ended."""
 _NOISE = "(noise)"
-"""Key of the noise image in the record of attempts; no photo has it."""
+"""Key of the noise image in the notes of attempts; no photo has it."""
 
 
 class Detect:

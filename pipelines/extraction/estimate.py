@@ -17,8 +17,8 @@ from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
 from pipelines.extraction.detect import Detect
+from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.extraction.reconcile import FeatureSetPlan
-from pipelines.extraction.stages import Commit, Fetch, part_row
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.receipt import Receipt
 from pipelines.features.shard_plan import PlannedPart
@@ -97,7 +97,7 @@ def choose_probe_photos(plan: FeatureSetPlan) -> list[Photo]:
 
 
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
-    """Runs the stages on photos in this process and measures them. Raises UserError if no photo can be used."""
+    """Runs the operators on photos in this process and measures them. Raises UserError if no photo can be used."""
     clock = time.perf_counter
     with TemporaryDirectory() as folder:
         store = open_store(folder)
@@ -154,7 +154,7 @@ def resolve_cluster(config: EstimateConfig, is_local: bool) -> EstimateConfig:
     if config.num_nodes:
         return config
     resources = ray.cluster_resources()
-    # A local cluster has more logical CPUs than cores, for stages that wait.
+    # A local cluster has more logical CPUs than cores, for operators that wait.
     cpus = os.cpu_count() or 1 if is_local else resources.get("CPU", 1)
     return replace(config, num_nodes=1, cpus_per_node=float(cpus), gpus_per_node=float(resources.get("GPU", 0)))
 

@@ -14,7 +14,7 @@ from infra.storage.base import Store
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, Photos
 from pipelines.datasets.manifest_checks import column_hashes, text_hashes
 from pipelines.datasets.photo_sources import missing_rows
-from pipelines.extraction.records import VERSION, Records
+from pipelines.extraction.receipt_entries import VERSION, ReceiptEntries
 from pipelines.features.receipt import read_receipt
 from pipelines.features.rehashed import Rehashed
 from pipelines.features.shard_plan import EarlierShards, split_codes
@@ -28,12 +28,12 @@ _Rows = NDArray[np.int64]
 class History:
     """Finds what is stored already of the photos of one manifest."""
 
-    def __init__(self, store: Store, manifest: Manifest, records: Records) -> None:
-        self._store, self._manifest, self._records = store, manifest, records
+    def __init__(self, store: Store, manifest: Manifest, past: ReceiptEntries) -> None:
+        self._store, self._manifest, self._past = store, manifest, past
         self._key = column_hashes(manifest.table, "key")
         self._rows = np.arange(len(self._key))
-        self._by_key = np.argsort(records.key, kind="stable")
-        recorded, order = records.key[self._by_key], np.argsort(self._key)  # sorted needles are found much faster
+        self._by_key = np.argsort(past.key, kind="stable")
+        recorded, order = past.key[self._by_key], np.argsort(self._key)  # sorted needles are found much faster
         first = np.searchsorted(recorded, self._key[order])
         self._first, self._count = np.empty_like(first), np.empty(len(order), np.int32)
         self._first[order] = first
@@ -45,16 +45,16 @@ class History:
 
     def earlier_shards(self) -> EarlierShards:
         """Returns where the photos are in the current index, also in shards whose tar was lost since."""
-        codes, records = split_codes(self._manifest), self._records
-        shards = [account.shard for account in records.accounts]
+        codes, past = split_codes(self._manifest), self._past
+        shards = [account.shard for account in past.accounts]
         code = np.array([SPLITS.index(shard.split) for shard in shards], np.int32)
         number = np.array([shard.number for shard in shards], np.int64)
         found = np.full(len(codes), -1, np.int64)
         for rows, entries in self._pairs(self._rows):
-            shard = records.shard[entries]
-            is_here = records.is_last[shard] & (code[shard] == codes[rows])
+            shard = past.shard[entries]
+            is_here = past.is_last[shard] & (code[shard] == codes[rows])
             found[rows[is_here]] = number[shard[is_here]]
-        last_numbers = {split: number[records.is_last & (code == n)] for n, split in enumerate(SPLITS)}
+        last_numbers = {split: number[past.is_last & (code == n)] for n, split in enumerate(SPLITS)}
         return EarlierShards(found, {split: int(found.max(initial=-1)) + 1 for split, found in last_numbers.items()})
 
     def update(self, rehashed: Rehashed, hash_photos: HashPhotos, retry_downloads: bool) -> tuple[Rehashed, int]:
@@ -63,14 +63,14 @@ class History:
         Returns the photos that were read and are readable, and the number of web photos that an earlier run could not
         download and that are not tried again.
         """
-        table, records = self._manifest.table, self._records
+        table, past = self._manifest.table, self._past
         version = column_hashes(table, *VERSION)
         is_recorded, is_known = np.zeros((2, len(version)), bool)
         for rows, entries in self._pairs(self._rows):
-            is_complete = records.is_complete[records.shard[entries]]
+            is_complete = past.is_complete[past.shard[entries]]
             is_recorded[rows[is_complete]] = True
-            is_same = is_complete & (records.version[entries] == version[rows]) & ~is_known[rows]
-            self._content[rows[is_same]], is_known[rows[is_same]] = records.content[entries[is_same]], True
+            is_same = is_complete & (past.version[entries] == version[rows]) & ~is_known[rows]
+            self._content[rows[is_same]], is_known[rows[is_same]] = past.content[entries[is_same]], True
         if rehashed:
             columns = zip(*((key, source, token) for key, (source, token, _) in rehashed.items()), strict=True)
             sha256_of_version = dict(zip(text_hashes(*columns).tolist(), rehashed.values(), strict=True))
@@ -92,29 +92,29 @@ class History:
         return found, 0 if retry_downloads else int(is_dead_url.sum())
 
     def find_shard(self, group: str, photos: Photos, plan_digest: str) -> int | None:
-        """Returns the complete receipt with exactly these photos and their present bytes, by its number in the records.
+        """Returns the complete receipt with exactly these photos and their present bytes, by its number.
 
         `group` is the split of a shard, or the shard of a part.
         """
         order = photos.numbers[np.argsort(self._key[photos.numbers])]
-        for shard in self._records.by_plan.get((group, plan_digest), ()):
-            entries = self._records.entries(shard)
-            by_key = np.argsort(self._records.key[entries])
-            if np.array_equal(self._records.key[entries][by_key], self._key[order]) and np.array_equal(
-                self._records.content[entries][by_key], self._content[order]
+        for shard in self._past.by_plan.get((group, plan_digest), ()):
+            entries = self._past.entries(shard)
+            by_key = np.argsort(self._past.key[entries])
+            if np.array_equal(self._past.key[entries][by_key], self._key[order]) and np.array_equal(
+                self._past.content[entries][by_key], self._content[order]
             ):
                 return shard
         return None
 
     def find_regions(self, photos: Photos) -> tuple[str, ...]:
         """Returns the shard or part that has the regions of each photo's present bytes; '' for a photo without."""
-        accounts, receipts = self._records.accounts, self._receipts_of(photos, only_written=True)
+        accounts, receipts = self._past.accounts, self._receipts_of(photos, only_written=True)
         return tuple(accounts[receipt].shard.name if receipt >= 0 else "" for receipt in receipts)
 
     def sha256_of(self, photos: Photos) -> dict[str, str]:
         """Returns the present sha256 of photos that receipts record, by key; '' for one that cannot be read."""
         receipts = self._receipts_of(photos, only_written=False)
-        read = {n: read_receipt(self._store, self._records.accounts[n].shard.name) for n in set(receipts) if n >= 0}
+        read = {n: read_receipt(self._store, self._past.accounts[n].shard.name) for n in set(receipts) if n >= 0}
         stored = {n: {entry.key: entry.sha256 for entry in found.planned} for n, found in read.items() if found}
         return {
             photo.key: self._sha256.get(photo.key, stored.get(receipt, {}).get(photo.key, "")) if content else ""
@@ -123,14 +123,14 @@ class History:
 
     def _last_sha256(self, photos: Photos) -> list[str]:
         """Returns the last sha256 that a complete receipt has for the source of each photo; '' if it was never read."""
-        records, found = self._records, dict[str, str]()
+        past, found = self._past, dict[str, str]()
         for at, entries in self._pairs(photos.numbers):
-            is_read = records.is_complete[records.shard[entries]] & (records.content[entries] != 0)
+            is_read = past.is_complete[past.shard[entries]] & (past.content[entries] != 0)
             of_receipt: dict[int, list[Photo]] = defaultdict(list)
-            for position, receipt in zip(at[is_read].tolist(), records.shard[entries[is_read]].tolist(), strict=True):
+            for position, receipt in zip(at[is_read].tolist(), past.shard[entries[is_read]].tolist(), strict=True):
                 of_receipt[receipt].append(photos[position])
             for receipt, some in of_receipt.items():
-                stored = read_receipt(self._store, records.accounts[receipt].shard.name)
+                stored = read_receipt(self._store, past.accounts[receipt].shard.name)
                 entry_of = {entry.key: entry for entry in stored.planned} if stored else {}
                 for photo in some:
                     if photo.key in entry_of and entry_of[photo.key].source == photo.source:
@@ -139,12 +139,12 @@ class History:
 
     def _receipts_of(self, photos: Photos, only_written: bool) -> list[int]:
         """Returns the first complete receipt that has the present bytes of each photo, or -1."""
-        records, rows = self._records, photos.numbers
+        past, rows = self._past, photos.numbers
         found = np.full(len(rows), -1)
         for at, entries in self._pairs(rows):
-            content, receipt = self._content[rows[at]], records.shard[entries]
-            fits = records.is_complete[receipt] & (records.content[entries] == content) & (content != 0)
-            fits &= (found[at] < 0) & (records.is_written[entries] | (not only_written))
+            content, receipt = self._content[rows[at]], past.shard[entries]
+            fits = past.is_complete[receipt] & (past.content[entries] == content) & (content != 0)
+            fits &= (found[at] < 0) & (past.is_written[entries] | (not only_written))
             found[at[fits]] = receipt[fits]
         return found.tolist()
 

@@ -1,4 +1,4 @@
-"""Joins the parts of a shard as soon as all of them are complete, in Ray tasks beside the stages of the extraction."""
+"""Joins the parts of a shard as soon as all are complete, in Ray tasks beside the operators of the extraction."""
 
 from collections.abc import Container, Iterator, Sequence
 from functools import cache

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from infra.storage.base import Store
+from pipelines.extraction.phase_times import PhaseTimes
 from pipelines.extraction.ray_graph import Committed
 from pipelines.extraction.reconcile import FeatureSetPlan
-from pipelines.extraction.stage_times import StageTimes
 from pipelines.features.account import Account
 from pipelines.features.layout import shard_of_part
 from pipelines.features.quarantine import check_max_rejected, exceeds_cap
@@ -19,7 +19,7 @@ class Ledger:
         """By planned name."""
         self.detected = 0
         """Photos that went through the detector and are in what was added."""
-        self.times = StageTimes()
+        self.times = PhaseTimes()
         self._parts = {task.name: list(task.done.values()) for task in plan.missing if task.done}
         self._rejected = sum(len(account.rejected) for account in self.all())
 

@@ -1,8 +1,8 @@
 """The Ray Data graph of an extraction: shards -> cut into parts -> fetch and decode -> detect -> commit; then join.
 
-One row is one part through every stage but the first, and one block. Ray Data never splits a row, so no stage can
-split, merge or reorder a part. Each stage scales on its own, its memory is that of the parts in work, and photos never
-reach the driver: only receipts do.
+One row is one part through every operator but the first, and one block. Ray Data never splits a row, so none can
+split, merge or reorder a part. Each operator scales on its own, its memory is that of the parts in work, and photos
+never reach the driver: only receipts do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from pipelines.extraction.config import CUT_CPUS, TASK_CPUS, ExtractConfig
 from pipelines.extraction.cut import Cut, task_row
 from pipelines.extraction.detect import Detect
 from pipelines.extraction.join import Joins
+from pipelines.extraction.operators import Commit, Fetch
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.stages import Commit, Fetch
 from pipelines.extraction.worker_errors import iter_rows
 from pipelines.features.layout import shard_of_part
 from pipelines.features.manifests import StoredManifest
@@ -33,7 +33,7 @@ class Committed:
     detected: int = 0
     """Photos that went through the detector for it."""
     times: str = ""
-    """Times of the part (`stage_times`); empty for a shard that was joined."""
+    """Times of the part (`phase_times`); empty for a shard that was joined."""
 
 
 def run_graph(

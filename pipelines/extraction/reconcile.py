@@ -19,7 +19,7 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest, Photos
 from pipelines.extraction.history import HashPhotos, History
-from pipelines.extraction.records import Records
+from pipelines.extraction.receipt_entries import ReceiptEntries
 from pipelines.features.account import Account
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, REHASHED, complete_parts, complete_shards, shard_of_part
@@ -87,11 +87,11 @@ def reconcile(
     last = _last_shards(store) if INDEX in listed else []
     # Photos stay in their shard even if its tar was lost since.
     receipts = read_receipts(store, dict.fromkeys([*last, *complete]))
-    records = Records((receipt for receipt in receipts if receipt), set(complete), last)
-    history = History(store, manifest, records)
+    past = ReceiptEntries((receipt for receipt in receipts if receipt), set(complete), last)
+    history = History(store, manifest, past)
     rehashed = read_rehashed(store) if REHASHED in listed else {}
     found, not_retried = history.update(rehashed, hash_photos, retry_downloads)
-    names = {account.shard.name for account in records.accounts} & set(complete)
+    names = {account.shard.name for account in past.accounts} & set(complete)
     with_parts = set(map(shard_of_part, names))
     shards: list[str] = []
     accounts: dict[str, Account] = {}
@@ -101,12 +101,12 @@ def reconcile(
         assert isinstance(photos, Photos)
         number = history.find_shard(shard.split, photos, shard.plan_digest)
         if number is not None:
-            name = records.accounts[number].shard.name
-            accounts[name] = records.accounts[number]
+            name = past.accounts[number].shard.name
+            accounts[name] = past.accounts[number]
         else:
             name = shard.name(history.sha256_of(photos) if shard.name() in names else None)
             stored = history.find_regions(photos)
-            done = _parts(history, records, name, photos, photos_per_part) if name in with_parts else {}
+            done = _parts(history, past, name, photos, photos_per_part) if name in with_parts else {}
             stored = stored if any(stored) else ()
             missing.append(ShardTask(name, photos, shard.plan_digest, photos_per_part, stored, done))
         shards.append(name)
@@ -116,14 +116,16 @@ def reconcile(
     )
 
 
-def _parts(history: History, records: Records, shard: str, photos: Photos, photos_per_part: int) -> dict[int, Account]:
+def _parts(
+    history: History, past: ReceiptEntries, shard: str, photos: Photos, photos_per_part: int
+) -> dict[int, Account]:
     """Returns the complete parts of a shard by number."""
     found = {}
     for number, start in enumerate(range(0, len(photos), photos_per_part)):
         part = photos[start : start + photos_per_part]
         receipt = history.find_shard(shard, part, digest_of(part))
         if receipt is not None:
-            found[number] = records.accounts[receipt]
+            found[number] = past.accounts[receipt]
     return found
 
 

@@ -59,7 +59,7 @@ class Extraction:
     """Photos that went through the detector and are in the shards or their parts."""
     plan: FeatureSetPlan
     times: Mapping[str, Any]
-    """Speed of the stages (`StageTimes.report`); empty if no photo was detected."""
+    """Speed of the phases (`PhaseTimes.report`); empty if no photo was detected."""
 
     @property
     def shards_reused(self) -> int:

@@ -16,16 +16,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def keep_error_message(stage: Callable[P, T]) -> Callable[P, T]:
+def keep_error_message(operator: Callable[P, T]) -> Callable[P, T]:
     """Decorates a function that Ray Data maps, so that an OSError has its message as its only argument.
 
     Otherwise Ray's advice becomes the third argument, which is the file name, and replaces it.
     """
 
-    @wraps(stage)
+    @wraps(operator)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return stage(*args, **kwargs)
+            return operator(*args, **kwargs)
         except OSError as error:
             raise OSError(str(error)) from error
 

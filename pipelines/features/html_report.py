@@ -14,14 +14,14 @@ from infra.storage.disk import replace_file
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE
-from pipelines.features.sample import Record, in_parallel, sample_photos, sample_records
+from pipelines.features.sample import SampledPhoto, in_parallel, sample_splits, sample_uniformly
 from pipelines.features.speed_report import read_speed
 from pipelines.features.summary import SplitSummary, megabytes, rejection_reasons, summarise
 from pipelines.reports.histogram import histogram
 from pipelines.reports.photo import LabelledBox, photo_html
 from pipelines.reports.tables import Html, Table, page
 
-MAX_RECORDS = 2000
+MAX_PHOTOS = 2000
 """Most photos that the histograms count."""
 PHOTOS, BOXES, WIDTH = 12, 8, 400
 """Photos shown, most boxes drawn in each, and its width in pixels."""
@@ -39,13 +39,13 @@ def write_page(path: Path, features: FeatureSet) -> None:
     Photos are read from the index's `photo_root`; for one that cannot be read the page shows the reason. Raises
     UserError if the feature set itself cannot be read.
     """
-    splits, records = summarise(features), sample_records(features, MAX_RECORDS)
+    splits, photos = summarise(features), sample_uniformly(features, MAX_PHOTOS)
     title = f"{features.dataset}: {features.index.detector.name}"
     parts = [
         *_head(features, splits),
         *_photos(features),
-        *_histograms(records, sum(split.written for split in splits)),
-        *_classes(records, features.index.detector.class_names),
+        *_histograms(photos, sum(split.written for split in splits)),
+        *_classes(photos, features.index.detector.class_names),
         *_rejections(features),
         *_speed(features),
     ]
@@ -89,10 +89,10 @@ def _head(features: FeatureSet, splits: Sequence[SplitSummary]) -> Iterable[str]
 
 def _photos(features: FeatureSet) -> Iterable[str]:
     """Yields photos with their most confident boxes and their captions."""
-    records = sample_photos(features, PHOTOS)
+    photos = sample_splits(features, PHOTOS)
     names = features.index.detector.class_names
-    yield f"<h2>{len(records)} photos</h2>"
-    boxed = any(len(record.boxes_R4) for record in records)
+    yield f"<h2>{len(photos)} photos</h2>"
+    boxed = any(len(photo.boxes_R4) for photo in photos)
     yield (
         f"<p>A random sample of every split. Each photo shows its regions of confidence {MIN_CONFIDENCE} or more, "
         f"at least {MIN_BOXES} and at most {BOXES}.</p>"
@@ -100,38 +100,38 @@ def _photos(features: FeatureSet) -> Iterable[str]:
         else "<p class=none>A random sample of every split. This feature set has no boxes.</p>"
     )
     yield "<div class=photos>"
-    yield from in_parallel(partial(_photo, features.index.photo_root, names), records)
+    yield from in_parallel(partial(_photo, features.index.photo_root, names), photos)
     yield "</div>"
 
 
-def _photo(root: str, names: Mapping[int, str], record: Record) -> str:
-    source = record.meta["source"]
-    picture = photo_html(photo_uri(root, source), _best_boxes(record, names), WIDTH)
-    captions = "".join(f"<li>{html.escape(caption)}" for caption in record.meta["captions"])
-    caption = f"<b>{html.escape(source)}</b> <span class=split>{record.split}</span><ul>{captions}</ul>"
+def _photo(root: str, names: Mapping[int, str], photo: SampledPhoto) -> str:
+    source = photo.meta["source"]
+    picture = photo_html(photo_uri(root, source), _best_boxes(photo, names), WIDTH)
+    captions = "".join(f"<li>{html.escape(caption)}" for caption in photo.meta["captions"])
+    caption = f"<b>{html.escape(source)}</b> <span class=split>{photo.split}</span><ul>{captions}</ul>"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
-def _best_boxes(record: Record, names: Mapping[int, str]) -> list[LabelledBox]:
+def _best_boxes(photo: SampledPhoto, names: Mapping[int, str]) -> list[LabelledBox]:
     """Returns the most confident boxes, best first, or the first ones if the photo has no confidences."""
-    count = len(record.boxes_R4)
-    scores = np.asarray(record.meta.get("confidences") or [np.nan] * count)
-    classes = record.meta.get("classes") or [None] * count
+    count = len(photo.boxes_R4)
+    scores = np.asarray(photo.meta.get("confidences") or [np.nan] * count)
+    classes = photo.meta.get("classes") or [None] * count
     labels = [
         " ".join(filter(None, (_class_name(class_, names), f"{score:.2f}" if np.isfinite(score) else "")))
         for class_, score in zip(classes, scores.tolist(), strict=True)
     ]
     best = np.argsort(-scores, kind="stable")
     order = [row for n, row in enumerate(best) if n < MIN_BOXES or not scores[row] < MIN_CONFIDENCE]
-    return [(labels[row] or str(row + 1), record.boxes_R4[row].tolist()) for row in order[:BOXES]]
+    return [(labels[row] or str(row + 1), photo.boxes_R4[row].tolist()) for row in order[:BOXES]]
 
 
-def _histograms(records: Sequence[Record], written: int) -> Iterable[str]:
-    metas = [record.meta for record in records]
+def _histograms(photos: Sequence[SampledPhoto], written: int) -> Iterable[str]:
+    metas = [photo.meta for photo in photos]
     sides = [(meta["width"], meta["height"]) for meta in metas if meta.get("width") and meta.get("height")]
     confidences = [meta["confidences"] for meta in metas if meta.get("confidences")]
     captions = [caption for meta in metas for caption in meta["captions"]]
-    counted = "all" if len(records) == written else f"{len(records):,} randomly chosen photos of"
+    counted = "all" if len(photos) == written else f"{len(photos):,} randomly chosen photos of"
     yield f"<h2>Distributions</h2><p>Counted over {counted} {written:,} written photos.</p>"
     yield "<div class=charts>"
     yield histogram("Longest side of a photo", [max(side) for side in sides], " pixels")
@@ -145,13 +145,13 @@ def _histograms(records: Sequence[Record], written: int) -> Iterable[str]:
     yield "</div>"
 
 
-def _classes(records: Sequence[Record], names: Mapping[int, str]) -> Iterable[str]:
+def _classes(photos: Sequence[SampledPhoto], names: Mapping[int, str]) -> Iterable[str]:
     """Yields the most frequent classes with their shares of regions and of photos."""
     yield "<h2>Classes</h2>"
     regions: Counter[int] = Counter()
     photos: Counter[int] = Counter()
     sure: Counter[int] = Counter()
-    for meta in (record.meta for record in records):
+    for meta in (photo.meta for photo in photos):
         classes, scores = meta.get("classes") or [], meta.get("confidences") or []
         regions.update(classes)
         photos.update(set(classes))
@@ -167,8 +167,8 @@ def _classes(records: Sequence[Record], names: Mapping[int, str]) -> Iterable[st
         (
             _class_name(class_, names),
             f"{count / regions.total():.1%}",
-            f"{photos[class_] / len(records):.0%}",
-            f"{sure[class_] / len(records):.0%}",
+            f"{photos[class_] / len(photos):.0%}",
+            f"{sure[class_] / len(photos):.0%}",
         )
         for class_, count in regions.most_common(CLASSES)
     ]
@@ -194,7 +194,7 @@ def _speed(features: FeatureSet) -> Iterable[str]:
     if table is not None:
         yield "<h2>Speed of the last extraction</h2>"
         yield (
-            "<p>For every stage: photos per second of one process while it works, the mean number of busy "
+            "<p>For every phase: photos per second of one process while it works, the mean number of busy "
             "processes, and of parts that wait for it.</p>"
         )
         yield table.html()

@@ -16,7 +16,7 @@ All objects lie directly below the feature set's URI:
 | `sizes.json` | number of samples of every tar, as training code for WebDataset reads it | `publish` |
 | `rehashed-photos.json` | checksums of photos that a rerun had to read again | `rehashed` |
 | `README.md` | the data set card | `card` |
-| `report.json` | speed of the stages of the last extraction that detected photos | extraction |
+| `report.json` | speed of the phases of the last extraction that detected photos | extraction |
 | `estimate.json` | the estimate of `jobs.extract --plan`, deleted by the extraction that follows it | extraction |
 """
 
@@ -69,7 +69,7 @@ def receipt_name(shard: str) -> str:
 
 
 def attempts_name(shard: str) -> str:
-    """Returns the object name of a shard's record of attempts."""
+    """Returns the object name of a shard's notes of attempts."""
     return f"{shard}.attempts.json"
 
 

@@ -1,4 +1,4 @@
-"""Random photos of a feature set: the records that a report counts, and the photos that it shows."""
+"""Random photos of a feature set: those that a report counts, and those that it shows."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _Photo = tuple[str, str, Written]
 
 
 @dataclass(frozen=True)
-class Record:
+class SampledPhoto:
     """One photo's `.json` member and, where asked for, its boxes."""
 
     split: str
@@ -37,13 +37,13 @@ class Record:
     boxes_R4: NDArray[np.float32]
 
 
-def sample_records(features: FeatureSet, count: int) -> list[Record]:
+def sample_uniformly(features: FeatureSet, count: int) -> list[SampledPhoto]:
     """Returns at most `count` photos of all splits, without their boxes, in the feature set's order."""
     rows = np.random.default_rng(SEED).permutation(features.index.photos_written)[:count]
     return _read(features, _photos(features, np.sort(rows)), boxes=False)
 
 
-def sample_photos(features: FeatureSet, count: int) -> list[Record]:
+def sample_splits(features: FeatureSet, count: int) -> list[SampledPhoto]:
     """Returns `count` photos with their boxes, taken from the splits as evenly as their sizes allow."""
     rng = np.random.default_rng(SEED)
     shards = features.index.shards
@@ -75,9 +75,9 @@ def _photos(features: FeatureSet, rows: NDArray[np.int64]) -> list[_Photo]:
     ]
 
 
-def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[Record]:
-    def read(record: _Photo) -> Record:
-        split, tar, photo = record
+def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[SampledPhoto]:
+    def read(stored: _Photo) -> SampledPhoto:
+        split, tar, photo = stored
         no_boxes = np.empty((0, 4), np.float32)
         try:
             meta = json.loads(features.store.read(tar, *photo.offsets[2]))
@@ -87,6 +87,6 @@ def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[R
                 f"{features.uri}/{tar}: {photo.key} cannot be read; run `{program('features')} verify` to list every "
                 "corrupt object"
             ) from error
-        return Record(split, photo.key, meta, boxes_R4)
+        return SampledPhoto(split, photo.key, meta, boxes_R4)
 
     return in_parallel(read, photos)

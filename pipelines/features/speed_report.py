@@ -1,4 +1,4 @@
-"""`report.json`: how fast the stages of the last extraction were that detected photos."""
+"""`report.json`: how fast the phases of the last extraction were that detected photos."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,15 +18,15 @@ def read_speed(store: Store) -> Table | None:
 
 
 def speed_table(report: Mapping[str, Any]) -> Table:
-    """Returns a row for each stage. Raises LookupError, TypeError or ValueError for any other value."""
+    """Returns a row for each phase. Raises LookupError, TypeError or ValueError for any other value."""
     rows = [
         (
-            f"{stage['name']} (bottleneck)" if stage["name"] == report["bottleneck"] else str(stage["name"]),
-            _rate(stage["photos_per_s"]),
-            f"{stage['processes']:.2f}",
-            f"{stage['queue']:.1f}",
+            f"{phase['name']} (bottleneck)" if phase["name"] == report["bottleneck"] else str(phase["name"]),
+            _rate(phase["photos_per_s"]),
+            f"{phase['processes']:.2f}",
+            f"{phase['queue']:.1f}",
         )
-        for stage in report["stages"]
+        for phase in report["stages"]
     ]
     header = (f"{report['photos']:,} photos in {report['seconds']:.0f} s", "photos/s", "processes", "queue")
     return Table("", header, rows)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE, tar_name
 from pipelines.features.orphans import OrphanedObject, Orphans
-from pipelines.features.sample import sample_photos
+from pipelines.features.sample import sample_splits
 from pipelines.features.summary import megabytes, rejection_reasons, snapshots, summarise
 from pipelines.features.verify import Verification
 
@@ -48,7 +48,7 @@ def verify_text(found: Verification) -> str:
 
 
 def inspect_text(features: FeatureSet) -> str:
-    """Returns data set, detector, lineage, splits, rejections, snapshots, how to open it, and one photo's record."""
+    """Returns data set, detector, lineage, splits, rejections, snapshots, how to open it, and one photo's metadata."""
     index, detector = features.index, features.index.detector
     min_regions, max_regions = detector.region_range
     regions = min_regions if min_regions == max_regions else f"{min_regions} to {max_regions}"
@@ -117,11 +117,11 @@ def _how_to_open(features: FeatureSet) -> list[str]:
 
 
 def _sample(features: FeatureSet) -> list[str]:
-    """Returns one photo's record with long values cut."""
+    """Returns one photo's metadata with long values cut."""
     lines = []
-    for record in sample_photos(features, 1):
-        lines.append(f"sample       {record.key} ({record.split}), {len(record.boxes_R4)} boxes")
-        for name, value in record.meta.items():
+    for photo in sample_splits(features, 1):
+        lines.append(f"sample       {photo.key} ({photo.split}), {len(photo.boxes_R4)} boxes")
+        for name, value in photo.meta.items():
             text = json.dumps(value, ensure_ascii=False)
             lines.append(f"  {name}: {text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 4] + ' ...'}")
     return lines

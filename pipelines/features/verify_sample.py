@@ -29,9 +29,9 @@ class Schema:
         return cls(detector.region_range, detector.feature_dim, ids)
 
 
-def sample_errors(regions: bytes, boxes: bytes, record: bytes, schema: Schema) -> Iterator[str]:
+def sample_errors(regions: bytes, boxes: bytes, metadata: bytes, schema: Schema) -> Iterator[str]:
     """Yields every error in a photo's three members, each starting with the member's name."""
-    regions_RF, boxes_R4, meta = _array(regions), _array(boxes), _json(record)
+    regions_RF, boxes_R4, meta = _array(regions), _array(boxes), _json(metadata)
     if regions_RF is None:
         yield "regions.npy is not a readable array"
     else:
@@ -47,9 +47,9 @@ def sample_errors(regions: bytes, boxes: bytes, record: bytes, schema: Schema) -
         yield from _meta_errors(meta, count, schema)
 
 
-def read_meta(record: bytes) -> dict[str, Any]:
+def read_meta(metadata: bytes) -> dict[str, Any]:
     """Returns the `.json` member as a document; empty if it is not readable."""
-    return _json(record) or {}
+    return _json(metadata) or {}
 
 
 def _regions_errors(regions_RF: NDArray[Any], schema: Schema) -> Iterator[str]:

@@ -109,11 +109,11 @@ def _receipt_errors(receipt: Receipt, shard: IndexedShard, photos: Photos) -> It
 def _tar_errors(data: bytes, receipt: Receipt, schema: Schema, photos: Photos) -> Iterator[str]:
     yield from _member_errors(data, receipt)
     for photo in receipt.written:
-        regions, boxes, record = (data[offset : offset + size] for offset, size in photo.offsets)
-        for error in sample_errors(regions, boxes, record, schema):
+        regions, boxes, metadata = (data[offset : offset + size] for offset, size in photo.offsets)
+        for error in sample_errors(regions, boxes, metadata, schema):
             yield f"{photo.key}.{error}"
         planned = photos.get(photo.key) if photos is not None else None
-        for error in _origin_errors(read_meta(record), photo, planned):
+        for error in _origin_errors(read_meta(metadata), photo, planned):
             yield f"{photo.key}.{error}"
 
 

@@ -9,11 +9,11 @@ from infra.errors import StorageError, UserError
 from infra.registry import download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_records import recorded_lineage
+from pipelines.features.mlflow_lineage import recorded_lineage
 from pipelines.lineage.report import Check, Node, agreement
 from pipelines.lineage.stored import check_fingerprint
 from pipelines.models.artifacts import DETECTOR
-from pipelines.models.detection import RECORD, DetectorRecord
+from pipelines.models.detection import DETECTOR_FILE, StoredDetector
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -66,20 +66,20 @@ def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list
     with TemporaryDirectory() as temporary:
         try:
             folder, metadata = download_model(tracking, uri, DETECTOR, Path(temporary))
-            record = DetectorRecord.read(folder)
+            detector = StoredDetector.read(folder)
         except StorageError as error:
             return [Check("not checked", f"its files cannot be read ({error})")]
         except UserError as error:
             return [Check("broken", str(error))]
         except (OSError, ValueError, TypeError) as error:
-            return [Check("broken", f"its {RECORD} is corrupt ({error})")]
+            return [Check("broken", f"its {DETECTOR_FILE} is corrupt ({error})")]
         stored = agreement(metadata, {name: tags.get(name, "missing") for name in LINEAGE}, "its files", "its tags")
-        return [stored, _carried_detector(record, folder, tags.get("fingerprint", ""))]
+        return [stored, _carried_detector(detector, folder, tags.get("fingerprint", ""))]
 
 
-def _carried_detector(record: DetectorRecord, folder: Path, fingerprint: str) -> Check:
-    if record.fingerprint != fingerprint:
-        return Check("broken", f"its detector has the fingerprint {record.fingerprint}, its tags have {fingerprint}")
-    settings: dict[str, Any] = dict(record.settings) | record.files_in(folder)
-    source = "the detector that it carries" if record.mode == "carry" else "the detector that it refers to"
-    return check_fingerprint(record.name, settings, fingerprint, source)
+def _carried_detector(detector: StoredDetector, folder: Path, fingerprint: str) -> Check:
+    if detector.fingerprint != fingerprint:
+        return Check("broken", f"its detector has the fingerprint {detector.fingerprint}, its tags have {fingerprint}")
+    settings: dict[str, Any] = dict(detector.settings) | detector.files_in(folder)
+    source = "the detector that it carries" if detector.mode == "carry" else "the detector that it refers to"
+    return check_fingerprint(detector.name, settings, fingerprint, source)

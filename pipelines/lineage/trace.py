@@ -8,7 +8,7 @@ from infra.errors import StorageError, UserError
 from infra.registry import find_version
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_records import FEATURE_SET_URI, readers_filter, recorded_lineage
+from pipelines.features.mlflow_lineage import FEATURE_SET_URI, readers_filter, recorded_lineage
 from pipelines.lineage.indexed import index_nodes
 from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
 from pipelines.lineage.report import Check, Lineage, Node

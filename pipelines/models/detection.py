@@ -1,6 +1,6 @@
 """The detector of a registered model: how it is stored beside the model, and how images become regions.
 
-The artifact DETECTOR is a folder with RECORD and, if the detector is carried, the files that its settings name
+The artifact DETECTOR is a folder with DETECTOR_FILE and, if the detector is carried, the files that its settings name
 (its weights). Built-in detectors come with the model's code. A plugin does if it is carried; its module is then in the
 package of that code.
 """
@@ -21,13 +21,13 @@ from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
 from pipelines.detectors.stored_arrays import stored_arrays
 
 FORMAT = "shan-detector/1"
-"""Format version of RECORD. Records of early 0.2 have none and are of version 1."""
-RECORD = "detector.json"
+"""Format version of DETECTOR_FILE. Files of early 0.2 have none and are of version 1."""
+DETECTOR_FILE = "detector.json"
 """File of the artifact DETECTOR that describes the detector."""
 
 
 @dataclass(frozen=True)
-class DetectorRecord:
+class StoredDetector:
     """The content of `detector.json`."""
 
     name: str
@@ -44,22 +44,22 @@ class DetectorRecord:
     """Licence of the weights; empty if the detector does not state it."""
 
     def write(self, folder: Path) -> None:
-        """Writes the record into the folder of the artifact."""
+        """Writes the file into the folder of the artifact."""
         document = {"format": FORMAT, **asdict(self)}
-        (folder / RECORD).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / DETECTOR_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def files_in(self, folder: Path) -> dict[str, str]:
         """Returns the locations of carried files by setting, given the folder of the artifact."""
         return {field: str(folder / self.settings[field]) for field in self.files if self.mode == "carry"}
 
     @classmethod
-    def read(cls, folder: Path) -> "DetectorRecord":
-        """Reads the record of the artifact. Raises UserError if it has another format."""
-        document = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    def read(cls, folder: Path) -> "StoredDetector":
+        """Reads the file of the artifact. Raises UserError if it has another format."""
+        document = json.loads((folder / DETECTOR_FILE).read_text(encoding="utf-8"))
         if (found := document.pop("format", FORMAT)) != FORMAT:
             raise UserError(
-                f"{folder / RECORD}: format is {found!r}, but this version reads {FORMAT!r}; use the version of this "
-                "project that registered the model"
+                f"{folder / DETECTOR_FILE}: format is {found!r}, but this version reads {FORMAT!r}; use the version of "
+                "this project that registered the model"
             )
         return cls(**document)
 
@@ -81,7 +81,7 @@ class ModelDetector:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Takes the folder of the artifact, and settings (locations of files) that replace the stored ones."""
-        self.record = DetectorRecord.read(folder)
+        self.stored = StoredDetector.read(folder)
         self._folder, self._settings = folder, settings
         self._spec: DetectorSpec | None = None
         self._built: dict[str, Any] = {}
@@ -129,39 +129,39 @@ class ModelDetector:
         features_RF, boxes_R4 = stored_arrays(regions, (width, height), (photo.width, photo.height))
         if not np.isfinite(features_RF).all():
             return "its features are beyond float16 (65504)"
-        names = self.record.class_names
+        names = self.stored.class_names
         return PhotoRegions(features_RF, boxes_R4, [names.get(str(id_), str(id_)) for id_ in regions.classes.tolist()])
 
     def _resolve(self) -> DetectorSpec:
-        record = self.record
-        if record.mode == "none":
+        stored = self.stored
+        if stored.mode == "none":
             raise UserError(
-                f"this model has no detector, because it was trained on imported features ({record.fingerprint}); "
+                f"this model has no detector, because it was trained on imported features ({stored.fingerprint}); "
                 "give column regions instead of image"
             )
-        settings = {**record.settings, **self._settings, **record.files_in(self._folder)}
-        name = record.name
-        if record.mode == "carry" and registry.is_plugin(name):
+        settings = {**stored.settings, **self._settings, **stored.files_in(self._folder)}
+        name = stored.name
+        if stored.mode == "carry" and registry.is_plugin(name):
             name = f"{__name__.removesuffix('pipelines.models.detection')}{name}"
         try:
             spec = registry.resolve(name, settings)
             found = registry.fingerprint(name, spec)
         except UserError as error:
             raise self._unavailable(str(error)) from error
-        if found != record.fingerprint:
+        if found != stored.fingerprint:
             raise self._unavailable(f"it has the fingerprint {found}")
         return spec
 
     def _unavailable(self, reason: str) -> UserError:
-        record = self.record
-        if record.mode == "carry":
+        stored = self.stored
+        if stored.mode == "carry":
             fix = "install the packages of the model's requirements.txt"
-        elif record.files:
-            fields = ", ".join(f'"{field}": PATH' for field in record.files)
+        elif stored.files:
+            fields = ", ".join(f'"{field}": PATH' for field in stored.files)
             fix = f"point to its files with load_model(..., model_config={{{fields}}})"
         else:
-            fix = f"install the package that has {record.name}"
+            fix = f"install the package that has {stored.name}"
         return UserError(
-            f"detector {record.name} of this model ({record.fingerprint}) cannot be used ({reason}); {fix}, or give "
+            f"detector {stored.name} of this model ({stored.fingerprint}) cannot be used ({reason}); {fix}, or give "
             "column regions instead of image"
         )

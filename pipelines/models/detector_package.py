@@ -13,14 +13,14 @@ from pipelines.detectors import registry
 from pipelines.features.index import DetectorDescription
 from pipelines.models.carried_code import PROJECT, carry_code
 from pipelines.models.config import RegisterConfig
-from pipelines.models.detection import DetectorRecord
+from pipelines.models.detection import StoredDetector
 
 
 @dataclass(frozen=True)
 class DetectorPackage:
     """A detector to be stored in a registered version."""
 
-    record: DetectorRecord
+    stored: StoredDetector
     modules: tuple[str, ...]
     """Modules that the version's code has to include."""
     roots: Mapping[str, Path]
@@ -31,19 +31,19 @@ class DetectorPackage:
     @property
     def tags(self) -> dict[str, str]:
         """What the version's tags state of it."""
-        record = self.record
+        stored = self.stored
         return {
-            "detector.name": record.name,
-            "detector.mode": record.mode,
-            "detector.licence": record.weights_licence,
+            "detector.name": stored.name,
+            "detector.mode": stored.mode,
+            "detector.licence": stored.weights_licence,
         }
 
     def write(self, folder: Path) -> Path:
         """Writes the artifact into `folder`, with the files of a carried detector, and returns it."""
         folder.mkdir(parents=True, exist_ok=True)
-        settings = dict(self.record.settings)
-        if self.record.mode == "carry":
-            for name in self.record.files:
+        settings = dict(self.stored.settings)
+        if self.stored.mode == "carry":
+            for name in self.stored.files:
                 root, _, last = str(settings[name]).rpartition("/")
                 settings[name] = f"{name}-{last}"
                 if name not in self.folders:
@@ -52,7 +52,7 @@ class DetectorPackage:
                 (folder / settings[name]).mkdir()
                 for path in self.folders[name]:
                     shutil.copyfile(path, folder / settings[name] / path.name)
-        replace(self.record, settings=settings).write(folder)
+        replace(self.stored, settings=settings).write(folder)
         return folder
 
 
@@ -64,9 +64,9 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
     """
     name = description.name
     names = {str(id_): text for id_, text in description.class_names.items()}
-    record = DetectorRecord(name, fingerprint, "none", description.settings, [], names)
+    stored = StoredDetector(name, fingerprint, "none", description.settings, [], names)
     if name not in registry.names() and not registry.is_plugin(name):  # imported features
-        return DetectorPackage(record, (), PROJECT)
+        return DetectorPackage(stored, (), PROJECT)
     mode = "carry" if name == "embedded" else config.detector
     fix = "make it available here, or set register.detector to reference"
     try:
@@ -75,7 +75,7 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
     except UserError as error:
         if mode == "carry":
             raise UserError(f"the model cannot carry its detector: {error}; {fix}") from error
-        return DetectorPackage(replace(record, mode=mode), (), PROJECT)
+        return DetectorPackage(replace(stored, mode=mode), (), PROJECT)
     if found != fingerprint:
         raise UserError(
             f"the model cannot carry its detector: {name} with the settings of the feature set has the fingerprint "
@@ -84,12 +84,12 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
     files = [setting for setting in getattr(spec, "files", ()) if getattr(spec, setting)]
     settings = {**description.settings, **{setting: getattr(spec, setting) for setting in files}}
     licence = getattr(spec, "weights_licence", "")
-    record = replace(record, mode=mode, settings=settings, files=files, weights_licence=licence)
+    stored = replace(stored, mode=mode, settings=settings, files=files, weights_licence=licence)
     if mode == "reference" and registry.is_plugin(name):
-        return DetectorPackage(record, (), PROJECT)
+        return DetectorPackage(stored, (), PROJECT)
     module = registry.spec_module(name)
     folders = getattr(spec, "folders", {}) if mode == "carry" else {}
-    package = DetectorPackage(record, (module,), {**PROJECT, **_root_of(module)}, folders)
+    package = DetectorPackage(stored, (module,), {**PROJECT, **_root_of(module)}, folders)
     if registry.is_plugin(name):
         with TemporaryDirectory() as folder:
             carry_code(Path(folder), package.modules, package.roots)  # raises for a module that cannot be carried

@@ -116,7 +116,7 @@ def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDet
     try:
         return ModelDetector(artifact, {})
     except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{uri}: the record of its detector is corrupt ({error}); use another version") from error
+        raise UserError(f"{uri}: its detector.json is corrupt ({error}); use another version") from error
 
 
 def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:

@@ -52,7 +52,7 @@ class RegisteredMatcher:
             raise MlflowException.invalid_parameter_value(str(error)) from error
 
     def _predict(self, frame: pd.DataFrame, params: Params) -> list[float | None] | pd.DataFrame:
-        made_for = self.detector.record.fingerprint
+        made_for = self.detector.stored.fingerprint
         if params.fingerprint not in ("", made_for):
             raise UserError(
                 f"params: fingerprint is {params.fingerprint}, and this model was made for features of {made_for}; "

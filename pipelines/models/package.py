@@ -30,15 +30,15 @@ def package_model(
     from pipelines.models.signature import input_example, signature
 
     code = carry_code(folder, detector.modules, detector.roots)
-    record = detector.record
+    stored = detector.stored
     return PyfuncPackage(
         code=code.script,
         package=code.package,
         artifacts={BUNDLE: bundle, DETECTOR: detector.write(folder / DETECTOR)},
         signature=signature(),
-        input_example=input_example(config.region_dim, takes_images=record.mode == "carry"),
+        input_example=input_example(config.region_dim, takes_images=stored.mode == "carry"),
         requirements=_requirements(code.third_party, config.text_encoder),
-        model_config={field: record.settings[field] for field in record.files} if record.mode == "reference" else {},
+        model_config={field: stored.settings[field] for field in stored.files} if stored.mode == "reference" else {},
         metadata=lineage | detector.tags,
     )
 

@@ -19,7 +19,7 @@ class IndexConfig:
     photos_per_partition: int = 4096
     """Photos of a partition, about: a partition holds complete shards. It is what a worker encodes at once and what a
     process of a service loads."""
-    first_stage: Literal["auto", "flat", "ivf"] = "auto"
+    candidate_search: Literal["auto", "flat", "ivf"] = "auto"
     """How candidates are found: `flat` compares a query with every item, `ivf` with the items of the nearest lists.
     `auto` takes `ivf` from 50,000 items on."""
     lists: int = 0
@@ -40,8 +40,10 @@ class IndexConfig:
                 raise ValueError(f"index.{name} is {getattr(self, name)}; it must be at least 1")
         if self.lists < 0:
             raise ValueError(f"index.lists is {self.lists}; it must be at least 1, or 0 to choose it from the size")
-        if self.lists and self.first_stage != "ivf":
-            raise ValueError(f"index.lists is {self.lists}, but has no effect without index.first_stage ivf; set it")
+        if self.lists and self.candidate_search != "ivf":
+            raise ValueError(
+                f"index.lists is {self.lists}, but has no effect without index.candidate_search ivf; set it"
+            )
         if not 0 < self.actor_cpus < math.inf:
             raise ValueError(f"index.actor_cpus is {self.actor_cpus}; it must be positive")
         if not 0 <= self.actor_gpus < math.inf or (self.actor_gpus > 1 and self.actor_gpus % 1):

@@ -1,4 +1,4 @@
-"""A gallery as a process holds it: some of its partitions, with the first stage over their items.
+"""A gallery as a process holds it: some of its partitions, with the candidate search over their items.
 
 Rows are those of the complete gallery, so that results of processes with other partitions can be merged.
 Shapes: N items held, Q queries, K candidates, D joint width.
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infra.storage.base import Store
-from pipelines.search.first_stage import FirstStageIndex
-from pipelines.search.first_stage_build import read_pooled
+from pipelines.search.candidate_search import CandidateIndex
+from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import Gallery
 from pipelines.search.layout import centroids_name, file_name, lists_name
 from pipelines.search.partition import Partition
@@ -110,11 +110,11 @@ class HeldGallery:
             self.partitions = list(pool.map(lambda place: HeldPartition(store, *place), places))
         self._starts = np.array([partition.start for partition in self.partitions], np.int64)
         self._held = np.array([partition.held for partition in self.partitions], np.int64)
-        self._first_stage = self._open_first_stage(store, gallery)
+        self._candidates = self._open_candidates(store, gallery)
 
     def __len__(self) -> int:
         """Returns the number of items held."""
-        return len(self._first_stage)
+        return len(self._candidates)
 
     def nearest(
         self, pooled_QD: NDArray[np.float32], count: int, where: Filter | None
@@ -124,7 +124,7 @@ class HeldGallery:
         Where there are fewer, the row is -1 and the cosine -inf.
         """
         allowed = None if where is None else self._allowed(where)
-        items_QK, cosines_QK = self._first_stage.search(pooled_QD, count, allowed)
+        items_QK, cosines_QK = self._candidates.search(pooled_QD, count, allowed)
         number_QK = np.maximum(np.searchsorted(self._held, items_QK, side="right") - 1, 0)
         if not len(self.partitions):
             return items_QK, cosines_QK
@@ -168,19 +168,19 @@ class HeldGallery:
     def _allowed(self, where: Filter) -> NDArray[np.bool_]:
         return np.concatenate([np.empty(0, np.bool_), *(partition.allowed(where) for partition in self.partitions)])
 
-    def _open_first_stage(self, store: Store, gallery: Gallery) -> FirstStageIndex:
-        held, stage = [partition.partition for partition in self.partitions], gallery.first_stage
+    def _open_candidates(self, store: Store, gallery: Gallery) -> CandidateIndex:
+        held, search = [partition.partition for partition in self.partitions], gallery.first_stage
         width = gallery.partitions[0].width
         with ThreadPoolExecutor(REQUESTS) as pool:
             pooled = list(pool.map(lambda partition: read_pooled(store, partition), held))
-        if stage.centroids is None:
-            return FirstStageIndex(width, pooled)
-        name = centroids_name(self.name, stage.identity)
-        data = verified(store, name, stage.centroids)
-        lists = (stage.centroids.size - 128) // (4 * width)
+        if search.centroids is None:
+            return CandidateIndex(width, pooled)
+        name = centroids_name(self.name, search.identity)
+        data = verified(store, name, search.centroids)
+        lists = (search.centroids.size - 128) // (4 * width)
         centroids_LD = matrix_of(store, name, data, np.float32, (lists, width))
         assigned = [
-            read_matrix(store, lists_name(p.name, stage.identity), stage.lists[p.name], np.int32, (p.items,))
+            read_matrix(store, lists_name(p.name, search.identity), search.lists[p.name], np.int32, (p.items,))
             for p in held
         ]
-        return FirstStageIndex(width, pooled, centroids_LD, assigned, stage.probes)
+        return CandidateIndex(width, pooled, centroids_LD, assigned, search.probes)

@@ -1,10 +1,10 @@
-"""A search index at work: cheap candidates by the first stage, then the exact score of each.
+"""A search index at work: candidates by their pooled vectors, then the exact score of each.
 
     index = SearchIndex.open("s3://b/indexes/flickr30k-0123456789ab", model)
     index.search_photos(["a dog runs on the beach"], k=10)
     index.search_captions([regions_RF], k=10)
 
-The last stage is exact: a score is that of the model for the stored encodings. A process may hold some partitions only.
+Scores are exact: each is that of the model for the stored encodings. A process may hold some partitions only.
 `candidates` of several processes are merged by `merge`, each process scores those that it holds with `rerank`, and
 `merge` of the rankings is the ranking of one process with all partitions.
 

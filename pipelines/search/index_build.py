@@ -1,4 +1,4 @@
-"""Builds a search index: plan -> encode what is missing on Ray Data -> first stage -> publish.
+"""Builds a search index: plan -> encode what is missing on Ray Data -> candidate search -> publish.
 
 Complete partitions are kept, so the same command resumes after a kill and extends the index of a feature set that has
 grown. Equal inputs give equal bytes on machines of one kind.
@@ -23,11 +23,11 @@ from infra.storage.open import open_store, require_folder
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel, require_fingerprint
+from pipelines.search.candidate_search import faiss
+from pipelines.search.candidate_search_build import build_candidate_search
 from pipelines.search.config import IndexConfig
-from pipelines.search.first_stage import faiss
-from pipelines.search.first_stage_build import build_first_stage
 from pipelines.search.index_format import (
-    FirstStage,
+    CandidateSearch,
     Gallery,
     IndexDocument,
     IndexedFeatures,
@@ -57,7 +57,7 @@ class IndexBuild:
 
 
 class EncodePartition:
-    """A Ray Data stage that encodes a partition and maps its task to its receipt."""
+    """A Ray Data operator that encodes a partition and maps its task to its receipt."""
 
     def __init__(self, model: Any, stores: Sequence[Store], output: Store, device: str, threads: int) -> None:
         """`model` is a reference to the network, `stores` are those of the feature sets."""
@@ -185,7 +185,7 @@ def _encode(
 def _galleries(
     store: Store, partitions: Sequence[Partition], config: IndexConfig, cluster: ClusterConfig
 ) -> dict[str, Gallery]:
-    """Returns the galleries that have items, with their first stages."""
+    """Returns the galleries that have items, with their candidate searches."""
     try:
         current = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}").galleries
     except (FileNotFoundError, InvalidSearchIndexError):  # an index that is not valid is replaced
@@ -194,8 +194,8 @@ def _galleries(
     for name in GALLERIES:
         own = tuple(partition for partition in partitions if partition.gallery == name)
         if any(partition.items for partition in own):
-            stage = current[name].first_stage if name in current else FirstStage()
-            galleries[name] = Gallery(own, build_first_stage(store, name, own, config, cluster, stage))
+            search = current[name].first_stage if name in current else CandidateSearch()
+            galleries[name] = Gallery(own, build_candidate_search(store, name, own, config, cluster, search))
     return galleries
 
 

@@ -61,10 +61,10 @@ def build_text(build: IndexBuild) -> str:
 
 
 def _gallery_text(gallery: Gallery) -> str:
-    stage = gallery.first_stage
-    lists = "" if stage.centroids is None else f", {stage.probes} lists of a query"
+    search = gallery.first_stage
+    lists = "" if search.centroids is None else f", {search.probes} lists of a query"
     size = megabytes(sum(partition.size for partition in gallery.partitions))
-    return f"in {len(gallery.partitions)} partitions, {size}; first stage {stage.kind}{lists}"
+    return f"in {len(gallery.partitions)} partitions, {size}; candidate search {search.kind}{lists}"
 
 
 def verify_with_progress_bar(uri: str) -> IndexVerification:

@@ -1,4 +1,4 @@
-"""The document of a search index: model, feature sets, galleries and first stages, with strict parsing.
+"""The document of a search index: model, feature sets, galleries and candidate searches, with strict parsing.
 
 `index.json` is written last. Its digest covers everything but locations; every index also stays as a snapshot.
 """
@@ -25,7 +25,7 @@ class InvalidSearchIndexError(UserError):
 
 
 @dataclass(frozen=True)
-class FirstStage:
+class CandidateSearch:
     """How candidates of a gallery are found, with its parameters."""
 
     kind: Literal["flat", "ivf"] = "flat"
@@ -38,14 +38,14 @@ class FirstStage:
     """Lists of the items of every partition, by its name."""
 
     @classmethod
-    def from_document(cls, document: dict[str, Any]) -> "FirstStage":
+    def from_document(cls, document: dict[str, Any]) -> "CandidateSearch":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
         require_fields(document, cls)
         if document["kind"] not in ("flat", "ivf"):
-            raise ValueError("the kind of a first stage is unknown")
+            raise ValueError("the kind of a candidate search is unknown")
         centroids, lists = document["centroids"], typed(document, "lists", dict)
         if (centroids is None) != (document["kind"] == "flat"):
-            raise ValueError("the first stage has no centroids")
+            raise ValueError("the candidate search has no centroids")
         if centroids is not None:
             digest(document["identity"], "identity")
         return cls(
@@ -62,7 +62,8 @@ class Gallery:
     """The partitions of photos or of captions. An item's row counts from the first item of the first partition."""
 
     partitions: tuple[Partition, ...]
-    first_stage: FirstStage = FirstStage()
+    first_stage: CandidateSearch = CandidateSearch()
+    """The candidate search, under the name that it has in `index.json`."""
 
     @property
     def items(self) -> int:
@@ -74,10 +75,10 @@ class Gallery:
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
         require_fields(document, cls)
         partitions = tuple(Partition.from_document(found) for found in typed(document, "partitions", list))
-        first_stage = FirstStage.from_document(typed(document, "first_stage", dict))
-        if first_stage.kind == "ivf" and set(first_stage.lists) != {partition.name for partition in partitions}:
-            raise ValueError("the lists of the first stage are not those of the partitions")
-        return cls(partitions, first_stage)
+        candidates = CandidateSearch.from_document(typed(document, "first_stage", dict))
+        if candidates.kind == "ivf" and set(candidates.lists) != {partition.name for partition in partitions}:
+            raise ValueError("the lists of the candidate search are not those of the partitions")
+        return cls(partitions, candidates)
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,13 @@ class IndexDocument:
         """Returns every object that the index refers to and whose checksum it has, by name."""
         found: dict[str, StoredFile] = {}
         for name, gallery in self.galleries.items():
-            stage = gallery.first_stage
+            candidates = gallery.first_stage
             for partition in gallery.partitions:
                 found |= {file_name(partition.name, file): stored for file, stored in partition.files.items()}
-                if stage.centroids is not None:
-                    found[lists_name(partition.name, stage.identity)] = stage.lists[partition.name]
-            if stage.centroids is not None:
-                found[centroids_name(name, stage.identity)] = stage.centroids
+                if candidates.centroids is not None:
+                    found[lists_name(partition.name, candidates.identity)] = candidates.lists[partition.name]
+            if candidates.centroids is not None:
+                found[centroids_name(name, candidates.identity)] = candidates.centroids
         return found
 
     def receipts(self) -> dict[str, Partition]:

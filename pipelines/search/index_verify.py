@@ -16,7 +16,7 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
 from pipelines.features.npy import is_finite
-from pipelines.search.first_stage_build import read_pooled
+from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import IndexDocument, read_document
 from pipelines.search.layout import file_name, snapshot_name
 from pipelines.search.partition import Partition, StoredFile, read_receipt

@@ -5,7 +5,7 @@ All objects lie directly below the index's URI:
 | object | content |
 |---|---|
 | `<partition>.vectors.npy` | float16, V x D: encoded regions of the photos, or words of the captions, item by item |
-| `<partition>.pooled.npy` | float16, N x D: normalised mean vector of every item, for the first stage |
+| `<partition>.pooled.npy` | float16, N x D: normalised mean vector of every item, for the candidate search |
 | `<partition>.boxes.npy` | float32, B x 4: boxes of the regions; empty for captions |
 | `<partition>.items.arrow` | Arrow IPC file, a row per item: `TABLE` |
 | `<partition>.receipt.json` | sizes and checksums of these: the partition is complete when this exists |
@@ -69,12 +69,12 @@ def receipt_name(partition: str) -> str:
 
 
 def lists_name(partition: str, identity: str) -> str:
-    """Returns the object name of a partition's lists in the first stage with this identity."""
+    """Returns the object name of a partition's lists in the candidate search with this identity."""
     return f"{partition}.{identity[:12]}.lists.npy"
 
 
 def centroids_name(gallery: str, identity: str) -> str:
-    """Returns the object name of the centroids of a gallery's first stage."""
+    """Returns the object name of the centroids of a gallery's candidate search."""
     return f"{gallery}-{identity[:12]}.centroids.npy"
 
 

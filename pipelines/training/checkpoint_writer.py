@@ -37,7 +37,7 @@ class CheckpointWriter:
         return ray.train.Checkpoint.from_directory(str(folder))
 
     def upload(self, checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
-        """Uploads as Ray Train does by default, then requires the lease: after this Ray Train updates its record and
+        """Uploads as Ray Train does by default, then requires the lease: after this Ray Train updates its list and
         deletes older checkpoints, which would corrupt the run of a process that has resumed it meanwhile.
 
         Raises LeaseLostError, and UserError if the disk of the run directory is full; nothing of the checkpoint stays.

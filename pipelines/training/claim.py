@@ -13,7 +13,7 @@ from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import dataset_name
 from pipelines.features.feature_set import FeatureSet, Split
-from pipelines.features.mlflow_records import log_datasets, run_tags
+from pipelines.features.mlflow_lineage import log_datasets, run_tags
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options

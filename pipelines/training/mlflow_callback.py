@@ -25,7 +25,7 @@ class MlflowMetrics(UserCallback):
         self._sender: MetricSender | None = None
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
-        """Called by Ray Train once every rank has reported and the checkpoint is stored and recorded."""
+        """Called by Ray Train once every rank has reported and the checkpoint is stored and listed."""
         if self._sender is None:  # a thread cannot be pickled, so it is started in the process that uses it
             self._sender = MetricSender(self._tracking, self._run_id, self._bar)
             self._sender.start()

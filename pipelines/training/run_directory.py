@@ -5,7 +5,7 @@
 - `lease-NNNNNN.json`: one object per process that has driven the run; the number is a fencing token. The first one
   claims the directory. The highest number holds the lease, and every other process must stop.
 - `run.json`: format, MLflow run and identity; written once, after the claim.
-- Ray Train's checkpoints (`checkpoint.py`) and its record of them.
+- Ray Train's checkpoints (`checkpoint.py`) and its list of them.
 - `finished.json`: format and result.
 """
 

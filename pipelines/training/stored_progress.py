@@ -8,37 +8,37 @@ from pipelines.training.checkpoint import PROGRESS, TrainingProgress, parse_prog
 from pipelines.training.run_directory import RunDirectory, ray_path
 
 ATTEMPTS = 5
-"""Reads of a record that may just be written, a second apart."""
+"""Reads of a list that may just be written, a second apart."""
 
 
 def stored_progress(directory: RunDirectory) -> TrainingProgress:
-    """Returns the progress at the last checkpoint that Ray Train has recorded, or that of a new training.
+    """Returns the progress at the last checkpoint that Ray Train lists, or that of a new training.
 
-    A process that was just killed may still be replacing the record and its checkpoint, so a failed read is repeated.
-    Raises UserError if the record stays corrupt or the checkpoint has an unknown format, and StorageError if the store
+    A process that was just killed may still be replacing the list and its checkpoint, so a failed read is repeated.
+    Raises UserError if the list stays corrupt or the checkpoint has an unknown format, and StorageError if the store
     fails.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(1)
-        if (progress := _recorded_progress(directory)) is not None:
+        if (progress := _listed_progress(directory)) is not None:
             return progress
     raise UserError(
-        f"{directory.uri}: Ray Train's record of the checkpoints is corrupt; delete the run directory to train again"
+        f"{directory.uri}: Ray Train's list of the checkpoints is corrupt; delete the run directory to train again"
     )
 
 
-def _recorded_progress(directory: RunDirectory) -> TrainingProgress | None:
-    """Returns None if the record cannot be parsed or names a checkpoint that does not exist."""
+def _listed_progress(directory: RunDirectory) -> TrainingProgress | None:
+    """Returns None if the list cannot be parsed or names a checkpoint that does not exist."""
     from ray.train import Result
 
     try:
         checkpoint = Result.from_path(ray_path(f"{directory.root.rstrip('/')}/{directory.name}")).checkpoint
-    except RuntimeError:  # nothing is recorded yet
+    except RuntimeError:  # no checkpoint is listed yet
         return TrainingProgress()
     except OSError as error:
         raise StorageError(f"{directory.uri}: {' '.join(str(error).split())}") from error
-    except Exception:  # noqa: BLE001 Ray Train raises its own errors for a truncated record
+    except Exception:  # noqa: BLE001 Ray Train raises its own errors for a truncated list
         return None
     if checkpoint is None:
         return TrainingProgress()

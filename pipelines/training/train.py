@@ -101,7 +101,7 @@ def _publish(
     annotate(tracking, inputs.name, version, {}, card)
     with _downloaded(fitted.checkpoint) as last:
         history = read_progress(last).history
-    # A driver that was killed may have left a checkpoint that Ray Train has not recorded.
+    # A driver that was killed may have left a checkpoint that Ray Train does not list.
     kept = {PurePosixPath(each.path).name for each in (checkpoint, fitted.checkpoint)}
     inputs.directory.delete_checkpoints(kept.__contains__)
     tracking.log_rows(run_id, history)

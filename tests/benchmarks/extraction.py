@@ -53,7 +53,7 @@ def _write_photos(folder: Path, count: int) -> Manifest:
 
 
 def _pipeline(sizes: Sizes) -> Iterator[Measurement]:
-    """Throughput of PROCESSES detector processes: in a bare loop, and as actors among the stages of the pipeline."""
+    """Throughput of PROCESSES detector processes: in a bare loop, and as actors of an extraction."""
     connect(ClusterConfig())
     bare, steady, first = 0.0, 0.0, float("inf")
     with tempfile.TemporaryDirectory() as folder:

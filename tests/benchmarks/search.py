@@ -22,11 +22,11 @@ from torch.nn.functional import normalize
 from infra.storage.folder import FolderStore
 from pipelines.models.load import LoadedModel
 from pipelines.reports.tables import Table
+from pipelines.search.candidate_search import IVF_FROM, list_count
+from pipelines.search.candidate_search_build import write_centroids, write_lists
 from pipelines.search.config import IndexConfig
-from pipelines.search.first_stage import IVF_FROM, list_count
-from pipelines.search.first_stage_build import write_centroids, write_lists
 from pipelines.search.index import EncodedQueries, SearchIndex
-from pipelines.search.index_format import FirstStage, Gallery, IndexDocument, IndexedFeatures, IndexedModel
+from pipelines.search.index_format import CandidateSearch, Gallery, IndexDocument, IndexedFeatures, IndexedModel
 from pipelines.search.layout import centroids_name
 from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import PartitionFiles, commit_partition
@@ -101,7 +101,7 @@ def with_lists(store: FolderStore, gallery: Gallery) -> Gallery:
     name = centroids_name("photos", IDENTITY)
     centroids = write_centroids(store, name, gallery.partitions, lists, 1)
     found = {p.name: write_lists(store, p, name, centroids, lists, IDENTITY, 1) for p in gallery.partitions}
-    return replace(gallery, first_stage=FirstStage("ivf", IndexConfig.probes, IDENTITY, centroids, found))
+    return replace(gallery, first_stage=CandidateSearch("ivf", IndexConfig.probes, IDENTITY, centroids, found))
 
 
 def exact(index: SearchIndex, captions: list[Tensor]) -> Iterator[np.ndarray]:
@@ -141,7 +141,7 @@ def measure(photos: int, queries: int) -> tuple[list[str], list[list[str]]]:
 
 
 def _timed(index: SearchIndex, asked: list[EncodedQueries]) -> tuple[list[float], list[float]]:
-    """Returns the milliseconds, sorted, of the first stage and of complete queries."""
+    """Returns the milliseconds, sorted, of the candidate search and of complete queries."""
     first, complete = [], []
     for query in asked[:3] + asked:
         start = time.perf_counter()
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    from pipelines.search.first_stage import faiss
+    from pipelines.search.candidate_search import faiss
 
     faiss().omp_set_num_threads(1)
     times, recalls = [], []
@@ -177,11 +177,11 @@ def main() -> None:
         row, rows = measure(photos, arguments.queries)
         times.append(row)
         recalls += rows
-    header = ["photos", "first stage", "lists, s", "open, s", "FAISS alone, ms", f"query with {TIMED} candidates, ms"]
+    header = ["photos", "candidates", "lists, s", "open, s", "FAISS alone, ms", f"query with {TIMED} candidates, ms"]
     header += ["99th percentile, ms", "exhaustive exact scoring, ms a query"]
     print(Table(f"time of a query, D {WIDTH}, {REGIONS} regions, one thread", header, times).markdown())
     header = ["photos", "candidates", "recall of exact top 1", "recall of exact top 10", "pairs scored exactly"]
-    print(Table("recall of the first stage", header, recalls).markdown())
+    print(Table("recall of the candidate search", header, recalls).markdown())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_a_finished_index_is_not_built_again(run: Run, index: IndexBuild, featur
     assert lines[0] == index.uri
     assert lines[1] == f"  model {tmp_path / 'model'}, 1 feature sets"
     assert lines[2].startswith("  29 photos in 5 partitions, ")
-    assert lines[2].endswith("; first stage flat")
+    assert lines[2].endswith("; candidate search flat")
     assert lines[-1] == "  0 partitions written now, 10 reused"
 
 
@@ -80,7 +80,7 @@ def test_features_of_another_detector_are_refused(run: Run, index: IndexBuild, t
         (["--features=x"], "model"),
         (["--model=m", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["--model=m", "--features=x", "--index.photos_per_partition=0"], "must be at least 1"),
-        (["--model=m", "--features=x", "--index.lists=4"], "has no effect without index.first_stage ivf"),
+        (["--model=m", "--features=x", "--index.lists=4"], "has no effect without index.candidate_search ivf"),
         (["--model=m", "--features=x", "--index.actor_gpus=1.5"], "must be 0, a fraction of one GPU"),
         (["--model=m", "--features=x", "--index.actors=9"], "index.actors needs 9 logical CPUs"),
     ],

@@ -1,4 +1,4 @@
-"""Random bottom_up weights, a few rendered scenes, a single thread for detectors, and stages outside of a Ray job."""
+"""Random bottom_up weights, rendered scenes, a single thread for detectors, and operators outside of a Ray job."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def without_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hides the test process's connection to Ray from the stages of an extraction that run in it.
+    """Hides the test process's connection to Ray from the operators of an extraction that run in it.
 
     They would take it for a Ray worker, and its forked processes could neither use the connection nor leave it intact.
     """

@@ -133,8 +133,8 @@ def started(model, captions, tmp_path) -> Path:
         (".npy", lambda data: b"nothing", "does not match the files beside it"),
         (".done", lambda data: data + b"1", "does not match the files beside it"),
         (".done", lambda data: b"", "does not match the files beside it"),
-        (".json", lambda data: b"", "scores.json is not the record of a score cache; delete it or choose another file"),
-        (".json", lambda data: b'{"images": []}', "scores.json is not the record of a score cache"),
+        (".json", lambda data: b"", "scores.json is not the header of a score cache; delete it or choose another file"),
+        (".json", lambda data: b'{"images": []}', "scores.json is not the header of a score cache"),
     ],
 )
 def test_corrupt_files_are_an_error_and_not_changed(started, model, captions, suffix, corrupt, message):

@@ -8,7 +8,7 @@ import torch
 from infra.registry import register
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_records import run_tags
+from pipelines.features.mlflow_lineage import run_tags
 from pipelines.models.config import RegisterConfig
 from pipelines.models.detector_package import detector_package
 from pipelines.models.package import package_model

@@ -13,7 +13,7 @@ from PIL import Image
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.stages import Commit, Fetch, part_row
+from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription

@@ -15,17 +15,17 @@ FEATURES = 2048
 COUNTERS = ".num_batches_tracked"
 """Suffix of the 104 optional keys: counters of batch-norm training, which are not used."""
 
-_STAGES = (("backbone.res2", 3, 64), ("backbone.res3", 4, 128), ("backbone.res4", 23, 256), ("roi_heads.res5", 3, 512))
-"""Name, number of blocks and inner channels of each stage; the output of a block has four times as many channels."""
+_LAYERS = (("backbone.res2", 3, 64), ("backbone.res3", 4, 128), ("backbone.res4", 23, 256), ("roi_heads.res5", 3, 512))
+"""Name, number of blocks and inner channels of each layer; the output of a block has four times as many channels."""
 
 
 def checkpoint_shapes() -> dict[str, tuple[int, ...]]:
     """Returns the shape of every tensor of the checkpoint by key, including the counters."""
     shapes = _conv_and_norm("backbone.stem.conv1", 64, 3, 7)
     inputs = 64
-    for stage, blocks, width in _STAGES:
+    for layer, blocks, width in _LAYERS:
         for i in range(blocks):
-            block = f"{stage}.{i}"
+            block = f"{layer}.{i}"
             if i == 0:
                 shapes |= _conv_and_norm(f"{block}.shortcut", 4 * width, inputs, 1)
             shapes |= _conv_and_norm(f"{block}.conv1", width, inputs, 1)

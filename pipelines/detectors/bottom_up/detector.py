@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Divisors of the second stage's box deltas (Detectron's default, which the public checkpoint uses)."""
+"""Divisors of the box head's deltas (Detectron's default, which the public checkpoint uses)."""
 _MIN_BOX_SIDE = 1 / 16
 """Minimum box side in pixels of the photo; thinner boxes are widened, so that rounding leaves no empty box."""
 _BATCH_SIZES = {"cpu": 1, "cuda": 8}

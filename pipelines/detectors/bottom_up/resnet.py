@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _NORM_EPS = 1e-5
-_STAGES = (("res2", 3, 1), ("res3", 4, 2), ("res4", 23, 2))
-"""Name, number of blocks and stride of the first block of each stage."""
+_LAYERS = (("res2", 3, 1), ("res3", 4, 2), ("res4", 23, 2))
+"""Name, number of blocks and stride of the first block of each layer."""
 
 
 class FrozenConv(nn.Module):
@@ -44,7 +44,7 @@ class FrozenConv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Residual block of 1x1 (with the stride), 3x3 (with the dilation) and 1x1; a stage's first projects its input."""
+    """Residual block of 1x1 (with the stride), 3x3 (with the dilation) and 1x1; a layer's first projects its input."""
 
     def __init__(self, tensors: Mapping[str, Tensor], name: str, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Bottleneck(nn.Module):
         return F.relu_(self.conv3(inner).add_(self.shortcut(x_BCHW)))
 
 
-def make_stage(
+def make_layer(
     tensors: Mapping[str, Tensor], name: str, blocks: int, stride: int = 1, dilation: int = 1
 ) -> nn.Sequential:
     """Returns the blocks `<name>.0` to `<name>.<blocks - 1>`, with the stride in the first and the dilation in all."""
@@ -75,11 +75,11 @@ class Backbone(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.stem = FrozenConv(tensors, "backbone.stem.conv1", stride=2, padding=3)
-        self.stages = nn.Sequential(
-            *(make_stage(tensors, f"backbone.{name}", blocks, stride) for name, blocks, stride in _STAGES)
+        self.layers = nn.Sequential(
+            *(make_layer(tensors, f"backbone.{name}", blocks, stride) for name, blocks, stride in _LAYERS)
         )
 
     def forward(self, photos_B3HW: Tensor) -> Tensor:
         """Maps preprocessed photos (`preprocess.py`), H and W at least 3, to (B, 1024, about H / 16, about W / 16)."""
         x = F.max_pool2d(F.relu_(self.stem(photos_B3HW)), kernel_size=3, stride=2, ceil_mode=True)
-        return self.stages(x)
+        return self.layers(x)

@@ -1,4 +1,4 @@
-"""Second stage: the features of the regions from res5, and their classes, box deltas and attributes.
+"""The box head: the features of the regions from res5, and their classes, box deltas and attributes.
 
 Shapes: R regions, F feature width, C classes, E width of a class embedding, H x W cells.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.detectors.bottom_up.checkpoint_keys import ATTRIBUTES, CLASSES
-from pipelines.detectors.bottom_up.resnet import make_stage
+from pipelines.detectors.bottom_up.resnet import make_layer
 from pipelines.detectors.bottom_up.roi_pool import roi_pool, window_maxima
 
 _CHUNK_SIZES = {"cpu": 25, "cuda": 100}
@@ -25,7 +25,7 @@ class RegionFeatures(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.res5 = make_stage(tensors, "roi_heads.res5", blocks=3, dilation=2)
+        self.res5 = make_layer(tensors, "roi_heads.res5", blocks=3, dilation=2)
 
     def forward(self, map_CHW: Tensor, boxes_R4: Tensor) -> Tensor:
         """Returns features (R, 2048) float32, values >= 0."""

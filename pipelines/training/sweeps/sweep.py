@@ -10,7 +10,7 @@ from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_records import log_datasets, run_tags
+from pipelines.features.mlflow_lineage import log_datasets, run_tags
 from pipelines.models.detector_package import detector_package
 from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table

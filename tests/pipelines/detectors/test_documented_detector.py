@@ -14,7 +14,7 @@ from pipelines.detectors.contract import DetectorSpec, check_regions
 from pipelines.features.index import DetectorDescription
 from pipelines.models.carried_code import carry_code
 from pipelines.models.config import RegisterConfig
-from pipelines.models.detection import DetectorRecord
+from pipelines.models.detection import StoredDetector
 from pipelines.models.detector_package import detector_package
 from tests.support import ROOT
 from tests.test_docs import blocks
@@ -51,7 +51,7 @@ def test_a_registered_model_carries_it(code: str, tmp_path: Path):
     package = detector_package(description, spec.fingerprint(), RegisterConfig())
     carried = carry_code(tmp_path / "carried", package.modules, package.roots)
     assert "class ColourGrid" in (carried.package / "colours.py").read_text()
-    assert DetectorRecord.read(package.write(tmp_path / "detector")).mode == "carry"
+    assert StoredDetector.read(package.write(tmp_path / "detector")).mode == "carry"
 
 
 def test_its_regions_are_the_cells(code: str):

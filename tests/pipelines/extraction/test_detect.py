@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
-from pipelines.extraction.attempts import MAX_ATTEMPTS, recorded_deaths
+from pipelines.extraction.attempts import MAX_ATTEMPTS, noted_deaths
 from pipelines.extraction.detect import Detect
 from tests.support.tiny_detector import BLUE, RED, TinyDetector
 
@@ -82,11 +82,11 @@ def test_only_the_photo_on_which_the_detector_fails_is_rejected(
 def test_a_detector_that_always_fails_ends_the_job(tmp_path: Path, fault: str, message: str, isolate: bool):
     with pytest.raises(UserError, match=message):
         detect(FolderStore(tmp_path), fault)(row(isolate))
-    assert recorded_deaths(FolderStore(tmp_path), SHARD) == {}
+    assert noted_deaths(FolderStore(tmp_path), SHARD) == {}
 
 
 def run(store: FolderStore, fault: str, isolate: bool, deadline_s: float = 60) -> int | None:
-    """Runs the stage in a process of its own. Returns the exit code."""
+    """Runs the operator in a process of its own. Returns the exit code."""
     process = in_process(target=detect(store, fault, deadline_s=deadline_s), args=(row(isolate),))
     process.start()
     process.join(20)
@@ -96,10 +96,10 @@ def run(store: FolderStore, fault: str, isolate: bool, deadline_s: float = 60) -
 def test_a_photo_that_kills_the_detector_is_rejected(tmp_path: Path):
     store = FolderStore(tmp_path)
     assert run(store, "dies", isolate=False) == -9
-    assert recorded_deaths(store, SHARD) == {}  # two photos were in work
+    assert noted_deaths(store, SHARD) == {}  # two photos were in work
     for attempt in range(MAX_ATTEMPTS):
         assert run(store, "dies", isolate=True) == -9
-        assert recorded_deaths(store, SHARD) == {"run the detector on red": attempt + 1}
+        assert noted_deaths(store, SHARD) == {"run the detector on red": attempt + 1}
     found = detect(store, "dies")(row(isolate=True))
     reason = "its process died in 3 attempts to run the detector on it"
     assert outcomes(found) == {"green": "", "red": reason, "grey": "", "blue": ""}
@@ -109,7 +109,7 @@ def test_a_photo_that_kills_the_detector_is_rejected(tmp_path: Path):
 def test_a_photo_on_which_the_detector_hangs_ends_the_process(tmp_path: Path):
     store = FolderStore(tmp_path)
     assert run(store, "hangs", isolate=True, deadline_s=0.5) == 1
-    assert recorded_deaths(store, SHARD) == {"run the detector on red": 1}
+    assert noted_deaths(store, SHARD) == {"run the detector on red": 1}
 
 
 def test_a_photo_that_breaks_the_process_is_rejected(tmp_path: Path):
@@ -118,7 +118,7 @@ def test_a_photo_that_breaks_the_process_is_rejected(tmp_path: Path):
     assert run(store, "red poisons", isolate=False) == 1
     for attempt in range(MAX_ATTEMPTS):
         assert run(store, "red poisons", isolate=True) == 1
-        assert recorded_deaths(store, SHARD) == {"run the detector on red": attempt + 1}
+        assert noted_deaths(store, SHARD) == {"run the detector on red": attempt + 1}
     found = outcomes(detect(store, "red poisons")(row(isolate=True)))
     assert [key for key, reason in found.items() if reason] == ["red"]
 

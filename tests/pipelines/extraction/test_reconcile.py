@@ -1,6 +1,6 @@
 """Re-extraction: only shards that a change affects are written, and only photos with new bytes are detected.
 
-What a feature set has of them is read by `pipelines.extraction.history` into `pipelines.extraction.records`.
+What a feature set has of them is read by `pipelines.extraction.history` into `pipelines.extraction.receipt_entries`.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Extraction on a local Ray cluster: every photo once, reproducible bytes, resumable.
 
-It runs the stages in `pipelines.extraction.ray_graph` and accounts for them in `pipelines.extraction.ledger`.
+It runs the operators in `pipelines.extraction.ray_graph` and accounts for them in `pipelines.extraction.ledger`.
 """
 
 import json

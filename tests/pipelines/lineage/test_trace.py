@@ -184,11 +184,11 @@ def break_carried_weights(chain: Chain) -> None:
     chain.stored("weights-weights.txt").write_text("3.0")
 
 
-def break_carried_record(chain: Chain) -> None:
+def break_carried_detector(chain: Chain) -> None:
     rewrite(chain.stored("detector.json"), lambda text: text.replace(chain.features.index.fingerprint, "other-1"))
 
 
-def corrupt_carried_record(chain: Chain) -> None:
+def corrupt_carried_detector(chain: Chain) -> None:
     chain.stored("detector.json").write_text("{")
 
 
@@ -213,8 +213,8 @@ def delete_stored_model(chain: Chain) -> None:
         (break_version, ["version", "version"], "feature_set of its tags is ffff"),
         (break_run_of_version, ["version"], "run of its tags is 0123, but the run has"),
         (break_carried_weights, ["version"], "computed from the detector that it carries it is stripes-"),
-        (break_carried_record, ["version"], "its detector has the fingerprint other-1, its tags have stripes-"),
-        (corrupt_carried_record, ["version"], "detector.json is corrupt"),
+        (break_carried_detector, ["version"], "its detector has the fingerprint other-1, its tags have stripes-"),
+        (corrupt_carried_detector, ["version"], "detector.json is corrupt"),
         (break_stored_model, ["version"], "manifest of its files is ffff"),
         (delete_stored_model, ["version"], "not a model of this project (its MLmodel"),
     ],

@@ -13,9 +13,9 @@ from pipelines.datasets.decode import DecodedPhoto, decode_photo
 from pipelines.datasets.manifest import Photo
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.stages import Fetch, part_row
+from pipelines.extraction.operators import Fetch, part_row
 from pipelines.features.shard_plan import plan_parts
-from pipelines.models.detection import FORMAT, DetectorRecord, ModelDetector, PhotoRegions
+from pipelines.models.detection import FORMAT, ModelDetector, PhotoRegions, StoredDetector
 from tests.pipelines.models.conftest import Plugin
 from tests.support import ROOT
 from tests.support.photos import Photos
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "without_cluster")
 
 
 def stored_by_extraction(photos: Photos, names: list[str], store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the float16 features and the boxes of these photos as the stages of an extraction compute them."""
+    """Returns the float16 features and the boxes of these photos as the operators of an extraction compute them."""
     (part,) = plan_parts("features-test-000000-00000000", [Photo(name, name, "test", ()) for name in names], len(names))
     fetched = Fetch(str(photos.folder), store)(part_row("features-test-000000-00000000", part, {}))
     detected = Detect(EmbeddedConfig(), "cpu", 4, store)(fetched)
@@ -82,7 +82,7 @@ def test_an_unresolved_reference_has_a_fix(plugin: Plugin, tmp_path: Path):
 
 
 FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "detector"
-STORED = DetectorRecord(
+STORED = StoredDetector(
     "bottom_up",
     "bottom_up-0123456789abcdef",
     "carry",
@@ -93,18 +93,18 @@ STORED = DetectorRecord(
 )
 
 
-def test_record_of_0_2_is_readable_and_stable(tmp_path: Path):
-    assert DetectorRecord.read(FIXTURE) == STORED
+def test_file_of_0_2_is_readable_and_stable(tmp_path: Path):
+    assert StoredDetector.read(FIXTURE) == STORED
     STORED.write(tmp_path)
     assert (tmp_path / "detector.json").read_text() == (FIXTURE / "detector.json").read_text()
 
 
-def test_a_record_without_a_format_is_read(tmp_path: Path):
+def test_a_file_without_a_format_is_read(tmp_path: Path):
     document = json.loads((FIXTURE / "detector.json").read_text())
     assert document["format"] == FORMAT
     (tmp_path / "detector.json").write_text(json.dumps(document | {"format": "shan-detector/2", "new": 1}))
     with pytest.raises(UserError, match=rf"format is 'shan-detector/2', but this version reads '{FORMAT}'; use the "):
-        DetectorRecord.read(tmp_path)
+        StoredDetector.read(tmp_path)
     del document["format"]
     (tmp_path / "detector.json").write_text(json.dumps(document))
-    assert DetectorRecord.read(tmp_path) == STORED
+    assert StoredDetector.read(tmp_path) == STORED

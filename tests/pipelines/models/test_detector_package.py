@@ -12,7 +12,7 @@ from pipelines.detectors import registry
 from pipelines.detectors.bottom_up.config import BottomUpConfig
 from pipelines.features.index import DetectorDescription
 from pipelines.models.config import RegisterConfig
-from pipelines.models.detection import DetectorRecord, ModelDetector, PhotoRegions
+from pipelines.models.detection import ModelDetector, PhotoRegions, StoredDetector
 from pipelines.models.detector_package import detector_package
 from tests.pipelines.models.conftest import Plugin
 from tests.support.registered import EMBEDDED, embedded_detector, imported_features
@@ -23,17 +23,17 @@ REFERENCE = RegisterConfig("reference")
 
 def test_embedded_is_always_carried_with_the_code():
     by_default = embedded_detector()
-    fingerprint = by_default.record.fingerprint
+    fingerprint = by_default.stored.fingerprint
     assert detector_package(EMBEDDED, fingerprint, REFERENCE) == by_default
-    assert by_default.record.mode == "carry"
-    assert by_default.record.weights_licence.startswith("Apache-2.0")
+    assert by_default.stored.mode == "carry"
+    assert by_default.stored.weights_licence.startswith("Apache-2.0")
     assert by_default.modules == ("pipelines.detectors.embedded_config",)
 
 
 def test_imported_features_have_no_detector(tmp_path: Path):
     package = imported_features()
-    assert (package.record.mode, package.modules) == ("none", ())
-    assert DetectorRecord.read(package.write(tmp_path / "detector")) == package.record
+    assert (package.stored.mode, package.modules) == ("none", ())
+    assert StoredDetector.read(package.write(tmp_path / "detector")) == package.stored
 
 
 def test_weights_are_copied_or_referred_to(tmp_path: Path):
@@ -46,19 +46,19 @@ def test_weights_are_copied_or_referred_to(tmp_path: Path):
     carried = detector_package(description, spec.fingerprint(), RegisterConfig())
     folder = carried.write(tmp_path / "carried")
     assert (folder / "weights-vg.pth").read_bytes() == b"weights"
-    record = DetectorRecord.read(folder)
-    assert (record.mode, record.settings, record.files) == ("carry", {"weights": "weights-vg.pth"}, ["weights"])
+    stored = StoredDetector.read(folder)
+    assert (stored.mode, stored.settings, stored.files) == ("carry", {"weights": "weights-vg.pth"}, ["weights"])
     referred = detector_package(description, spec.fingerprint(), REFERENCE)
     folder = referred.write(tmp_path / "referred")
     assert [path.name for path in folder.iterdir()] == ["detector.json"]
-    assert DetectorRecord.read(folder).settings == {"weights": str(weights)}
+    assert StoredDetector.read(folder).settings == {"weights": str(weights)}
     assert referred.modules == carried.modules == ("pipelines.detectors.bottom_up.config",)
     with pytest.raises(UserError, match=r"has the fingerprint bottom_up-.* here, and the features have other-1"):
         detector_package(description, "other-1", RegisterConfig())
     weights.unlink()
     with pytest.raises(UserError, match=r"cannot carry its detector: .*vg.pth cannot be read.*detector to reference"):
         detector_package(description, spec.fingerprint(), RegisterConfig())
-    assert detector_package(description, spec.fingerprint(), REFERENCE).record.files == ["weights"]
+    assert detector_package(description, spec.fingerprint(), REFERENCE).stored.files == ["weights"]
 
 
 def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
@@ -74,7 +74,7 @@ def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
     names = {"config.json", "preprocessor_config.json", "model.safetensors"}
     assert {path.name for path in (folder / "model-tiny-vit").iterdir()} == names
     referred = detector_package(description, spec.fingerprint(), REFERENCE)
-    assert DetectorRecord.read(referred.write(tmp_path / "referred")).settings == settings
+    assert StoredDetector.read(referred.write(tmp_path / "referred")).settings == settings
     model.rename(tmp_path / "moved")
     detector = ModelDetector(folder, {})
     detector.require("cpu")
@@ -100,4 +100,4 @@ def test_model_carries_plugin_with_its_package(plugin: Plugin):
     unknown = replace(plugin.description, name="nowhere.detector:Class")
     with pytest.raises(UserError, match=r"cannot carry its detector: .*nowhere.*set register.detector to reference"):
         detector_package(unknown, "nowhere-1", RegisterConfig())
-    assert detector_package(unknown, "nowhere-1", REFERENCE).record.mode == "reference"
+    assert detector_package(unknown, "nowhere-1", REFERENCE).stored.mode == "reference"

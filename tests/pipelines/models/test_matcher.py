@@ -172,7 +172,7 @@ def test_other_bad_input(model: RegisteredMatcher):
             continue
         with pytest.raises(MlflowException, match=said):
             model.predict(frame, params)
-    fingerprint = {"fingerprint": model.detector.record.fingerprint}
+    fingerprint = {"fingerprint": model.detector.stored.fingerprint}
     assert len(model.predict(pair, fingerprint)) == 1
 
 

@@ -27,7 +27,7 @@ from tests.support.indexes import SMALL, build_here, contents, loaded, tasks
 from tests.support.servers import S3Server, aws_environment
 from tests.support.small_models import small_set
 
-LISTS = replace(SMALL, first_stage="ivf", lists=4, probes=2)
+LISTS = replace(SMALL, candidate_search="ivf", lists=4, probes=2)
 
 
 def test_bucket_and_folder_get_the_same_bytes_once(

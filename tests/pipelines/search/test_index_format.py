@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.search.index_build import IndexBuild
-from pipelines.search.index_format import FirstStage, IndexDocument, parse_document
+from pipelines.search.index_format import CandidateSearch, IndexDocument, parse_document
 from pipelines.search.layout import KINDS
 from pipelines.search.partition import Partition, StoredFile, read_receipt
 
@@ -34,15 +34,15 @@ def test_the_digest_leaves_out_locations(built: IndexBuild):
 def test_lists_belong_to_the_partitions_and_an_identity(built: IndexBuild):
     gallery = built.document.galleries["photos"]
     file = StoredFile(1, "0" * 64)
-    stage = FirstStage("ivf", 2, "1" * 64, file, {partition.name: file for partition in gallery.partitions})
+    candidates = CandidateSearch("ivf", 2, "1" * 64, file, {partition.name: file for partition in gallery.partitions})
     document = json.loads(built.document.to_json())
     changed = IndexDocument.build(
-        built.document.model, built.document.features, {"photos": type(gallery)(gallery.partitions, stage)}
+        built.document.model, built.document.features, {"photos": type(gallery)(gallery.partitions, candidates)}
     )
     assert IndexDocument.from_json(changed.to_json()) == changed
     document = json.loads(changed.to_json())
     document["galleries"]["photos"]["first_stage"]["lists"].popitem()
-    with pytest.raises(UserError, match="the lists of the first stage are not those of the partitions"):
+    with pytest.raises(UserError, match="the lists of the candidate search are not those of the partitions"):
         parse_document(json.dumps(document).encode(), "x")
 
 
@@ -59,8 +59,11 @@ def test_lists_belong_to_the_partitions_and_an_identity(built: IndexBuild):
         (lambda d: d["galleries"]["photos"]["partitions"][0].update(name="../x"), "a partition's name is malformed"),
         (lambda d: d["galleries"]["photos"]["partitions"][0].update(items=-1), "field 'items' is not a count"),
         (lambda d: d["galleries"]["photos"]["partitions"][0]["files"].pop("boxes"), "`files` is not vectors, pooled"),
-        (lambda d: d["galleries"]["photos"]["first_stage"].update(kind="tree"), "the kind of a first stage is unknown"),
-        (lambda d: d["galleries"]["photos"]["first_stage"].update(kind="ivf"), "the first stage has no centroids"),
+        (
+            lambda d: d["galleries"]["photos"]["first_stage"].update(kind="tree"),
+            "the kind of a candidate search is unknown",
+        ),
+        (lambda d: d["galleries"]["photos"]["first_stage"].update(kind="ivf"), "the candidate search has no centroids"),
         (lambda d: d["galleries"]["photos"].update(partitions=[7]), "a field is missing or has the wrong type"),
         (lambda d: d.update(index="0"), "its content does not have the digest that it states"),
     ],

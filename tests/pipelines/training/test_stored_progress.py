@@ -10,7 +10,7 @@ from pipelines.training.checkpoint import TrainingProgress
 from pipelines.training.run_directory import RunDirectory, open_run_directory
 from pipelines.training.stored_progress import stored_progress
 
-RECORD = "checkpoint_manager_snapshot.json"
+LIST = "checkpoint_manager_snapshot.json"
 
 
 @pytest.fixture
@@ -23,13 +23,13 @@ def test_without_a_checkpoint_progress_is_zero(directory: RunDirectory):
 
 
 @pytest.mark.parametrize("truncated", ["", '{"checkpoint_results": [{"check'])
-def test_truncated_record_is_named(
+def test_truncated_list_is_named(
     directory: RunDirectory, truncated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "ATTEMPTS", 1)
     directory.claim()
-    (tmp_path / directory.name / RECORD).write_text(truncated)
-    with pytest.raises(UserError, match=r"m-0123456789ab: Ray Train's record of the checkpoints is corrupt"):
+    (tmp_path / directory.name / LIST).write_text(truncated)
+    with pytest.raises(UserError, match=r"m-0123456789ab: Ray Train's list of the checkpoints is corrupt"):
         stored_progress(directory)
 
 

@@ -1,4 +1,4 @@
-"""Tests of the second stage's predictor."""
+"""Tests of the box head's predictor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the first stage of a gallery: centroids and lists of `ivf`, on Ray. A `flat` one has nothing to build."""
+"""Builds the candidate search of a gallery: centroids and lists of `ivf`, on Ray. A `flat` one has nothing to build."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,48 +13,48 @@ from infra.cluster import ClusterConfig, connect
 from infra.storage.base import Store
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.npy import save_npy
+from pipelines.search.candidate_search import IVF_FROM, assign, compute_centroids, faiss, list_count, sample_rows
 from pipelines.search.config import IndexConfig
-from pipelines.search.first_stage import IVF_FROM, assign, compute_centroids, faiss, list_count, sample_rows
-from pipelines.search.index_format import FirstStage
+from pipelines.search.index_format import CandidateSearch
 from pipelines.search.layout import centroids_name, file_name, lists_name
 from pipelines.search.partition import Partition, StoredFile
 from pipelines.search.partition_reader import read_matrix
 from pipelines.search.partition_writer import put_file, stored_file
 
 
-def build_first_stage(
+def build_candidate_search(
     store: Store,
     gallery: str,
     partitions: Sequence[Partition],
     config: IndexConfig,
     cluster: ClusterConfig,
-    current: FirstStage,
-) -> FirstStage:
-    """Returns the first stage of a gallery's partitions, after writing what of it is missing.
+    current: CandidateSearch,
+) -> CandidateSearch:
+    """Returns the candidate search of a gallery's partitions, after writing what of it is missing.
 
     The centroids are a function of the partitions and of the number of lists. They are computed in one Ray task, and
     the lists in one for each partition; of the pooled vectors, a task holds a sample or those of one partition.
-    `current` is the stage of the current index, which stays if it is the same.
+    `current` is that of the current index, which stays if it is the same.
     """
     items = sum(partition.items for partition in partitions)
-    if config.first_stage == "flat" or (config.first_stage == "auto" and items < IVF_FROM):
-        return FirstStage()
+    if config.candidate_search == "flat" or (config.candidate_search == "auto" and items < IVF_FROM):
+        return CandidateSearch()
     lists = min(config.lists or list_count(items), items)
     content = canonical_json({"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": lists})
-    stage = FirstStage("ivf", min(config.probes, lists), sha256(content).hexdigest())
-    if current.identity == stage.identity:
-        return replace(current, probes=stage.probes)
+    search = CandidateSearch("ivf", min(config.probes, lists), sha256(content).hexdigest())
+    if current.identity == search.identity:
+        return replace(current, probes=search.probes)
     connect(cluster)
     import ray
 
     threads = max(1, round(config.actor_cpus))
     remote: Any = ray.remote(num_cpus=config.actor_cpus)
     with as_user_errors():
-        name = centroids_name(gallery, stage.identity)
+        name = centroids_name(gallery, search.identity)
         centroids = ray.get(remote(write_centroids).remote(store, name, partitions, lists, threads))
         write = remote(write_lists)
-        found = ray.get([write.remote(store, p, name, centroids, lists, stage.identity, threads) for p in partitions])
-    return replace(stage, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})
+        found = ray.get([write.remote(store, p, name, centroids, lists, search.identity, threads) for p in partitions])
+    return replace(search, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})
 
 
 def write_centroids(store: Store, name: str, partitions: Sequence[Partition], lists: int, threads: int) -> StoredFile:

@@ -1,4 +1,4 @@
-"""The stages of an extraction. Each maps one row to one row, and runs without Ray as well.
+"""The Ray Data operators of an extraction. Each maps one row to one row, and runs without Ray as well.
 
 A row is a part of a shard (`shard_plan`). Rows hold only strings, bytes and flags, whose memory Ray Data accounts for
 exactly. Module `cut` makes the first row of every part.
@@ -13,7 +13,7 @@ exactly. Module `cut` makes the first row of every part.
 |        | or a `reason` (module `detect`) |
 | commit | `shard`, the `receipt` of the part as JSON, and `reused`, the number of photos that were copied |
 
-Every row also has `times` (`stage_times`).
+Every row also has `times` (`phase_times`).
 
 A photo with `reuse` passes through fetch and detect unchanged; commit copies its regions.
 """
@@ -32,8 +32,8 @@ from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.read_photos import read_photos
-from pipelines.extraction.attempts import Attempts, recorded_deaths
-from pipelines.extraction.stage_times import PartStopwatch, no_times
+from pipelines.extraction.attempts import Attempts, noted_deaths
+from pipelines.extraction.phase_times import PartStopwatch, no_times
 from pipelines.extraction.worker_errors import keep_error_message
 from pipelines.features.layout import attempts_name, renamed
 from pipelines.features.npy import load_npy
@@ -87,8 +87,8 @@ class Fetch:
         photos, pixels, watch = json.loads(row["photos"]), [], PartStopwatch(row)
         new = [photo for photo in photos if not photo["reuse"]]
         files = read_photos(photo_uri(self._root, photo["source"]) for photo in new)
-        is_recorded = bool(recorded_deaths(self._store, row["part"]))
-        with Attempts(self._store, row["part"], "decode", is_recorded) as attempts:
+        isolate = bool(noted_deaths(self._store, row["part"]))
+        with Attempts(self._store, row["part"], "decode", isolate) as attempts:
             for photo in new:
                 with watch("fetch"):
                     data = next(files)

@@ -1,4 +1,4 @@
-"""Stages without Ray: a photo that ends the process that decodes it is rejected, the others are not."""
+"""Operators without Ray: a photo that ends the process that decodes it is rejected, the others are not."""
 
 import json
 import multiprocessing
@@ -15,10 +15,10 @@ from PIL import Image
 from infra.storage.folder import FolderStore
 from pipelines.datasets.decode import DecodedPhoto, decode_photo
 from pipelines.datasets.manifest import Photo
-from pipelines.extraction import stages
-from pipelines.extraction.attempts import MAX_ATTEMPTS, recorded_deaths
+from pipelines.extraction import operators
+from pipelines.extraction.attempts import MAX_ATTEMPTS, noted_deaths
 from pipelines.extraction.detect import Detect
-from pipelines.extraction.stages import Commit, Fetch, part_row
+from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.features.receipt import Receipt
 from pipelines.features.shard_plan import PlannedPart
 from tests.support import ROOT
@@ -41,7 +41,7 @@ def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
     def decode(data: bytes) -> DecodedPhoto:
         return os._exit(11) if data == deadly else decode_photo(data)
 
-    monkeypatch.setattr(stages, "decode_photo", decode)
+    monkeypatch.setattr(operators, "decode_photo", decode)
     return Fetch(str(tmp_path), FolderStore(tmp_path / "features"))
 
 
@@ -53,7 +53,7 @@ def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path
         process.start()
         process.join(20)
         assert process.exitcode == 11
-        assert recorded_deaths(store, SHARD) == {"decode bad": deaths}
+        assert noted_deaths(store, SHARD) == {"decode bad": deaths}
     row = fetch(ROW)
     photos = {photo["key"]: photo for photo in json.loads(row["photos"])}
     assert [key for key, photo in photos.items() if "reason" in photo] == ["bad"]
@@ -76,7 +76,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.manifest import Photo
 from pipelines.extraction.detect import Detect
 from pipelines.extraction.join import join_parts
-from pipelines.extraction.stages import Commit, Fetch, part_row
+from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.features.shard_plan import PlannedPart
 from tests.support.tiny_detector import TinyDetector
 

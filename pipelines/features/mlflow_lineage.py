@@ -1,4 +1,4 @@
-"""What an MLflow run records of the feature set that it reads: tags with its lineage, and its splits as datasets.
+"""What an MLflow run logs of the feature set that it reads: tags with its lineage, and its splits as datasets.
 
 MLflow identifies a dataset by name and digest within an experiment, and lists it once per run. Each split is therefore
 a dataset of its own, `<data set> <split>`, whose digest is that of `URI@<12 hex>`. MLflow keeps the location at which a

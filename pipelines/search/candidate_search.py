@@ -1,4 +1,4 @@
-"""The first stage: candidates by the cosine of pooled vectors, with FAISS.
+"""Candidate search: the nearest items by the cosine of pooled vectors, with FAISS.
 
 `flat` compares a query with every item of the partitions at hand. `ivf` assigns every item to the nearest of L
 centroids, which all partitions share, and compares a query with the items of the nearest `probes` lists. Items of
@@ -68,7 +68,7 @@ def assign(pooled_ND: NDArray[np.float16], centroids_LD: NDArray[np.float32]) ->
     return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int32)
 
 
-class FirstStageIndex:
+class CandidateIndex:
     """Finds the nearest of N items, those of the partitions that a process holds."""
 
     def __init__(

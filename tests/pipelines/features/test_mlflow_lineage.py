@@ -14,7 +14,7 @@ from mlflow.types import Schema
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_records import log_datasets, run_tags
+from pipelines.features.mlflow_lineage import log_datasets, run_tags
 from tests.support import feature_sets
 from tests.support.servers import S3Server
 
@@ -62,7 +62,7 @@ def test_mlflow_finds_a_local_source(features: FeatureSet, tracking: Tracking):
 def test_mlflow_finds_and_loads_a_source_in_s3(
     features: FeatureSet, tracking: Tracking, s3_server: S3Server, tmp_path: Path
 ):
-    store = open_store(f"s3://{s3_server.bucket}/mlflow-records/set")
+    store = open_store(f"s3://{s3_server.bucket}/mlflow-lineage/set")
     for name in features.store.objects():
         store.put_if_absent(name, features.store.read(name))
     stored = FeatureSet.open(store.uri)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.search.first_stage import FirstStageIndex, assign, compute_centroids, list_count, sample_rows
+from pipelines.search.candidate_search import CandidateIndex, assign, compute_centroids, list_count, sample_rows
 
 WIDTH, ITEMS, LISTS = 16, 400, 8
 
@@ -27,11 +27,11 @@ def best(cosines: np.ndarray, count: int) -> np.ndarray:
 
 
 def test_flat_candidates_are_the_nearest_items_of_all_partitions():
-    stage = FirstStageIndex(WIDTH, [POOLED[:100], POOLED[100:130], POOLED[130:]])
-    items, cosines = stage.search(QUERIES, 10)
+    index = CandidateIndex(WIDTH, [POOLED[:100], POOLED[100:130], POOLED[130:]])
+    items, cosines = index.search(QUERIES, 10)
     np.testing.assert_array_equal(items, best(COSINES, 10))
     np.testing.assert_allclose(cosines, np.take_along_axis(COSINES, items, axis=1), atol=1e-5)
-    assert stage.search(QUERIES, 10**6)[0].shape == (5, ITEMS)
+    assert index.search(QUERIES, 10**6)[0].shape == (5, ITEMS)
 
 
 def test_lists_hold_every_item_at_its_nearest_centroid(centroids: np.ndarray):
@@ -42,27 +42,27 @@ def test_lists_hold_every_item_at_its_nearest_centroid(centroids: np.ndarray):
 
 
 def test_candidates_of_all_lists_are_those_of_flat(centroids: np.ndarray):
-    stage = FirstStageIndex(WIDTH, [POOLED], centroids, [assign(POOLED, centroids)], probes=LISTS)
-    np.testing.assert_array_equal(stage.search(QUERIES, 10)[0], best(COSINES, 10))
+    index = CandidateIndex(WIDTH, [POOLED], centroids, [assign(POOLED, centroids)], probes=LISTS)
+    np.testing.assert_array_equal(index.search(QUERIES, 10)[0], best(COSINES, 10))
 
 
 def test_some_lists_give_the_nearest_items_of_these(centroids: np.ndarray):
     lists = assign(POOLED, centroids)
-    stage = FirstStageIndex(WIDTH, [POOLED], centroids, [lists], probes=2)
+    index = CandidateIndex(WIDTH, [POOLED], centroids, [lists], probes=2)
     nearest = best(QUERIES @ centroids.T, 2)
     expected = [
         best(np.where(np.isin(lists, near), cosines, -2)[None], 10)[0]
         for near, cosines in zip(nearest, COSINES, strict=True)
     ]
-    np.testing.assert_array_equal(stage.search(QUERIES, 10)[0], expected)
+    np.testing.assert_array_equal(index.search(QUERIES, 10)[0], expected)
 
 
 def test_processes_find_together_what_one_finds(centroids: np.ndarray):
     lists, cuts = assign(POOLED, centroids), [(0, 150), (150, 400)]
-    alone = FirstStageIndex(WIDTH, [POOLED], centroids, [lists], probes=2).search(QUERIES, 10)
+    alone = CandidateIndex(WIDTH, [POOLED], centroids, [lists], probes=2).search(QUERIES, 10)
     parts = []
     for start, stop in cuts:
-        part = FirstStageIndex(WIDTH, [POOLED[start:stop]], centroids, [lists[start:stop]], probes=2)
+        part = CandidateIndex(WIDTH, [POOLED[start:stop]], centroids, [lists[start:stop]], probes=2)
         items, cosines = part.search(QUERIES, 10)
         parts.append((np.where(items < 0, -1, items + start), cosines))
     items, cosines = (np.concatenate(found, axis=1) for found in zip(*parts, strict=True))
@@ -73,22 +73,22 @@ def test_processes_find_together_what_one_finds(centroids: np.ndarray):
 @pytest.mark.parametrize("probes", [0, 1])
 def test_a_filter_finds_the_nearest_of_the_allowed_items(centroids: np.ndarray, probes: int):
     lists = [assign(POOLED, centroids)] if probes else []
-    stage = FirstStageIndex(WIDTH, [POOLED], centroids if probes else None, lists, probes)
+    index = CandidateIndex(WIDTH, [POOLED], centroids if probes else None, lists, probes)
     allowed = np.arange(ITEMS) % 7 == 3
-    items, _ = stage.search(QUERIES, 10, allowed)
+    items, _ = index.search(QUERIES, 10, allowed)
     np.testing.assert_array_equal(items, best(np.where(allowed, COSINES, -2), 10))
-    few, _ = stage.search(QUERIES, 10, np.arange(ITEMS) < 3)
+    few, _ = index.search(QUERIES, 10, np.arange(ITEMS) < 3)
     assert sorted(few[0].tolist()) == [-1] * 7 + [0, 1, 2]
 
 
 def test_more_items_than_the_probed_lists_have_are_found(centroids: np.ndarray):
-    stage = FirstStageIndex(WIDTH, [POOLED], centroids, [assign(POOLED, centroids)], probes=1)
-    items, _ = stage.search(QUERIES, ITEMS)
+    index = CandidateIndex(WIDTH, [POOLED], centroids, [assign(POOLED, centroids)], probes=1)
+    items, _ = index.search(QUERIES, ITEMS)
     assert all(sorted(found) == list(range(ITEMS)) for found in items.tolist())
 
 
 def test_no_items_no_candidates():
-    items, cosines = FirstStageIndex(WIDTH, []).search(QUERIES, 10)
+    items, cosines = CandidateIndex(WIDTH, []).search(QUERIES, 10)
     assert items.shape == cosines.shape == (5, 0)
 
 

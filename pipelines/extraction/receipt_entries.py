@@ -14,7 +14,7 @@ VERSION = ("key", "source", "version_token")
 """Fields that tell whether a photo may have changed."""
 
 
-class Records:
+class ReceiptEntries:
     """One entry for each photo of each receipt, receipt by receipt."""
 
     def __init__(self, receipts: Iterable[Receipt], complete: set[str], last: Sequence[str]) -> None:
