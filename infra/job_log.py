@@ -35,7 +35,7 @@ def follow(client: "JobSubmissionClient", submission: str) -> int:
             ended = client.get_job_info(submission).status.is_terminal()
             complete = asyncio.run(log.print_new())
             if ended and complete:
-                return exit_code(client.get_job_info(submission))
+                return report_end(client.get_job_info(submission))
             last_response = time.monotonic()
         except BrokenPipeError:  # the reader of our output is gone, not the cluster
             raise
@@ -87,7 +87,7 @@ class _Log:
         return bool(last) and printed.endswith(last[-_COMPARED_CHARS:])
 
 
-def exit_code(details: "JobDetails") -> int:
+def report_end(details: "JobDetails") -> int:
     """Prints how a job ended and returns its exit code: its own, 128 + the signal that killed it, or STOPPED."""
     name = f"{details.submission_id} {details.status.lower()}"
     reason = str(details.message).partition(", last available logs")[0]  # the log was printed already

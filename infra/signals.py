@@ -32,7 +32,7 @@ def when_interrupted(message: str) -> Iterator[None]:
         raise KeyboardInterrupt(said if message in said else "; ".join(filter(None, [said, message]))) from None
 
 
-def exit_code() -> int:
+def interrupt_exit_code() -> int:
     """Returns the exit code of a process that an interrupt ends: 128 + the signal's number, as shells report it."""
     return 128 + (signal.SIGTERM if _TERMINATED.is_set() else signal.SIGINT)
 

@@ -14,7 +14,7 @@ from infra.paths import absolute, local_path
 from infra.redaction import redact
 from infra.storage.open import require_durable_path, require_folder
 from infra.tracking_errors import explained, reason_of
-from infra.tracking_file import is_missing, mlflow_uri, prepare_file
+from infra.tracking_file import database_is_missing, mlflow_uri, prepare_file
 from infra.tracking_server import require_artifact_root, require_server
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def connect(config: TrackingConfig) -> Tracking:
 def find_store(config: TrackingConfig) -> Tracking | None:
     """Connects as `connect` does, but creates nothing. Returns None if the file does not exist."""
     uri, file = _resolve(config.uri)
-    return None if file is not None and is_missing(file) else _open(config, uri, file, create=False)
+    return None if file is not None and database_is_missing(file) else _open(config, uri, file, create=False)
 
 
 def require_store(config: TrackingConfig) -> Tracking:

@@ -41,11 +41,11 @@ def prepare_file(file: Path) -> None:
     _require_regular(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if is_missing(file):
+        if database_is_missing(file):
             with TemporaryFile(dir=file.parent):  # where no file can be made, the lock would be waited for
                 pass
             with FileLock(f"{file}.lock", timeout=LOCK_S):
-                if is_missing(file):
+                if database_is_missing(file):
                     _create(file)
         with file.open("r+b"):
             if not os.access(file.parent, os.W_OK):  # SQLite writes a journal beside the file
@@ -76,7 +76,7 @@ def _require_regular(file: Path) -> None:
     raise UserError(f"tracking.uri sqlite:///{file} {problem}")
 
 
-def is_missing(file: Path) -> bool:
+def database_is_missing(file: Path) -> bool:
     """Returns whether `prepare_file` would create the database."""
     return not file.exists() or (file.is_file() and file.stat().st_size == 0)
 

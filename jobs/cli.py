@@ -17,7 +17,7 @@ import yaml
 
 from infra.errors import StorageError, UserError
 from infra.paths import local_path
-from infra.signals import exit_code, raise_on_sigterm
+from infra.signals import interrupt_exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
 
@@ -103,7 +103,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         sys.exit(141)
     except KeyboardInterrupt as interrupt:
         print("; ".join(filter(None, ["interrupted", str(interrupt)])), file=sys.stderr)
-        sys.exit(exit_code())
+        sys.exit(interrupt_exit_code())
     sys.exit(0)
 
 

@@ -15,7 +15,7 @@ from pipelines.search.index_commands import (
     clean_up_index,
     index_features,
     verification_text,
-    verify_with_progress_bar,
+    verify_index_with_progress_bar,
 )
 
 
@@ -43,7 +43,7 @@ def _add_gc(parser: Any) -> None:
 
 def _verify(arguments: Any) -> None:
     """Exits with code 1 if there is an integrity error."""
-    found = verify_with_progress_bar(arguments.index)
+    found = verify_index_with_progress_bar(arguments.index)
     print(verification_text(found))
     if found.errors:
         sys.exit(1)

@@ -15,7 +15,7 @@ from infra.errors import UserError
 from infra.storage import s3_client
 from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import names_full_disk
-from infra.storage.s3_download import download
+from infra.storage.s3_download import download_object
 from infra.storage.s3_errors import PRECONDITION, code_of, explained
 
 MAX_OBJECT_BYTES = 5 << 30
@@ -75,7 +75,7 @@ class S3Store:
                     s3_client.client().head_object(**self._target(name))
                     return b""
                 stop = None if size is None else offset + size
-                return download(s3_client.client(), self._target(name), offset, stop)
+                return download_object(s3_client.client(), self._target(name), offset, stop)
             except ClientError as error:
                 if code_of(error) in _MISSING:
                     raise FileNotFoundError(f"{self.uri}/{name}: no such object") from None

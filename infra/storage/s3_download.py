@@ -19,7 +19,7 @@ GRACE_S = 120.0
 """Seconds for all attempts and waits of a download, beyond those that its bytes take at the minimum rate."""
 
 
-def download(client: Any, target: dict[str, str], start: int, stop: int | None) -> bytes:
+def download_object(client: Any, target: dict[str, str], start: int, stop: int | None) -> bytes:
     """Returns the bytes from `start` up to `stop` (None: the end) of an object; none at or beyond its end.
 
     After a break it resumes at the last byte, on condition (If-Match) that the object is the same, else at `start`.

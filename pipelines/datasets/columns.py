@@ -37,7 +37,7 @@ def parse_columns(text: str) -> dict[str, str]:
     return columns
 
 
-def resolve(names: Sequence[str], given: Mapping[str, str], subject: str) -> dict[str, str]:
+def resolve_columns(names: Sequence[str], given: Mapping[str, str], subject: str) -> dict[str, str]:
     """Returns the column of each role that a table has.
 
     Raises UserError if `image` has no column, if a given one does not exist, or if a column is ambiguous.

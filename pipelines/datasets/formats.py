@@ -11,7 +11,7 @@ from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.file_patterns import is_pattern, pattern_name
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
 from pipelines.datasets.folder import ENDINGS, folder_rows
-from pipelines.datasets.json_document import read_document
+from pipelines.datasets.json_document import read_image_list
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.parquet_table import parquet_rows
 from pipelines.datasets.row_table import Row
@@ -34,7 +34,7 @@ HEAD = 2**16
 _PARQUET = b"PAR1"
 
 
-def detect(file: DatasetFile) -> str:
+def detect_format(file: DatasetFile) -> str:
     """Returns the format of a file: one of FORMATS, or `json` for Karpathy or COCO. Content decides before the ending.
 
     Raises UserError for an archive, and if neither decides.
@@ -109,7 +109,7 @@ def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
         return webdataset_name(file.location), webdataset_rows(file)
     if format_ == "flickr":
         return file.path.stem.removesuffix(".token"), flickr_rows(file.path)
-    document = read_document(file.path)
+    document = read_image_list(file.path)
     if format_ == "coco" or (format_ == "json" and is_coco(document)):
         return file.path.stem, coco_rows(file, document)
     return str(document.get("dataset") or file.path.stem), karpathy_rows(file.path, document)

@@ -41,7 +41,7 @@ class DownloadLimits:
     """Wait before the second attempt, doubled before each later one. A longer `Retry-After` takes precedence."""
 
 
-def download(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> bytes:
+def download_uri(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> bytes:
     """Returns the first `max_bytes` bytes of what a web server sends for an `http(s)://` URI.
 
     A busy server, a lost connection or a silent server is tried again, other errors are final. Raises PhotoError with

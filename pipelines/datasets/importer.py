@@ -14,7 +14,7 @@ from infra.storage.open import open_store, require_folder
 from infra.storage.pieces import object_pieces
 from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
-from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect, is_read_in_place, read_file
+from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect_format, is_read_in_place, read_file
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
 from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import ARCHIVES, locate_photos, parent_and_name
@@ -147,7 +147,7 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
 
 def _format(file: DatasetFile, given: DatasetFiles, split: str) -> str:
     """Returns the format of a file; UserError if it does not fit the other options."""
-    found = detect(file) if given.format is None else given.format
+    found = detect_format(file) if given.format is None else given.format
     if given.format is not None and split and _is_list(file):
         found = "list"
     if found == "list" and not split:
@@ -162,7 +162,7 @@ def _format(file: DatasetFile, given: DatasetFiles, split: str) -> str:
 
 def _is_list(file: DatasetFile) -> bool:
     try:
-        return detect(file) == "list"
+        return detect_format(file) == "list"
     except UserError:
         return False
 

@@ -12,7 +12,7 @@ _FIELDS = (
 )
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_image_list(path: Path) -> dict[str, Any]:
     """Returns the document. Raises UserError unless it is a JSON object with a list `images`."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)

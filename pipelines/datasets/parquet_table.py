@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
-from pipelines.datasets.columns import resolve, row_of
+from pipelines.datasets.columns import resolve_columns, row_of
 from pipelines.datasets.file_patterns import find_files
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
 from pipelines.datasets.ranged_file import RangedFile
@@ -33,7 +33,7 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
         uri = f"{folder.rstrip('/')}/{name}"
         try:
             table = pq.ParquetFile(RangedFile(open_store(folder), name))
-            columns = resolve(table.schema_arrow.names, file.columns, f"{uri}: columns")
+            columns = resolve_columns(table.schema_arrow.names, file.columns, f"{uri}: columns")
             if is_image_type(table.schema_arrow.field(columns["image"]).type):
                 yield from _images(uri, file.below_root(uri), table, columns)
             else:
@@ -54,7 +54,7 @@ def embeds_images(file: DatasetFile) -> bool:
     try:
         folder, names = find_files(file.location, file.path.is_dir(), ".parquet")
         schema = pq.read_schema(RangedFile(open_store(folder), names[0]))
-        return is_image_type(schema.field(resolve(schema.names, file.columns, "")["image"]).type)
+        return is_image_type(schema.field(resolve_columns(schema.names, file.columns, "")["image"]).type)
     except (OSError, ValueError, pa.ArrowException, UserError):
         return False
 

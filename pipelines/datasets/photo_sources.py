@@ -29,7 +29,7 @@ from infra.storage.base import ObjectInfo, Store
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.http_download import DownloadLimits, download
+from pipelines.datasets.http_download import DownloadLimits, download_uri
 from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.spellings import existing_path, spellings
@@ -78,7 +78,7 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
     """
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
-        return _limited(download(uri, MAX_BYTES + 1, limits))
+        return _limited(download_uri(uri, MAX_BYTES + 1, limits))
     if scheme in _CONTAINERS:
         member, _, container = rest.partition("::")
         parent, name = parent_and_name(container)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store
-from pipelines.datasets.tar_index import TarImage, TarIndex, build_index
+from pipelines.datasets.tar_index import TarImage, TarIndex, index_tar
 
 INDEXES = "tar-indexes"
 """Folder below the root of feature sets."""
@@ -27,19 +27,19 @@ _SCHEMA = pa.schema(
 def read_tar_index(store: Store, name: str, folder: str) -> TarIndex:
     """Returns the index of a tar: the one stored below `folder` if it fits, else a new one.
 
-    A new one is stored there, unless `folder` is empty or something is wrong with the tar. Raises as `build_index`.
+    A new one is stored there, unless `folder` is empty or something is wrong with the tar. Raises as `index_tar`.
     """
     info = store.info(name)
     if info is None:
         raise FileNotFoundError(name)
     if not folder:
-        return build_index(store, name)
+        return index_tar(store, name)
     indexes = open_store(f"{folder.rstrip('/')}/{INDEXES}")
     identity = json.dumps([_FORMAT, f"{store.uri}/{name}", info.version_token])
     stored = f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.index"
     index = _stored(indexes, stored, identity)
     if index is None:
-        index = build_index(store, name)
+        index = index_tar(store, name)
         if not index.is_truncated and not index.orphans:
             indexes.replace(stored, _to_bytes(index, identity, f"{store.uri}/{name}"))
     return index

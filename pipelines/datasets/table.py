@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.columns import resolve, row_of
+from pipelines.datasets.columns import resolve_columns, row_of
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.text_lines import text_lines
@@ -47,7 +47,7 @@ def _csv_values(file: DatasetFile, delimiter: str) -> Iterator[dict[str, Any]]:
         header = [name.strip() for name in next(lines, [])]
         if not header:
             raise ValueError("it has no header line")
-        columns = resolve(header, file.columns, f"{file.path}: columns")
+        columns = resolve_columns(header, file.columns, f"{file.path}: columns")
         wanted = [(role, header.index(name)) for role, name in columns.items()]
         start = lines.line_num + 1
         for line in lines:
@@ -73,7 +73,7 @@ def _json_values(file: DatasetFile) -> Iterator[dict[str, Any]]:
         fields = _fields(number, line)
         names = [name for name, _ in fields]
         if names != known:
-            known, columns = names, resolve(names, file.columns, f"{file.path}: line {number}: fields")
+            known, columns = names, resolve_columns(names, file.columns, f"{file.path}: line {number}: fields")
         values = dict(fields)
         yield {role: values[name] for role, name in columns.items()}
 

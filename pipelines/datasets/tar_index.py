@@ -45,13 +45,13 @@ class TarIndex:
     """Members with captions of no image."""
 
 
-def build_index(store: Store, name: str) -> TarIndex:
+def index_tar(store: Store, name: str) -> TarIndex:
     """Returns the index of a tar.
 
     Raises UserError naming the tar and a member if it is not an uncompressed tar, has a member twice, or has captions
     that cannot be read. Raises FileNotFoundError if it does not exist.
     """
-    reader = _Reader(f"{store.uri}/{name}", io.BufferedReader(RangedFile(store, name), _BUFFER))
+    reader = _TarReader(f"{store.uri}/{name}", io.BufferedReader(RangedFile(store, name), _BUFFER))
     return reader.index()
 
 
@@ -67,7 +67,7 @@ def member_name(entry: tarfile.TarInfo) -> str:
     return posixpath.normpath(entry.name).lstrip("/")
 
 
-class _Reader:
+class _TarReader:
     """Reads one tar."""
 
     def __init__(self, uri: str, file: io.BufferedReader) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-def decode(encodings_BK4: Tensor, anchors_K4: Tensor) -> Tensor:
+def decode_boxes(encodings_BK4: Tensor, anchors_K4: Tensor) -> Tensor:
     """Decodes SSD box deltas to boxes (B, K, 4), x0 y0 x1 y1 in units of the photo's sides.
 
     Anchors are ymin xmin ymax xmax in [0, 1]. Deltas are centre y, centre x (times 0.1, in anchor sides) and log

@@ -75,7 +75,7 @@ class Embedded:
         confidences_BA = confidences_BA.sigmoid()
         sizes_B2 = torch.tensor([[p.shape[1], p.shape[0]] for p in photos], dtype=torch.float32, device=self.device)
         sides_B14 = sizes_B2.repeat(1, 2)[:, None, :]
-        boxes_BA4 = box_ops.decode(ssd.encodings_BA4, self.ssd.anchors_A4) * sides_B14
+        boxes_BA4 = box_ops.decode_boxes(ssd.encodings_BA4, self.ssd.anchors_A4) * sides_B14
         boxes_BA4 = box_ops.fit_to_photo(boxes_BA4, sizes_B2, self.config.min_box_side)
         kept_BR = box_ops.greedy_nms(boxes_BA4, confidences_BA, self.config.nms_iou, REGIONS)
 

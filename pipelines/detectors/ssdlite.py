@@ -39,7 +39,7 @@ class SSDOutput(NamedTuple):
     """Output of the network for B photos."""
 
     encodings_BA4: Tensor
-    """Box deltas against the anchors: centre y, centre x, height, width (`boxes.decode`)."""
+    """Box deltas against the anchors: centre y, centre x, height, width (`boxes.decode_boxes`)."""
     logits_BAC: Tensor
     """Class logits (sigmoid), C = 91."""
     stride8_BCHW: Tensor
@@ -55,7 +55,7 @@ class SSDLite(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
-        read = _Reader(tensors)
+        read = _LayerBuilder(tensors)
         self.register_buffer("anchors_A4", tensors["anchors"].float())
         self.stem = read.conv(f"{_BACKBONE}/Conv", SIDE, stride=2)
         side, blocks = self.stem.side, []
@@ -106,7 +106,7 @@ class SSDLite(nn.Module):
         return SSDOutput(torch.cat(encodings, 1), torch.cat(logits, 1), expanded[6], expanded[13])
 
 
-class _Reader:
+class _LayerBuilder:
     """Builds layers from the graph's tensors: HWIO becomes OIHW, batch norms become scale and bias."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from infra.errors import UserError
 from infra.tracking import Tracking
 from infra.tracking_errors import explained
 from pipelines.evaluation.results import Evaluation, evaluation_tables
-from pipelines.evaluation.score import ScoreConfig, score
+from pipelines.evaluation.score import ScoreConfig, score_all_pairs
 from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.features.mlflow_lineage import log_datasets
 from pipelines.reports.tables import markdown
@@ -60,7 +60,7 @@ def _score_fold(
     photos = (*(receipt.sha256 for receipt in split.receipts), *(split.selected or ()))
     features = "|".join((*photos, str(fold.photos)))
     scores_of = identity(shan, captions, features=features) if config.cache_file else ""
-    return score(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
+    return score_all_pairs(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
 
 
 def log_evaluation(

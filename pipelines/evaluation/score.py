@@ -60,7 +60,7 @@ class ScoreConfig:
             raise ValueError(f"score.cache_file is {self.cache_file!r}; its name must end in .npy")
 
 
-def score(
+def score_all_pairs(
     shan: SHAN,
     regions: RegionRows,
     captions: Sequence[str],

@@ -8,7 +8,7 @@ from pipelines.lineage.report import Check, Node
 from pipelines.lineage.stored import open_snapshot
 from pipelines.models.load import is_registered, load_model
 from pipelines.search.index_format import IndexDocument, IndexedFeatures, IndexedModel
-from pipelines.search.partition import read_receipt
+from pipelines.search.partition import read_partition_receipt
 
 
 def index_nodes(store: Store, document: IndexDocument, config: TrackingConfig) -> list[Node]:
@@ -33,7 +33,7 @@ def _features_check(recorded: IndexedFeatures, model: IndexedModel) -> Check:
 def _receipts_check(store: Store, document: IndexDocument) -> Check:
     partitions = document.receipts().values()
     try:
-        differing = [p.name for p in partitions if read_receipt(store, p.name) != p]
+        differing = [p.name for p in partitions if read_partition_receipt(store, p.name) != p]
     except OSError as error:
         return Check("not checked", f"it cannot be read ({error})")
     if differing:

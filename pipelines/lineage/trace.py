@@ -13,7 +13,7 @@ from pipelines.lineage.indexed import index_nodes
 from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
 from pipelines.lineage.report import Check, Lineage, Node
 from pipelines.lineage.stored import feature_set_nodes, open_snapshot, unopened_nodes
-from pipelines.search.index_format import is_search_index, read_document
+from pipelines.search.index_format import is_search_index, read_index_document
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -39,7 +39,7 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
         tracking.require_run(run_id)
         return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
     if is_search_index(uri):
-        store, document = read_document(uri)
+        store, document = read_index_document(uri)
         return Lineage(uri, (*_model_nodes(document.model.uri, config), *index_nodes(store, document, config)))
     features = FeatureSet.open(uri)
     return Lineage(uri, (*feature_set_nodes(features), *_users(features, config)))

@@ -33,7 +33,7 @@ def image_error(value: Any) -> str:
     return f"is {type(value).__name__}; give {KINDS}"
 
 
-def decode(value: Any) -> DecodedPhoto:
+def read_image(value: Any) -> DecodedPhoto:
     """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded."""
     if isinstance(value, str):
         return decode_photo(_read(value))

@@ -15,7 +15,7 @@ from pipelines.datasets.decode import DecodedPhoto, PhotoError
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.detection import ModelDetector, PhotoRegions
 from pipelines.models.device import choose_device
-from pipelines.models.images import decode
+from pipelines.models.images import read_image
 from pipelines.models.pair_scores import PairScorer
 from pipelines.models.params import Params
 from pipelines.models.request import Request, read_request
@@ -93,7 +93,7 @@ class RegisteredMatcher:
                 yield image, given
                 continue
             try:
-                decoded[image] = decode(given)
+                decoded[image] = read_image(given)
             except PhotoError as error:
                 request.fail_image(image, str(error))
             if len(decoded) == _DETECTED_AT_ONCE:

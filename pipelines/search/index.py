@@ -26,7 +26,7 @@ from pipelines.datasets.photo_sources import photo_uri
 from pipelines.models.load import LoadedModel
 from pipelines.search.gallery import Filter, HeldGallery
 from pipelines.search.hits import Explanation, Hit, explain_pair
-from pipelines.search.index_format import IndexDocument, read_document
+from pipelines.search.index_format import IndexDocument, read_index_document
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
 
@@ -78,7 +78,7 @@ class SearchIndex:
         `partitions` names those to hold; None holds all. Raises UserError for another model, without a finished
         index, and if an object is missing or corrupt.
         """
-        store, document = read_document(uri)
+        store, document = read_index_document(uri)
         return cls.of(store, document, model, partitions)
 
     @classmethod

@@ -22,6 +22,7 @@ from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import INDEX, snapshot_name
 from pipelines.models.load import LoadedModel, require_fingerprint
 from pipelines.search.candidate_search import faiss
 from pipelines.search.candidate_search_build import build_candidate_search
@@ -36,8 +37,8 @@ from pipelines.search.index_format import (
     parse_document,
 )
 from pipelines.search.index_plan import PartitionTask, plan_partitions, require_one_gallery
-from pipelines.search.layout import FORMAT, GALLERIES, INDEX, file_name, receipt_name, snapshot_name
-from pipelines.search.partition import Partition, read_receipt
+from pipelines.search.layout import FORMAT, GALLERIES, file_name, partition_receipt_name
+from pipelines.search.partition import Partition, read_partition_receipt
 from pipelines.search.partition_reader import REQUESTS
 from pipelines.search.partition_writer import write_partition
 
@@ -134,8 +135,8 @@ def find_complete(store: Store, tasks: Sequence[PartitionTask]) -> dict[str, Par
     """Returns the complete partitions: those with a valid receipt whose files have their sizes."""
     listed = {name: info.size for name, info in store.scan()}
     with ThreadPoolExecutor(REQUESTS) as pool:
-        names = [task.name for task in tasks if receipt_name(task.name) in listed]
-        receipts = list(pool.map(lambda name: read_receipt(store, name), names))
+        names = [task.name for task in tasks if partition_receipt_name(task.name) in listed]
+        receipts = list(pool.map(lambda name: read_partition_receipt(store, name), names))
     return {
         found.name: found
         for found in receipts

@@ -67,7 +67,7 @@ def _gallery_text(gallery: Gallery) -> str:
     return f"in {len(gallery.partitions)} partitions, {size}; candidate search {search.kind}{lists}"
 
 
-def verify_with_progress_bar(uri: str) -> IndexVerification:
+def verify_index_with_progress_bar(uri: str) -> IndexVerification:
     """Reads and checks the index at `uri`."""
     with counted_bar("verify", "object") as show:
         return verify_index(uri, show)
@@ -92,10 +92,10 @@ def clean_up_index(uri: str, delete: bool, unfinished: bool, earlier_snapshots: 
     store = open_store(uri)
     orphans = find_index_orphans(store, earlier_snapshots)
     kept = frozenset[str]() if unfinished else orphans.unfinished
-    return f"{orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"
+    return f"{index_orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"
 
 
-def orphans_text(uri: str, orphans: IndexOrphans) -> str:
+def index_orphans_text(uri: str, orphans: IndexOrphans) -> str:
     """Returns every orphaned object, the sums by kind, and what to consider before deleting."""
     lines = list_orphans(uri, orphans.items)
     if orphans.unfinished:

@@ -12,7 +12,8 @@ from infra.canonical_json import canonical_json, count, digest, load_object, req
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name, lists_name, receipt_name, resolve_uri
+from pipelines.features.layout import resolve_uri
+from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name, lists_name, partition_receipt_name
 from pipelines.search.partition import Partition, StoredFile
 
 
@@ -181,7 +182,7 @@ class IndexDocument:
     def receipts(self) -> dict[str, Partition]:
         """Returns the partitions by the object name of their receipts."""
         partitions = [partition for gallery in self.galleries.values() for partition in gallery.partitions]
-        return {receipt_name(partition.name): partition for partition in partitions}
+        return {partition_receipt_name(partition.name): partition for partition in partitions}
 
     def _document(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -200,7 +201,7 @@ class IndexDocument:
         )
 
 
-def read_document(uri: str) -> tuple[Store, IndexDocument]:
+def read_index_document(uri: str) -> tuple[Store, IndexDocument]:
     """Returns the store and the document of an index; `<uri>@<12 hex>` is the snapshot with that digest.
 
     Raises UserError unless a valid index, of a finished build, exists.

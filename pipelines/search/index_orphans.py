@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
+from pipelines.features.layout import INDEX, snapshot_name
 from pipelines.features.orphans import OrphanedObject
 from pipelines.search.index_format import InvalidSearchIndexError, parse_document
-from pipelines.search.layout import INDEX, KINDS, snapshot_name
+from pipelines.search.layout import KINDS
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from infra.errors import StorageError, UserError
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
+from pipelines.features.layout import INDEX
 from pipelines.reports.tables import Table
 from pipelines.search.index_format import InvalidSearchIndexError, parse_document
-from pipelines.search.layout import GALLERIES, INDEX, KINDS
+from pipelines.search.layout import GALLERIES, KINDS
 
 
 def index_table(root: Store) -> Table:

@@ -15,11 +15,12 @@ import pyarrow.compute as pc
 from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
+from pipelines.features.layout import snapshot_name
 from pipelines.features.npy import is_finite
 from pipelines.search.candidate_search_build import read_pooled
-from pipelines.search.index_format import IndexDocument, read_document
-from pipelines.search.layout import file_name, snapshot_name
-from pipelines.search.partition import Partition, StoredFile, read_receipt
+from pipelines.search.index_format import IndexDocument, read_index_document
+from pipelines.search.layout import file_name
+from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
 from pipelines.search.partition_reader import read_matrix, read_table
 
 TOLERANCE = 5e-3
@@ -48,7 +49,7 @@ def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerif
     `progress` is called with the number of objects done and in total. Raises UserError without a valid index.
     """
     started = time.monotonic()
-    store, document = read_document(uri)
+    store, document = read_index_document(uri)
     objects = document.objects()
     errors = list(_snapshot_errors(store, document))
     intact = set()
@@ -60,7 +61,7 @@ def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerif
             errors.append(f"{name}: {error}")
         progress(done, len(objects))
     for name, partition in document.receipts().items():
-        if read_receipt(store, partition.name) != partition:
+        if read_partition_receipt(store, partition.name) != partition:
             errors.append(f"{name}: does not exist, is corrupt or differs from the index")
         if all(file_name(partition.name, file) in intact for file in partition.files):
             errors += _content_errors(store, partition)

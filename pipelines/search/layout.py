@@ -1,5 +1,7 @@
 """Names of a search index and of every object in it. This module is their only owner.
 
+Names of the index and of its snapshots, and URIs, are those of a feature set (`pipelines.features.layout`).
+
 All objects lie directly below the index's URI:
 
 | object | content |
@@ -21,13 +23,10 @@ import re
 
 import pyarrow as pa
 
-from infra.storage.base import Store
-from infra.storage.open import open_store
 from pipelines.datasets.manifest import SPLITS
 
 FORMAT = "shan-index/1"
 """Version of the stored format. Every index and receipt carries it."""
-INDEX = "index.json"
 GALLERIES = ("photos", "captions")
 ARRAYS = ("vectors", "pooled", "boxes")
 FILES = (*ARRAYS, "items")
@@ -55,7 +54,6 @@ KINDS = {
     "partition": re.compile(rf"{_PARTITION}\.(?:vectors\.npy|pooled\.npy|boxes\.npy|items\.arrow)"),
 }
 """Objects of which an index can have many, in the order in which they may be deleted."""
-_SNAPSHOT_URI = re.compile(r"(.+)@([0-9a-f]{12})")
 
 
 def file_name(partition: str, file: str) -> str:
@@ -63,7 +61,7 @@ def file_name(partition: str, file: str) -> str:
     return f"{partition}.{file}.{'arrow' if file == 'items' else 'npy'}"
 
 
-def receipt_name(partition: str) -> str:
+def partition_receipt_name(partition: str) -> str:
     """Returns the object name of a partition's receipt."""
     return f"{partition}.receipt.json"
 
@@ -76,14 +74,3 @@ def lists_name(partition: str, identity: str) -> str:
 def centroids_name(gallery: str, identity: str) -> str:
     """Returns the object name of the centroids of a gallery's candidate search."""
     return f"{gallery}-{identity[:12]}.centroids.npy"
-
-
-def snapshot_name(digest: str) -> str:
-    """Returns the object name of the snapshot with this digest."""
-    return f"snapshot-{digest[:12]}.json"
-
-
-def resolve_uri(uri: str) -> tuple[Store, str]:
-    """Returns the store and the object name of the index that a URI refers to, as for a feature set."""
-    match = _SNAPSHOT_URI.fullmatch(uri)
-    return (open_store(match[1]), snapshot_name(match[2])) if match else (open_store(uri), INDEX)

@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.storage.base import Store
-from pipelines.search.layout import FILES, FORMAT, PARTITION_NAME, receipt_name
+from pipelines.search.layout import FILES, FORMAT, PARTITION_NAME, partition_receipt_name
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Partition:
         )
 
 
-def read_receipt(store: Store, partition: str) -> Partition | None:
+def read_partition_receipt(store: Store, partition: str) -> Partition | None:
     """Returns a partition by its receipt, or None if that is missing or corrupt."""
     try:
-        found = Partition.from_json(store.read(receipt_name(partition)))
+        found = Partition.from_json(store.read(partition_receipt_name(partition)))
     except (FileNotFoundError, ValueError):
         return None
     return found if found.name == partition else None

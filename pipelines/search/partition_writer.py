@@ -24,8 +24,8 @@ from pipelines.features.npy import HEADER_BYTES, is_finite
 from pipelines.features.shard_reader import StoredShards
 from pipelines.features.stored_receipts import StoredReceipts
 from pipelines.search.index_plan import PartitionTask
-from pipelines.search.layout import ARRAYS, TABLE, file_name, receipt_name
-from pipelines.search.partition import Partition, StoredFile, read_receipt
+from pipelines.search.layout import ARRAYS, TABLE, file_name, partition_receipt_name
+from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
 
@@ -128,11 +128,11 @@ def commit_partition(store: Store, name: str, dataset: str, shards: Sequence[str
     stored = {file: put_file(store, file_name(name, file), read) for file, read in pieces.items()}
     counts = len(files.rows), arrays["vectors"].rows, arrays["boxes"].rows, files.width
     partition = Partition(name, dataset, *counts, tuple(shards), stored)
-    if not store.put_if_absent(receipt_name(name), partition.to_json()):
-        first = read_receipt(store, name)
+    if not store.put_if_absent(partition_receipt_name(name), partition.to_json()):
+        first = read_partition_receipt(store, name)
         if first is not None:
             return first
-        store.replace(receipt_name(name), partition.to_json())
+        store.replace(partition_receipt_name(name), partition.to_json())
     return partition
 
 

@@ -15,13 +15,13 @@ from infra.source_tree import program
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.datasets.decode import PhotoError
 from pipelines.features.feature_set import FeatureSet
-from pipelines.models.images import decode
+from pipelines.models.images import read_image
 from pipelines.models.load import LoadedModel, is_registered, load_detector, load_model, require_fingerprint
 from pipelines.search.feature_search import LARGE, FeatureSearch
 from pipelines.search.gallery import Filter
 from pipelines.search.hits import Explanation, Hit
 from pipelines.search.index import SearchIndex
-from pipelines.search.index_format import read_document
+from pipelines.search.index_format import read_index_document
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class OpenSearch:
 
     def search_captions(self, images: Sequence[str], k: int) -> list[list[Hit]]:
         """Returns the best k captions for each image file. Raises UserError for one that cannot be used."""
-        photos = detect(self.tracking, self.model.uri, images, self.device)
+        photos = detect_regions(self.tracking, self.model.uri, images, self.device)
         if isinstance(self.searched, SearchIndex):
             return self.searched.search_captions(photos, k, self.candidates, self.where)
         return self.searched.search_captions(photos, k)
@@ -59,7 +59,7 @@ def open_index(
     uri: str, model: str | None, config: TrackingConfig, device: str, candidates: int, split: str | None
 ) -> OpenSearch:
     """Opens an index, by default with the model that it records. Raises UserError as `SearchIndex.open`."""
-    store, document = read_document(uri)
+    store, document = read_index_document(uri)
     model_uri = model or document.model.uri
     tracking = _tracking(model_uri, config)
     loaded = load_model(tracking, model_uri, device)
@@ -86,7 +86,7 @@ def open_features(uri: str, model: str, config: TrackingConfig, device: str, spl
     return OpenSearch(loaded, tracking, device, FeatureSearch(loaded.shan, features, photos))
 
 
-def detect(tracking: Tracking | None, model: str, images: Sequence[str], device: str) -> list[NDArray[Any]]:
+def detect_regions(tracking: Tracking | None, model: str, images: Sequence[str], device: str) -> list[NDArray[Any]]:
     """Returns the region features R x F of image files, by the detector of a registered model.
 
     Raises UserError for an image that cannot be read or has no regions, and for a model without a detector.
@@ -97,7 +97,7 @@ def detect(tracking: Tracking | None, model: str, images: Sequence[str], device:
         found = []
         for image in images:
             try:
-                photo = decode(image)
+                photo = read_image(image)
             except PhotoError as error:
                 raise UserError(f"--image: {error}; give an image file") from error
             (regions,) = detector([photo], device)

@@ -19,7 +19,7 @@ import pyarrow.parquet
 import webdataset
 
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.formats import TABLES, detect
+from pipelines.datasets.formats import TABLES, detect_format
 from pipelines.datasets.importer import DatasetFiles, dataset_rows, import_dataset
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.datasets.photo_sources import photo_uri, read_photo
@@ -157,7 +157,7 @@ def delimited(path: Path, rows: list[dict[str, str]], delimiter: str) -> bytes:
 def has_every_row(path: Path, manifest: Manifest) -> bool:
     """Returns whether a manifest has the captions of all rows."""
     file = DatasetFile(str(path), path, {}, "")
-    captions = sum(len(row.captions) for row in TABLES[detect(file)](file))
+    captions = sum(len(row.captions) for row in TABLES[detect_format(file)](file))
     return is_valid(manifest) and sum(len(photo.captions) for photo in manifest.photos()) == captions
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.job_log import STOPPED, exit_code
+from infra.job_log import STOPPED, report_end
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ def test_exit_codes(status: str, driver_exit_code: int | None, expected: int):
     details: Any = SimpleNamespace(
         submission_id="train-0.1", status=status, message="message", driver_exit_code=driver_exit_code
     )
-    assert exit_code(details) == expected
+    assert report_end(details) == expected

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra import signals
-from infra.signals import exit_code, raise_on_sigterm, when_interrupted
+from infra.signals import interrupt_exit_code, raise_on_sigterm, when_interrupted
 from tests.support import ROOT
 
 COMMAND = """
@@ -44,7 +44,7 @@ def test_sigterm_is_an_interrupt():
     raise_on_sigterm()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
-    assert exit_code() == 143
+    assert interrupt_exit_code() == 143
 
 
 def test_messages_are_joined_from_the_inside_out_each_once():

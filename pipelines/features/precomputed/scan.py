@@ -20,7 +20,7 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo, dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
-from pipelines.features.precomputed.scan_text import CAPTIONS, read_captions, read_ids, read_pairs
+from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_pairs, read_scan_captions
 from pipelines.features.precomputed.shard_import import Imported, OnPhotos, ShardContent, ShardImport, describe_source
 from pipelines.features.precomputed.source_files import source_fingerprint
 from pipelines.features.receipt import Rejection
@@ -82,7 +82,7 @@ def _read_split(folder: Path, split: str, name: str) -> _Split:
     pairs, lines = folder / f"{name}_caps.tsv", folder / f"{name}_caps.txt"
     if pairs.exists() and lines.exists():
         raise UserError(f"{folder}: it has both {pairs.name} and {lines.name}; remove one of them")
-    by_line = None if pairs.exists() else read_captions(lines, rows.shape[0])
+    by_line = None if pairs.exists() else read_scan_captions(lines, rows.shape[0])
     repeats = CAPTIONS if by_line and len(by_line[0]) == 1 and _repeats_rows(rows) else 1
     images = rows.shape[0] // repeats
     ids = read_ids(folder / f"{name}_ids.txt", images)

@@ -12,7 +12,7 @@ CAPTIONS = 5
 """Captions per image in the published folders: public code divides by it."""
 
 
-def read_captions(path: Path, rows: int) -> list[tuple[str, ...]]:
+def read_scan_captions(path: Path, rows: int) -> list[tuple[str, ...]]:
     """Returns the captions of every row of the features from a file with the same number of lines for each.
 
     Raises UserError if it cannot be read, or if the number of its lines is not a multiple of the rows.

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.columns import parse_columns, resolve
+from pipelines.datasets.columns import parse_columns, resolve_columns
 
 
 def test_the_option_maps_roles_to_columns():
@@ -19,11 +19,11 @@ def test_other_forms_of_the_option_are_refused(text: str):
 
 def test_columns_of_tables_that_people_publish():
     img2dataset = ["url", "caption", "key", "status", "width", "height", "sha256"]
-    assert resolve(img2dataset, {"image": "url"}, "") == {"image": "url", "caption": "caption", "key": "key"}
+    assert resolve_columns(img2dataset, {"image": "url"}, "") == {"image": "url", "caption": "caption", "key": "key"}
     flickr30k = ["image", "caption", "sentids", "split", "img_id", "filename"]
-    assert resolve(flickr30k, {}, "") == {"image": "image", "caption": "caption", "split": "split"}
+    assert resolve_columns(flickr30k, {}, "") == {"image": "image", "caption": "caption", "split": "split"}
     given = {"image": "filename", "captions": "caption"}
-    assert resolve(flickr30k, given, "") == {"split": "split", **given}
+    assert resolve_columns(flickr30k, given, "") == {"split": "split", **given}
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_columns_of_tables_that_people_publish():
 )
 def test_ambiguous_and_absent_columns_are_errors(names: list[str], given: dict[str, str], message: str):
     with pytest.raises(UserError, match=message):
-        resolve(names, given, "f")
+        resolve_columns(names, given, "f")

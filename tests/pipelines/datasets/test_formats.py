@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipelines.datasets.formats import detect
+from pipelines.datasets.formats import detect_format
 from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.rows import DatasetFile
 
@@ -53,15 +53,15 @@ def parquet() -> bytes:
 @pytest.mark.parametrize("name", ["d", "d.txt", "d.json"])
 def test_content_decides(tmp_path: Path, name: str, content: str | bytes, format_: str):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = detect(file(tmp_path / name, {}))
+    found = detect_format(file(tmp_path / name, {}))
     assert found == ("json" if format_ == "list" and name == "d.json" else format_)
 
 
 def test_a_column_of_the_option_decides(tmp_path: Path):
     (tmp_path / "d.txt").write_text("url,TEXT\na.jpg,x\n")
-    assert detect(file(tmp_path / "d.txt", {"image": "url"})) == "csv"
+    assert detect_format(file(tmp_path / "d.txt", {"image": "url"})) == "csv"
     with pytest.raises(UserError, match=r"d.txt: its format is not recognised; give --format, one of karpathy, coco"):
-        detect(file(tmp_path / "d.txt", {}))
+        detect_format(file(tmp_path / "d.txt", {}))
 
 
 def archives(folder: Path) -> list[Path]:

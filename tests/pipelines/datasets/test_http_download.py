@@ -9,7 +9,7 @@ from email.utils import format_datetime
 import pytest
 
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.http_download import DownloadLimits, download
+from pipelines.datasets.http_download import DownloadLimits, download_uri
 from tests.support.web_server import OK, drips, sends, status, web_server
 
 LIMITS = DownloadLimits(deadline_s=5, silence_s=0.3, backoff_s=0.01)
@@ -18,16 +18,16 @@ MAX_BYTES = 2**20
 
 def reason(uri: str, limits: DownloadLimits = LIMITS) -> str:
     with pytest.raises(PhotoError) as caught:
-        download(uri, MAX_BYTES, limits)
+        download_uri(uri, MAX_BYTES, limits)
     return str(caught.value)
 
 
 def test_a_photo_is_downloaded_up_to_the_largest_size():
     with web_server(sends(OK, b"01234", b"56789")) as (uri, _):
-        assert download(uri, MAX_BYTES, LIMITS) == b"0123456789"
-        assert download(uri, 7, LIMITS) == b"0123456"
+        assert download_uri(uri, MAX_BYTES, LIMITS) == b"0123456789"
+        assert download_uri(uri, 7, LIMITS) == b"0123456"
     with web_server(drips(status(200).replace(b"Content-Length: 0\r\n", b""), b"x" * 65536, 0)) as (uri, _):
-        assert len(download(uri, MAX_BYTES, LIMITS)) == MAX_BYTES
+        assert len(download_uri(uri, MAX_BYTES, LIMITS)) == MAX_BYTES
 
 
 def test_slow_response_body_is_abandoned_once():
@@ -56,7 +56,7 @@ def test_a_body_that_stops_is_tried_again():
             connection.sendall(b"56789")
 
     with web_server(answer) as (uri, _):
-        assert download(uri, MAX_BYTES, LIMITS) == b"0123456789"
+        assert download_uri(uri, MAX_BYTES, LIMITS) == b"0123456789"
 
 
 def test_all_attempts_end_at_the_deadline():
@@ -102,7 +102,7 @@ def test_a_shorter_wait_is_made():
         connection.sendall(status(503, "Retry-After: 1") if number == 0 else OK + b"0123456789")
 
     with web_server(answer) as (uri, connections):
-        assert download(uri, MAX_BYTES, LIMITS) == b"0123456789"
+        assert download_uri(uri, MAX_BYTES, LIMITS) == b"0123456789"
         assert connections[1] - connections[0] >= 1
 
 
@@ -118,7 +118,7 @@ def test_redirects_are_followed_a_few_times():
         connection.sendall(status(302, "Location: /b.jpg") if number < 2 else OK + b"0123456789")
 
     with web_server(answer) as (uri, _):
-        assert download(uri, MAX_BYTES, LIMITS) == b"0123456789"
+        assert download_uri(uri, MAX_BYTES, LIMITS) == b"0123456789"
     with web_server(sends(status(302, "Location: /a.jpg"))) as (uri, connections):
         assert reason(uri) == "redirected too often"
         assert len(connections) == 5

@@ -11,7 +11,7 @@ from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.datasets.stored_tar_index import INDEXES, read_tar_index
-from pipelines.datasets.tar_index import build_index
+from pipelines.datasets.tar_index import index_tar
 from tests.support.servers import S3Server
 from tests.support.webdataset_tars import img2dataset_shard, write_tar
 
@@ -37,13 +37,13 @@ def test_the_index_of_a_faulty_tar_is_not_stored(tmp_path: Path):
     """What is wrong is printed in every run."""
     path = write_tar(tmp_path / "a.tar", [("写.jpg", b"x"), ("写.txt", b"1\n2"), ("c.txt", b"of none")])
     store, output = open_store(str(tmp_path)), str(tmp_path / "out")
-    assert read_tar_index(store, "a.tar", output) == build_index(store, "a.tar")
+    assert read_tar_index(store, "a.tar", output) == index_tar(store, "a.tar")
     path.write_bytes(path.read_bytes()[:2600])
     assert read_tar_index(store, "a.tar", output).is_truncated
     assert not Path(output).exists()
     write_tar(path, [("写.jpg", b"x"), ("写.txt", b"1\n2")])
     built, stored = (read_tar_index(store, "a.tar", output) for _ in range(2))
-    assert built == stored == build_index(store, "a.tar")
+    assert built == stored == index_tar(store, "a.tar")
     assert len(indexes(tmp_path / "out")) == 1
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
-from pipelines.datasets.tar_index import TarIndex, build_index
+from pipelines.datasets.tar_index import TarIndex, index_tar
 from pipelines.datasets.tar_members import read_placed_member
 from tests.support.webdataset_tars import write_tar
 
 
 def index(path: Path) -> TarIndex:
-    return build_index(FolderStore(path.parent), path.name)
+    return index_tar(FolderStore(path.parent), path.name)
 
 
 def captions(path: Path) -> dict[str, tuple[str, ...]]:
@@ -133,5 +133,5 @@ def test_large_images_are_skipped(tmp_path: Path):
     members = [(f"{n}.{kind}", data) for n in range(20) for kind, data in (("jpg", bytes(2**20)), ("txt", b"x"))]
     path = write_tar(tmp_path / "a.tar", members)
     CountingStore.count = 0
-    assert len(build_index(CountingStore(tmp_path), "a.tar").images) == 20
+    assert len(index_tar(CountingStore(tmp_path), "a.tar").images) == 20
     assert CountingStore.count < path.stat().st_size / 6

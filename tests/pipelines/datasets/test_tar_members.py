@@ -11,7 +11,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
-from pipelines.datasets.tar_index import build_index
+from pipelines.datasets.tar_index import index_tar
 from pipelines.datasets.tar_members import read_member, read_placed_member
 from tests.support.webdataset_tars import write_tar
 
@@ -71,7 +71,7 @@ def test_links_and_sparse_files_are_rejected(tmp_path: Path):
 def test_a_place_is_read_by_one_request(tmp_path: Path):
     path = write_tar(tmp_path / "a.tar", [("a.jpg", b"a" * 10_000), ("b.jpg", b"b" * 10_000)])
     store = open_store(str(tmp_path))
-    _, image = build_index(store, path.name).images
+    _, image = index_tar(store, path.name).images
     place = f"{image.start}-{image.end}/b.jpg"
     assert read_placed_member(store, path.name, place, max_bytes=20_000) == b"b" * 10_000
     assert read_placed_member(store, path.name, place, max_bytes=10) == b"b" * 10

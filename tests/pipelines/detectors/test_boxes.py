@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.detectors.boxes import decode, fit_to_photo, greedy_nms, pool_regions
+from pipelines.detectors.boxes import decode_boxes, fit_to_photo, greedy_nms, pool_regions
 
 
 def random_boxes(batch: int, count: int, seed: int) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_decode_implements_the_box_coder_of_ssd():
     deltas = torch.tensor([[[1.0, -2.0, 5 * math.log(2), 0.0]]])
     # centre y 0.3 + 1 / 10 * 0.4 = 0.34, x 0.5 - 2 / 10 * 0.6 = 0.38; height 2 * 0.4, width 0.6
     expected = [0.38 - 0.3, 0.34 - 0.4, 0.38 + 0.3, 0.34 + 0.4]
-    np.testing.assert_allclose(decode(deltas, anchors)[0, 0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(decode_boxes(deltas, anchors)[0, 0].numpy(), expected, atol=1e-6)
 
 
 def test_boxes_are_clipped_and_thin_ones_widened():

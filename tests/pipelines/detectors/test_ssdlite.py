@@ -52,7 +52,7 @@ def differences(tensors, reference, run: str, photo_13HW: torch.Tensor | None = 
     x = preprocess(reference_photo())[None].permute(0, 3, 1, 2) if photo_13HW is None else photo_13HW
     with torch.inference_mode():
         out = net(x)
-        decoded = boxes.decode(out.encodings_BA4, net.anchors_A4)[0, :, [1, 0, 3, 2]]  # recorded as y0 x0 y1 x1
+        decoded = boxes.decode_boxes(out.encodings_BA4, net.anchors_A4)[0, :, [1, 0, 3, 2]]  # recorded as y0 x0 y1 x1
     outputs = {
         "input": x[0].permute(1, 2, 0)[::23, ::23],
         "encodings": out.encodings_BA4[0, index],

@@ -14,7 +14,7 @@ from infra import cluster_resources
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from pipelines.evaluation import actor_scoring
-from pipelines.evaluation.score import ScoreConfig, score
+from pipelines.evaluation.score import ScoreConfig, score_all_pairs
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoringError
@@ -55,7 +55,7 @@ def photos() -> Photos:
 
 
 def run(shan: SHAN, photos: Photos, progress: Any = lambda _: None, **config: Any) -> np.ndarray:
-    return np.array(score(shan, photos, SENTENCES, ScoreConfig(**config), ClusterConfig(), "me", progress))
+    return np.array(score_all_pairs(shan, photos, SENTENCES, ScoreConfig(**config), ClusterConfig(), "me", progress))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
-from pipelines.evaluation.score import ScoreConfig, score
+from pipelines.evaluation.score import ScoreConfig, score_all_pairs
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
@@ -29,7 +29,7 @@ def photos() -> np.ndarray:
 
 def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me") -> tuple[np.ndarray, list[int]]:
     added: list[int] = []
-    scores = score(shan, photos, SENTENCES, config, ClusterConfig(), identity, added.append)
+    scores = score_all_pairs(shan, photos, SENTENCES, config, ClusterConfig(), identity, added.append)
     return np.array(scores), added
 
 
@@ -55,7 +55,7 @@ def test_actors_resume_an_interrupted_run(shan, photos, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score(shan, photos, SENTENCES, config, ClusterConfig(), "me", stop_after_a_block)
+        score_all_pairs(shan, photos, SENTENCES, config, ClusterConfig(), "me", stop_after_a_block)
     scores, added = run(shan, photos, config)
     assert added[0] == sum(first)
     assert sum(added) == scores.size

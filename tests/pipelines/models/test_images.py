@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
 from pipelines.models import images as images_module
-from pipelines.models.images import decode, image_error
+from pipelines.models.images import image_error, read_image
 from tests.support.web_server import drips, web_server
 
 
@@ -48,7 +48,7 @@ def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path
     forms = [data, bytearray(data), memoryview(data), text, *uris, Image.open(io.BytesIO(data))]
     for form in forms:
         assert image_error(form) == ""
-        found = decode(form)
+        found = read_image(form)
         assert (found.width, found.height) == (expected.width, expected.height)
         np.testing.assert_array_equal(found.pixels, expected.pixels)
 
@@ -60,7 +60,7 @@ def test_web_image_is_downloaded_within_an_event_loop(tmp_path: Path):
     Thread(target=server.serve_forever, daemon=True).start()
 
     async def in_a_notebook() -> DecodedPhoto:
-        return decode(f"http://127.0.0.1:{server.server_port}/photo.png")
+        return read_image(f"http://127.0.0.1:{server.server_port}/photo.png")
 
     try:
         found = asyncio.run(in_a_notebook())
@@ -71,16 +71,16 @@ def test_web_image_is_downloaded_within_an_event_loop(tmp_path: Path):
 
 def test_rgb_arrays_are_downscaled_like_files():
     small = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(decode(small).pixels, small)
+    np.testing.assert_array_equal(read_image(small).pixels, small)
     image = images()["large"]
-    np.testing.assert_array_equal(decode(np.asarray(image)).pixels, decode_photo(png(image)).pixels)
+    np.testing.assert_array_equal(read_image(np.asarray(image)).pixels, decode_photo(png(image)).pixels)
 
 
 @pytest.mark.parametrize("kind", ["turned", "large", "transparent"])
 def test_a_pil_image_is_not_changed(kind: str):
     image = images()[kind]
     before = np.array(image)
-    decode(image)
+    read_image(image)
     np.testing.assert_array_equal(np.asarray(image), before)
 
 
@@ -96,14 +96,14 @@ def test_a_pil_image_is_not_changed(kind: str):
 )
 def test_what_cannot_be_decoded_has_a_reason(value, said: str):
     with pytest.raises(PhotoError, match=said):
-        decode(value)
+        read_image(value)
     with pytest.raises(PhotoError, match="truncated or corrupt"):
-        decode(png(images()["turned"])[:-200])
+        read_image(png(images()["turned"])[:-200])
 
 
 def test_unresponsive_web_server_is_abandoned_soon(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images_module, "DOWNLOAD_S", 3.0)
     with web_server(drips(b"", b"", 0.05)) as (uri, connections):
         with pytest.raises(PhotoError, match=rf"{uri}: no response from the web server within 1 s"):
-            decode(uri)
+            read_image(uri)
         assert len(connections) == 2

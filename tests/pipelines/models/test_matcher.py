@@ -42,10 +42,10 @@ def all_pairs() -> pd.DataFrame:
 
 def regions_of(model: RegisteredMatcher, images: list[bytes]) -> np.ndarray:
     """Returns the features of images by the detector itself."""
-    from pipelines.models.images import decode
+    from pipelines.models.images import read_image
 
     model.detector.require("cpu")
-    return np.stack([found.features_RF for found in model.detector([decode(image) for image in images], "cpu")])
+    return np.stack([found.features_RF for found in model.detector([read_image(image) for image in images], "cpu")])
 
 
 def test_scores_are_those_of_the_network(model: RegisteredMatcher):

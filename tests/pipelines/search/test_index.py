@@ -15,7 +15,7 @@ from pipelines.models.load import LoadedModel
 from pipelines.search.gallery import Filter
 from pipelines.search.index import MAX_WORDS, RankedRows, SearchIndex, merge
 from pipelines.search.index_build import IndexBuild
-from pipelines.search.index_format import read_document
+from pipelines.search.index_format import read_index_document
 from shan_model.scoring import score_matrix
 from tests.support.feature_sets import manifest, sample, write_set
 from tests.support.indexes import SMALL, build_here, loaded
@@ -264,4 +264,4 @@ def test_what_is_not_an_index_is_an_error_of_one_line(
         SearchIndex.open(str(copy), indexed_model)
     (copy / "index.json").unlink()  # as after a build that was interrupted
     with pytest.raises(UserError, match="no finished search index here"):
-        read_document(str(copy))
+        read_index_document(str(copy))

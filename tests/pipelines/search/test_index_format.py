@@ -8,14 +8,14 @@ from infra.errors import UserError
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import CandidateSearch, IndexDocument, parse_document
 from pipelines.search.layout import KINDS
-from pipelines.search.partition import Partition, StoredFile, read_receipt
+from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
 
 
 def test_documents_and_receipts_survive_a_round_trip(built: IndexBuild):
     assert IndexDocument.from_json(built.document.to_json()) == built.document
     for partition in built.document.receipts().values():
         assert Partition.from_json(partition.to_json()) == partition
-        assert read_receipt(built.store, partition.name) == partition
+        assert read_partition_receipt(built.store, partition.name) == partition
 
 
 def test_every_object_has_a_kind(built: IndexBuild):

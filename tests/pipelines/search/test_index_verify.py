@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.features.layout import snapshot_name
 from pipelines.search.index_build import IndexBuild
-from pipelines.search.index_format import IndexDocument, read_document
+from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.search.index_verify import verify_index
-from pipelines.search.layout import receipt_name, snapshot_name
+from pipelines.search.layout import partition_receipt_name
 from pipelines.search.partition import StoredFile
 from pipelines.search.partition_writer import stored_file
 from tests.support.indexes import contents
@@ -46,14 +47,14 @@ def test_a_missing_snapshot_is_an_error(copy: Path, built: IndexBuild):
 
 
 def test_values_that_do_not_fit_together_are_errors(copy: Path):
-    store, document = read_document(str(copy))
+    store, document = read_index_document(str(copy))
     partition = document.galleries["photos"].partitions[0]
     path = copy / f"{partition.name}.pooled.npy"
     pooled = np.load(path)
     pooled[1] = pooled[0]
     np.save(path, pooled)
     changed = replace(partition, files={**partition.files, "pooled": stored_file(store, path.name)})
-    (copy / receipt_name(partition.name)).write_bytes(changed.to_json())
+    (copy / partition_receipt_name(partition.name)).write_bytes(changed.to_json())
     gallery = replace(document.galleries["photos"], partitions=(changed,))
     rebuilt = IndexDocument.build(document.model, document.features, {"photos": gallery})
     for name in ("index.json", snapshot_name(rebuilt.index)):

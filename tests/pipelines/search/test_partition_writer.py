@@ -12,8 +12,8 @@ from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel
-from pipelines.search.layout import FILES, file_name, receipt_name
-from pipelines.search.partition import read_receipt
+from pipelines.search.layout import FILES, file_name, partition_receipt_name
+from pipelines.search.partition import read_partition_receipt
 from pipelines.search.partition_reader import read_table
 from pipelines.search.partition_writer import write_partition
 from tests.support.feature_sets import manifest, write_set
@@ -82,7 +82,7 @@ def test_an_interrupted_partition_ends_with_the_same_bytes(
     with pytest.raises(InterruptedError_):
         write_partition(Interrupted(tmp_path / "cut", [before]), task, indexed_features.store, indexed_model.shan)
     store = FolderStore(tmp_path / "cut")
-    assert read_receipt(store, task.name) is None
+    assert read_partition_receipt(store, task.name) is None
     write_partition(store, task, indexed_features.store, indexed_model.shan)
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "cut")) == len(FILES) + 1
@@ -96,7 +96,7 @@ def test_a_second_writer_adopts_what_the_first_one_wrote(
     first = write_partition(store, task, indexed_features.store, network(indexed_features, seed=1))
     again = write_partition(store, task, indexed_features.store, indexed_model.shan)
     assert again == first
-    (tmp_path / receipt_name(task.name)).unlink()
+    (tmp_path / partition_receipt_name(task.name)).unlink()
     assert write_partition(store, task, indexed_features.store, indexed_model.shan) == first
 
 
@@ -112,9 +112,9 @@ def test_a_file_of_another_size_without_a_receipt_is_refused(
 def test_a_corrupt_receipt_is_replaced(indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path):
     task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
     first = write_partition(store, task, indexed_features.store, indexed_model.shan)
-    (tmp_path / receipt_name(task.name)).write_bytes(b"{}")
+    (tmp_path / partition_receipt_name(task.name)).write_bytes(b"{}")
     write_partition(store, task, indexed_features.store, indexed_model.shan)
-    assert read_receipt(store, task.name) == first
+    assert read_partition_receipt(store, task.name) == first
 
 
 def test_encodings_beyond_float16_are_refused(tmp_path: Path):

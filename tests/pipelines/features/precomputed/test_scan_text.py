@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
-from pipelines.features.precomputed.scan_text import one_of_each, read_captions, read_ids, read_pairs
+from pipelines.features.precomputed.scan_text import one_of_each, read_ids, read_pairs, read_scan_captions
 
 
 def write(path: Path, text: str) -> Path:
@@ -15,9 +15,9 @@ def write(path: Path, text: str) -> Path:
 
 def test_captions_are_as_many_for_each_row(tmp_path: Path):
     path = write(tmp_path / "dev_caps.txt", "a\n b \nc\nd\n")
-    assert read_captions(path, 2) == [("a", "b"), ("c", "d")]
+    assert read_scan_captions(path, 2) == [("a", "b"), ("c", "d")]
     with pytest.raises(UserError, match=r"3 images and 4 lines in dev_caps\.txt.*write dev_caps\.tsv"):
-        read_captions(path, 3)
+        read_scan_captions(path, 3)
 
 
 def test_pairs_give_each_image_any_number_of_captions(tmp_path: Path):
