@@ -44,6 +44,7 @@ COVERS = {
         "infra/registry.py",
         "jobs/promote.py",
         "pipelines/evaluation/comparison.py",
+        "pipelines/evaluation/evaluated_version.py",
         "pipelines/models/trained_on.py",
     ],
     "pipelines/extraction/test_estimate.py": ["pipelines/extraction/config.py"],
@@ -66,6 +67,7 @@ COVERS = {
     "pipelines/models/test_detector_package.py": ["pipelines/models/config.py"],
     "pipelines/models/test_matcher.py": ["pipelines/models/tasks.py"],
     "pipelines/models/test_package.py": [
+        "infra/model_artifacts.py",
         "pipelines/models/artifacts.py",
         "pipelines/models/pyfunc.py",
         "pipelines/models/signature.py",

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infra.errors import UserError
-from pipelines.datasets.photo_sources import photo_uri, version_tokens
+from pipelines.datasets.locate_photos import version_tokens
+from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 

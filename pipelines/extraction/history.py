@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.storage.base import Store
+from pipelines.datasets.locate_photos import missing_rows
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo, Photos
 from pipelines.datasets.manifest_checks import column_hashes, text_hashes
-from pipelines.datasets.photo_sources import missing_rows
 from pipelines.extraction.receipt_entries import VERSION, ReceiptEntries
 from pipelines.features.receipt import read_receipt
 from pipelines.features.rehashed import Rehashed

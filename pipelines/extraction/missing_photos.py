@@ -1,8 +1,8 @@
 """Photos that the planning of an extraction does not find: a few are rejected, many are an error before any work."""
 
 from infra.errors import UserError
+from pipelines.datasets.locate_photos import missing_rows
 from pipelines.datasets.manifest import Manifest
-from pipelines.datasets.photo_sources import missing_rows
 
 _NAMES = 10
 """Photos that the error names."""

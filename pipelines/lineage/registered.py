@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
-from infra.registry import download_model
+from infra.model_artifacts import download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import recorded_lineage

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 import infra.tracking
 from infra.errors import UserError
-from infra.registry import download_model
+from infra.model_artifacts import download_model
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from infra.registry import PyfuncPackage
+from infra.model_artifacts import PyfuncPackage
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.carried_code import carry_code
 from pipelines.models.detector_package import DetectorPackage

@@ -9,7 +9,7 @@ from pipelines.evaluation.promote import earlier_decision
 from pipelines.extraction.run import ExtractionPlan, plan_extraction
 from pipelines.features.feature_set import FeatureSet
 from pipelines.pipeline.setup import PipelineSetup
-from pipelines.training.claim import find_run_directory
+from pipelines.training.inputs import find_run_directory
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.train import TrainedModel, training_summary
 

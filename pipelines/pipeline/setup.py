@@ -18,10 +18,10 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
-from pipelines.training.claim import check_text_encoder, require_dataset_of_model
 from pipelines.training.driver import connect_cluster
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
+from pipelines.training.inputs import check_text_encoder, require_dataset_of_model
 from pipelines.training.setup import TrainingSetup
 
 Stage = Literal["extract", "train", "evaluate", "promote"]

@@ -1,50 +1,17 @@
-"""Everything before a training starts: validate, resolve the inputs, claim the run directory, create the MLflow run."""
+"""Claims the run directory of a training, and creates its MLflow run."""
 
-import sys
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
 
-import infra.cluster
 from infra.environment import environment
 from infra.errors import UserError
-from infra.registry import name_filter
-from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
-from pipelines.datasets.manifest import dataset_name
-from pipelines.features.feature_set import FeatureSet, Split
 from pipelines.features.mlflow_lineage import log_datasets, run_tags
-from pipelines.training.data import batches_of
-from pipelines.training.identity import directory_name, training_identity
-from pipelines.training.ignored_options import ignored_options
-from pipelines.training.run_directory import Lease, RunDirectory, open_run, open_run_directory
-from pipelines.training.setup import TrainingSetup
+from pipelines.training.inputs import TrainingInputs
+from pipelines.training.run_directory import Lease, RunDirectory, open_run
 from pipelines.training.stored_progress import stored_progress
-from shan_model.vocabulary import Vocabulary
-from shan_model.word_vectors import WordVectorsError, read_word_vectors
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 
 DATASETS = {"train": "training", "val": "validation"}
 """The splits that a training reads, and what for, as MLflow names it."""
-
-
-@dataclass(frozen=True)
-class TrainingInputs:
-    """Validated inputs of a training."""
-
-    features: FeatureSet
-    name: str
-    """Name of the registered model."""
-    setup: TrainingSetup
-    """Its model has the width of the word vectors."""
-    word_vectors: "NDArray[np.float32] | None"
-    """One row per word of the vocabulary."""
-    identity: dict[str, Any]
-    directory: RunDirectory
 
 
 @dataclass(frozen=True)
@@ -60,60 +27,6 @@ class ClaimedTraining:
         """Origin of its checkpoints and of the registered version."""
         features = self.inputs.features
         return {**features.lineage, "run": self.run_id, "dataset": features.dataset}
-
-
-def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> None:
-    """Raises UserError for an invalid name, features that do not fit the network, no full batch, and unusable files.
-
-    `width` is the width of the features.
-    """
-    if dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
-        raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
-    if width != setup.model.region_dim:
-        raise UserError(
-            f"{train.store.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
-            f"set model.region_dim to {width}"
-        )
-    _ = batches_of(train, setup.train).batches_per_epoch
-    if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
-        path = setup.train.word_vectors
-        raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")
-    check_text_encoder(setup)
-
-
-def check_text_encoder(setup: TrainingSetup) -> None:
-    """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported."""
-    if setup.model.text_encoder == "hf":
-        from shan_model.hf_encoder import check_pretrained
-
-        try:
-            check_pretrained(setup.model.hf_model)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-
-
-def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:
-    """Returns the inputs of a training. Writes nothing.
-
-    Raises UserError as `check_setup` does, and if a file is invalid or the cluster or `train.output` cannot be reached.
-    Warns of options without effect.
-    """
-    train = features.captioned("train")
-    check_setup(train, features.index.detector.feature_dim, name, setup)
-    features.captioned("val")
-    infra.cluster.check_address(setup.cluster)
-    setup, word_vectors = _with_word_vectors(train.captions, setup)
-    for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):
-        print(f"warning: {sentence}", file=sys.stderr)
-    identity = training_identity(features, setup)
-    directory = open_run_directory(setup.train.output, directory_name(name, identity))
-    return TrainingInputs(features, name, setup, word_vectors, identity, directory)
-
-
-def find_run_directory(features: FeatureSet, name: str, setup: TrainingSetup) -> RunDirectory:
-    """Returns the run directory that a training with these inputs has, or would get. Writes nothing."""
-    setup, _ = _with_word_vectors(features.split("train").captions, setup)
-    return open_run_directory(setup.train.output, directory_name(name, training_identity(features, setup)))
 
 
 def check_resume(directory: RunDirectory, resume: bool | None) -> None:
@@ -153,17 +66,6 @@ def claim_training(
     return ClaimedTraining(inputs, lease, run_id)
 
 
-def require_dataset_of_model(tracking: Tracking, name: str, dataset: str) -> None:
-    """Raises UserError if the registered model has versions, but only of other data sets: they are another model's."""
-    versions = tracking.client().search_model_versions(name_filter(name))
-    datasets = {version.tags["dataset"] for version in versions if "dataset" in version.tags}
-    if datasets and dataset not in datasets:
-        raise UserError(
-            f"the registered model '{name}' belongs to another data set, {', '.join(sorted(datasets))}; give the model "
-            f"of {dataset} another name"
-        )
-
-
 def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) -> str:
     tags = run_tags(inputs.features) | {"run_directory": inputs.directory.uri}
     if parent is not None:
@@ -185,17 +87,3 @@ def _log_setup(tracking: Tracking, run_id: str, inputs: TrainingInputs, token: i
     client.log_dict(run_id, asdict(setup), "config.yaml")
     client.log_dict(run_id, environment(), "environment.json")
     tracking.log_params(run_id, setup.flat())
-
-
-def _with_word_vectors(captions: list[str], setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
-    """Returns the setup with the width of `train.word_vectors`, and the vectors of the vocabulary's words."""
-    if not setup.train.word_vectors:
-        return setup, None
-    try:
-        path = Path(setup.train.word_vectors)
-        found = read_word_vectors(path, Vocabulary.build(captions, setup.train.min_word_count))
-    except WordVectorsError as error:
-        raise UserError(f"train.word_vectors: {error}") from error
-    model = replace(setup.model, fixed_word_dim=found.vectors_VE.shape[1])
-    print(found.coverage(captions))
-    return replace(setup, model=model), found.vectors_VE

@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from infra.errors import StorageError
+from infra.model_artifacts import register
 from infra.outages import after_outage
 from infra.redaction import redact
-from infra.registry import annotate, register
+from infra.registry import annotate
 from infra.signals import when_interrupted
 from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
@@ -21,15 +22,10 @@ from pipelines.models.model_card import model_card
 from pipelines.models.package import package_model
 from pipelines.reports.tables import Table
 from pipelines.training.checkpoint import read_progress, read_validation
-from pipelines.training.claim import (
-    ClaimedTraining,
-    check_resume,
-    claim_training,
-    require_dataset_of_model,
-    resolve_inputs,
-)
+from pipelines.training.claim import ClaimedTraining, check_resume, claim_training
 from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
+from pipelines.training.inputs import require_dataset_of_model, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.metrics import random_recalls

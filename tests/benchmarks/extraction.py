@@ -12,8 +12,9 @@ from PIL import Image
 from infra.cluster import ClusterConfig, connect
 from infra.storage.folder import FolderStore
 from pipelines.datasets.decode import decode_photo
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import locate_photos, photo_uri, read_photo
+from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.detectors import registry
 from pipelines.detectors.contract import Detector
 from pipelines.extraction.config import ExtractConfig

@@ -22,8 +22,8 @@ from PIL import Image
 from infra.cluster import ClusterConfig
 from infra.storage.base import Store
 from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import SCHEMA, Manifest, Photo
-from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.reconcile import ShardTask
 from pipelines.extraction.run import extract, extraction_summary, plan_extraction

@@ -7,8 +7,8 @@ import skimage.data
 from PIL import Image
 
 from infra.cluster import ClusterConfig
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.run import Extraction, extract
 from pipelines.features.feature_set import FeatureSet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from infra.registry import PyfuncPackage
+from infra.model_artifacts import PyfuncPackage
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.features.index import DetectorDescription
 from pipelines.models.config import RegisterConfig
@@ -57,7 +57,7 @@ def save_version(folder: Path, shan: SHAN, detector: DetectorPackage) -> Path:
 
 
 def save_package(package: PyfuncPackage, model: Path) -> Path:
-    """Writes a package as `infra.registry.register` does, but to a folder, and returns it."""
+    """Writes a package as `infra.model_artifacts.register` does, but to a folder, and returns it."""
     import mlflow
 
     mlflow.pyfunc.save_model(str(model), **package.arguments())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from infra.registry import register
+from infra.model_artifacts import register
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import run_tags

@@ -14,9 +14,10 @@ from pipelines.features.mlflow_lineage import log_datasets, run_tags
 from pipelines.models.detector_package import detector_package
 from pipelines.models.selection import Selection, record_selection
 from pipelines.reports.tables import Table
-from pipelines.training.claim import DATASETS, check_setup, require_dataset_of_model
+from pipelines.training.claim import DATASETS
 from pipelines.training.driver import connect_cluster
 from pipelines.training.identity import VERSION, changed_fields, directory_name, settings_identity
+from pipelines.training.inputs import check_setup, require_dataset_of_model
 from pipelines.training.run_directory import Lease, open_run, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress

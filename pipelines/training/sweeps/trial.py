@@ -13,8 +13,9 @@ import infra.cluster
 from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.claim import claim_training, resolve_inputs
+from pipelines.training.claim import claim_training
 from pipelines.training.driver import fit
+from pipelines.training.inputs import resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.space import with_fields

@@ -2,6 +2,10 @@
 
 import io
 import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,3 +22,20 @@ def tar(tmp_path: Path) -> Path:
             opened.addfile(info, io.BytesIO(name[-5:-4].encode() * 3000))
         opened.add(path.parent, "folder", recursive=False)
     return path
+
+
+class Server(SimpleHTTPRequestHandler):
+    """Serves a folder."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Yields the URL of a web server whose folder has the file a.jpg."""
+    (tmp_path / "a.jpg").write_bytes(b"bytes of a")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=str(tmp_path))) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()

@@ -8,8 +8,9 @@ import pytest
 
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.locate_photos import version_tokens
 from pipelines.datasets.parquet_images import read_parquet_image
-from pipelines.datasets.photo_sources import read_photo, version_tokens
+from pipelines.datasets.photo_sources import read_photo
 from tests.support.servers import S3Server
 
 

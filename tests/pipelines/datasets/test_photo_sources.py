@@ -1,12 +1,5 @@
-"""Tests of photos by URI: local paths, file://, http:// from a local server, tar members, S3, and version tokens."""
+"""Photos by URI: local paths, file://, http:// from a local server, tar members and S3."""
 
-import tarfile
-import threading
-import unicodedata
-import zipfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,25 +9,9 @@ from infra.storage import s3_client
 from infra.storage.open import open_store
 from pipelines.datasets import photo_sources as sources
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.manifest import Photo
-from pipelines.datasets.photo_sources import is_missing, locate_photos, photo_uri, read_photo, version_tokens
+from pipelines.datasets.locate_photos import version_tokens
+from pipelines.datasets.photo_sources import photo_uri, read_photo
 from tests.support.servers import S3Server, aws_environment
-
-
-class Server(SimpleHTTPRequestHandler):
-    """Serves a folder."""
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "a.jpg").write_bytes(b"bytes of a")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=str(tmp_path))) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
 
 
 def reason(uri: str) -> str:
@@ -91,115 +68,6 @@ def test_a_too_large_file_is_rejected(server: str, tmp_path: Path, monkeypatch: 
     assert reason(f"{server}/large.jpg") == reason(f"{tmp_path}/large.jpg") == "larger than 1 MiB"
 
 
-def test_version_tokens_change_with_the_photo(tmp_path: Path, tar: Path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"one")
-    uris = [str(path), f"{tmp_path}/none.jpg", str(tmp_path), f"tar://a.jpg::{tar}", "\0"]
-    before = version_tokens(uris)
-    assert set(before) == {str(path), f"tar://a.jpg::{tar}"}
-    path.write_bytes(b"three")
-    assert version_tokens(uris)[str(path)] != before[str(path)]
-
-
-def test_a_manifest_may_combine_a_tar_root_and_uris(tmp_path: Path, tar: Path, server: str):
-    rows = [Photo("a", "a.jpg", "train", ("x",)), Photo("w", f"{server}/a.jpg", "val", ("y",))]
-    manifest = locate_photos("mixed", tar, rows)
-    assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [
-        b"a" * 3000,
-        b"bytes of a",
-    ]
-    with pytest.raises(UserError, match="no such photo folder"):
-        locate_photos("mixed", tmp_path / "none", rows)
-
-
-def test_photos_that_do_not_exist_are_known(tmp_path: Path, s3_server: S3Server):
-    """Web servers are not queried."""
-    names = ["gone.jpg", "here.jpg", "http://127.0.0.1:9/w.jpg", f"file://{tmp_path}/gone2.jpg"]
-    rows = [Photo(str(n), name, "train", ()) for n, name in enumerate(names)]
-    (tmp_path / "here.jpg").write_bytes(b"x")
-    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
-    open_store(root).put_if_absent("here.jpg", b"x")
-    for place in (str(tmp_path), root):
-        manifest = locate_photos("some", place, rows)
-        assert [row.source for row in manifest.photos()] == names
-        assert [row.source for row in manifest.photos() if is_missing(row, place)] == [names[0], names[3]]
-
-
-NAMES = [("bücher/é.jpg", "NFC", "NFD"), ("bücher/é.jpg", "NFD", "NFC"), ("a.JPG", "", ""), ("a.jpg", "", "")]
-
-
-def listed_and_stored(name: str, listed: str, stored: str) -> tuple[str, str]:
-    """Returns a name in two Unicode forms, or, without forms, with another case of its ending."""
-    if listed:
-        return unicodedata.normalize(listed, name), unicodedata.normalize(stored, name)
-    return name, name.swapcase().replace("A.", "a.")
-
-
-@pytest.mark.parametrize(("name", "listed", "stored"), NAMES)
-def test_photos_are_found_under_another_spelling(tmp_path: Path, name: str, listed: str, stored: str):
-    source, path = listed_and_stored(name, listed, stored)
-    assert source != path
-    photo = tmp_path / "photos" / path
-    photo.parent.mkdir(parents=True)
-    photo.write_bytes(b"x")
-    manifest = locate_photos("spelled", tmp_path / "photos", [Photo("a", source, "train", ("x",))])
-    (row,) = manifest.photos()
-    assert (row.key, row.source) == ("a", path)
-    assert row.version_token
-    assert read_photo(photo_uri(manifest.root, row.source)) == b"x"
-    with tarfile.open(tmp_path / "photos.TAR", "w") as opened:
-        opened.add(photo, path)
-    manifest = locate_photos("spelled", tmp_path / "photos.TAR", [Photo("a", source, "train", ("x",))])
-    assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [b"x"]
-
-
-def test_the_listed_spelling_comes_first(tmp_path: Path):
-    for name in ("a.jpg", "a.JPG"):
-        (tmp_path / name).write_text(name)
-    rows = [Photo("a", "a.JPG", "train", ("x",)), Photo("b", "a.jpg", "train", ("x",))]
-    assert [row.source for row in locate_photos("two", tmp_path, rows).photos()] == ["a.JPG", "a.jpg"]
-
-
-def test_a_photo_folder_is_found_in_another_unicode_form(tmp_path: Path):
-    (tmp_path / unicodedata.normalize("NFD", "büro")).mkdir()
-    (tmp_path / unicodedata.normalize("NFD", "büro") / "a.jpg").write_bytes(b"x")
-    root = tmp_path / unicodedata.normalize("NFC", "büro")
-    assert locate_photos("form", root, [Photo("a", "a.jpg", "train", ("x",))]).table.num_rows == 1
-
-
-def archives(folder: Path) -> dict[str, str]:
-    """Writes a photo in archives, and files that are none. Returns their names and the reasons why they are refused."""
-    (folder / "a.jpg").write_bytes(b"x")
-    for name, mode in (("p.tar.gz", "w:gz"), ("p.tgz", "w:gz"), ("p.tar.xz", "w:xz"), ("gzipped.tar", "w:gz")):
-        with tarfile.open(folder / name, mode) as opened:
-            opened.add(folder / "a.jpg", "a.jpg")
-    with tarfile.open(folder / "uncompressed.archive", "w") as opened:
-        opened.add(folder / "a.jpg", "a.jpg")
-    with zipfile.ZipFile(folder / "p.ZIP", "w") as zipped:
-        zipped.write(folder / "a.jpg", "a.jpg")
-    (folder / "text.tar").write_text("no tar")
-    (folder / "folder.tar").mkdir()
-    neither = "is neither a folder nor an uncompressed .tar; unpack it"
-    names = ["p.tar.gz", "p.tgz", "p.tar.xz", "gzipped.tar", "p.ZIP", "text.tar", "folder.tar", "a.jpg"]
-    return dict.fromkeys([*names, "uncompressed.archive"], neither) | {"none.tar": "no such photo folder"}
-
-
-def test_other_photo_folders_are_refused_with_the_reason(tmp_path: Path):
-    for name, message in archives(tmp_path).items():
-        with pytest.raises(UserError, match=rf"{name}:? {message}"):
-            locate_photos("archive", tmp_path / name, [Photo("a", "a.jpg", "train", ("x",))])
-    for uri, message in (
-        ("gs://bucket/a.jpg", "gs:// is not supported; give a path, https:// or s3://bucket/key"),
-        ("s3://bucket", "names no object; write s3://bucket/key"),
-        ("s3://", "names no object"),
-    ):
-        with pytest.raises(UserError, match=f"^photo {uri}:? {message}"):
-            locate_photos("remote", tmp_path, [Photo("a", uri, "train", ("x",))])
-    for uri in ("s3://bucket/photos.zip", "s3://bucket/photos.tar.gz"):
-        with pytest.raises(UserError, match=f"photo folder {uri} is neither"):
-            locate_photos("archive", uri, [Photo("a", "a.jpg", "train", ("x",))])
-
-
 @pytest.mark.parametrize(
     "broken", [{"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, {"AWS_SECRET_ACCESS_KEY": "wrong"}], ids=["gone", "refused"]
 )
@@ -221,43 +89,3 @@ def test_photos_in_a_bucket_are_read(s3_server: S3Server):
     assert read_photo(photo_uri(root, "deep/a b.jpg")) == b"a"
     uris = [f"{root}/deep/a b.jpg", f"{root}/deep/none.jpg"]
     assert list(version_tokens(uris)) == uris[:1]
-
-
-@pytest.fixture
-def listings(s3_server: S3Server) -> Iterator[list[str]]:
-    """The prefixes that this process lists in a bucket, in order."""
-    found: list[str] = []
-
-    def record(params: dict[str, str], **_: object) -> None:
-        found.append(params["Prefix"])
-
-    with aws_environment(s3_server.environment()):
-        events = s3_client.client().meta.events
-        events.register("provide-client-params.s3.ListObjectsV2", record)
-        yield found
-        events.unregister("provide-client-params.s3.ListObjectsV2", record)
-
-
-def test_only_the_folders_of_the_photos_are_listed(
-    s3_server: S3Server, listings: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    """Two photos in different folders listed the whole bucket."""
-    root = f"s3://{s3_server.bucket}/folders"
-    names = ["a/1.jpg", "a/deep/2.jpg", "a-b/3.jpg", "c/d/4.jpg", "c/e/5.jpg", "c/f/other.jpg"]
-    for name in names:
-        open_store(root).put_if_absent(name, b"x")
-    wanted = [f"{root}/{name}" for name in names[:-1]]
-    assert set(version_tokens([*wanted, f"{root}/c/d/none.jpg"])) == set(wanted)
-    assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c/d", "c/e")]
-    listings.clear()
-    monkeypatch.setattr(sources, "_LISTINGS", 3)
-    assert set(version_tokens(wanted)) == set(wanted)
-    assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c")]
-
-
-def test_a_tar_in_a_bucket_is_found_without_a_listing(s3_server: S3Server, listings: list[str]):
-    root = f"s3://{s3_server.bucket}/tars"
-    open_store(root).put_if_absent("photos.tar", b"x")
-    uri = f"tar://1.jpg::{root}/photos.tar"
-    assert list(version_tokens([uri, f"tar://1.jpg::{root}/none.tar"])) == [uri]
-    assert listings == []

@@ -14,8 +14,8 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest
-from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction.join import join_parts
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import receipt_name, tar_name

@@ -18,8 +18,8 @@ from PIL import Image
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo, Photos
-from pipelines.datasets.photo_sources import locate_photos
 from pipelines.extraction import run as extract
 from pipelines.extraction.hash_photos import hash_photos
 from pipelines.extraction.run import extraction_summary

@@ -16,8 +16,8 @@ from PIL import Image
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
+from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo
-from pipelines.datasets.photo_sources import locate_photos
 from pipelines.detectors import registry
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infra.registry import register
+from infra.model_artifacts import register
 from infra.tracking import Tracking
 from pipelines.features.npy import save_npy
 from pipelines.models.artifacts import BUNDLE, DETECTOR

@@ -1,7 +1,5 @@
-"""Preparation of a training: validation, claim of the run directory, one MLflow run per configuration."""
+"""Claim of the run directory, and one MLflow run per configuration."""
 
-import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,40 +9,11 @@ import pytest
 
 from infra.errors import LeaseLostError, StorageError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
-from pipelines.features.feature_set import FeatureSet
 from pipelines.training import claim, run_directory
-from pipelines.training.claim import (
-    ClaimedTraining,
-    TrainingInputs,
-    claim_training,
-    require_dataset_of_model,
-    resolve_inputs,
-)
-from pipelines.training.config import TrainConfig
+from pipelines.training.claim import ClaimedTraining, claim_training
+from pipelines.training.inputs import TrainingInputs, resolve_inputs
 from pipelines.training.setup import TrainingSetup
-from shan_model.config import ModelConfig
-from tests.support import feature_sets
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
-from tests.support.tiny_bert import write_tiny_bert
-
-
-@pytest.fixture
-def features(tmp_path: Path) -> FeatureSet:
-    return feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
-
-
-@pytest.fixture
-def setup(tmp_path: Path) -> TrainingSetup:
-    return TrainingSetup(
-        model=ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4),
-        train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")),
-        tracking=TrackingConfig(uri="http://user:secret@host:5000"),
-    )
-
-
-@pytest.fixture
-def inputs(features: FeatureSet, setup: TrainingSetup) -> TrainingInputs:
-    return resolve_inputs(features, "m", setup)
 
 
 def test_a_tracking_server_that_is_away_is_one_line(
@@ -84,101 +53,6 @@ def datasets(tracking: Tracking) -> list[tuple[str, str]]:
     """Returns name and context of the dataset inputs of the only run."""
     (run,) = runs(tracking)
     return sorted((each.dataset.name, each.tags[0].value) for each in run.inputs.dataset_inputs)
-
-
-def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
-    assert not inputs.directory.is_claimed()
-    assert not Path(inputs.directory.root).exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "a/b"}, "--name 'a/b' is not a valid model name"),
-        ({"model": ModelConfig(region_dim=9)}, "has features of width 8, but model.region_dim is 9"),
-        ({"train": TrainConfig(batch_size=400)}, "train.batch_size is 400"),
-        ({"train": TrainConfig(batch_size=4, word_vectors="none.txt")}, "train.word_vectors"),
-    ],
-)
-def test_invalid_input_is_an_error_before_anything_is_written(
-    features: FeatureSet, setup: TrainingSetup, change: dict[str, Any], message: str
-):
-    name = change.pop("name", "m")
-    change = {"train": replace(change["train"], output=setup.train.output)} if "train" in change else change
-    with pytest.raises(UserError, match=message):
-        resolve_inputs(features, name, replace(setup, **change))
-    assert not Path(setup.train.output).exists()
-
-
-def without(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def with_config(text: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / "config.json").write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("corrupt", "reason"),
-    [
-        (shutil.rmtree, r"cannot be loaded \(.*\); give a folder or hub name"),
-        (without("config.json"), r"cannot be loaded \(.*\); give a folder or hub name"),
-        (without("model.safetensors"), r"cannot be loaded \(it has no model\.safetensors\); give a folder or hub name"),
-        (without("tokenizer.json"), "has a tokenizer without words; save tokenizer.json with the model"),
-        (with_config('{"model_type": "own"}'), r"cannot be loaded \(.*own.*\); give a folder or hub name"),
-        (
-            with_config('{"model_type": "bert", "hidden_size": "x"}'),
-            r"cannot be loaded \(.*hidden_size.*\); give a folder",
-        ),
-        (with_config('{"model_type": "t5"}'), "is a t5, not a text encoder; use one such as BERT or RoBERTa"),
-    ],
-    ids=["missing", "no config", "no weights", "no tokenizer", "unknown kind", "wrong type", "not an encoder"],
-)
-def test_an_unusable_text_encoder_is_an_error_first(
-    features: FeatureSet, setup: TrainingSetup, tmp_path: Path, corrupt: Callable[[Path], object], reason: str
-):
-    folder = write_tiny_bert(tmp_path / "bert")
-    corrupt(folder)
-    model = replace(setup.model, text_encoder="hf", hf_model=str(folder))
-    with pytest.raises(UserError, match=f"^model.hf_model '{folder}' {reason}") as caught:
-        resolve_inputs(features, "m", replace(setup, model=model))
-    assert "\n" not in str(caught.value)
-    assert not Path(setup.train.output).exists()
-
-
-def test_a_local_text_encoder_is_accepted(features: FeatureSet, setup: TrainingSetup, tmp_path: Path):
-    model = replace(setup.model, text_encoder="hf", hf_model=str(write_tiny_bert(tmp_path / "bert")))
-    assert resolve_inputs(features, "m", replace(setup, model=model)).setup.model == model
-
-
-@pytest.mark.parametrize("name", ["m", "shan-写真", "M_1.2"])
-def test_names_of_models_have_characters_of_any_script(features: FeatureSet, setup: TrainingSetup, name: str):
-    assert resolve_inputs(features, name, setup).directory.name.startswith(f"{name}-")
-
-
-def test_a_registered_model_of_another_data_set_is_refused(tracking: Tracking):
-    client = tracking.client()
-    require_dataset_of_model(tracking, "m", "tiny")
-    client.create_registered_model("m")
-    require_dataset_of_model(tracking, "m", "tiny")
-    client.create_model_version("m", "file:///x", tags={"dataset": "tiny"})
-    require_dataset_of_model(tracking, "m", "tiny")
-    with pytest.raises(
-        UserError, match="the registered model 'm' belongs to another data set, tiny; give the model of"
-    ):
-        require_dataset_of_model(tracking, "m", "tiny-2")
-
-
-def test_options_without_effect_are_warned_of(
-    features: FeatureSet, setup: TrainingSetup, capsys: pytest.CaptureFixture[str]
-):
-    resolve_inputs(features, "m", setup)
-    assert capsys.readouterr().err == ""
-    train = replace(setup.train, lr_schedule="cosine", lr_decay_epoch=3)
-    resolve_inputs(features, "m", replace(setup, train=train))
-    assert capsys.readouterr().err == (
-        "warning: train.lr_decay_epoch is 3, but has no effect with train.lr_schedule=cosine\n"
-    )
 
 
 def test_run_logs_exactly_the_sections_of_a_training(inputs: TrainingInputs, tracking: Tracking):

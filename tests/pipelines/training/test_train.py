@@ -11,8 +11,9 @@ import infra.cluster
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.claim import claim_training, resolve_inputs
+from pipelines.training.claim import claim_training
 from pipelines.training.config import TrainConfig
+from pipelines.training.inputs import resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.train import TrainedModel, _results, run_training, training_summary
 from shan_model.config import ModelConfig

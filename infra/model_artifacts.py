@@ -1,0 +1,135 @@
+"""The files of registered models: logs and registers them, and downloads them again."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infra.errors import StorageError, UserError
+from infra.redaction import redact
+from infra.registry import NO_SUCH_MODEL, name_filter, no_such_model
+from infra.storage.disk import names_full_disk
+from infra.tracking import Tracking
+from infra.tracking_errors import TrackingError, explained, reason_of
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+
+@dataclass(frozen=True)
+class PyfuncPackage:
+    """The content of a registered model."""
+
+    code: Path
+    """Python file that defines the pyfunc ("models from code": nothing is pickled)."""
+    package: Path
+    """Folder of the package that the code imports."""
+    artifacts: Mapping[str, Path]
+    """Files and folders that the pyfunc reads, by name."""
+    signature: "ModelSignature"
+    input_example: Any
+    """An input with which MLflow validates the model and which its page shows."""
+    model_config: Mapping[str, Any]
+    """Values that a consumer can replace when loading the model."""
+    requirements: list[str]
+    """Exact pip requirements of an environment that can load the model."""
+    metadata: Mapping[str, Any]
+    """Lineage. It is stored in the model and as tags of its version."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns it as keyword arguments of MLflow's `Model.log` and `pyfunc.save_model`."""
+        return {
+            "python_model": str(self.code),
+            "code_paths": [str(self.package)],
+            "artifacts": {key: str(path) for key, path in self.artifacts.items()},
+            "signature": self.signature,
+            "input_example": self.input_example,
+            "model_config": dict(self.model_config) or None,
+            "pip_requirements": self.requirements,
+            "metadata": dict(self.metadata),
+        }
+
+
+def register(
+    tracking: Tracking,
+    run_id: str,
+    name: str,
+    package: PyfuncPackage,
+    before_register: Callable[[], None] = lambda: None,
+) -> int:
+    """Logs the model to its run, registers it under `name` and returns the number of the new version.
+
+    A run is registered once: a second call returns the existing version. `before_register` is called between logging
+    and registering (which may be minutes apart if the server was unreachable); it raises to prevent the registration.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    client = tracking.client()
+    for version in client.search_model_versions(f"{name_filter(name)} and run_id = '{run_id}'"):
+        return int(version.version)
+    mlflow.set_tracking_uri(tracking.mlflow_uri)
+    mlflow.set_registry_uri(tracking.mlflow_uri)
+    # Its INFO lines report the validation of the input example.
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    with explained(tracking.uri, "checking the model and storing it at"):
+        # `pyfunc.log_model` would need `start_run`, which ends the run, also if another process drives it by now.
+        params = client.get_run(run_id).data.params
+        logged = client.create_logged_model(tracking.experiment_id, "model", run_id, params=params)
+        info = Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=logged.model_id,
+            **package.arguments(),
+        )
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    tags = {key: str(value) for key, value in package.metadata.items()}
+    before_register()
+    version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
+    return int(version.version)
+
+
+def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Copies the model of a `models:/...` or `runs:/...` URI into `folder`. Executes none of its code.
+
+    Returns the path of the artifact with this name, and the model's metadata. Raises UserError if the model does not
+    exist or has no such artifact, and StorageError if its files cannot be read.
+    """
+    import mlflow
+    import yaml
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    mlflow.set_tracking_uri(tracking.mlflow_uri)
+    mlflow.set_registry_uri(tracking.mlflow_uri)
+    try:
+        full_disk = names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk")
+        with full_disk, explained(tracking.uri, "downloading the model from"):
+            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
+    except TrackingError:
+        raise
+    except (MlflowException, OSError) as error:  # MLflow raises OSError for a missing file of a local store
+        if isinstance(error, OSError) or error.error_code in NO_SUCH_MODEL:
+            raise no_such_model(tracking, uri, error) from error
+        problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
+        raise StorageError(f"{uri}: its files cannot be read {problem}; check where they are stored") from error
+    try:
+        model = Model.load(str(root))
+        found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
+        metadata = dict(model.metadata or {})
+    except (MlflowException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{uri}: not a model of this project (its MLmodel has no artifact '{artifact}'); give a version that "
+            "jobs.train registered"
+        ) from error
+    if not found.is_relative_to(root):
+        raise UserError(f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model")
+    return found, metadata

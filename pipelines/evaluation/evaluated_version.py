@@ -1,0 +1,55 @@
+"""A registered version with its evaluation, as a promotion compares it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from infra.cluster import ClusterConfig
+from infra.tracking import Tracking
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.results import Evaluation
+from pipelines.evaluation.score import ScoreConfig
+from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.models.load import load_matcher
+from pipelines.models.selection import read_selection
+from shan_model.model import SHAN
+
+
+@dataclass(frozen=True)
+class EvaluatedVersion:
+    """A loaded version and its evaluation."""
+
+    number: int
+    shan: SHAN
+    evaluation: Evaluation
+    features: FeatureSet
+    """Features of the detector that the version was trained on."""
+    tags: Mapping[str, str]
+    """Tags of the version: its lineage, and how a sweep selected it."""
+
+
+def evaluate_version(
+    tracking: Tracking,
+    name: str,
+    version: int,
+    features: FeatureSet,
+    split: Split,
+    score: ScoreConfig,
+    cluster: ClusterConfig,
+    device: str,
+) -> EvaluatedVersion:
+    """Returns a version, loaded on `device`, with its evaluation on a split of features of its own detector."""
+    shan = load_matcher(tracking, f"models:/{name}/{version}", features, device)
+    score = replace(score, cache_file="")  # two models cannot share one score cache
+    evaluation = evaluate(shan, f"version {version}", split, score, cluster)
+    tags = tracking.client().get_model_version(name, str(version)).tags
+    return EvaluatedVersion(version, shan, evaluation, features, tags)
+
+
+def selected_on_split(compared: list[EvaluatedVersion]) -> dict[int, str]:
+    """Returns the versions that a sweep selected on the split on which they were evaluated, and how."""
+    found = {}
+    for version in compared:
+        selection = read_selection(version.tags)
+        if selection is not None and selection.is_biased_on(version.features.dataset, version.evaluation.split):
+            found[version.number] = str(selection)
+    return found
