@@ -16,7 +16,8 @@ from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
 from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect_format, is_read_in_place, read_file
 from pipelines.datasets.locate_photos import ARCHIVES, locate_photos
-from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
+from pipelines.datasets.manifest import SPLITS, Manifest, Photo
+from pipelines.datasets.names import dataset_name
 from pipelines.datasets.parquet_table import embeds_images
 from pipelines.datasets.photo_sources import parent_and_name
 from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile, PhotoRows

@@ -9,12 +9,10 @@ import hashlib
 import io
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import PurePosixPath
 from typing import IO, Any, overload
 
 import numpy as np
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from infra.errors import UserError
 from infra.redaction import redact
 from pipelines.datasets.manifest_checks import repeated_keys, suspect_rows
+from pipelines.datasets.names import escapes_root
 from shan_model.vocabulary import has_word
 
 FORMAT = "shan-manifest/2"
@@ -206,31 +205,6 @@ def _photos(rows: "pa.Table | pa.RecordBatch") -> Iterator[Photo]:
     columns = (rows[name].to_pylist() for name in SCHEMA.names)
     for key, source, split, captions, version_token in zip(*columns, strict=True):
         yield Photo(key, source, split, tuple(captions), version_token)
-
-
-def escapes_root(source: str) -> bool:
-    """Returns whether a photo's relative path leaves its root (path traversal); URIs are not relative paths."""
-    return "://" not in source and (source.startswith("/") or ".." in source.split("/"))
-
-
-def safe_key(source: str) -> str:
-    """Returns a WebDataset key, `[A-Za-z0-9_-]+`: the file name without suffix, other characters replaced by `_`."""
-    name = source.rpartition("/")[2]
-    if name in ("", "."):
-        name = PurePosixPath(source).name
-    end = name.rfind(".")  # a path object takes 3 s per million photos
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:end] if 0 < end < len(name) - 1 else name)
-
-
-def dataset_name(text: str) -> str:
-    """Returns the name of a data set, a part of the names of its feature sets and models.
-
-    Letters, digits (of any script), `_` and `-` stay. Other characters become `_`, and a hash of the text follows, so
-    that different texts give different names. Unicode's composed and decomposed forms are the same text.
-    """
-    text = unicodedata.normalize("NFC", text)
-    name = "".join(char if char in "_-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
-    return name if name == text else f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def _checked(table: pa.Table) -> pa.Table:

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Photo, escapes_root, safe_key
+from pipelines.datasets.manifest import Photo
 from pipelines.datasets.manifest_checks import repeated_rows
+from pipelines.datasets.names import escapes_root, safe_key
 from pipelines.datasets.row_table import Row, RowTable
 
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from infra.cluster_resources import Wait
 from infra.errors import UserError
 from infra.ray_jobs import one_line
+from shan_model.blocks import Blocks, RegionRows
 from shan_model.model import SHAN
-from shan_model.scoring import Blocks, RegionRows, score_blocks
+from shan_model.scoring import score_blocks
 
 MAX_LOSSES = 3
 """Losses per actor, without a finished block between them, after which scoring fails."""

@@ -21,7 +21,7 @@ from pipelines.evaluation.perturbations import (
     swap_attributes,
     unusual_texts,
 )
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
 from shan_model.vocabulary import tokenize

@@ -7,7 +7,8 @@ from pathlib import Path
 from infra.storage.disk import replace_file
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.evaluation.behaviour import BehaviourResult, Case
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.reports.photo import photo_html
 from pipelines.reports.tables import Table, markdown, page
 

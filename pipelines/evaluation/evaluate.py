@@ -13,13 +13,15 @@ from infra.tracking import Tracking
 from infra.tracking_errors import explained
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score_all_pairs
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import log_datasets
+from pipelines.features.split import Split
 from pipelines.reports.tables import markdown
+from shan_model.blocks import RowRange
 from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
 from shan_model.protocols import Fold, cut_folds
-from shan_model.scoring import OnPairs, RowRange, identity
+from shan_model.scoring import OnPairs, identity
 
 
 def evaluate(

@@ -8,7 +8,8 @@ from infra.tracking import Tracking
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.models.load import load_matcher
 from pipelines.models.selection import read_selection
 from shan_model.model import SHAN

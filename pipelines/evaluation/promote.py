@@ -19,8 +19,9 @@ from pipelines.evaluation.decision_tags import decision_holds, now, record_decis
 from pipelines.evaluation.evaluated_version import EvaluatedVersion, evaluate_version, selected_on_split
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits
+from pipelines.features.split import Split
 
 _IS_CHAMPION = "it is already the champion"
 

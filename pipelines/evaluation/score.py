@@ -19,9 +19,10 @@ from infra.paths import local_path
 from infra.signals import when_interrupted
 from infra.storage.open import require_durable_path
 from pipelines.models.device import Device, choose_device
+from shan_model.blocks import RegionRows
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoreCache, ScoringError
-from shan_model.scoring import OnPairs, RegionRows, open_matrix, score_matrix
+from shan_model.scoring import OnPairs, open_matrix, score_matrix
 
 
 @dataclass(frozen=True)

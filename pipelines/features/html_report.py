@@ -149,12 +149,12 @@ def _classes(photos: Sequence[SampledPhoto], names: Mapping[int, str]) -> Iterab
     """Yields the most frequent classes with their shares of regions and of photos."""
     yield "<h2>Classes</h2>"
     regions: Counter[int] = Counter()
-    photos: Counter[int] = Counter()
+    present: Counter[int] = Counter()
     sure: Counter[int] = Counter()
     for meta in (photo.meta for photo in photos):
         classes, scores = meta.get("classes") or [], meta.get("confidences") or []
         regions.update(classes)
-        photos.update(set(classes))
+        present.update(set(classes))
         sure.update({class_ for class_, score in zip(classes, scores, strict=False) if score >= CONFIDENT})
     if not regions:
         yield "<p class=none>This feature set has no classes.</p>"
@@ -167,7 +167,7 @@ def _classes(photos: Sequence[SampledPhoto], names: Mapping[int, str]) -> Iterab
         (
             _class_name(class_, names),
             f"{count / regions.total():.1%}",
-            f"{photos[class_] / len(photos):.0%}",
+            f"{present[class_] / len(photos):.0%}",
             f"{sure[class_] / len(photos):.0%}",
         )
         for class_, count in regions.most_common(CLASSES)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from infra.errors import UserError
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 
 
 def paired_splits(feature_sets: Sequence[FeatureSet], name: str, intersect: bool) -> list[Split]:

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.datasets.photo_sources import photo_uri
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.search.hits import Explanation, Hit, explain_pair
 from pipelines.search.index import require_sentences
 from shan_model.model import SHAN

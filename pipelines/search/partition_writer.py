@@ -18,10 +18,10 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
 from infra.storage.pieces import file_pieces, object_pieces
-from pipelines.features.feature_set import Split
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import HEADER_BYTES, is_finite
 from pipelines.features.shard_reader import StoredShards
+from pipelines.features.split import Split
 from pipelines.features.stored_receipts import StoredReceipts
 from pipelines.search.index_plan import PartitionTask
 from pipelines.search.layout import ARRAYS, TABLE, file_name, partition_receipt_name

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from pipelines.reports.tables import Table
 from shan_model.model import SHAN
 from shan_model.reranking import Queries, mean_cosines, retrieve_and_rerank

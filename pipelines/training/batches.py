@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from pipelines.training.epoch_size import shuffled_batches_per_epoch
 
 

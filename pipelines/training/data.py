@@ -2,7 +2,8 @@
 
 import time
 
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.training.batches import Batches, ShuffledBatches
 from pipelines.training.config import TrainConfig
 from pipelines.training.shard_cache import CacheConfig, local_shards

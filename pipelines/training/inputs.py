@@ -10,8 +10,9 @@ from infra.errors import UserError
 from infra.registry import name_filter
 from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
-from pipelines.datasets.manifest import dataset_name
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.datasets.names import dataset_name
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options

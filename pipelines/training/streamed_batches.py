@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split, not_finite, stacked
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import is_finite, load_npy
 from pipelines.features.receipt import MEMBERS, Receipt
 from pipelines.features.shard_reader import read_shard
+from pipelines.features.split import Split, not_finite, stacked
 from pipelines.training.batches import Batch
 from pipelines.training.epoch_size import streamed_batches_per_epoch
 from pipelines.training.prefetch import prefetch

@@ -16,7 +16,8 @@ from infra.signals import when_interrupted
 from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.models.detector_package import DetectorPackage, detector_package
 from pipelines.models.model_card import model_card
 from pipelines.models.package import package_model

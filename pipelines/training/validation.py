@@ -3,10 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
+from shan_model.blocks import RowRange
 from shan_model.gather import gather_objects
 from shan_model.model import SHAN
-from shan_model.scoring import RowRange, score_matrix
+from shan_model.scoring import score_matrix
 
 
 def validation_scores(shan: SHAN, val: Split, rank: int, ranks: int, precision: str) -> NDArray[np.floating]:

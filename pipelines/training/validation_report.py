@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from shan_model.metrics import retrieval_ranks
 
 MAX_K = 100

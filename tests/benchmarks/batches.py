@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.features.feature_set import Split
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import load_npy
+from pipelines.features.split import Split
 from pipelines.training.batches import Batch, Batches, ShuffledBatches
 from pipelines.training.prefetch import prefetch
 from pipelines.training.shard_cache import CacheConfig, local_shards

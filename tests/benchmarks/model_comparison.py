@@ -24,7 +24,8 @@ from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.score import ScoreConfig
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from pipelines.models.load import load_matcher
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize

@@ -12,8 +12,9 @@ from shan_model.alignment import Alignment
 from shan_model.baselines.scan import SCAN
 from shan_model.batched_alignment import BatchedAlignment
 from shan_model.batched_matcher import Group
+from shan_model.blocks import cut_blocks
 from shan_model.config import ModelConfig
-from shan_model.scoring import cut_blocks, score_blocks
+from shan_model.scoring import score_blocks
 from tests.benchmarks.inputs import encoded, network, sentences
 from tests.benchmarks.measure import seconds, threads
 from tests.benchmarks.peers import scan_loop

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from shan_model.blocks import cut_blocks
 from shan_model.bundle import FILES, HF_FILES, load_bundle, save_bundle
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
-from shan_model.scoring import cut_blocks, score_matrix
+from shan_model.scoring import score_matrix
 from shan_model.vocabulary import Vocabulary
 from tests.support import ROOT
 from tests.support.tiny_bert import PIECES, POSITIONS, write_tiny_bert

@@ -8,17 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from shan_model.batched_matcher import TILES
+from shan_model.blocks import Blocks
 from shan_model.model import SHAN
-from shan_model.scoring import Blocks, RowRange, cut_blocks, score_blocks, score_matrix
-from shan_model.vocabulary import tokenize
-
-LITTLE = TILES["cpu"].photos * TILES["cpu"].captions * 4 * (8 * 8 + 6 * 3 * 11) + 254_000
-"""Bytes that hold about a hundred photos and captions of these sizes beside a tile of pairs."""
-
-
-def regions(photos: int = 5, dtype: type = np.float32) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((photos, 3, 12)).astype(dtype)
+from shan_model.scoring import score_blocks, score_matrix
+from tests.shan_model.test_blocks import LITTLE, regions
 
 
 def test_equals_the_forward_pass_of_the_model(model: SHAN, captions):
@@ -39,23 +32,6 @@ def test_blocks_of_any_size_give_the_same_scores(model, captions, photo_edges, c
         assert block.size == blocks.size(i, j)
         scores[blocks.rows(i), blocks.columns(j)] = block
     np.testing.assert_allclose(scores, score_matrix(model, regions(), captions), rtol=0, atol=1e-6)
-
-
-def test_less_memory_gives_smaller_blocks(model, captions):
-    def cut(memory: int, min_row_blocks: int = 1) -> Blocks:
-        return cut_blocks(model, regions(3000), captions * 500, memory, min_row_blocks)
-
-    shapes = [cut(memory).shape for memory in (LITTLE, LITTLE + 200_000, 64 << 20)]
-    assert shapes[0][0] > shapes[1][0] > shapes[2][0] == 1
-    assert shapes[0][1] >= shapes[1][1] > shapes[2][1]
-    assert cut(64 << 20, min_row_blocks=4).shape[0] == 4
-    blocks = cut(LITTLE)
-    assert sorted(np.concatenate([blocks.columns(j) for j in range(blocks.shape[1])])) == list(range(2000))
-    assert [blocks.rows(i).start for i in range(1, blocks.shape[0])] == [
-        blocks.rows(i).stop for i in range(blocks.shape[0] - 1)
-    ]
-    with pytest.raises(ValueError, match=r"a memory of 1 MiB is too small for a block; allow at least \d+ MiB"):
-        cut(1 << 20)
 
 
 ALLOCATOR_MIB = 16
@@ -93,24 +69,11 @@ def test_memory_stays_within_the_budget(width, photos, sentences, memory):
     assert memory / 20 < grown < memory + ALLOCATOR_MIB
 
 
-def test_captions_of_similar_length_share_a_block(model, captions):
-    order = cut_blocks(model, regions(), captions, 64 << 20).order
-    assert [len(tokenize(captions[c])) for c in order] == sorted(len(tokenize(c)) for c in captions)
-
-
 def test_progress_counts_every_pair_once(model, captions):
     added: list[int] = []
     score_matrix(model, regions(3000), captions * 100, memory=LITTLE, progress=added.append)
     assert sum(added) == 3000 * 400
     assert len(added) > 4
-
-
-def test_a_row_range_returns_its_rows():
-    photos = regions(90)
-    rows = RowRange(photos, slice(20, 50))
-    assert len(rows) == 30
-    np.testing.assert_array_equal(rows[10:64], photos[30:50])
-    np.testing.assert_array_equal(rows[0:7], photos[20:27])
 
 
 class Ragged:

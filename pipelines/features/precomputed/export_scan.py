@@ -11,12 +11,13 @@ import numpy as np
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import SPLITS
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
 from pipelines.features.precomputed.exported_files import Exported, complete_files, partial_file
 from pipelines.features.precomputed.float16 import to_float32
 from pipelines.features.precomputed.scan import NAMES
 from pipelines.features.precomputed.scan_text import CAPTIONS
 from pipelines.features.precomputed.shard_import import OnPhotos
+from pipelines.features.split import Split
 
 _BATCH = 32
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import Manifest, Photo, dataset_name, safe_key
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.names import dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
 from pipelines.features.precomputed.npy_rows import NpyRows
 from pipelines.features.precomputed.scan_text import CAPTIONS, read_ids, read_pairs, read_scan_captions

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import UserError
-from pipelines.datasets.manifest import safe_key
+from pipelines.datasets.names import safe_key
 from pipelines.datasets.rows import numbered
 from pipelines.datasets.text_lines import text_lines
 

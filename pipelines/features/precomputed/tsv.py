@@ -8,7 +8,8 @@ from pathlib import Path
 
 from infra.errors import UserError
 from pipelines.datasets.importer import Dataset, dataset_folder, dataset_rows
-from pipelines.datasets.manifest import SPLITS, Manifest, Photo, dataset_name
+from pipelines.datasets.manifest import SPLITS, Manifest, Photo
+from pipelines.datasets.names import dataset_name
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import PhotoRows
 from pipelines.features.precomputed.shard_import import Imported, OnPhotos, ShardContent, ShardImport, describe_source

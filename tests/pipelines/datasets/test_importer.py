@@ -10,7 +10,7 @@ import pytest
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.importer import import_dataset
-from pipelines.datasets.manifest import dataset_name
+from pipelines.datasets.names import dataset_name
 from tests.support.servers import S3Server
 
 

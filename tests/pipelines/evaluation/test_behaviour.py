@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.behaviour import BehaviourResult, run_behaviour_tests
-from pipelines.features.feature_set import FeatureSet, Split
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.split import Split
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary, tokenize

@@ -6,7 +6,8 @@ import pytest
 
 from infra.errors import StorageError, UserError
 from infra.storage.folder import FolderStore
-from pipelines.datasets.manifest import Manifest, Photo, dataset_name
+from pipelines.datasets.manifest import Manifest, Photo
+from pipelines.datasets.names import dataset_name
 from pipelines.features.layout import feature_set_name
 from pipelines.features.manifests import read_manifest, require_dataset, write_manifest
 from tests.support.feature_sets import manifest, write_set

@@ -9,7 +9,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from pipelines.training.batches import Batch, Batches, ShuffledBatches
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.support import feature_sets

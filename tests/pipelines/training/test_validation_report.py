@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.datasets.manifest import Manifest
-from pipelines.features.feature_set import Split
+from pipelines.features.split import Split
 from pipelines.training.validation_report import BINS, MISTAKES, validation_report
 from tests.support import feature_sets
 

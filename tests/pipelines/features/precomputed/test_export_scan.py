@@ -77,7 +77,7 @@ def test_more_captions_than_five(tmp_path: Path):
     assert (lines[0], lines[1], len(lines)) == (b"more than  five", b"1.jpg 0", 11)
 
 
-def test_feature_sets_outside_the_layout_are_refused(tmp_path: Path):
+def test_feature_sets_outside_the_format_are_refused(tmp_path: Path):
     (tmp_path / "few").mkdir()
     (tmp_path / "ragged").mkdir()
     few = tsv(tmp_path / "few", [Photo("2"), Photo("1")], captions=4)

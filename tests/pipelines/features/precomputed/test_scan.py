@@ -235,7 +235,7 @@ ROWS = np.zeros((2, 3, 8), np.float32)
         ("dev_ids.txt", b"a\n" * 4 + b"b\n" * 6, "lines 1 to 5 name more than one image"),
     ],
 )
-def test_layout_errors_are_one_line(folder: Path, name: str, content: object, message: str):
+def test_format_errors_are_one_line(folder: Path, name: str, content: object, message: str):
     path = folder / name
     path.unlink()
     if isinstance(content, bytes):

@@ -15,9 +15,9 @@ NAN_FEATURES = [float("nan")] + [0.0] * (36 * 8 - 1)
 
 def error_of(line: str) -> str:
     """Returns the reason why a row is invalid beside a valid one of the same photo."""
-    layout = decode_row((Photo("104").ten() if line.count("\t") == 9 else Photo("104").six()).encode()).layout
+    row_format = decode_row((Photo("104").ten() if line.count("\t") == 9 else Photo("104").six()).encode()).row_format
     with pytest.raises(RowError) as caught:
-        decode_row(line.encode(), layout)
+        decode_row(line.encode(), row_format)
     return str(caught.value)
 
 

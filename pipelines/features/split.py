@@ -1,0 +1,149 @@
+"""The photos of one split of a feature set, read by offset from the shards."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infra.errors import UserError
+from infra.storage.base import Store
+from pipelines.features.layout import tar_name
+from pipelines.features.manifests import read_captions
+from pipelines.features.npy import is_finite, view_npy
+from pipelines.features.receipt import MEMBERS, Receipt, Written
+from pipelines.features.shard_reader import Shards, read_sample_member
+
+
+@dataclass(frozen=True)
+class Split:
+    """The photos of one split, read by offset from the shards. Only their descriptions are held in memory."""
+
+    name: str
+    store: Store
+    receipts: tuple[Receipt, ...]
+    manifest: str
+    """Digest of the manifest."""
+    shards: Shards
+    """The shards in their store, or on this node (`pipelines.training.shard_cache`)."""
+    selected: tuple[str, ...] | None = None
+    """Keys of the photos to which `selecting` has restricted the split, in order; None for all of its photos."""
+
+    @cached_property
+    def _photos(self) -> list[tuple[str, Written]]:
+        """Tar and description of every photo, in order."""
+        photos = [(tar_name(receipt.shard), photo) for receipt in self.receipts for photo in receipt.written]
+        if self.selected is None:
+            return photos
+        by_key = {photo.key: (tar, photo) for tar, photo in photos}
+        return [by_key[key] for key in self.selected]
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Key of every photo, in order."""
+        return [photo.key for _, photo in self._photos]
+
+    @cached_property
+    def sources(self) -> list[str]:
+        """File of every photo, relative to the root of the data set."""
+        return [photo.source for _, photo in self._photos]
+
+    @cached_property
+    def meta(self) -> list[dict[str, Any]]:
+        """Per photo: source, sha256, captions, classes and confidences of its regions, width and height.
+
+        Imported features lack what their source does not contain: width and height are absent, the lists of classes
+        and confidences are empty, and sha256 is ''.
+        """
+        return [json.loads(bytes(self._member(row, 2))) for row in range(len(self))]
+
+    def captioned(self) -> "Split":
+        """Returns the photos that have captions, which may be none."""
+        captions = read_captions(self.store, self.manifest)
+        if all(captions[key] for key in self.keys):
+            return self
+        kept = (replace(r, written=tuple(photo for photo in r.written if captions[photo.key])) for r in self.receipts)
+        return replace(self, receipts=tuple(receipt for receipt in kept if receipt.written))
+
+    @cached_property
+    def captions_of_photos(self) -> list[tuple[str, ...]]:
+        """Captions of every photo, which may have none, read from the manifest: one object, not a request per photo."""
+        captions = read_captions(self.store, self.manifest)
+        return [captions[key] for key in self.keys]
+
+    @cached_property
+    def captions(self) -> list[str]:
+        """Every caption of the split, in the order of the photos."""
+        return [caption for captions in self.captions_of_photos for caption in captions]
+
+    @cached_property
+    def photo_of_caption(self) -> NDArray[np.int64]:
+        """For every caption, the row of its photo."""
+        return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions_of_photos])
+
+    @property
+    def photos_stored(self) -> int:
+        """Number of photos of the split before `selecting` restricted it."""
+        return sum(len(receipt.written) for receipt in self.receipts)
+
+    def selecting(self, keys: Sequence[str]) -> "Split":
+        """Returns the split with only the photos of these keys, in this order."""
+        return replace(self, selected=tuple(keys))
+
+    def on_node(self, shards: Shards) -> "Split":
+        """Returns the same split, read from files of this node."""
+        return replace(self, shards=shards)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(
+        self, rows: slice | Sequence[int] | NDArray[np.integer]
+    ) -> NDArray[np.float16] | list[NDArray[np.float16]]:
+        """Returns region features of n photos: n x R x F, or a list of R_i x F where the numbers of regions differ.
+
+        Raises UserError for features that are corrupt, or not finite: scores of such a photo would mean nothing.
+        """
+        return stacked([self._regions(row) for row in np.arange(len(self))[rows]])
+
+    def boxes(self, row: int) -> NDArray[np.float32]:
+        """Returns the boxes of one photo, R x 4 (x0 y0 x1 y1, pixels); 0 x 4 if an import had none."""
+        return self._array(row, 1, np.float32)
+
+    def _regions(self, row: int) -> NDArray[np.float16]:
+        array, (tar, photo) = self._array(row, 0, np.float16), self._photos[row]
+        if not is_finite(array):
+            raise not_finite(f"{self.store.uri}/{tar}", photo.key)
+        return array
+
+    def _array(self, row: int, number: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        tar, photo = self._photos[row]
+        try:
+            array = view_npy(self._member(row, number))
+            found = f"{array.dtype} of shape {array.shape}"
+        except (ValueError, TypeError) as error:
+            array, found = np.empty(0), str(error)
+        if array.ndim != 2 or array.dtype != dtype:
+            raise UserError(
+                f"{self.store.uri}/{tar}: {photo.key}.{MEMBERS[number]} is {found}, expected a matrix of "
+                f"{np.dtype(dtype)}; extract again"
+            )
+        return array
+
+    def _member(self, row: int, number: int) -> memoryview:
+        """Returns a photo's member `MEMBERS[number]`. Raises UserError if the receipt points at something else."""
+        tar, photo = self._photos[row]
+        return read_sample_member(self.shards, tar, photo.key, number, photo.offsets[number])
+
+
+def not_finite(shard: str, key: str) -> UserError:
+    """Returns the error of a photo whose region features contain NaN or infinity."""
+    return UserError(f"{shard}: {key}.{MEMBERS[0]} contains NaN or infinity; extract again")
+
+
+def stacked(regions: list[NDArray[np.float16]]) -> NDArray[np.float16] | list[NDArray[np.float16]]:
+    """Returns one array n x R x F if all photos have the same number of regions, otherwise the list unchanged."""
+    return np.stack(regions) if len({len(regions_RF) for regions_RF in regions}) == 1 else regions
