@@ -1,4 +1,4 @@
-"""A map on threads that runs a few items ahead of its reader: results that nobody has taken yet take memory."""
+"""A map on threads that runs at most a few items ahead of its consumer, which bounds the memory of its results."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""What a store that is away means to its callers: an error that states how to continue, or a warning."""
+"""Outages of a store: an error that states how to continue, or a warning."""
 
 import os
 import sys

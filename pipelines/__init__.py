@@ -1,1 +1,1 @@
-"""What commands call: data sets, detectors, extraction, features, models, training, evaluation, serving and reports."""
+"""What commands call: data sets, detectors, extraction, features, models, training, evaluation, lineage, search."""

@@ -1,13 +1,13 @@
 """Reference implementation of step-wise hierarchical alignment (SHAN, IJCAI 2021, Eq. 3 to 16).
 
-Scores a block of images against one caption at a time, equation by equation. It is the readable definition of the
+Scores a block of photos against one caption at a time, equation by equation. It is the readable definition of the
 model and the oracle that the batched implementation (`batched_alignment.py`) is tested against. Both take the same
 parameters and the same call: regions B x R x D and a list of words W_c x D in, scores B x C out.
 
 Cross-attention runs in both directions: the regions of a photo query the words of a caption, and the words query the
 regions. Both directions compute the same three steps, so one `Branch` class serves both.
 
-Shapes: B images, C captions, R regions, W words of a caption, D joint width, N items that query (regions or words),
+Shapes: B photos, C captions, R regions, W words of a caption, D joint width, N items that query (regions or words),
 M items that are attended (words or regions).
 """
 
@@ -63,7 +63,7 @@ class Branch(nn.Module):
 
 
 class Alignment(nn.Module):
-    """Scores S(I, T) of Eq. 16 for blocks of images and captions, with the paper's variants and level switches."""
+    """Scores S(I, T) of Eq. 16 for blocks of photos and captions, with the paper's variants and level switches."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Alignment(nn.Module):
             self.text_branch = Branch(config.joint_dim, config.gate)
 
     def forward(self, regions_BRD: Tensor, words: Sequence[Tensor]) -> Tensor:
-        """Returns scores B x C of B images with C captions; `words[c]` is W_c x D, without padding."""
+        """Returns scores B x C of B photos with C captions; `words[c]` is W_c x D, without padding."""
         queries_BRD = self.project_regions(regions_BRD)
         scores = [reduce(torch.add, self._levels(regions_BRD, queries_BRD, words_WD).values()) for words_WD in words]
         return torch.stack(scores, dim=1)

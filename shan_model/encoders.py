@@ -1,6 +1,6 @@
 """The paper's encoders: they map regions and words into a joint space of width D.
 
-Shapes: B images, R regions, F feature width, C captions, W words of a caption, V words of the vocabulary, E width of a
+Shapes: B photos, R regions, F feature width, C captions, W words of a caption, V words of the vocabulary, E width of a
 word vector, D joint width.
 """
 

@@ -1,6 +1,6 @@
 """Native implementation of the per-pair computations on a CPU: `kernels.cpp`, compiled on this machine.
 
-The source is compiled for the processor at hand on first use, in about a second, in a temporary directory. Without a
+The source is compiled for this machine on first use, in about a second, in a temporary directory. Without a
 working C++ compiler, a warning is issued and callers use their torch implementation, which gives the same scores and
 is slower.
 

@@ -44,7 +44,7 @@ class DownloadLimits:
 def download_uri(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> bytes:
     """Returns the first `max_bytes` bytes of what a web server sends for an `http(s)://` URI.
 
-    A busy server, a lost connection or a silent server is tried again, other errors are final. Raises PhotoError with
+    A busy server, a lost connection or a silent server is retried, other errors are final. Raises PhotoError with
     the reason if the photo cannot be downloaded within the limits, NoResponseError if nothing responds.
     """
     return asyncio.run(_download(uri, max_bytes, limits or DownloadLimits()))

@@ -1,4 +1,4 @@
-"""Numbers of a GPU that are those of a CPU up to rounding error, and the same each time."""
+"""Settings of a GPU with which results are reproducible, and equal those of a CPU up to rounding error."""
 
 from __future__ import annotations
 

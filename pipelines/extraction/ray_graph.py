@@ -1,7 +1,7 @@
 """The Ray Data graph of an extraction: shards -> cut into parts -> fetch and decode -> detect -> commit; then join.
 
 One row is one part through every operator but the first, and one block. Ray Data never splits a row, so none can
-split, merge or reorder a part. Each operator scales on its own, its memory is that of the parts in work, and photos
+split, merge or reorder a part. Each operator scales on its own, its memory is that of the parts in progress, and photos
 never reach the driver: only receipts do.
 """
 

@@ -55,7 +55,7 @@ class FeatureSet:
 
     @property
     def pinned_uri(self) -> str:
-        """`<uri>@<12 hex>`, which opens this very index even after the feature set was extended."""
+        """`<uri>@<12 hex>`, which opens this index even after the feature set was extended."""
         return f"{self.uri}@{self.index.feature_set[:12]}"
 
     @property

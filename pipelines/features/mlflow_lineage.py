@@ -35,7 +35,7 @@ def recorded_lineage(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def readers_filter(features: FeatureSet) -> str:
-    """Returns MLflow's search filter for the runs that read this very feature set."""
+    """Returns MLflow's search filter for the runs that read exactly this feature set."""
     return f"tags.`{LINEAGE}feature_set` = '{features.lineage['feature_set']}'"
 
 

@@ -1,4 +1,4 @@
-"""Orphaned objects: what a feature set's folder contains and no index refers to. Run only while nobody writes there.
+"""Orphaned objects: what a feature set's folder contains and no index refers to. Run it only while no job writes there.
 
 Only objects with names of the layout can be orphans. A complete shard of an unfinished extraction is one too, although
 it is finished work: the report counts such shards apart, and they are deleted only on request.

@@ -60,7 +60,7 @@ def read_object(store: Store, name: str, errors: list[str]) -> bytes | None:
 def reported(name: str, errors: list[str]) -> Iterator[None]:
     """Adds an error for an object that does not exist or that its disk cannot read.
 
-    The errors of a store that is away, or that rejects the request, pass: the object may be valid.
+    The errors of a store that is unreachable, or that rejects the request, pass: the object may be valid.
     """
     try:
         yield

@@ -87,7 +87,7 @@ def _up_to_run(run: "Run") -> list[Node]:
 
 
 def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
-    """Returns the runs that read this very feature set, and the versions of each."""
+    """Returns the runs that read exactly this feature set, and the versions of each."""
     try:
         tracking = infra.tracking.find_store(config)
         if tracking is None:

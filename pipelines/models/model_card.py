@@ -38,7 +38,7 @@ def model_card(
 
 
 def stored_as(features: FeatureSet) -> str:
-    """Returns the URI of this very feature set, or only its digest if it is in a folder."""
+    """Returns the URI of exactly this feature set, or only its digest if it is in a folder."""
     return features.pinned_uri if "://" in features.uri else features.pinned_uri.rpartition("@")[2]
 
 

@@ -1,6 +1,6 @@
 """Candidate search: the nearest items by the cosine of pooled vectors, with FAISS.
 
-`flat` compares a query with every item of the partitions at hand. `ivf` assigns every item to the nearest of L
+`flat` compares a query with every item of the loaded partitions. `ivf` assigns every item to the nearest of L
 centroids, which all partitions share, and compares a query with the items of the nearest `probes` lists. Items of
 several processes therefore have the candidates that one process with all of them would find.
 

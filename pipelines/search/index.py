@@ -1,4 +1,4 @@
-"""A search index at work: candidates by their pooled vectors, then the exact score of each.
+"""Searches an index: candidates by their pooled vectors, then the exact score of each.
 
     index = SearchIndex.open("s3://b/indexes/flickr30k-0123456789ab", model)
     index.search_photos(["a dog runs on the beach"], k=10)

@@ -53,7 +53,7 @@ class IndexBuild:
 
     @property
     def uri(self) -> str:
-        """`<uri>@<12 hex>`, which opens this very index even after it was extended."""
+        """`<uri>@<12 hex>`, which opens this index even after it was extended."""
         return f"{self.store.uri}@{self.document.index[:12]}"
 
 

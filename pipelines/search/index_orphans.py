@@ -1,4 +1,4 @@
-"""Orphaned objects of a search index: what its folder contains and no index refers to. Run only while nobody builds."""
+"""Orphaned objects of a search index: what its folder contains and no index refers to. Run it while no build runs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

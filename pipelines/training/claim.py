@@ -48,7 +48,7 @@ def claim_training(
 ) -> ClaimedTraining:
     """Claims the run directory, or acquires its lease, and creates the MLflow run if the directory has none.
 
-    `resume` True requires an existing run, False a new one, None takes whichever there is. `parent` is the MLflow run
+    `resume` True requires an existing run, False a new one, None accepts both. `parent` is the MLflow run
     of a sweep. Raises UserError if the required run does not exist, exists already, or cannot be read.
     """
     directory = inputs.directory

@@ -71,7 +71,7 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
         try:
             result = _fit_interruptibly(trainer, bar, lambda: tracking.end(training.run_id, "KILLED", lease.is_lost))
         except (TrainingFailedError, RayError) as error:
-            with suppress(OSError):  # a store that is away must not hide the error
+            with suppress(OSError):  # an unreachable store must not hide the error
                 lease.require()
             if (cause := permanent_cause(error)) is not None:
                 raise cause from None
