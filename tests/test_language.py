@@ -8,6 +8,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,9 @@ SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|
 """A docstring that starts like this has no subject."""
 
 CODE = ("jobs", "pipelines", "infra", "shan_model")
+SAME_MEANING = {"main", "connect", "explained", "preprocess", "attend"}
+"""Names that several modules define with one meaning: run a command, connect to a service, explain its errors, prepare
+a photo for a network, and one function in two implementations."""
 TEXT = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md", "Makefile", "pyproject.toml", "ray_cluster.yaml",
     "infra/deploy/Dockerfile", "infra/deploy/compose.env.example", ".ci/run", ".github/workflows/ci.yml",
@@ -211,6 +215,14 @@ def test_retired_words_are_found_in_names(name, tmp_path):
     path = tmp_path / "names.py"
     path.write_text(f"def f({name}): ...\n")
     assert problems(path)
+
+
+def test_public_names_have_one_meaning():
+    """No two modules define a class or function of the same name."""
+    sources = [path.read_text(encoding="utf-8") for package in CODE for path in (ROOT / package).rglob("*.py")]
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    defined = Counter(node.name for source in sources for node in ast.parse(source).body if isinstance(node, kinds))
+    assert {name for name, count in defined.items() if count > 1 and not name.startswith("_")} == SAME_MEANING
 
 
 def test_names_of_tests_are_short():
