@@ -179,7 +179,7 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("a",), "feature-format"),
+        (("a",), "feature_format"),
         (("--feature-format", "npz", "a"), "npz"),
         (("--feature-format", "scan"), "path"),
         (
