@@ -1,6 +1,6 @@
 """Encodes the photos and captions of feature sets with a model into a search index; verifies and cleans up indexes.
 
-python -m jobs.index --model models:/shan-flickr30k@champion --features URI --output s3://bucket/indexes
+python -m jobs.index --model models:/shan-flickr30k@champion --features URI --index.output s3://bucket/indexes
 python -m jobs.index verify s3://bucket/indexes/flickr30k-0123456789ab
 python -m jobs.index gc s3://bucket/indexes/flickr30k-0123456789ab --delete
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 from infra.signals import when_interrupted
 from jobs import cli, options
-from pipelines.search.config import INDEX_ROOT
 from pipelines.search.index_commands import (
     clean_up_index,
     index_features,
@@ -22,13 +21,6 @@ from pipelines.search.index_commands import (
 def _arguments(parser: Any) -> None:
     options.add(parser, "--model", required=True)
     options.add(parser, "--features", "Several form one gallery.", nargs="+", required=True)
-    parser.add_argument(
-        "--output",
-        type=str,
-        default=INDEX_ROOT,
-        metavar="URI",
-        help="Folder or s3:// prefix below which the index is written.",
-    )
 
 
 def _add_verify(parser: Any) -> None:
@@ -70,11 +62,7 @@ def main() -> None:
     description = f"Build or extend a search index. Subcommands: {', '.join(COMMANDS)}."
     arguments, config = cli.parse("index", description, _arguments, ("index", "tracking", "cluster"))
     with when_interrupted("complete partitions are kept, re-run the same command to resume"):
-        print(
-            index_features(
-                arguments.model, arguments.features, arguments.output, config.index, config.tracking, config.cluster
-            )
-        )
+        print(index_features(arguments.model, arguments.features, config.index, config.tracking, config.cluster))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Extracts, trains, evaluates and promotes as one resumable job.
+"""Extracts, trains, evaluates, promotes and indexes as one resumable job.
 
     python -m jobs.pipeline --dataset dataset_flickr30k.json --photos flickr30k-images --name M --preset flickr30k
     python -m jobs.pipeline ... --dry-run            # what exists, what would run, and hours of the extraction
     python -m jobs.pipeline ... --until train
+    python -m jobs.pipeline ... --until index        # also the search index of the champion
 
 A stage whose result exists is not run again: re-run the same command after an interruption. With another detector, the
 command extracts its features, trains on them and compares the new version with the champion, each on its own features.
@@ -19,14 +20,19 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.estimate_report import estimate_extraction
 from pipelines.pipeline.plan import pipeline_plan
 from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
-from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, Stage, check_pipeline
+from pipelines.pipeline.setup import PipelineData, PipelineSetup, Stage, check_pipeline
 from pipelines.training.train import training_summary
 
 
 def _arguments(parser: Any) -> None:
     options.add_dataset(parser, required=True)
     options.add(parser, "--name", "The best epoch is registered as a new version.")
-    parser.add_argument("--until", type=Stage, default="promote", help="Last stage to run.")
+    parser.add_argument(
+        "--until",
+        type=Stage,
+        default="promote",
+        help="Last stage to run; `index` builds the search index of the champion.",
+    )
     options.add(parser, "--dry-run", "If photos are to be detected, a short probe estimates the hours.")
 
 
@@ -34,14 +40,28 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "pipeline",
-        "Extract, train, evaluate and promote as one resumable job.",
+        "Extract, train, evaluate, promote and index as one resumable job.",
         _arguments,
-        ("extract", "estimate", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
+        (
+            "extract",
+            "estimate",
+            "model",
+            "train",
+            "cache",
+            "score",
+            "promote",
+            "index",
+            "tracking",
+            "register",
+            "cluster",
+        ),
     )
     dataset, name = options.dataset_files(arguments), arguments.name
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
-    setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, arguments.until)
+    setup = PipelineSetup(
+        config.extract, config.training(), config.score, config.promote, config.index, arguments.until
+    )
     existing = check_pipeline(name, PipelineData.of(manifest, setup), setup)
     with when_interrupted("re-run the same command to continue"):
         print(pipeline_plan(manifest, name, setup, existing))
@@ -49,7 +69,7 @@ def main() -> None:
             print(_estimate(manifest, config), end="")
             return
         tracking = infra.tracking.connect(config.tracking) if setup.runs("train") else None
-        watch = Stopwatch(STAGES)
+        watch = Stopwatch(setup.stages)
         result = run_pipeline(manifest, name, setup, tracking, watch)
         if tracking is not None and result.trained is not None:
             watch.log(tracking, result.trained.run_id)
@@ -68,6 +88,8 @@ def _summary(result: PipelineResult, watch: Stopwatch) -> str:
         lines["version"] = training_summary(result.trained)
     if result.champion is not None:
         lines["champion"] = str(result.champion)
+    if result.index is not None:
+        lines["index"] = result.index.uri
     return "\n".join(["", *(f"{name:9} {line}" for name, line in lines.items()), f"seconds   {watch.summary()}"])
 
 

@@ -25,7 +25,7 @@ def main() -> None:
         ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
         default_preset="quickstart",
     )
-    setup = PipelineSetup(config.extract, config.training(), config.score, config.promote)
+    setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, config.index)
     with when_interrupted("re-run the same command to continue"):
         run_quickstart(options.dataset_files(arguments), arguments.photos, config.scenes, setup)
 

@@ -13,7 +13,7 @@ from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from jobs import cli, options
 from pipelines.reports.tables import Table
-from pipelines.search.config import INDEX_ROOT
+from pipelines.search.config import IndexConfig
 from pipelines.search.index_table import index_table
 from pipelines.status import cluster_jobs, feature_sets, models, trainings
 
@@ -21,7 +21,7 @@ from pipelines.status import cluster_jobs, feature_sets, models, trainings
 def _arguments(parser: Any) -> None:
     options.add(parser, "--feature-root")
     root = "Root of the search indexes: the folder or s3:// prefix that contains them."
-    parser.add_argument("--index-root", type=str, default=INDEX_ROOT, metavar="URI", help=root)
+    parser.add_argument("--index-root", type=str, default=IndexConfig.output, metavar="URI", help=root)
     options.add(parser, "--address", "Without it, no jobs are listed.")
 
 

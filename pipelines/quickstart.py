@@ -26,7 +26,7 @@ from pipelines.datasets.scenes.generate import NAME as SCENES
 from pipelines.datasets.scenes.generate import generate
 from pipelines.features.feature_set import FeatureSet
 from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
-from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, check_pipeline
+from pipelines.pipeline.setup import PipelineData, PipelineSetup, check_pipeline
 
 PAGE = Path("build/search.html")
 """HTML page of the search results."""
@@ -45,7 +45,7 @@ def run_quickstart(
     name = f"shan-{data.name}"
     check_pipeline(name, data, setup)
     tracking = infra.tracking.connect(setup.training.tracking)
-    watch = Stopwatch(("data set", *STAGES, "search"))
+    watch = Stopwatch(("data set", *setup.stages, "search"))
     with watch.stage("data set", "data set"):
         manifest = manifest or _render_scenes(scenes)
         print(f"      {manifest.name}: {manifest.table.num_rows} photos in {manifest.root}")

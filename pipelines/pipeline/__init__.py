@@ -1,1 +1,1 @@
-"""Extraction, training, evaluation and promotion as one resumable job."""
+"""Extraction, training, evaluation, promotion and indexing as one resumable job."""

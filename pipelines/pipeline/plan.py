@@ -4,11 +4,14 @@ from infra.errors import UserError
 from infra.registry import champion_version
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
+from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.evaluate import evaluation_text
-from pipelines.evaluation.promote import earlier_decision
+from pipelines.evaluation.promote import ChampionState, earlier_decision
 from pipelines.extraction.run import ExtractionPlan, plan_extraction
 from pipelines.features.feature_set import FeatureSet
 from pipelines.pipeline.setup import PipelineSetup
+from pipelines.search.index_commands import load_version
+from pipelines.search.index_plan import plan_index
 from pipelines.training.inputs import find_run_directory
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.train import TrainedModel, training_summary
@@ -28,7 +31,10 @@ def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking:
     if setup.runs("evaluate"):
         lines["evaluate"] = _evaluate_line(setup, tracking, trained)
     if setup.runs("promote"):
-        lines["promote"] = _promote_line(features, name, setup, tracking, trained)
+        decided = _decided(features, name, setup, tracking, trained)
+        lines["promote"] = _promote_line(decided, name, setup, tracking)
+        if setup.runs("index"):
+            lines["index"] = _index_line(features, setup, tracking, decided)
     head = f"{name}: data set {manifest.name}, {manifest.table.num_rows} photos in {manifest.root}"
     return "\n".join([head, *(f"  {stage:9} {line}" for stage, line in lines.items())])
 
@@ -81,17 +87,37 @@ def _train_line(features: FeatureSet | None, name: str, setup: PipelineSetup, tr
     return f"{train.epochs} epochs on {train.num_workers} workers"
 
 
-def _promote_line(
+def _decided(
     features: FeatureSet | None,
     name: str,
     setup: PipelineSetup,
     tracking: Tracking | None,
     trained: TrainedModel | None,
-) -> str:
+) -> ChampionState | None:
+    """Returns the decision on the new version if it exists and still holds."""
+    if features is None or trained is None or tracking is None:
+        return None
+    return earlier_decision(tracking, name, trained.version, features, setup.promote)
+
+
+def _promote_line(decided: ChampionState | None, name: str, setup: PipelineSetup, tracking: Tracking | None) -> str:
+    if decided is not None:
+        return f"done, {decided}"
     champion = None if tracking is None else champion_version(tracking, name)
-    if features is not None and trained is not None and tracking is not None:
-        found = earlier_decision(tracking, name, trained.version, features, setup.promote)
-        if found is not None:
-            return f"done, {found}"
     opponent = "the random baseline" if champion is None else f"the champion, version {champion}"
     return f"if it is better than {opponent}, on split '{setup.promote.split}'"
+
+
+def _index_line(
+    features: FeatureSet | None, setup: PipelineSetup, tracking: Tracking | None, decided: ChampionState | None
+) -> str:
+    if decided is None or features is None or tracking is None:
+        return f"of the champion, below {setup.index.output}"
+    if decided.champion is None:
+        return "nothing, without a champion"
+    model = load_version(f"models:/{decided.name}/{decided.champion}", setup.training.tracking)
+    own = ComparisonData(features).of_champion(tracking, decided.name, decided.champion)
+    plan = plan_index(model, [own], setup.index)
+    if not plan.missing and plan.is_published():
+        return f"done, {len(plan.tasks)} partitions in {plan.store.uri}"
+    return f"{len(plan.complete)} of {len(plan.tasks)} partitions are complete in {plan.store.uri}"

@@ -1,4 +1,4 @@
-"""Runs the stages of a pipeline: extract -> train -> evaluate -> promote.
+"""Runs the stages of a pipeline: extract -> train -> evaluate -> promote -> index.
 
 Each stage keeps its result and is not run again where it exists, so the same command resumes after a kill. With another
 detector or other settings it runs what these change, and compares the new version with the champion of the old ones.
@@ -18,7 +18,9 @@ from pipelines.evaluation.score import driver_device
 from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
-from pipelines.pipeline.setup import STAGES, PipelineSetup
+from pipelines.pipeline.setup import PipelineSetup
+from pipelines.search.index_build import IndexBuild
+from pipelines.search.index_commands import build_text, build_with_progress_bar, load_version
 from pipelines.training.train import TrainedModel, run_training, training_summary
 
 
@@ -26,7 +28,7 @@ from pipelines.training.train import TrainedModel, run_training, training_summar
 class Stopwatch:
     """Prints the heading of each stage and measures its seconds."""
 
-    stages: Sequence[str] = STAGES
+    stages: Sequence[str]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -55,6 +57,7 @@ class PipelineResult:
     features: FeatureSet
     trained: TrainedModel | None = None
     champion: ChampionState | None = None
+    index: IndexBuild | None = None
 
 
 def run_pipeline(
@@ -86,7 +89,12 @@ def run_pipeline(
     with watch.stage("promote", "the better version becomes champion"):
         champion = _promote(trained, features, setup, tracking)
         print(champion)
-    return PipelineResult(features, trained, champion)
+    if not setup.runs("index"):
+        return PipelineResult(features, trained, champion)
+    with watch.stage("index", "the champion encodes photos and captions for search"):
+        index = _index(champion, features, setup, tracking)
+        print("no champion, so nothing is indexed" if index is None else build_text(index))
+    return PipelineResult(features, trained, champion, index)
 
 
 def _evaluate(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> str:
@@ -111,3 +119,14 @@ def _promote(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, 
         setup.training.cluster,
         device=driver_device("auto", setup.score),
     )
+
+
+def _index(
+    champion: ChampionState, features: FeatureSet, setup: PipelineSetup, tracking: Tracking
+) -> IndexBuild | None:
+    """Indexes the photos by the champion, on features of its own detector. Returns None if no version is champion."""
+    if champion.champion is None:
+        return None
+    model = load_version(f"models:/{champion.name}/{champion.champion}", setup.training.tracking)
+    own = ComparisonData(features).of_champion(tracking, champion.name, champion.champion)
+    return build_with_progress_bar(model, [own], setup.index, setup.training.cluster)

@@ -18,13 +18,15 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
+from pipelines.search.candidate_search import faiss
+from pipelines.search.config import IndexConfig
 from pipelines.training.driver import connect_cluster
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
 from pipelines.training.inputs import check_text_encoder, require_dataset_of_model
 from pipelines.training.setup import TrainingSetup
 
-Stage = Literal["extract", "train", "evaluate", "promote"]
+Stage = Literal["extract", "train", "evaluate", "promote", "index"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """In their order; each uses the results of those before it."""
 
@@ -38,11 +40,17 @@ class PipelineSetup:
     """Its tracking store and cluster serve all stages."""
     score: ScoreConfig
     promote: PromoteConfig
-    until: Stage = STAGES[-1]
+    index: IndexConfig
+    until: Stage = "promote"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages up to the last one."""
+        return STAGES[: STAGES.index(self.until) + 1]
 
     def runs(self, stage: Stage) -> bool:
         """Returns whether a stage is not after the last one."""
-        return STAGES.index(stage) <= STAGES.index(self.until)
+        return stage in self.stages
 
     def splits(self) -> list[str]:
         """Returns the splits that the stages read."""
@@ -85,6 +93,9 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
     needs it.
     """
     training = setup.training
+    if setup.runs("index"):
+        faiss()
+        require_folder(setup.index.output, "index.output")
     if setup.runs("train"):
         _require_trainable(data, setup)
     infra.cluster.check_address(training.cluster)

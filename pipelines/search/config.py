@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-INDEX_ROOT = "build/indexes"
-"""Root of search indexes by default."""
 Galleries = Literal["photos", "captions", "both"]
 
 
@@ -13,6 +11,8 @@ Galleries = Literal["photos", "captions", "both"]
 class IndexConfig:
     """How photos and captions are encoded into a search index."""
 
+    output: str = "build/indexes"
+    """Root of search indexes, a folder or s3://bucket/prefix. Each index is a folder below it."""
     galleries: Galleries = "both"
     """What is indexed: `photos` for text queries, `captions` for photo queries, or `both`. The captions take about
     twice the space of their photos."""

@@ -4,27 +4,21 @@ Complete partitions are kept, so the same command resumes after a kill and exten
 grown. Equal inputs give equal bytes on machines of one kind.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import torch
 
-from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
 from infra.errors import UserError
 from infra.storage.base import Store, put_if_changed
 from infra.storage.conditional_writes import require_conditional_writes
-from infra.storage.open import open_store, require_folder
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import INDEX, snapshot_name
-from pipelines.models.load import LoadedModel, require_fingerprint
-from pipelines.search.candidate_search import faiss
+from pipelines.models.load import LoadedModel
 from pipelines.search.candidate_search_build import build_candidate_search
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_format import (
@@ -36,10 +30,9 @@ from pipelines.search.index_format import (
     InvalidSearchIndexError,
     parse_document,
 )
-from pipelines.search.index_plan import PartitionTask, plan_partitions, require_one_gallery
-from pipelines.search.layout import FORMAT, GALLERIES, file_name, partition_receipt_name
-from pipelines.search.partition import Partition, read_partition_receipt
-from pipelines.search.partition_reader import REQUESTS
+from pipelines.search.index_plan import PartitionTask, plan_index
+from pipelines.search.layout import GALLERIES
+from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import write_partition
 
 
@@ -79,27 +72,17 @@ class EncodePartition:
 def build_index(
     model: LoadedModel,
     feature_sets: Sequence[FeatureSet],
-    root: str,
     config: IndexConfig,
     cluster: ClusterConfig,
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> IndexBuild:
-    """Completes the index of feature sets by a model, below the folder or prefix `root`.
+    """Completes the index of feature sets by a model, below `config.output`.
 
     `progress` is called with the numbers of items that are encoded and planned. Ray is joined or started only if
-    something is missing. Raises UserError if the feature sets are not those of the model or cannot form one gallery.
+    something is missing. Raises UserError as `plan_index`.
     """
-    require_folder(root, "--output")
-    require_one_gallery(feature_sets)
-    for features in feature_sets:
-        require_fingerprint(model, features)
-    faiss()
-    store = open_store(f"{root.rstrip('/')}/{index_name(model, feature_sets, config.photos_per_partition)}")
-    tasks = [
-        task for name in config.wanted for task in plan_partitions(feature_sets, name, config.photos_per_partition)
-    ]
-    done = find_complete(store, tasks)
-    missing = [task for task in tasks if task.name not in done]
+    plan = plan_index(model, feature_sets, config)
+    store, tasks, done, missing = plan.store, plan.tasks, dict(plan.complete), plan.missing
     total = sum(shard.written for task in tasks for shard in task.shards)
     progress(total - sum(shard.written for task in missing for shard in task.shards), total)
     if missing:
@@ -117,32 +100,6 @@ def build_index(
     for name in (snapshot_name(document.index), INDEX):
         put_if_changed(store, name, document.to_json())
     return IndexBuild(store, document, len(missing))
-
-
-def index_name(model: LoadedModel, feature_sets: Sequence[FeatureSet], photos_per_partition: int) -> str:
-    """Returns the folder of an index, `<data sets>-<12 hex>`.
-
-    The hex digits hash the format, the model, the names of the data sets and the partition size. Another version of a
-    model has an index beside that of the first; a feature set that has grown extends its index.
-    """
-    datasets = sorted(features.dataset for features in feature_sets)
-    content = canonical_json({"identity": [FORMAT, model.digest, model.fingerprint, datasets, photos_per_partition]})
-    shown = re.sub(r"[^\w.-]+", "-", "-".join(datasets))[:80]
-    return f"{shown}-{sha256(content).hexdigest()[:12]}"
-
-
-def find_complete(store: Store, tasks: Sequence[PartitionTask]) -> dict[str, Partition]:
-    """Returns the complete partitions: those with a valid receipt whose files have their sizes."""
-    listed = {name: info.size for name, info in store.scan()}
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        names = [task.name for task in tasks if partition_receipt_name(task.name) in listed]
-        receipts = list(pool.map(lambda name: read_partition_receipt(store, name), names))
-    return {
-        found.name: found
-        for found in receipts
-        if found is not None
-        and all(listed.get(file_name(found.name, file)) == stored.size for file, stored in found.files.items())
-    }
 
 
 def start_actors(config: IndexConfig, cluster: ClusterConfig, tasks: int) -> None:

@@ -27,7 +27,6 @@ MAX_ERRORS = 20
 def index_features(
     model: str,
     features: Sequence[str],
-    root: str,
     config: IndexConfig,
     tracking: TrackingConfig,
     cluster: ClusterConfig,
@@ -35,8 +34,15 @@ def index_features(
     """Builds or extends the index of feature sets by a model, and returns what it has as text."""
     feature_sets = [FeatureSet.open(uri) for uri in features]
     found = load_version(model, tracking)
+    return build_text(build_with_progress_bar(found, feature_sets, config, cluster))
+
+
+def build_with_progress_bar(
+    model: LoadedModel, features: Sequence[FeatureSet], config: IndexConfig, cluster: ClusterConfig
+) -> IndexBuild:
+    """Builds or extends an index."""
     with counted_bar("index", "photo") as show:  # a photo counts once for each gallery
-        return build_text(build_index(found, feature_sets, root, config, cluster, show))
+        return build_index(model, features, config, cluster, show)
 
 
 def load_version(uri: str, config: TrackingConfig) -> LoadedModel:

@@ -1,19 +1,32 @@
-"""The partitions of an index, fixed before any work starts: a function of the feature sets and of the partition size.
+"""The plan of an index: its partitions, which are a function of the feature sets and of the partition size.
 
 A partition encodes consecutive shards of one split. Its name hashes them, so equal inputs give equal names, and a
 feature set that grows keeps its partitions, except the last one of a split if that is not full.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import groupby
 from typing import Any
 
+from infra.canonical_json import canonical_json
 from infra.errors import UserError
+from infra.storage.base import Store
+from infra.storage.open import open_store, require_folder
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import IndexedShard
+from pipelines.features.layout import INDEX
+from pipelines.models.load import LoadedModel, require_fingerprint
+from pipelines.search.candidate_search import faiss
+from pipelines.search.config import IndexConfig
+from pipelines.search.index_format import InvalidSearchIndexError, parse_document
+from pipelines.search.layout import FORMAT, file_name, partition_receipt_name
+from pipelines.search.partition import Partition, read_partition_receipt
+from pipelines.search.partition_reader import REQUESTS
 
 
 @dataclass(frozen=True)
@@ -92,3 +105,70 @@ def require_one_gallery(feature_sets: Sequence[FeatureSet]) -> None:
             f"--features has two feature sets of the data set '{repeated}'; give one of them, or extract the other "
             "one under a name of its own"
         )
+
+
+@dataclass(frozen=True)
+class IndexPlan:
+    """The partitions of an index, and those that are complete."""
+
+    store: Store
+    tasks: Sequence[PartitionTask]
+    complete: Mapping[str, Partition]
+    """By name."""
+
+    @property
+    def missing(self) -> list[PartitionTask]:
+        """Partitions that are yet to be encoded."""
+        return [task for task in self.tasks if task.name not in self.complete]
+
+    def is_published(self) -> bool:
+        """Returns whether the stored index has these partitions."""
+        try:
+            document = parse_document(self.store.read(INDEX), f"{self.store.uri}/{INDEX}")
+        except (FileNotFoundError, InvalidSearchIndexError):
+            return False
+        return {partition.name for partition in document.receipts().values()} == {task.name for task in self.tasks}
+
+
+def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: IndexConfig) -> IndexPlan:
+    """Returns the plan of the index of feature sets by a model. Nothing is written.
+
+    Raises UserError if the feature sets are not those of the model or cannot form one gallery, and without FAISS.
+    """
+    require_folder(config.output, "index.output")
+    require_one_gallery(feature_sets)
+    for features in feature_sets:
+        require_fingerprint(model, features)
+    faiss()
+    name = index_name(model, feature_sets, config.photos_per_partition)
+    store = open_store(f"{config.output.rstrip('/')}/{name}")
+    tasks = [
+        task for name in config.wanted for task in plan_partitions(feature_sets, name, config.photos_per_partition)
+    ]
+    return IndexPlan(store, tasks, find_complete(store, tasks))
+
+
+def index_name(model: LoadedModel, feature_sets: Sequence[FeatureSet], photos_per_partition: int) -> str:
+    """Returns the folder of an index, `<data sets>-<12 hex>`.
+
+    The hex digits hash the format, the model, the names of the data sets and the partition size. Another version of a
+    model has an index beside that of the first; a feature set that has grown extends its index.
+    """
+    datasets = sorted(features.dataset for features in feature_sets)
+    content = canonical_json({"identity": [FORMAT, model.digest, model.fingerprint, datasets, photos_per_partition]})
+    shown = re.sub(r"[^\w.-]+", "-", "-".join(datasets))[:80]
+    return f"{shown}-{sha256(content).hexdigest()[:12]}"
+
+
+def find_complete(store: Store, tasks: Sequence[PartitionTask]) -> dict[str, Partition]:
+    """Returns the complete partitions: those with a valid receipt whose files have their sizes."""
+    listed = {name: info.size for name, info in store.scan()}
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        names = [task.name for task in tasks if partition_receipt_name(task.name) in listed]
+        receipts = list(pool.map(lambda name: read_partition_receipt(store, name), names))
+    return {
+        found.name: found
+        for found in receipts
+        if found is not None
+        and all(listed.get(file_name(found.name, file)) == stored.size for file, stored in found.files.items())
+    }

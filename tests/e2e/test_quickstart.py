@@ -23,6 +23,7 @@ import webdataset
 
 from infra.registry import champion_version
 from pipelines.features.index import index_digest
+from pipelines.search.index_format import read_document
 from shan_model.bundle import load_bundle
 from tests.e2e.conftest import NAME, PHOTOS, Demo
 from tests.support.commands import call_command
@@ -174,6 +175,28 @@ def test_a_repeated_pipeline_writes_nothing(demo: Demo):
     assert lines[2].split() == ["evaluate", "done"]
     assert f"done, models:/{NAME}@champion is version 1" in lines[3]
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_pipeline_indexes_the_champion_once(demo: Demo, tmp_path: Path):
+    (photos,) = demo.folder.glob("build/scenes/*/photos")
+    (dataset,) = photos.parent.glob("dataset_*.json")
+    command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
+    command += ["--until=index", f"--index.output={tmp_path}"]
+    said = demo.run(*command)
+    (folder,) = tmp_path.iterdir()
+    assert f"\n  index     0 of 6 partitions are complete in {folder}\n" in said
+    assert "\n  6 partitions written now, 0 reused\n" in said
+    _, document = read_document(str(folder))
+    assert {name: gallery.items for name, gallery in document.galleries.items()} == {
+        "photos": PHOTOS,
+        "captions": 5 * PHOTOS,
+    }
+    assert f"\nindex     {folder}@{document.index[:12]}\n" in said
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    said = demo.run(*command)
+    assert f"\n  index     done, 6 partitions in {folder}\n" in said
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--until=extract"])

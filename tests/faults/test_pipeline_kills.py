@@ -16,7 +16,8 @@ from tests.support.processes import DEADLINE_S, wait_until
 
 SCENES = ScenesConfig(train=96, val=16, test=16, seed=5)
 OPTIONS = [
-    "--name=m", "--train.epochs=6", "--train.batch_size=16", "--train.num_workers=1", "--model.joint_dim=16",
+    "--name=m", "--until=index", "--index.photos_per_partition=8", "--train.epochs=6",
+    "--train.batch_size=16", "--train.num_workers=1", "--model.joint_dim=16",
     "--model.word_dim=8", "--extract.photos_per_shard=8", "--cluster.local_object_store_mb=200",
 ]  # fmt: skip
 
@@ -42,8 +43,9 @@ def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> 
 
 
 def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str, float], dict[str, str]]:
-    """Returns the shards, the weights, the metrics and the decision of a finished pipeline."""
-    shards = {path.name: path.read_bytes() for path in folder.glob("build/features/*/*.tar")}
+    """Returns the shards and partitions, the weights, the metrics and the decision of a finished pipeline."""
+    stored = [*folder.glob("build/features/*/*.tar"), *folder.glob("build/indexes/*/*-*.*")]
+    shards = {path.name: path.read_bytes() for path in stored}
     client = (tracking := connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))).client()
     (version,) = client.search_model_versions("name = 'm'")
     (run,) = client.search_runs([tracking.experiment_id])
@@ -65,6 +67,7 @@ def test_pipeline_killed_in_every_stage_gives_same_result(tmp_path: Path):
         "build/runs/m-*/epoch-*",  # train
         "build/runs/m-*/finished.json",  # evaluate: the training has just recorded its result
         "build/mlflow/artifacts/**/evaluation_test.md",  # promote
+        "build/indexes/*/*.receipt.json",  # index
     ):
         kill_when(start(killed, data), killed, pattern)
     driver = start(killed, data)

@@ -11,6 +11,7 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from pipelines.features.feature_set import FeatureSet
+from pipelines.search.index_format import IndexDocument
 from tests.support.commands import run_command
 
 SCENES = ScenesConfig(train=64, val=48, test=16, seed=5)
@@ -66,8 +67,8 @@ def test_detector_upgrade_and_rollback(upgrade: Upgrade):
     assert not (upgrade.folder / "build").exists()
 
     _, rest = upgrade.run("--until=extract")
-    assert "[1/4] regions of 128 photos" in rest
-    assert "[2/4]" not in rest
+    assert "[1/1] regions of 128 photos" in rest
+    assert "on Ray Train" not in rest
     assert [path.name for path in (upgrade.folder / "build").iterdir()] == ["features"]
 
     plan, rest = upgrade.run()
@@ -97,6 +98,10 @@ def test_detector_upgrade_and_rollback(upgrade: Upgrade):
     run_command(upgrade.folder, "jobs.promote", "--name=m", "--rollback=worse at night")
     assert (champion_version(upgrade.tracking, "m"), upgrade.fingerprint()) == (1, first)
     assert upgrade.champion_scores() == scores
-    plan, rest = upgrade.run(*OTHER_DETECTOR)  # the decision of a person stands
+    plan, rest = upgrade.run(*OTHER_DETECTOR, "--until=index")  # the decision of a person stands
     assert "done, models:/m@champion is version 1: version 2 was rolled back (worse at night)" in plan
     assert champion_version(upgrade.tracking, "m") == 1
+    (index,) = upgrade.folder.glob("build/indexes/*/index.json")
+    document = IndexDocument.from_json(index.read_bytes())
+    assert (document.model.uri, document.model.fingerprint) == ("models:/m/1", first)
+    assert [features.uri for features in document.features] == [FeatureSet.open(str(old.parent)).pinned_uri]

@@ -9,11 +9,10 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
-from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import IndexBuild
 from tests.support.commands import call_command
 from tests.support.feature_sets import manifest, write_set
-from tests.support.indexes import build_here, loaded
+from tests.support.indexes import SMALL, build_here, loaded
 from tests.support.small_models import small_set
 
 Run = Callable[..., tuple[int, str, str]]
@@ -36,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_a_finished_index_is_not_built_again(run: Run, index: IndexBuild, features: FeatureSet, tmp_path: Path):
-    options = ["--output=out", "--index.photos_per_partition=8"]
+    options = ["--index.output=out", "--index.photos_per_partition=8"]
     code, out, _ = run("--model", tmp_path / "model", "--features", features.uri, *options)
     assert code == 0
     lines = out.splitlines()
@@ -99,4 +98,4 @@ def test_captions_alone_need_captions(run: Run, tmp_path: Path):
     model = loaded(tmp_path / "model", small_set(tmp_path / "c", 12))
     assert set(build_here(model, [features], tmp_path / "out").document.galleries) == {"photos"}
     with pytest.raises(UserError, match="the feature sets have no captions, so there is nothing to index; give other"):
-        build_here(model, [features], tmp_path / "out", IndexConfig("captions", 8))
+        build_here(model, [features], tmp_path / "out", replace(SMALL, galleries="captions"))

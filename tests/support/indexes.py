@@ -1,6 +1,7 @@
 """Search indexes of small feature sets, encoded in this process instead of on Ray."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,8 +11,8 @@ from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel, load_model
 from pipelines.search.config import IndexConfig
-from pipelines.search.index_build import IndexBuild, build_index, index_name
-from pipelines.search.index_plan import PartitionTask, plan_partitions
+from pipelines.search.index_build import IndexBuild, build_index
+from pipelines.search.index_plan import PartitionTask, index_name, plan_partitions
 from pipelines.search.partition_writer import write_partition
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
@@ -44,10 +45,11 @@ def build_here(
     model: LoadedModel, feature_sets: Sequence[FeatureSet], root: Path, config: IndexConfig = SMALL
 ) -> IndexBuild:
     """Builds an index without Ray: its partitions are written first, and the build finds them complete."""
+    config = replace(config, output=str(root))
     store = open_store(f"{root}/{index_name(model, feature_sets, config.photos_per_partition)}")
     for task in tasks(feature_sets, config):
         write_partition(store, task, feature_sets[task.feature_set].store, model.shan)
-    return build_index(model, feature_sets, str(root), config, ClusterConfig())
+    return build_index(model, feature_sets, config, ClusterConfig())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -38,13 +38,11 @@ def test_bucket_and_folder_get_the_same_bytes_once(
     indexed_model: LoadedModel,
 ):
     seen = []
-    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
-    build = build_index(
-        indexed_model, [indexed_features], root, LISTS, ClusterConfig(), lambda *count: seen.append(count)
-    )
+    config = replace(LISTS, output=f"s3://{s3_server.bucket}/{tmp_path.name}")
+    build = build_index(indexed_model, [indexed_features], config, ClusterConfig(), lambda *count: seen.append(count))
     assert (seen[0], seen[-1]) == ((0, 118), (118, 118))
     before = build.store.objects()
-    again = build_index(indexed_model, [indexed_features], root, LISTS, ClusterConfig())
+    again = build_index(indexed_model, [indexed_features], config, ClusterConfig())
     assert (again.document, again.partitions_written) == (build.document, 0)
     assert build.store.objects() == before
     local = build_here(indexed_model, [indexed_features], tmp_path / "out", LISTS)
@@ -75,7 +73,7 @@ def test_an_extended_index_has_the_bytes_of_a_new_one(ray_session: None, tmp_pat
     model = loaded(tmp_path / "model", features)
     first = build_here(model, [features], tmp_path / "out", LISTS)
     grown = small_set(tmp_path, 48)
-    second = build_index(model, [grown], str(tmp_path / "out"), LISTS, ClusterConfig())
+    second = build_index(model, [grown], replace(LISTS, output=str(tmp_path / "out")), ClusterConfig())
     assert second.store.uri == first.store.uri
     assert 0 < second.partitions_written < len(tasks([grown], LISTS))
     fresh = build_here(model, [grown], tmp_path / "fresh", LISTS)
@@ -120,7 +118,7 @@ def test_a_partition_whose_file_was_lost_or_cut_is_written_again(copy_build: Ind
     sorted(folder.glob("photos-*.vectors.npy"))[0].unlink()
     sorted(folder.glob("photos-*.receipt.json"))[1].write_bytes(b"{")
     model, features = build_inputs(build)
-    again = build_index(model, [features], str(folder.parent), SMALL, ClusterConfig())
+    again = build_index(model, [features], replace(SMALL, output=str(folder.parent)), ClusterConfig())
     assert again.partitions_written == 2
     assert contents(folder) == before
 
@@ -145,7 +143,7 @@ def test_a_corrupt_shard_is_one_line_and_partitions_stay(ray_session: None, tmp_
     tar = Path(features.uri, f"{last.shards[-1].name}.tar")
     tar.write_bytes(tar.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"\.tar does not have the sha256 in its receipt; run") as caught:
-        build_index(model, [features], str(tmp_path / "out"), SMALL, ClusterConfig())
+        build_index(model, [features], replace(SMALL, output=str(tmp_path / "out")), ClusterConfig())
     assert "\n" not in str(caught.value)
     assert Path(store.uri, f"{first.name}.receipt.json").exists()
     assert not Path(store.uri, "index.json").exists()
@@ -158,8 +156,7 @@ def test_a_store_that_ignores_conditions_is_refused(
         faulty_proxy(s3_server.endpoint) as proxy,
         aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),
     ):
+        config = replace(SMALL, output=f"s3://{s3_server.bucket}/{tmp_path.name}")
         proxy.always(CONDITION_IGNORED)
         with pytest.raises(UserError, match="the store ignores the condition of writes"):
-            build_index(
-                indexed_model, [indexed_features], f"s3://{s3_server.bucket}/{tmp_path.name}", SMALL, ClusterConfig()
-            )
+            build_index(indexed_model, [indexed_features], config, ClusterConfig())
