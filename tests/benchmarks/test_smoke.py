@@ -14,12 +14,15 @@ import pytest
 
 from infra.tracking import TrackingConfig, connect
 from jobs import cli
-from tests.benchmarks import commands, full_split, measure, model_comparison
+from pipelines.models.load import load_model
+from pipelines.search.index import SearchIndex
+from tests.benchmarks import commands, full_split, measure, model_comparison, search_recall
 from tests.benchmarks.__main__ import FILES, main
 from tests.benchmarks.report import Benchmark, Measurement, run
 from tests.benchmarks.sizes import SMOKE
 from tests.support import feature_sets
-from tests.support.small_models import model, register_model
+from tests.support.indexes import build_here, loaded
+from tests.support.small_models import model, register_model, small_set
 
 BENCHMARKS = {benchmark.name: benchmark for file in FILES.values() for benchmark in file.benchmarks(SMOKE)}
 ON_RAY = ("extraction of many photos", "memory of an extraction", "extraction on Ray Data")
@@ -104,6 +107,19 @@ def test_the_comparison_prints_recalls_and_pointing(
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert names == ["model", "VSE++", "random baseline"]
     assert lines[-1] == "Pointing: 2 words that name exactly one object of their photo."
+
+
+def test_recall_of_an_index_is_measured_in_both_directions(tmp_path: Path):
+    features = small_set(tmp_path / "features", 60)
+    built = build_here(loaded(tmp_path / "model", features), [features], tmp_path / "indexes")
+    index = SearchIndex.open(built.uri, load_model(None, built.document.model.uri))
+    rows = search_recall.measure(index, "test", 8)
+    assert [(row[0], row[2]) for row in rows] == [
+        *(("photos", count) for count in ("10", "20", "50")),
+        *(("captions", count) for count in ("10", "20", "50", "100")),
+    ]
+    assert rows[2][-1] == "1/1"
+    assert float(rows[0][3].split()[0]) <= float(rows[2][3].split()[0]) <= 100
 
 
 def test_a_file_of_benchmarks_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]):

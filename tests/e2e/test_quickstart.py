@@ -23,7 +23,7 @@ import webdataset
 
 from infra.registry import champion_version
 from pipelines.features.index import index_digest
-from pipelines.search.index_format import read_document
+from pipelines.search.index_format import read_index_document
 from shan_model.bundle import load_bundle
 from tests.e2e.conftest import NAME, PHOTOS, Demo
 from tests.support.commands import call_command
@@ -187,7 +187,7 @@ def test_a_pipeline_indexes_the_champion_once(demo: Demo, tmp_path: Path):
     (folder,) = tmp_path.iterdir()
     assert f"\n  index     0 of 6 partitions are complete in {folder}\n" in said
     assert "\n  6 partitions written now, 0 reused\n" in said
-    _, document = read_document(str(folder))
+    _, document = read_index_document(str(folder))
     assert {name: gallery.items for name, gallery in document.galleries.items()} == {
         "photos": PHOTOS,
         "captions": 5 * PHOTOS,

@@ -1,0 +1,82 @@
+"""Recall of the candidates of a search index against exhaustive exact scoring, in both directions.
+
+    python -m tests.benchmarks.search_recall URI [--split test] [--queries 500]
+
+Queries are photos of a split and captions of theirs, spread evenly over it. Both are compared with all items of the
+index, by the model that the index records.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infra.tracking import TrackingConfig
+from pipelines.reports.tables import Table
+from pipelines.search.gallery import Filter
+from pipelines.search.index import EncodedQueries, RankedRows, SearchIndex
+from pipelines.search.index_commands import load_version
+from pipelines.search.index_format import read_index_document
+from shan_model.reranking import mean_directions
+
+CANDIDATES = (10, 20, 50, 100, 120, 250, 500)
+BEST = 10
+HEADER = ["gallery", "items", "candidates", "recall of exact top 1", "recall of exact top 10", "pairs scored exactly"]
+
+
+def photo_queries(index: SearchIndex, rows: NDArray[np.int64]) -> EncodedQueries:
+    """Returns photos of the index as queries for captions."""
+    return _queries(index.gallery("photos").vectors(rows))
+
+
+def caption_queries(index: SearchIndex, rows: NDArray[np.int64]) -> EncodedQueries:
+    """Returns the first caption of each of these photos as queries for photos."""
+    return index.encode_sentences([index.gallery("photos").item(int(row)).captions[0] for row in rows])
+
+
+def _queries(items: Sequence[Tensor]) -> EncodedQueries:
+    floats = [item.float() for item in items]
+    return EncodedQueries(floats, mean_directions(floats).numpy())
+
+
+def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterator[list[str]]:
+    """Yields the row of a table for each number of candidates that the gallery exceeds."""
+    total = index.gallery(gallery).total
+    count = len(queries.items)
+    everything = RankedRows(np.broadcast_to(np.arange(total), (count, total)), np.zeros((count, total), np.float32))
+    best_QT = index.rerank(gallery, queries, everything, BEST).rows_QK
+    for candidates in CANDIDATES:
+        if candidates >= total:
+            return
+        found_QK = index.candidates(gallery, queries, candidates).rows_QK
+        kept_QT = np.stack([np.isin(best, found) for best, found in zip(best_QT, found_QK, strict=True)])
+        shares = [f"{100 * kept_QT[:, 0].mean():.1f} %", f"{100 * kept_QT.mean():.2f} %"]
+        yield [gallery, f"{total:,}", str(candidates), *shares, f"1/{total / candidates:,.0f}"]
+
+
+def measure(index: SearchIndex, split: str, queries: int) -> list[list[str]]:
+    """Returns the rows of the table for both directions. Photos without captions are no queries."""
+    held = index.gallery("photos")
+    inside = np.concatenate([p.start + np.flatnonzero(p.allowed(Filter(split))) for p in held.partitions])
+    chosen = inside[np.linspace(0, len(inside) - 1, min(queries, len(inside))).astype(int)]
+    captioned = np.array([row for row in chosen if held.item(int(row)).captions], np.int64)
+    rows = list(recall(index, "photos", caption_queries(index, captioned)))
+    return rows + list(recall(index, "captions", photo_queries(index, captioned)))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search_recall", description=__doc__)
+    parser.add_argument("index")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--queries", type=int, default=500)
+    arguments = parser.parse_args()
+    store, document = read_index_document(arguments.index)
+    index = SearchIndex.of(store, document, load_version(document.model.uri, TrackingConfig()))
+    print(Table("recall of candidates", HEADER, measure(index, arguments.split, arguments.queries)).markdown())
+
+
+if __name__ == "__main__":
+    main()
