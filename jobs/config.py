@@ -13,6 +13,7 @@ from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.estimate import EstimateConfig
 from pipelines.models.config import RegisterConfig
 from pipelines.search.config import IndexConfig
+from pipelines.service.config import ServiceConfig
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.shard_cache import CacheConfig
@@ -44,6 +45,8 @@ class Config:
     """The criterion by which a challenger becomes champion."""
     index: IndexConfig = field(default_factory=IndexConfig)
     """Encoding of photos and captions into a search index."""
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+    """The search service."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """MLflow tracking store and registry."""
     register: RegisterConfig = field(default_factory=RegisterConfig)

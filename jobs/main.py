@@ -20,6 +20,7 @@ COMMANDS = {
     "lineage": "print where a model, run, feature set or index comes from, and check it",
     "index": "encode photos and captions into a search index; verify or clean up one",
     "search": "rank photos for text queries, or captions for photos",
+    "serve": "serve a search index over HTTP",
     "rerank": "measure retrieve-and-rerank against exact scoring",
     "submit": "run a command on a Ray cluster",
     "status": "print the state of feature sets, indexes, runs, models and jobs",

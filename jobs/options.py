@@ -70,6 +70,7 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "URL of the dashboard of a Ray cluster, such as http://<head>:8265.",
     },
     "index": {"type": str, "metavar": "INDEX", "help": "URI of a search index, a folder or s3:// prefix."},
+    "--index": {"type": str, "metavar": "URI", "help": "URI of a search index. Append @<12 hex> to open a snapshot."},
     "--delete": {"action": "store_true", "help": "Delete the orphaned objects instead of listing them."},
     "--unfinished": {"action": "store_true", "help": "Include what unfinished jobs have completed."},
     "--earlier-snapshots": {"action": "store_true", "help": "Include earlier snapshots and their objects."},

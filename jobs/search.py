@@ -12,15 +12,15 @@ from infra.errors import UserError
 from infra.storage.open import require_writable_file
 from jobs import cli, options
 from pipelines.models.device import choose_device
+from pipelines.search.config import CANDIDATES
 from pipelines.search.hits import listing, results_document
-from pipelines.search.index import CANDIDATES
 from pipelines.search.query import OpenSearch, open_features, open_index
 from pipelines.search.search_page import write_search_page
 
 
 def _arguments(parser: Any) -> None:
     parser.add_argument("queries", type=str, nargs="*", metavar="QUERY", help="Text queries.")
-    parser.add_argument("--index", type=str, help="URI of a search index. Append @<12 hex> to open a snapshot.")
+    options.add(parser, "--index")
     options.add(parser, "--features", "It is searched without an index.")
     options.add(parser, "--model", "Default: the one that the index records.")
     parser.add_argument("--image", type=str, nargs="+", help="Photos to find captions for, instead of text queries.")

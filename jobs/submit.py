@@ -38,6 +38,7 @@ COMMANDS = (
     "promote",
     "rerank",
     "search",
+    "serve",
     "sweep",
     "train",
 )

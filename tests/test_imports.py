@@ -17,7 +17,7 @@ LAYERS = (
     ("jobs",),
     ("pipelines.quickstart",),
     ("pipelines.pipeline",),
-    ("pipelines.evaluation", "pipelines.training", "pipelines.lineage", "pipelines.status"),
+    ("pipelines.evaluation", "pipelines.training", "pipelines.lineage", "pipelines.service", "pipelines.status"),
     ("pipelines.search",),
     ("pipelines.extraction", "pipelines.models"),
     ("pipelines.features",),

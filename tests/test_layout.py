@@ -79,6 +79,14 @@ COVERS = {
     "shan_model/test_compiled_gate.py": ["shan_model/gate_fuse_pool.py"],
     "pipelines/search/test_index.py": ["pipelines/search/gallery.py", "pipelines/search/partition_reader.py"],
     "pipelines/search/test_index_build.py": ["pipelines/search/candidate_search_build.py"],
+    "pipelines/service/test_ranking.py": ["pipelines/service/share.py"],
+    "pipelines/service/test_run.py": [
+        "pipelines/service/deployments.py",
+        "pipelines/service/detector.py",
+        "pipelines/service/http_api.py",
+        "pipelines/service/router.py",
+        "pipelines/service/served.py",
+    ],
     "pipelines/search/test_index_format.py": ["pipelines/search/layout.py", "pipelines/search/partition.py"],
 }
 """Test files below tests/, and the modules without a test file of their own that each covers."""

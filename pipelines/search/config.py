@@ -4,6 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+CANDIDATES = 100
+"""Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
+MAX_WORDS = 512
+"""Longest text query."""
 Galleries = Literal["photos", "captions", "both"]
 
 

@@ -151,6 +151,15 @@ class HeldGallery:
         ((partition, _),) = self._by_partition(np.array([row]))
         return partition.item(row)
 
+    def rows_of(self, key: str, dataset: str | None = None) -> NDArray[np.int64]:
+        """Returns the rows of the items held that have a key, of all data sets or of one."""
+        found = [
+            partition.start + np.flatnonzero(pc.equal(partition.table["key"], key).to_numpy())
+            for partition in self.partitions
+            if dataset in (None, partition.partition.dataset)
+        ]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
     def holds(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns which rows are those of items held; False for -1."""
         if not len(self.partitions):

@@ -24,18 +24,15 @@ from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.models.load import LoadedModel
+from pipelines.search.config import CANDIDATES, MAX_WORDS
 from pipelines.search.gallery import Filter, HeldGallery
 from pipelines.search.hits import Explanation, Hit, explain_pair
 from pipelines.search.index_format import IndexDocument, read_index_document
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
 
-CANDIDATES = 100
-"""Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
 SCORED_AT_ONCE = 256
 """Candidates whose encodings are in memory at a time."""
-MAX_WORDS = 512
-"""Longest text query."""
 
 
 class RankedRows(NamedTuple):

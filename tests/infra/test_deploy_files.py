@@ -65,21 +65,25 @@ def test_an_invalid_aws_cluster_is_found(spoil: Callable[[dict[str, Any]], None]
 
 
 def pod_templates(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    spec = document["spec"].get("rayClusterSpec", document["spec"])
+    spec = document["spec"].get("rayClusterSpec") or document["spec"].get("rayClusterConfig") or document["spec"]
     for group in [spec.get("headGroupSpec"), *spec.get("workerGroupSpecs", [])]:
         if group:
             yield group["template"]
 
 
 def check_kuberay(document: dict[str, Any]) -> None:
-    specs = {"RayCluster": kuberay_schema.CLUSTER_SPEC, "RayJob": kuberay_schema.JOB_SPEC}
+    specs = {
+        "RayCluster": kuberay_schema.CLUSTER_SPEC,
+        "RayJob": kuberay_schema.JOB_SPEC,
+        "RayService": kuberay_schema.SERVICE_SPEC,
+    }
     jsonschema.validate(document, kuberay_schema.resource(document["kind"], specs[document["kind"]]))
     for template in pod_templates(document):
         whole = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": template}
         kubernetes_validate.validate(whole, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml", "rayservice.yaml"])
 def test_manifests_are_valid_for_kuberay(name: str):
     check_kuberay(load(KUBERAY / name))
 
@@ -104,6 +108,7 @@ def test_invalid_kuberay_manifests_are_found(spoil: Callable[[dict[str, Any]], N
 def test_manifests_use_the_version_of_ray_in_constraints_txt():
     (locked,) = re.findall(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert load(KUBERAY / "raycluster.yaml")["spec"]["rayVersion"] == locked
+    assert load(KUBERAY / "rayservice.yaml")["spec"]["rayClusterConfig"]["rayVersion"] == locked
 
 
 def started() -> Iterator[list[str]]:
@@ -114,9 +119,10 @@ def started() -> Iterator[list[str]]:
     for line in [*aws["head_start_ray_commands"], *aws["worker_start_ray_commands"]]:
         for command in line.split(";"):
             yield shlex.split(command)
-    spec = load(KUBERAY / "raycluster.yaml")["spec"]
-    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
-        yield ["ray", "start", *(f"--{name}={value}" for name, value in group["rayStartParams"].items())]
+    service = load(KUBERAY / "rayservice.yaml")["spec"]["rayClusterConfig"]
+    for spec in (load(KUBERAY / "raycluster.yaml")["spec"], service):
+        for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+            yield ["ray", "start", *(f"--{name}={value}" for name, value in group["rayStartParams"].items())]
 
 
 def test_options_of_ray_and_mlflow_commands_exist():
@@ -142,6 +148,23 @@ def test_the_job_manifest_has_valid_options():
     arguments, config = cli.parse("train", "", _arguments, ("model", "train", "cache", "tracking", "cluster"), options)
     assert arguments.name == "shan-flickr30k"
     assert config.train.use_gpu
+
+
+def test_the_service_manifest_has_a_valid_application():
+    from ray.serve.schema import ServeDeploySchema
+
+    from pipelines.service.application import build
+    from pipelines.service.config import ServiceConfig
+    from pipelines.service.generation import SERVICE
+
+    config = ServeDeploySchema(**yaml.safe_load(load(KUBERAY / "rayservice.yaml")["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    assert application.name == SERVICE
+    assert application.import_path == f"{build.__module__}:{build.__name__}"
+    service = ServiceConfig(**application.args["service"])
+    assert (config.http_options.host, config.http_options.port) == (service.host, service.port)
+    assert config.http_options.request_timeout_s > service.deadline_s
+    assert build(application.args)
 
 
 def test_the_compose_file_is_valid():
@@ -177,7 +200,7 @@ def test_the_image_installs_the_versions_of_constraints_txt():
     ).stdout
     locked = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()[1:]}
     names = {normal(re.split(r"[\[<>=]", line)[0]) for line in listed.splitlines()}
-    assert {"ray", "torch", "mlflow", "psycopg"} <= names
+    assert {"ray", "torch", "mlflow", "psycopg", "faiss-cpu"} <= names
     assert names <= locked
 
 

@@ -42,6 +42,12 @@ JOB_SPEC = _object(
     shutdownAfterJobFinishes=BOOLEAN, suspend=BOOLEAN,
 )  # fmt: skip
 
+SERVICE_SPEC = _object(
+    ["rayClusterConfig"], serveConfigV2=TEXT, rayClusterConfig=CLUSTER_SPEC, serveService=ANY, upgradeStrategy=ANY,
+    rayClusterDeletionDelaySeconds=WHOLE, serviceUnhealthySecondThreshold=WHOLE,
+    deploymentUnhealthySecondThreshold=WHOLE, excludeHeadPodFromServeSvc=BOOLEAN, suspend=BOOLEAN, managedBy=TEXT,
+)  # fmt: skip
+
 
 def resource(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Schema of a whole manifest."""

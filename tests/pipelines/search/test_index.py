@@ -12,8 +12,9 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel
+from pipelines.search.config import MAX_WORDS
 from pipelines.search.gallery import Filter
-from pipelines.search.index import MAX_WORDS, RankedRows, SearchIndex, merge
+from pipelines.search.index import RankedRows, SearchIndex, merge
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import read_index_document
 from shan_model.scoring import score_matrix

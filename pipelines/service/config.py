@@ -1,0 +1,83 @@
+"""Settings of the search service."""
+
+import math
+from dataclasses import dataclass
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Where the search service listens, its processes and its limits."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Beyond loopback, clients need the token of the environment variable SHAN_SERVICE_TOKEN."""
+    port: int = 8000
+    """TCP port to listen on."""
+    shares: int = 1
+    """Number of shares of the index's partitions. Each share has processes of its own, and every query is sent to all
+    of them."""
+    replicas: int = 1
+    """Processes of each share. With two, a search continues while one of them restarts."""
+    max_replicas: int = 0
+    """Most processes of each share: Ray Serve adds some while more than 4 requests a process are in progress, and
+    removes them later. 0 keeps `replicas`."""
+    detectors: int = 1
+    """Processes that detect the regions of query photos; 0 refuses photos. They exist only if the model carries its
+    detector."""
+    cpus: float = 1.0
+    """Logical CPUs of a process of a share or of a detector. Torch and FAISS use the same number of threads."""
+    gpus: float = 0.0
+    """GPUs of such a process, or the fraction of one GPU that it shares. 0 computes on the CPU."""
+    deadline_s: float = 10.0
+    """Seconds after which a request fails with status 504. A slow share is left out before, and the response is marked
+    as partial."""
+    max_requests: int = 64
+    """Requests in progress; further ones are refused with status 429."""
+    max_body_mb: int = 20
+    """Size of a request's body, MB."""
+    max_k: int = 1000
+    """Results of a search."""
+    max_candidates: int = 5000
+    """Items that a search may score exactly."""
+    image_sources: tuple[str, ...] = ()
+    """Prefixes, each with a / at its end, of photo URIs that the service may read for clients, such as
+    `s3://bucket/photos/`. Empty: clients send photos as bytes."""
+    follow_every_s: float = 30.0
+    """Seconds between two checks for a new champion, and for a new state of the index."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the field, its value and the constraint."""
+        for name in ("shares", "replicas", "max_requests", "max_body_mb", "max_k", "max_candidates"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 < self.port < 65536:
+            raise ValueError(f"service.port is {self.port}; it must be between 1 and 65535")
+        if self.max_replicas and self.max_replicas < self.replicas:
+            least = f"service.replicas ({self.replicas})"
+            raise ValueError(f"service.max_replicas is {self.max_replicas}; it must be at least {least}, or 0")
+        if self.detectors < 0:
+            raise ValueError(f"service.detectors is {self.detectors}; it must be at least 0")
+        for name in ("cpus", "deadline_s", "follow_every_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be positive")
+        if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):
+            raise ValueError(f"service.gpus is {self.gpus}; it must be 0, a fraction of one GPU, or a whole number")
+        for prefix in self.image_sources:
+            if not prefix.endswith("/"):
+                raise ValueError(f"service.image_sources has {prefix}; end each prefix with /")
+
+    @property
+    def device(self) -> str:
+        """Torch device of the processes."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only processes of this machine can connect."""
+        return self.host in LOOPBACK
+
+    @property
+    def gallery_cpus(self) -> float:
+        """Logical CPUs of all processes of one index."""
+        return (self.shares * self.replicas + self.detectors) * self.cpus

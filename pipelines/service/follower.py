@@ -1,0 +1,121 @@
+"""Follows the champion: deploys the gallery that should be served, and deletes those that it replaces.
+
+A new gallery gets an application beside the present one. When it is running, the router sends queries to it, and the
+earlier ones are deleted after the requests in progress have ended. If it does not start, the present one stays.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipelines.service.generation import Generation, application_name, galleries, gallery_number, serves
+from pipelines.service.wanted import Wanted
+
+START_S = 600.0
+"""Seconds in which a gallery must start."""
+RETRY_S = 600.0
+"""Seconds after which a gallery that did not start is tried again."""
+
+
+_STARTED = ("RUNNING", "UNHEALTHY")
+"""States of an application that has started. It is unhealthy while a process restarts."""
+
+
+class Applications(Protocol):
+    """The applications of Ray Serve."""
+
+    def states(self) -> Mapping[str, tuple[str, str]]:
+        """Returns the state and the message of every application by name."""
+
+    def deploy(self, name: str, generation: Generation) -> None:
+        """Starts the application of a gallery, without waiting until it runs."""
+
+    def delete(self, name: str) -> None:
+        """Stops an application, after its requests in progress."""
+
+
+@dataclass
+class Following:
+    """Brings the applications to what should be served, one `step` at a time."""
+
+    find: Callable[[], Wanted]
+    applications: Applications
+    drain_s: float
+    """Seconds between the start of a gallery and the end of the earlier ones."""
+    wait: Callable[[float], object] = time.sleep
+    champion: str = ""
+    problem: str = ""
+    """Why the champion is not served."""
+    failure: str = ""
+    """Why the last step changed nothing, if it should have."""
+    _failed: tuple[str, float] = ("", 0.0)
+
+    def step(self) -> None:
+        """Finds what should be served and deploys it. An error is kept in `failure`, and the present gallery stays."""
+        problem = ""
+        try:
+            found = self.find()
+            self.champion, problem = found.champion, found.problem
+            self.failure = self._serve(found.generation)
+        except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service
+            self.failure = f"cannot check for a new champion ({_last_line(str(error))})"
+        self.problem = problem or self.failure
+
+    def _serve(self, generation: Generation) -> str:
+        """Deploys a gallery unless it is the newest one, and deletes the others when it runs. Returns the problem."""
+        states = self.applications.states()
+        newest = galleries({name: state for name, (state, _) in states.items() if state != "DELETING"})
+        present = newest[0] if newest else ""
+        if not present or not serves(present, generation):
+            identity, until = self._failed
+            if identity == generation.identity and time.monotonic() < until:
+                return self.failure
+            present = application_name(max([0, *(gallery_number(name) or 0 for name in states)]) + 1, generation)
+            self.applications.deploy(present, generation)
+        state, message = self._started(present)
+        if state not in _STARTED:
+            self._failed = (generation.identity, time.monotonic() + RETRY_S)
+            self.applications.delete(present)
+            return f"{generation.index} does not start ({_last_line(message) or state})"
+        if earlier := [name for name in newest if name != present]:
+            self.wait(self.drain_s)
+            for name in earlier:
+                self.applications.delete(name)
+        return ""
+
+    def _started(self, name: str) -> tuple[str, str]:
+        """Waits until an application runs or fails. Returns its state and message."""
+        give_up = time.monotonic() + START_S
+        while True:
+            state, message = self.applications.states().get(name, ("DELETING", ""))
+            if state not in ("NOT_STARTED", "DEPLOYING") or time.monotonic() > give_up:
+                return state, message
+            self.wait(0.5)
+
+
+class Follower:
+    """The Ray Serve deployment."""
+
+    def __init__(self, find: Callable[[], Wanted], applications: Applications, every_s: float, drain_s: float) -> None:
+        self._following, self._every_s = Following(find, applications, drain_s), every_s
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    async def state(self) -> dict[str, Any]:
+        """Returns the champion that should be served, and what prevents it."""
+        found = self._following
+        return {"champion": found.champion, "problem": found.problem, "failure": found.failure}
+
+    def _follow(self) -> None:
+        while True:
+            self._following.step()
+            time.sleep(self._every_s)
+
+
+def _last_line(message: str) -> str:
+    """Returns the end of a message, which may be a traceback: the error itself."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error: " in line]
+    last = (errors or lines or [""])[-1]
+    return last.rpartition("UserError: ")[2][-500:]  # its message is the reason and the fix

@@ -1,0 +1,101 @@
+"""What happens to every request before it is read: token, number of requests, size of the body; and its metrics."""
+
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from pipelines.service.config import ServiceConfig
+from pipelines.service.errors import ServiceError
+from pipelines.service.metrics import Metrics
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+OPEN = "/healthz"
+"""The path that needs no token and is always accepted, for probes."""
+TRUSTED = "shan.trusted"
+"""Name in the scope: whether the client has the token, or none is needed."""
+
+
+class Guard:
+    """ASGI middleware."""
+
+    def __init__(self, app: Any, config: ServiceConfig, token: str, metrics: Metrics, paths: frozenset[str]) -> None:
+        """`paths` are those that metrics name; the others are counted together."""
+        self._app, self._config, self._token, self._metrics, self._paths = app, config, token.encode(), metrics, paths
+        self._in_progress = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Passes a request on, or responds with 401, 413 or 429."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, start, status = scope["path"], time.monotonic(), [500]
+
+        async def recorded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+            await send(message)
+
+        self._in_progress += 1
+        self._metrics.started()
+        try:
+            self._require_admission(scope)
+            await self._app(scope, self._limited(receive), recorded)
+        except ServiceError as error:
+            await respond(error, recorded)
+        finally:
+            self._in_progress -= 1
+            shown = path if path in self._paths else "other"
+            self._metrics.finished(shown, status[0], time.monotonic() - start)
+
+    def _require_admission(self, scope: MutableMapping[str, Any]) -> None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        has_token = scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
+        scope[TRUSTED] = not self._token or has_token
+        if scope["path"] == OPEN:
+            return
+        if not scope[TRUSTED]:
+            raise ServiceError(
+                401, "the token is missing or wrong; send the header `Authorization: Bearer <token>`", "Authorization"
+            )
+        if self._in_progress > self._config.max_requests:
+            raise ServiceError(429, f"{self._config.max_requests} requests are in progress; try again", retry_after_s=1)
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._limit:
+            raise self._too_large(length.decode("latin-1"))
+
+    def _limited(self, receive: Receive) -> Receive:
+        """Returns `receive` with a limit, for a body whose length is not stated."""
+        size = 0
+
+        async def limited() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise self._too_large(size)
+            return message
+
+        return limited
+
+    @property
+    def _limit(self) -> int:
+        return self._config.max_body_mb * 1_000_000
+
+    def _too_large(self, size: int | str) -> ServiceError:
+        limit = self._config.max_body_mb
+        return ServiceError(
+            413, f"the body has {size} bytes; send at most {limit} MB, or a smaller photo", "body", size
+        )
+
+
+async def respond(error: ServiceError, send: Send) -> None:
+    """Sends an error as a response."""
+    headers = {"content-type": "application/json", **error.headers()}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": json.dumps(error.document()).encode()})

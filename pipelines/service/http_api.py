@@ -1,0 +1,159 @@
+"""The HTTP interface: paths, and the errors that clients receive as JSON."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from pipelines.service.errors import ServiceError, service_error, several, shown
+from pipelines.service.guard import TRUSTED, Guard
+from pipelines.service.requests import (
+    PairRequest,
+    SearchRequest,
+    image_bytes,
+    parse_request,
+    require_allowed,
+    require_limits,
+)
+from pipelines.service.served import Served
+
+PATHS = frozenset({"/search", "/score", "/explain", "/healthz", "/metrics", "/openapi.json", "/docs"})
+
+
+def build_api(served: Served, token: str) -> Any:
+    """Returns the ASGI application of a router; clients need the token if it is not empty."""
+
+    @asynccontextmanager
+    async def watching(_api: FastAPI) -> AsyncIterator[None]:
+        with served.watching():
+            yield
+
+    api = FastAPI(title="shan-line search", redoc_url=None, lifespan=watching)
+    _add_paths(api, served)
+    api.add_exception_handler(ServiceError, _service_error)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(Exception, _defect)
+    return Guard(api, served.config, token, served.metrics, PATHS)
+
+
+def _add_paths(api: FastAPI, served: Served) -> None:
+    @api.api_route("/search", methods=["GET"], summary="Search by sentence, with the fields as parameters.")
+    @api.api_route(
+        "/search", methods=["POST"], summary="Search by sentence or photo.", openapi_extra=_body(SearchRequest)
+    )
+    async def search(request: Request) -> JSONResponse:
+        return await _respond(served, request, SearchRequest, _search)
+
+    @api.post("/score", summary="The exact score of a sentence with a photo.", openapi_extra=_body(PairRequest))
+    async def score(request: Request) -> JSONResponse:
+        return await _respond(served, request, PairRequest, _score)
+
+    @api.post("/explain", summary="Why a sentence and a photo have their score.", openapi_extra=_body(PairRequest))
+    async def explain(request: Request) -> JSONResponse:
+        return await _respond(served, request, PairRequest, _explain)
+
+    @api.get("/healthz", summary="Whether an index is served, which one, and whether it is the champion's.")
+    async def healthz(request: Request) -> JSONResponse:
+        following = {name: served.following[name] for name in ("champion", "problem")}
+        try:
+            document, status = {"status": "ok"} | served.gallery.about, 200
+        except ServiceError as error:
+            document, status = error.document(), error.status
+        details = document | following if request.scope[TRUSTED] else {"status": status}
+        return JSONResponse(details, status)
+
+    @api.get("/metrics", summary="Metrics in Prometheus' text format.")
+    async def metrics() -> Response:
+        return Response(served.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> JSONResponse:
+    """Reads a request, and responds with the result of `work` or with the error that its failure is to a client."""
+    start = time.monotonic()
+    try:
+        async with asyncio.timeout(served.config.deadline_s):
+            content_type = request.headers.get("content-type", "")
+            asked = parse_request(kind, request.query_params, content_type, await request.body())
+            document = await work(served, asked)
+    except Exception as error:
+        found = service_error(error)
+        if found is None:
+            raise
+        raise found from error
+    return JSONResponse({**document, "seconds": round(time.monotonic() - start, 4)})
+
+
+async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
+    require_limits(request, served.config)
+    gallery = served.gallery
+    gallery.require(request.gallery)
+    if request.split is not None and request.split not in gallery.about["splits"]:
+        splits = ", ".join(gallery.about["splits"])
+        raise ServiceError(422, f"split is {shown(request.split)}; the index has {splits}", "split", request.split)
+    is_all = request.split is None and not request.key_prefix
+    where = None if is_all else (request.split, request.key_prefix)
+    query: Any = request.sentence
+    if query is None:
+        query, _ = await gallery.detect(_photo(served, request))
+    numbers = (request.k, request.candidates, where, request.explain, served.config.deadline_s)
+    found = await gallery.call("search", query, *numbers)
+    if found["partial"]:
+        served.metrics.partial()
+    return {"gallery": request.gallery, **found, **gallery.names}
+
+
+async def _explain(served: Served, request: PairRequest) -> dict[str, Any]:
+    gallery = served.gallery
+    if request.key is None:
+        regions = await gallery.detect(_photo(served, request))
+        return await gallery.call("score_photo", request.sentence, *regions) | gallery.names
+    gallery.require("photos")
+    responses = await gallery.each("score_key", request.sentence, request.key, request.dataset)
+    found = [response for response in responses if response is not None]
+    if not found:
+        message = f"key is {shown(request.key)}, which the index does not have; take a key from /search"
+        raise ServiceError(404, message, "key", request.key)
+    if len(found) > 1:
+        raise several(len(found), request.key)
+    return found[0] | gallery.names
+
+
+async def _score(served: Served, request: PairRequest) -> dict[str, Any]:
+    document = await _explain(served, request)
+    return {name: value for name, value in document.items() if name != "explanation"}
+
+
+def _photo(served: Served, request: SearchRequest | PairRequest) -> bytes | str:
+    """Returns the bytes of the photo of a request, or its URI if the service may read it."""
+    if request.image is not None:
+        return image_bytes(request.image)
+    uri = str(request.image_uri)
+    require_allowed(uri, served.config.image_sources)
+    return uri
+
+
+def _body(kind: Any) -> dict[str, Any]:
+    """Returns what OpenAPI states about the body of a request."""
+    photo = {"schema": {"type": "string", "format": "binary"}}
+    content = {"application/json": {"schema": kind.model_json_schema()}, "image/*": photo}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+async def _service_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
+    return JSONResponse(error.document(), error.status, error.headers())
+
+
+async def _http_error(request: Request, error: Any) -> JSONResponse:
+    """Responds to an unknown path or method."""
+    message = f"{request.method} {request.url.path[:100]}: {error.detail}; the paths are in /openapi.json"
+    return JSONResponse({"field": None, "value": None, "message": message}, error.status_code, error.headers)
+
+
+async def _defect(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
+    """Responds to a defect, whose traceback goes to the log."""
+    return JSONResponse(ServiceError(500, "the service has a defect; its log has the traceback").document(), 500)

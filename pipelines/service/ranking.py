@@ -1,0 +1,129 @@
+"""Search over several shares of an index: the ranking that one process with all partitions would find.
+
+Every share finds candidates among its items, the merged ones are scored by the shares that hold them, and the merged
+scores are the result. A share that is lost or slow is left out, and the result is partial.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+from pipelines.search.gallery import Filter
+from pipelines.search.hits import Explanation, Hit
+from pipelines.search.index import EncodedQueries, RankedRows, merge
+from pipelines.service.calls import lost_process
+from pipelines.service.errors import timed_out
+
+CANDIDATES_BY, SCORES_BY, EXPLAINED_BY = 0.4, 0.75, 0.9
+"""Parts of a request's time after which a share is left out that has not responded with these."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query of one sentence or photo."""
+
+    gallery: str
+    queries: EncodedQueries
+    k: int
+    candidates: int
+    where: Filter | None = None
+    sentence: str | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What a share found of its own items."""
+
+    ranking: RankedRows
+    hits: tuple[Hit, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search."""
+
+    hits: tuple[Hit, ...]
+    explanations: tuple[Explanation | None, ...] = ()
+    """One for each hit if they were asked for; None where its share did not respond."""
+    missing: tuple[int, ...] = ()
+    """Shares that did not respond."""
+
+
+class ShareClient(Protocol):
+    """A share of the index, in this process or in another one."""
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        """Returns the nearest items of the share."""
+
+    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+        """Returns the best of the candidates that the share holds, by their exact score."""
+
+    async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
+        """Explains photos that the share holds."""
+
+
+async def search(shares: Mapping[int, ShareClient], asked: Asked, seconds: float, explain: bool = False) -> Found:
+    """Returns the best items of all shares. Raises TimeoutError if none responds in time."""
+    start = time.monotonic()
+    count = max(asked.candidates, asked.k)
+    near = await _responses(
+        {n: share.candidates(asked) for n, share in shares.items()}, start + CANDIDATES_BY * seconds
+    )
+    nearest = merge(near.values(), count)
+    scored = await _responses({n: shares[n].rerank(asked, nearest) for n in near}, start + SCORES_BY * seconds)
+    best = merge([part.ranking for part in scored.values()], asked.k)
+    share_of = {hit.row: (n, hit) for n, part in scored.items() for hit in part.hits}
+    found = [share_of[row] for row in best.rows_QK[0].tolist() if row >= 0]
+    missing = set(shares) - set(scored)
+    hits = tuple(hit for _, hit in found)
+    if not explain or asked.sentence is None:
+        return Found(hits, missing=tuple(sorted(missing)))
+    explained, silent = await _explanations(shares, asked.sentence, found, start + EXPLAINED_BY * seconds)
+    return replace(Found(hits, explained), missing=tuple(sorted(missing | silent)))
+
+
+async def _explanations(
+    shares: Mapping[int, ShareClient], sentence: str, found: Sequence[tuple[int, Hit]], until: float
+) -> tuple[tuple[Explanation | None, ...], set[int]]:
+    """Returns an explanation of each hit, and the shares that did not respond."""
+    of_share: dict[int, list[Hit]] = {}
+    for number, hit in found:
+        of_share.setdefault(number, []).append(hit)
+    calls = {number: shares[number].explain(sentence, hits) for number, hits in of_share.items()}
+    explained = await _responses(calls, until) if calls else {}
+    by_row = {
+        hit.row: explanation
+        for number, explanations in explained.items()
+        for hit, explanation in zip(of_share[number], explanations, strict=True)
+    }
+    return tuple(by_row.get(hit.row) for _, hit in found), set(of_share) - set(explained)
+
+
+async def _responses(calls: Mapping[int, Awaitable[T]], until: float) -> dict[int, T]:
+    """Returns what the shares respond until a time; the others are cancelled.
+
+    Raises the error of a share that fails for another reason than a lost process, and if none responds.
+    """
+    tasks = {number: asyncio.ensure_future(call) for number, call in calls.items()}
+    try:
+        await asyncio.wait(tasks.values(), timeout=max(until - time.monotonic(), 0))
+        found, lost = dict[int, T](), None
+        for number, task in tasks.items():
+            if not task.done():
+                continue
+            error = task.exception()
+            if error is None:
+                found[number] = task.result()
+            elif lost_process(error):
+                lost = error
+            else:
+                raise error
+        if not found:
+            raise lost if lost is not None else timed_out()
+        return found
+    finally:
+        for task in tasks.values():
+            task.cancel()

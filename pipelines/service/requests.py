@@ -1,0 +1,168 @@
+"""What clients ask for: the fields of a request, their limits, and the errors for those that do not keep to them."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipelines.search.config import CANDIDATES, MAX_WORDS
+from pipelines.service.config import ServiceConfig
+from pipelines.service.errors import ServiceError, shown
+
+MAX_CHARACTERS = 20_000
+"""Characters of a sentence; words are limited by MAX_WORDS."""
+MAX_EXPLAINED = 100
+"""Results that a search explains."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: Any) -> Any:
+        """Refuses true as a number, which pydantic would take for 1, and text that UTF-8 cannot have."""
+        if isinstance(value, bool) and info.field_name != "explain":
+            raise ValueError("give a number or text")
+        if isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError("is not valid text (half of a surrogate pair); give Unicode text") from error
+        return value
+
+
+Kind = TypeVar("Kind", bound=_Request)
+
+
+class _WithImage(_Request):
+    image: str | None = Field(None, description="The photo, as base64 text.")
+    image_uri: str | None = Field(None, description="URI of the photo, below one of the service's image sources.")
+    sentence: str | None = Field(None, max_length=MAX_CHARACTERS, description="A text query.")
+
+    @field_validator("sentence")
+    @classmethod
+    def _has_words(cls, sentence: str | None) -> str | None:
+        words = None if sentence is None else len(sentence.split())
+        if words == 0:
+            raise ValueError("is empty; give a sentence")
+        if words is not None and words > MAX_WORDS:
+            raise ValueError(f"has {words} words; give at most {MAX_WORDS}")
+        return sentence
+
+
+class SearchRequest(_WithImage):
+    """A search: a sentence finds photos, a photo finds captions. Exactly one of them is given."""
+
+    k: int = Field(10, ge=1, description="Number of results.")
+    candidates: int = Field(CANDIDATES, ge=1, description="Number of items that are scored exactly.")
+    split: str | None = Field(None, description="Restricts the search to a split.")
+    key_prefix: str = Field("", max_length=1000, description="Restricts the search to keys with this prefix.")
+    explain: bool = Field(default=False, description="Adds level scores and the best region of each word; photos only.")
+
+    @model_validator(mode="after")
+    def _one_query(self) -> Self:
+        if sum(given is not None for given in (self.sentence, self.image, self.image_uri)) != 1:
+            raise ValueError("give exactly one of sentence, image and image_uri")
+        if self.explain and self.sentence is None:
+            raise ValueError("explain has no effect on a search by photo; omit it, or use /explain")
+        if self.explain and self.k > MAX_EXPLAINED:
+            raise ValueError(f"explain is limited to k of {MAX_EXPLAINED}; lower k")
+        return self
+
+    @property
+    def gallery(self) -> str:
+        """The gallery that is searched."""
+        return "captions" if self.sentence is None else "photos"
+
+
+class PairRequest(_WithImage):
+    """A sentence and a photo: one of the index by its key, or one that the client sends."""
+
+    key: str | None = Field(None, max_length=1000, description="Key of a photo of the index.")
+    dataset: str | None = Field(None, description="Its data set, if several have the key.")
+
+    @model_validator(mode="after")
+    def _one_photo(self) -> Self:
+        if self.sentence is None:
+            raise ValueError("sentence is missing; give the sentence of the pair")
+        if sum(given is not None for given in (self.key, self.image, self.image_uri)) != 1:
+            raise ValueError("give exactly one of key, image and image_uri")
+        if self.dataset is not None and self.key is None:
+            raise ValueError("dataset has no effect without key; omit it")
+        return self
+
+
+def parse_request(kind: type[Kind], query: Mapping[str, str], content_type: str, body: bytes) -> Kind:
+    """Returns the request in a JSON body, or in the query string, beside which the body may be a photo's bytes.
+
+    Raises ServiceError with status 400 for a body that cannot be parsed, and 422 for a field out of its limits.
+    """
+    fields: dict[str, Any] = dict(query)
+    kind_of_body = content_type.partition(";")[0].strip().lower()
+    if body and (kind_of_body.startswith("image/") or kind_of_body == "application/octet-stream"):
+        fields["image"] = base64.b64encode(body).decode()
+    elif body:
+        fields |= _json_fields(body)
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(kind, error) from error
+
+
+def require_limits(request: SearchRequest, config: ServiceConfig) -> None:
+    """Raises ServiceError for a search that is larger than the service allows."""
+    for field, limit in (("k", config.max_k), ("candidates", config.max_candidates)):
+        if (value := getattr(request, field)) > limit:
+            raise ServiceError(422, f"{field} is {shown(value)}; it must be at most {limit}", field, value)
+
+
+def image_bytes(image: str) -> bytes:
+    """Returns the bytes of base64 text, which may be a `data:` URI. Raises ServiceError for other text."""
+    encoded = image.partition(",")[2] if image.startswith("data:") else image
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError as error:
+        raise ServiceError(
+            400, f"image is not base64 text ({error}); encode the photo's bytes", "image", image
+        ) from error
+
+
+def require_allowed(uri: str, sources: tuple[str, ...]) -> None:
+    """Raises ServiceError for a photo URI that is not below one of the prefixes that the service may read."""
+    if not any(uri.startswith(prefix) for prefix in sources):
+        fix = f"use one below {', '.join(sources)}" if sources else "send the photo's bytes as image"
+        raise ServiceError(422, f"image_uri is {uri[:100]}, which the service may not read; {fix}", "image_uri", uri)
+    if ".." in unquote(uri).replace("\\", "/").split("/"):
+        raise ServiceError(422, "image_uri has .. in its path; give a URI without it", "image_uri", uri)
+
+
+def invalid(kind: type[BaseModel], error: ValidationError) -> ServiceError:
+    """Returns the first problem of a request as an error."""
+    found = error.errors()[0]
+    field, value = ".".join(map(str, found["loc"])) or None, found["input"]
+    limits, reason = found.get("ctx", {}), found["msg"].removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = f"{shown(field)} is not a field; the fields are {', '.join(kind.model_fields)}"
+    elif found["type"] == "greater_than_equal":
+        message = f"{field} is {shown(value)}; it must be at least {limits['ge']}"
+    elif field is None:
+        message, value = reason, None
+    else:
+        message = f"{field}: {reason[0].lower()}{reason[1:]}"
+    return ServiceError(422, message, field, value)
+
+
+def _json_fields(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(
+            400, f"the body is not JSON ({str(error)[:100]}); send JSON, or a photo with Content-Type image/jpeg"
+        ) from error
+    if not isinstance(found, dict):
+        raise ServiceError(400, f"the body is a JSON {type(found).__name__}; send an object of fields")
+    return found

@@ -1,0 +1,38 @@
+"""The router: takes HTTP requests and sends each to the gallery that is current.
+
+It holds no model and no index, so it starts in a second or two, and a restart loses only the requests in progress.
+"""
+
+import os
+from typing import Any
+
+from infra.errors import UserError
+from pipelines.service.config import ServiceConfig
+from pipelines.service.http_api import build_api
+from pipelines.service.served import Served
+
+TOKEN = "SHAN_SERVICE_TOKEN"  # noqa: S105 - the name of the variable
+"""Environment variable with the bearer token of clients."""
+
+
+class Router:
+    """The Ray Serve deployment; `serve.ingress` makes it the one that takes HTTP requests."""
+
+    def __init__(self, config: ServiceConfig, follower: Any) -> None:
+        """Raises UserError if the service listens beyond loopback without a token."""
+        self._token = os.environ.get(TOKEN, "")
+        require_token(config, self._token)
+        self._served = Served(config, follower)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Returns the HTTP application; Ray Serve calls this after the constructor."""
+        return build_api(self._served, self._token)
+
+
+def require_token(config: ServiceConfig, token: str) -> None:
+    """Raises UserError if clients of other machines could use the service without a token."""
+    if not config.is_loopback and not token:
+        raise UserError(
+            f"service.host is {config.host}, which other machines can reach, and the environment variable {TOKEN} is "
+            "not set; set it to a long random text on every node, or listen on 127.0.0.1"
+        )

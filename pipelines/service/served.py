@@ -1,0 +1,134 @@
+"""What a router serves: the gallery that is current, and calls of its processes."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pipelines.service.calls import retried
+from pipelines.service.config import ServiceConfig
+from pipelines.service.errors import ServiceError
+from pipelines.service.generation import DETECTOR, SHARE, current_gallery
+from pipelines.service.metrics import Metrics
+
+AVOID_S = 20.0
+"""Seconds for which a share that did not respond in time is left alone, if others can do the same."""
+EVERY_S = 1.0
+"""Seconds between two checks which gallery is current."""
+
+
+@dataclass
+class ServedGallery:
+    """A gallery that is served: its application, and handles of its deployments."""
+
+    application: str
+    about: dict[str, Any]
+    """What its shares describe: index, model, items, splits and number of shares."""
+    names: dict[str, str]
+    """Names of the model and the index for responses, without the folders in which they are stored."""
+    shares: list[Any]
+    detector: Any = None
+    _next: int = 0
+    _avoided: dict[int, float] = field(default_factory=dict)
+    """Shares that did not respond in time, and until when another one is called where any can be."""
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of any share; of another one, or of the restarted one, if its process ends meanwhile."""
+
+        async def call_next() -> Any:
+            number = self._choose()
+            try:
+                return await _call(self.shares[number], method, *arguments)
+            except asyncio.CancelledError:  # the deadline has passed, or the client has gone
+                self._avoided[number] = time.monotonic() + AVOID_S
+                raise
+
+        return await retried(call_next)
+
+    def _choose(self) -> int:
+        """Returns the next share in turn among those that respond."""
+        now, everyone = time.monotonic(), range(len(self.shares))
+        able = [number for number in everyone if self._avoided.get(number, 0) < now] or list(everyone)
+        self._next += 1
+        return able[self._next % len(able)]
+
+    async def each(self, method: str, *arguments: Any) -> list[Any]:
+        """Calls a method of every share."""
+        calls = [retried(partial(_call, share, method, *arguments)) for share in self.shares]
+        return list(await asyncio.gather(*calls))
+
+    def require(self, name: str) -> None:
+        """Raises ServiceError if the index does not have the photos or captions that a request needs."""
+        if name not in self.about["items"]:
+            others = " and ".join(self.about["items"])
+            raise ServiceError(422, f"the index has no {name}, only {others}; search these")
+
+    async def detect(self, image: bytes | str) -> Any:
+        """Returns the regions of a photo. Raises ServiceError without a detector."""
+        if self.detector is None:
+            raise ServiceError(422, "the model is served without a detector; search by sentence", "image")
+        return await retried(partial(_call, self.detector, "detect", image))
+
+
+async def _call(handle: Any, method: str, *arguments: Any) -> Any:
+    return await getattr(handle, method).remote(*arguments)
+
+
+class Served:
+    """Follows the applications of Ray Serve, and knows the gallery to send queries to."""
+
+    def __init__(self, config: ServiceConfig, follower: Any) -> None:
+        """`follower` is the handle of the deployment."""
+        self.config, self.metrics = config, Metrics()
+        self.following: dict[str, Any] = {"champion": "", "problem": ""}
+        self._follower = follower
+        self._gallery: ServedGallery | None = None
+
+    @property
+    def gallery(self) -> ServedGallery:
+        """The gallery to send queries to. Raises ServiceError while none is running."""
+        if self._gallery is None:
+            raise ServiceError(503, "no index is served yet; try again", retry_after_s=5)
+        return self._gallery
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follows the applications of Ray Serve during the body."""
+        task = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            for refresh in (self._refresh_gallery, self._refresh_following):
+                try:
+                    await refresh()
+                except Exception as error:  # noqa: BLE001 - Serve's controller or a process may be restarting
+                    self.metrics.problem(type(error).__name__)
+            await asyncio.sleep(EVERY_S)
+
+    async def _refresh_gallery(self) -> None:
+        from ray import serve
+
+        status = await asyncio.to_thread(serve.status)
+        states = {name: found.status.value for name, found in status.applications.items()}
+        present = self._gallery.application if self._gallery else ""
+        current = current_gallery(states, present)
+        if not current or current == present:
+            return
+        deployments = status.applications[current].deployments
+        handles = {name: serve.get_deployment_handle(name, current) for name in deployments}
+        about = await asyncio.wait_for(handles[f"{SHARE}-0"].describe.remote(), self.config.deadline_s)
+        shares = [handles[f"{SHARE}-{number}"] for number in range(about["shares"])]
+        self._gallery = ServedGallery(current, about, about.pop("names"), shares, handles.get(DETECTOR))
+        self.metrics.serving(about)
+
+    async def _refresh_following(self) -> None:
+        self.following = await asyncio.wait_for(self._follower.state.remote(), self.config.deadline_s)
+        served = self._gallery.about["model"] if self._gallery else ""
+        self.metrics.following(self.following["champion"], served)

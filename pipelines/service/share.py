@@ -1,0 +1,231 @@
+"""A share of an index in a process: it holds some partitions and the model, and runs searches over all shares.
+
+Any share can run a search: it encodes the query, asks the others, and merges. With one share everything happens in its
+process. Queries that arrive while another batch is computed form the next batch.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import serve
+
+import infra.tracking
+from infra.tracking import TrackingConfig
+from pipelines.models.load import is_registered, load_model
+from pipelines.search.gallery import Filter
+from pipelines.search.hits import Explanation, Hit, explain_pair
+from pipelines.search.index import EncodedQueries, RankedRows, SearchIndex
+from pipelines.search.index_format import IndexDocument, read_index_document
+from pipelines.service.calls import retried
+from pipelines.service.errors import several
+from pipelines.service.generation import SHARE, Generation
+from pipelines.service.local_copy import copy_partitions
+from pipelines.service.ranking import Asked, Found, Ranked, ShareClient, search
+
+BATCH = 16
+"""Queries whose candidates are searched at a time."""
+T = TypeVar("T")
+
+
+class Share:
+    """The Ray Serve deployment of one share, of `shares` in all."""
+
+    def __init__(
+        self, generation: Generation, number: int, shares: int, tracking: TrackingConfig, device: str, *_others: Any
+    ) -> None:
+        """`_others` are the other deployments of the application, which Serve starts because they are named here."""
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        store, document = read_index_document(generation.index)
+        connected = infra.tracking.require_store(tracking) if is_registered(generation.model) else None
+        model = load_model(connected, generation.model, device)
+        self._generation, self._number, self._shares = generation, number, shares
+        self._document = document
+        partitions = partitions_of(document, number, shares)
+        self._folder = tempfile.TemporaryDirectory()  # removed at the end of the process
+        copy = copy_partitions(store, document, partitions, Path(self._folder.name))
+        self._index = SearchIndex.of(copy, document, model, partitions)
+        self._thread = ThreadPoolExecutor(1)
+
+    async def describe(self) -> dict[str, Any]:
+        """Returns what the gallery is, for the router."""
+        galleries = {name: gallery.items for name, gallery in self._document.galleries.items()}
+        partitions = [p for gallery in self._document.galleries.values() for p in gallery.partitions]
+        index, model = self._generation.index, self._generation.model
+        return {
+            "index": index,
+            "model": model,
+            "items": galleries,
+            "splits": sorted({partition.split for partition in partitions}),
+            "shares": self._shares,
+            "names": {"model": model if is_registered(model) else name_of(model), "index": name_of(index)},
+        }
+
+    async def search(
+        self,
+        query: str | NDArray[Any],
+        k: int,
+        candidates: int,
+        where: tuple[str | None, str] | None,
+        explain: bool,
+        seconds: float,
+    ) -> dict[str, Any]:
+        """Returns the best photos of all shares for a sentence, or the best captions for a photo's regions R x F.
+
+        `where` is a split and a prefix of keys. The result is a JSON value.
+        """
+        is_text = isinstance(query, str)
+        if isinstance(query, str):
+            queries = await self._encoded(query)
+        else:
+            queries = await self._computed(lambda: self._index.encode_photos([query]))
+        gallery = "photos" if is_text else "captions"
+        filter_ = None if where is None else Filter(*where)
+        asked = Asked(gallery, queries, k, candidates, filter_, query if isinstance(query, str) else None)
+        return found_document(await search(self._clients, asked, seconds, explain))
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        """Returns the nearest items of this share."""
+        found: RankedRows = await self._near(asked)
+        return found
+
+    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+        """Returns the best of the candidates that this share holds."""
+
+        def scored() -> Ranked:
+            ranking = self._index.rerank(asked.gallery, asked.queries, candidates, asked.k)
+            pairs = zip(ranking.rows_QK[0].tolist(), ranking.scores_QK[0].tolist(), strict=True)
+            hits = [self._index.hit(asked.gallery, row, score, asked.sentence) for row, score in pairs if row >= 0]
+            return Ranked(ranking, tuple(hits))
+
+        return await self._computed(scored)
+
+    async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
+        """Explains photos of this share."""
+        return await self._computed(lambda: [self._index.explain(sentence, hit) for hit in hits])
+
+    async def score_key(self, sentence: str, key: str, dataset: str | None) -> dict[str, Any] | None:
+        """Returns the hit of a sentence and a photo of this share, explained; None if it has no such key.
+
+        Raises ServiceError if several data sets have the key.
+        """
+
+        def scored() -> dict[str, Any] | None:
+            rows = self._index.gallery("photos").rows_of(key, dataset)
+            if not len(rows):
+                return None
+            if len(rows) > 1:
+                raise several(len(rows), key)
+            queries = self._index.encode_sentences([sentence])
+            candidates = RankedRows(rows[None], np.zeros((1, 1), np.float32))
+            ranking = self._index.rerank("photos", queries, candidates, 1)
+            hit = self._index.hit("photos", int(rows[0]), float(ranking.scores_QK[0, 0]), sentence)
+            return hit_document(hit) | {"explanation": asdict(self._index.explain(sentence, hit))}
+
+        return await self._computed(scored)
+
+    async def score_photo(
+        self, sentence: str, regions_RF: NDArray[Any], boxes_R4: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        """Returns the exact score of a sentence with a photo that a client sent, explained."""
+
+        @torch.inference_mode()
+        def scored() -> dict[str, Any]:
+            (regions_RD,) = self._index.encode_photos([regions_RF]).items
+            words = self._index.encode_sentences([sentence]).items
+            score = float(self._index.shan.alignment(regions_RD[None], list(words))[0, 0])
+            why = explain_pair(self._index.shan, regions_RD, boxes_R4, sentence)
+            return {"score": score, "explanation": asdict(why)}
+
+        return await self._computed(scored)
+
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0)
+    async def _encoded(self, sentences: list[str]) -> list[EncodedQueries]:
+        queries = await self._computed(lambda: self._index.encode_sentences(sentences))
+        pooled = queries.pooled_QD
+        return [EncodedQueries([item], pooled[q : q + 1]) for q, item in enumerate(queries.items)]
+
+    @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0)
+    async def _near(self, batch: list[Asked]) -> list[RankedRows]:
+        return await self._computed(lambda: candidates_of(self._index, batch))
+
+    async def _computed(self, function: Callable[[], T]) -> T:
+        """Runs a function in the thread of the model, so that the process responds meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    @cached_property
+    def _clients(self) -> dict[int, ShareClient]:
+        """This share, and handles of the others."""
+        application = serve.get_replica_context().app_name
+        return {n: self if n == self._number else _Remote(application, n) for n in range(self._shares)}
+
+
+class _Remote:
+    """A share in another process."""
+
+    def __init__(self, application: str, number: int) -> None:
+        self._handle = serve.get_deployment_handle(f"{SHARE}-{number}", application)
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        return await self._call("candidates", asked)
+
+    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+        return await self._call("rerank", asked, candidates)
+
+    async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
+        return await self._call("explain", sentence, hits)
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        return await retried(lambda: getattr(self._handle, method).remote(*arguments))
+
+
+def name_of(uri: str) -> str:
+    """Returns the last part of a URI."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def found_document(found: Found) -> dict[str, Any]:
+    """Returns the result of a search as a JSON value."""
+    hits = [{"rank": rank, **hit_document(hit)} for rank, hit in enumerate(found.hits, 1)]
+    for hit, explanation in zip(hits, found.explanations, strict=False):
+        hit["explanation"] = None if explanation is None else asdict(explanation)
+    return {"hits": hits, "partial": bool(found.missing), "missing_shares": list(found.missing)}
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """Returns a hit for clients: without its row, and without the location of the photo on the service's side."""
+    return {name: value for name, value in asdict(hit).items() if name not in ("row", "photo")}
+
+
+def partitions_of(document: IndexDocument, number: int, shares: int) -> list[str]:
+    """Returns the partitions of a share: every `shares`th of each gallery, so that each has about as many items."""
+    return [
+        partition.name for gallery in document.galleries.values() for partition in gallery.partitions[number::shares]
+    ]
+
+
+def candidates_of(index: SearchIndex, batch: Sequence[Asked]) -> list[RankedRows]:
+    """Returns the candidates of several queries; those with the same filter and number are searched at once."""
+    groups: dict[str, list[int]] = {}
+    for at, asked in enumerate(batch):
+        group = repr((asked.gallery, max(asked.candidates, asked.k), asked.where and asdict(asked.where)))
+        groups.setdefault(group, []).append(at)
+    found: dict[int, RankedRows] = {}
+    for positions in groups.values():
+        first = batch[positions[0]]
+        pooled_QD = np.concatenate([batch[at].queries.pooled_QD for at in positions])
+        ranking = index.candidates(
+            first.gallery, EncodedQueries([], pooled_QD), max(first.candidates, first.k), first.where
+        )
+        for q, at in enumerate(positions):
+            found[at] = RankedRows(ranking.rows_QK[q : q + 1], ranking.scores_QK[q : q + 1])
+    return [found[at] for at in range(len(batch))]

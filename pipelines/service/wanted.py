@@ -1,0 +1,91 @@
+"""Which index the service should serve: that of the champion if it exists, else the one that it was given."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import infra.tracking
+from infra.errors import StorageError, UserError
+from infra.registry import champion_version
+from infra.source_tree import program
+from infra.storage.open import open_store
+from infra.tracking import TrackingConfig
+from pipelines.features.layout import INDEX
+from pipelines.search.index_format import IndexDocument, parse_document, read_index_document
+from pipelines.service.generation import Generation
+
+_VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to serve, and why it is not the champion's."""
+
+    generation: Generation
+    champion: str = ""
+    """URI of the champion's version; empty if the service does not follow one."""
+    problem: str = ""
+    """Why the champion is not served, with the fix."""
+
+
+def wanted(uri: str, pin: int | None, tracking: TrackingConfig) -> Wanted:
+    """Returns what a service of the index at `uri` should serve.
+
+    That is the index of the version `pin`, else of the champion, of the same data sets and below the same root as
+    `uri`. A snapshot (`uri@<12 hex>`) and the index of a checkpoint folder are served as they are. Raises UserError
+    if `uri` is not a finished index, or if the pinned version has none.
+    """
+    store, document = read_index_document(uri)
+    given = generation_of(store.uri, document)
+    version = _VERSION.fullmatch(document.model.uri)
+    if version is None:
+        if pin is not None:
+            raise UserError(
+                f"--pin has no effect: {uri} is the index of {document.model.uri}, not of a version; omit it"
+            )
+        return Wanted(given)
+    if pin is None and "@" in uri.rpartition("/")[2]:
+        return Wanted(given)
+    name = version[1]
+    number = pin if pin is not None else champion_version(infra.tracking.require_store(tracking), name)
+    if number is None:
+        return Wanted(given)
+    chosen = f"models:/{name}/{number}"
+    found = given if document.model.uri == chosen else find_index(store.uri, document, chosen)
+    features = " ".join(features.uri.rpartition("@")[0] for features in document.features)
+    root = store.uri.rpartition("/")[0]
+    fix = f"build it with `{program('index')} --model {chosen} --features {features} --index.output {root}`"
+    if pin is not None:
+        if found is None:
+            raise UserError(f"--pin {pin}: {chosen} has no index beside {store.uri}; {fix}")
+        return Wanted(found)
+    if found is None:
+        return Wanted(given, chosen, f"the champion {chosen} has no index beside {store.uri}; {fix}")
+    return Wanted(found, chosen)
+
+
+def generation_of(uri: str, document: IndexDocument) -> Generation:
+    """Returns the generation of an index as its document records it."""
+    return Generation(f"{uri}@{document.index[:12]}", document.model.uri)
+
+
+def find_index(uri: str, like: IndexDocument, model: str) -> Generation | None:
+    """Returns the index of a model beside the one at `uri`, of the same data sets; None without a finished one."""
+    datasets = [features.dataset for features in like.features]
+    for other, document in _indexes(uri.rpartition("/")[0]):
+        if document.model.uri == model and [features.dataset for features in document.features] == datasets:
+            return generation_of(other, document)
+    return None
+
+
+def _indexes(root: str) -> Iterator[tuple[str, IndexDocument]]:
+    """Yields the finished indexes below a root; those that cannot be read are left out."""
+    store = open_store(root)
+    for name, _ in store.scan():
+        folder, _, file = name.partition("/")
+        if file != INDEX:
+            continue
+        try:
+            yield f"{store.uri}/{folder}", parse_document(store.read(name), f"{store.uri}/{name}")
+        except (UserError, StorageError, FileNotFoundError):
+            continue

@@ -1,0 +1,159 @@
+"""Searches over several shares: the ranking of one process, and partial results where a share is slow or lost."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray.exceptions import ActorDiedError
+
+from pipelines.features.feature_set import FeatureSet
+from pipelines.search.gallery import Filter
+from pipelines.search.hits import Explanation, Hit
+from pipelines.search.index import RankedRows, SearchIndex
+from pipelines.service.errors import ServiceError
+from pipelines.service.ranking import Asked, Found, Ranked, search
+from pipelines.service.share import candidates_of, partitions_of
+from tests.support.indexes import build_here, loaded
+from tests.support.small_models import small_set
+
+SENTENCES = ("a photo of 7", "number 22 <again>", "none of these words", "犬")
+
+
+class LocalShare:
+    """A share in the test process, as `Share` is in one of Ray Serve."""
+
+    def __init__(self, index: SearchIndex) -> None:
+        self.index = index
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        return candidates_of(self.index, [asked])[0]
+
+    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+        ranking = self.index.rerank(asked.gallery, asked.queries, candidates, asked.k)
+        pairs = zip(ranking.rows_QK[0].tolist(), ranking.scores_QK[0].tolist(), strict=True)
+        return Ranked(ranking, tuple(self.index.hit(asked.gallery, row, score) for row, score in pairs if row >= 0))
+
+    async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
+        return [self.index.explain(sentence, hit) for hit in hits]
+
+
+class SlowShare(LocalShare):
+    """A share that never responds with candidates."""
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+
+class LostShare(LocalShare):
+    """A share whose process ends while it scores."""
+
+    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+        raise ActorDiedError
+
+
+class FailingShare(LocalShare):
+    """A share with a defect."""
+
+    async def candidates(self, asked: Asked) -> RankedRows:
+        raise ZeroDivisionError
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    return small_set(tmp_path_factory.mktemp("features"), 60)
+
+
+@pytest.fixture(scope="module")
+def shares(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> list[SearchIndex]:
+    """All partitions, and then those of each of three shares."""
+    model = loaded(tmp_path_factory.mktemp("model"), features)
+    uri = build_here(model, [features], tmp_path_factory.mktemp("indexes")).uri
+    alone = SearchIndex.open(uri, model)
+    parts = [partitions_of(alone.document, number, 3) for number in range(3)]
+    every = [p.name for gallery in alone.document.galleries.values() for p in gallery.partitions]
+    assert sorted(name for part in parts for name in part) == sorted(every)
+    return [alone, *(SearchIndex.open(uri, model, part) for part in parts)]
+
+
+def asked(index: SearchIndex, sentence: str, k: int = 5, candidates: int = 9, where: Filter | None = None) -> Asked:
+    return Asked("photos", index.encode_sentences([sentence]), k, candidates, where, sentence)
+
+
+def run(clients: Sequence[LocalShare], query: Asked, seconds: float = 60, explain: bool = False) -> Found:
+    return asyncio.run(search(dict(enumerate(clients)), query, seconds, explain))
+
+
+def identified(hits: Sequence[Hit]) -> bytes:
+    return repr([(hit.row, hit.key, hit.captions, hit.source) for hit in hits]).encode()
+
+
+@pytest.mark.parametrize("where", [None, Filter("val"), Filter("train", "p1")])
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_three_shares_rank_as_one_process(shares: list[SearchIndex], sentence: str, where: Filter | None):
+    alone, *parts = shares
+    found = run([LocalShare(part) for part in parts], asked(alone, sentence, where=where))
+    (expected,) = alone.search_photos([sentence], 5, 9, where)
+    assert identified(found.hits) == identified(expected)
+    assert [hit.score for hit in found.hits] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+    assert found.missing == ()
+
+
+def test_a_photo_ranks_captions_as_one_process(shares: list[SearchIndex], features: FeatureSet):
+    alone, *parts = shares
+    regions_RF = features.split("val")[[0]][0]
+    query = Asked("captions", alone.encode_photos([regions_RF]), 6, 20)
+    found = run([LocalShare(part) for part in parts], query)
+    assert identified(found.hits) == identified(alone.search_captions([regions_RF], 6, 20)[0])
+
+
+def test_hits_are_explained_by_the_share_that_holds_them(shares: list[SearchIndex]):
+    alone, *parts = shares
+    found = run([LocalShare(part) for part in parts], asked(alone, SENTENCES[0]), explain=True)
+    assert found.explanations == tuple(alone.explain(SENTENCES[0], hit) for hit in found.hits)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(SlowShare, 2.0), (LostShare, 60)])
+def test_a_share_without_a_response_is_left_out(shares: list[SearchIndex], kind: type[LocalShare], seconds: float):
+    alone, first, second, third = shares
+    query = asked(alone, SENTENCES[0], k=60, candidates=60)
+    found = run([LocalShare(first), kind(second), LocalShare(third)], query, seconds)
+    assert found.missing == (1,)
+    held = np.array(sorted(hit.row for hit in found.hits))
+    assert not second.gallery("photos").holds(held).any()
+    assert len(held) == len(first.gallery("photos")) + len(third.gallery("photos"))
+
+
+def test_no_share_in_time_is_a_timeout(shares: list[SearchIndex]):
+    alone, first, *_ = shares
+    with pytest.raises(ServiceError) as caught:
+        run([SlowShare(first)], asked(alone, SENTENCES[0]), 0.5)
+    assert caught.value.status == 504
+
+
+def test_a_defect_is_not_a_partial_result(shares: list[SearchIndex]):
+    alone, first, second, _ = shares
+    with pytest.raises(ZeroDivisionError):
+        run([LocalShare(first), FailingShare(second)], asked(alone, SENTENCES[0]))
+
+
+def test_queries_of_several_kinds_share_a_batch(shares: list[SearchIndex]):
+    alone = shares[0]
+    batch = [
+        asked(alone, SENTENCES[0]),
+        asked(alone, SENTENCES[1], where=Filter("val")),
+        asked(alone, SENTENCES[2]),
+        asked(alone, SENTENCES[3], k=20),
+    ]
+    together = candidates_of(alone, batch)
+    for query, found in zip(batch, together, strict=True):
+        (expected,) = candidates_of(alone, [query])
+        assert found.rows_QK.tolist() == expected.rows_QK.tolist()
+
+
+def test_one_share_needs_no_other(shares: list[SearchIndex], tmp_path: Path):
+    alone = shares[0]
+    found = run([LocalShare(alone)], asked(alone, SENTENCES[1]))
+    assert identified(found.hits) == identified(alone.search_photos([SENTENCES[1]], 5, 9)[0])

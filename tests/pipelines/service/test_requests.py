@@ -1,0 +1,137 @@
+"""What clients may send: fields, limits, and the status and the fix of everything else."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from pipelines.search.config import MAX_WORDS
+from pipelines.service.config import ServiceConfig
+from pipelines.service.errors import ServiceError
+from pipelines.service.requests import (
+    PairRequest,
+    SearchRequest,
+    image_bytes,
+    parse_request,
+    require_allowed,
+    require_limits,
+)
+
+
+def read(body: object, kind: Any = SearchRequest, query: dict[str, str] | None = None) -> Any:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return parse_request(kind, query or {}, "application/json", data)
+
+
+def test_a_sentence_is_searched_among_photos_by_default():
+    request = read({"sentence": "a dog"})
+    assert (request.gallery, request.k, request.candidates, request.explain) == ("photos", 10, 100, False)
+
+
+def test_the_fields_may_be_parameters():
+    query = {"sentence": "犬", "k": "3", "explain": "true"}
+    request = parse_request(SearchRequest, query, "", b"")
+    assert (request.sentence, request.k, request.explain) == ("犬", 3, True)
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "application/octet-stream"])
+def test_a_photo_may_be_the_body(content_type: str):
+    request = parse_request(SearchRequest, {"k": "2"}, content_type, b"\xff\xd8 bytes")
+    assert (request.gallery, image_bytes(request.image or "")) == ("captions", b"\xff\xd8 bytes")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field", "message"),
+    [
+        (b"{", 400, None, "the body is not JSON"),
+        (b"[1]", 400, None, "the body is a JSON list; send an object of fields"),
+        (b"\xff\xfe\x00", 400, None, "the body is not JSON"),
+        (b"[" * 100_000, 400, None, "the body is not JSON"),
+        ({}, 422, None, "give exactly one of sentence, image and image_uri"),
+        ({"sentence": "a", "image": "aa"}, 422, None, "give exactly one of"),
+        ({"sentence": "  "}, 422, "sentence", "is empty; give a sentence"),
+        ({"sentence": "a " * (MAX_WORDS + 1)}, 422, "sentence", f"has 513 words; give at most {MAX_WORDS}"),
+        ({"sentence": "a" * 20_001}, 422, "sentence", "at most 20000 characters"),
+        ({"sentence": 7}, 422, "sentence", "sentence: input should be a valid string"),
+        ({"sentence": "a", "k": 0}, 422, "k", "k is 0; it must be at least 1"),
+        ({"sentence": "a", "k": "many"}, 422, "k", "valid integer"),
+        ({"sentence": "a", "k": True}, 422, "k", "give a number or text"),
+        (b'{"sentence": "a", "k": 1e400}', 422, "k", "k: "),
+        (b'{"sentence": "a", "k": NaN}', 422, "k", "k: "),
+        (b'{"sentence": "a", "k": -%s}' % (b"9" * 400), 422, "k", "k is -999"),
+        (b'{"sentence": "\\ud800"}', 422, "sentence", "sentence: is not valid text (half of a surrogate pair)"),
+        (b'{"sentence": "a", "\\ud800": 1}', 422, None, "unable to parse raw data as a unicode string"),
+        ({"sentence": "a", "candidates": -1}, 422, "candidates", "candidates is -1; it must be at least 1"),
+        (
+            {"sentence": "a", "limit": 3},
+            422,
+            "limit",
+            "limit is not a field; the fields are image, image_uri, sentence",
+        ),
+        ({"sentence": "a", "explain": True, "k": 101}, 422, None, "explain is limited to k of 100; lower k"),
+        ({"image": "aa", "explain": True}, 422, None, "explain has no effect on a search by photo"),
+    ],
+)
+def test_other_requests_are_refused(body: object, status: int, field: str | None, message: str):
+    with pytest.raises(ServiceError) as caught:
+        read(body)
+    assert (caught.value.status, caught.value.field) == (status, field)
+    assert message in caught.value.message
+    sent = json.dumps(caught.value.document(), allow_nan=False, ensure_ascii=False).encode()
+    assert len(sent) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"key": "p7"}, "sentence is missing"),
+        ({"sentence": "a"}, "give exactly one of key, image and image_uri"),
+        ({"sentence": "a", "key": "p7", "image": "aa"}, "give exactly one of key"),
+        ({"sentence": "a", "image": "aa", "dataset": "d"}, "dataset has no effect without key"),
+    ],
+)
+def test_a_pair_needs_a_sentence_and_one_photo(body: object, message: str):
+    with pytest.raises(ServiceError, match=message):
+        read(body, PairRequest)
+
+
+def test_limits_of_the_service_are_checked():
+    config = ServiceConfig(max_k=5, max_candidates=50)
+    require_limits(read({"sentence": "a", "k": 5, "candidates": 50}), config)
+    for field, value in (("k", 6), ("candidates", 51)):
+        with pytest.raises(ServiceError, match=f"{field} is {value}; it must be at most {value - 1}"):
+            require_limits(read({"sentence": "a", "k": 1, "candidates": 1} | {field: value}), config)
+
+
+def test_images_are_base64_or_data_uris():
+    text = base64.b64encode(b"bytes").decode()
+    assert image_bytes(text) == image_bytes(f"data:image/png;base64,{text}") == b"bytes"
+    with pytest.raises(ServiceError, match="image is not base64 text") as caught:
+        image_bytes("/etc/passwd!")
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://169.254.169.254/latest",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "s3://other/p.jpg",
+        "s3://b/photos/../secret.jpg",
+        "s3://b/photos/%2e%2e/secret.jpg",
+        "s3://b/photos/..%5csecret.jpg",
+        "s3://b/photos-private/p.jpg",
+    ],
+)
+def test_uris_outside_of_the_image_sources_are_refused(uri: str):
+    with pytest.raises(ServiceError) as caught:
+        require_allowed(uri, ("s3://b/photos/",))
+    assert (caught.value.status, caught.value.field) == (422, "image_uri")
+
+
+def test_uris_are_read_only_below_image_sources():
+    require_allowed("s3://b/photos/a/p.jpg", ("s3://b/photos/",))
+    with pytest.raises(ServiceError, match="send the photo's bytes as image"):
+        require_allowed("s3://b/photos/a/p.jpg", ())
