@@ -25,7 +25,7 @@ from shan_model import native
 from shan_model.alignment import Alignment, Branch, cosine, weighted
 from shan_model.attention import Attended, attend
 from shan_model.batched_matcher import BatchedMatcher, Pairing, dot_products
-from shan_model.finite import nan_unless_finite
+from shan_model.finite import largest_magnitude
 from shan_model.gate_fuse_pool import gate_fuse_pool
 from shan_model.padding import Subscripts, hide, mean_over_pairs, mean_vectors, over_pairs
 
@@ -53,8 +53,9 @@ class AlignmentItems(NamedTuple):
     """W_g2 local of the other modality's gate (Eq. 8), in the form of `channels` (scalar gate: K x N x 1)."""
     padding: Tensor
     """K x N: see `padding.py`; K x 0 if no item is padded."""
-    invalid: Tensor
-    """K: 0, or NaN for an item with a number above that is not finite, for features or weights that are not."""
+    peak: Tensor
+    """K: largest magnitude in `local` and `projected`; NaN for an item with a number above that is not finite, for
+    features or weights that are not."""
 
 
 class DirectionTerms(NamedTuple):
@@ -106,8 +107,10 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             image_global = image.globals if image else pairing.photos(mean_vectors(photos.local, photos.padding))
             text_global = text.globals if text else pairing.captions(mean_vectors(captions.local, captions.padding))
             scores = scores + cosine(image_global, text_global)
-        # The native implementation assumes finite numbers and may return any score for others.
-        return scores + pairing.photos(photos.invalid) + pairing.captions(captions.invalid)
+        # The native implementation assumes finite numbers and may return any score for others. A pair whose dot
+        # products may overflow therefore has the score NaN.
+        bound = self.config.joint_dim * pairing.photos(photos.peak) * pairing.captions(captions.peak)
+        return scores + 0 * bound
 
     def _normalized(self, projected_KND: Tensor) -> Tensor:
         return functional.normalize(projected_KND, dim=-1) if self.config.affinity == "cosine" else projected_KND
@@ -143,7 +146,8 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             "query_gate": gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
             "key_gate": gate(key.gate.weight[:, width:]) if key else absent,
         }
-        return AlignmentItems(**items, padding=padding_KN, invalid=nan_unless_finite(items.values()))
+        peak = largest_magnitude([local_KND, projected_KND]) + 0 * largest_magnitude(items.values())
+        return AlignmentItems(**items, padding=padding_KN, peak=peak)
 
     def _direction(
         self,

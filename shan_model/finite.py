@@ -1,4 +1,4 @@
-"""Numbers that are not finite: refuses such weights, and marks items that contain them.
+"""Numbers that are not finite: refuses such weights, and finds items that contain or may give them.
 
 The native implementation (`native.py`) is compiled for finite numbers and may give finite scores for others.
 """
@@ -24,7 +24,10 @@ def require_finite_weights(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def nan_unless_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Returns, for K items of which each tensor K x ... holds a part, 0 where all numbers are finite, otherwise NaN."""
+def largest_magnitude(tensors: Iterable[Tensor]) -> Tensor:
+    """Returns the largest magnitude in each of K items, of which each tensor K x ... holds a part.
+
+    It is NaN or infinite for an item with a number that is not finite.
+    """
     parts = [x.detach().flatten(1) for x in tensors if x.numel()]
-    return 0 * torch.stack([torch.linalg.vector_norm(x, ord=torch.inf, dim=1) for x in parts]).amax(dim=0)
+    return torch.stack([torch.linalg.vector_norm(x, ord=torch.inf, dim=1) for x in parts]).amax(dim=0)

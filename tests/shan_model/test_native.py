@@ -80,6 +80,19 @@ def test_scores_of_weights_that_are_not_finite_are_nan(bad, gate):
         assert batched(regions, words).isnan().all(), name
 
 
+@pytest.mark.parametrize("gate", ["vector", "scalar"])
+def test_scores_that_overflow_are_nan(gate):
+    """All weights are finite, but the products of Eq. 3 exceed float32; the reference implementation gives NaN."""
+    _, batched = build_alignments(torch.float32, gate=gate)
+    regions, words = random_matrices([4, 3], torch.float32), random_matrices([3, 1], torch.float32)
+    for name, scale in (("project_regions.weight", 1e18), ("project_words.weight", 1e18)):
+        batched.get_parameter(name).data.mul_(scale)
+    with torch.no_grad():
+        assert batched(regions, words).isfinite().all()
+        batched.project_words.weight.mul_(1e3)
+        assert batched(regions, words).isnan().all()
+
+
 def test_native_scores_propagate_zeros_and_nans():
     """NaN inputs must give NaN scores."""
     _, batched = build_alignments(torch.float32)
