@@ -3,6 +3,9 @@
 import asyncio
 import ssl
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,10 +22,35 @@ _BUSY = (429, 500, 502, 503, 504)
 """HTTP statuses of a server that may answer another attempt."""
 _MAX_REQUESTS = 5
 """Requests in one attempt: each redirect takes another one."""
+SILENT_PHOTOS = 3
+"""Photos in a row without a response of their web server, after which it is given up."""
 
 
 class NoResponseError(PhotoError):
     """No attempt got a response from the web server."""
+
+
+class SilentServers:
+    """Counts for each web server the photos in a row without a response, and gives it up after SILENT_PHOTOS."""
+
+    def __init__(self) -> None:
+        self._silent = Counter[str]()
+
+    @contextmanager
+    def photo(self, uri: str) -> Iterator[None]:
+        """Encloses the download of a photo. Raises PhotoError if its web server was given up."""
+        server = uri.split("/")[2] if uri.startswith(("http://", "https://")) else ""
+        if self._silent[server] >= SILENT_PHOTOS:
+            raise PhotoError(f"not downloaded: {server} gave no response for {SILENT_PHOTOS} other photos")
+        try:
+            yield
+        except NoResponseError:
+            self._silent[server] += 1
+            raise
+        except PhotoError:
+            self._silent[server] = 0
+            raise
+        self._silent[server] = 0
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """Reads many photos, some at a time, because web servers and object stores take a while to answer."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.http_download import NoResponseError
+from pipelines.datasets.http_download import SilentServers
 from pipelines.datasets.photo_sources import read_photo
 
 READERS = 8
 """Photos that are read at a time."""
-SILENT_PHOTOS = 3
-"""Photos in a row without a response of their web server, after which it is given up."""
 
 
 def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
@@ -20,11 +18,11 @@ def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
     Photos of a web server that was given up are not requested: 32 photos of a server that does not respond take as long
     as one of them. Raises the errors of `read_photo` that are failures of a disk or store.
     """
-    pool, silent = ThreadPoolExecutor(READERS), Counter[str]()
+    pool, servers = ThreadPoolExecutor(READERS), SilentServers()
     pending: deque[Future[bytes | PhotoError]] = deque()
     try:
         for uri in uris:
-            pending.append(pool.submit(_read, uri, silent))
+            pending.append(pool.submit(_read, uri, servers))
             if len(pending) == READERS:
                 yield pending.popleft().result()
         while pending:
@@ -33,18 +31,9 @@ def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(uri: str, silent: Counter[str]) -> bytes | PhotoError:
-    """Reads a photo; `silent` counts the photos in a row to which a web server gave no response."""
-    server = uri.split("/")[2] if uri.startswith(("http://", "https://")) else ""
-    if silent[server] >= SILENT_PHOTOS:
-        return PhotoError(f"not downloaded: {server} gave no response for {SILENT_PHOTOS} other photos")
+def _read(uri: str, servers: SilentServers) -> bytes | PhotoError:
     try:
-        data = read_photo(uri)
-    except NoResponseError as error:
-        silent[server] += 1
-        return error
+        with servers.photo(uri):
+            return read_photo(uri)
     except PhotoError as error:
-        silent[server] = 0
         return error
-    silent[server] = 0
-    return data

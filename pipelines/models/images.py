@@ -14,6 +14,7 @@ import numpy as np
 from infra.errors import UserError
 from infra.paths import absolute
 from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo
+from pipelines.datasets.http_download import DownloadLimits, SilentServers
 
 KINDS = "bytes, base64 text, a path, a URI, a PIL image or an RGB array"
 DOWNLOAD_S = 30.0
@@ -33,10 +34,13 @@ def image_error(value: Any) -> str:
     return f"is {type(value).__name__}; give {KINDS}"
 
 
-def read_image(value: Any) -> DecodedPhoto:
-    """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded."""
+def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto:
+    """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded.
+
+    With the same `servers` for many images, a web server that does not respond is waited for a few times only.
+    """
     if isinstance(value, str):
-        return decode_photo(_read(value))
+        return decode_photo(_read(value, servers or SilentServers()))
     if isinstance(value, np.ndarray):
         from PIL import Image
 
@@ -50,19 +54,19 @@ def from_base64(text: str) -> bytes:
     return base64.b64decode("".join(encoded.split()), validate=True)
 
 
-def _read(text: str) -> bytes:
+def _read(text: str, servers: SilentServers) -> bytes:
     """Returns the bytes that a text contains as base64, or of the file that it names."""
     if text.startswith("data:") or (len(text) >= _MIN_BASE64 and _BASE64.fullmatch(text)):
         try:
             return from_base64(text)
         except ValueError as error:
             raise PhotoError(f"invalid base64 text ({error})") from error
-    from pipelines.datasets.http_download import DownloadLimits
     from pipelines.datasets.photo_sources import read_photo  # takes a while to import
 
     limits = DownloadLimits(attempts=2, deadline_s=DOWNLOAD_S, silence_s=DOWNLOAD_S / 3)
     try:
-        with ThreadPoolExecutor(1) as thread:  # the thread of a notebook runs an event loop, downloads need their own
+        # The thread of a notebook runs an event loop, and downloads need one of their own.
+        with servers.photo(text), ThreadPoolExecutor(1) as thread:
             return thread.submit(read_photo, absolute(text, "image"), limits).result()
     except (PhotoError, UserError, OSError) as error:
         raise PhotoError(f"{text[:200]}: {error}") from error

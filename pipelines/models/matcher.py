@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from infra.errors import UserError
 from pipelines.datasets.decode import DecodedPhoto, PhotoError
+from pipelines.datasets.http_download import SilentServers
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.detection import ModelDetector, PhotoRegions
 from pipelines.models.device import choose_device
@@ -78,13 +79,16 @@ class RegisteredMatcher:
         used = sorted(set(request.image_of_row.tolist()) - {-1})
         if any(not isinstance(request.images[image], PhotoRegions) for image in used):
             self.detector.require(device)
+        servers = SilentServers()
         for start in range(0, len(used), batch_size):
-            found = dict(self._regions(request, used[start : start + batch_size], device))
+            found = dict(self._regions(request, used[start : start + batch_size], device, servers))
             if found:
                 images = sorted(found)
                 yield images, [found[image] for image in images]
 
-    def _regions(self, request: Request, images: list[int], device: str) -> Iterator[tuple[int, PhotoRegions]]:
+    def _regions(
+        self, request: Request, images: list[int], device: str, servers: SilentServers
+    ) -> Iterator[tuple[int, PhotoRegions]]:
         """Yields the regions of those images that can be used."""
         decoded: dict[int, DecodedPhoto] = {}
         for image in images:
@@ -93,7 +97,7 @@ class RegisteredMatcher:
                 yield image, given
                 continue
             try:
-                decoded[image] = read_image(given)
+                decoded[image] = read_image(given, servers)
             except PhotoError as error:
                 request.fail_image(image, str(error))
             if len(decoded) == _DETECTED_AT_ONCE:

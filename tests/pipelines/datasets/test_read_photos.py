@@ -9,8 +9,8 @@ from infra.errors import StorageError
 from pipelines.datasets import http_download
 from pipelines.datasets import read_photos as module
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.http_download import DownloadLimits
-from pipelines.datasets.read_photos import READERS, SILENT_PHOTOS, read_photos
+from pipelines.datasets.http_download import SILENT_PHOTOS, DownloadLimits
+from pipelines.datasets.read_photos import READERS, read_photos
 from tests.support.web_server import OK, drips, sends, status, web_server
 
 LIMITS = DownloadLimits(attempts=2, deadline_s=5, silence_s=0.3, backoff_s=0.01)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
+from pipelines.datasets.http_download import SILENT_PHOTOS, SilentServers
 from pipelines.models import images as images_module
 from pipelines.models.images import image_error, read_image
 from tests.support.web_server import drips, web_server
@@ -107,3 +108,15 @@ def test_unresponsive_web_server_is_abandoned_soon(monkeypatch: pytest.MonkeyPat
         with pytest.raises(PhotoError, match=rf"{uri}: no response from the web server within 1 s"):
             read_image(uri)
         assert len(connections) == 2
+
+
+def test_a_silent_web_server_is_given_up_for_further_images(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images_module, "DOWNLOAD_S", 0.6)
+    with web_server(drips(b"", b"", 0.05)) as (uri, connections):
+        servers, reasons = SilentServers(), []
+        for number in range(20):
+            with pytest.raises(PhotoError) as caught:
+                read_image(f"{uri}?{number}", servers)
+            reasons.append(str(caught.value))
+        assert SILENT_PHOTOS <= len(connections) <= 2 * SILENT_PHOTOS
+    assert reasons[SILENT_PHOTOS].startswith(f"{uri}?3: not downloaded: {uri.split('/')[2]} gave no response for 3")

@@ -13,11 +13,14 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from pipelines.datasets.decode import DecodedPhoto
+from pipelines.datasets.http_download import SILENT_PHOTOS
+from pipelines.models import images as images_module
 from pipelines.models.detection import ModelDetector
 from pipelines.models.matcher import RegisteredMatcher
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import Plugin
 from tests.support.registered import CAPTIONS, matcher, tiny_network
+from tests.support.web_server import drips, web_server
 
 SENTENCES = [*CAPTIONS, "unknown words"]
 
@@ -69,6 +72,16 @@ def test_each_image_is_decoded_and_detected_once(model: RegisteredMatcher, monke
     )
     model.predict(all_pairs(), {"batch_size": 2})
     assert len(seen) == len(IMAGES)
+
+
+def test_a_silent_web_server_is_given_up_for_the_request(model: RegisteredMatcher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images_module, "DOWNLOAD_S", 0.6)
+    with web_server(drips(b"", b"", 0.05)) as (uri, connections):
+        frame = pd.DataFrame({"image": [f"{uri}?{number}" for number in range(12)] + IMAGES[:1], "caption": "a dog"})
+        scores = model.predict(frame, {"on_error": "null", "batch_size": 2})
+        assert SILENT_PHOTOS <= len(connections) <= 2 * SILENT_PHOTOS
+    assert scores[:12] == [None] * 12
+    assert scores[12] is not None
 
 
 def test_rank_orders_captions_for_images_and_images_for_captions(model: RegisteredMatcher):
