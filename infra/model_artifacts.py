@@ -1,9 +1,11 @@
 """The files of registered models: logs and registers them, and downloads them again."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
@@ -95,6 +97,16 @@ def register(
     before_register()
     version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
     return int(version.version)
+
+
+@contextmanager
+def download_folder() -> Iterator[Path]:
+    """Yields a temporary folder for `download_model`.
+
+    At an interrupt, threads of MLflow may still write to it. It is then left behind, because deleting it would fail.
+    """
+    with TemporaryDirectory(prefix="shan-model-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:

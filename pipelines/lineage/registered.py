@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
-from infra.model_artifacts import download_model
+from infra.model_artifacts import download_folder, download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import recorded_lineage
@@ -63,9 +62,9 @@ def version_node(tracking: Tracking, version: "ModelVersion", run: "Run | None")
 
 def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list[Check]:
     """Returns the checks of the stored model; none of its code runs."""
-    with TemporaryDirectory() as temporary:
+    with download_folder() as temporary:
         try:
-            folder, metadata = download_model(tracking, uri, DETECTOR, Path(temporary))
+            folder, metadata = download_model(tracking, uri, DETECTOR, temporary)
             detector = StoredDetector.read(folder)
         except StorageError as error:
             return [Check("not checked", f"its files cannot be read ({error})")]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 import infra.tracking
 from infra.errors import UserError
-from infra.model_artifacts import download_model
+from infra.model_artifacts import download_folder, download_model
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
@@ -121,8 +121,8 @@ def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDet
 
 def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:
     assert tracking is not None
-    with tempfile.TemporaryDirectory() as folder:
-        bundle, lineage = download_model(tracking, _model_uri(uri), BUNDLE, Path(folder))
+    with download_folder() as folder:
+        bundle, lineage = download_model(tracking, _model_uri(uri), BUNDLE, folder)
         return _load(bundle, uri, lineage)
 
 

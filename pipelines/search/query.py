@@ -1,19 +1,19 @@
 """The work of `jobs.search`: opens what is searched with its model, and detects the regions of query photos."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 import infra.tracking
 from infra.errors import UserError
+from infra.model_artifacts import download_folder
 from infra.source_tree import program
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.datasets.decode import PhotoError
+from pipelines.datasets.http_download import SilentServers
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.images import read_image
 from pipelines.models.load import LoadedModel, is_registered, load_detector, load_model, require_fingerprint
@@ -91,13 +91,13 @@ def detect_regions(tracking: Tracking | None, model: str, images: Sequence[str],
 
     Raises UserError for an image that cannot be read or has no regions, and for a model without a detector.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        detector = load_detector(tracking, model, Path(folder))
+    with download_folder() as folder:
+        detector = load_detector(tracking, model, folder)
         detector.require(device)
-        found = []
+        found, servers = [], SilentServers()
         for image in images:
             try:
-                photo = read_image(image)
+                photo = read_image(image, servers)
             except PhotoError as error:
                 raise UserError(f"--image: {error}; give an image file") from error
             (regions,) = detector([photo], device)
