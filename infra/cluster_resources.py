@@ -108,6 +108,16 @@ def describe(bundles: Sequence[Bundle]) -> str:
     return " and ".join(f"{count} x ({text})" for text, count in texts.items())
 
 
+def result_of(task: Any, waiting_for: str) -> Any:
+    """Returns the result of a Ray task, and prints what it waits for if that takes longer than NOTICE_S."""
+    import ray
+
+    ready, _ = ray.wait([task], timeout=NOTICE_S)
+    if not ready:
+        _say(f"waiting for {waiting_for}")
+    return ray.get(task)
+
+
 def _autoscaler_refuses(group: Any) -> bool:
     """Returns whether the autoscaler reports that no node type within its limits fulfils the placement group.
 

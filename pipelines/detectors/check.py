@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from infra.cluster_resources import result_of
 from infra.errors import UserError
 from infra.process_deadline import process_deadline
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
@@ -25,7 +28,7 @@ def check_detector(name: str, spec: DetectorSpec, device: str, cpus: float, gpus
     check = contract_error if is_plugin(name) else load_error
     task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(check)
     try:
-        reason = ray.get(task.remote(spec, device))
+        reason = result_of(task.remote(spec, device), f"detector {name} to load in a worker")
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise UserError(
             f"detector {name}: its process died (a crash, too little memory, or no result on noise within "
@@ -44,7 +47,7 @@ def load_error(spec: DetectorSpec, device: str) -> str:
     """Returns why the detector cannot be loaded, or an empty string if it can."""
     try:
         spec.build(device)
-    except Exception as error:  # noqa: BLE001 - reported to the user
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported to the user
         return _describe(error)
     return ""
 
@@ -59,10 +62,13 @@ def contract_error(spec: DetectorSpec, device: str) -> str:
             first = detector(photos)
         with process_deadline(DEADLINE_S):
             second = detector(photos)
-    except Exception as error:  # noqa: BLE001 - reported to the author of the plugin
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported to the author of the plugin
         return f"it fails on noise of {SIZES} pixels ({_describe(error)})"
-    if len(first) != len(photos):
-        return f"it breaks the contract: {len(first)} results for {len(photos)} photos"
+    for found in (first, second):
+        if not isinstance(found, Sequence):
+            return f"it breaks the contract: it returns {type(found).__name__}, expected a list of Regions"
+        if len(found) != len(photos):
+            return f"it breaks the contract: {len(found)} results for {len(photos)} photos"
     for photo, once, again in zip(photos, first, second, strict=True):
         try:
             check_regions(once, photo.shape[:2], spec)
@@ -73,7 +79,7 @@ def contract_error(spec: DetectorSpec, device: str) -> str:
     return ""
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 

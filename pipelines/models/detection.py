@@ -93,7 +93,7 @@ class ModelDetector:
         if device not in self._built:
             try:
                 self._built[device] = self._spec.build(device)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise self._unavailable(str(error)) from error
 
     def __call__(self, photos: Sequence[DecodedPhoto], device: str) -> list[PhotoRegions | str]:
@@ -102,7 +102,7 @@ class ModelDetector:
         try:
             found: list[Regions | str] = list(self._built[device](pixels))
             is_complete = len(found) == len(photos)
-        except Exception:  # noqa: BLE001 - detectors raise anything; the photo is found below
+        except (Exception, SystemExit):  # noqa: BLE001 - detectors raise anything; the photo is found below
             is_complete = False
         if not is_complete:
             found = [self._detect_one(photo, device) for photo in pixels]
@@ -114,7 +114,7 @@ class ModelDetector:
     def _detect_one(self, pixels: NDArray[np.uint8], device: str) -> Regions | str:
         try:
             (regions,) = self._built[device]([pixels])
-        except Exception as error:  # noqa: BLE001 - detectors raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - detectors raise anything
             return f"the detector fails ({type(error).__name__}: {error})"
         return regions
 

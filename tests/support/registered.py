@@ -86,6 +86,7 @@ def run_consumer(folder: Path, code: str, *arguments: str) -> str:
 
 PLUGIN = "striped_detector.stripes:Stripes"
 PLUGIN_CODE = '''
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -98,7 +99,10 @@ from .names import NAMES
 
 @dataclass(frozen=True)
 class Stripes:
-    """Three stripes; features are the mean colour times the number in the file `weights`. Fails on 13 x 13 pixels."""
+    """Three stripes; features are the mean colour times the number in the file `weights`.
+
+    Fails on 13 x 13 pixels, exits on 14 x 14.
+    """
 
     files: ClassVar = ("weights",)
     feature_dim: ClassVar[int] = 8
@@ -115,6 +119,8 @@ class Stripes:
     def __call__(self, photos):
         if any(photo.shape[:2] == (13, 13) for photo in photos):
             raise ZeroDivisionError("thirteen")
+        if any(photo.shape[:2] == (14, 14) for photo in photos):
+            sys.exit("fourteen")
         return [self._regions(photo) for photo in photos]
 
     def _regions(self, photo):

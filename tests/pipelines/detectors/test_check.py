@@ -19,6 +19,8 @@ def test_a_valid_plugin_passes():
     ("fault", "message"),
     [
         ("build", "RuntimeError: no weights"),
+        ("build exits", "SystemExit: no weights"),
+        ("nothing", "it returns NoneType, expected a list of Regions"),
         ("count", "2 results for 3 photos"),
         ("outside", "boxes: some extend outside the photo of 200 x 120 pixels"),
         ("random", "the same photo gives different regions the second time"),

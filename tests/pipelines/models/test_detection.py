@@ -58,11 +58,12 @@ def test_a_model_of_imported_features_takes_regions_only(tmp_path: Path):
 def test_a_failed_photo_has_a_reason_and_others_have_regions(plugin: Plugin, tmp_path: Path):
     detector = ModelDetector(plugin.package("reference").write(tmp_path / "detector"), {})
     detector.require("cpu")
-    photos = [DecodedPhoto(side, side, np.full((side, side, 3), 5, np.uint8)) for side in (12, 13, 14)]
-    first, second, third = detector(photos, "cpu")
+    photos = [DecodedPhoto(side, side, np.full((side, side, 3), 5, np.uint8)) for side in (12, 13, 14, 15)]
+    first, second, exits, third = detector(photos, "cpu")
     assert isinstance(first, PhotoRegions)
     assert isinstance(third, PhotoRegions)
     assert second == "the detector fails (ZeroDivisionError: thirteen)"
+    assert exits == "the detector fails (SystemExit: fourteen)"
     huge = DecodedPhoto(12, 12, np.full((12, 12, 3), 255, np.uint8))
     (plugin.folder / "weights.txt").write_text("1e6")
     assert detector([huge], "cpu") == ["its features are beyond float16 (65504)"]
