@@ -18,8 +18,8 @@ class ClusterConfig:
     """The Ray cluster on which tasks and actors run."""
 
     address: str = ""
-    """Address of a running cluster (`auto`, `host:port`, `ray://host:port`). Empty: the cluster that this job was
-    submitted to, or else a local one."""
+    """Address of a running cluster (`auto`, `host:port`, `ray://host:port`). Empty: that of RAY_ADDRESS, such as the
+    cluster that this job was submitted to, or else a local one."""
     local_cpus: int = 4
     """Logical CPUs of a local cluster. May exceed the number of cores, because idle operators keep theirs reserved."""
     local_object_store_mb: int = 800
@@ -34,14 +34,24 @@ class ClusterConfig:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
 
     @property
+    def joined(self) -> str:
+        """Address of the cluster that `connect` joins; empty if it starts a local one."""
+        address = self.address or os.environ.get("RAY_ADDRESS", "")
+        return "" if address == "local" else address
+
+    @property
     def is_local(self) -> bool:
         """Whether `connect` starts a local cluster."""
-        return not self.address and "RAY_ADDRESS" not in os.environ
+        return not self.joined
 
 
 def check_address(config: ClusterConfig) -> None:
     """Raises UserError within seconds if nothing listens at the configured address; Ray would retry for minutes."""
-    address = config.address or os.environ.get("RAY_ADDRESS", "")
+    address = config.joined
+    if address.startswith(("http://", "https://")):
+        raise UserError(
+            f"cluster.address is {address}, the URL of a dashboard; give `auto`, host:port or ray://host:port"
+        )
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -73,10 +83,9 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
         try:
             ray.init(address=config.address or None, logging_config=quiet, runtime_env=_runtime_env(config))
         except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            address = config.address or os.environ["RAY_ADDRESS"]
             raise UserError(
-                f"cluster.address {address} is unreachable or rejects this process ({one_line(error)}); start the "
-                "cluster, use its versions of Python and Ray and its token, or leave the address empty"
+                f"cluster.address {config.joined} is unreachable or rejects this process ({one_line(error)}); start "
+                "the cluster, use its versions of Python and Ray and its token, or leave the address empty"
             ) from error
     raise_on_sigterm()
     # Ray Data configures its console on import and would print the log file of every execution, and exceptions that it
@@ -123,7 +132,7 @@ def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
     the names of this project's. Through a Ray client (`ray://`) it does not, nor in a submitted job.
     """
     shadowed = Path.cwd() != SOURCE_ROOT and any(Path.cwd().joinpath(name).exists() for name in PACKAGES)
-    if not shadowed or config.address.startswith("ray://"):
+    if not shadowed or config.joined.startswith("ray://"):
         return None
     root, packages = str(SOURCE_ROOT), PACKAGES
 

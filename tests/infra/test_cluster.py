@@ -61,6 +61,32 @@ def test_an_unreachable_cluster_is_an_error_within_seconds():
     check_address(ClusterConfig(address="auto"))
 
 
+@pytest.mark.parametrize(
+    ("given", "variable", "joined"),
+    [
+        ("", None, ""),
+        ("", "", ""),  # Ray would join any cluster of this machine
+        ("", "local", ""),
+        ("local", "10.0.0.1:6379", ""),
+        ("", "ray://head:10001", "ray://head:10001"),
+        ("auto", "local", "auto"),
+    ],
+)
+def test_the_field_and_then_the_variable_name_the_cluster(
+    given: str, variable: str | None, joined: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    config = ClusterConfig(address=given)
+    assert (config.joined, config.is_local) == (joined, not joined)
+
+
+def test_the_url_of_a_dashboard_is_refused():
+    with pytest.raises(UserError, match=r"http://head:8265, the URL of a dashboard; give `auto`, host:port"):
+        check_address(ClusterConfig(address="http://head:8265"))
+
+
 @pytest.mark.parametrize(("field", "value"), [("local_cpus", 0), ("local_object_store_mb", 79)])
 def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
     with pytest.raises(ValueError, match=rf"cluster\.{field} is {value}"):
