@@ -1,5 +1,6 @@
 """The config tree of all commands: one frozen dataclass for each section, defined beside the code that reads it."""
 
+import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from infra.tracking import TrackingConfig
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
-from pipelines.extraction.config import ExtractConfig
+from pipelines.extraction.config import CUT_CPUS, TASK_CPUS, ExtractConfig
 from pipelines.extraction.estimate import EstimateConfig
 from pipelines.models.config import RegisterConfig
 from pipelines.search.config import IndexConfig
@@ -62,15 +63,19 @@ class Config:
         if not self.cluster.is_local:
             return
         cpus = self.cluster.local_cpus
-        # While detectors run, extraction needs one more CPU to fetch images and commit shards.
+        extract = self.extract
+        # While detectors run, extraction needs one more CPU to fetch images and commit shards, and some to start.
+        starting = extract.detector_actors_min * extract.detector_cpus + 2 * TASK_CPUS + CUT_CPUS
         for field_name, needed in (
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
-            ("extract.detector_actors_max", self.extract.detector_actors_max * self.extract.detector_cpus + 1),
+            ("extract.detector_actors_min", starting),
+            ("extract.detector_actors_max", extract.detector_actors_max * extract.detector_cpus + 2 * TASK_CPUS),
             ("index.actors", self.index.actors * self.index.actor_cpus),
         ):
             if needed > cpus and field_name.partition(".")[0] in sections:
                 raise ValueError(
-                    f"{field_name} needs {needed:g} logical CPUs and cluster.local_cpus is {cpus}; set it to {needed:g}"
+                    f"{field_name} needs {needed:g} logical CPUs and cluster.local_cpus is {cpus}; set it to "
+                    f"{math.ceil(needed)}"
                 )
 
     def training(self) -> TrainingSetup:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
+from infra.cluster_resources import result_of
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.manifest import Photo
@@ -135,14 +136,15 @@ def run_probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Ex
     import ray
 
     task = ray.remote(num_cpus=config.detector_cpus, num_gpus=config.detector_gpus, max_retries=0)(probe)
-    try:
-        with as_user_errors():
-            found: Probe = ray.get(task.remote(list(photos), root, spec, config))
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise UserError(
-            "the probe's process died (out of memory, or a crash of a decoder or of the detector); extract without "
-            "--plan: an extraction isolates the photo"
-        ) from error
+    with as_user_errors():
+        try:
+            running = task.remote(list(photos), root, spec, config)
+            found: Probe = result_of(running, f"a probe of {len(photos)} photos")
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+            raise UserError(
+                "the probe's process died (out of memory, or a crash of a decoder or of the detector); extract without "
+                "--plan: an extraction isolates the photo"
+            ) from error
     work = found.photos * (found.fetch_s + found.detect_s + found.commit_s)
     return replace(found, start_s=time.perf_counter() - started - work)
 

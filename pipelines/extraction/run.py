@@ -161,7 +161,7 @@ def start_detectors(config: ExtractConfig, cluster: ClusterConfig, spec: Detecto
     """
     connect(cluster)
     wait_for_resources(cluster, _request(config, 1 if may_scale() else count))
-    if config.detector_settings or registry.is_plugin(config.detector):
+    if config.detector_settings or config.detector_gpus or registry.is_plugin(config.detector):
         check_detector(config.detector, spec, config.device, config.detector_cpus, config.detector_gpus)
 
 

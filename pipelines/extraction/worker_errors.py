@@ -1,4 +1,4 @@
-"""Errors of Ray Data workers (a store, a disk or a detector that fails), brought to the driver as one-line UserErrors.
+"""Errors of Ray workers (a store, disk or detector that fails, a lost process) as one-line UserErrors of the driver.
 
 Ray Data 2.60 appends advice about retries to the arguments of an exception that it passes on.
 """
@@ -9,8 +9,10 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from infra.errors import UserError
+from infra.ray_jobs import one_line
 
 ADVICE = "\nFailed to apply "
+AGAIN = "what is complete is kept, re-run the same command to resume"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,13 +36,25 @@ def keep_error_message(operator: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def as_user_errors() -> Iterator[None]:
-    """Turns a worker's UserError and OSError into a UserError here. Other exceptions keep their traceback."""
+    """Turns a worker's UserError and OSError, and the loss of workers that Ray does not replace, into a UserError here.
+
+    Other exceptions of a worker's code keep their traceback.
+    """
+    from ray.exceptions import RayError, RayTaskError
+
     try:
         yield
     except UserError as error:
         raise UserError(_message(error)) from error
     except OSError as error:
-        raise UserError(f"{_message(error)}; completed shards are kept, re-run the same command to resume") from error
+        raise UserError(f"{_message(error)}; {AGAIN}") from error
+    except RayTaskError:
+        raise
+    except RayError as error:
+        raise UserError(
+            f"worker processes were lost again and again, or cannot start ({_reason(error)}); read their logs, use "
+            f"nodes with more memory; {AGAIN}"
+        ) from error
 
 
 def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
@@ -49,6 +63,12 @@ def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
     dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
     with as_user_errors():
         yield from dataset.iter_rows()
+
+
+def _reason(error: Exception) -> str:
+    """Returns why a process was lost, or the exception with which it could not start."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines and "creation task" in lines[0] else one_line(error)
 
 
 def _message(error: Exception) -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from infra.cluster import ClusterConfig
 from jobs.config import Config
+from pipelines.extraction.config import ExtractConfig
 
 
 def test_cpus_are_checked_for_the_sections_of_the_command_only():
@@ -13,6 +14,13 @@ def test_cpus_are_checked_for_the_sections_of_the_command_only():
     with pytest.raises(ValueError, match=r"train\.num_workers needs 2 logical CPUs and cluster\.local_cpus is 1"):
         one_cpu.check_cpus(["train"])
     Config(cluster=ClusterConfig(address="auto", local_cpus=1)).check_cpus(["train"])
+
+
+def test_an_extraction_needs_cpus_beside_its_detectors():
+    one = ExtractConfig(detector_actors_min=1, detector_actors_max=1)
+    Config(extract=one, cluster=ClusterConfig(local_cpus=3)).check_cpus(["extract"])
+    with pytest.raises(ValueError, match=r"extract\.detector_actors_min needs 2\.25 .* is 2; set it to 3"):
+        Config(extract=one, cluster=ClusterConfig(local_cpus=2)).check_cpus(["extract"])
 
 
 def test_a_training_has_the_sections_that_it_reads():

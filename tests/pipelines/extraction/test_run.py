@@ -187,7 +187,7 @@ def test_a_failing_store_is_a_one_line_error(tmp_path: Path, manifest: Manifest,
     (left / f"{shard(extracted, 'features-val')}.tar").mkdir(parents=True)
     with pytest.raises(UserError) as caught:
         run(manifest, tmp_path)
-    found = re.fullmatch(r"(.*); completed shards are kept, re-run the same command to resume", str(caught.value))
+    found = re.fullmatch(r"(.*); what is complete is kept, re-run the same command to resume", str(caught.value))
     assert found
     assert re.search(r"directory.*\.tar'$", found[1])
     assert "Failed to apply" not in found[1]  # Ray's advice

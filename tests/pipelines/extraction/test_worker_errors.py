@@ -1,6 +1,9 @@
 """Errors of Ray Data workers as the driver prints them. `test_run.py` has them from real workers."""
 
+import re
+
 import pytest
+from ray.exceptions import WorkerCrashedError
 
 from infra.errors import UserError
 from pipelines.extraction.worker_errors import ADVICE, as_user_errors, keep_error_message
@@ -30,7 +33,15 @@ def test_errors_of_users_and_stores_are_one_line_without_advice():
     assert str(corrupt.value) == "a corrupt shard"
     with pytest.raises(UserError) as full, as_user_errors():
         raise OSError(f"disk full{ADVICE}retries")
-    assert str(full.value) == "disk full; completed shards are kept, re-run the same command to resume"
+    assert str(full.value) == "disk full; what is complete is kept, re-run the same command to resume"
+
+
+def test_lost_processes_are_one_line():
+    with pytest.raises(UserError) as lost, as_user_errors():
+        raise WorkerCrashedError
+    assert re.fullmatch(
+        r"worker processes were lost again and again, or cannot start \(.*\); .* re-run .* to resume", str(lost.value)
+    )
 
 
 def test_a_defect_is_passed_on():
