@@ -14,6 +14,7 @@ from tqdm import tqdm
 from infra.cluster_resources import Wait
 from infra.errors import UserError
 from infra.ray_jobs import one_line
+from pipelines.models.device import Device, choose_device
 from shan_model.blocks import Blocks, RegionRows
 from shan_model.model import SHAN
 from shan_model.scoring import score_blocks
@@ -36,14 +37,15 @@ class BlockScorer:
     """A Ray actor with one CPU, and a GPU if `device` is one, that scores row blocks."""
 
     def __init__(
-        self, shan: SHAN, regions: RegionRows, captions: Sequence[str], blocks: Blocks, precision: str, device: str
+        self, shan: SHAN, regions: RegionRows, captions: Sequence[str], blocks: Blocks, precision: str, device: Device
     ) -> None:
         torch.set_num_threads(1)
-        self._inputs = shan.eval().to(device), regions, captions, blocks
-        self._precision = precision
+        self._inputs = shan.eval(), regions, captions, blocks
+        self._precision, self._device = precision, device
 
     def ready(self) -> None:
-        """Returns when the actor has started."""
+        """Moves the model to the device. Raises UserError without one; in `__init__`, that would be a lost actor."""
+        self._inputs[0].to(choose_device(self._device, "the device of an actor (score.actor_gpus)"))
 
     def score_row_block(self, i: int, columns: list[int]) -> Iterator[ScoredBlock]:
         """Yields (i, j, scores) for the given column blocks of row block i, each when it is finished."""

@@ -93,6 +93,12 @@ def score_all_pairs(
         raise UserError(str(error)) from error
 
 
+def wait_for_actor(config: ScoreConfig, cluster: ClusterConfig) -> None:
+    """Joins or starts Ray, and waits until it has room for one scoring actor. Raises UserError if it can never have."""
+    infra.cluster.connect(cluster)
+    wait_for_resources(cluster, _request(config))
+
+
 def driver_device(requested: Device, config: ScoreConfig) -> str:
     """Returns the device of models in this process: the requested one, or the CPU if Ray actors score.
 
@@ -121,9 +127,8 @@ def _score_on_actors(
 
     from pipelines.evaluation.actor_scoring import ActorPool, BlockScorer, RowBlock
 
-    infra.cluster.connect(cluster)
+    wait_for_actor(config, cluster)
     request = _request(config)
-    wait_for_resources(cluster, request)  # those of one actor
     count = _usable_actors(config, request)
     blocks, matrix, wanted = open_matrix(
         shan,
@@ -137,7 +142,7 @@ def _score_on_actors(
     work = [RowBlock(i, sorted(j for k, j in wanted if k == i)) for i in sorted({i for i, _ in wanted})]
     inputs = [ray.put(x) for x in (shan, regions, captions, blocks)]
     scorer = ray.remote(BlockScorer).options(num_cpus=1, num_gpus=config.actor_gpus)
-    device = "cuda" if config.actor_gpus else "cpu"
+    device: Device = "cuda" if config.actor_gpus else "cpu"
     pool = ActorPool(lambda: scorer.remote(*inputs, config.precision, device), count, lambda: Wait(cluster, request))
     try:
         for i, j, scores in pool.score(work):

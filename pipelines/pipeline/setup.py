@@ -15,11 +15,12 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.detectors import registry
 from pipelines.evaluation.comparison import check_champion
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score import ScoreConfig, wait_for_actor
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.search.candidate_search import faiss
 from pipelines.search.config import IndexConfig
+from pipelines.search.index_build import start_actors
 from pipelines.training.driver import connect_cluster
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
@@ -106,9 +107,19 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
         require_dataset_of_model(tracking, name, data.name)
     if tracking is not None and setup.runs("promote"):
         check_champion(tracking, name, registry.fingerprint(setup.extract.detector, setup.extract.spec()))
-    if setup.runs("train") and training.train.use_gpu:
-        connect_cluster(training)  # a missing GPU is an error before the extraction
+    _require_gpus(setup)
     return tracking
+
+
+def _require_gpus(setup: PipelineSetup) -> None:
+    """Raises UserError before the extraction if the cluster lacks a GPU that a later stage needs."""
+    cluster = setup.training.cluster
+    if setup.runs("train") and setup.training.train.use_gpu:
+        connect_cluster(setup.training)
+    if setup.runs("evaluate") and setup.score.actor_gpus:
+        wait_for_actor(setup.score, cluster)
+    if setup.runs("index") and setup.index.actor_gpus:
+        start_actors(setup.index, cluster, 1)
 
 
 def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:

@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,20 @@ import torch
 
 from infra import cluster_resources
 from infra.cluster import ClusterConfig
+from infra.cluster_resources import ResourceRequest, Wait
 from infra.errors import UserError
+from infra.tracking import TrackingConfig
 from pipelines.evaluation import actor_scoring
+from pipelines.evaluation.actor_scoring import ActorPool, BlockScorer, RowBlock
+from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig, score_all_pairs
+from pipelines.extraction.config import ExtractConfig
+from pipelines.models.config import RegisterConfig
+from pipelines.pipeline.setup import PipelineData, PipelineSetup, check_pipeline
+from pipelines.search.config import IndexConfig
+from pipelines.training.config import TrainConfig
+from pipelines.training.setup import TrainingSetup
+from pipelines.training.shard_cache import CacheConfig
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.score_cache import ScoringError
@@ -65,6 +78,39 @@ def busy() -> Iterator[None]:
     assert group.wait(30)
     yield
     ray.util.remove_placement_group(group)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"score": ScoreConfig(num_actors=1, actor_gpus=1.0)}, "score\\.num_actors is 1"),
+        ({"index": IndexConfig(actor_gpus=1.0)}, "index\\.actor_cpus is 1 and index\\.actor_gpus is 1"),
+    ],
+)
+def test_a_pipeline_refuses_missing_gpus_at_its_start(
+    sections: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its evaluation and its index come hours after its start."""
+    monkeypatch.chdir(tmp_path)
+    training = TrainingSetup(
+        ModelConfig(), TrainConfig(), CacheConfig(), TrackingConfig(), RegisterConfig(), ClusterConfig()
+    )
+    setup = PipelineSetup(ExtractConfig(), training, ScoreConfig(), PromoteConfig(), IndexConfig(), until="index")
+    data = PipelineData("d", "split 'train'", np.full(500, 5))
+    with pytest.raises(UserError, match=rf"{said}, which needs 1 x \(1 CPU, 1 GPU\), but the cluster has"):
+        check_pipeline("m", data, replace(setup, **sections))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has a GPU")
+def test_actors_whose_torch_has_no_gpu_are_an_error(shan: SHAN, photos: Photos):
+    """A node may have a GPU, but a CPU build of torch."""
+    inputs = [ray.put(x) for x in (shan, photos, SENTENCES, None)]
+    scorer = ray.remote(BlockScorer).options(num_cpus=1)
+    request = ResourceRequest([{"CPU": 1.0}], "score.num_actors is 1", "lower it")
+    pool = ActorPool(lambda: scorer.remote(*inputs, "fp32", "cuda"), 1, lambda: Wait(ClusterConfig(), request))
+    with pytest.raises(UserError, match=r"\(score\.actor_gpus\) is cuda, but torch finds no GPU"):
+        list(pool.score([RowBlock(0, [0])]))
+    pool.close()
 
 
 def test_actors_that_cannot_start_get_no_work(shan: SHAN, photos: Photos, busy: None):
