@@ -51,6 +51,6 @@ def selected_on_split(compared: list[EvaluatedVersion]) -> dict[int, str]:
     found = {}
     for version in compared:
         selection = read_selection(version.tags)
-        if selection is not None and selection.is_biased_on(version.features.dataset, version.evaluation.split):
-            found[version.number] = str(selection)
+        if selection and (bias := selection.bias_on(version.features.dataset, version.evaluation.split)):
+            found[version.number] = bias
     return found

@@ -24,13 +24,15 @@ class Selection:
     dataset: str
     """Data set that the split belongs to."""
 
-    def is_biased_on(self, dataset: str, split: str) -> bool:
-        """Returns whether results on a split are optimistic. Data sets of one name may share photos."""
-        return self.trials > 1 and (self.dataset, self.split) == (dataset, split)
+    def bias_on(self, dataset: str, split: str) -> str:
+        """Returns why results on a split of a data set are optimistic, as reasons name it; empty if they are not.
 
-    def __str__(self) -> str:
-        """Returns the selection as reasons name it."""
-        return f"the best of {self.trials} trials of a sweep on {self.split}"
+        The same photos may be in a data set of another name, which a name cannot tell.
+        """
+        if self.trials < 2 or split != self.split:
+            return ""
+        renamed = "" if dataset == self.dataset else f" of data set {self.dataset}, if {dataset} has photos of it"
+        return f"the best of {self.trials} trials of a sweep on {self.split}{renamed}"
 
 
 def record_selection(tracking: Tracking, name: str, version: int, selection: Selection) -> None:

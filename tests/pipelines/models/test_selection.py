@@ -18,13 +18,13 @@ def test_a_selection_is_read_as_it_was_recorded(tracking: Tracking):
 
 
 @pytest.mark.parametrize(
-    ("trials", "dataset", "split", "biased"),
+    ("trials", "dataset", "split", "bias"),
     [
-        (8, "flickr30k", "val", True),
-        (8, "flickr30k", "test", False),
-        (8, "coco", "val", False),
-        (1, "flickr30k", "val", False),
+        (8, "flickr30k", "val", "the best of 8 trials of a sweep on val"),
+        (8, "flickr30k", "test", ""),
+        (8, "mine", "val", "the best of 8 trials of a sweep on val of data set flickr30k, if mine has photos of it"),
+        (1, "flickr30k", "val", ""),
     ],
 )
-def test_results_are_optimistic_on_the_split_of_a_selection(trials: int, dataset: str, split: str, biased: bool):
-    assert Selection("0123", trials, "val", "flickr30k").is_biased_on(dataset, split) is biased
+def test_results_are_optimistic_on_the_split_of_a_selection(trials: int, dataset: str, split: str, bias: str):
+    assert Selection("0123", trials, "val", "flickr30k").bias_on(dataset, split) == bias
