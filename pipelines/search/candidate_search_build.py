@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
+from infra.cluster_resources import ResourceRequest, result_of, wait_for_resources
 from infra.storage.base import Store
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.npy import save_npy
@@ -44,14 +45,19 @@ def build_candidate_search(
     search = CandidateSearch("ivf", min(config.probes, lists), sha256(content).hexdigest())
     if current.identity == search.identity:
         return replace(current, probes=search.probes)
-    connect(cluster)
     import ray
 
+    connect(cluster)
+    bundle, setting = {"CPU": config.actor_cpus}, f"index.actor_cpus is {config.actor_cpus:g}"
+    wait_for_resources(
+        cluster, ResourceRequest([bundle], setting, "lower it, or use a larger cluster (cluster.address)")
+    )
     threads = max(1, round(config.actor_cpus))
     remote: Any = ray.remote(num_cpus=config.actor_cpus)
     with as_user_errors():
         name = centroids_name(gallery, search.identity)
-        centroids = ray.get(remote(write_centroids).remote(store, name, partitions, lists, threads))
+        task = remote(write_centroids).remote(store, name, partitions, lists, threads)
+        centroids = result_of(task, f"the centroids of the lists of {gallery}")
         write = remote(write_lists)
         found = ray.get([write.remote(store, p, name, centroids, lists, search.identity, threads) for p in partitions])
     return replace(search, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})

@@ -56,7 +56,7 @@ class IndexConfig:
             )
 
     @property
-    def device(self) -> str:
+    def device(self) -> Literal["cpu", "cuda"]:
         """Torch device of a process that encodes."""
         return "cuda" if self.actor_gpus else "cpu"
 

@@ -11,7 +11,7 @@ from pipelines.datasets.photo_sources import photo_uri
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.search.hits import Explanation, Hit, explain_pair
-from pipelines.search.index import require_sentences
+from pipelines.search.index import require_regions, require_sentences
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
 
@@ -38,7 +38,11 @@ class FeatureSearch:
         ]
 
     def search_captions(self, photos: Sequence[NDArray[Any]], k: int) -> list[list[Hit]]:
-        """Returns the best k captions of the split for each photo, given by its region features R x F."""
+        """Returns the best k captions of the split for each photo, given by its region features R x F.
+
+        Raises UserError for features that are of no use to the model.
+        """
+        require_regions(photos, self._shan.config.region_dim)
         captions, photo_of_caption = self._split.captions, self._split.photo_of_caption.tolist()
         found = []
         for regions_RF in photos:

@@ -122,11 +122,8 @@ class SearchIndex:
 
     @torch.inference_mode()
     def encode_photos(self, photos: Sequence[NDArray[Any]]) -> EncodedQueries:
-        """Encodes photos, given by their region features R x F. Raises UserError for another feature width."""
-        width = self.shan.config.region_dim
-        for regions_RF in photos:
-            if regions_RF.ndim != 2 or regions_RF.shape[1] != width or not len(regions_RF):
-                raise UserError(f"a photo has region features of shape {regions_RF.shape}; the model needs R x {width}")
+        """Encodes photos, given by their region features R x F. Raises UserError for unusable features."""
+        require_regions(photos, self.shan.config.region_dim)
         tensors = [torch.from_numpy(np.array(regions_RF)).to(self.shan.device) for regions_RF in photos]
         return self._queries([self.shan.encode_photos(regions_RF[None])[0] for regions_RF in tensors])
 
@@ -213,6 +210,17 @@ def require_sentences(sentences: Sequence[str]) -> None:
             raise UserError(f"query {number} is empty; give a sentence")
         if words > MAX_WORDS:
             raise UserError(f"query {number} has {words} words; give at most {MAX_WORDS}")
+
+
+def require_regions(photos: Sequence[NDArray[Any]], width: int) -> None:
+    """Raises UserError for region features that are not R x `width`, or not finite."""
+    for number, regions_RF in enumerate(photos, 1):
+        if regions_RF.ndim != 2 or regions_RF.shape[1] != width or not len(regions_RF):
+            raise UserError(
+                f"photo {number} has region features of shape {regions_RF.shape}; the model needs R x {width}"
+            )
+        if not np.isfinite(regions_RF).all():
+            raise UserError(f"photo {number} has region features that are NaN or infinite; give finite numbers")
 
 
 def _stacked(items: Sequence[Tensor]) -> Sequence[Tensor] | Tensor:

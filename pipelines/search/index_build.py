@@ -18,6 +18,7 @@ from infra.storage.conditional_writes import require_conditional_writes
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import INDEX, snapshot_name
+from pipelines.models.device import Device, choose_device
 from pipelines.models.load import LoadedModel
 from pipelines.search.candidate_search_build import build_candidate_search
 from pipelines.search.config import IndexConfig
@@ -34,6 +35,9 @@ from pipelines.search.index_plan import PartitionTask, plan_index
 from pipelines.search.layout import GALLERIES
 from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import write_partition
+
+RETRIES = 3
+"""Processes that may be lost while they encode a partition, after the first one. Ray's default is to retry for ever."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,20 @@ class IndexBuild:
 class EncodePartition:
     """A Ray Data operator that encodes a partition and maps its task to its receipt."""
 
-    def __init__(self, model: Any, stores: Sequence[Store], output: Store, device: str, threads: int) -> None:
+    def __init__(self, model: Any, stores: Sequence[Store], output: Store, device: Device, threads: int) -> None:
         """`model` is a reference to the network, `stores` are those of the feature sets."""
         import ray
 
         torch.set_num_threads(threads)
-        self._shan = ray.get(model).eval().to(device)
-        self._stores, self._output = stores, output
+        self._shan = ray.get(model).eval()
+        self._stores, self._output, self._device = stores, output, device
 
     @keep_error_message
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Maps the row of a task to that of the receipt."""
         task = PartitionTask.from_row(row)
-        partition = write_partition(self._output, task, self._stores[task.feature_set], self._shan)
+        shan = self._shan.to(choose_device(self._device, "the device of an actor (index.actor_gpus)"))
+        partition = write_partition(self._output, task, self._stores[task.feature_set], shan)
         return {"receipt": partition.to_json()}
 
 
@@ -134,6 +139,7 @@ def _encode(
         compute=ray.data.ActorPoolStrategy(size=count),
         num_cpus=config.actor_cpus,
         num_gpus=config.actor_gpus,
+        max_task_retries=RETRIES,
     )
     dataset.context.target_max_block_size = 1  # bytes: every receipt is passed on as soon as it is written
     for row in iter_rows(dataset):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import infra.tracking
 from infra.cluster import ClusterConfig
+from infra.paths import absolute
 from infra.progress import counted_bar
 from infra.registry import find_version
 from infra.storage.open import open_store
@@ -46,9 +47,12 @@ def build_with_progress_bar(
 
 
 def load_version(uri: str, config: TrackingConfig) -> LoadedModel:
-    """Returns a model on the CPU. An alias is replaced by the version that it resolves to."""
+    """Returns a model on the CPU, with a URI that means the same later and in other folders.
+
+    An alias is replaced by the version that it resolves to, a relative path by an absolute one.
+    """
     if not is_registered(uri):
-        return load_model(None, uri)
+        return load_model(None, absolute(uri, "--model"))
     tracking = infra.tracking.require_store(config)
     if uri.startswith("models:/"):
         version = find_version(tracking, uri)

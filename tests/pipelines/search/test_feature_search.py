@@ -45,7 +45,11 @@ def test_a_search_reads_no_shard_for_the_names_of_photos(features: FeatureSet):
     assert "meta" not in vars(split)
 
 
-def test_an_empty_query_is_refused(features: FeatureSet):
+def test_unusable_queries_are_refused(features: FeatureSet):
     search = FeatureSearch(model(features), features, features.split("val"))
+    with pytest.raises(UserError, match=r"photo 1 has region features of shape \(3, 4\); the model needs R x 8"):
+        search.search_captions([np.zeros((3, 4), np.float32)], 4)
+    with pytest.raises(UserError, match="photo 2 has region features that are NaN or infinite"):
+        search.search_captions([np.zeros((3, 8)), np.full((3, 8), np.nan)], 4)
     with pytest.raises(UserError, match="query 1 is empty; give a sentence"):
         search.search_photos([""], 4)

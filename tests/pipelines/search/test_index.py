@@ -181,7 +181,7 @@ def test_no_queries_no_results_and_other_scripts_are_words(index: SearchIndex):
 
 
 def test_photos_with_other_features_are_refused(index: SearchIndex):
-    with pytest.raises(UserError, match=r"a photo has region features of shape \(3, 4\); the model needs R x 8"):
+    with pytest.raises(UserError, match=r"photo 1 has region features of shape \(3, 4\); the model needs R x 8"):
         index.search_captions([np.zeros((3, 4), np.float16)])
 
 

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
+import torch
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel, load_model
+from pipelines.search import index_build
 from pipelines.search.gallery import Filter
 from pipelines.search.index import SearchIndex
-from pipelines.search.index_build import IndexBuild, build_index
+from pipelines.search.index_build import EncodePartition, IndexBuild, build_index
 from pipelines.search.index_verify import verify_index
 from pipelines.search.partition_writer import write_partition
 from tests.support import ROOT
@@ -147,6 +150,48 @@ def test_a_corrupt_shard_is_one_line_and_partitions_stay(ray_session: None, tmp_
     assert "\n" not in str(caught.value)
     assert Path(store.uri, f"{first.name}.receipt.json").exists()
     assert not Path(store.uri, "index.json").exists()
+
+
+class Dies:
+    """A network whose process ends when it encodes."""
+
+    cpu = eval = to = lambda self, *_: self
+
+    @property
+    def config(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_partition_that_ends_its_process_ends_the_build(
+    ray_session: None, tmp_path: Path, indexed_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+):
+    """By default Ray retries it for ever."""
+    monkeypatch.setattr(index_build, "RETRIES", 1)
+    features = small_set(tmp_path, 12)
+    config = replace(SMALL, output=str(tmp_path / "out"), galleries="photos", actors=1)
+    with pytest.raises(
+        UserError, match=r"^worker processes were lost again and again, or cannot start .*, use nodes with more memory"
+    ):
+        build_index(replace(indexed_model, shan=Dies()), [features], config, ClusterConfig())  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has a GPU")
+def test_an_encoder_whose_torch_has_no_gpu_is_an_error(
+    ray_session: None, built: IndexBuild, indexed_model: LoadedModel
+):
+    (features,) = built.document.features
+    feature_set = FeatureSet.open(features.uri)
+    encode = EncodePartition(ray.put(indexed_model.shan), [feature_set.store], built.store, "cuda", 1)
+    with pytest.raises(UserError, match=r"\(index\.actor_gpus\) is cuda, but torch finds no GPU"):
+        encode(tasks([feature_set])[0].to_row())
+
+
+def test_lists_that_no_node_can_compute_are_an_error(ray_session: None, copy_build: IndexBuild):
+    """All partitions are complete, so only the first stage is missing."""
+    model, features = build_inputs(copy_build)
+    config = replace(LISTS, output=str(Path(copy_build.store.uri).parent), actor_cpus=64.0)
+    with pytest.raises(UserError, match=r"index\.actor_cpus is 64, which needs 1 x \(64 CPU\), but the cluster has"):
+        build_index(model, [features], config, ClusterConfig())
 
 
 def test_a_store_that_ignores_conditions_is_refused(
