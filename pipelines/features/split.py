@@ -53,12 +53,17 @@ class Split:
 
     @cached_property
     def meta(self) -> list[dict[str, Any]]:
-        """Per photo: source, sha256, captions, classes and confidences of its regions, width and height.
+        """`meta_of` every photo, in order. It takes a pass over the shards."""
+        return [self.meta_of(row) for row in range(len(self))]
+
+    def meta_of(self, row: int) -> dict[str, Any]:
+        """Returns source, sha256, captions, classes and confidences of the regions, width and height of a photo.
 
         Imported features lack what their source does not contain: width and height are absent, the lists of classes
         and confidences are empty, and sha256 is ''.
         """
-        return [json.loads(bytes(self._member(row, 2))) for row in range(len(self))]
+        meta: dict[str, Any] = json.loads(bytes(self._member(row, 2)))
+        return meta
 
     def captioned(self) -> "Split":
         """Returns the photos that have captions, which may be none."""

@@ -28,7 +28,7 @@ def export_tsv(features: FeatureSet, folder: Path, progress: OnPhotos) -> Export
     splits = [features.split(name) for name in SPLITS if name in present]
     if not splits:
         raise UserError(f"{features.uri}: it contains no photo to export; extract images that can be read")
-    if not len(splits[0].boxes(0)) or "width" not in splits[0].meta[0]:
+    if not len(splits[0].boxes(0)) or "width" not in splits[0].meta_of(0):
         raise UserError(
             f"{features.uri}: its photos have no boxes, which a TSV needs; export with --feature-format scan"
         )
@@ -44,8 +44,8 @@ def export_tsv(features: FeatureSet, folder: Path, progress: OnPhotos) -> Export
 
 def _write_split(split: Split, path: Path, progress: OnPhotos) -> None:
     with path.open("wb") as file:
-        for row, (key, meta) in enumerate(zip(split.keys, split.meta, strict=True)):
-            regions_RF, boxes_R4 = to_float32(split[row : row + 1][0]), split.boxes(row)
+        for row, key in enumerate(split.keys):
+            regions_RF, boxes_R4, meta = to_float32(split[row : row + 1][0]), split.boxes(row), split.meta_of(row)
             columns = (key, meta["width"], meta["height"], len(regions_RF))
             arrays = (b64encode(np.ascontiguousarray(array, "<f4").tobytes()) for array in (boxes_R4, regions_RF))
             file.write("\t".join(map(str, columns)).encode() + b"\t" + b"\t".join(arrays) + b"\n")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.open import require_folder
 
 
@@ -40,6 +40,8 @@ def complete_files(folder: Path, names: Sequence[str]) -> Iterator[None]:
     except OSError as error:
         for name in names:
             partial_file(folder, name).unlink(missing_ok=True)
+        if isinstance(error, StorageError):  # the store of the feature set
+            raise
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
         ) from error

@@ -18,7 +18,7 @@ def read_scan_captions(path: Path, rows: int) -> list[tuple[str, ...]]:
     Raises UserError if it cannot be read, or if the number of its lines is not a multiple of the rows.
     """
     lines = read_lines(path)
-    if len(lines) % rows:
+    if not lines or len(lines) % rows:
         raise UserError(
             f"{path.parent}: {rows} images and {len(lines)} lines in {path.name}, which needs the same number for each "
             f"image; for other numbers write {path.stem}.tsv, with an image, a tab and a caption on each line"
@@ -51,10 +51,13 @@ def read_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; SCAN's format needs it beside the features") from error
+        raise UserError(
+            f"{path}: no such file; SCAN's format needs it beside the features, or, for images without captions, an "
+            f"empty {path.stem}.tsv"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
-    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 
 def read_ids(path: Path, images: int) -> list[str] | None:
@@ -65,7 +68,7 @@ def read_ids(path: Path, images: int) -> list[str] | None:
     if not path.exists():
         return None
     ids = read_lines(path)
-    if len(ids) % images == 0 and len(ids) != images:
+    if ids and len(ids) % images == 0 and len(ids) != images:
         ids = one_of_each(path, ids, len(ids) // images)
     if len(ids) != images:
         raise UserError(

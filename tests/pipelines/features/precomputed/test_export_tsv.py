@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from infra.errors import UserError
+from pipelines.features import shard_reader
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.precomputed.export_tsv import export_tsv
 from pipelines.features.precomputed.scan import import_scan
@@ -44,6 +45,14 @@ def test_an_import_of_an_export_has_the_same_photos(features: FeatureSet, tmp_pa
 def test_the_rows_are_those_of_the_original_code(features: FeatureSet, tmp_path: Path):
     export_tsv(features, tmp_path / "back", lambda _: None)
     assert (tmp_path / "back" / "train.tsv").read_text() == "".join(photo.six() for photo in PHOTOS[:2])
+
+
+def test_each_shard_is_read_once(features: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    whole = shard_reader.read_shard
+    monkeypatch.setattr(shard_reader, "read_shard", lambda store, tar, sha: read.append(tar) or whole(store, tar, sha))
+    export_tsv(features, tmp_path / "back", lambda _: None)
+    assert len(read) == len(set(read)) == 2
 
 
 def test_features_without_boxes_are_refused(tmp_path: Path):

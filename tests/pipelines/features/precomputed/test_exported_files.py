@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from pipelines.features.precomputed.exported_files import complete_files, partial_file
 
 
@@ -27,4 +27,11 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path):
     partial_file(tmp_path, "a").write_text("")
     with pytest.raises(UserError, match="cannot be written"), complete_files(tmp_path, ["a"]):
         raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_outage_of_the_store_is_not_taken_for_a_full_disk(tmp_path: Path):
+    partial_file(tmp_path, "a").write_text("")
+    with pytest.raises(StorageError, match=r"^s3://b/x: unreachable"), complete_files(tmp_path, ["a"]):
+        raise StorageError("s3://b/x: unreachable")
     assert list(tmp_path.iterdir()) == []
