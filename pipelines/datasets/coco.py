@@ -16,8 +16,6 @@ from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 
-_Image = dict[str, Any]
-
 
 def is_coco(document: dict[str, Any]) -> bool:
     """Returns whether a document with `images` is in the COCO format rather than in Karpathy's."""

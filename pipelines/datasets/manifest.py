@@ -6,7 +6,6 @@ and `root`. Root and version tokens do not enter the digest, so moving the photo
 """
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +31,6 @@ READABLE = ("shan-manifest/1", FORMAT)
 """Format versions that can be read. In version 1 every photo has captions, and the split `gallery` does not exist."""
 SPLITS = ("train", "val", "test", "gallery")
 """Splits in the order of a feature set. Photos of any split may have no captions."""
-LEARNING_SPLITS = ("train", "val", "test")
-"""Splits with which a model is trained and compared; `gallery` is only searched, unless it is named."""
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -107,12 +104,6 @@ class Manifest:
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
             digest.update("".join(map(encode, rows)).encode())
         return digest.hexdigest()
-
-    def to_parquet(self) -> bytes:
-        """Returns the manifest as a Parquet file, as `write_parquet` writes it."""
-        sink = io.BytesIO()
-        self.write_parquet(sink)
-        return sink.getvalue()
 
     def write_parquet(self, file: IO[bytes]) -> None:
         """Writes the manifest as Parquet, with format version, name and root in the schema metadata."""

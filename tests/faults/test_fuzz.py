@@ -18,7 +18,6 @@ import yaml
 from infra.errors import UserError
 from jobs import cli
 from jobs.config import Config
-from pipelines.datasets.manifest import LEARNING_SPLITS
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import index_digest
 from pipelines.features.npy import view_npy
@@ -148,7 +147,7 @@ class next_of:
 def contents(uri: str) -> dict[str, Any]:
     """Returns everything that training and evaluation read from a feature set."""
     features, found = FeatureSet.open(uri), {}
-    for name in LEARNING_SPLITS:
+    for name in ("train", "val", "test"):
         split = features.split(name)
         boxes = [split.boxes(row).tobytes() for row in range(len(split))]
         found[name] = (split.keys, np.asarray(split[:]).tobytes(), boxes, split.captions)

@@ -14,7 +14,6 @@ from PIL import Image
 from infra.registry import CHAMPION
 from infra.tracking import Tracking
 from jobs import cli
-from pipelines.datasets.manifest import LEARNING_SPLITS
 from tests.support import ROOT, feature_sets
 
 Run = Callable[..., str]
@@ -54,7 +53,8 @@ def data(tmp_path: Path) -> Path:
     Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "a.png")
     images = [{"filename": "a.png", "split": "train", "sentences": [{"raw": "a"}]}]
     (tmp_path / "good.json").write_text(json.dumps({"dataset": "d", "images": images}))
-    small = [{"filename": f"{split}.png", "split": split, "sentences": [{"raw": "a"}] * 2} for split in LEARNING_SPLITS]
+    splits = ("train", "val", "test")
+    small = [{"filename": f"{split}.png", "split": split, "sentences": [{"raw": "a"}] * 2} for split in splits]
     fits = [*small, *({"filename": f"{n}.png", "split": "train", "sentences": [{"raw": "a"}]} for n in range(3))]
     for image in fits:
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / str(image["filename"]))

@@ -1,5 +1,6 @@
 """Small feature sets of random numbers, written by the project's own writers, for tests that need no detector."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,13 @@ def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest
         for i in range(count)
     ]
     return Manifest.build("tiny", str(folder / "photos"), rows)
+
+
+def manifest_bytes(photos: Manifest) -> bytes:
+    """Returns the Parquet file of a manifest."""
+    file = io.BytesIO()
+    photos.write_parquet(file)
+    return file.getvalue()
 
 
 def sample(photo: Photo, seed: int = 0) -> Sample:

@@ -8,6 +8,7 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import FORMAT, SCHEMA, SPLITS, Manifest, Photo
 from tests.support import ROOT
+from tests.support.feature_sets import manifest_bytes
 
 
 def photos(count: int = 3) -> list[Photo]:
@@ -16,7 +17,7 @@ def photos(count: int = 3) -> list[Photo]:
 
 def test_parquet_round_trip_keeps_name_root_and_rows():
     manifest = Manifest.build("tiny", "/photos", photos())
-    again = Manifest.from_parquet(manifest.to_parquet(), "m.parquet")
+    again = Manifest.from_parquet(manifest_bytes(manifest), "m.parquet")
     assert again.digest() == manifest.digest()
     assert (again.name, again.root) == ("tiny", "/photos")
     assert list(again.photos()) == photos()
@@ -72,7 +73,7 @@ def test_an_invalid_row_is_named_in_the_error(row: Photo, message: str):
 def test_photos_may_have_no_captions_in_any_split():
     rows = [Photo(split, f"{split}.jpg", split, ()) for split in SPLITS]
     manifest = Manifest.build("tiny", "/photos", rows)
-    assert list(Manifest.from_parquet(manifest.to_parquet(), "m.parquet").photos()) == rows
+    assert list(Manifest.from_parquet(manifest_bytes(manifest), "m.parquet").photos()) == rows
 
 
 def test_an_empty_data_set_and_an_unreadable_file_are_refused():
@@ -91,7 +92,7 @@ def parquet(metadata: dict[str, str], schema: pa.Schema = SCHEMA) -> bytes:
 
 
 def test_the_stored_manifest_carries_its_format_version():
-    data = Manifest.build("tiny", "/photos", photos()).to_parquet()
+    data = manifest_bytes(Manifest.build("tiny", "/photos", photos()))
     metadata = pq.read_schema(pa.BufferReader(data)).metadata
     assert metadata == {b"format": b"shan-manifest/2", b"dataset": b"tiny", b"root": b"/photos"}
 

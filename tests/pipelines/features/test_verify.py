@@ -18,7 +18,16 @@ from pipelines.features.index import index_digest
 from pipelines.features.layout import manifest_name, snapshot_name
 from pipelines.features.shards import build_tar
 from pipelines.features.verify import Verification, verify
-from tests.support.feature_sets import DETECTOR, FEATURE_DIM, manifest, receipt_of, sample, tar_of, write_set
+from tests.support.feature_sets import (
+    DETECTOR,
+    FEATURE_DIM,
+    manifest,
+    manifest_bytes,
+    receipt_of,
+    sample,
+    tar_of,
+    write_set,
+)
 
 NAN = float("nan")
 
@@ -210,7 +219,7 @@ CORRUPTIONS: list[tuple[Callable[[FeatureSet], object], str]] = [
     (lambda f: manifest_of(f).unlink(), "manifest-*.parquet: does not exist"),
     (lambda f: cut(manifest_of(f)), "manifest-*.parquet: not a readable manifest"),
     (
-        lambda f: manifest_of(f).write_bytes(manifest(Path("/"), said="edited").to_parquet()),
+        lambda f: manifest_of(f).write_bytes(manifest_bytes(manifest(Path("/"), said="edited"))),
         "manifest-*.parquet: its content does not have the digest in the index",
     ),
     (

@@ -144,7 +144,9 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
 
 def break_manifest(chain: Chain) -> None:
     manifest = feature_sets.manifest(chain.folder, 18)
-    (Path(chain.features.uri) / manifest_name(chain.features.index.manifest)).write_bytes(manifest.to_parquet())
+    (Path(chain.features.uri) / manifest_name(chain.features.index.manifest)).write_bytes(
+        feature_sets.manifest_bytes(manifest)
+    )
 
 
 def delete_manifest(chain: Chain) -> None:
