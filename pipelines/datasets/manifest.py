@@ -123,7 +123,7 @@ class Manifest:
         if metadata.get("format") not in READABLE:
             raise UserError(
                 f"{origin}: manifest format is {metadata.get('format')!r}, expected {FORMAT!r}; "
-                "extract the data set again, or read it with the version of this project that wrote it"
+                "extract the data set again, or read it with the release that wrote it"
             )
         if not table.schema.remove_metadata().equals(SCHEMA) or not {"dataset", "root"} <= set(metadata):
             raise UserError(

@@ -58,7 +58,7 @@ class StoredDetector:
         document = json.loads((folder / DETECTOR_FILE).read_text(encoding="utf-8"))
         if (found := document.pop("format", FORMAT)) != FORMAT:
             raise UserError(
-                f"{folder / DETECTOR_FILE}: format is {found!r}, but this version reads {FORMAT!r}; use the version of "
+                f"{folder / DETECTOR_FILE}: format is {found!r}, but this release reads {FORMAT!r}; use the release of "
                 "this project that registered the model"
             )
         return cls(**document)

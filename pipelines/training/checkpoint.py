@@ -157,7 +157,7 @@ def parse_progress(document: dict[str, Any], source: str) -> TrainingProgress:
     fields = dict(document)
     if (found := fields.pop("format", None)) != FORMAT:
         raise UserError(
-            f"{source}: format is {found!r}, but this version reads {FORMAT!r}; use the version that wrote it, or "
+            f"{source}: format is {found!r}, but this release reads {FORMAT!r}; use the release that wrote it, or "
             "another train.output"
         )
     history = [(int(step), int(time), metrics) for step, time, metrics in fields.pop("history")]

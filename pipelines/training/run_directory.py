@@ -113,8 +113,8 @@ class RunDirectory:
         document = self.read(name)
         if document is not None and document.get("format") != FORMAT:
             raise UserError(
-                f"{self.uri}/{name}: format is {document.get('format')!r}, but this version reads {FORMAT!r}; use the "
-                "version that wrote it, or another train.output"
+                f"{self.uri}/{name}: format is {document.get('format')!r}, but this release reads {FORMAT!r}; use the "
+                "release that wrote it, or another train.output"
             )
         return document
 

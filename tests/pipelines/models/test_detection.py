@@ -104,7 +104,7 @@ def test_a_file_without_a_format_is_read(tmp_path: Path):
     document = json.loads((FIXTURE / "detector.json").read_text())
     assert document["format"] == FORMAT
     (tmp_path / "detector.json").write_text(json.dumps(document | {"format": "shan-detector/2", "new": 1}))
-    with pytest.raises(UserError, match=rf"format is 'shan-detector/2', but this version reads '{FORMAT}'; use the "):
+    with pytest.raises(UserError, match=rf"format is 'shan-detector/2', but this release reads '{FORMAT}'; use the "):
         StoredDetector.read(tmp_path)
     del document["format"]
     (tmp_path / "detector.json").write_text(json.dumps(document))

@@ -130,7 +130,7 @@ def test_unknown_format_is_an_error_in_one_line(tmp_path: Path, found: str | Non
     document = json.loads((tmp_path / PROGRESS).read_text())
     assert document.pop("format") == "shan-checkpoint/1"
     (tmp_path / PROGRESS).write_text(json.dumps(document if found is None else document | {"format": found}))
-    with pytest.raises(UserError, match=r"progress\.json: format is .*, but this version reads 'shan-checkpoint/1'"):
+    with pytest.raises(UserError, match=r"progress\.json: format is .*, but this release reads 'shan-checkpoint/1'"):
         read_progress(tmp_path)
     with pytest.raises(UserError, match="format is"):
         state.load(tmp_path)

@@ -138,11 +138,11 @@ def test_checkpoints_that_are_not_wanted_are_deleted(directory: RunDirectory):
 @pytest.mark.parametrize("found", [{"run": "r"}, {"run": "r", "format": "shan-run/2"}])
 def test_unknown_format_is_an_error_in_one_line(directory: RunDirectory, found: dict[str, str]):
     directory.store.replace("run.json", json.dumps(found).encode())
-    with pytest.raises(UserError, match=r"run\.json: format is .*, but this version reads 'shan-run/1'; use") as caught:
+    with pytest.raises(UserError, match=r"run\.json: format is .*, but this release reads 'shan-run/1'; use") as caught:
         directory.run_id()
     assert "\n" not in str(caught.value)
     directory.store.replace("finished.json", json.dumps(found).encode())
-    with pytest.raises(UserError, match=r"finished\.json: format is .*, but this version reads 'shan-run/1'; use"):
+    with pytest.raises(UserError, match=r"finished\.json: format is .*, but this release reads 'shan-run/1'; use"):
         directory.result()
 
 
