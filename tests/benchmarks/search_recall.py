@@ -57,7 +57,7 @@ def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterato
 
 
 def measure(index: SearchIndex, split: str, queries: int) -> list[list[str]]:
-    """Returns the rows of the table for both directions. Photos without captions are no queries."""
+    """Returns the rows of the table for both directions. Photos without captions do not query."""
     held = index.gallery("photos")
     inside = np.concatenate([p.start + np.flatnonzero(p.allowed(Filter(split))) for p in held.partitions])
     chosen = inside[np.linspace(0, len(inside) - 1, min(queries, len(inside))).astype(int)]
