@@ -5,7 +5,7 @@ from infra.errors import StorageError, UserError
 from infra.storage.base import Store
 from infra.tracking import TrackingConfig
 from pipelines.lineage.report import Check, Node
-from pipelines.lineage.stored import open_snapshot
+from pipelines.lineage.stored import check_receipts, open_snapshot
 from pipelines.models.load import is_registered, load_model
 from pipelines.search.index_format import IndexDocument, IndexedFeatures, IndexedModel
 from pipelines.search.partition import read_partition_receipt
@@ -27,7 +27,8 @@ def _features_check(recorded: IndexedFeatures, model: IndexedModel) -> Check:
     found = opened.lineage
     if (found["feature_set"], found["fingerprint"]) != (recorded.feature_set, model.fingerprint):
         return Check("broken", "its digest or fingerprint is not the one that the index records")
-    return Check("ok", "digest and fingerprint equal those of the index")
+    receipts = check_receipts(opened)
+    return receipts if receipts.state != "ok" else Check("ok", "digest and fingerprint equal those of the index")
 
 
 def _receipts_check(store: Store, document: IndexDocument) -> Check:

@@ -14,15 +14,13 @@ from pipelines.lineage.report import Check, Node
 def open_snapshot(uri: str) -> FeatureSet | Check:
     """Returns the feature set of a pinned URI, or why it cannot be opened."""
     try:
-        features = FeatureSet.open(uri)
-        deque(features.receipts, maxlen=0)  # reads and checks each of them
+        return FeatureSet.open(uri)
     except UserError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Check("not checked", "it is not there: moved, deleted, or on another machine")
         return Check("broken", str(error))
     except OSError as error:
         return Check("not checked", f"it cannot be read ({error})")
-    return features
 
 
 def feature_set_nodes(features: FeatureSet) -> list[Node]:
@@ -30,11 +28,10 @@ def feature_set_nodes(features: FeatureSet) -> list[Node]:
     index = features.index
     detector = index.detector
     fingerprint = check_fingerprint(detector.name, detector.settings, index.fingerprint, "the settings in the index")
-    opened = Check("ok", f"index and {len(features.receipts)} receipts agree, and have this digest")
     return [
         Node("manifest", f"{index.dataset}, {index.manifest[:12]}", (_check_manifest(features),)),
         Node("detector", index.fingerprint, (fingerprint,)),
-        Node("feature set", features.pinned_uri, (opened,)),
+        Node("feature set", features.pinned_uri, (check_receipts(features),)),
     ]
 
 
@@ -46,6 +43,17 @@ def unopened_nodes(uri: str, recorded: Mapping[str, str], reason: Check) -> list
         Node("detector", recorded.get("fingerprint", "unknown"), unchecked),
         Node("feature set", uri, (reason,)),
     ]
+
+
+def check_receipts(features: FeatureSet) -> Check:
+    """Reads every receipt and compares it with the index."""
+    try:
+        deque(features.receipts, maxlen=0)
+    except UserError as error:
+        return Check("broken", str(error))
+    except OSError as error:
+        return Check("not checked", f"it cannot be read ({error})")
+    return Check("ok", f"index and {len(features.receipts)} receipts agree, and have this digest")
 
 
 def check_fingerprint(name: str, settings: Mapping[str, Any], recorded: str, source: str) -> Check:
