@@ -37,14 +37,19 @@ def published_text(features: FeatureSet, done: str) -> str:
 
 def verify_text(found: Verification) -> str:
     """Returns the integrity errors, and how much was read."""
-    lines = [f"integrity error: {error}" for error in found.errors[:MAX_ERRORS]]
-    if len(found.errors) > MAX_ERRORS:
-        lines.append(f"and {len(found.errors) - MAX_ERRORS} more integrity errors")
-    lines.append(f"{found.uri}: {f'{len(found.errors)} integrity errors' if found.errors else 'intact'}")
+    lines = error_lines(found.uri, found.errors)
     rate = found.size / 1e6 / max(found.seconds, 1e-9)
     read = f"{megabytes(found.size)} in {found.seconds:.1f} s ({rate:.0f} MB/s)"
     lines.append(f"  {found.shards} shards, {found.photos} photos written + {found.rejected} rejected, {read}")
     return "\n".join(lines)
+
+
+def error_lines(uri: str, errors: Sequence[str]) -> list[str]:
+    """Returns a line for each integrity error, as many as MAX_ERRORS, and one with their number."""
+    lines = [f"integrity error: {error}" for error in errors[:MAX_ERRORS]]
+    if len(errors) > MAX_ERRORS:
+        lines.append(f"and {len(errors) - MAX_ERRORS} more integrity errors")
+    return [*lines, f"{uri}: {f'{len(errors)} integrity errors' if errors else 'intact'}"]
 
 
 def inspect_text(features: FeatureSet) -> str:

@@ -17,7 +17,7 @@ class Schema:
     """What the index states about every photo."""
 
     region_range: tuple[int, int]
-    """Fewest and max_regions regions per photo."""
+    """Fewest and most regions of a photo."""
     feature_dim: int
     ids: Mapping[str, frozenset[int]]
     """Known ids of `classes` and `attributes`; empty if the detector does not name them."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infra.storage.base import Store
+from pipelines.features.npy import HEADER_BYTES
 from pipelines.search.candidate_search import CandidateIndex
 from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import Gallery
@@ -186,7 +187,7 @@ class HeldGallery:
             return CandidateIndex(width, pooled)
         name = centroids_name(self.name, search.identity)
         data = verified(store, name, search.centroids)
-        lists = (search.centroids.size - 128) // (4 * width)
+        lists = (search.centroids.size - HEADER_BYTES) // (4 * width)
         centroids_LD = matrix_of(store, name, data, np.float32, (lists, width))
         assigned = [
             read_matrix(store, lists_name(p.name, search.identity), search.lists[p.name], np.int32, (p.items,))

@@ -13,16 +13,13 @@ from infra.tracking import TrackingConfig
 from pipelines.features.commands import delete_listed
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.summary import megabytes
-from pipelines.features.text_report import list_orphans
+from pipelines.features.text_report import error_lines, list_orphans
 from pipelines.models.load import LoadedModel, is_registered, load_model
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import IndexBuild, build_index
 from pipelines.search.index_format import Gallery
 from pipelines.search.index_orphans import IndexOrphans, find_index_orphans
 from pipelines.search.index_verify import IndexVerification, verify_index
-
-MAX_ERRORS = 20
-"""Most lines printed of integrity errors."""
 
 
 def index_features(
@@ -85,13 +82,9 @@ def verify_index_with_progress_bar(uri: str) -> IndexVerification:
 
 def verification_text(found: IndexVerification) -> str:
     """Returns the integrity errors, and how much was read."""
-    lines = [f"integrity error: {error}" for error in found.errors[:MAX_ERRORS]]
-    if len(found.errors) > MAX_ERRORS:
-        lines.append(f"and {len(found.errors) - MAX_ERRORS} more integrity errors")
-    lines.append(f"{found.uri}: {f'{len(found.errors)} integrity errors' if found.errors else 'intact'}")
     items = ", ".join(f"{count} {name}" for name, count in found.items.items())
-    lines.append(f"  {found.partitions} partitions, {items}, {megabytes(found.size)} in {found.seconds:.1f} s")
-    return "\n".join(lines)
+    read = f"  {found.partitions} partitions, {items}, {megabytes(found.size)} in {found.seconds:.1f} s"
+    return "\n".join([*error_lines(found.uri, found.errors), read])
 
 
 def clean_up_index(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) -> str:

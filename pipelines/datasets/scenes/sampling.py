@@ -13,6 +13,7 @@ from pipelines.datasets.scenes.world import (
     BACKGROUNDS,
     COLOURS,
     HEIGHT,
+    MAX_ANGLE,
     REACH,
     SHAPES,
     SIZES,
@@ -143,7 +144,7 @@ def _draw_thing(rng: random.Random) -> Thing:
 
 
 def _draw_angle(rng: random.Random) -> float:
-    return round(rng.uniform(-18, 18), 1)
+    return round(rng.uniform(-MAX_ANGLE, MAX_ANGLE), 1)
 
 
 def _place(rng: random.Random, things: list[Thing], overlap: bool) -> list[Thing]:

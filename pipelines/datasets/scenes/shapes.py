@@ -14,7 +14,7 @@ Outline = list[Point]
 def outlines(shape: str) -> list[Outline]:
     """Returns the polygons of a shape around (0, 0), y down: the filled outline and, if there is one, the hole.
 
-    No point is further from the centre than `world.REACH`.
+    Rotated by at most `world.MAX_ANGLE`, no point is further from the centre along x or y than `world.REACH`.
     """
     match shape:
         case "circle":

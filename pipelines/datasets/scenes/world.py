@@ -19,8 +19,11 @@ ATTRIBUTES = ("size", "texture", "colour", "shape")
 RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 
 RADIUS = {"small": 29.0, "large": 51.0}
-"""Radius in pixels of the disc that a thing fills; no shape extends further than `REACH` times the radius."""
+"""Radius in pixels of the disc that a thing fills."""
+MAX_ANGLE = 18.0
+"""Largest rotation of a thing in degrees, in either direction."""
 REACH = 1.12
+"""Furthest that a shape extends along x or y, in radii, at any of these rotations."""
 
 CLEAR_GAP = 42.0
 """Distance of centres in pixels, along the dominant axis, from which a caption may state the relation."""
