@@ -20,7 +20,6 @@ from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, local_cluster
 from tests.support.processes import DEADLINE_S, ROOT, wait_until
 from tests.support.relay import Relay
-from tests.support.servers import free_ports
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -219,13 +218,6 @@ def test_the_same_command_twice_at_once_is_one_job(address: str, tmp_path: Path)
     again = submit(*options).stdout  # another attempt
     assert again == names[0].replace(".1", ".2")
     assert submit("stop", again.strip(), f"--address={address}").returncode == 0
-
-
-def test_an_unreachable_cluster_has_its_own_exit_code():
-    (port,) = free_ports(1)
-    done = submit("train", "--features=x", "--name=y", f"--address=http://127.0.0.1:{port}")
-    assert done.returncode == 3
-    assert re.fullmatch(r"error: the Ray cluster at .* is unreachable or rejects requests .*--address.*\n", done.stderr)
 
 
 def test_a_cluster_lost_later_is_unreachable(address: str, monkeypatch: pytest.MonkeyPatch):

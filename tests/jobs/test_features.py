@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import webdataset
 
 from jobs import cli, features
 from pipelines.features.feature_set import FeatureSet
@@ -76,40 +75,19 @@ def test_verify_an_intact_feature_set(run: Run, made: FeatureSet):
     assert re.search(r"4 shards, 5 photos written \+ 1 rejected, 41 kB in \d+\.\d s \(\d+ MB/s\)", out)
 
 
-def test_verify_prints_at_most_twenty_errors_and_counts_the_rest(run: Run, tmp_path: Path):
-    photos = manifest(tmp_path, 60)
-    made = write_set(tmp_path, photos, {f"p{i}": {"meta": {"width": -1}} for i in range(60)})
+def test_verify_of_a_corrupt_set_has_exit_code_1(run: Run, made: FeatureSet):
+    tar_of(made, "p0").unlink()
     code, out, _ = run("verify", made.uri)
     assert code == 1
-    assert out.count("integrity error: ") == 20
-    assert "and 39 more integrity errors" in out
-    assert ": 59 integrity errors" in out
+    assert f"integrity error: {tar_of(made, 'p0').name}: does not exist" in out
 
 
 def test_inspect_prints_the_content_and_writes_the_page(run: Run, made: FeatureSet, tmp_path: Path):
     code, out, _ = run("inspect", made.uri)
     assert code == 0
-    for text in (
-        f"data set tiny, photos from {tmp_path}/photos",
-        "detector made-up (made-up-0123): 3 regions x 8 per photo",
-        *made.lineage.values(),
-        "3 photos, 6 captions, 2 shards, 20.5 kB; 1 rejected",
-        "rejected     1 x 'not an image'",
-        f"@{made.index.feature_set[:12]}: 5 photos in 4 shards (current)",
-        "  confidences: [0.9, 0.5, 0.05]",
-        f"page: {tmp_path}/build/features.html",
-    ):
-        assert text in out
+    assert out.splitlines()[0] == made.pinned_uri
+    assert f"page: {tmp_path}/build/features.html" in out
     assert (tmp_path / "build" / "features.html").read_text().startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize("name", ["plain", "a b%20c?d#e{1..2}'\""])
-def test_the_printed_line_opens_a_tar(run: Run, tmp_path: Path, name: str):
-    _, out, _ = run("inspect", write_set(tmp_path / name, manifest(tmp_path)).uri)
-    line = out.split("open with")[1].split("\n")[0].strip()
-    sample = eval(line, {"webdataset": webdataset, "next": next, "iter": iter})  # noqa: S307 - the line that we print
-    assert (sample["__key__"], sample["regions.npy"].shape) == ("p0", (3, 8))
-    assert sample["json"]["captions"] == ["a photo of 0", "number 0 <again>"]
 
 
 def test_inspect_a_snapshot_and_a_corrupt_feature_set(run: Run, made: FeatureSet, tmp_path: Path):
@@ -182,18 +160,10 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
         (("a",), "feature_format"),
         (("--feature-format", "npz", "a"), "npz"),
         (("--feature-format", "scan"), "path"),
+        (("--feature-format", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
         (
             ("--feature-format", "scan", "a", "--dataset", "d.json"),
             "--dataset has no effect with --feature-format scan",
-        ),
-        (
-            ("--feature-format", "tsv", "a", "--dataset-name", "d"),
-            "--dataset-name has no effect with --feature-format tsv",
-        ),
-        (("--feature-format", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
-        (
-            ("--feature-format", "scan", "a", "--photos-per-shard", "0"),
-            "--photos-per-shard is 0; it must be at least 1",
         ),
         (("--feature-format", "scan", "/nowhere"), "/nowhere: no train_ims"),
     ],

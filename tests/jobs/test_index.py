@@ -79,8 +79,6 @@ def test_features_of_another_detector_are_refused(run: Run, index: IndexBuild, t
         (["--features=x"], "model"),
         (["--model=m", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["--model=m", "--features=x", "--index.photos_per_partition=0"], "must be at least 1"),
-        (["--model=m", "--features=x", "--index.lists=4"], "has no effect without index.candidate_search ivf"),
-        (["--model=m", "--features=x", "--index.actor_gpus=1.5"], "must be 0, a fraction of one GPU"),
         (["--model=m", "--features=x", "--index.actors=9"], "index.actors needs 9 logical CPUs"),
     ],
 )

@@ -106,14 +106,6 @@ def test_a_checkpoint_has_no_detector(run: Run, index: IndexBuild, tmp_path: Pat
     assert "is a checkpoint folder, which has no detector; give a models:/ or runs:/ URI" in err
 
 
-def test_a_large_feature_set_brings_a_hint(
-    run: Run, features: FeatureSet, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(query, "LARGE", 4)
-    _, _, err = run("--features", features.uri, "--model", model.uri, "--split=val", "a dog")
-    assert "all 5 photos are read and encoded for this search; `python -m jobs.index` builds an index" in err
-
-
 def test_another_model_than_that_of_the_index_is_refused(
     run: Run, index: IndexBuild, features: FeatureSet, tmp_path: Path
 ):

@@ -1,11 +1,9 @@
 """A server that is away after the connection has succeeded ends every command with one line and exit code 2."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from infra.tracking import TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from tests.support.commands import call_command
 from tests.support.faulty_proxy import CUT_BEFORE, FaultyProxy, faulty_proxy
@@ -58,19 +56,3 @@ def test_one_line_and_exit_code_2(
     (line,) = errors.strip().splitlines()
     assert line.startswith(f"error: tracking.uri {proxy.endpoint} is unreachable (")
     assert proxy.counts[CUT_BEFORE] > 0
-
-
-def test_status_shows_what_responds(
-    mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    connect(TrackingConfig(uri=mlflow_uri)).client().create_registered_model("shown by status")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with faulty_proxy(mlflow_uri) as proxy:
-        proxy.next(CUT_BEFORE, 100, path="/mlflow/runs/search")
-        options = [f"--feature-root={tmp_path}", f"--tracking.uri={proxy.endpoint}"]
-        code, shown, errors = call_command(monkeypatch, capsys, "jobs.status", *options)
-    assert code == 2
-    assert "**feature sets at" in shown
-    assert "| shown by status |" in shown
-    (line,) = errors.strip().splitlines()
-    assert f"tracking.uri {proxy.endpoint} is unreachable (" in line

@@ -1,15 +1,12 @@
 """Tables of feature sets, runs and models, from real stores in every state."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
 from infra.registry import CHAMPION
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, require_store
-from jobs.status import main
 from pipelines.features.layout import receipt_name
 from pipelines.status import feature_sets, models, trainings
 from tests.support import feature_sets as sets
@@ -48,34 +45,6 @@ def test_feature_sets_in_every_state(tmp_path: Path):
         "incomplete": ["1 shards are missing", "5", "1", shards],
         "intact": [f"finished @{digest}", "5", "1", shards],
     }
-
-
-def test_one_unreachable_service_does_not_hide_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    sets.write_set(tmp_path, sets.manifest(tmp_path))
-    command = [
-        "status",
-        f"--feature-root={tmp_path}",
-        "--tracking.uri=http://127.0.0.1:9",
-        "--address=http://127.0.0.1:9",
-    ]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(UserError, match=r"tracking\.uri .* is unreachable .*the Ray cluster at .* is unreachable"):
-        main()
-    assert "| set | finished @" in capsys.readouterr().out
-
-
-def test_stores_that_do_not_exist_are_empty_and_stay_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["status", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
-    main()
-    assert f"**trainings and models**: none, tracking.uri sqlite:///{tmp_path}/mlflow.db does not" in (
-        capsys.readouterr().out
-    )
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_experiment_that_does_not_exist_has_no_trainings(tracking: Tracking):

@@ -1,4 +1,7 @@
-"""Tests of VSE++ and SCAN against `tests.support.baseline_oracle`, and as matchers of the complete model."""
+"""What all baselines have in common, as matchers of batches and of the complete model.
+
+`tests/shan_model/baselines` compares each with its equations.
+"""
 
 import numpy as np
 import pytest
@@ -12,47 +15,10 @@ from shan_model.model import SHAN, build_matcher
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
 from tests.support.alignments import gradients
-from tests.support.baseline_oracle import scan_score, similarities, t2i_attention, vsepp_score
+from tests.support.alignments import unnormalised_matrices as matrices
+from tests.support.baseline_oracle import BASELINES
 
-BASELINES = {
-    "vse++": {"matcher": "vse++"},
-    "t2i mean": {"matcher": "scan-t2i", "scan_pooling": "mean"},
-    "t2i lse": {"matcher": "scan-t2i", "scan_pooling": "lse"},
-    "i2t mean": {"matcher": "scan-i2t", "scan_pooling": "mean"},
-    "i2t lse": {"matcher": "scan-i2t", "scan_pooling": "lse"},
-}
 each_baseline = pytest.mark.parametrize("fields", BASELINES.values(), ids=BASELINES)
-
-
-def matrices(lengths, dtype=torch.float64, width=16, seed=1):
-    """Returns vectors of various norms, because the matchers do not rely on normalised encodings."""
-    draw = torch.Generator().manual_seed(seed)
-    drawn = [torch.randn(n, width, generator=draw, dtype=torch.float64) for n in lengths]
-    sizes = [torch.rand(n, 1, generator=draw, dtype=torch.float64) + 0.1 for n in lengths]
-    return [(x * size).to(dtype).requires_grad_() for x, size in zip(drawn, sizes, strict=True)]
-
-
-def arrays(tensors):
-    return [x.detach().double().numpy() for x in tensors]
-
-
-def oracle_scores(fields, regions, words):
-    if fields["matcher"] == "vse++":
-        rows = [[vsepp_score(v, t) for t in arrays(words)] for v in arrays(regions)]
-    else:
-        direction, pooling = fields["matcher"].removeprefix("scan-"), fields["scan_pooling"]
-        rows = [[scan_score(v, t, direction, pooling) for t in arrays(words)] for v in arrays(regions)]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
-@each_baseline
-def test_scores_equal_the_oracle(fields, dtype, tolerance):
-    matcher = build_matcher(ModelConfig(**fields))
-    regions, words = matrices([36, 1, 100, 2, 36, 7], dtype), matrices([12, 1, 3, 12, 40], dtype, seed=2)
-    found = matcher(regions, words)
-    assert found.dtype == dtype
-    torch.testing.assert_close(found.double(), oracle_scores(fields, regions, words), rtol=tolerance, atol=tolerance)
 
 
 @each_baseline
@@ -130,23 +96,6 @@ def test_empty_inputs_give_an_empty_block(fields):
     assert matcher(matrices([2]), []).shape == (1, 0)
     assert matcher([], []).shape == (0, 0)
     assert matcher(torch.empty(0, 3, 16, dtype=torch.float64), matrices([2], torch.float32)).dtype == torch.float64
-
-
-@each_baseline
-def test_word_attention_sums_to_one_over_the_regions(fields):
-    matcher = build_matcher(ModelConfig(**fields))
-    regions, (words,) = torch.stack(matrices([5, 5, 5])).detach(), matrices([4], seed=2)
-    attention = matcher.word_attention(regions, words.detach())
-    assert attention.shape == (3, 5, 4)
-    torch.testing.assert_close(attention.sum(dim=1), torch.ones(3, 4, dtype=torch.float64))
-    cosines = torch.tensor([similarities(v, *arrays([words])) for v in arrays(regions)])
-    if fields["matcher"] == "vse++":
-        assert (attention == 1 / 5).all()
-    elif fields["matcher"] == "scan-i2t":  # a word looks most at what is most similar
-        assert torch.equal(attention.argmax(dim=1), cosines.relu().argmax(dim=1))
-    else:
-        expected = torch.tensor([t2i_attention(s, lambda1=9) for s in cosines.tolist()], dtype=torch.float64)
-        torch.testing.assert_close(attention.transpose(1, 2), expected)
 
 
 def build(captions, fields):

@@ -11,8 +11,15 @@ from shan_model.loss import ranking_loss
 from shan_model.model import build_matcher
 from shan_model.objective import mined_ranking_loss
 from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
-from tests.shan_model.test_baselines import BASELINES, matrices, oracle_scores
-from tests.support.alignments import build_alignments, gradients, random_matrices, reference_scores, require_reference
+from tests.support.alignments import (
+    build_alignments,
+    gradients,
+    random_matrices,
+    reference_scores,
+    require_reference,
+    unnormalised_matrices,
+)
+from tests.support.baseline_oracle import BASELINES, baseline_scores
 
 REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9, 1]
 
@@ -61,9 +68,10 @@ def test_the_mined_loss_is_that_of_all_pairs(gate):
 @pytest.mark.parametrize("fields", BASELINES.values(), ids=BASELINES)
 def test_baselines_equal_the_oracle(fields, dtype, tolerance):
     matcher = build_matcher(ModelConfig(**fields))
-    regions, words = matrices([36, 1, 100, 2, 36, 7], dtype), matrices([12, 1, 3, 12, 40], dtype, seed=2)
+    regions = unnormalised_matrices([36, 1, 100, 2, 36, 7], dtype)
+    words = unnormalised_matrices([12, 1, 3, 12, 40], dtype, seed=2)
     found = matcher(regions, words)
-    torch.testing.assert_close(found.double(), oracle_scores(fields, regions, words), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found.double(), baseline_scores(fields, regions, words), rtol=tolerance, atol=tolerance)
     assert all(torch.isfinite(slope).all() for slope in gradients(matcher, found, regions + words).values())
 
 

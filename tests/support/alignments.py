@@ -30,6 +30,16 @@ def random_matrices(
     return [x.requires_grad_() for x in vectors]
 
 
+def unnormalised_matrices(
+    lengths: list[int], dtype: torch.dtype = torch.float64, width: int = 16, seed: int = 1
+) -> list[torch.Tensor]:
+    """Returns random vectors N_k x D of various norms, because the baselines do not rely on normalised encodings."""
+    draw = torch.Generator().manual_seed(seed)
+    drawn = [torch.randn(n, width, generator=draw, dtype=torch.float64) for n in lengths]
+    sizes = [torch.rand(n, 1, generator=draw, dtype=torch.float64) + 0.1 for n in lengths]
+    return [(x * size).to(dtype).requires_grad_() for x, size in zip(drawn, sizes, strict=True)]
+
+
 def reference_scores(reference: Alignment, regions: list[torch.Tensor], words: list[torch.Tensor]) -> torch.Tensor:
     """Returns the reference scores, computed photo by photo, so that photos may differ in regions."""
     return torch.cat([reference(photo[None], words) for photo in regions])

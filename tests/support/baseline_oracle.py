@@ -7,8 +7,18 @@ Written from the papers' equations alone and sharing nothing with `shan_model`: 
 import math
 
 import numpy as np
+import torch
 
 from tests.support.oracle import average, cosine, softmax, weighted_sum
+
+BASELINES = {
+    "vse++": {"matcher": "vse++"},
+    "t2i mean": {"matcher": "scan-t2i", "scan_pooling": "mean"},
+    "t2i lse": {"matcher": "scan-t2i", "scan_pooling": "lse"},
+    "i2t mean": {"matcher": "scan-i2t", "scan_pooling": "mean"},
+    "i2t lse": {"matcher": "scan-i2t", "scan_pooling": "lse"},
+}
+"""Fields of `ModelConfig` for each baseline."""
 
 
 def vsepp_score(v, t):
@@ -61,3 +71,14 @@ def scan_score(v, t, direction, pooling):
     if pooling == "mean":
         return average(relevance)
     return math.log(sum(math.exp(lambda2 * r) for r in relevance)) / lambda2
+
+
+def baseline_scores(fields, regions, words):
+    """Returns the scores of photos (R_k x D each) and captions (W_k x D each) by the baseline with these fields."""
+    photos, captions = ([x.detach().double().numpy() for x in items] for items in (regions, words))
+    if fields["matcher"] == "vse++":
+        rows = [[vsepp_score(v, t) for t in captions] for v in photos]
+    else:
+        direction, pooling = fields["matcher"].removeprefix("scan-"), fields["scan_pooling"]
+        rows = [[scan_score(v, t, direction, pooling) for t in captions] for v in photos]
+    return torch.tensor(rows, dtype=torch.float64)

@@ -41,7 +41,7 @@ def manifest(folder: Path, count: int = 6, said: str = "a photo of") -> Manifest
 
 
 def manifest_bytes(photos: Manifest) -> bytes:
-    """Returns the Parquet file of a manifest."""
+    """Returns a manifest as it is stored."""
     file = io.BytesIO()
     photos.write_parquet(file)
     return file.getvalue()
@@ -99,7 +99,7 @@ def write_shard(store: Store, shard: PlannedShard, change: dict[str, dict[str, A
     """Commits one planned shard."""
     samples = [_changed(sample(photo), change.get(photo.key, {})) for photo in shard.photos if photo.key != BROKEN]
     rejected = [Rejection(p.key, p.source, "not an image", p.version_token) for p in shard.photos if p.key == BROKEN]
-    return commit_shard(store, shard.name(), samples, rejected)
+    return commit_shard(store, shard.name(), samples, rejected, shard.plan_digest)
 
 
 def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:

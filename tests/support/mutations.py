@@ -1,8 +1,13 @@
-"""Seeded corruption of valid input: of bytes, as disks and attackers do, and of documents, as people edit them."""
+"""Corruption of valid input: of bytes, as disks and attackers do, and of documents, as people edit them.
+
+It is seeded, or at a given place of a file.
+"""
 
 import copy
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 ODD_BYTES = [
@@ -102,3 +107,21 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     for key, below in list(items):
         yield value, key
         yield from _places(below)
+
+
+def edit_json(path: Path, change: Callable[[Any], Any]) -> None:
+    """Replaces a JSON document by what `change` returns, or by what it did to it if it returns None."""
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(change(document) or document))
+
+
+def flip_bit(path: Path, at: int) -> None:
+    """Flips a bit of the byte at an offset of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    """Removes the last 700 bytes of a file."""
+    path.write_bytes(path.read_bytes()[:-700])

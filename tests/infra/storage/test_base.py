@@ -41,20 +41,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return open_store(f"s3://{server.bucket}/{secrets.token_hex(4)}/run")
 
 
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", ["pipe", "folder", "loop", "file/below", "x" * 300])
-def test_only_regular_files_exist(tmp_path: Path, name: str):
-    """As in a bucket; reading a pipe would wait for its writer without end."""
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "loop").symlink_to("loop")
-    (tmp_path / "file").touch()
-    store = open_store(str(tmp_path))
-    assert store.info(name) is None
-    with pytest.raises(FileNotFoundError):
-        store.read(name)
-
-
 def writer(code: str, store: Store) -> "subprocess.Popen[str]":
     """Starts another process that runs `code`, in which `store` is the store."""
     start = f"import os, pickle, sys, time; store = pickle.loads(bytes.fromhex('{pickle.dumps(store).hex()}'))\n"

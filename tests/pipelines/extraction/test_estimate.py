@@ -73,16 +73,3 @@ def test_the_probe_is_spread_over_the_data_set():
     assert shards[0] == 0
     assert shards[-1] >= 47
     assert len(choose_probe_photos(plan(0))) == 0
-
-
-def test_the_photos_of_a_shard_follow_from_its_size():
-    spec = ExtractConfig().spec()
-    photos = ExtractConfig().shard_size(spec)
-    assert photos * 152_000 == pytest.approx(128e6, rel=0.02)
-    assert photos % 32 == 0
-    assert ExtractConfig(shard_mb=1).shard_size(spec) == 32
-    assert ExtractConfig(shard_mb=1, photos_per_shard=7).shard_size(spec) == 7
-    assert ExtractConfig(photos_per_part=5).shard_size(spec) == photos
-    for wrong in ({"shard_mb": 0}, {"shard_mb": 5000}, {"photos_per_part": 0}, {"photos_per_part": 500}):
-        with pytest.raises(ValueError, match=rf"^extract\.{next(iter(wrong))} is "):
-            ExtractConfig(**wrong)

@@ -1,11 +1,14 @@
-"""The fingerprint of a detector, recomputed from settings and weights, also at an earlier revision."""
+"""Checks of a stored feature set: its receipts, and its fingerprint recomputed, also at an earlier revision."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pipelines.detectors.contract import fingerprint_of
 from pipelines.detectors.embedded_config import EmbeddedConfig
-from pipelines.lineage.stored import check_fingerprint
+from pipelines.lineage.stored import check_fingerprint, check_receipts, feature_set_nodes
+from tests.support.feature_sets import manifest, receipt_of, write_set
+from tests.support.mutations import edit_json
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,16 @@ class Revised:
 
 
 NAME = f"{__name__}:Revised"
+
+
+def test_every_receipt_is_compared_with_the_index(tmp_path: Path):
+    features = write_set(tmp_path, manifest(tmp_path))
+    assert check_receipts(features).finding == "index and 4 receipts agree, and have this digest"
+    assert [node.checks[0].state for node in feature_set_nodes(features)] == ["ok", "not checked", "ok"]
+    edit_json(receipt_of(features, "p5"), lambda document: document["written"][0].update(sha256="f" * 64))
+    check = feature_set_nodes(features)[-1].checks[0]
+    assert check.state == "broken"
+    assert "the index or a receipt is corrupt" in check.finding
 
 
 def test_settings_of_a_built_in_detector_give_its_fingerprint():

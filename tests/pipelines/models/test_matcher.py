@@ -2,7 +2,6 @@
 
 import io
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,37 +17,9 @@ from pipelines.models import images as images_module
 from pipelines.models.detection import ModelDetector
 from pipelines.models.matcher import RegisteredMatcher
 from shan_model.scoring import score_matrix
-from tests.pipelines.models.conftest import Plugin
-from tests.support.registered import CAPTIONS, matcher, tiny_network
+from tests.pipelines.models.conftest import IMAGES, SENTENCES, all_pairs, png, regions_of
+from tests.support.registered import CAPTIONS
 from tests.support.web_server import drips, web_server
-
-SENTENCES = [*CAPTIONS, "unknown words"]
-
-
-def png(colour: tuple[int, int, int], side: int = 12) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-IMAGES = [png((200, 10, 30)), png((0, 120, 30)), png((70, 70, 220))]
-
-
-@pytest.fixture
-def model(plugin: Plugin, tmp_path: Path) -> RegisteredMatcher:
-    return matcher(tmp_path / "model", tiny_network(8), plugin.package("reference"))
-
-
-def all_pairs() -> pd.DataFrame:
-    return pd.DataFrame([{"image": image, "caption": caption} for image in IMAGES for caption in SENTENCES])
-
-
-def regions_of(model: RegisteredMatcher, images: list[bytes]) -> np.ndarray:
-    """Returns the features of images by the detector itself."""
-    from pipelines.models.images import read_image
-
-    model.detector.require("cpu")
-    return np.stack([found.features_RF for found in model.detector([read_image(image) for image in images], "cpu")])
 
 
 def test_scores_are_those_of_the_network(model: RegisteredMatcher):
@@ -82,63 +53,6 @@ def test_a_silent_web_server_is_given_up_for_the_request(model: RegisteredMatche
         assert SILENT_PHOTOS <= len(connections) <= 2 * SILENT_PHOTOS
     assert scores[:12] == [None] * 12
     assert scores[12] is not None
-
-
-def test_rank_orders_captions_for_images_and_images_for_captions(model: RegisteredMatcher):
-    scores = score_matrix(model.shan, regions_of(model, IMAGES), SENTENCES)
-    frame = pd.DataFrame({"image": [*IMAGES, None, None], "caption": SENTENCES})
-    by_image = model.predict(frame, {"task": "rank", "top_k": 2})
-    assert len(by_image) == 2 * len(IMAGES)
-    for image in range(len(IMAGES)):
-        rows = by_image[by_image.image_row == image]
-        best = np.argsort(-scores[image], kind="stable")[:2]
-        assert rows["rank"].tolist() == [1, 2]
-        assert rows.caption.tolist() == [SENTENCES[c] for c in best]
-        assert rows.caption_row.tolist() == best.tolist()
-        np.testing.assert_allclose(rows.score, scores[image, best], atol=1e-5)
-    by_caption = model.predict(frame, {"task": "rank", "query": "caption"})
-    assert len(by_caption) == len(IMAGES) * len(SENTENCES)
-    for caption, sentence in enumerate(SENTENCES):
-        rows = by_caption[by_caption.caption_row == caption]
-        assert rows.image_row.tolist() == np.argsort(-scores[:, caption], kind="stable").tolist()
-        assert set(rows.caption) == {sentence}
-
-
-def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
-    frame = all_pairs()
-    explained = model.predict(frame, {"task": "explain"})
-    np.testing.assert_allclose(explained.score.astype(float), model.predict(frame, None), atol=1e-6)
-    levels = explained[["S_L2L", "S_G2L", "S_G2G"]].astype(float)
-    np.testing.assert_allclose(levels.sum(axis=1), explained.score.astype(float), atol=1e-4)
-    words = explained.words[2]
-    assert [word["word"] for word in words] == SENTENCES[2].split()
-    with torch.inference_mode():
-        encoded = model.shan.encode_photos(torch.from_numpy(regions_of(model, IMAGES[:1])))
-        (words_WD,) = model.shan.encode_captions([SENTENCES[2]])
-        attention_RW = model.shan.alignment.word_attention(encoded, words_WD)[0]
-    for position, word in enumerate(words, 1):
-        region = int(attention_RW[:, position].argmax())
-        assert word["region"] == region
-        assert word["weight"] == pytest.approx(float(attention_RW[region, position]), abs=1e-5)
-        assert word["box"] == [region * 4, 0, region * 4 + 4, 12]
-        assert word["class"] == "stripe"
-
-
-def test_other_matchers_have_no_levels(plugin: Plugin, tmp_path: Path):
-    model = matcher(tmp_path / "scan", tiny_network(8, matcher="scan-t2i"), plugin.package("reference"))
-    explained = model.predict(all_pairs()[:1], {"task": "explain"})
-    assert explained.S_L2L.tolist() == [None]
-    assert len(explained.words[0]) == len(SENTENCES[0].split())
-
-
-def test_encode_returns_regions_and_words_of_the_joint_space(model: RegisteredMatcher):
-    frame = pd.DataFrame({"image": [IMAGES[0], None], "caption": [None, "two men"]})
-    encoded = model.predict(frame, {"task": "encode"})
-    assert encoded.regions[0].shape == (3, 16)
-    assert encoded.boxes[0].shape == (3, 4)
-    assert encoded.words[1].shape == (4, 16)
-    assert encoded.tokens[1] == ["<start>", "two", "men", "<end>"]
-    assert encoded.regions[1] is encoded.words[0] is encoded.tokens[0] is None
 
 
 BAD_IMAGES: dict[str, tuple[Any, str]] = {

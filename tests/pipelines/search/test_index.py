@@ -241,16 +241,6 @@ def test_a_corrupt_index_is_an_error_of_one_line(
         SearchIndex.open(str(copy), indexed_model)
 
 
-def test_vectors_that_are_not_numbers_are_an_error(copy: Path, indexed_model: LoadedModel):
-    path = sorted(copy.glob("photos-val-*.vectors.npy"))[0]
-    data = bytearray(path.read_bytes())
-    data[-2:] = np.float16(np.nan).tobytes()
-    path.write_bytes(bytes(data))
-    index = SearchIndex.open(str(copy), indexed_model)
-    with pytest.raises(UserError, match=r"vectors\.npy contains NaN or infinity; run"):
-        index.search_photos(["a dog"], k=ALL)
-
-
 def test_what_is_not_an_index_is_an_error_of_one_line(
     copy: Path, indexed_model: LoadedModel, indexed_features: FeatureSet, tmp_path: Path
 ):

@@ -1,0 +1,51 @@
+"""The command `jobs.status`: every table, also if the service of another does not respond."""
+
+from pathlib import Path
+
+from infra.tracking import Tracking, TrackingConfig, connect
+from tests.jobs.conftest import Call
+from tests.support import feature_sets
+from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
+
+
+def test_every_table_is_printed(call: Call, tracking: Tracking, tmp_path: Path):
+    feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
+    tracking.create_run("a training", {})
+    tracking.client().create_registered_model("a model")
+    code, out, err = call("jobs.status", f"--feature-root={tmp_path}", f"--tracking.uri={tracking.uri}")
+    assert (code, err) == (0, "")
+    assert "| set | finished @" in out
+    assert f"**search indexes at {tmp_path}/build/indexes**: none" in out
+    assert "| a training | running |" in out
+    assert "| a model | 0 | none |" in out
+
+
+def test_one_unreachable_service_does_not_hide_the_others(call: Call, tmp_path: Path):
+    feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
+    away = "http://127.0.0.1:9"
+    code, out, err = call("jobs.status", f"--feature-root={tmp_path}", f"--tracking.uri={away}", f"--address={away}")
+    assert code == 2
+    assert "| set | finished @" in out
+    (line,) = err.splitlines()
+    assert f"tracking.uri {away} is unreachable" in line
+    assert f"the Ray cluster at {away} is unreachable" in line
+
+
+def test_a_server_that_fails_in_part_shows_the_rest(call: Call, mlflow_uri: str, tmp_path: Path, monkeypatch):
+    connect(TrackingConfig(uri=mlflow_uri)).client().create_registered_model("shown by status")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        proxy.next(CUT_BEFORE, 100, path="/mlflow/runs/search")
+        code, out, err = call("jobs.status", f"--feature-root={tmp_path}", f"--tracking.uri={proxy.endpoint}")
+    assert code == 2
+    assert "**feature sets at" in out
+    assert "| shown by status |" in out
+    (line,) = err.splitlines()
+    assert f"tracking.uri {proxy.endpoint} is unreachable (" in line
+
+
+def test_stores_that_do_not_exist_are_empty_and_stay_so(call: Call, tmp_path: Path):
+    code, out, _ = call("jobs.status", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    assert code == 0
+    assert f"**trainings and models**: none, tracking.uri sqlite:///{tmp_path}/mlflow.db does not" in out
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,57 @@
+"""The command `jobs.submit` without a cluster: what can be submitted, and its own exit code.
+
+`tests/cluster/test_submit.py` runs jobs.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from jobs.main import COMMANDS
+from jobs.submit import ACTIONS, UNREACHABLE
+from jobs.submit import COMMANDS as SUBMITTED
+from tests.jobs.conftest import Call
+from tests.support.servers import free_ports
+
+
+@pytest.fixture(autouse=True)
+def _messages_of_ray() -> Iterator[None]:
+    """Shows the messages again that the command hides in its process."""
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_commands_that_run_on_a_cluster_can_be_submitted():
+    assert set(SUBMITTED) == set(COMMANDS) - {"quickstart", "status", "submit"}
+    assert not set(SUBMITTED) & set(ACTIONS)
+
+
+@pytest.mark.parametrize("command", ["trian", "quickstart", ""])
+def test_another_command_is_refused(call: Call, command: str):
+    code, out, err = call("jobs.submit", command)
+    assert (code, out) == (2, "")
+    assert f"invalid choice: {command!r}" in err
+
+
+def test_help_lists_commands_and_actions(call: Call):
+    code, out, _ = call("jobs.submit", "--help")
+    assert code == 0
+    assert all(command in out for command in (*SUBMITTED, *ACTIONS))
+
+
+@pytest.mark.parametrize("arguments", [["train", "--features=x", "--name=y"], ["status"], ["logs", "train-0.1"]])
+def test_an_unreachable_cluster_has_its_own_exit_code(call: Call, arguments: list[str]):
+    (port,) = free_ports(1)
+    address = f"http://127.0.0.1:{port}"
+    code, out, err = call("jobs.submit", *arguments, f"--address={address}")
+    assert (code, out) == (UNREACHABLE, "") == (3, "")
+    (line,) = err.splitlines()
+    assert line.startswith(f"error: the Ray cluster at {address} is unreachable or rejects requests (")
+    assert "give --address as http://<head>:8265" in line
+
+
+def test_an_address_that_is_not_a_url_is_a_user_error(call: Call):
+    code, out, err = call("jobs.submit", "status", "--address=head")
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,39 @@
+"""The lineage of a search index: its feature sets, its receipts, and the model that encoded it."""
+
+import shutil
+from pathlib import Path
+
+from infra.tracking import TrackingConfig
+from pipelines.models.load import load_model
+from pipelines.search.index_commands import load_version
+from tests.pipelines.lineage.conftest import KINDS, Chain, found
+from tests.support.indexes import build_here
+from tests.support.small_models import model, write_checkpoint
+
+
+def test_an_index_is_traced_to_its_model_and_feature_sets(intact: Chain, tmp_path: Path):
+    config = TrackingConfig(uri=intact.tracking.uri)
+    index = build_here(load_version("models:/m/1", config), [intact.features], tmp_path)
+    traced = intact.trace(index.store.uri)
+    assert [node.kind for node in traced.nodes] == [*KINDS, "feature set", "index"]
+    assert not found(traced, "broken") + found(traced, "not checked")
+    assert traced.nodes[-1].name == index.uri
+    assert found(traced, "ok")[-3:] == [
+        ("feature set", "digest and fingerprint equal those of the index"),
+        ("index", f"index and {len(index.document.receipts())} receipts agree, and have this digest"),
+        ("index", "models:/m/1 has the files that encoded it"),
+    ]
+
+
+def test_what_an_index_was_made_from_may_be_changed_or_gone(intact: Chain, tmp_path: Path):
+    features = intact.features
+    checkpoint = write_checkpoint(tmp_path / "model", model(features), features)
+    index = build_here(load_model(None, checkpoint), [features], tmp_path / "out")
+    assert intact.trace(index.uri).nodes[-1].checks[1].state == "ok"
+    write_checkpoint(tmp_path / "model", model(features, seed=1), features)
+    (Path(index.store.uri) / sorted(p.name for p in Path(index.store.uri).glob("*.receipt.json"))[0]).unlink()
+    broken = [finding for kind, finding in found(intact.trace(index.uri), "broken") if kind == "index"]
+    assert broken[0].endswith("is missing, corrupt or differs from the index")
+    assert broken[1] == f"{checkpoint} does not have the files that encoded the index"
+    shutil.rmtree(tmp_path / "model")
+    assert "not a checkpoint folder" in found(intact.trace(index.uri), "not checked")[-1][1]

@@ -1,0 +1,99 @@
+"""What runs and registered versions record and carry: it agrees with what they were made from, or is found broken."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from infra.tracking import Tracking
+from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
+from tests.pipelines.lineage.conftest import Chain, found, rewrite
+
+
+def test_a_run_agrees_with_its_feature_set(intact: Chain):
+    run = find_run(intact.tracking, intact.run_id)
+    assert run is not None
+    node = run_node(run, intact.features)
+    assert (node.kind, node.name) == ("run", f"runs:/{intact.run_id}")
+    assert [check.state for check in node.checks] == ["ok", "ok"]
+    assert [check.finding for check in run_node(run, None).checks] == ["it exists (finished)"]
+
+
+def test_a_version_agrees_with_its_run_files_and_detector(intact: Chain):
+    version = intact.tracking.client().get_model_version("m", "1")
+    run = find_run(intact.tracking, intact.run_id)
+    assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 3
+    assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 2
+
+
+def test_a_run_that_the_store_does_not_have_is_broken(tracking: Tracking):
+    assert find_run(tracking, "0" * 32) is None
+    (check,) = missing_run_node("0" * 32).checks
+    assert (check.state, check.finding) == ("broken", "the tracking store has no such run")
+
+
+def break_run(chain: Chain) -> None:
+    chain.tracking.client().set_tag(chain.run_id, "lineage.manifest", "f" * 64)
+
+
+def delete_run(chain: Chain) -> None:
+    chain.tracking.client().delete_run(chain.run_id)
+
+
+def break_version(chain: Chain) -> None:
+    chain.tracking.client().set_model_version_tag("m", "1", "feature_set", "f" * 64)
+
+
+def break_run_of_version(chain: Chain) -> None:
+    chain.tracking.client().set_model_version_tag("m", "1", "run", "0123")
+
+
+def break_carried_weights(chain: Chain) -> None:
+    chain.stored("weights-weights.txt").write_text("3.0")
+
+
+def break_carried_record(chain: Chain) -> None:
+    rewrite(chain.stored("detector.json"), chain.features.index.fingerprint, "other-1")
+
+
+def corrupt_carried_record(chain: Chain) -> None:
+    chain.stored("detector.json").write_text("{")
+
+
+def break_stored_model(chain: Chain) -> None:
+    rewrite(chain.stored("MLmodel"), chain.features.index.manifest, "f" * 64)
+
+
+def delete_stored_model(chain: Chain) -> None:
+    shutil.rmtree(chain.folder / "artifacts" / "models")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "kinds", "finding"),
+    [
+        (break_run, ["run", "version"], "manifest of its tags is ffff"),
+        (delete_run, ["run"], "it is deleted; `mlflow runs restore --run-id"),
+        (break_version, ["version", "version"], "feature_set of its tags is ffff"),
+        (break_run_of_version, ["version"], "run of its tags is 0123, but the run has"),
+        (break_carried_weights, ["version"], "computed from the detector that it carries it is stripes-"),
+        (break_carried_record, ["version"], "its detector has the fingerprint other-1, its tags have stripes-"),
+        (corrupt_carried_record, ["version"], "detector.json is corrupt"),
+        (break_stored_model, ["version"], "manifest of its files is ffff"),
+        (delete_stored_model, ["version"], "not a model of this project (its MLmodel"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_a_broken_link_is_found(chain: Chain, break_it: Callable[[Chain], None], kinds: list[str], finding: str):
+    break_it(chain)
+    lineage = chain.trace()
+    broken = found(lineage, "broken")
+    assert [kind for kind, _ in broken] == kinds, lineage.text()
+    assert finding in broken[0][1]
+
+
+def test_deleted_run_is_a_broken_link(chain: Chain):
+    client = chain.tracking.client()
+    version = client.create_model_version("m", "file:///nowhere", run_id="0" * 32, tags=chain.features.lineage)
+    lineage = chain.trace(f"models:/m/{version.version}")
+    assert ("run", "the tracking store has no such run") in found(lineage, "broken")
+    assert ("feature set", "its URI is a tag of the run") in found(lineage, "not checked")

@@ -1,0 +1,60 @@
+"""The stopwatch of the stages, and a run whose stages have nothing to do. `tests/e2e` runs all stages."""
+
+from dataclasses import replace
+
+import pytest
+
+from infra.errors import UserError
+from infra.tracking import Tracking
+from pipelines.datasets.manifest import Manifest
+from pipelines.pipeline.run import Stopwatch, run_pipeline
+from pipelines.pipeline.setup import STAGES, PipelineSetup
+from tests.pipelines.pipeline.conftest import extract_here
+
+
+def test_each_stage_has_a_heading_and_its_seconds(capsys: pytest.CaptureFixture[str]):
+    watch = Stopwatch(("data set", "train"))
+    with watch.stage("train", "SHAN on Ray Train"):
+        pass
+    assert capsys.readouterr().out.splitlines() == ["", "[2/2] SHAN on Ray Train", "      0 s"]
+    assert list(watch.seconds) == ["train"]
+
+
+def test_a_stage_that_fails_has_no_seconds():
+    watch = Stopwatch(STAGES)
+    with pytest.raises(ZeroDivisionError), watch.stage("train", "x"):
+        raise ZeroDivisionError
+    assert watch.seconds == {}
+
+
+def test_seconds_are_summed_and_logged(tracking: Tracking):
+    watch = Stopwatch(("data set", "train"), {"data set": 1.6, "train": 12.2})
+    assert watch.summary() == "data set 2, train 12; 14 in all"
+    run_id = tracking.create_run("m", {})
+    watch.log(tracking, run_id)
+    metrics = tracking.client().get_run(run_id).data.metrics
+    assert metrics == {"seconds_data_set": 1.6, "seconds_train": 12.2}
+
+
+def test_a_finished_extraction_is_not_run_again(
+    manifest: Manifest, setup: PipelineSetup, capsys: pytest.CaptureFixture[str]
+):
+    features = extract_here(manifest, setup)
+    watch = Stopwatch(STAGES)
+    result = run_pipeline(manifest, "m", replace(setup, until="extract"), None, watch)
+    assert (result.features.index, result.trained, result.champion) == (features.index, None, None)
+    out = capsys.readouterr().out
+    assert "[1/5] regions of 6 photos on Ray Data" in out
+    assert "(0 written now, 4 reused); 0 detected now" in out
+    assert list(watch.seconds) == ["extract"]
+
+
+def test_a_split_without_usable_photos_ends_the_pipeline(manifest: Manifest, setup: PipelineSetup, tracking: Tracking):
+    """Every photo of val was rejected: training is not started."""
+    rows = [replace(p, split="val") if p.key == "text" else p for p in manifest.photos() if p.key != "astronaut"]
+    rejected = Manifest.build("tiny", manifest.root, rows)
+    extract_here(rejected, setup)
+    watch = Stopwatch(STAGES)
+    with pytest.raises(UserError, match="split 'val' has no photo; add usable photos to it and extract again"):
+        run_pipeline(rejected, "m", setup, tracking, watch)
+    assert list(watch.seconds) == ["extract"]

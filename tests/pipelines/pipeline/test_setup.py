@@ -1,0 +1,98 @@
+"""What a pipeline checks before it writes anything."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.errors import UserError
+from infra.registry import set_champions
+from infra.tracking import Tracking
+from pipelines.datasets.manifest import Manifest
+from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, Stage, check_pipeline
+
+DATA = PipelineData("tiny", "split 'train' of data set tiny", np.array([2, 2, 1]))
+
+
+@pytest.mark.parametrize(
+    ("until", "splits"),
+    [
+        ("extract", []),
+        ("train", ["train", "val"]),
+        ("evaluate", ["train", "val", "test"]),
+        ("promote", ["train", "val", "test"]),
+        ("index", ["train", "val", "test"]),
+    ],
+)
+def test_a_pipeline_reads_the_splits_of_its_stages(setup: PipelineSetup, until: Stage, splits: list[str]):
+    shortened = replace(setup, until=until)
+    assert shortened.splits() == splits
+    assert [stage for stage in STAGES if shortened.runs(stage)] == list(STAGES[: STAGES.index(until) + 1])
+
+
+def test_the_data_are_known_before_photos_are_read(manifest: Manifest, setup: PipelineSetup):
+    data = PipelineData.of(manifest, setup)
+    assert (data.name, data.subject) == ("tiny", "split 'train' of data set tiny")
+    assert data.captions_per_photo.tolist() == [2, 2, 1]
+
+
+def test_a_missing_split_is_an_error_if_a_stage_needs_it(manifest: Manifest, setup: PipelineSetup):
+    rows = [replace(photo, captions=()) if photo.split == "test" else photo for photo in manifest.photos()]
+    bare = Manifest.build("tiny", manifest.root, rows)
+    with pytest.raises(UserError, match="in split 'test', which is needed up to stage promote; add some"):
+        PipelineData.of(bare, setup)
+    PipelineData.of(bare, replace(setup, until="train"))
+
+
+def test_nothing_is_written_and_no_store_is_created(setup: PipelineSetup, tmp_path: Path):
+    assert check_pipeline("m", DATA, setup) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_have_to_fit_the_model(setup: PipelineSetup):
+    wide = replace(setup, training=replace(setup.training, model=replace(setup.training.model, region_dim=16)))
+    with pytest.raises(UserError, match=r"gives features of width 8, but model\.region_dim is 16; set .* to 8$"):
+        check_pipeline("m", DATA, wide)
+    check_pipeline("m", DATA, replace(wide, until="extract"))
+
+
+def test_a_split_of_too_few_captions_is_an_error(setup: PipelineSetup):
+    few = replace(DATA, captions_per_photo=np.array([5]))
+    with pytest.raises(
+        UserError, match=r"train\.batch_size is 2, but split 'train' of data set tiny has only 1 photos"
+    ):
+        check_pipeline("m", few, setup)
+
+
+@pytest.mark.parametrize("field", ["extract.output", "train.output"])
+def test_an_unwritable_output_is_an_error(setup: PipelineSetup, tmp_path: Path, field: str):
+    (tmp_path / "file").write_text("")
+    if field == "extract.output":
+        changed = replace(setup, extract=replace(setup.extract, output=str(tmp_path / "file")))
+    else:
+        train = replace(setup.training.train, output=str(tmp_path / "file"))
+        changed = replace(setup, training=replace(setup.training, train=train))
+    with pytest.raises(UserError, match="file' cannot be written"):
+        check_pipeline("m", DATA, changed)
+
+
+def test_a_model_of_another_data_set_is_refused(setup: PipelineSetup, tracking: Tracking):
+    client = tracking.client()
+    client.create_registered_model("m")
+    client.create_model_version("m", "file:///x", tags={"dataset": "other"})
+    with pytest.raises(UserError, match="the registered model 'm' belongs to another data set, other"):
+        check_pipeline("m", DATA, setup)
+    assert check_pipeline("m", DATA, replace(setup, until="extract")) is None
+
+
+def test_a_champion_that_cannot_be_compared_is_refused(setup: PipelineSetup, tracking: Tracking):
+    tracking.client().create_registered_model("m")
+    tracking.client().create_model_version("m", "file:///x", tags={"dataset": "tiny", "fingerprint": "other"})
+    set_champions(tracking, "m", [1])
+    with pytest.raises(UserError, match=r"models:/m/1 has no run that names its feature set; give the champion's with"):
+        check_pipeline("m", DATA, replace(setup, promote=PromoteConfig(split="test")))
+    found = check_pipeline("m", DATA, replace(setup, until="evaluate"))
+    assert found is not None
+    assert found.uri == tracking.uri
