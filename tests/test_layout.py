@@ -22,7 +22,10 @@ COVERS = {
     "pipelines/evaluation/evaluated_version.py": ("pipelines/evaluation/test_promote.py", "one step of a promotion"),
     "pipelines/extraction/ray_graph.py": ("pipelines/extraction/test_run.py", "only an extraction executes a graph"),
     "pipelines/models/artifacts.py": ("pipelines/models/test_package.py", "two names without behaviour"),
-    "pipelines/service/deployments.py": ("pipelines/service/test_run.py", "deployments of Ray Serve, which only run there"),
+    "pipelines/service/deployments.py": (
+        "pipelines/service/test_run.py",
+        "a deployment of Ray Serve",
+    ),
     "pipelines/service/detector.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/http_api.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/router.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),

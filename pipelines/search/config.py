@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from infra.paths import absolute
+
 CANDIDATES = 100
 """Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
 MAX_WORDS = 512
@@ -38,7 +40,8 @@ class IndexConfig:
     """GPUs of such a process, or the fraction of one GPU that it shares. 0 encodes on the CPU."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field, its value and the constraint."""
+        """Makes `output` absolute. Raises ValueError or UserError naming the field, its value and the constraint."""
+        object.__setattr__(self, "output", absolute(self.output, "index.output"))
         for name in ("photos_per_partition", "probes", "actors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"index.{name} is {getattr(self, name)}; it must be at least 1")

@@ -89,6 +89,8 @@ def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: p
         ("extract.output", "~/x", "{home}/x"),
         ("extract.output", "a b%20?#", "{cwd}/a b%20?#"),
         ("extract.output", "s3://bucket/a b%20?#", "s3://bucket/a b%20?#"),
+        ("index.output", "~/x", "{home}/x"),
+        ("index.output", "x", "{cwd}/x"),
         ("train.output", "~/x", "{home}/x"),
         ("train.output", "file:///a%20b", "/a b"),
         ("train.word_vectors", "~/x.txt", "{home}/x.txt"),
@@ -138,6 +140,7 @@ def test_a_printed_config_names_no_folder_of_this_machine(capsys: pytest.Capture
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["extract"]["output"] == "build/features"
     assert printed["train"]["output"] == "build/runs"
+    assert printed["index"]["output"] == "build/indexes"
 
 
 @pytest.mark.parametrize(("said", "printed"), [("", "interrupted\n"), ("re-run it", "interrupted; re-run it\n")])
