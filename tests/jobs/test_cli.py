@@ -175,7 +175,10 @@ def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),
         (["--cluster.local_cpus", "0"], "cluster.local_cpus is 0; it must be at least 1"),
-        (["--cluster.local_cpus", "2"], "extract.detector_actors_max needs 3 logical CPUs and cluster.local_cpus is 2"),
+        (
+            ["--cluster.local_cpus", "2"],
+            "extract.detector_actors_min needs 3.25 logical CPUs and cluster.local_cpus is 2",
+        ),
         (["--train.seed=-1"], "train.seed is -1"),
         (["--train.learning_rate=.inf"], "train.learning_rate is inf"),
         (
