@@ -19,9 +19,6 @@ class ServiceConfig:
     of them."""
     replicas: int = 1
     """Processes of each share. With two, a search continues while one of them restarts."""
-    max_replicas: int = 0
-    """Most processes of each share: Ray Serve adds some while more than 4 requests a process are in progress, and
-    removes them later. 0 keeps `replicas`."""
     detectors: int = 1
     """Processes that detect the regions of query photos; 0 refuses photos. They exist only if the model carries its
     detector."""
@@ -53,9 +50,6 @@ class ServiceConfig:
                 raise ValueError(f"service.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.port < 65536:
             raise ValueError(f"service.port is {self.port}; it must be between 1 and 65535")
-        if self.max_replicas and self.max_replicas < self.replicas:
-            least = f"service.replicas ({self.replicas})"
-            raise ValueError(f"service.max_replicas is {self.max_replicas}; it must be at least {least}, or 0")
         if self.detectors < 0:
             raise ValueError(f"service.detectors is {self.detectors}; it must be at least 0")
         for name in ("cpus", "deadline_s", "follow_every_s"):

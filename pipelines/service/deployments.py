@@ -19,8 +19,6 @@ from pipelines.service.wanted import wanted
 
 DRAIN_S = 3.0
 """Seconds in which every router finds a new gallery, beside the deadline of a request."""
-BUSY = 4
-"""Requests in progress of a process from which another one is started, if more are allowed."""
 _HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30, "graceful_shutdown_wait_loop_s": 0.2}
 FOLLOWER, ROUTER = "follower", "router"
 
@@ -45,7 +43,7 @@ def gallery_application(generation: Generation, config: ServiceConfig, tracking:
         detector = _deployment(PhotoDetector, DETECTOR, num_replicas=config.detectors, **options)
         others.append(detector.bind(generation, tracking, config.device))
     for number in reversed(range(config.shares)):
-        share = _deployment(Share, f"{SHARE}-{number}", **_replicas(config), **options)
+        share = _deployment(Share, f"{SHARE}-{number}", num_replicas=config.replicas, **options)
         bound = share.bind(generation, number, config.shares, tracking, config.device, *(others if not number else []))
         others.append(bound)
     return others[-1]
@@ -71,19 +69,6 @@ class ServeApplications:
     def delete(self, name: str) -> None:
         """Stops an application, after its requests in progress."""
         serve.delete(name, _blocking=False)
-
-
-def _replicas(config: ServiceConfig) -> dict[str, Any]:
-    """Returns the options for the number of processes of a share."""
-    if not config.max_replicas:
-        return {"num_replicas": config.replicas}
-    return {
-        "autoscaling_config": {
-            "min_replicas": config.replicas,
-            "max_replicas": config.max_replicas,
-            "target_ongoing_requests": BUSY,
-        }
-    }
 
 
 def _messages(application: Any) -> str:

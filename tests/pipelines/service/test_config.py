@@ -12,10 +12,6 @@ from pipelines.service.config import ServiceConfig
     [
         ({"shares": 0}, "service.shares is 0; it must be at least 1"),
         ({"port": 0}, "service.port is 0; it must be between 1 and 65535"),
-        (
-            {"replicas": 3, "max_replicas": 2},
-            r"service.max_replicas is 2; it must be at least service.replicas \(3\), or 0",
-        ),
         ({"detectors": -1}, "service.detectors is -1; it must be at least 0"),
         ({"deadline_s": float("nan")}, "service.deadline_s is nan; it must be positive"),
         ({"gpus": 1.5}, "service.gpus is 1.5; it must be 0, a fraction of one GPU, or a whole number"),
