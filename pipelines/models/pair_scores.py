@@ -27,6 +27,7 @@ class PairScorer:
         self.shan, self._captions, self._batch_size, self._dtype = shan, captions, batch_size, matmul_dtype
         self._lengths = np.array([len(shan.text_encoder.tokens(caption)) for caption in captions], dtype=np.int64)
         self._prepared: tuple[bytes, list[Group]] = (b"", [])
+        self._words: dict[int, Tensor] = {}
 
     def encode(self, photos: Sequence[NDArray[np.floating]]) -> Tensor | list[Tensor]:
         """Encodes the region features R x F of N photos to N x R x D, or to one R x D each if R differs."""
@@ -38,8 +39,11 @@ class PairScorer:
         return [encoded for tile in tiles for encoded in self.shan.encode_photos(tile)]
 
     def words(self, captions: Sequence[int]) -> Sequence[Tensor]:
-        """Encodes captions, given by their positions, to W x D each."""
-        return self.shan.encode_captions([self._captions[c] for c in captions])
+        """Encodes captions, given by their positions, to W x D each. Those of the last batch are kept."""
+        if not all(caption in self._words for caption in captions):
+            encoded = self.shan.encode_captions([self._captions[c] for c in captions])
+            self._words = dict(zip(captions, encoded, strict=True))
+        return [self._words[caption] for caption in captions]
 
     def pairs(
         self, photos: Tensor | list[Tensor], photo_of_pair_P: NDArray[np.int64], caption_of_pair_P: NDArray[np.int64]

@@ -4,8 +4,8 @@ Each task takes the request, the scorer of its captions, and batches of its imag
 be used has None in each column; in a ranking it is left out.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from shan_model.alignment import Alignment
 
 Batches = Iterable[tuple[list[int], list[PhotoRegions]]]
 """Positions of images in the request, and their regions."""
+Blocks = Iterable[tuple[list[int], NDArray[np.float32]]]
+"""Positions of B images in the request, and their scores with all captions, B x C."""
 LEVELS = ("S_L2L", "S_G2L", "S_G2G")
 
 
@@ -35,27 +37,61 @@ def score(request: Request, scorer: PairScorer, batches: Batches, params: Params
 
 def rank(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:
     """Returns the ranking for each image or caption: its first row, rank, the other's first row and text, score."""
-    scores_NC = np.full((len(request.images), len(request.captions)), np.nan, np.float32)
-    for images, photos in batches:
-        scores_NC[images] = scorer.block(scorer.encode([photo.features_RF for photo in photos]))
+    blocks = (
+        (images, scorer.block(scorer.encode([photo.features_RF for photo in photos]))) for images, photos in batches
+    )
+    if params.query == "image":
+        hits = list(_hits_of_images(blocks, params.top_k))
+    else:
+        hits = list(_hits_of_captions(blocks, len(request.captions), params.top_k))
     image_rows = _first_rows(request.image_of_row, len(request.images))
     caption_rows = _first_rows(request.caption_of_row, len(request.captions))
-    usable = [image for image in range(len(request.images)) if np.isfinite(scores_NC[image]).all()]
-    hits: list[tuple[int, int, int]] = []  # image, caption, rank
-    for query in usable if params.query == "image" else range(len(request.captions)):
-        scores = scores_NC[query] if params.query == "image" else scores_NC[usable, query]
-        best = np.argsort(-scores, kind="stable")[: params.top_k or None].tolist()
-        pairs = [(query, hit) if params.query == "image" else (usable[hit], query) for hit in best]
-        hits += [(*pair, place) for place, pair in enumerate(pairs, 1)]
     return pd.DataFrame(
         {
-            "image_row": [image_rows[image] for image, _, _ in hits],
-            "caption_row": [caption_rows[caption] for _, caption, _ in hits],
-            "caption": [request.captions[caption] for _, caption, _ in hits],
-            "rank": [place for _, _, place in hits],
-            "score": [float(scores_NC[image, caption]) for image, caption, _ in hits],
+            "image_row": [image_rows[hit.image] for hit in hits],
+            "caption_row": [caption_rows[hit.caption] for hit in hits],
+            "caption": [request.captions[hit.caption] for hit in hits],
+            "rank": [hit.rank for hit in hits],
+            "score": [hit.score for hit in hits],
         }
     )
+
+
+class _RankedPair(NamedTuple):
+    """A pair of a ranking, by positions in the request."""
+
+    image: int
+    caption: int
+    rank: int
+    score: float
+
+
+def _hits_of_images(blocks: Blocks, top_k: int) -> Iterator[_RankedPair]:
+    """Yields the best captions for each image; those of a block of images are in memory at a time."""
+    for images, scores_BC in blocks:
+        for image, scores_C in zip(images, scores_BC, strict=True):
+            if np.isfinite(scores_C).all():
+                best = np.argsort(-scores_C, kind="stable")[: top_k or None].tolist()
+                for rank, caption in enumerate(best, 1):
+                    yield _RankedPair(image, caption, rank, float(scores_C[caption]))
+
+
+def _hits_of_captions(blocks: Blocks, captions: int, top_k: int) -> Iterator[_RankedPair]:
+    """Yields the best images for each caption; the best so far and a block of images are in memory at a time."""
+    images_CK, scores_CK = np.empty((captions, 0), np.int64), np.empty((captions, 0), np.float32)
+    for images, scores_BC in blocks:
+        usable = np.isfinite(scores_BC).all(axis=1)
+        new_CB = scores_BC[usable].T
+        scores_CK = np.concatenate([scores_CK, new_CB], axis=1)
+        images_CK = np.concatenate([images_CK, np.broadcast_to(np.array(images)[usable], new_CB.shape)], axis=1)
+        order = np.argsort(-scores_CK, axis=1, kind="stable")[:, : top_k or None]
+        scores_CK = np.take_along_axis(scores_CK, order, axis=1)
+        images_CK = np.take_along_axis(images_CK, order, axis=1)
+    for caption in range(captions):
+        for rank, (image, score) in enumerate(
+            zip(images_CK[caption].tolist(), scores_CK[caption].tolist(), strict=True), 1
+        ):
+            yield _RankedPair(image, caption, rank, score)
 
 
 def explain(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:  # noqa: ARG001

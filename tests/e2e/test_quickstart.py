@@ -3,6 +3,7 @@
 Plain WebDataset reads the shards, a bare MLflow loads the model, and a second run reuses both.
 """
 
+import ast
 import io
 import json
 import os
@@ -10,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +26,9 @@ from pipelines.features.index import index_digest
 from pipelines.search.index_format import read_index_document
 from shan_model.bundle import load_bundle
 from tests.e2e.conftest import NAME, PHOTOS, Demo
+from tests.support import ROOT
 from tests.support.commands import call_command
+from tests.support.registered import run_consumer
 from tests.support.servers import free_ports
 
 
@@ -125,7 +127,19 @@ def test_a_protocol_rejects_a_split_of_another_size(
     assert "error: protocol coco-1k-5fold is defined on a test split of 5,000 photos but this split has" in said
 
 
-def test_a_process_without_the_project_gets_the_same_scores(demo: Demo):
+def test_the_python_example_of_readme_ranks_photos(demo: Demo, tmp_path: Path):
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for number, photo in enumerate(sorted(demo.folder.glob("build/scenes/*/photos/*"))[:2], 1):
+        shutil.copyfile(photo, tmp_path / f"{number}.jpg")
+    code = example.replace("mlflow.pyfunc.load_model(", "ranking = mlflow.pyfunc.load_model(")
+    code += "print(sorted(zip(ranking.image_row, ranking['rank'], ranking.caption)))"
+    output = run_consumer(tmp_path, code, MLFLOW_TRACKING_URI=demo.tracking.uri)
+    ranking = ast.literal_eval(output.splitlines()[-1])
+    assert [(image, rank) for image, rank, _ in ranking] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {caption for _, _, caption in ranking} == {"a red bus", "two dogs"}
+
+
+def test_a_process_without_the_project_gets_the_same_scores(demo: Demo, tmp_path: Path):
     """The registered model carries all of its code."""
     split = demo.features.split("test")
     code = f"""
@@ -142,16 +156,8 @@ print(json.dumps([lists, model.metadata.signature.inputs.input_names(), network.
 """
     regions = np.asarray(split[[0, 1]], np.float32)
     np.save(demo.folder / "regions.npy", regions)
-    result = subprocess.run(
-        [sys.executable, "-P", "-c", code, str(demo.folder / "regions.npy")],
-        cwd=demo.folder,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    scores, inputs, module = json.loads(result.stdout.splitlines()[-1])
+    output = run_consumer(tmp_path, code, str(demo.folder / "regions.npy"))
+    scores, inputs, module = json.loads(output.splitlines()[-1])
     assert inputs == ["image", "regions", "boxes", "caption"]
     (weights,) = (demo.folder / "build" / "mlflow" / "artifacts").rglob("weights.safetensors")
     shan = load_bundle(weights.parent)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from infra.model_artifacts import PyfuncPackage
+from infra.source_tree import PACKAGES
 from pipelines.detectors.embedded_config import EmbeddedConfig
 from pipelines.features.index import DetectorDescription
 from pipelines.models.config import RegisterConfig
@@ -64,17 +65,25 @@ def save_package(package: PyfuncPackage, model: Path) -> Path:
     return model
 
 
-def without_project() -> dict[str, str]:
-    """Returns an environment in which Python does not find the project."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def without_project(folder: Path) -> dict[str, str]:
+    """Returns an environment in which importing a package of the project fails.
+
+    The tests' own environment has the project installed, so packages of its names that raise are written below
+    `folder` and found first.
+    """
+    for package in (*PACKAGES, "tests"):
+        (folder / "no_project" / package).mkdir(parents=True, exist_ok=True)
+        text = f"raise ImportError('{package} of the project was imported')\n"
+        (folder / "no_project" / package / "__init__.py").write_text(text)
+    return os.environ | {"PYTHONPATH": str(folder / "no_project")}
 
 
-def run_consumer(folder: Path, code: str, *arguments: str) -> str:
-    """Runs code in a process that starts in `folder` and does not find the project; returns its output."""
+def run_consumer(folder: Path, code: str, *arguments: str, **environment: str) -> str:
+    """Runs code in a process that starts in `folder` and cannot import the project; returns its output."""
     result = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
-        env=without_project(),
+        env=without_project(folder) | environment,
         capture_output=True,
         text=True,
         timeout=300,

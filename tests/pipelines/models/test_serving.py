@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     model = save_version(folder / "version", tiny_network(), embedded_detector())
     (port,) = free_ports(1)
     command = f"-m mlflow models serve -m {model} -h 127.0.0.1 -p {port} --env-manager local"
-    environment = without_project() | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = without_project(folder) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *command.split()],

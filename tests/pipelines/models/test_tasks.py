@@ -33,6 +33,25 @@ def test_rank_orders_captions_for_images_and_images_for_captions(model: Register
         assert set(rows.caption) == {sentence}
 
 
+@pytest.mark.parametrize("query", ["image", "caption"])
+def test_the_best_of_batches_are_the_best_of_all(model: RegisteredMatcher, query: str):
+    images = [*IMAGES, *IMAGES[::-1]]
+    frame = pd.DataFrame({"image": [*images, *[None] * len(SENTENCES)], "caption": [*[None] * len(images), *SENTENCES]})
+    everything = model.predict(frame, {"task": "rank", "query": query})
+    some = model.predict(frame, {"task": "rank", "query": query, "top_k": 2, "batch_size": 1})
+    best = everything[everything["rank"] <= 2].reset_index(drop=True)
+    assert some.drop(columns="score").equals(best.drop(columns="score"))
+    np.testing.assert_allclose(some.score, best.score, atol=1e-5)
+
+
+def test_explain_encodes_each_caption_once(model: RegisteredMatcher, monkeypatch: pytest.MonkeyPatch):
+    encoded: list[str] = []
+    encode = model.shan.encode_captions
+    monkeypatch.setattr(model.shan, "encode_captions", lambda captions: encoded.extend(captions) or encode(captions))
+    model.predict(all_pairs(), {"task": "explain"})
+    assert sorted(encoded) == sorted(SENTENCES)
+
+
 def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
     frame = all_pairs()
     explained = model.predict(frame, {"task": "explain"})
