@@ -188,7 +188,8 @@ def use_assigned_cores() -> None:
     """Limits torch to the actor's cores: beside busy processes it is several times slower with more threads."""
     import ray
 
-    if ray.is_initialized() and "torch" in sys.modules:  # a detector may not use torch
+    is_actor = ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
+    if is_actor and "torch" in sys.modules:  # a detector may not use torch
         import torch
 
         cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)

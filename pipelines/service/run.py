@@ -11,7 +11,7 @@ from math import ceil
 from os import environ
 from typing import Any
 
-from infra.cluster import ClusterConfig, connect
+from infra.cluster import ClusterConfig, check_address, connect
 from infra.errors import UserError
 from infra.tracking import TrackingConfig
 from pipelines.service.config import ServiceConfig
@@ -39,6 +39,7 @@ def running_service(
     """Serves an index during the body and yields the URL. Raises UserError, with the fix, if it cannot start."""
     require_serve()
     require_token(config, environ.get(TOKEN, ""))
+    check_address(cluster)
     found = wanted(index, pin, tracking)
     if found.problem:
         print(f"warning: {found.problem}", file=sys.stderr)
