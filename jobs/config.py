@@ -70,7 +70,7 @@ class Config:
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
             ("extract.detector_actors_min", starting),
             ("extract.detector_actors_max", extract.detector_actors_max * extract.detector_cpus + 2 * TASK_CPUS),
-            ("index.actors", self.index.actors * self.index.actor_cpus),
+            ("index.num_actors", self.index.num_actors * self.index.actor_cpus),
         ):
             if needed > cpus and field_name.partition(".")[0] in sections:
                 raise ValueError(

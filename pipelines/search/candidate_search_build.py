@@ -40,9 +40,9 @@ def build_candidate_search(
     items = sum(partition.items for partition in partitions)
     if config.candidate_search == "flat" or (config.candidate_search == "auto" and items < IVF_FROM):
         return CandidateSearch()
-    lists = min(config.lists or list_count(items), items)
+    lists = min(config.num_lists or list_count(items), items)
     content = canonical_json({"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": lists})
-    search = CandidateSearch("ivf", min(config.probes, lists), sha256(content).hexdigest())
+    search = CandidateSearch("ivf", min(config.num_probes, lists), sha256(content).hexdigest())
     if current.identity == search.identity:
         return replace(current, probes=search.probes)
     import ray

@@ -28,11 +28,11 @@ class IndexConfig:
     candidate_search: Literal["auto", "flat", "ivf"] = "auto"
     """How candidates are found: `flat` compares a query with every item, `ivf` with the items of the nearest lists.
     `auto` takes `ivf` from 50,000 items on."""
-    lists: int = 0
+    num_lists: int = 0
     """Lists of `ivf`; 0 takes the power of 2 nearest to 4 times the square root of the number of items."""
-    probes: int = 64
+    num_probes: int = 64
     """Lists of `ivf` that a query is compared with."""
-    actors: int = 2
+    num_actors: int = 2
     """Number of processes that encode partitions."""
     actor_cpus: float = 1.0
     """Logical CPUs of such a process. Torch and FAISS use the same number of threads."""
@@ -42,14 +42,16 @@ class IndexConfig:
     def __post_init__(self) -> None:
         """Makes `output` absolute. Raises ValueError or UserError naming the field, its value and the constraint."""
         object.__setattr__(self, "output", absolute(self.output, "index.output"))
-        for name in ("photos_per_partition", "probes", "actors"):
+        for name in ("photos_per_partition", "num_probes", "num_actors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"index.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.lists < 0:
-            raise ValueError(f"index.lists is {self.lists}; it must be at least 1, or 0 to choose it from the size")
-        if self.lists and self.candidate_search != "ivf":
+        if self.num_lists < 0:
             raise ValueError(
-                f"index.lists is {self.lists}, but has no effect without index.candidate_search ivf; set it"
+                f"index.num_lists is {self.num_lists}; it must be at least 1, or 0 to choose it from the size"
+            )
+        if self.num_lists and self.candidate_search != "ivf":
+            raise ValueError(
+                f"index.num_lists is {self.num_lists}, but has no effect without index.candidate_search ivf; set it"
             )
         if not 0 < self.actor_cpus < math.inf:
             raise ValueError(f"index.actor_cpus is {self.actor_cpus}; it must be positive")

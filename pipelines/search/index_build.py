@@ -114,8 +114,8 @@ def start_actors(config: IndexConfig, cluster: ClusterConfig, tasks: int) -> Non
     if config.actor_gpus:
         bundle["GPU"] = config.actor_gpus
         setting += f" and index.actor_gpus is {config.actor_gpus:g}"
-    fix = "lower them or index.actors, or use a larger cluster (cluster.address)"
-    count = 1 if may_scale() else min(config.actors, tasks)
+    fix = "lower them or index.num_actors, or use a larger cluster (cluster.address)"
+    count = 1 if may_scale() else min(config.num_actors, tasks)
     wait_for_resources(cluster, ResourceRequest([bundle] * count, setting, fix))
 
 
@@ -130,7 +130,7 @@ def _encode(
     import ray
     import ray.data
 
-    count = min(config.actors, len(tasks))
+    count = min(config.num_actors, len(tasks))
     threads = max(1, round(config.actor_cpus))
     stores = [features.store for features in feature_sets]
     dataset = ray.data.from_items([task.to_row() for task in tasks], override_num_blocks=len(tasks)).map(

@@ -101,7 +101,7 @@ def with_lists(store: FolderStore, gallery: Gallery) -> Gallery:
     name = centroids_name("photos", IDENTITY)
     centroids = write_centroids(store, name, gallery.partitions, lists, 1)
     found = {p.name: write_lists(store, p, name, centroids, lists, IDENTITY, 1) for p in gallery.partitions}
-    return replace(gallery, first_stage=CandidateSearch("ivf", IndexConfig.probes, IDENTITY, centroids, found))
+    return replace(gallery, first_stage=CandidateSearch("ivf", IndexConfig.num_probes, IDENTITY, centroids, found))
 
 
 def exact(index: SearchIndex, captions: list[Tensor]) -> Iterator[np.ndarray]:

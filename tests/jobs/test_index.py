@@ -79,7 +79,7 @@ def test_features_of_another_detector_are_refused(run: Run, index: IndexBuild, t
         (["--features=x"], "model"),
         (["--model=m", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["--model=m", "--features=x", "--index.photos_per_partition=0"], "must be at least 1"),
-        (["--model=m", "--features=x", "--index.actors=9"], "index.actors needs 9 logical CPUs"),
+        (["--model=m", "--features=x", "--index.num_actors=9"], "index.num_actors needs 9 logical CPUs"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, arguments: list[str], message: str):

@@ -54,7 +54,7 @@ def test_the_same_partitions_and_lists_keep_the_stage(store: FolderStore, partit
     monkeypatch.setattr(candidate_search_build, "connect", joined)
     content = {"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": LISTS}
     current = CandidateSearch("ivf", 9, sha256(canonical_json(content)).hexdigest())
-    config = IndexConfig(candidate_search="ivf", lists=LISTS, probes=2)
+    config = IndexConfig(candidate_search="ivf", num_lists=LISTS, num_probes=2)
     found = build_candidate_search(store, "photos", partitions, config, ClusterConfig(), current)
     assert found == replace(current, probes=2)
     for other in (partitions[1:], partitions[::-1]):

@@ -30,7 +30,7 @@ from tests.support.indexes import SMALL, build_here, contents, loaded, tasks
 from tests.support.servers import S3Server, aws_environment
 from tests.support.small_models import small_set
 
-LISTS = replace(SMALL, candidate_search="ivf", lists=4, probes=2)
+LISTS = replace(SMALL, candidate_search="ivf", num_lists=4, num_probes=2)
 
 
 def test_bucket_and_folder_get_the_same_bytes_once(
@@ -168,7 +168,7 @@ def test_a_partition_that_ends_its_process_ends_the_build(
     """By default Ray retries it for ever."""
     monkeypatch.setattr(index_build, "RETRIES", 1)
     features = small_set(tmp_path, 12)
-    config = replace(SMALL, output=str(tmp_path / "out"), galleries="photos", actors=1)
+    config = replace(SMALL, output=str(tmp_path / "out"), galleries="photos", num_actors=1)
     with pytest.raises(
         UserError, match=r"^worker processes were lost again and again, or cannot start .*, use nodes with more memory"
     ):

@@ -21,7 +21,7 @@ def names(store: Store) -> set[str]:
 def test_searches_do_not_need_the_bucket(ray_session: None, s3_server: S3Server, tmp_path: Path):
     features = small_set(tmp_path, 30)
     model = loaded(tmp_path / "model", features)
-    config = IndexConfig(photos_per_partition=8, candidate_search="ivf", lists=4, probes=4)
+    config = IndexConfig(photos_per_partition=8, candidate_search="ivf", num_lists=4, num_probes=4)
     build = build_here(model, [features], tmp_path / "indexes", config)
     bucket = open_store(f"s3://{s3_server.bucket}/{tmp_path.name}")
     for name in names(build.store):
