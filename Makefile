@@ -26,11 +26,11 @@ unit: .venv/.installed-dev ## only the tests that need no server
 	$(BIN)/python -m pytest -m unit --numprocesses 2
 
 .PHONY: faults
-faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input (15 minutes)
+faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input
 	$(BIN)/python -m pytest tests/faults -m faults
 
 .PHONY: e2e-cluster
-e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes (10 minutes)
+e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes
 	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
 .PHONY: faults-short

@@ -9,7 +9,7 @@ import sys
 
 COMMANDS = {
     "quickstart": "run the complete pipeline on this machine, on rendered scenes or your data set",
-    "pipeline": "extract, train, evaluate and promote as one resumable job",
+    "pipeline": "extract, train, evaluate, promote and, with --until index, index as one resumable job",
     "extract": "extract region features from photos into a feature set",
     "features": "verify, inspect, clean up, import or export a feature set",
     "train": "train a model on a feature set and register a version",

@@ -1,4 +1,4 @@
-"""Extracts, trains, evaluates, promotes and indexes as one resumable job.
+"""Extracts, trains, evaluates, promotes and, with `--until index`, indexes as one resumable job.
 
     python -m jobs.pipeline --dataset dataset_flickr30k.json --photos flickr30k-images --name M --preset flickr30k
     python -m jobs.pipeline ... --dry-run            # what exists, what would run, and hours of the extraction
@@ -40,7 +40,7 @@ def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "pipeline",
-        "Extract, train, evaluate, promote and index as one resumable job.",
+        "Extract, train, evaluate, promote and, with --until index, index as one resumable job.",
         _arguments,
         (
             "extract",

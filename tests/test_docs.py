@@ -82,6 +82,12 @@ def options_of(*words: str) -> frozenset[str]:
     return frozenset(re.findall(r"(?<![\w-])--[a-z][\w.-]*", help_texts()[" ".join(words)]))
 
 
+def every_option() -> frozenset[str]:
+    """Options of all commands and subcommands."""
+    of_subcommands = (options_of(command, name) for command, names in SUBCOMMANDS.items() for name in names)
+    return frozenset.union(*map(options_of, COMMANDS), *of_subcommands)
+
+
 @cache
 def source_texts() -> list[str]:
     """Comments and strings of the code; in f-strings `{}` stands for a value."""
@@ -141,13 +147,20 @@ def test_commands_named_in_prose_exist(page):
 
 @every_page
 def test_options_named_in_prose_exist(page):
-    known = frozenset.union(
-        *map(options_of, COMMANDS), *(options_of(c, name) for c, names in SUBCOMMANDS.items() for name in names)
-    )
     for code in inline(page.read_text(encoding="utf-8")):
         option = re.match(r"--[a-z][\w.-]*", code)
         if option and option[0] not in ("--help", "--artifacts-destination"):
-            assert option[0] in known, f"no command has the option {option[0]}"
+            assert option[0] in every_option(), f"no command has the option {option[0]}"
+
+
+def test_options_named_in_the_changelog_exist():
+    """Those of the next version, without its tables, which also name the options of before."""
+    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    for code in inline("\n".join(line for line in unreleased.splitlines() if not line.startswith("|"))):
+        command, *arguments = code.removeprefix("jobs.").split()
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*(?![\w.*-])", code)) - {"--help"}
+        known = accepted_options(command, arguments) if command in COMMANDS else every_option()
+        assert named <= known, f"CHANGELOG.md: `{code}` names an option that does not exist"
 
 
 @every_page

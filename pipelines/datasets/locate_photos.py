@@ -37,6 +37,7 @@ def version_tokens(uris: Iterable[str]) -> dict[str, str]:
     The cost is one `stat` per local file, at most _LISTINGS listings per bucket, and one request per tar or Parquet
     file of a bucket.
     Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
+    Raises UserError for a URI of another scheme, and for one of S3 that names no object.
     """
     found: dict[str, str] = {}
     of_container = lru_cache(maxsize=1024)(_version_token)  # one request for all photos of a tar

@@ -132,6 +132,7 @@ def run_probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: Ex
     """Runs `probe` as one Ray task with a detector's resources.
 
     `started` is the `time.perf_counter` before Ray was started; what was not work on photos since then is start-up.
+    Raises UserError as `probe`, and if its process dies.
     """
     import ray
 

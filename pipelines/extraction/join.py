@@ -67,7 +67,7 @@ def _join_task() -> Any:
 def join_parts(store: Store, shard: str, plan_digest: str, parts: Sequence[str]) -> bytes:
     """Writes a shard from its parts, deletes them, and returns the shard's receipt as JSON.
 
-    If another job has done so already, its shard is taken.
+    If another job has done so already, its shard is taken. Raises UserError if parts are gone without a shard.
     """
     receipts = [read_receipt(store, part) for part in parts]
     try:

@@ -38,13 +38,19 @@ class SampledPhoto:
 
 
 def sample_uniformly(features: FeatureSet, count: int) -> list[SampledPhoto]:
-    """Returns at most `count` photos of all splits, without their boxes, in the feature set's order."""
+    """Returns at most `count` photos of all splits, without their boxes, in the feature set's order.
+
+    Raises UserError naming a photo that cannot be read.
+    """
     rows = np.random.default_rng(SEED).permutation(features.index.photos_written)[:count]
     return _read(features, _photos(features, np.sort(rows)), boxes=False)
 
 
 def sample_splits(features: FeatureSet, count: int) -> list[SampledPhoto]:
-    """Returns `count` photos with their boxes, taken from the splits as evenly as their sizes allow."""
+    """Returns `count` photos with their boxes, taken from the splits as evenly as their sizes allow.
+
+    Raises UserError naming a photo that cannot be read.
+    """
     rng = np.random.default_rng(SEED)
     shards = features.index.shards
     split_of_photo = np.repeat([SPLITS.index(shard.split) for shard in shards], [shard.written for shard in shards])

@@ -85,7 +85,10 @@ class PartitionFiles:
         self.arrays = {name: NpyFile(self.folder / name, _TYPES[name], widths[name]) for name in ARRAYS}
 
     def add(self, items: Sequence[Tensor], boxes: Sequence[NDArray[np.float32]], rows: list[dict[str, Any]]) -> None:
-        """Adds items: the vectors of each, its boxes, and its row of the table without the two numbers."""
+        """Adds items: the vectors of each, its boxes, and its row of the table without the two numbers.
+
+        Raises UserError for a vector beyond float16.
+        """
         self.arrays["pooled"].append(mean_directions(items).cpu().numpy())
         for item_ND, boxes_B4, row in zip(items, boxes, rows, strict=True):
             with np.errstate(over="ignore"):

@@ -1,11 +1,10 @@
-"""A pipeline that is killed in each of its stages and started again ends with the results of an uninterrupted one."""
+"""A pipeline that is killed and started again ends with the results of an uninterrupted one."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 from infra.tracking import TrackingConfig, connect
@@ -14,16 +13,23 @@ from pipelines.datasets.scenes.generate import generate
 from tests.support.clusters import ENVIRONMENT, kill_tree
 from tests.support.processes import DEADLINE_S, wait_until
 
-SCENES = ScenesConfig(train=96, val=16, test=16, seed=5)
 OPTIONS = [
-    "--name=m", "--until=index", "--index.photos_per_partition=8", "--train.epochs=6",
-    "--train.batch_size=16", "--train.num_workers=1", "--model.joint_dim=16",
-    "--model.word_dim=8", "--extract.photos_per_shard=8", "--cluster.local_object_store_mb=200",
+    "--name=m", "--until=index", "--index.photos_per_partition=8", "--train.batch_size=16", "--train.num_workers=1",
+    "--model.joint_dim=16", "--model.word_dim=8", "--extract.photos_per_shard=8", "--cluster.local_object_store_mb=200",
 ]  # fmt: skip
+KILLS = {
+    "extract": "build/features/*/*.tar",
+    "train": "build/runs/m-*/epoch-*",
+    "evaluate": "build/runs/m-*/finished.json",  # the training has just recorded its result
+    "promote": "build/mlflow/artifacts/**/evaluation_test.md",
+    "index": "build/indexes/*/*.receipt.json",
+}
+"""The first file of each stage, or the last one of the stage before."""
 
 
-def start(folder: Path, data: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "jobs.pipeline", f"--dataset={data}", f"--photos={data.parent}/photos", *OPTIONS]
+def start(folder: Path, data: Path, epochs: int) -> "subprocess.Popen[bytes]":
+    of_data = [f"--dataset={data}", f"--photos={data.parent}/photos", f"--train.epochs={epochs}"]
+    command = [sys.executable, "-m", "jobs.pipeline", *of_data, *OPTIONS]
     folder.mkdir(exist_ok=True)
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT)
@@ -58,21 +64,14 @@ def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str,
     return shards, load_file(weights), metrics, decision
 
 
-@pytest.mark.long  # the stages have kill tests of their own
-@pytest.mark.usefixtures("ray_session")
-def test_pipeline_killed_in_every_stage_gives_same_result(tmp_path: Path):
-    data, whole, killed = generate(SCENES, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
-    finish(start(whole, data), whole)
-    for pattern in (
-        "build/features/*/*.tar",  # extract
-        "build/runs/m-*/epoch-*",  # train
-        "build/runs/m-*/finished.json",  # evaluate: the training has just recorded its result
-        "build/mlflow/artifacts/**/evaluation_test.md",  # promote
-        "build/indexes/*/*.receipt.json",  # index
-    ):
-        kill_when(start(killed, data), killed, pattern)
-    driver = start(killed, data)
-    finish(driver, killed)
+def test_killed_pipeline_gives_same_result(tmp_path: Path, short: bool):
+    """The short form kills the last stage only: the others have kill tests of their own."""
+    scenes, epochs = ScenesConfig(train=32 if short else 96, val=16, test=16, seed=5), 2 if short else 6
+    data, whole, killed = generate(scenes, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, data, epochs), whole)
+    for stage in ["index"] if short else KILLS:
+        kill_when(start(killed, data, epochs), killed, KILLS[stage])
+    finish(start(killed, data, epochs), killed)
     (shards, weights, *rest), (expected_shards, expected_weights, *expected) = result(killed), result(whole)
     assert shards == expected_shards
     assert [name for name, tensor in weights.items() if not tensor.equal(expected_weights[name])] == []

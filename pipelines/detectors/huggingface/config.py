@@ -126,7 +126,10 @@ class QueriesConfig(PretrainedConfig):
 
     @cached_property
     def feature_dim(self) -> int:
-        """Returns the width of a hidden state, plus the channels of the map; those need the network without weights."""
+        """Returns the width of a hidden state, plus the channels of the map; those need the network without weights.
+
+        Raises UserError for a model without them.
+        """
         width = getattr(self.network, "hidden_size", None)
         if not isinstance(width, int):
             raise self.unusable(f"its config, of a {self.network.model_type}, has no hidden_size")
@@ -178,7 +181,10 @@ class PatchesConfig(PretrainedConfig):
 
     @cached_property
     def feature_dim(self) -> int:
-        """Returns the width of a patch token, or the channels of a convolutional network's last map."""
+        """Returns the width of a patch token, or the channels of a convolutional network's last map.
+
+        Raises UserError for a model that states neither.
+        """
         widths = getattr(self.vision, "hidden_sizes", None)
         width = widths[-1] if widths else getattr(self.vision, "hidden_size", None)
         if not isinstance(width, int):

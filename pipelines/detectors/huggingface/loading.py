@@ -75,7 +75,10 @@ def find_backbone(network: nn.Module) -> nn.Module | None:
 
 
 def backbone_channels(spec: PretrainedConfig) -> int:
-    """Returns the channels of the last map of an object detector's backbone. Builds the network without weights."""
+    """Returns the channels of the last map of an object detector's backbone. Builds the network without weights.
+
+    Raises UserError for a model that cannot be built or has no convolutional backbone.
+    """
     try:
         with torch.device("meta"):
             network = require_transformers().AutoModelForObjectDetection.from_config(

@@ -1,7 +1,8 @@
 """Decodes the arrays of a bottom-up-attention TSV: base64 of little-endian numbers, whose type the file does not state.
 
 Features, boxes and confidences are float32, as in the original files, or float64; ids are int64 or int32. Other types
-are recognised and rejected, because their bytes would often pass for numbers of the right type.
+are recognised and rejected, because their bytes would often pass for numbers of the right type. All functions raise
+RowError for a row that cannot be used.
 """
 
 import binascii
