@@ -34,7 +34,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
 .PHONY: faults-short
-faults-short: .venv/.installed-dev ## every kind of fault once, on one machine and on a cluster (12 minutes)
+faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (12 minutes)
 	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
 
 .PHONY: bench
