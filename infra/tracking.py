@@ -34,6 +34,12 @@ class TrackingConfig:
     experiment: str = "shan"
     """Name of the MLflow experiment that contains the runs; created if it does not exist."""
 
+    def __post_init__(self) -> None:
+        """Makes the path of a file absolute, because other processes open it. Raises UserError for an invalid path."""
+        path = self.uri.removeprefix(_SQLITE)
+        if path not in ("", self.uri):
+            object.__setattr__(self, "uri", f"{_SQLITE}{local_path(path, 'tracking.uri')}")
+
 
 @dataclass(frozen=True)
 class Tracking:

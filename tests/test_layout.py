@@ -26,7 +26,6 @@ COVERS = {
         "pipelines/service/test_run.py",
         "a deployment of Ray Serve",
     ),
-    "pipelines/service/detector.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/http_api.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/router.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/served.py": ("pipelines/service/test_run.py", "the state of a running service"),

@@ -57,6 +57,9 @@ class Store(Protocol):
     def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         """Yields every object below the root whose name starts with `prefix`, in any order and page by page."""
 
+    def folders(self) -> Iterator[str]:
+        """Yields the names of the folders at the root, in any order, without a listing of their objects."""
+
     def objects(self) -> dict[str, ObjectInfo]:
         """Returns every object below the root, sorted by name; empty for a root that does not exist."""
 

@@ -86,6 +86,11 @@ class FolderStore:
                 status = path.stat()
                 yield name, ObjectInfo(status.st_size, file_version_token(status))
 
+    def folders(self) -> Iterator[str]:
+        """Reads the root."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            yield from (path.name for path in self.root.iterdir() if path.is_dir())
+
     def objects(self) -> dict[str, ObjectInfo]:
         """Sorts the listing."""
         return dict(sorted(self.scan()))

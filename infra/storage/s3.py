@@ -103,6 +103,12 @@ class S3Store:
             if item["Size"] or not item["Key"].endswith("/"):
                 yield self._name(item), ObjectInfo(item["Size"], item["ETag"].strip('"'))
 
+    def folders(self) -> Iterator[str]:
+        """Lists the common prefixes of keys, up to the next `/`."""
+        with explained(self.uri):
+            prefixes = [str(item["Prefix"]) for item in self._paged("list_objects_v2", "CommonPrefixes", Delimiter="/")]
+        yield from (prefix[len(self._below) :].rstrip("/") for prefix in prefixes)
+
     def objects(self) -> dict[str, ObjectInfo]:
         """Sorts the listing."""
         return dict(sorted(self.scan()))
@@ -166,8 +172,9 @@ class S3Store:
                 return ""
             raise
 
-    def _paged(self, operation: str, field: str, prefix: str = "") -> Iterator[dict[str, Any]]:
-        pages = s3_client.client().get_paginator(operation).paginate(Bucket=self.bucket, Prefix=self._below + prefix)
+    def _paged(self, operation: str, field: str, prefix: str = "", **options: str) -> Iterator[dict[str, Any]]:
+        paginator = s3_client.client().get_paginator(operation)
+        pages = paginator.paginate(Bucket=self.bucket, Prefix=self._below + prefix, **options)
         for page in pages:
             yield from page.get(field, ())
 

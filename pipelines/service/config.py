@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from infra.paths import absolute
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -14,12 +16,12 @@ class ServiceConfig:
     """Address to listen on. Beyond loopback, clients need the token of the environment variable SHAN_SERVICE_TOKEN."""
     port: int = 8000
     """TCP port to listen on."""
-    shares: int = 1
+    num_shares: int = 1
     """Number of shares of the index's partitions. Each share has processes of its own, and every query is sent to all
     of them."""
-    replicas: int = 1
+    num_replicas: int = 1
     """Processes of each share. With two, a search continues while one of them restarts."""
-    detectors: int = 1
+    num_detectors: int = 1
     """Processes that detect the regions of query photos; 0 refuses photos. They exist only if the model carries its
     detector."""
     cpus: float = 1.0
@@ -44,14 +46,17 @@ class ServiceConfig:
     """Seconds between two checks for a new champion, and for a new state of the index."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the field, its value and the constraint."""
-        for name in ("shares", "replicas", "max_requests", "max_body_mb", "max_k", "max_candidates"):
+        """Makes folders of `image_sources` absolute. Raises ValueError naming the field, its value and the constraint.
+
+        Raises UserError for a path that cannot be.
+        """
+        for name in ("num_shares", "num_replicas", "max_requests", "max_body_mb", "max_k", "max_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"service.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 < self.port < 65536:
             raise ValueError(f"service.port is {self.port}; it must be between 1 and 65535")
-        if self.detectors < 0:
-            raise ValueError(f"service.detectors is {self.detectors}; it must be at least 0")
+        if self.num_detectors < 0:
+            raise ValueError(f"service.num_detectors is {self.num_detectors}; it must be at least 0")
         for name in ("cpus", "deadline_s", "follow_every_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"service.{name} is {getattr(self, name)}; it must be positive")
@@ -60,6 +65,8 @@ class ServiceConfig:
         for prefix in self.image_sources:
             if not prefix.endswith("/"):
                 raise ValueError(f"service.image_sources has {prefix}; end each prefix with /")
+        found = (absolute(prefix, "service.image_sources") for prefix in self.image_sources)
+        object.__setattr__(self, "image_sources", tuple(at if at.endswith("/") else f"{at}/" for at in found))
 
     @property
     def device(self) -> str:
@@ -74,4 +81,4 @@ class ServiceConfig:
     @property
     def gallery_cpus(self) -> float:
         """Logical CPUs of all processes of one index."""
-        return (self.shares * self.replicas + self.detectors) * self.cpus
+        return (self.num_shares * self.num_replicas + self.num_detectors) * self.cpus

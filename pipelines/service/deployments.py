@@ -7,12 +7,13 @@ from typing import Any
 
 from ray import serve
 
+from infra.paths import absolute
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered
 from pipelines.service.config import ServiceConfig
 from pipelines.service.detector import PhotoDetector
 from pipelines.service.follower import Follower
-from pipelines.service.generation import DETECTOR, SHARE, Generation
+from pipelines.service.generation import DETECTOR, FOLLOWER, ROUTER, SHARE, Generation
 from pipelines.service.router import Router
 from pipelines.service.share import Share
 from pipelines.service.wanted import wanted
@@ -20,16 +21,19 @@ from pipelines.service.wanted import wanted
 DRAIN_S = 3.0
 """Seconds in which every router finds a new gallery, beside the deadline of a request."""
 _HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30, "graceful_shutdown_wait_loop_s": 0.2}
-FOLLOWER, ROUTER = "follower", "router"
 
 
 def service_application(
     index: str, pin: int | None, config: ServiceConfig, tracking: TrackingConfig
 ) -> serve.Application:
-    """Returns the application of the router and the follower, which deploys the gallery."""
+    """Returns the application of the router and the follower, which deploys the gallery.
+
+    `index` becomes absolute, because other processes open it.
+    """
+    index = absolute(index, "--index")
     find = partial(wanted, index, pin, tracking)
     follower = _deployment(Follower, FOLLOWER, num_cpus=0).bind(
-        find, ServeApplications(config, tracking), config.follow_every_s, config.deadline_s + DRAIN_S
+        index, find, ServeApplications(config, tracking), config.follow_every_s, config.deadline_s + DRAIN_S
     )
     router = _deployment(serve.ingress()(Router), ROUTER, num_cpus=0, max_ongoing_requests=10 * config.max_requests)
     return router.bind(config, follower)
@@ -39,12 +43,14 @@ def gallery_application(generation: Generation, config: ServiceConfig, tracking:
     """Returns the application of a gallery: its shares, and the detector if the model can have one."""
     others: list[Any] = []
     options = {"num_cpus": config.cpus, "num_gpus": config.gpus, "max_ongoing_requests": config.max_requests}
-    if config.detectors and is_registered(generation.model):
-        detector = _deployment(PhotoDetector, DETECTOR, num_replicas=config.detectors, **options)
-        others.append(detector.bind(generation, tracking, config.device))
-    for number in reversed(range(config.shares)):
-        share = _deployment(Share, f"{SHARE}-{number}", num_replicas=config.replicas, **options)
-        bound = share.bind(generation, number, config.shares, tracking, config.device, *(others if not number else []))
+    if config.num_detectors and is_registered(generation.model):
+        detector = _deployment(PhotoDetector, DETECTOR, num_replicas=config.num_detectors, **options)
+        others.append(detector.bind(generation, tracking, config.device, config.deadline_s))
+    for number in reversed(range(config.num_shares)):
+        share = _deployment(Share, f"{SHARE}-{number}", num_replicas=config.num_replicas, **options)
+        bound = share.bind(
+            generation, number, config.num_shares, tracking, config.device, *(others if not number else [])
+        )
         others.append(bound)
     return others[-1]
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,46 +12,80 @@ from numpy.typing import NDArray
 
 import infra.tracking
 from infra.errors import UserError
+from infra.process_deadline import process_deadline
 from infra.tracking import TrackingConfig
-from pipelines.datasets.decode import PhotoError
-from pipelines.models.images import read_image
+from pipelines.datasets.decode import PhotoError, decode_photo
+from pipelines.datasets.http_download import DownloadLimits, SilentServers
+from pipelines.datasets.photo_sources import read_photo
+from pipelines.datasets.read_photos import READERS
 from pipelines.models.load import load_detector
 from pipelines.service.errors import ServiceError
 from pipelines.service.generation import Generation
+from pipelines.service.process_folder import ProcessFolder
+
+AGAIN_S = 60.0
+"""Seconds after which a detector that cannot be used, and a web server that does not respond, are tried again."""
+HANGING = 3
+"""Multiple of a request's deadline after which the detector hangs, and its process ends; Ray Serve starts another."""
 
 
 class PhotoDetector:
     """The Ray Serve deployment."""
 
-    def __init__(self, generation: Generation, tracking: TrackingConfig, device: str) -> None:
+    def __init__(self, generation: Generation, tracking: TrackingConfig, device: str, deadline_s: float) -> None:
         """A model without a detector that can be used here is served, too; `detect` states the reason."""
+        self._folder = ProcessFolder()  # weights are read when the detector is built
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        self._device, self._thread = device, ThreadPoolExecutor(1)
-        self._folder = tempfile.TemporaryDirectory()  # its weights are read when it is built
-        self._problem = ""
-        try:
-            connected = infra.tracking.require_store(tracking)
-            self._detector = load_detector(connected, generation.model, Path(self._folder.name))
-            self._detector.require(device)
-        except UserError as error:
-            self._problem = str(error)
+        self._model, self._device, self._deadline_s = generation.model, device, deadline_s
+        self._tracking = infra.tracking.require_store(tracking)
+        self._thread, self._readers = ThreadPoolExecutor(1), ThreadPoolExecutor(READERS)
+        self._servers, self._forget_at = SilentServers(), 0.0
+        self._load()
+
+    def __del__(self) -> None:
+        """Removes the files; Ray Serve calls this before it kills the process."""
+        self._folder.remove()
 
     async def detect(self, image: bytes | str) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Returns the region features R x F and boxes R x 4 of a photo, given its bytes, or a URI that is allowed.
 
         Raises ServiceError for one that cannot be read, decoded or used.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._detect, image)
-
-    def _detect(self, image: bytes | str) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        field = "image_uri" if isinstance(image, str) else "image"
-        if self._problem:
-            raise ServiceError(422, f"photos cannot be used: {self._problem}; search by sentence", field)
+        loop, field = asyncio.get_running_loop(), "image_uri" if isinstance(image, str) else "image"
         try:
-            photo = read_image(image)
+            if isinstance(image, str):
+                image = await loop.run_in_executor(self._readers, self._read, image)
+            return await loop.run_in_executor(self._thread, self._detect, image, field)
         except PhotoError as error:
             raise ServiceError(400, f"{field} cannot be used ({error}); send a photo, such as a JPEG", field) from error
-        (regions,) = self._detector([photo], self._device)
+
+    def _load(self) -> None:
+        self._problem, self._again_at = "", time.monotonic() + AGAIN_S
+        try:
+            self._detector = load_detector(self._tracking, self._model, self._folder.path)
+            self._detector.require(self._device)
+        except UserError as error:
+            self._problem = str(error)
+
+    def _read(self, uri: str) -> bytes:
+        """Returns the bytes of a photo, within the deadline of a request if a web server has it."""
+        if (now := time.monotonic()) > self._forget_at:
+            self._servers, self._forget_at = SilentServers(), now + AGAIN_S
+        limits = DownloadLimits(attempts=2, deadline_s=self._deadline_s, silence_s=self._deadline_s / 3)
+        try:
+            with self._servers.photo(uri):
+                return read_photo(uri, limits)
+        except (UserError, OSError) as error:
+            raise PhotoError(f"{uri[:200]}: {error}") from error
+
+    def _detect(self, image: bytes, field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Decodes a photo and runs the detector, in the detector's thread."""
+        if self._problem and time.monotonic() > self._again_at:
+            self._load()
+        if self._problem:
+            raise ServiceError(422, f"photos cannot be used: {self._problem}; search by sentence", field)
+        with process_deadline(HANGING * self._deadline_s):
+            (regions,) = self._detector([decode_photo(image)], self._device)
         if isinstance(regions, str):
             raise ServiceError(422, f"{field} cannot be used ({regions}); send another photo", field)
         boxes_R4 = np.empty((0, 4), np.float32) if regions.boxes_R4 is None else regions.boxes_R4

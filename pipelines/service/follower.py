@@ -50,7 +50,8 @@ class Following:
     """Why the champion is not served."""
     failure: str = ""
     """Why the last step changed nothing, if it should have."""
-    _failed: tuple[str, float] = ("", 0.0)
+    _failed: tuple[str, float, str] = ("", 0.0, "")
+    """What did not start, until when it is not tried again, and the reason."""
 
     def step(self) -> None:
         """Finds what should be served and deploys it. An error is kept in `failure`, and the present gallery stays."""
@@ -60,7 +61,7 @@ class Following:
             self.champion, problem = found.champion, found.problem
             self.failure = self._serve(found.generation)
         except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service
-            self.failure = f"cannot check for a new champion ({_last_line(str(error))})"
+            self.failure = f"cannot check for a new champion ({error_line(str(error))})"
         self.problem = problem or self.failure
 
     def _serve(self, generation: Generation) -> str:
@@ -69,16 +70,17 @@ class Following:
         newest = galleries({name: state for name, (state, _) in states.items() if state != "DELETING"})
         present = newest[0] if newest else ""
         if not present or not serves(present, generation):
-            identity, until = self._failed
+            identity, until, reason = self._failed
             if identity == generation.identity and time.monotonic() < until:
-                return self.failure
+                return reason
             present = application_name(max([0, *(gallery_number(name) or 0 for name in states)]) + 1, generation)
             self.applications.deploy(present, generation)
         state, message = self._started(present)
         if state not in _STARTED:
-            self._failed = (generation.identity, time.monotonic() + RETRY_S)
+            reason = f"{generation.index} does not start ({error_line(message) or state})"
+            self._failed = (generation.identity, time.monotonic() + RETRY_S, reason)
             self.applications.delete(present)
-            return f"{generation.index} does not start ({_last_line(message) or state})"
+            return reason
         if earlier := [name for name in newest if name != present]:
             self.wait(self.drain_s)
             for name in earlier:
@@ -98,14 +100,17 @@ class Following:
 class Follower:
     """The Ray Serve deployment."""
 
-    def __init__(self, find: Callable[[], Wanted], applications: Applications, every_s: float, drain_s: float) -> None:
-        self._following, self._every_s = Following(find, applications, drain_s), every_s
+    def __init__(
+        self, index: str, find: Callable[[], Wanted], applications: Applications, every_s: float, drain_s: float
+    ) -> None:
+        """`index` is the one that the service was given."""
+        self._index, self._following, self._every_s = index, Following(find, applications, drain_s), every_s
         threading.Thread(target=self._follow, daemon=True).start()
 
     async def state(self) -> dict[str, Any]:
-        """Returns the champion that should be served, and what prevents it."""
+        """Returns the index that the service was given, the champion that should be served, and what prevents it."""
         found = self._following
-        return {"champion": found.champion, "problem": found.problem, "failure": found.failure}
+        return {"index": self._index, "champion": found.champion, "problem": found.problem, "failure": found.failure}
 
     def _follow(self) -> None:
         while True:
@@ -113,7 +118,7 @@ class Follower:
             time.sleep(self._every_s)
 
 
-def _last_line(message: str) -> str:
+def error_line(message: str) -> str:
     """Returns the end of a message, which may be a traceback: the error itself."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     errors = [line for line in lines if "Error: " in line]

@@ -14,6 +14,8 @@ from infra.canonical_json import canonical_json
 
 SERVICE = "shan-search"
 """The application of the router and the follower."""
+FOLLOWER, ROUTER = "follower", "router"
+"""Names of its deployments."""
 SHARE, DETECTOR = "share", "detector"
 """Names of deployments of a gallery; those of shares are numbered."""
 _NAME = re.compile(r"shan-gallery-(\d{6,})-([0-9a-f]{12})")

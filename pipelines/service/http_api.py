@@ -78,7 +78,7 @@ async def _respond(served: Served, request: Request, kind: Any, work: Callable[.
     try:
         async with asyncio.timeout(served.config.deadline_s):
             content_type = request.headers.get("content-type", "")
-            asked = parse_request(kind, request.query_params, content_type, await request.body())
+            asked = parse_request(kind, request.query_params.multi_items(), content_type, await request.body())
             document = await work(served, asked)
     except Exception as error:
         found = service_error(error)
@@ -129,12 +129,10 @@ async def _score(served: Served, request: PairRequest) -> dict[str, Any]:
 
 
 def _photo(served: Served, request: SearchRequest | PairRequest) -> bytes | str:
-    """Returns the bytes of the photo of a request, or its URI if the service may read it."""
+    """Returns the bytes of the photo of a request, or its location if the service may read it."""
     if request.image is not None:
         return image_bytes(request.image)
-    uri = str(request.image_uri)
-    require_allowed(uri, served.config.image_sources)
-    return uri
+    return require_allowed(str(request.image_uri), served.config.image_sources)
 
 
 def _body(kind: Any) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from infra.errors import UserError
+from infra.paths import absolute
 from pipelines.search.config import CANDIDATES, MAX_WORDS
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError, shown
@@ -96,17 +98,19 @@ class PairRequest(_WithImage):
         return self
 
 
-def parse_request(kind: type[Kind], query: Mapping[str, str], content_type: str, body: bytes) -> Kind:
+def parse_request(kind: type[Kind], query: Iterable[tuple[str, str]], content_type: str, body: bytes) -> Kind:
     """Returns the request in a JSON body, or in the query string, beside which the body may be a photo's bytes.
 
-    Raises ServiceError with status 400 for a body that cannot be parsed, and 422 for a field out of its limits.
+    Raises ServiceError with status 400 for a body that cannot be parsed, and 422 for a field that is given twice or out
+    of its limits.
     """
-    fields: dict[str, Any] = dict(query)
+    in_body: dict[str, Any] = {}
     kind_of_body = content_type.partition(";")[0].strip().lower()
     if body and (kind_of_body.startswith("image/") or kind_of_body == "application/octet-stream"):
-        fields["image"] = base64.b64encode(body).decode()
+        in_body = {"image": base64.b64encode(body).decode()}
     elif body:
-        fields |= _json_fields(body)
+        in_body = _json_fields(body)
+    fields = _given_once([*query, *in_body.items()])
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
@@ -131,13 +135,21 @@ def image_bytes(image: str) -> bytes:
         ) from error
 
 
-def require_allowed(uri: str, sources: tuple[str, ...]) -> None:
-    """Raises ServiceError for a photo URI that is not below one of the prefixes that the service may read."""
-    if not any(uri.startswith(prefix) for prefix in sources):
+def require_allowed(uri: str, sources: tuple[str, ...]) -> str:
+    """Returns the location of a photo, absolute if it is a path.
+
+    Raises ServiceError for one that is not below one of the prefixes that the service may read.
+    """
+    try:
+        location = absolute(uri, "image_uri")
+    except UserError as error:
+        raise ServiceError(422, str(error), "image_uri", uri) from error
+    if not any(location.startswith(prefix) for prefix in sources):
         fix = f"use one below {', '.join(sources)}" if sources else "send the photo's bytes as image"
         raise ServiceError(422, f"image_uri is {uri[:100]}, which the service may not read; {fix}", "image_uri", uri)
     if ".." in unquote(uri).replace("\\", "/").split("/"):
         raise ServiceError(422, "image_uri has .. in its path; give a URI without it", "image_uri", uri)
+    return location
 
 
 def invalid(kind: type[BaseModel], error: ValidationError) -> ServiceError:
@@ -156,9 +168,19 @@ def invalid(kind: type[BaseModel], error: ValidationError) -> ServiceError:
     return ServiceError(422, message, field, value)
 
 
+def _given_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the fields by name. Raises ServiceError for one that is given twice."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise ServiceError(422, f"{shown(name)} is given twice; give it once", name)
+        fields[name] = value
+    return fields
+
+
 def _json_fields(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=_given_once)
     except (ValueError, RecursionError) as error:
         raise ServiceError(
             400, f"the body is not JSON ({str(error)[:100]}); send JSON, or a photo with Content-Type image/jpeg"

@@ -12,12 +12,16 @@ from os import environ
 from typing import Any
 
 from infra.cluster import ClusterConfig, check_address, connect
+from infra.cluster_resources import NOTICE_S, ResourceRequest, wait_for_resources
 from infra.errors import UserError
+from infra.paths import absolute
 from infra.tracking import TrackingConfig
+from pipelines.models.load import is_registered
 from pipelines.service.config import ServiceConfig
-from pipelines.service.follower import START_S
-from pipelines.service.generation import SERVICE, gallery_number
+from pipelines.service.follower import START_S, error_line
+from pipelines.service.generation import FOLLOWER, SERVICE, Generation, galleries, gallery_number
 from pipelines.service.router import TOKEN, require_token
+from pipelines.service.running_serve import RESPONSE_S, require_usable_serve
 from pipelines.service.wanted import wanted
 
 
@@ -40,6 +44,7 @@ def running_service(
     require_serve()
     require_token(config, environ.get(TOKEN, ""))
     check_address(cluster)
+    index = absolute(index, "--index")
     found = wanted(index, pin, tracking)
     if found.problem:
         print(f"warning: {found.problem}", file=sys.stderr)
@@ -50,22 +55,13 @@ def running_service(
     is_own_cluster = cluster.is_local and not ray.is_initialized()
     # A new gallery starts while the present one still serves.
     connect(replace(cluster, local_cpus=max(cluster.local_cpus, ceil(2 * config.gallery_cpus))))
-    from ray import serve
-
-    from pipelines.service.deployments import service_application
-
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    http = {"host": config.host, "port": config.port, "request_timeout_s": 2 * config.deadline_s + 5}
-    try:
-        serve.start(http_options=http, logging_config={"log_level": "WARNING", "enable_access_log": False})
-        serve.run(service_application(index, pin, config, tracking), name=SERVICE, route_prefix="/")
+    if not require_usable_serve(config, index):
+        wait_for_resources(cluster, gallery_resources(found.generation, config))
+    with _stopped_at_end(is_own_cluster):
+        _deploy(index, pin, config, tracking)
         _wait_until_served()
-        yield f"http://{config.host}:{config.port}"
-    finally:
-        if is_own_cluster:
-            ray.shutdown()
-        else:
-            _delete_applications()
+        yield url_of(config)
 
 
 def serve_forever(
@@ -78,20 +74,94 @@ def serve_forever(
             time.sleep(1)
 
 
+def url_of(config: ServiceConfig) -> str:
+    """Returns the URL of the service."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"http://{host}:{config.port}"
+
+
+def gallery_resources(generation: Generation, config: ServiceConfig) -> ResourceRequest:
+    """Returns the processes of a gallery, for which the cluster needs room."""
+    detectors = config.num_detectors if is_registered(generation.model) else 0
+    bundle = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
+    setting = (
+        f"service.num_shares is {config.num_shares}, service.num_replicas is {config.num_replicas} and "
+        f"service.num_detectors is {config.num_detectors}"
+    )
+    fix = "lower them, service.cpus or service.gpus, or use a larger cluster (cluster.address)"
+    return ResourceRequest([bundle] * (config.num_shares * config.num_replicas + detectors), setting, fix)
+
+
+def _deploy(index: str, pin: int | None, config: ServiceConfig, tracking: TrackingConfig) -> None:
+    """Starts Ray Serve and the service. Raises UserError with the reason why they do not start."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    from pipelines.service.deployments import service_application
+
+    http = {"host": config.host, "port": config.port, "request_timeout_s": 2 * config.deadline_s + 5}
+    try:
+        serve.start(http_options=http, logging_config={"log_level": "WARNING", "enable_access_log": False})
+        serve.run(service_application(index, pin, config, tracking), name=SERVICE, route_prefix="/")
+    except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
+        raise UserError(f"the service does not start: {error_line(str(error)) or type(error).__name__}") from error
+
+
 def _wait_until_served() -> None:
-    """Waits until a gallery runs. Raises UserError with the reason why it does not start."""
+    """Waits until a gallery runs, and prints that. Raises UserError with the reason why it does not start."""
     from ray import serve
 
-    follower: Any = serve.get_deployment_handle("follower", SERVICE)
-    give_up = time.monotonic() + START_S
+    start, is_noticed = time.monotonic(), False
     while True:
-        states = {name: found.status.value for name, found in serve.status().applications.items()}
-        if any(state == "RUNNING" for name, state in states.items() if gallery_number(name) is not None):
+        applications = serve.status().applications
+        names = galleries({name: found.status.value for name, found in applications.items()})
+        if any(applications[name].status.value == "RUNNING" for name in names):
             return
-        failure = follower.state.remote().result()["failure"]
-        if failure or time.monotonic() > give_up:
-            raise UserError(f"the service does not start: {failure or f'no index is opened after {START_S:.0f} s'}")
+        failure, waited = _failure(), time.monotonic() - start
+        if not failure and waited > START_S:
+            reasons = [found.message for name in names[:1] for found in applications[name].deployments.values()]
+            failure = f"no index is opened after {START_S:.0f} s ({error_line(chr(10).join(reasons))})"
+        if failure:
+            raise UserError(f"the service does not start: {failure}")
+        if waited > NOTICE_S and not is_noticed:
+            print("waiting for the processes that open the index", file=sys.stderr)
+            is_noticed = True
         time.sleep(0.5)
+
+
+def _failure() -> str:
+    """Returns why the follower could not deploy a gallery; empty if it has not failed or does not respond."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    follower: Any = serve.get_deployment_handle(FOLLOWER, SERVICE)
+    try:
+        return str(follower.state.remote().result(timeout_s=RESPONSE_S)["failure"])
+    except (TimeoutError, RayError, RayServeException):  # it is restarting
+        return ""
+
+
+@contextmanager
+def _stopped_at_end(is_own_cluster: bool) -> Iterator[None]:
+    """Stops this process's own cluster at the end of the body, or the service of another one.
+
+    A failure to do so is a warning: the error of the body is the one to report.
+    """
+    import ray
+
+    try:
+        yield
+    finally:
+        try:
+            if is_own_cluster:
+                ray.shutdown()
+            else:
+                _delete_applications()
+        except Exception as error:  # noqa: BLE001 - Ray and Serve raise their own types where the cluster is gone
+            reason = error_line(str(error)) or type(error).__name__
+            print(f"warning: the service could not be stopped ({reason}); run `serve shutdown`", file=sys.stderr)
 
 
 def _delete_applications() -> None:
@@ -105,8 +175,9 @@ def _delete_applications() -> None:
 
 
 def _require_free_port(config: ServiceConfig) -> None:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        with socket.create_server((config.host, config.port)):
+        with socket.create_server((config.host, config.port), family=family):
             return
     except OSError as error:
         raise UserError(

@@ -6,12 +6,10 @@ process. Queries that arrive while another batch is computed form the next batch
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +28,7 @@ from pipelines.service.calls import retried
 from pipelines.service.errors import several
 from pipelines.service.generation import SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
+from pipelines.service.process_folder import ProcessFolder
 from pipelines.service.ranking import Asked, Found, Ranked, ShareClient, search
 
 BATCH = 16
@@ -44,6 +43,7 @@ class Share:
         self, generation: Generation, number: int, shares: int, tracking: TrackingConfig, device: str, *_others: Any
     ) -> None:
         """`_others` are the other deployments of the application, which Serve starts because they are named here."""
+        self._folder = ProcessFolder()
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         store, document = read_index_document(generation.index)
         connected = infra.tracking.require_store(tracking) if is_registered(generation.model) else None
@@ -51,10 +51,13 @@ class Share:
         self._generation, self._number, self._shares = generation, number, shares
         self._document = document
         partitions = partitions_of(document, number, shares)
-        self._folder = tempfile.TemporaryDirectory()  # removed at the end of the process
-        copy = copy_partitions(store, document, partitions, Path(self._folder.name))
+        copy = copy_partitions(store, document, partitions, self._folder.path)
         self._index = SearchIndex.of(copy, document, model, partitions)
         self._thread = ThreadPoolExecutor(1)
+
+    def __del__(self) -> None:
+        """Removes the copy of the partitions; Ray Serve calls this before it kills the process."""
+        self._folder.remove()
 
     async def describe(self) -> dict[str, Any]:
         """Returns what the gallery is, for the router."""

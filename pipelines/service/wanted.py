@@ -1,17 +1,16 @@
 """Which index the service should serve: that of the champion if it exists, else the one that it was given."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import infra.tracking
-from infra.errors import StorageError, UserError
+from infra.errors import UserError
 from infra.registry import champion_version
 from infra.source_tree import program
 from infra.storage.open import open_store
 from infra.tracking import TrackingConfig
 from pipelines.features.layout import INDEX
-from pipelines.search.index_format import IndexDocument, parse_document, read_index_document
+from pipelines.search.index_format import IndexDocument, InvalidSearchIndexError, parse_document, read_index_document
 from pipelines.service.generation import Generation
 
 _VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
@@ -70,22 +69,27 @@ def generation_of(uri: str, document: IndexDocument) -> Generation:
 
 
 def find_index(uri: str, like: IndexDocument, model: str) -> Generation | None:
-    """Returns the index of a model beside the one at `uri`, of the same data sets; None without a finished one."""
-    datasets = [features.dataset for features in like.features]
-    for other, document in _indexes(uri.rpartition("/")[0]):
-        if document.model.uri == model and [features.dataset for features in document.features] == datasets:
-            return generation_of(other, document)
+    """Returns the index of a model beside the one at `uri`, of the same data sets; None without a finished one.
+
+    Raises UserError or OSError if none is found and one cannot be read, as during an outage: it may be the wanted one.
+    """
+    store = open_store(uri.rpartition("/")[0])
+    unreadable: Exception | None = None
+    for folder in sorted(store.folders()):
+        name = f"{folder}/{INDEX}"
+        try:
+            document = parse_document(store.read(name), f"{store.uri}/{name}")
+        except (FileNotFoundError, InvalidSearchIndexError):  # not finished, or something else
+            continue
+        except (UserError, OSError) as error:
+            unreadable = error
+            continue
+        if document.model.uri == model and _datasets(document) == _datasets(like):
+            return generation_of(f"{store.uri}/{folder}", document)
+    if unreadable is not None:
+        raise unreadable
     return None
 
 
-def _indexes(root: str) -> Iterator[tuple[str, IndexDocument]]:
-    """Yields the finished indexes below a root; those that cannot be read are left out."""
-    store = open_store(root)
-    for name, _ in store.scan():
-        folder, _, file = name.partition("/")
-        if file != INDEX:
-            continue
-        try:
-            yield f"{store.uri}/{folder}", parse_document(store.read(name), f"{store.uri}/{name}")
-        except (UserError, StorageError, FileNotFoundError):
-            continue
+def _datasets(document: IndexDocument) -> list[str]:
+    return sorted(features.dataset for features in document.features)

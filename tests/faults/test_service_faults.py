@@ -30,7 +30,7 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
-    config = ServiceConfig(port=port, replicas=2, detectors=0, cpus=0.5, follow_every_s=1)
+    config = ServiceConfig(port=port, num_replicas=2, num_detectors=0, cpus=0.5, follow_every_s=1)
     with running_service(served.index(1).store.uri, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
         yield found

@@ -97,6 +97,9 @@ def test_a_printed_config_can_be_used_as_a_config_file(tmp_path: Path, capsys: p
         ("train.word_vectors", "x.txt", "{cwd}/x.txt"),
         ("score.cache_file", "~/x.npy", "{home}/x.npy"),
         ("score.cache_file", "x.npy", "{cwd}/x.npy"),
+        ("tracking.uri", "sqlite:///x.db", "sqlite:///{cwd}/x.db"),
+        ("tracking.uri", "sqlite:///~/x.db", "sqlite:///{home}/x.db"),
+        ("tracking.uri", "http://host:5000", "http://host:5000"),
         ("cache.folder", "x", "{cwd}/x"),
         ("cache.folder", "~/x", "~/x"),  # the home folder of each node
     ],

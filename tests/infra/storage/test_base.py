@@ -271,3 +271,10 @@ def test_a_scan_yields_objects_by_prefix(store: Store):
     assert sorted(name for name, _ in store.scan("a/")) == ["a/x", "a/y"]
     assert sorted(name for name, _ in store.scan("a")) == ["a/x", "a/y", "ab"]
     assert list(store.scan("c")) == []
+
+
+def test_folders_at_the_root_are_listed(store: Store):
+    assert list(store.folders()) == []
+    for name in ("a/x", "a/y/z", "ä b/x", "file"):
+        store.put_if_absent(name, b"1")
+    assert sorted(store.folders()) == ["a", "ä b"]

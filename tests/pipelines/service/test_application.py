@@ -20,7 +20,7 @@ def test_the_arguments_are_those_of_the_command():
         ({"index": "i", "prot": 1}, r"\['index', 'prot'\]; give index, and at most pin, service and tracking"),
         ({"index": "i", "service": {"prot": 1}}, "the arguments are invalid .*'prot'.*; correct them"),
         ({"index": "i", "service": {"k": 0}}, "the arguments are invalid"),
-        ({"index": "i", "service": {"shares": 0}}, "service.shares is 0; it must be at least 1"),
+        ({"index": "i", "service": {"num_shares": 0}}, "service.num_shares is 0; it must be at least 1"),
     ],
 )
 def test_other_arguments_are_refused(arguments: dict[str, Any], message: str):

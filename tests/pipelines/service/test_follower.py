@@ -68,6 +68,22 @@ def test_a_gallery_that_does_not_start_leaves_the_present_one():
     assert follower.problem == ""
 
 
+def test_a_failed_check_does_not_replace_the_reason_of_a_failed_start():
+    applications = Applications(failing=(TWO,))
+    follower = following(applications, [Wanted(ONE), Wanted(TWO)])
+    follower.step()
+    follower.step()
+
+    def fail() -> Wanted:
+        raise UserError("tracking.uri does not respond")
+
+    follower.find = fail
+    follower.step()
+    follower.find = lambda: Wanted(TWO)
+    follower.step()
+    assert follower.problem == "j@0 does not start (x is corrupt; build it)"
+
+
 def test_a_registry_that_fails_leaves_the_present_gallery():
     applications = Applications()
     follower = following(applications, [Wanted(ONE)])

@@ -21,7 +21,7 @@ from pipelines.service.requests import (
 
 def read(body: object, kind: Any = SearchRequest, query: dict[str, str] | None = None) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse_request(kind, query or {}, "application/json", data)
+    return parse_request(kind, (query or {}).items(), "application/json", data)
 
 
 def test_a_sentence_is_searched_among_photos_by_default():
@@ -31,13 +31,13 @@ def test_a_sentence_is_searched_among_photos_by_default():
 
 def test_the_fields_may_be_parameters():
     query = {"sentence": "犬", "k": "3", "explain": "true"}
-    request = parse_request(SearchRequest, query, "", b"")
+    request = parse_request(SearchRequest, query.items(), "", b"")
     assert (request.sentence, request.k, request.explain) == ("犬", 3, True)
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", "application/octet-stream"])
 def test_a_photo_may_be_the_body(content_type: str):
-    request = parse_request(SearchRequest, {"k": "2"}, content_type, b"\xff\xd8 bytes")
+    request = parse_request(SearchRequest, [("k", "2")], content_type, b"\xff\xd8 bytes")
     assert (request.gallery, image_bytes(request.image or "")) == ("captions", b"\xff\xd8 bytes")
 
 
@@ -104,6 +104,20 @@ def test_limits_of_the_service_are_checked():
             require_limits(read({"sentence": "a", "k": 1, "candidates": 1} | {field: value}), config)
 
 
+@pytest.mark.parametrize(
+    ("query", "content_type", "body"),
+    [
+        ([("k", "1"), ("k", "2")], "", b""),
+        ([], "application/json", b'{"sentence": "a", "k": 1, "k": 2}'),
+        ([("k", "1")], "application/json", b'{"sentence": "a", "k": 2}'),
+    ],
+)
+def test_a_field_is_given_once(query: list[tuple[str, str]], content_type: str, body: bytes):
+    with pytest.raises(ServiceError, match="k is given twice; give it once") as caught:
+        parse_request(SearchRequest, query, content_type, body)
+    assert (caught.value.status, caught.value.field) == (422, "k")
+
+
 def test_images_are_base64_or_data_uris():
     text = base64.b64encode(b"bytes").decode()
     assert image_bytes(text) == image_bytes(f"data:image/png;base64,{text}") == b"bytes"
@@ -132,6 +146,11 @@ def test_uris_outside_of_the_image_sources_are_refused(uri: str):
 
 
 def test_uris_are_read_only_below_image_sources():
-    require_allowed("s3://b/photos/a/p.jpg", ("s3://b/photos/",))
+    assert require_allowed("s3://b/photos/a/p.jpg", ("s3://b/photos/",)) == "s3://b/photos/a/p.jpg"
+    assert require_allowed("file:///photos/a%20b.jpg", ("/photos/",)) == "/photos/a b.jpg"
+    for uri in ("file:///photos/%2e%2e/secret.jpg", "/photos/../secret.jpg", "photos/a.jpg", ""):
+        with pytest.raises(ServiceError) as caught:
+            require_allowed(uri, ("/photos/",))
+        assert caught.value.status == 422
     with pytest.raises(ServiceError, match="send the photo's bytes as image"):
         require_allowed("s3://b/photos/a/p.jpg", ())

@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ import pytest
 from PIL import Image
 
 from infra.cluster import ClusterConfig
+from infra.cluster_resources import wait_for_resources
+from infra.errors import UserError
 from pipelines.search.gallery import Filter
 from pipelines.search.index import SearchIndex
 from pipelines.search.index_commands import load_version
 from pipelines.service.config import ServiceConfig
 from pipelines.service.deployments import DRAIN_S
+from pipelines.service.generation import Generation
 from pipelines.service.http_api import PATHS
-from pipelines.service.run import running_service
+from pipelines.service.run import gallery_resources, running_service
 from tests.support.processes import wait_until, workers
 from tests.support.services import NAME, Served, ask, served_models
 
@@ -44,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
 def url(served: Served, ray_session: None) -> Iterator[str]:
     from ray import serve
 
-    config = ServiceConfig(port=free_port(), shares=2, cpus=0.5, follow_every_s=1, max_body_mb=1, deadline_s=5)
+    config = ServiceConfig(port=free_port(), num_shares=2, cpus=0.5, follow_every_s=1, max_body_mb=1, deadline_s=5)
     index = served.index(1).store.uri
     with running_service(index, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
@@ -138,6 +143,30 @@ def test_bad_input_has_a_status_and_a_fix(url: str, path: str, body: Any, status
     assert found == status
     assert set(document) == {"field", "value", "message"}
     assert message in document["message"]
+
+
+def test_another_service_is_refused(url: str, served: Served):
+    found = ServiceConfig(port=int(url.rpartition(":")[2]), deadline_s=5)
+    index = served.index(1).uri  # a snapshot, which is another index
+    for config, message in (
+        (replace(found, port=free_port()), f"Ray Serve runs on this cluster with host 127.0.0.1 and port {found.port}"),
+        (found, f"--index is {index}, but a service of {index.partition('@')[0]} runs on this cluster"),
+    ):
+        with (
+            pytest.raises(UserError, match=re.escape(message)),
+            running_service(index, None, config, served.config, ClusterConfig(address="auto")),
+        ):
+            pass
+    assert ask(f"{url}/healthz")[0] == 200
+
+
+def test_a_cluster_without_room_is_an_error():
+    request = gallery_resources(Generation("i@0", "models:/m/1"), ServiceConfig(num_replicas=2, gpus=1))
+    assert request.bundles == [{"CPU": 1.0, "GPU": 1}] * 3
+    with pytest.raises(
+        UserError, match=r"service.num_replicas is 2 .* needs 3 x \(1 CPU, 1 GPU\), but the cluster has"
+    ):
+        wait_for_resources(ClusterConfig(), request)
 
 
 def test_what_is_served_is_described(url: str):

@@ -7,6 +7,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.registry import set_champions
+from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.layout import INDEX
@@ -37,11 +38,13 @@ def registry(tracking: Tracking) -> TrackingConfig:
     return TrackingConfig(uri=tracking.uri)
 
 
-def write(root: Path, name: str, document: IndexDocument, version: int | str, dataset: str = "tiny") -> str:
+def write(
+    root: Path, name: str, document: IndexDocument, version: int | str, datasets: tuple[str, ...] = ("tiny",)
+) -> str:
     """Writes the document of an index, all that is read here, and returns its URI."""
     uri = f"models:/{NAME}/{version}" if isinstance(version, int) else version
     model = IndexedModel(uri, document.model.digest, document.model.fingerprint)
-    features = [replace(features, dataset=dataset) for features in document.features]
+    features = [replace(document.features[0], dataset=dataset) for dataset in datasets]
     store = open_store(f"{root}/{name}")
     store.replace(INDEX, IndexDocument.build(model, features, document.galleries).to_json())
     return store.uri
@@ -55,7 +58,7 @@ def test_the_index_of_the_champion_is_served(
     tmp_path: Path, document: IndexDocument, registry: TrackingConfig, tracking: Tracking
 ):
     one, two = write(tmp_path, "a", document, 1), write(tmp_path, "b", document, 2)
-    write(tmp_path, "c", document, 2, dataset="other")
+    write(tmp_path, "c", document, 2, datasets=("other",))
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "corrupt").mkdir()
     (tmp_path / "corrupt" / INDEX).write_text("{")
@@ -66,11 +69,43 @@ def test_the_index_of_the_champion_is_served(
     assert (found.generation, found.champion, found.problem) == (chosen(two, 2, document), "models:/m/2", "")
 
 
+def test_the_order_of_the_data_sets_does_not_matter(
+    tmp_path: Path, document: IndexDocument, registry: TrackingConfig, tracking: Tracking
+):
+    one = write(tmp_path, "a", document, 1, datasets=("first", "second"))
+    two = write(tmp_path, "b", document, 2, datasets=("second", "first"))
+    set_champions(tracking, NAME, [1, 2])
+    assert wanted(one, None, registry).generation.index.startswith(f"{two}@")
+
+
+def test_an_index_that_cannot_be_read_is_not_a_missing_one(
+    tmp_path: Path,
+    document: IndexDocument,
+    registry: TrackingConfig,
+    tracking: Tracking,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    one, two = write(tmp_path, "a", document, 1), write(tmp_path, "b", document, 2)
+    set_champions(tracking, NAME, [1, 2])
+    read = FolderStore.read
+
+    def refuse(store: FolderStore, name: str, *arguments: int) -> bytes:
+        if name == f"b/{INDEX}":
+            raise UserError("the store rejects the credentials (ExpiredToken)")
+        return read(store, name, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderStore, "read", refuse)
+        with pytest.raises(UserError, match="ExpiredToken"):
+            wanted(one, None, registry)
+    assert wanted(one, None, registry).generation.index.startswith(f"{two}@")
+
+
 def test_a_champion_without_an_index_leaves_the_given_one(
     tmp_path: Path, document: IndexDocument, registry: TrackingConfig, tracking: Tracking
 ):
     one = write(tmp_path, "a", document, 1)
-    write(tmp_path, "c", document, 3, dataset="other")
+    write(tmp_path, "c", document, 3, datasets=("other",))
     set_champions(tracking, NAME, [1, 3])
     found = wanted(one, None, registry)
     assert (found.generation, found.champion) == (chosen(one, 1, document), "models:/m/3")
