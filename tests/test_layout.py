@@ -26,10 +26,8 @@ COVERS = {
         "pipelines/service/test_run.py",
         "a deployment of Ray Serve",
     ),
-    "pipelines/service/http_api.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/router.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/served.py": ("pipelines/service/test_run.py", "the state of a running service"),
-    "pipelines/service/share.py": ("pipelines/service/test_ranking.py", "a part of the ranking"),
     "pipelines/models/config.py": ("pipelines/models/test_detector_package.py", "one field without a check"),
 }
 """Modules without a test file of their own: the file below tests/ that covers each, and why."""

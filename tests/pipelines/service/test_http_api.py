@@ -1,0 +1,120 @@
+"""The HTTP interface before a gallery: what reaches it, and the errors of its processes as responses."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from pipelines.service.config import ServiceConfig
+from pipelines.service.errors import ServiceError
+from pipelines.service.http_api import build_api
+from pipelines.service.served import Served, ServedGallery
+
+FOUND: dict[str, Any] = {"hits": [], "partial": False, "missing_shares": []}
+
+
+class Handle:
+    """A handle of a share or detector: `handle.<method>.remote(...)` returns or raises what was given."""
+
+    def __init__(self, **results: Any) -> None:
+        self.results, self.calls = results, list[tuple[Any, ...]]()
+
+    def __getattr__(self, method: str) -> "Handle":
+        self.method = method
+        return self
+
+    async def remote(self, *arguments: Any) -> Any:
+        self.calls.append((self.method, *arguments))
+        result = self.results[self.method]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def served(*shares: Handle, detector: Handle | None = None) -> Served:
+    found = Served(ServiceConfig(deadline_s=5, image_sources=("s3://b/photos/",)), None)
+    if shares:
+        about = {"items": {"photos": 4, "captions": 8}, "splits": ["test", "train"], "shares": len(shares)}
+        found._gallery = ServedGallery("a", about, {"model": "models:/m/1", "index": "i"}, list(shares), detector)
+    return found
+
+
+def ask(found: Served, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, Any]:
+    """Returns status and body of the response to a request."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    path, _, query = path.partition("?")
+    scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}
+    headers = [(b"content-type", content_type.encode())] if content_type else []
+    scope |= {"headers": headers, "http_version": "1.1", "scheme": "http", "server": ("h", 80), "root_path": ""}
+    asyncio.run(build_api(found, "")(scope, receive, send))
+    return sent[0]["status"], json.loads(b"".join(message["body"] for message in sent[1:]))
+
+
+def test_a_sentence_and_a_photo_reach_the_gallery():
+    share, detector = Handle(search=FOUND), Handle(detect=("regions", "boxes"))
+    status, document = ask(served(share), "GET", "/search?sentence=a+dog&k=3&split=test")
+    assert (status, document["gallery"], document["model"]) == (200, "photos", "models:/m/1")
+    assert share.calls == [("search", "a dog", 3, 100, ("test", ""), False, 5)]
+    for body, content_type in ((b"photo", "image/jpeg"), (b'{"image_uri": "s3://b/photos/p.jpg"}', "application/json")):
+        status, document = ask(served(share, detector=detector), "POST", "/search", body, content_type)
+        assert (status, document["gallery"]) == (200, "captions")
+        assert share.calls[-1][:2] == ("search", "regions")
+    assert detector.calls == [("detect", b"photo"), ("detect", "s3://b/photos/p.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("/search?sentence=a&k=1&k=2", 422, "k is given twice; give it once"),
+        ("/search?sentence=a&split=dev", 422, "split is dev; the index has test, train"),
+        ("/search?image_uri=s3://b/other.jpg", 422, "which the service may not read"),
+        ("/search?image_uri=s3://b/photos/p.jpg", 422, "the model is served without a detector"),
+        ("/nothing", 404, "the paths are in /openapi.json"),
+    ],
+)
+def test_other_requests_reach_no_process(path: str, status: int, message: str):
+    share = Handle()
+    found, document = ask(served(share), "GET", path)
+    assert found == status
+    assert message in document["message"]
+    assert share.calls == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ServiceError(400, "image cannot be used", "image"), 400, "image cannot be used"),
+        (TimeoutError(), 504, "the deadline of the request passed"),
+        (ActorDiedError(), 503, "a process of the service ended"),
+    ],
+)
+def test_errors_of_processes_are_responses(error: Exception, status: int, message: str):
+    found, document = ask(served(Handle(search=error)), "GET", "/search?sentence=a")
+    assert found == status
+    assert message in document["message"]
+
+
+def test_a_pair_is_that_of_the_share_that_has_the_key():
+    pair = {"key": "p7", "score": 0.5, "explanation": {}}
+    found = served(Handle(score_key=None), Handle(score_key=pair))
+    body = b'{"sentence": "a", "key": "p7"}'
+    status, document = ask(found, "POST", "/score", body)
+    assert (status, document["score"], "explanation" in document) == (200, 0.5, False)
+    assert "explanation" in ask(found, "POST", "/explain", body)[1]
+    assert ask(served(Handle(score_key=None)), "POST", "/score", body)[0] == 404
+    assert ask(served(Handle(score_key=pair), Handle(score_key=pair)), "POST", "/score", body)[0] == 422
+
+
+def test_without_a_gallery_the_service_is_not_healthy():
+    assert ask(served(Handle()), "GET", "/healthz")[0] == 200
+    status, document = ask(served(), "GET", "/healthz")
+    assert (status, document["message"]) == (503, "no index is served yet; try again")

@@ -1,0 +1,51 @@
+"""A share in the test process: what it holds, scores of its photos, and the files that it leaves."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from infra.tracking import TrackingConfig
+from pipelines.search.index_build import IndexBuild
+from pipelines.service.generation import Generation
+from pipelines.service.share import Share
+from tests.support.indexes import build_here, loaded
+from tests.support.small_models import small_set
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> IndexBuild:
+    folder = tmp_path_factory.mktemp("built")
+    features = small_set(folder, 40)
+    return build_here(loaded(folder / "model", features), [features], folder / "indexes")
+
+
+@pytest.fixture
+def shares(build: IndexBuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Share]:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    generation = Generation(build.uri, build.document.model.uri)
+    return [Share(generation, number, 2, TrackingConfig(), "cpu") for number in range(2)]
+
+
+def test_shares_state_what_the_whole_index_is(shares: list[Share], build: IndexBuild):
+    first, second = (asyncio.run(share.describe()) for share in shares)
+    assert first == second
+    assert (first["index"], first["shares"]) == (build.uri, 2)
+    assert first["items"] == {name: gallery.items for name, gallery in build.document.galleries.items()}
+
+
+def test_a_photo_is_scored_by_the_share_that_has_it(shares: list[Share]):
+    gallery = shares[0]._index.gallery("photos")
+    key = next(key for key in (f"p{number}" for number in range(40)) if len(gallery.rows_of(key, None)))
+    pair = asyncio.run(shares[0].score_key("a photo of 7", key, None))
+    assert pair is not None
+    assert pair["key"] == key
+    assert sum(pair["explanation"]["levels"].values()) == pytest.approx(pair["score"], abs=1e-5)
+    assert asyncio.run(shares[1].score_key("a photo of 7", key, None)) is None
+
+
+def test_the_folder_is_removed_before_the_process_is_killed(shares: list[Share], tmp_path: Path):
+    assert len(list(tmp_path.glob("shan-service-*"))) == 2
+    for share in shares:
+        share.__del__()
+    assert list(tmp_path.glob("shan-service-*")) == []
