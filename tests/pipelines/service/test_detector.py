@@ -70,15 +70,15 @@ def test_a_photo_is_bytes_or_a_uri(start: Callable[[Load], PhotoDetector], tmp_p
         assert (caught.value.status, caught.value.field) == (400, field)
 
 
-def test_a_web_server_that_does_not_respond_delays_no_other_photo(start: Callable[[Load], PhotoDetector]):
+def test_a_silent_web_server_delays_no_other_photo(start: Callable[[Load], PhotoDetector]):
     found = start(lambda *_: Regions())
 
     async def both() -> float:
         slow = asyncio.create_task(found.detect(f"http://127.0.0.1:{server.getsockname()[1]}/p.jpg"))
         await asyncio.sleep(0.1)
-        begun = time.monotonic()
+        started = time.monotonic()
         await found.detect(png())
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         with pytest.raises(ServiceError, match="image_uri cannot be used") as caught:
             await asyncio.wait_for(slow, 20)
         assert caught.value.status == 400

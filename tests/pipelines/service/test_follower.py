@@ -68,7 +68,7 @@ def test_a_gallery_that_does_not_start_leaves_the_present_one():
     assert follower.problem == ""
 
 
-def test_a_failed_check_does_not_replace_the_reason_of_a_failed_start():
+def test_a_failed_check_keeps_the_reason_of_a_failed_start():
     applications = Applications(failing=(TWO,))
     follower = following(applications, [Wanted(ONE), Wanted(TWO)])
     follower.step()
