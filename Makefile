@@ -18,7 +18,7 @@ demo: .venv/.installed ## the complete pipeline on rendered scenes, from images 
 	$(BIN)/python -m jobs.quickstart
 
 .PHONY: test
-test: .venv/.installed-dev ## unit and integration tests, the demo included (15 minutes)
+test: .venv/.installed-dev ## unit and integration tests, the demo included (about 15 minutes)
 	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
 
 .PHONY: unit
@@ -34,7 +34,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
 .PHONY: faults-short
-faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (12 minutes)
+faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (9 to 14 minutes)
 	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
 
 .PHONY: bench
