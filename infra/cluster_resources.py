@@ -52,6 +52,17 @@ def wait_for_resources(cluster: ClusterConfig, request: ResourceRequest) -> None
     wait.end()
 
 
+def require_resources(cluster: ClusterConfig, request: ResourceRequest) -> None:
+    """Returns if the connected cluster can run all processes, once other jobs have ended. Raises as `Wait` does.
+
+    A cluster with an autoscaler is not checked: what it may add shows only when processes wait for it.
+    """
+    wait = Wait(cluster, request)
+    while not (placeable(request.bundles) or may_scale()):
+        wait.check()
+        time.sleep(_POLL_S)
+
+
 class Wait:
     """A wait for the resources of a request: prints what is waited for, and how long it took."""
 
@@ -110,12 +121,18 @@ def describe(bundles: Sequence[Bundle]) -> str:
 
 def result_of(task: Any, waiting_for: str) -> Any:
     """Returns the result of a Ray task, and prints what it waits for if that takes longer than NOTICE_S."""
+    return results_of([task], waiting_for)[0]
+
+
+def results_of(tasks: list[Any], waiting_for: str) -> list[Any]:
+    """Returns the results of Ray tasks, as `result_of` does."""
     import ray
 
-    ready, _ = ray.wait([task], timeout=NOTICE_S)
-    if not ready:
+    _, running = ray.wait(tasks, num_returns=len(tasks), timeout=NOTICE_S)
+    if running:
         _say(f"waiting for {waiting_for}")
-    return ray.get(task)
+    results: list[Any] = ray.get(tasks)
+    return results
 
 
 def _autoscaler_refuses(group: Any) -> bool:

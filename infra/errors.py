@@ -18,6 +18,13 @@ class UserError(Exception):
         return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:half]} ... {line[-half:]}"
 
 
+class CorruptDataError(UserError):
+    """A stored object that was read, or looked for, and is corrupt or lost.
+
+    An outage or a refusal of the store says nothing about the object and is never this type.
+    """
+
+
 class StorageError(OSError):
     """A store or disk that fails although the operation was retried. The message is one line and names the object.
 

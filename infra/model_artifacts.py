@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import StorageError, UserError
+from infra.errors import CorruptDataError, StorageError
 from infra.redaction import redact
 from infra.registry import NO_SUCH_MODEL, name_filter, no_such_model
 from infra.storage.disk import names_full_disk
@@ -112,8 +112,8 @@ def download_folder() -> Iterator[Path]:
 def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Copies the model of a `models:/...` or `runs:/...` URI into `folder`. Executes none of its code.
 
-    Returns the path of the artifact with this name, and the model's metadata. Raises UserError if the model does not
-    exist or has no such artifact, and StorageError if its files cannot be read.
+    Returns the path of the artifact with this name, and the model's metadata. Raises CorruptDataError if the model does
+    not exist or has no such artifact, StorageError if its files cannot be read, and UserError if this disk is full.
     """
     import mlflow
     import yaml
@@ -138,10 +138,12 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
         found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
         metadata = dict(model.metadata or {})
     except (MlflowException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
+        raise CorruptDataError(
             f"{uri}: not a model of this project (its MLmodel has no artifact '{artifact}'); give a version that "
             "jobs.train registered"
         ) from error
     if not found.is_relative_to(root):
-        raise UserError(f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model")
+        raise CorruptDataError(
+            f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model"
+        )
     return found, metadata

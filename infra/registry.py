@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.redaction import redact
 from infra.tracking import Tracking
 from infra.tracking_errors import reason_of
@@ -91,7 +91,7 @@ def annotate(tracking: Tracking, name: str, version: int, tags: Mapping[str, obj
         client.update_model_version(name, str(version), card)
 
 
-def no_such_model(tracking: Tracking, uri: str, error: Exception) -> UserError:
+def no_such_model(tracking: Tracking, uri: str, error: Exception) -> CorruptDataError:
     """Returns the error for the URI of a model that does not exist."""
     problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
-    return UserError(f"{uri}: no such model {problem}; MLflow's Models page lists what exists")
+    return CorruptDataError(f"{uri}: no such model {problem}; MLflow's Models page lists what exists")

@@ -5,10 +5,11 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.errors import StorageError
 from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import replace_file, temporary_file
 
@@ -36,7 +37,7 @@ class FolderStore:
         of one machine.
         """
         target = self._path(name)
-        with temporary_file(target, data) as temporary:
+        with explained(target), temporary_file(target, data) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
@@ -49,32 +50,37 @@ class FolderStore:
 
     def replace(self, name: str, data: Content) -> None:
         """Writes a temporary file, then renames it over the name."""
-        replace_file(self._path(name), data)
+        target = self._path(name)
+        with explained(target):
+            replace_file(target, data)
 
     def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
         """Seeks and reads. FileNotFoundError for anything but a regular file, such as a folder or a pipe."""
         path = self._path(name)
-        try:
-            mode = path.stat().st_mode
-        except OSError as error:
-            if error.errno in _NO_OBJECT:
-                raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
-            raise
-        if not stat.S_ISREG(mode):
-            reason = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise FileNotFoundError(reason, os.strerror(reason), str(path))
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(-1 if size is None else size)
+        with explained(path):
+            try:
+                mode = path.stat().st_mode
+            except OSError as error:
+                if error.errno in _NO_OBJECT:
+                    raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
+                raise
+            if not stat.S_ISREG(mode):
+                reason = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+                raise FileNotFoundError(reason, os.strerror(reason), str(path))
+            with path.open("rb") as file:
+                file.seek(offset)
+                return file.read(-1 if size is None else size)
 
     def info(self, name: str) -> ObjectInfo | None:
         """Queries the file's status."""
-        try:
-            status = self._path(name).stat()
-        except OSError as error:
-            if error.errno in _NO_OBJECT:
-                return None
-            raise
+        path = self._path(name)
+        with explained(path):
+            try:
+                status = path.stat()
+            except OSError as error:
+                if error.errno in _NO_OBJECT:
+                    return None
+                raise
         return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
@@ -83,7 +89,8 @@ class FolderStore:
             if path.name.startswith(".") or not (name := self._name(path)).startswith(prefix):
                 continue
             with suppress(FileNotFoundError):  # deleted meanwhile
-                status = path.stat()
+                with explained(path):
+                    status = path.stat()
                 yield name, ObjectInfo(status.st_size, file_version_token(status))
 
     def folders(self) -> Iterator[str]:
@@ -97,7 +104,9 @@ class FolderStore:
 
     def delete(self, name: str) -> None:
         """Unlinks the file."""
-        self._path(name).unlink(missing_ok=True)
+        path = self._path(name)
+        with explained(path):
+            path.unlink(missing_ok=True)
 
     def incomplete_uploads(self) -> list[str]:
         """Temporary files."""
@@ -120,7 +129,38 @@ class FolderStore:
         return self.root / name
 
     def _files(self) -> Iterator[Path]:
-        return (path for path in self.root.rglob("*") if path.is_file())
+        """Yields every file. Subfolders that this user may not list are left out, such as `lost+found` of a disk."""
+
+        def skip(error: OSError) -> None:
+            missing = error.errno in _NO_OBJECT
+            if missing or (isinstance(error, PermissionError) and error.filename != str(self.root)):
+                return
+            with explained(Path(error.filename)):
+                raise error
+
+        for folder, _, names in os.walk(self.root, onerror=skip):
+            for path in (Path(folder, name) for name in names):
+                with explained(path):
+                    is_file = path.is_file()
+                if is_file:
+                    yield path
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raises StorageError, which names the path, for a disk or mount that fails or refuses access.
+
+    Errors about the names themselves (such as a missing file) pass.
+    """
+    try:
+        yield
+    except (StorageError, FileNotFoundError, NotADirectoryError, FileExistsError):
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be accessed ({error.strerror or error}); check its permissions and its disk or mount, "
+            "then re-run the command"
+        ) from error
 
 
 def _rename_if_absent(source: Path, target: Path) -> bool:

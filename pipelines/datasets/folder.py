@@ -19,4 +19,7 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             count += 1
             yield Row(f"image {count}", file.below_root(f"{file.location.rstrip('/')}/{name}"), is_complete=True)
     if not count:
-        raise UserError(f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)})")
+        raise UserError(
+            f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)}); give the folder that "
+            "holds the images, or rename them"
+        )

@@ -11,6 +11,7 @@ import re
 from functools import lru_cache
 from urllib.parse import quote
 
+from infra.errors import StorageError, UserError
 from infra.paths import absolute
 from infra.storage.base import Store
 from infra.storage.open import open_store
@@ -58,16 +59,28 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
         return _limited(download_uri(uri, MAX_BYTES + 1, limits))
     if scheme in CONTAINERS:
         member, _, container = rest.partition("::")
-        parent, name = parent_and_name(container)
-        return _limited(CONTAINERS[scheme](store_of(parent), name, member, MAX_BYTES + 1))
-    path = uri if scheme == "s3" else os.path.normpath(absolute(uri, "photo"))  # symbolic links are kept
-    parent, name = parent_and_name(path)
+        return _limited(CONTAINERS[scheme](*_located(container), member, MAX_BYTES + 1))
+    store, name = _located(uri)
     try:
-        data = store_of(parent).read(name, 0, MAX_BYTES + 1)
-    except (FileNotFoundError, PermissionError, ValueError) as error:
+        data = store.read(name, 0, MAX_BYTES + 1)
+    except (FileNotFoundError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
         raise PhotoError(f"cannot be read: {reason}") from error
+    except StorageError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise PhotoError(f"cannot be read: {error.__cause__.strerror}") from error
+        raise
     return _limited(data)
+
+
+def _located(uri: str) -> tuple[Store, str]:
+    """Returns the store and the name of a file. Raises PhotoError for a URI or path that can name none."""
+    try:
+        path = absolute(uri, "photo")
+        parent, name = parent_and_name(os.path.normpath(path) if path.startswith("/") else path)  # keeps symbolic links
+        return store_of(parent), name
+    except UserError as error:
+        raise PhotoError(f"cannot be read: {error}") from error
 
 
 def parent_and_name(uri: str) -> tuple[str, str]:

@@ -96,7 +96,7 @@ def score_all_pairs(
 def wait_for_actor(config: ScoreConfig, cluster: ClusterConfig) -> None:
     """Joins or starts Ray, and waits until it has room for one scoring actor. Raises UserError if it can never have."""
     infra.cluster.connect(cluster)
-    wait_for_resources(cluster, _request(config))
+    wait_for_resources(cluster, scorer_request(config))
 
 
 def driver_device(requested: Device, config: ScoreConfig) -> str:
@@ -128,7 +128,7 @@ def _score_on_actors(
     from pipelines.evaluation.actor_scoring import ActorPool, BlockScorer, RowBlock
 
     wait_for_actor(config, cluster)
-    request = _request(config)
+    request = scorer_request(config)
     count = _usable_actors(config, request)
     blocks, matrix, wanted = open_matrix(
         shan,
@@ -173,7 +173,7 @@ def _print_once(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _request(config: ScoreConfig) -> ResourceRequest:
+def scorer_request(config: ScoreConfig) -> ResourceRequest:
     """Returns the resources of one actor."""
     gpus = {"GPU": config.actor_gpus} if config.actor_gpus else {}
     setting = f"score.num_actors is {config.num_actors}"

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, read_index
@@ -27,8 +27,8 @@ class FeatureSet:
     def open(cls, uri: str) -> "FeatureSet":
         """Reads the index. `<uri>@<12 hex>` opens the snapshot with that digest.
 
-        Raises UserError if the URI has no published feature set, or if the index has another format version or is
-        corrupt. A corrupt receipt is a UserError where it is read.
+        Raises UserError if the URI has no published feature set, and CorruptDataError if the index has another format
+        version or is corrupt. A corrupt receipt is a CorruptDataError where it is read.
         """
         store, name = resolve_uri(uri)
         try:
@@ -38,7 +38,7 @@ class FeatureSet:
                 f"{uri}: no finished feature set here; run `{program('extract')}` to its end, or check the URI"
             ) from error
         if index.compute_digest() != index.feature_set:
-            raise UserError(
+            raise CorruptDataError(
                 f"{uri}: the index is corrupt; run `{program('features')} verify` to list every corrupt object"
             )
         return cls(store, index)

@@ -12,13 +12,13 @@ from hashlib import sha256
 from typing import Any
 
 from infra.canonical_json import canonical_json, count, load_object, require_fields, typed
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.storage.base import Store
 from pipelines.features.layout import FORMAT, INDEX, SHARD_NAME
 from pipelines.features.receipt import Receipt
 
 
-class InvalidIndexError(UserError):
+class InvalidIndexError(CorruptDataError):
     """An object that should be an index cannot be parsed as one. `reason` is the cause, without the URI."""
 
     def __init__(self, uri: str, reason: str) -> None:

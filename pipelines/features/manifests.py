@@ -11,9 +11,11 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from infra.errors import StorageError, UserError
+from infra.errors import CorruptDataError, StorageError, UserError
 from infra.storage.base import Store
+from infra.storage.disk import names_full_disk
 from infra.storage.pieces import PIECE_BYTES, file_pieces, object_pieces
 from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.manifest_checks import column_hashes
@@ -46,16 +48,24 @@ def write_manifest(store: Store, manifest: Manifest, exact: bool = False) -> Non
 
 
 def read_manifest(store: Store, digest: str) -> Manifest:
-    """Returns the manifest with a digest. Raises UserError if it is missing or corrupt."""
+    """Returns the manifest with a digest. Raises CorruptDataError if it is missing or corrupt."""
     uri = f"{store.uri}/{manifest_name(digest)}"
     try:
         with local_copy(store, manifest_name(digest)) as file:
-            manifest = Manifest.from_parquet(file, uri)
+            manifest = parse_manifest(file, uri)
     except FileNotFoundError as error:
-        raise UserError(f"{uri} does not exist; extract the data set again to write it") from error
+        raise CorruptDataError(f"{uri} does not exist; extract the data set again to write it") from error
     if manifest.digest() != digest:
-        raise UserError(f"{uri} does not have the digest in its index; delete it and extract the data set again")
+        raise CorruptDataError(f"{uri} does not have the digest in its index; delete it and extract the data set again")
     return manifest
+
+
+def parse_manifest(file: IO[bytes], origin: str) -> Manifest:
+    """Returns the manifest in a local copy. Raises CorruptDataError naming `origin` if it is not a valid one."""
+    try:
+        return Manifest.from_parquet(file, origin)
+    except UserError as error:
+        raise CorruptDataError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -122,12 +132,18 @@ def _shares_photos(store: Store, earlier: str, manifest: Manifest) -> bool:
         return True
     try:
         with local_copy(store, manifest_name(earlier)) as file:
-            keys = column_hashes(pq.read_table(file, columns=["key"], use_threads=False), "key")
-    except StorageError:
-        raise
-    except (OSError, ValueError, LookupError):
+            keys = _key_hashes(file)
+    except FileNotFoundError:
         return True
-    return bool(np.isin(column_hashes(manifest.table, "key"), keys).any())
+    return keys is None or bool(np.isin(column_hashes(manifest.table, "key"), keys).any())
+
+
+def _key_hashes(file: IO[bytes]) -> NDArray[np.int64] | None:
+    """Returns the hashes of the keys of a local copy; None if it is corrupt."""
+    try:
+        return column_hashes(pq.read_table(file, columns=["key"], use_threads=False), "key")
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 @contextmanager
@@ -135,7 +151,8 @@ def local_copy(store: Store, name: str) -> Iterator[IO[bytes]]:
     """Gives an object as a temporary file. FileNotFoundError for a missing one."""
     with SpooledTemporaryFile(PIECE_BYTES) as file:
         for piece in object_pieces(store, name):
-            file.write(piece)
+            with names_full_disk(f"{store.uri}/{name}", "free space for temporary files (TMPDIR)"):
+                file.write(piece)
         file.seek(0)
         yield file
 

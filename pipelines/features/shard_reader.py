@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.source_tree import program
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
@@ -19,7 +19,7 @@ class Shards(Protocol):
     """Verified shards of a feature set, wherever they are read from."""
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Returns bytes of the tar `name`. Raises UserError if the tar is corrupt."""
+        """Returns bytes of the tar `name`. Raises CorruptDataError if the tar is corrupt."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,21 @@ class StoredShards:
         self._last: tuple[str, memoryview] | None = None
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Returns bytes of the tar `name`. Raises UserError if the tar is corrupt."""
+        """Returns bytes of the tar `name`. Raises CorruptDataError if the tar is corrupt."""
         if self._last is None or self._last[0] != name:
             self._last = (name, memoryview(read_shard(self._store, name, self._checksums[name])))
         return self._last[1][offset : offset + size]
 
 
 def read_shard(store: Store, tar: str, checksum: str) -> bytes:
-    """Returns the bytes of a tar. Raises UserError if their sha256 is not `checksum`."""
+    """Returns the bytes of a tar. Raises CorruptDataError if their sha256 is not `checksum`."""
     data = store.read(tar)
     verify_checksum(data, f"{store.uri}/{tar}", checksum)
     return data
 
 
 def verify_shard_pieces(store: Store, tar: str, checksum: str) -> None:
-    """Raises UserError if the sha256 of a tar is not `checksum`. Only a piece of it is in memory at a time."""
+    """Raises CorruptDataError if the sha256 of a tar is not `checksum`. Only a piece of it is in memory at a time."""
     digest = sha256()
     for piece in object_pieces(store, tar):
         digest.update(piece)
@@ -79,13 +79,13 @@ def verify_shard_pieces(store: Store, tar: str, checksum: str) -> None:
 
 
 def verify_checksum(data: bytes | memoryview, uri: str, checksum: str) -> None:
-    """Raises UserError if the sha256 of the tar at `uri` is not the one in its receipt."""
+    """Raises CorruptDataError if the sha256 of the tar at `uri` is not the one in its receipt."""
     if sha256(data).hexdigest() != checksum:
         raise _corrupt(uri)
 
 
-def _corrupt(uri: str) -> UserError:
-    return UserError(
+def _corrupt(uri: str) -> CorruptDataError:
+    return CorruptDataError(
         f"{uri} does not have the sha256 in its receipt; run `{program('features')} verify` to list every corrupt "
         "object, delete them and extract again"
     )
@@ -94,8 +94,8 @@ def _corrupt(uri: str) -> UserError:
 def read_sample_member(shards: Shards, tar: str, key: str, number: int, extent: tuple[int, int]) -> memoryview:
     """Returns the content of a photo's member `MEMBERS[number]`, which the receipt places at (offset, size).
 
-    Raises UserError if the tar has another member there. Checked are the name (bytes 0 to 99) and the size (octal
-    digits in bytes 124 to 135) in the header before the content: POSIX 1003.1, ustar.
+    Raises CorruptDataError if the tar has another member there. Checked are the name (bytes 0 to 99) and the size
+    (octal digits in bytes 124 to 135) in the header before the content: POSIX 1003.1, ustar.
     """
     name, (offset, size) = f"{key}.{MEMBERS[number]}", extent
     block = shards.read(tar, max(offset - TAR_BLOCK, 0), TAR_BLOCK + size)
@@ -105,7 +105,7 @@ def read_sample_member(shards: Shards, tar: str, key: str, number: int, extent: 
         or header[124:136] != b"%011o\0" % size
         or len(content) != size
     ):
-        raise UserError(
+        raise CorruptDataError(
             f"{tar} does not contain {name} at the offset in its receipt; run `{program('features')} verify` to list "
             "every corrupt object"
         )

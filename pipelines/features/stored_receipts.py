@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import IndexedShard
@@ -35,10 +35,10 @@ class StoredReceipts(Sequence[Receipt]):
         return next(iter(StoredReceipts(self.store, (self.shards[at],))))
 
     def __iter__(self) -> Iterator[Receipt]:
-        """Raises UserError for a receipt that is missing, corrupt, or not the one of the index."""
+        """Raises CorruptDataError for a receipt that is missing, corrupt, or not the one of the index."""
         for shard, receipt in zip(self.shards, read_receipts(self.store, (s.name for s in self.shards)), strict=True):
             if receipt is None or IndexedShard.of(receipt) != shard:
-                raise UserError(
+                raise CorruptDataError(
                     f"{self.store.uri}: the index or a receipt is corrupt; run `{program('features')} verify` to list "
                     "every corrupt object"
                 )

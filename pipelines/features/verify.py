@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.datasets.manifest import Manifest
 from pipelines.features.account import Account, key_hashes
 from pipelines.features.index import FeatureSetIndex, InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, QUARANTINE, SIZES, manifest_name, resolve_uri, snapshot_name, tar_name
-from pipelines.features.manifests import local_copy
+from pipelines.features.manifests import local_copy, parse_manifest
 from pipelines.features.planned_photos import PlannedPhotos
 from pipelines.features.quarantine import COLUMNS, quarantine_table
 from pipelines.features.receipt import read_receipt
@@ -114,8 +113,8 @@ def _read_manifest(store: Store, index: FeatureSetIndex, errors: list[str]) -> P
     manifest = None
     with reported(name, errors), local_copy(store, name) as file:
         try:
-            manifest = Manifest.from_parquet(file, name)
-        except UserError as error:
+            manifest = parse_manifest(file, name)
+        except CorruptDataError as error:
             errors.append(str(error))
     if manifest is None:
         return None

@@ -1,5 +1,6 @@
 """Checks one shard against its receipt, the index and the manifest. Errors are lines that start with the object."""
 
+import errno
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -66,10 +67,11 @@ def reported(name: str, errors: list[str]) -> Iterator[None]:
         yield
     except FileNotFoundError:
         errors.append(f"{name}: does not exist")
-    except StorageError:
-        raise
-    except OSError as error:
-        errors.append(f"{name}: cannot be read ({error.strerror or error})")
+    except StorageError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno != errno.EIO:
+            raise
+        errors.append(f"{name}: cannot be read ({cause.strerror})")
 
 
 def _read_receipt(store: Store, name: str, errors: list[str]) -> Receipt | None:

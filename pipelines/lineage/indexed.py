@@ -4,7 +4,7 @@ import infra.tracking
 from infra.errors import StorageError, UserError
 from infra.storage.base import Store
 from infra.tracking import TrackingConfig
-from pipelines.lineage.report import Check, Node
+from pipelines.lineage.report import Check, Node, unreadable
 from pipelines.lineage.stored import check_receipts, open_snapshot
 from pipelines.models.load import is_registered, load_model
 from pipelines.search.index_format import IndexDocument, IndexedFeatures, IndexedModel
@@ -35,8 +35,8 @@ def _receipts_check(store: Store, document: IndexDocument) -> Check:
     partitions = document.receipts().values()
     try:
         differing = [p.name for p in partitions if read_partition_receipt(store, p.name) != p]
-    except OSError as error:
-        return Check("not checked", f"it cannot be read ({error})")
+    except (UserError, StorageError) as error:
+        return unreadable(error)
     if differing:
         return Check("broken", f"the receipt of {differing[0]} is missing, corrupt or differs from the index")
     return Check("ok", f"index and {len(partitions)} receipts agree, and have this digest")

@@ -9,7 +9,7 @@ from infra.model_artifacts import download_folder, download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import recorded_lineage
-from pipelines.lineage.report import Check, Node, agreement
+from pipelines.lineage.report import Check, Node, agreement, unreadable
 from pipelines.lineage.stored import check_fingerprint
 from pipelines.models.artifacts import DETECTOR
 from pipelines.models.detection import DETECTOR_FILE, StoredDetector
@@ -66,11 +66,9 @@ def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list
         try:
             folder, metadata = download_model(tracking, uri, DETECTOR, temporary)
             detector = StoredDetector.read(folder)
-        except StorageError as error:
-            return [Check("not checked", f"its files cannot be read ({error})")]
-        except UserError as error:
-            return [Check("broken", str(error))]
-        except (OSError, ValueError, TypeError) as error:
+        except (UserError, StorageError) as error:
+            return [unreadable(error)]
+        except (OSError, ValueError, TypeError) as error:  # of the local copy
             return [Check("broken", f"its {DETECTOR_FILE} is corrupt ({error})")]
         stored = agreement(metadata, {name: tags.get(name, "missing") for name in LINEAGE}, "its files", "its tags")
         return [stored, _carried_detector(detector, folder, tags.get("fingerprint", ""))]

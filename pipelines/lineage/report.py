@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from infra.errors import CorruptDataError, StorageError, UserError
+
 State = Literal["ok", "broken", "not checked"]
 """`not checked`: what the check needs cannot be reached from here, or does not exist for such an object."""
 
@@ -53,6 +55,13 @@ class Lineage:
     def document(self) -> dict[str, Any]:
         """Returns a JSON value: `uri`, `broken` and `objects` with kind, name and checks."""
         return {"uri": self.uri, "broken": self.is_broken, "objects": [asdict(node) for node in self.nodes]}
+
+
+def unreadable(error: UserError | StorageError) -> Check:
+    """Returns `broken` for an object that is corrupt or lost, and `not checked` for a store that fails or refuses."""
+    if isinstance(error, CorruptDataError):
+        return Check("broken", str(error))
+    return Check("not checked", f"it cannot be read ({error})")
 
 
 def agreement(found: Mapping[str, str], expected: Mapping[str, str], holder: str, other: str) -> Check:

@@ -4,23 +4,21 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from pipelines.detectors import registry
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.manifests import read_manifest
-from pipelines.lineage.report import Check, Node
+from pipelines.lineage.report import Check, Node, unreadable
 
 
 def open_snapshot(uri: str) -> FeatureSet | Check:
     """Returns the feature set of a pinned URI, or why it cannot be opened."""
     try:
         return FeatureSet.open(uri)
-    except UserError as error:
+    except (UserError, StorageError) as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Check("not checked", "it is not there: moved, deleted, or on another machine")
-        return Check("broken", str(error))
-    except OSError as error:
-        return Check("not checked", f"it cannot be read ({error})")
+        return unreadable(error)
 
 
 def feature_set_nodes(features: FeatureSet) -> list[Node]:
@@ -49,10 +47,8 @@ def check_receipts(features: FeatureSet) -> Check:
     """Reads every receipt and compares it with the index."""
     try:
         deque(features.receipts, maxlen=0)
-    except UserError as error:
-        return Check("broken", str(error))
-    except OSError as error:
-        return Check("not checked", f"it cannot be read ({error})")
+    except (UserError, StorageError) as error:
+        return unreadable(error)
     return Check("ok", f"index and {len(features.receipts)} receipts agree, and have this digest")
 
 
@@ -80,8 +76,6 @@ def check_fingerprint(name: str, settings: Mapping[str, Any], recorded: str, sou
 def _check_manifest(features: FeatureSet) -> Check:
     try:
         manifest = read_manifest(features.store, features.index.manifest)
-    except UserError as error:
-        return Check("broken", str(error))
-    except OSError as error:
-        return Check("not checked", f"it cannot be read ({error})")
+    except (UserError, StorageError) as error:
+        return unreadable(error)
     return Check("ok", f"the stored manifest has this digest, {manifest.table.num_rows:,} photos")

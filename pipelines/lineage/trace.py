@@ -92,15 +92,26 @@ def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
         tracking = infra.tracking.find_store(config)
         if tracking is None:
             return [Node("run", "unknown", (Check("not checked", f"tracking.uri {config.uri} does not exist"),))]
-        experiments = [experiment.experiment_id for experiment in tracking.client().search_experiments()]
-        runs = tracking.client().search_runs(experiments, readers_filter(features))
-    except StorageError as error:
+        runs = _readers(tracking, features)
+    except (UserError, StorageError) as error:
         return [Node("run", "unknown", (Check("not checked", str(error)),))]
     nodes = []
     for run in runs:
         nodes += [run_node(run, features)]
         nodes += [version_node(tracking, version, run) for version in _versions(tracking, run)]
     return nodes
+
+
+def _readers(tracking: Tracking, features: FeatureSet) -> "list[Run]":
+    """Returns the runs of all experiments that read exactly this feature set; the store returns pages of them."""
+    client, token = tracking.client(), None
+    runs: list[Run] = []
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    while True:
+        page = client.search_runs(experiments, readers_filter(features), page_token=token)
+        runs += page
+        if not (token := page.token):
+            return runs
 
 
 def _versions(tracking: Tracking, run: "Run") -> list["ModelVersion"]:

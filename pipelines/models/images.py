@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from infra.errors import UserError
-from infra.paths import absolute
 from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo
 from pipelines.datasets.http_download import DownloadLimits, SilentServers
 
@@ -37,6 +35,7 @@ def image_error(value: Any) -> str:
 def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto:
     """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded.
 
+    A store that fails or refuses says nothing about the image: its StorageError or UserError is raised.
     With the same `servers` for many images, a web server that does not respond is waited for a few times only.
     """
     if isinstance(value, str):
@@ -67,8 +66,8 @@ def _read(text: str, servers: SilentServers) -> bytes:
     try:
         # The thread of a notebook runs an event loop, and downloads need one of their own.
         with servers.photo(text), ThreadPoolExecutor(1) as thread:
-            return thread.submit(read_photo, absolute(text, "image"), limits).result()
-    except (PhotoError, UserError, OSError) as error:
+            return thread.submit(read_photo, text, limits).result()
+    except PhotoError as error:
         raise PhotoError(f"{text[:200]}: {error}") from error
 
 

@@ -1,6 +1,6 @@
 """What a pipeline has done already and what it will do, as text. Nothing is written."""
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.registry import champion_version
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
@@ -9,6 +9,7 @@ from pipelines.evaluation.evaluate import evaluation_text
 from pipelines.evaluation.promote import ChampionState, earlier_decision
 from pipelines.extraction.run import ExtractionPlan, plan_extraction
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import INDEX
 from pipelines.pipeline.setup import PipelineSetup
 from pipelines.search.index_commands import load_version
 from pipelines.search.index_plan import plan_index
@@ -52,11 +53,11 @@ def _finished(plan: ExtractionPlan) -> FeatureSet | None:
 
     Shards may be complete while the index is missing, or is that of an earlier manifest.
     """
-    if plan.feature_set.missing:
+    if plan.feature_set.missing or plan.store.info(INDEX) is None:
         return None
     try:
         features = FeatureSet.open(plan.store.uri)
-    except UserError:
+    except CorruptDataError:
         return None
     shards = tuple(shard.name for shard in features.index.shards)
     is_current = features.index.manifest == plan.manifest.digest() and shards == plan.feature_set.shards

@@ -18,7 +18,7 @@ from pipelines.evaluation.score import driver_device
 from pipelines.extraction.run import extract_with_progress_bar, extraction_summary
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
-from pipelines.pipeline.setup import PipelineSetup
+from pipelines.pipeline.setup import PipelineSetup, require_output_stores
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_commands import build_text, build_with_progress_bar, load_version
 from pipelines.training.train import TrainedModel, run_training, training_summary
@@ -68,6 +68,7 @@ def run_pipeline(
     `tracking` may be None if `setup.until` is `extract`.
     """
     training = setup.training
+    require_output_stores(setup)
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
         extraction = extract_with_progress_bar(manifest, setup.extract, training.cluster)
         print(extraction_summary(extraction))

@@ -8,20 +8,22 @@ from numpy.typing import NDArray
 
 import infra.cluster
 import infra.tracking
+from infra.cluster_resources import require_resources, wait_for_resources
 from infra.errors import UserError
-from infra.storage.open import require_folder
+from infra.storage.conditional_writes import require_conditional_writes
+from infra.storage.open import open_store, require_folder
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.detectors import registry
 from pipelines.evaluation.comparison import check_champion
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig, wait_for_actor
+from pipelines.evaluation.score import ScoreConfig, scorer_request
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.search.candidate_search import faiss
 from pipelines.search.config import IndexConfig
-from pipelines.search.index_build import start_actors
-from pipelines.training.driver import connect_cluster
+from pipelines.search.index_build import actors_request
+from pipelines.training.driver import workers_request
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
 from pipelines.training.inputs import check_text_encoder, require_dataset_of_model
@@ -107,19 +109,40 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
         require_dataset_of_model(tracking, name, data.name)
     if tracking is not None and setup.runs("promote"):
         check_champion(tracking, name, registry.fingerprint(setup.extract.detector, setup.extract.spec()))
-    _require_gpus(setup)
+    _require_resources(setup)
     return tracking
 
 
-def _require_gpus(setup: PipelineSetup) -> None:
-    """Raises UserError before the extraction if the cluster lacks a GPU that a later stage needs."""
-    cluster = setup.training.cluster
-    if setup.runs("train") and setup.training.train.use_gpu:
-        connect_cluster(setup.training)
-    if setup.runs("evaluate") and setup.score.actor_gpus:
-        wait_for_actor(setup.score, cluster)
-    if setup.runs("index") and setup.index.actor_gpus:
-        start_actors(setup.index, cluster, 1)
+def require_output_stores(setup: PipelineSetup) -> None:
+    """Raises UserError before the extraction if a store of a later stage lacks conditional writes.
+
+    Puts an object into a bucket and deletes it. The extraction checks its own store.
+    """
+    outputs: dict[Stage, str] = {"train": setup.training.train.output, "index": setup.index.output}
+    for stage, output in outputs.items():
+        if setup.runs(stage):
+            require_conditional_writes(open_store(output))
+
+
+def _require_resources(setup: PipelineSetup) -> None:
+    """Raises UserError before the extraction if the cluster cannot run the processes of a later stage.
+
+    CPUs of a local cluster are left to the stage: Ray is not started for them.
+    """
+    cluster, requests = setup.training.cluster, []
+    if setup.runs("train"):
+        requests.append(workers_request(setup.training.train))
+    if setup.runs("evaluate") and setup.score.num_actors:
+        requests.append(scorer_request(setup.score))
+    if setup.runs("index"):
+        requests.append(actors_request(setup.index, 1))
+    for request in requests:
+        if any("GPU" in bundle for bundle in request.bundles):
+            infra.cluster.connect(cluster)
+            wait_for_resources(cluster, request)
+        elif not cluster.is_local:
+            infra.cluster.connect(cluster)
+            require_resources(cluster, request)
 
 
 def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
-from infra.cluster_resources import ResourceRequest, result_of, wait_for_resources
+from infra.cluster_resources import ResourceRequest, result_of, results_of, wait_for_resources
 from infra.storage.base import Store
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.npy import save_npy
@@ -59,7 +59,8 @@ def build_candidate_search(
         task = remote(write_centroids).remote(store, name, partitions, lists, threads)
         centroids = result_of(task, f"the centroids of the lists of {gallery}")
         write = remote(write_lists)
-        found = ray.get([write.remote(store, p, name, centroids, lists, search.identity, threads) for p in partitions])
+        tasks = [write.remote(store, p, name, centroids, lists, search.identity, threads) for p in partitions]
+        found = results_of(tasks, f"the lists of the {len(tasks)} partitions of {gallery}")
     return replace(search, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})
 
 
@@ -92,6 +93,6 @@ def write_lists(
 
 
 def read_pooled(store: Store, partition: Partition) -> NDArray[np.float16]:
-    """Returns the pooled vectors (N x D) of a partition, verified. Raises UserError if they are corrupt."""
+    """Returns the pooled vectors (N x D) of a partition, verified. Raises CorruptDataError if they are corrupt."""
     shape = (partition.items, partition.width)
     return read_matrix(store, file_name(partition.name, "pooled"), partition.files["pooled"], np.float16, shape)

@@ -110,13 +110,17 @@ def build_index(
 def start_actors(config: IndexConfig, cluster: ClusterConfig, tasks: int) -> None:
     """Joins or starts Ray, and waits until it has room for the actors; with an autoscaler, for one of them."""
     connect(cluster)
+    wait_for_resources(cluster, actors_request(config, 1 if may_scale() else min(config.num_actors, tasks)))
+
+
+def actors_request(config: IndexConfig, count: int) -> ResourceRequest:
+    """Returns the resources of actors that encode partitions."""
     bundle, setting = {"CPU": config.actor_cpus}, f"index.actor_cpus is {config.actor_cpus:g}"
     if config.actor_gpus:
         bundle["GPU"] = config.actor_gpus
         setting += f" and index.actor_gpus is {config.actor_gpus:g}"
     fix = "lower them or index.num_actors, or use a larger cluster (cluster.address)"
-    count = 1 if may_scale() else min(config.num_actors, tasks)
-    wait_for_resources(cluster, ResourceRequest([bundle] * count, setting, fix))
+    return ResourceRequest([bundle] * count, setting, fix)
 
 
 def _encode(

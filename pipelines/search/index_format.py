@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.layout import resolve_uri
@@ -17,7 +17,7 @@ from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name
 from pipelines.search.partition import Partition, StoredFile
 
 
-class InvalidSearchIndexError(UserError):
+class InvalidSearchIndexError(CorruptDataError):
     """An object that should be a search index cannot be parsed as one. `reason` is the cause, without the URI."""
 
     def __init__(self, uri: str, reason: str) -> None:

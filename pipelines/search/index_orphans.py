@@ -9,7 +9,7 @@ from infra.storage.base import Store
 from pipelines.features.layout import INDEX, snapshot_name
 from pipelines.features.orphans import OrphanedObject
 from pipelines.search.index_format import InvalidSearchIndexError, parse_document
-from pipelines.search.layout import KINDS
+from pipelines.search.layout import KINDS, partition_of
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def find_index_orphans(store: Store, earlier_snapshots: bool) -> IndexOrphans:
     items += [OrphanedObject("incomplete", name, None) for name in store.incomplete_uploads()]
     orphaned = {item.name for item in items}
     receipts = {name for name in orphaned if kinds.get(name) == "receipt"} - all_of_them
-    partitions = {name.removesuffix(".receipt.json") for name in receipts}
-    unfinished = {name for name in orphaned if name.partition(".")[0] in partitions} - all_of_them
+    partitions = {partition_of(name) for name in receipts}
+    unfinished = {name for name in orphaned if partition_of(name) in partitions} - all_of_them
     foreign = sum(kinds[name] is None and name not in kept for name in listed)
     return IndexOrphans(tuple(items), frozenset(unfinished), foreign)
 

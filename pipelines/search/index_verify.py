@@ -12,7 +12,7 @@ from hashlib import sha256
 import numpy as np
 import pyarrow.compute as pc
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
 from pipelines.features.layout import snapshot_name
@@ -115,7 +115,7 @@ def _content_errors(store: Store, partition: Partition) -> Iterator[str]:
         pooled_ND = read_pooled(store, partition).astype(np.float32)
         shape = (partition.vectors, partition.width)
         vectors_VD = read_matrix(store, name, partition.files["vectors"], np.float16, shape)
-    except UserError as error:
+    except CorruptDataError as error:
         yield str(error)
         return
     if not is_finite(vectors_VD):

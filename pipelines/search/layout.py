@@ -66,6 +66,11 @@ def partition_receipt_name(partition: str) -> str:
     return f"{partition}.receipt.json"
 
 
+def partition_of(name: str) -> str:
+    """Returns the partition that an object of one belongs to, such as its receipt."""
+    return name.partition(".")[0]
+
+
 def lists_name(partition: str, identity: str) -> str:
     """Returns the object name of a partition's lists in the candidate search with this identity."""
     return f"{partition}.{identity[:12]}.lists.npy"

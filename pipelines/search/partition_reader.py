@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError
 from infra.source_tree import program
 from infra.storage.base import Store
+from infra.storage.folder import explained
 from pipelines.features.npy import HEADER_BYTES, is_finite, view_npy
 from pipelines.search.layout import TABLE, file_name
 from pipelines.search.partition import Partition, StoredFile
@@ -27,20 +28,21 @@ REQUESTS = 16
 """Concurrent ranged requests."""
 
 
-def corrupt(store: Store, name: str, reason: str) -> UserError:
+def corrupt(store: Store, name: str, reason: str) -> CorruptDataError:
     """Returns the error of an object that is not as the index describes it."""
-    return UserError(
+    return CorruptDataError(
         f"{store.uri}/{name} {reason}; run `{program('index')} verify` to list every corrupt object, delete them and "
         "build the index again"
     )
 
 
 def object_buffer(store: Store, name: str) -> memoryview:
-    """Returns the bytes of an object, memory-mapped if it is a file. Raises UserError for a missing one."""
+    """Returns the bytes of an object, memory-mapped if it is a file. Raises CorruptDataError for a missing one."""
     try:
         if not store.uri.startswith("/"):
             return memoryview(store.read(name))
-        with Path(store.uri, name).open("rb") as file:
+        path = Path(store.uri, name)
+        with explained(path), path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError as error:
         raise corrupt(store, name, "does not exist") from error
@@ -49,7 +51,7 @@ def object_buffer(store: Store, name: str) -> memoryview:
 
 
 def verified(store: Store, name: str, stored: StoredFile) -> memoryview:
-    """Returns the bytes of an object. Raises UserError if they do not have their size and sha256."""
+    """Returns the bytes of an object. Raises CorruptDataError if they do not have their size and sha256."""
     data = object_buffer(store, name)
     if len(data) != stored.size or sha256(data).hexdigest() != stored.sha256:
         raise corrupt(store, name, "does not have the sha256 in the index")
@@ -57,12 +59,12 @@ def verified(store: Store, name: str, stored: StoredFile) -> memoryview:
 
 
 def read_matrix(store: Store, name: str, stored: StoredFile, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Returns a verified .npy file. Raises UserError for another type or shape."""
+    """Returns a verified .npy file. Raises CorruptDataError for another type or shape."""
     return matrix_of(store, name, verified(store, name, stored), dtype, shape)
 
 
 def matrix_of(store: Store, name: str, data: memoryview, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Returns the array in .npy bytes. Raises UserError for another type or shape."""
+    """Returns the array in .npy bytes. Raises CorruptDataError for another type or shape."""
     try:
         array = view_npy(data)
         found = f"{array.dtype} {array.shape}"
@@ -74,7 +76,7 @@ def matrix_of(store: Store, name: str, data: memoryview, dtype: Any, shape: tupl
 
 
 def read_table(store: Store, partition: Partition) -> pa.Table:
-    """Returns the table of a partition's items. Raises UserError if it is corrupt."""
+    """Returns the table of a partition's items. Raises CorruptDataError if it is corrupt."""
     name = file_name(partition.name, "items")
     data = verified(store, name, partition.files["items"])
     try:
@@ -98,14 +100,17 @@ class StoredMatrix:
     shape: tuple[int, int]
 
     def require(self) -> None:
-        """Raises UserError if the object does not exist or has another size."""
+        """Raises CorruptDataError if the object does not exist or has another size."""
         info = self.store.info(self.name)
         if info is None or info.size != self.stored.size:
             found = "does not exist" if info is None else f"has {info.size} bytes"
             raise corrupt(self.store, self.name, f"{found}, expected {self.stored.size}")
 
     def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
-        """Returns the rows of each span, given as (first, behind the last). Raises UserError for NaN or infinity."""
+        """Returns the rows of each span, given as (first, behind the last).
+
+        Raises CorruptDataError for NaN or infinity.
+        """
         found = self._read(spans)
         for rows in found:
             if not (is_finite(rows) if self.dtype == np.float16 else np.isfinite(rows).all()):

@@ -36,13 +36,16 @@ def connect_cluster(setup: TrainingSetup, dashboard: bool = False) -> None:
     unreachable or can never run the training.
     """
     infra.cluster.connect(setup.cluster, dashboard)
-    train = setup.train
+    wait_for_resources(setup.cluster, workers_request(setup.train))
+
+
+def workers_request(train: TrainConfig) -> ResourceRequest:
+    """Returns the resources of the fewest workers that can train."""
     field = "min_workers" if train.min_workers else "num_workers"
     workers = getattr(train, field)
     setting = f"train.{field} is {workers}" + (", with train.use_gpu" if train.use_gpu else "")
     fix = f"lower train.{field} or train.cpus_per_worker" + (", or set train.use_gpu to false" if train.use_gpu else "")
-    bundles = [worker_resources(train)] * workers
-    wait_for_resources(setup.cluster, ResourceRequest(bundles, setting, fix))
+    return ResourceRequest([worker_resources(train)] * workers, setting, fix)
 
 
 def worker_resources(train: TrainConfig) -> Bundle:

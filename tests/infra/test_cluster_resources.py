@@ -9,7 +9,15 @@ import pytest
 
 from infra import cluster_resources
 from infra.cluster import ClusterConfig
-from infra.cluster_resources import ResourceRequest, Wait, describe, may_scale, placeable
+from infra.cluster_resources import (
+    ResourceRequest,
+    Wait,
+    describe,
+    may_scale,
+    placeable,
+    require_resources,
+    results_of,
+)
 from infra.errors import UserError
 
 WORKER = {"CPU": 2.0, "GPU": 1.0}
@@ -101,3 +109,29 @@ def test_a_long_wait_prints_its_cause_and_duration_once(
         "waiting for free resources on the cluster: 2 x (2 CPU, 1 GPU) (train.num_workers is 2, with train.use_gpu)\n"
         "the cluster has the resources after 0 s\n"
     )
+
+
+def test_what_a_cluster_can_never_run_is_an_error_and_what_others_use_is_not(
+    nodes: list[dict[str, Any]], request_: ResourceRequest, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cluster_resources, "GIVE_UP_S", -1.0)
+    nodes.append(node(CPU=4.0))
+    with pytest.raises(
+        UserError, match=r"^train\.num_workers is 2, .* but the cluster has the nodes 1 x \(4 CPU, 0 GPU"
+    ):
+        require_resources(ClusterConfig(address="auto"), request_)
+    nodes.append(node(CPU=4.0, GPU=2.0))
+    require_resources(ClusterConfig(address="auto"), request_)
+    nodes[:] = [node(CPU=0.0, labels={"ray.io/node-group": "head"})]
+    require_resources(ClusterConfig(address="auto"), request_)
+
+
+def test_tasks_that_take_long_are_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    running: list[int] = []
+    monkeypatch.setattr("ray.wait", lambda tasks, num_returns, timeout: (tasks, running[:num_returns]))
+    monkeypatch.setattr("ray.get", lambda tasks: [task * 10 for task in tasks])
+    assert results_of([1, 2, 3], "the lists") == [10, 20, 30]
+    assert capsys.readouterr().err == ""
+    running.append(3)
+    assert results_of([1, 2, 3], "the lists") == [10, 20, 30]
+    assert capsys.readouterr().err == "waiting for the lists\n"

@@ -17,6 +17,7 @@ def test_long_message_keeps_start_and_fix_in_one_line(quoted: str):
         assert str(each).endswith("; fix it")
 
 
-def test_no_handler_of_corrupt_data_catches_a_user_error():
+def test_no_handler_of_unparsable_data_catches_a_user_error():
+    """What handlers of corrupt objects make of an expired token: the tests that use `tests.support.bad_stores`."""
     assert not issubclass(UserError, ValueError | OSError | TypeError | LookupError)
     assert not issubclass(StorageError, ValueError)

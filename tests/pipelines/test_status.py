@@ -10,6 +10,7 @@ from infra.tracking import Tracking, TrackingConfig, require_store
 from pipelines.features.layout import receipt_name
 from pipelines.status import feature_sets, models, trainings
 from tests.support import feature_sets as sets
+from tests.support.bad_stores import UNREADABLE
 
 
 def test_feature_sets_in_every_state(tmp_path: Path):
@@ -86,3 +87,17 @@ def test_trainings_and_models(tracking: Tracking):
 @pytest.mark.parametrize("root", ["", "nowhere"])
 def test_a_root_without_feature_sets(tmp_path: Path, root: str):
     assert feature_sets(open_store(str(tmp_path / root))).rows == []
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_an_index_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path):
+    """As another user's file of mode 600."""
+    for name in ("mine", "theirs"):
+        (tmp_path / "root").mkdir(exist_ok=True)
+        Path(sets.write_set(tmp_path / name, sets.manifest(tmp_path)).uri).rename(tmp_path / "root" / name)
+    index = tmp_path / "root" / "theirs" / "index.json"
+    index.unlink()
+    index.symlink_to(UNREADABLE)
+    states = {row[0]: row[1] for row in feature_sets(open_store(f"{tmp_path}/root")).rows}
+    assert states["mine"].startswith("finished @")
+    assert states["theirs"].startswith(f"{index}: cannot be accessed (Input/output error); check")

@@ -161,7 +161,7 @@ def _read(uri: str) -> bytes:
     root, _, name = uri.rpartition("/")
     try:
         return open_store(root if root and not root.endswith("/") else f"{root}/").read(name)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+    except FileNotFoundError as error:
         raise UserError(
             f"{uri} cannot be read ({error.strerror or 'no such file'}); give the file's path or URI"
         ) from error

@@ -3,11 +3,14 @@
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from infra.errors import StorageError
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
+from tests.support.bad_stores import UNREADABLE
 
 
 @pytest.mark.timeout(20)
@@ -67,3 +70,51 @@ def test_temporary_files_are_not_listed(tmp_path: Path):
     (tmp_path / "a" / ".x.0123abcd").write_bytes(b"half")
     assert dict(store.scan("a")) == store.objects()
     assert list(store.objects()) == ["a/x"]
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_disk_or_file_system_that_refuses_is_a_storage_error(tmp_path: Path):
+    (tmp_path / "x").symlink_to(UNREADABLE)
+    fix = "check its permissions and its disk or mount, then re-run the command"
+    with pytest.raises(StorageError, match=rf"^{tmp_path}/x: cannot be accessed \(Input/output error\); {fix}$"):
+        FolderStore(tmp_path).read("x")
+    virtual = FolderStore(Path("/sys/kernel"))  # even root can neither create nor delete files there
+    for refused in (
+        lambda: virtual.put_if_absent("new", b"1"),
+        lambda: virtual.replace("new", b"1"),
+        lambda: virtual.delete("profiling"),
+    ):
+        with pytest.raises(StorageError, match=r"^/sys/kernel/(new|profiling): cannot be accessed \("):
+            refused()
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_file_or_listing_that_fails_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int):
+    store = FolderStore(tmp_path)
+    store.put_if_absent("a/x", b"1")
+
+    def stat(path: Path, **options: Any) -> os.stat_result:
+        if path == tmp_path / "a" / "x":
+            raise OSError(error, os.strerror(error), str(path))
+        return real_stat(path, **options)
+
+    real_stat = Path.stat
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", stat)
+        for call in (lambda: store.read("a/x"), lambda: store.info("a/x"), store.objects, store.incomplete_uploads):
+            with pytest.raises(StorageError, match=rf"^{tmp_path}/a/x: cannot be accessed \({os.strerror(error)}\);"):
+                call()
+
+    def scandir(path: str) -> Any:
+        if path == unlisted:
+            raise OSError(error, os.strerror(error), path)
+        return real_scandir(path)
+
+    real_scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    for unlisted in (str(tmp_path), f"{tmp_path}/a"):
+        if error == errno.EACCES and unlisted != str(tmp_path):
+            assert store.objects() == {}  # another user's folder, such as `lost+found`
+            continue
+        with pytest.raises(StorageError, match=rf"^{unlisted}: cannot be accessed"):
+            store.objects()

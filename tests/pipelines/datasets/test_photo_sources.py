@@ -1,16 +1,18 @@
 """Photos by URI: local paths, file://, http:// from a local server, tar members and S3."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage import s3_client
 from infra.storage.open import open_store
 from pipelines.datasets import photo_sources as sources
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.locate_photos import version_tokens
 from pipelines.datasets.photo_sources import photo_uri, read_photo
+from tests.support.bad_stores import UNREADABLE
 from tests.support.servers import S3Server, aws_environment
 
 
@@ -54,6 +56,29 @@ def test_local_photos_are_read_by_path_and_uri(tmp_path: Path):
     assert reason(f"{tmp_path}/gone.jpg") == "cannot be read: No such file or directory"
     assert reason(f"{tmp_path}") == "cannot be read: Is a directory"
     assert reason(f"{tmp_path}/a b#1.jpg/c") == "cannot be read: Not a directory"
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_disk_that_fails_ends_the_job_and_rejects_no_photo(tmp_path: Path):
+    (tmp_path / "a.jpg").symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match=rf"^{tmp_path}/a\.jpg: cannot be accessed \(Input/output error\)"):
+        read_photo(f"{tmp_path}/a.jpg")
+
+
+def test_a_photo_without_read_permission_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.setattr(Path, "open", denied)  # root may read every file
+    assert reason(f"{tmp_path}/a.jpg") == "cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"), [("ftp://host/a.jpg", "ftp:// is not supported"), ("~nobody-at-all/a.jpg", "has no home folder")]
+)
+def test_a_uri_that_can_name_no_photo_is_a_rejection(uri: str, said: str):
+    assert said in reason(uri)
 
 
 def test_a_photo_is_downloaded(server: str):

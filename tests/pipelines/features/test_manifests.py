@@ -10,6 +10,7 @@ from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.datasets.names import dataset_name
 from pipelines.features.layout import feature_set_name
 from pipelines.features.manifests import read_manifest, require_dataset, write_manifest
+from tests.support.bad_stores import UNREADABLE
 from tests.support.feature_sets import manifest, write_set
 
 
@@ -68,6 +69,20 @@ def test_an_outage_is_not_taken_for_a_lost_manifest(tmp_path: Path):
     store = write_set(tmp_path, manifest(tmp_path)).store
     with pytest.raises(StorageError, match="the store does not respond"):
         require_dataset(Failing(store.root), manifest(tmp_path, said="edited"))
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_manifest_that_its_disk_cannot_read_is_not_taken_for_lost(tmp_path: Path):
+    store = write_set(tmp_path, manifest(tmp_path)).store
+    (path,) = store.root.glob("manifest-*")
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    other = Manifest.build("tiny", str(tmp_path), [Photo("other", "other.png", "train", ("x",))])
+    with pytest.raises(StorageError, match=rf"^{path}: cannot be accessed"):
+        require_dataset(store, other)
+    path.unlink()
+    path.write_bytes(b"PAR1")
+    require_dataset(store, other)
 
 
 def test_a_lost_manifest_does_not_lock_the_folder(tmp_path: Path):

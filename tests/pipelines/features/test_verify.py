@@ -20,6 +20,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import index_digest
 from pipelines.features.layout import manifest_name, snapshot_name
 from pipelines.features.verify import Verification, verify
+from tests.support.bad_stores import at_every_expiry
 from tests.support.feature_sets import DETECTOR, manifest, manifest_bytes, receipt_of, tar_of, write_set
 from tests.support.mutations import edit_json, flip_bit, truncate
 
@@ -155,6 +156,13 @@ def test_an_invalid_or_missing_index_is_a_one_line_error(features: FeatureSet, t
     (Path(features.uri) / "index.json").unlink()
     with pytest.raises(UserError, match=r"no index\.json here; run `python -m jobs\.extract` to its end"):
         check(features.uri)
+
+
+def test_a_token_that_expires_is_not_an_integrity_error(features: FeatureSet):
+    *refused, intact = at_every_expiry(lambda: check(features.uri).errors)
+    assert intact == ()
+    assert len(refused) > len(features.index.shards) * 2
+    assert all(isinstance(error, UserError) and "(ExpiredToken)" in str(error) for error in refused), refused
 
 
 @pytest.mark.parametrize("error", [StorageError("s3://b: away"), UserError("s3://b: the credentials have expired")])

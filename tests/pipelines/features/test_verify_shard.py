@@ -12,6 +12,7 @@ from pipelines.features.planned_photos import PlannedPhotos
 from pipelines.features.shards import build_tar
 from pipelines.features.verify_sample import Schema
 from pipelines.features.verify_shard import ShardReport, verify_shard
+from tests.support.bad_stores import UNREADABLE
 from tests.support.feature_sets import manifest, receipt_of, sample, tar_of, write_set
 from tests.support.mutations import edit_json, flip_bit, truncate
 
@@ -137,3 +138,11 @@ def test_corruption_is_found_and_named(features: FeatureSet, corrupt: Callable[[
     parts = error.split("*")
     errors = check(features, number=int(parts[0].split("-")[2])).errors
     assert any(found.startswith(parts[0]) and all(part in found for part in parts) for found in errors), errors
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_tar_that_its_disk_cannot_read_is_an_integrity_error(features: FeatureSet):
+    path = tar_of(features, "p0")
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    assert check(features).errors == [f"{path.name}: cannot be read (Input/output error)"]

@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 from infra.tracking import TrackingConfig
+from pipelines.lineage.indexed import index_nodes
 from pipelines.models.load import load_model
 from pipelines.search.index_commands import load_version
 from tests.pipelines.lineage.conftest import KINDS, Chain, found
+from tests.support.bad_stores import at_every_expiry
 from tests.support.indexes import build_here
 from tests.support.small_models import model, write_checkpoint
 
@@ -37,3 +39,14 @@ def test_what_an_index_was_made_from_may_be_changed_or_gone(intact: Chain, tmp_p
     assert broken[1] == f"{checkpoint} does not have the files that encoded the index"
     shutil.rmtree(tmp_path / "model")
     assert "not a checkpoint folder" in found(intact.trace(index.uri), "not checked")[-1][1]
+
+
+def test_an_expired_token_breaks_no_link(intact: Chain, tmp_path: Path):
+    config = TrackingConfig(uri=intact.tracking.uri)
+    index = build_here(load_version("models:/m/1", config), [intact.features], tmp_path)
+    *refused, checked = at_every_expiry(lambda: index_nodes(index.store, index.document, config))
+    assert refused
+    for nodes in refused:
+        states = {check.state for node in nodes for check in node.checks}
+        assert states == {"ok", "not checked"}, nodes
+    assert {check.state for node in checked for check in node.checks} == {"ok"}

@@ -97,3 +97,12 @@ def test_deleted_run_is_a_broken_link(chain: Chain):
     lineage = chain.trace(f"models:/m/{version.version}")
     assert ("run", "the tracking store has no such run") in found(lineage, "broken")
     assert ("feature set", "its URI is a tag of the run") in found(lineage, "not checked")
+
+
+def test_a_detector_of_another_release_is_not_checked(chain: Chain):
+    rewrite(chain.stored("detector.json"), "shan-detector/1", "shan-detector/2")
+    lineage = chain.trace()
+    assert not lineage.is_broken, lineage.text()
+    ((kind, finding),) = found(lineage, "not checked")
+    assert kind == "version"
+    assert "use the release of this project that registered the model" in finding

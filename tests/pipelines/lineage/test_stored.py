@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from pipelines.detectors.contract import fingerprint_of
 from pipelines.detectors.embedded_config import EmbeddedConfig
-from pipelines.lineage.stored import check_fingerprint, check_receipts, feature_set_nodes
+from pipelines.lineage.report import Check
+from pipelines.lineage.stored import check_fingerprint, check_receipts, feature_set_nodes, open_snapshot
+from tests.support.bad_stores import at_every_expiry
 from tests.support.feature_sets import manifest, receipt_of, write_set
 from tests.support.mutations import edit_json
 
@@ -39,6 +41,24 @@ def test_every_receipt_is_compared_with_the_index(tmp_path: Path):
     check = feature_set_nodes(features)[-1].checks[0]
     assert check.state == "broken"
     assert "the index or a receipt is corrupt" in check.finding
+
+
+def test_an_expired_token_breaks_no_link(tmp_path: Path):
+    """Receipts and manifest may be intact: the store does not show them."""
+    features = write_set(tmp_path, manifest(tmp_path))
+    refused = open_with_expired_token(features.pinned_uri)
+    assert refused.state == "not checked"
+    assert "rejects the credentials (ExpiredToken)" in refused.finding
+    checks = at_every_expiry(lambda: [node.checks[0] for node in feature_set_nodes(features)])
+    assert len(checks) > len(features.index.shards)
+    for manifest_, _, receipts in checks[:-1]:
+        assert {manifest_.state, receipts.state} in ({"not checked"}, {"ok", "not checked"})
+        assert "rejects the credentials (ExpiredToken)" in manifest_.finding + receipts.finding
+    assert [check.state for check in checks[-1]] == ["ok", "not checked", "ok"]
+
+
+def open_with_expired_token(uri: str) -> Check:
+    return at_every_expiry(lambda: open_snapshot(uri))[0]
 
 
 def test_settings_of_a_built_in_detector_give_its_fingerprint():

@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from infra.errors import UserError
 from infra.registry import set_champions
@@ -108,12 +110,24 @@ def test_a_detector_that_is_not_installed_is_not_checked(intact: Chain, monkeypa
     assert [kind for kind, _ in found(lineage, "not checked")] == ["detector", "version"]
 
 
-def test_imported_features_and_a_tracking_store_that_is_away(tmp_path: Path):
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "databricks"])
+def test_imported_features_and_a_tracking_store_that_is_away(tmp_path: Path, uri: str):
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
-    lineage = trace(features.uri, TrackingConfig(uri="http://127.0.0.1:9"))
+    lineage = trace(features.uri, TrackingConfig(uri=uri))
     assert not lineage.is_broken
     assert [kind for kind, _ in found(lineage, "not checked")] == ["detector", "run"]
     assert "the features were imported (made-up)" in found(lineage, "not checked")[0][1]
+
+
+def test_all_pages_of_runs_are_read(chain: Chain, monkeypatch: pytest.MonkeyPatch):
+    """A page has 1,000 runs; here it has one."""
+    tags = chain.tracking.client().get_run(chain.run_id).data.tags
+    others = {chain.tracking.create_run("again", tags) for _ in range(2)}
+    monkeypatch.setattr(MlflowClient, "search_runs", partialmethod(MlflowClient.search_runs, max_results=1))
+    runs = [node.name for node in chain.trace(chain.features.uri).nodes if node.kind == "run"]
+    for run_id in others:
+        chain.tracking.client().delete_run(run_id)
+    assert sorted(runs) == sorted(f"runs:/{run_id}" for run_id in {chain.run_id, *others})
 
 
 def test_a_feature_set_is_traced_without_a_tracking_store(tmp_path: Path):

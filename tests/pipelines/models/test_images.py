@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infra.errors import StorageError, UserError
+from infra.storage import s3_client
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
 from pipelines.datasets.http_download import SILENT_PHOTOS, SilentServers
 from pipelines.models import images as images_module
 from pipelines.models.images import image_error, read_image
+from tests.support.bad_stores import UNREADABLE
+from tests.support.servers import aws_environment
 from tests.support.web_server import drips, web_server
 
 
@@ -91,6 +95,8 @@ def test_a_pil_image_is_not_changed(kind: str):
         ("nowhere/photo.jpg", "nowhere/photo.jpg: cannot be read: No such file"),
         (b"some text", "not an image of a known format"),
         (b"", "the file is empty"),
+        ("ftp://host/photo.jpg", "ftp:// is not supported"),
+        ("~nobody-at-all/photo.jpg", "has no home folder"),
         ("QUJD" * 30, "not an image of a known format"),
         ("data:image/png;base64,A", "invalid base64 text"),
     ],
@@ -100,6 +106,21 @@ def test_what_cannot_be_decoded_has_a_reason(value, said: str):
         read_image(value)
     with pytest.raises(PhotoError, match="truncated or corrupt"):
         read_image(png(images()["turned"])[:-200])
+
+
+def test_a_store_that_fails_is_not_the_fault_of_an_image(monkeypatch: pytest.MonkeyPatch):
+    """With `on_error` null, an expired token made every image of a batch null."""
+    monkeypatch.setattr(s3_client, "DEADLINE_S", 0.1)
+    gone = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "x"}
+    with aws_environment(gone), pytest.raises(UserError, match="^s3://bucket/photos: no S3 server responds"):
+        read_image("s3://bucket/photos/a.jpg")
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_disk_that_fails_is_not_the_fault_of_an_image(tmp_path: Path):
+    (tmp_path / "a.jpg").symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match="cannot be accessed"):
+        read_image(str(tmp_path / "a.jpg"))
 
 
 def test_unresponsive_web_server_is_abandoned_soon(monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
@@ -15,6 +16,7 @@ from pipelines.training.claim import claim_training
 from pipelines.training.inputs import resolve_inputs
 from pipelines.training.train import TrainedModel
 from tests.pipelines.pipeline.conftest import extract_here
+from tests.support.bad_stores import at_every_expiry
 
 
 def lines(manifest: Manifest, setup: PipelineSetup, tracking: Tracking | None = None) -> dict[str, str]:
@@ -66,6 +68,16 @@ def test_complete_shards_without_their_index_are_not_trained_on(
     assert lines(manifest, setup)["train"].startswith("done, m version 1 (run ")
     features.store.delete("index.json")
     assert lines(manifest, setup)["train"] == "30 epochs on 1 workers"
+
+
+def test_a_refused_read_is_not_taken_for_an_extraction_to_do(
+    manifest: Manifest, setup: PipelineSetup, features: FeatureSet
+):
+    *refused, found = at_every_expiry(lambda: lines(manifest, setup))
+    assert isinstance(found, dict)
+    assert found["extract"] == f"done, 4 shards in {features.uri}"
+    assert refused
+    assert all(isinstance(each, UserError) for each in refused), refused
 
 
 def test_an_interrupted_training_resumes(

@@ -6,12 +6,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra import cluster_resources
+from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, Stage, check_pipeline
+from pipelines.pipeline.run import Stopwatch, run_pipeline
+from pipelines.pipeline.setup import (
+    STAGES,
+    PipelineData,
+    PipelineSetup,
+    Stage,
+    check_pipeline,
+    require_output_stores,
+)
+from tests.support.faulty_proxy import CONDITION_IGNORED, faulty_proxy
+from tests.support.servers import S3Server, aws_environment
 
 DATA = PipelineData("tiny", "split 'train' of data set tiny", np.array([2, 2, 1]))
 
@@ -96,3 +108,48 @@ def test_a_champion_that_cannot_be_compared_is_refused(setup: PipelineSetup, tra
     found = check_pipeline("m", DATA, replace(setup, until="evaluate"))
     assert found is not None
     assert found.uri == tracking.uri
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("train", {"cpus_per_worker": 64.0}, r"train\.num_workers is 1, which needs 1 x \(64 CPU\)"),
+        ("index", {"actor_cpus": 64.0}, r"index\.actor_cpus is 64, which needs 1 x \(64 CPU\)"),
+    ],
+)
+def test_cpus_that_a_joined_cluster_lacks_are_an_error(
+    setup: PipelineSetup, monkeypatch: pytest.MonkeyPatch, section: str, change: dict[str, float], message: str
+):
+    """The stage comes hours after the start."""
+    monkeypatch.setattr(cluster_resources, "GIVE_UP_S", -1.0)
+    monkeypatch.setattr("infra.cluster.connect", lambda *_: None)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
+    training = replace(setup.training, cluster=ClusterConfig(address="auto"))
+    joined = replace(setup, training=training, until="index")
+    check_pipeline("m", DATA, joined)
+    if section == "train":
+        changed = replace(joined, training=replace(training, train=replace(training.train, **change)))
+    else:
+        changed = replace(joined, index=replace(joined.index, **change))
+    with pytest.raises(UserError, match=f"^{message}, but the cluster has the nodes"):
+        check_pipeline("m", DATA, changed)
+    check_pipeline("m", DATA, replace(changed, until="extract"))
+
+
+def test_a_later_stage_without_conditional_writes_is_refused_before_the_extraction(
+    manifest: Manifest, setup: PipelineSetup, tracking: Tracking, s3_server: S3Server, tmp_path: Path
+):
+    output = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    training = replace(setup.training, train=replace(setup.training.train, output=output))
+    with (
+        faulty_proxy(s3_server.endpoint) as proxy,
+        aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": proxy.endpoint}),
+    ):
+        proxy.always(CONDITION_IGNORED)
+        changed = replace(setup, training=training)
+        check_pipeline("m", DATA, changed)  # also of a dry run, so it writes nothing
+        require_output_stores(replace(changed, until="extract"))
+        assert proxy.requests["PUT"] == 0
+        with pytest.raises(UserError, match=f"^{output}: the store ignores the condition of writes"):
+            run_pipeline(manifest, "m", changed, tracking, Stopwatch(STAGES))
+    assert not Path(setup.extract.output).exists()

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.errors import StorageError, UserError
+from infra.storage.folder import FolderStore
 from pipelines.features.layout import snapshot_name
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import IndexDocument, read_index_document
@@ -13,6 +15,7 @@ from pipelines.search.index_verify import verify_index
 from pipelines.search.layout import partition_receipt_name
 from pipelines.search.partition import StoredFile
 from pipelines.search.partition_writer import stored_file
+from tests.support.bad_stores import UNREADABLE, at_every_expiry
 from tests.support.indexes import contents
 
 
@@ -62,3 +65,20 @@ def test_values_that_do_not_fit_together_are_errors(copy: Path):
     assert verify(copy) == (f"{path.name}: row 1 is not the mean of its vectors",)
     assert isinstance(changed.files["pooled"], StoredFile)
     assert contents(copy)
+
+
+def test_an_expired_token_is_not_an_integrity_error(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FolderStore, "uri", property(lambda store: f"s3://bucket{store.root}"))  # files are not mapped
+    *refused, intact = at_every_expiry(lambda: verify(copy))
+    assert intact == ()
+    assert len(refused) > len(list(copy.iterdir()))
+    assert all(isinstance(error, UserError) and "(ExpiredToken)" in str(error) for error in refused), refused
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_disk_that_fails_is_not_an_integrity_error(copy: Path):
+    path = min(copy.glob("photos-*.vectors.npy"))
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match=rf"^{path}: cannot be accessed \(Input/output error\); check"):
+        verify(copy)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.folder import FolderStore
 from pipelines.features.npy import save_npy
 from pipelines.search.layout import FILES, TABLE
@@ -92,6 +92,12 @@ def test_a_missing_or_empty_object_is_an_error(store: FolderStore, data: bytes |
     if data is not None:
         store.put_if_absent("x", data)
     with pytest.raises(UserError, match=f"x {reason}; run `.* verify` to list every corrupt object, delete them and"):
+        object_buffer(store, "x")
+
+
+def test_a_file_that_cannot_be_opened_is_a_storage_error(store: FolderStore):
+    (store.root / "x").mkdir()
+    with pytest.raises(StorageError, match=rf"^{store.root}/x: cannot be accessed \(Is a directory\)"):
         object_buffer(store, "x")
 
 

@@ -1,0 +1,52 @@
+"""Folders that fail as stores do: one whose token expires after some reads, and a file that its disk cannot read."""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.errors import UserError
+from infra.storage.folder import FolderStore
+from infra.storage.s3_errors import explained
+
+UNREADABLE = Path("/proc/self/mem")
+"""A regular file whose first byte cannot be read (EIO). Linux has it."""
+
+T = TypeVar("T")
+
+
+def at_every_expiry(work: Callable[[], T]) -> list[T | UserError]:
+    """Calls `work` with a token that expires before the first read of a folder, before the second, and so on.
+
+    Returns what each call returns or raises (UserError). The last call, in this list as well, has all its reads.
+    """
+    results: list[T | UserError] = []
+    for reads in count():
+        with pytest.MonkeyPatch.context() as patch:
+            refused = _expire_after(reads, patch)
+            try:
+                results.append(work())
+            except UserError as error:
+                results.append(error)
+        if not refused:
+            return results
+    raise AssertionError
+
+
+def _expire_after(reads: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the list of the names whose read is refused, which grows."""
+    numbers, refused, read = count(), list[str](), FolderStore.read
+
+    def read_or_refuse(store: FolderStore, name: str, *extent: Any) -> bytes:
+        if next(numbers) < reads:
+            return read(store, name, *extent)
+        refused.append(name)
+        with explained("s3://bucket"):
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetObject")
+        raise AssertionError
+
+    patch.setattr(FolderStore, "read", read_or_refuse)
+    return refused
