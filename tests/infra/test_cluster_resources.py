@@ -116,9 +116,7 @@ def test_what_a_cluster_can_never_run_is_an_error_and_what_others_use_is_not(
 ):
     monkeypatch.setattr(cluster_resources, "GIVE_UP_S", -1.0)
     nodes.append(node(CPU=4.0))
-    with pytest.raises(
-        UserError, match=r"^train\.num_workers is 2, .* but the cluster has the nodes 1 x \(4 CPU, 0 GPU"
-    ):
+    with pytest.raises(UserError, match=r"^train\.num_workers is 2, .* but the cluster has the nodes 1 x"):
         require_resources(ClusterConfig(address="auto"), request_)
     nodes.append(node(CPU=4.0, GPU=2.0))
     require_resources(ClusterConfig(address="auto"), request_)

@@ -51,9 +51,7 @@ def test_an_empty_folder_and_another_photo_root_are_refused(images: Path, tmp_pa
     with pytest.raises(UserError, match=r"/b/none: no such file; check the path"):
         import_dataset(images / "b" / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        UserError, match=r"/empty: no image in this folder \(files that end in \.jpg.*; give the folder that"
-    ):
+    with pytest.raises(UserError, match=r"/empty: no image in this folder \(files .*\.jpg.*; give the folder that"):
         import_dataset(tmp_path / "empty")
     with pytest.raises(UserError, match=r"the photos are in .*/my images, not in .*/empty; omit --photos, or give a"):
         import_dataset(images, tmp_path / "empty")

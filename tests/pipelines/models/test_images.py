@@ -112,7 +112,7 @@ def test_a_store_that_fails_is_not_the_fault_of_an_image(monkeypatch: pytest.Mon
     """With `on_error` null, an expired token made every image of a batch null."""
     monkeypatch.setattr(s3_client, "DEADLINE_S", 0.1)
     gone = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "x"}
-    with aws_environment(gone), pytest.raises(UserError, match="^s3://bucket/photos: no S3 server responds"):
+    with aws_environment(gone), pytest.raises(UserError, match=r"^s3://bucket/photos: no S3 server responds"):
         read_image("s3://bucket/photos/a.jpg")
 
 
