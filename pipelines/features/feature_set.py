@@ -16,6 +16,10 @@ from pipelines.features.split import Split
 from pipelines.features.stored_receipts import StoredReceipts
 
 
+class MissingFeatureSetError(UserError):
+    """A URI has no published feature set."""
+
+
 @dataclass(frozen=True)
 class FeatureSet:
     """A published feature set. `FeatureSet.open(uri)` opens one."""
@@ -27,14 +31,14 @@ class FeatureSet:
     def open(cls, uri: str) -> "FeatureSet":
         """Reads the index. `<uri>@<12 hex>` opens the snapshot with that digest.
 
-        Raises UserError if the URI has no published feature set, and CorruptDataError if the index has another format
-        version or is corrupt. A corrupt receipt is a CorruptDataError where it is read.
+        Raises MissingFeatureSetError if the URI has no published feature set, and CorruptDataError if the index has
+        another format version or is corrupt. A corrupt receipt is a CorruptDataError where it is read.
         """
         store, name = resolve_uri(uri)
         try:
             index = read_index(store, name)
         except FileNotFoundError as error:
-            raise UserError(
+            raise MissingFeatureSetError(
                 f"{uri}: no finished feature set here; run `{program('extract')}` to its end, or check the URI"
             ) from error
         if index.compute_digest() != index.feature_set:

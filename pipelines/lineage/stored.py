@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.errors import StorageError, UserError
 from pipelines.detectors import registry
-from pipelines.features.feature_set import FeatureSet
+from pipelines.features.feature_set import FeatureSet, MissingFeatureSetError
 from pipelines.features.manifests import read_manifest
 from pipelines.lineage.report import Check, Node, unreadable
 
@@ -15,9 +15,9 @@ def open_snapshot(uri: str) -> FeatureSet | Check:
     """Returns the feature set of a pinned URI, or why it cannot be opened."""
     try:
         return FeatureSet.open(uri)
+    except MissingFeatureSetError:
+        return Check("not checked", "it is not there: moved, deleted, or on another machine")
     except (UserError, StorageError) as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return Check("not checked", "it is not there: moved, deleted, or on another machine")
         return unreadable(error)
 
 

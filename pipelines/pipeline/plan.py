@@ -8,8 +8,7 @@ from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.evaluate import evaluation_text
 from pipelines.evaluation.promote import ChampionState, earlier_decision
 from pipelines.extraction.run import ExtractionPlan, plan_extraction
-from pipelines.features.feature_set import FeatureSet
-from pipelines.features.layout import INDEX
+from pipelines.features.feature_set import FeatureSet, MissingFeatureSetError
 from pipelines.pipeline.setup import PipelineSetup
 from pipelines.search.index_commands import load_version
 from pipelines.search.index_plan import plan_index
@@ -53,11 +52,11 @@ def _finished(plan: ExtractionPlan) -> FeatureSet | None:
 
     Shards may be complete while the index is missing, or is that of an earlier manifest.
     """
-    if plan.feature_set.missing or plan.store.info(INDEX) is None:
+    if plan.feature_set.missing:
         return None
     try:
         features = FeatureSet.open(plan.store.uri)
-    except CorruptDataError:
+    except (MissingFeatureSetError, CorruptDataError):
         return None
     shards = tuple(shard.name for shard in features.index.shards)
     is_current = features.index.manifest == plan.manifest.digest() and shards == plan.feature_set.shards
