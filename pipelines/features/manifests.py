@@ -150,10 +150,10 @@ def _key_hashes(file: IO[bytes]) -> NDArray[np.int64] | None:
 def local_copy(store: Store, name: str) -> Iterator[IO[bytes]]:
     """Gives an object as a temporary file. FileNotFoundError for a missing one."""
     with SpooledTemporaryFile(PIECE_BYTES) as file:
-        for piece in object_pieces(store, name):
-            with names_full_disk(f"{store.uri}/{name}", "free space for temporary files (TMPDIR)"):
+        with names_full_disk(f"{store.uri}/{name}", "free space for temporary files (TMPDIR)"):
+            for piece in object_pieces(store, name):
                 file.write(piece)
-        file.seek(0)
+            file.seek(0)
         yield file
 
 
