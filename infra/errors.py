@@ -21,7 +21,7 @@ class UserError(Exception):
 class CorruptDataError(UserError):
     """A stored object that was read, or looked for, and is corrupt or lost.
 
-    An outage or a refusal of the store says nothing about the object and is never this type.
+    An outage or a refusal of the store is never this type: the object may be intact.
     """
 
 

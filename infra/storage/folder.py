@@ -73,10 +73,9 @@ class FolderStore:
 
     def info(self, name: str) -> ObjectInfo | None:
         """Queries the file's status."""
-        path = self._path(name)
-        with explained(path):
+        with explained(Path(self.root, name)):
             try:
-                status = path.stat()
+                status = self._path(name).stat()
             except OSError as error:
                 if error.errno in _NO_OBJECT:
                     return None

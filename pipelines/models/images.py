@@ -35,7 +35,7 @@ def image_error(value: Any) -> str:
 def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto:
     """Decodes an image. Raises PhotoError with the reason why it cannot be read or decoded.
 
-    A store that fails or refuses says nothing about the image: its StorageError or UserError is raised.
+    The StorageError or UserError of a store that fails or refuses passes, since the image may be intact.
     With the same `servers` for many images, a web server that does not respond is waited for a few times only.
     """
     if isinstance(value, str):

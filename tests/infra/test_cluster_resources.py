@@ -111,7 +111,7 @@ def test_a_long_wait_prints_its_cause_and_duration_once(
     )
 
 
-def test_what_a_cluster_can_never_run_is_an_error_and_what_others_use_is_not(
+def test_what_a_cluster_can_never_run_is_an_error(
     nodes: list[dict[str, Any]], request_: ResourceRequest, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(cluster_resources, "GIVE_UP_S", -1.0)

@@ -72,7 +72,7 @@ def test_an_outage_is_not_taken_for_a_lost_manifest(tmp_path: Path):
 
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
-def test_a_manifest_that_its_disk_cannot_read_is_not_taken_for_lost(tmp_path: Path):
+def test_an_unreadable_manifest_is_not_taken_for_lost(tmp_path: Path):
     store = write_set(tmp_path, manifest(tmp_path)).store
     (path,) = store.root.glob("manifest-*")
     path.unlink()

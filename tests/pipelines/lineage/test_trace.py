@@ -12,6 +12,7 @@ from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import TrackingConfig
 from pipelines.features.layout import manifest_name, snapshot_name
+from pipelines.features.mlflow_lineage import run_tags
 from pipelines.lineage.trace import trace
 from tests.pipelines.lineage.conftest import KINDS, Chain, found, rewrite
 from tests.support import feature_sets
@@ -121,8 +122,7 @@ def test_imported_features_and_a_tracking_store_that_is_away(tmp_path: Path, uri
 
 def test_all_pages_of_runs_are_read(chain: Chain, monkeypatch: pytest.MonkeyPatch):
     """A page has 1,000 runs; here it has one."""
-    tags = chain.tracking.client().get_run(chain.run_id).data.tags
-    others = {chain.tracking.create_run("again", tags) for _ in range(2)}
+    others = {chain.tracking.create_run("again", run_tags(chain.features)) for _ in range(2)}
     monkeypatch.setattr(MlflowClient, "search_runs", partialmethod(MlflowClient.search_runs, max_results=1))
     runs = [node.name for node in chain.trace(chain.features.uri).nodes if node.kind == "run"]
     for run_id in others:

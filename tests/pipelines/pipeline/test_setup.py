@@ -136,7 +136,7 @@ def test_cpus_that_a_joined_cluster_lacks_are_an_error(
     check_pipeline("m", DATA, replace(changed, until="extract"))
 
 
-def test_a_later_stage_without_conditional_writes_is_refused_before_the_extraction(
+def test_stores_of_later_stages_need_conditional_writes(
     manifest: Manifest, setup: PipelineSetup, tracking: Tracking, s3_server: S3Server, tmp_path: Path
 ):
     output = f"s3://{s3_server.bucket}/{tmp_path.name}"
