@@ -1,13 +1,15 @@
 """The data set card of a feature set: README.md with the YAML header of the Hugging Face Hub."""
 
+import re
 from collections.abc import Sequence
 
 import pyarrow.compute as pc
 
 from infra.redaction import redact
+from infra.storage.base import Store
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.features.index import FeatureSetIndex
-from pipelines.features.layout import QUARANTINE
+from pipelines.features.layout import CARD, QUARANTINE
 from pipelines.reports.tables import Table
 
 _SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
@@ -16,17 +18,31 @@ _MEMBERS = (
     ("`<key>.boxes.npy`", "float32, R x 4: x0 y0 x1 y1 in pixels of the upright photo"),
     ("`<key>.json`", "source, sha256, captions, width, height, classes and confidences of the regions"),
 )
+_UNKNOWN = "license: unknown"
+_LICENSE = re.compile(r"^license:.*(?:\n(?: |- ).*)*", re.MULTILINE)
+"""The field of the header: a value on its line, or a list below it."""
 
 
-def data_card(index: FeatureSetIndex, manifest: Manifest) -> bytes:
-    """Returns the card. The licence is `unknown`: it is that of the photos and captions, which nothing records."""
+def stated_license(store: Store) -> str:
+    """Returns the field `license` of the card in the store, as a person may have stated it; `unknown` without one."""
+    try:
+        text = store.read(CARD).decode(errors="replace").replace("\r\n", "\n")
+    except FileNotFoundError:
+        return _UNKNOWN
+    header = text.removeprefix("---\n").partition("\n---\n")[0]
+    found = _LICENSE.search(header) if text.startswith("---\n") else None
+    return found[0] if found else _UNKNOWN
+
+
+def data_card(index: FeatureSetIndex, manifest: Manifest, license_: str) -> bytes:
+    """Returns the card with the field `license_`: the licence of photos and captions, which nothing else records."""
     detector = index.detector
     least, most = detector.region_range
     regions = str(least) if least == most else f"{least} to {most}"
     members = [(name, text.format(width=detector.feature_dim)) for name, text in _MEMBERS]
     return "\n".join(
         [
-            *_header(index),
+            *_header(index, license_),
             f"# {index.dataset}: region features of {detector.name}",
             "",
             f"{regions} regions of {detector.feature_dim} numbers for each of {index.photos_written:,} photos, in "
@@ -51,7 +67,8 @@ def data_card(index: FeatureSetIndex, manifest: Manifest) -> bytes:
             "## Licence",
             "",
             "Photos, captions and features derived from them keep the licence of the data set, which is not recorded "
-            "here: state it in `license` above before you share this folder.",
+            "here: state it in `license` above before you share this folder. Later extractions keep that field and "
+            "write the rest of this file again.",
             "",
             "## Read it",
             "",
@@ -73,12 +90,12 @@ def data_card(index: FeatureSetIndex, manifest: Manifest) -> bytes:
     ).encode()
 
 
-def _header(index: FeatureSetIndex) -> list[str]:
+def _header(index: FeatureSetIndex, license_: str) -> list[str]:
     size = next((name for limit, name in _SIZES if index.photos_written < limit), "10M<n<100M")
     return [
         "---",
         f'pretty_name: "{index.dataset}"',
-        "license: unknown",
+        license_,
         "tags: [webdataset, region-features, image-text-matching]",
         f"size_categories: [{size}]",
         "---",

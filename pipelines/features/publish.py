@@ -6,7 +6,7 @@ from infra.canonical_json import canonical_json
 from infra.storage.base import Store, put_if_changed
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.account import Account, check_accounts
-from pipelines.features.card import data_card
+from pipelines.features.card import data_card, stated_license
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, FeatureSetIndex
 from pipelines.features.layout import CARD, INDEX, QUARANTINE, SIZES, snapshot_name, tar_name
@@ -27,7 +27,7 @@ def publish(
     sizes = {tar_name(shard.name): shard.written for shard in index.shards}
     put_if_changed(store, QUARANTINE, quarantine_report(accounts))
     put_if_changed(store, SIZES, canonical_json(sizes))
-    put_if_changed(store, CARD, data_card(index, manifest))
+    put_if_changed(store, CARD, data_card(index, manifest, stated_license(store)))
     put_if_changed(store, snapshot_name(index.feature_set), index.to_json())
     put_if_changed(store, INDEX, index.to_json())
     return FeatureSet(store, index)

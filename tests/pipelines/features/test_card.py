@@ -14,7 +14,7 @@ def test_card_describes_feature_set_and_its_use(
 ):
     features = write_set(tmp_path, manifest(tmp_path))
     card = (Path(features.uri) / "README.md").read_text(encoding="utf-8")
-    assert data_card(features.index, manifest(tmp_path)).decode() == card
+    assert data_card(features.index, manifest(tmp_path), "license: unknown").decode() == card
     _, header, text = card.split("---\n", 2)
     assert yaml.safe_load(header) == {
         "pretty_name": "tiny",
@@ -31,3 +31,27 @@ def test_card_describes_feature_set_and_its_use(
     lines = capsys.readouterr().out.splitlines()
     assert "p0 (3, 8) ['a photo of 0', 'number 0 <again>']" in lines
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("stated", ["license: cc-by-4.0", "license:\n- mit\n- cc-by-4.0", "license: 'other'"])
+def test_a_stated_license_is_kept_and_the_rest_written_again(tmp_path: Path, stated: str, newline: str):
+    features = write_set(tmp_path, manifest(tmp_path))
+    path = Path(features.uri) / "README.md"
+    new = path.read_text()
+    edited = new.replace("license: unknown", stated).replace("## Source", "## Edited\nlicense: of the text")
+    path.write_text(edited, newline=newline)
+    write_set(tmp_path, manifest(tmp_path))
+    assert path.read_text() == new.replace("license: unknown", stated)
+    write_set(tmp_path, manifest(tmp_path, 12))
+    assert yaml.safe_load(path.read_text().split("---\n")[1])["license"] == yaml.safe_load(stated)["license"]
+
+
+@pytest.mark.parametrize("edited", ["", "no header", "---\npretty_name: x\n---\nlicense: of the text\n"])
+def test_without_a_stated_license_it_is_unknown(tmp_path: Path, edited: str):
+    features = write_set(tmp_path, manifest(tmp_path))
+    path = Path(features.uri) / "README.md"
+    new = path.read_text()
+    path.write_text(edited)
+    write_set(tmp_path, manifest(tmp_path))
+    assert path.read_text() == new
