@@ -1,17 +1,21 @@
 """Tests of stored indexes: a tar is read once, until it changes or its index is lost."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
+from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.datasets.stored_tar_index import INDEXES, read_tar_index
-from pipelines.datasets.tar_index import index_tar
 from tests.support.servers import S3Server
 from tests.support.webdataset_tars import img2dataset_shard, write_tar
 
@@ -20,31 +24,55 @@ def indexes(folder: Path) -> list[Path]:
     return sorted(Path(folder, INDEXES).iterdir())
 
 
-def test_a_rerun_does_not_read_the_tars(tmp_path: Path):
-    """The tars are replaced by others of the same size and time, which a reader would notice."""
-    output = tmp_path / "features"
-    path = img2dataset_shard(tmp_path / "0.tar", [("a", b"x", "caption"), ("b", b"y", "")])
-    first = import_dataset(path, None, str(output))
+def without_content(path: Path) -> None:
+    """Replaces a file by zeros of the same size and time, which a reader would notice."""
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_rerun_does_not_read_the_tars(tmp_path: Path):
+    output = tmp_path / "features"
+    path = img2dataset_shard(tmp_path / "0.tar", [("a", b"x", "caption"), ("b", b"y", "")])
+    first = import_dataset(path, None, str(output))
+    without_content(path)
     second = import_dataset(path, None, str(output))
     assert second.table == first.table
     assert len(indexes(output)) == 1
 
 
-def test_the_index_of_a_faulty_tar_is_not_stored(tmp_path: Path):
-    """What is wrong is printed in every run."""
-    path = write_tar(tmp_path / "a.tar", [("写.jpg", b"x"), ("写.txt", b"1\n2"), ("c.txt", b"of none")])
+def test_the_index_of_a_faulty_tar_is_stored_with_its_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What is wrong is printed in every run, but the tar is read once."""
+    orphaned = write_tar(tmp_path / "tars" / "0.tar", [("写.jpg", b"x"), ("写.txt", b"1\n2"), ("ü.txt", b"of none")])
+    cut = write_tar(tmp_path / "tars" / "1.tar", [("a.jpg", b"x"), ("b.jpg", b"y" * 600)])
+    cut.write_bytes(cut.read_bytes()[:1600])
+    empty = tmp_path / "tars" / "2.tar"
+    empty.touch()
+    built = [import_dataset(cut.parent, None, str(tmp_path / "out")), capsys.readouterr().err]
+    assert "2 tars are truncated (1.tar, 2.tar)" in built[1]
+    assert "1 captions in tars are left out (0.tar/ü.txt)" in built[1]
+    assert len(indexes(tmp_path / "out")) == 3
+    for path in (orphaned, cut, empty):
+        without_content(path)
+    again = [import_dataset(cut.parent, None, str(tmp_path / "out")), capsys.readouterr().err]
+    assert (again[0].table, again[1]) == (built[0].table, built[1])
+
+
+def test_an_index_of_the_earlier_format_is_read(tmp_path: Path):
+    path = write_tar(tmp_path / "a.tar", [("写.jpg", b"x"), ("写.txt", b"1\n2")])
     store, output = open_store(str(tmp_path)), str(tmp_path / "out")
-    assert read_tar_index(store, "a.tar", output) == index_tar(store, "a.tar")
-    path.write_bytes(path.read_bytes()[:2600])
-    assert read_tar_index(store, "a.tar", output).is_truncated
-    assert not Path(output).exists()
-    write_tar(path, [("写.jpg", b"x"), ("写.txt", b"1\n2")])
-    built, stored = (read_tar_index(store, "a.tar", output) for _ in range(2))
-    assert built == stored == index_tar(store, "a.tar")
-    assert len(indexes(tmp_path / "out")) == 1
+    expected = read_tar_index(store, "a.tar", output)
+    (stored,) = indexes(tmp_path / "out")
+    table = pq.read_table(pa.BufferReader(stored.read_bytes()[32:]), use_threads=False)
+    stored.unlink()
+    identity = json.dumps(["shan-tar-index/1", str(path), file_version_token(path.stat())])
+    pq.write_table(table.replace_schema_metadata({"identity": identity}), sink := pa.BufferOutputStream())
+    data = sink.getvalue().to_pybytes()
+    earlier = stored.with_name(f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.index")
+    earlier.write_bytes(hashlib.sha256(data).digest() + data)
+    without_content(path)
+    assert read_tar_index(store, "a.tar", output) == expected
+    assert indexes(tmp_path / "out") == [earlier]
 
 
 def test_a_tar_that_has_changed_is_read_again(tmp_path: Path):
