@@ -7,8 +7,11 @@ what was stored.
 import csv
 import io
 import json
+import os
 import posixpath
-from collections.abc import Callable
+import random
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -220,6 +223,84 @@ def captions_of(image: str, members: dict[str, bytes]) -> tuple[str, ...]:
     caption = json.loads(members.get(f"{stem}.json", b"{}")).get("caption")
     lines = [caption] if caption else members.get(f"{stem}.txt", b"").decode("utf-8-sig").split("\n")
     return tuple(line.strip() for line in lines if line.strip())
+
+
+NAMES = ["a", "A", "b", "写真", "Zu\u0308rich", "\u202e\U0001f984", "a b", "100%", "%2e%2e", "a?b#c"]
+NAMES += [
+    "it's",
+    '"',
+    "a\nb",
+    "\\",
+    "*",
+    "[a]",
+    "{0..9}",
+    "..a",
+    ".hidden",
+    "~",
+    "-",
+    "a:b@c",
+    "x.tar",
+    "\udcff",
+    "x" * 240,
+]
+"""Names of files and folders, one of them not Unicode."""
+SUFFIXES = (".jpg", ".jpg", ".JPG", ".png", ".tif", ".webp", ".txt", ".jpg.json", ".jpg ", ".", "")
+TARGETS = (".", "..", "a", "a.jpg", "none", "../../a", __file__)
+"""Targets of links: loops, files, and none."""
+
+
+def test_folder(tmp_path: Path, inputs: Inputs):
+    """Every image that `os.walk` finds is read from its place; others, links to folders, and pipes are not."""
+    tally, rng = Tally("folder", inputs), random.Random(84)  # noqa: S311
+    for number in range(tally.inputs):
+        folder = write_odd_folder(tmp_path / str(number), rng)
+        images = images_of(folder)
+
+        def is_right(manifest: Manifest, images: dict[str, bytes] = images) -> bool:
+            found = {p.source: read_photo(photo_uri(manifest.root, p.source)) for p in manifest.photos()}
+            return is_valid(manifest) and list(found.items()) == sorted(images.items())
+
+        before = tally.refused
+        tally(partial(import_dataset, folder), is_right, sorted(images))
+        assert (tally.refused > before) == (not images or not is_unicode(images)), sorted(images)
+        shutil.rmtree(folder)
+    tally.check()
+
+
+def write_odd_folder(folder: Path, rng: random.Random) -> Path:
+    """Writes images, other files, folders, links and pipes with odd names, leaving out what cannot be written."""
+    folder.mkdir()
+    for number in range(rng.randrange(1, 9)):
+        path = folder.joinpath(*rng.choices(NAMES, k=rng.randrange(1, 4)))
+        path = path.with_name(path.name + rng.choice(SUFFIXES))
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kind = rng.randrange(8)
+            if kind == 0:
+                path.symlink_to(rng.choice(TARGETS))
+            elif kind == 1:
+                path.mkdir()
+            elif kind == 2:
+                os.mkfifo(path)
+            else:
+                path.write_bytes(b"image %d" % number)
+    return folder
+
+
+def images_of(folder: Path) -> dict[str, bytes]:
+    """Returns the content of all images by their paths below a folder."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            is_image = name.lower().endswith((".jpg", ".png", ".tif", ".webp")) and not name.startswith(".")
+            if is_image and os.path.isfile(path):  # noqa: PTH113 - independent of pathlib
+                found[os.path.relpath(path, folder)] = path.read_bytes()
+    return found
+
+
+def is_unicode(names: Iterable[str]) -> bool:
+    return "\udcff" not in "".join(names)
 
 
 def test_stored_tar_indexes(tmp_path: Path, inputs: Inputs):
