@@ -74,7 +74,9 @@ def run_pipeline(
         print(extraction_summary(extraction))
     features = extraction.feature_set
     for split in setup.splits():
-        features.captioned(split)
+        captioned = sum(bool(photo.captions) for photo in manifest.photos(split))
+        if captioned <= sum(shard.rejected for shard in features.index.shards if shard.split == split):
+            features.captioned(split)  # reads all receipts; UserError if every photo with captions was rejected
     if not setup.runs("train"):
         return PipelineResult(features)
     assert tracking is not None, "every stage but the extraction needs it"

@@ -49,6 +49,16 @@ def test_a_finished_extraction_is_not_run_again(
     assert list(watch.seconds) == ["extract"]
 
 
+def test_a_split_whose_captioned_photos_were_rejected_ends_the_pipeline(
+    manifest: Manifest, setup: PipelineSetup, tracking: Tracking
+):
+    moved = {"text": {"split": "val"}, "astronaut": {"captions": ()}}
+    rejected = Manifest.build("tiny", manifest.root, [replace(p, **moved.get(p.key, {})) for p in manifest.photos()])
+    extract_here(rejected, setup)
+    with pytest.raises(UserError, match="no photo of split 'val' has captions; add some and extract again"):
+        run_pipeline(rejected, "m", setup, tracking, Stopwatch(STAGES))
+
+
 def test_a_split_without_usable_photos_ends_the_pipeline(manifest: Manifest, setup: PipelineSetup, tracking: Tracking):
     """Every photo of val was rejected: training is not started."""
     rows = [replace(p, split="val") if p.key == "text" else p for p in manifest.photos() if p.key != "astronaut"]
