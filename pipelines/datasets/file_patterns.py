@@ -10,6 +10,7 @@ from braceexpand import braceexpand
 
 from infra.errors import UserError
 from infra.storage.open import open_store
+from pipelines.datasets.listing import Listing
 
 ENDINGS = (".tar", ".parquet")
 """Endings of the files that a pattern may name, in any case."""
@@ -32,17 +33,18 @@ def pattern_name(location: str) -> str:
     return stem or PurePosixPath(base_folder(location)).name
 
 
-def find_files(location: str, is_folder: bool, ending: str) -> tuple[str, list[str]]:
+def find_files(location: str, listing: Listing | None, ending: str) -> tuple[str, list[str]]:
     """Returns a folder or prefix URI, and the names of files below it, in order.
 
-    The files of a folder or of `*` exist. Raises UserError if no file is found, and for braces that are not balanced.
+    `listing` is that of the location if it is a folder or prefix. The files of a folder or of `*` exist. Raises
+    UserError if no file is found, and for braces that are not balanced.
     """
     if is_pattern(location):
         folder = base_folder(location)
         names = _expanded(location, folder)
-    elif is_folder:
+    elif listing is not None:
         folder = location
-        names = sorted(name for name, _ in open_store(folder).scan() if name.lower().endswith(ending))
+        names = [name for name, _ in listing if name.lower().endswith(ending)]
         if not names:
             raise UserError(f"{location}: no {ending} file in this folder; give such files or a folder of them")
     else:

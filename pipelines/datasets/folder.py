@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from infra.errors import UserError
-from infra.storage.open import open_store
+from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 
@@ -14,10 +14,13 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".
 def folder_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the images sorted by path. Files whose names start with a dot are left out. UserError for no image."""
     count = 0
-    for name in open_store(file.location).objects():
+    for name, token in file.listing or ():
         if name.lower().endswith(ENDINGS):
             count += 1
-            yield Row(f"image {count}", file.below_root(f"{file.location.rstrip('/')}/{name}"), is_complete=True)
+            location = f"{file.location.rstrip('/')}/{name}"
+            source = file.below_root(location)
+            found = token if photo_uri(file.photos, source) == location else ""  # else it is located later
+            yield Row(f"image {count}", source, is_complete=True, version_token=found)
     if not count:
         raise UserError(
             f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)}); give the folder that "

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterable
 
 from infra.errors import UserError
-from infra.storage.open import open_store
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.file_patterns import is_pattern, pattern_name
@@ -13,6 +12,7 @@ from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
 from pipelines.datasets.folder import ENDINGS, folder_rows
 from pipelines.datasets.json_document import read_image_list
 from pipelines.datasets.karpathy import karpathy_rows
+from pipelines.datasets.listing import Listing
 from pipelines.datasets.parquet_table import parquet_rows
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
@@ -41,8 +41,8 @@ def detect_format(file: DatasetFile) -> str:
     """
     if is_pattern(file.location):
         return "webdataset" if file.location.lower().endswith(".tar") else "parquet"
-    if file.path.is_dir():
-        return _folder_format(file.location)
+    if file.listing is not None:
+        return _folder_format(file.listing)
     with file.path.open("rb") as opened:
         head = opened.read(HEAD)
     is_tar = file.path.suffix.lower() == ".tar"
@@ -72,10 +72,10 @@ def detect_format(file: DatasetFile) -> str:
     )
 
 
-def _folder_format(location: str) -> str:
+def _folder_format(listing: Listing) -> str:
     """Returns the format of a folder or prefix: img2dataset writes a Parquet file beside each tar."""
     found = set()
-    for name, _ in open_store(location).scan():
+    for name, _ in listing:
         if name.lower().endswith(ENDINGS):
             found.add("folder")
         elif name.lower().endswith((".tar", ".parquet")):

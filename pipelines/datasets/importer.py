@@ -15,6 +15,7 @@ from infra.storage.pieces import object_pieces
 from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
 from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect_format, is_read_in_place, read_file
+from pipelines.datasets.listing import Listing
 from pipelines.datasets.locate_photos import ARCHIVES, locate_photos
 from pipelines.datasets.manifest import SPLITS, Manifest, Photo
 from pipelines.datasets.names import dataset_name
@@ -128,9 +129,10 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
         path = existing_path(Path(location))
         if not path.exists():
             raise UserError(f"{path}: no such file; check the path of the data set")
-        yield DatasetFile(str(path), path, columns)
+        yield DatasetFile(str(path), path, columns, listing=Listing(str(path)) if path.is_dir() else None)
         return
     parent, name = parent_and_name(location)
+    listing = None
     with TemporaryDirectory() as folder:
         path = Path(folder, name)
         try:
@@ -138,11 +140,12 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
             head = store.read(name, 0, HEAD)
             replace_file(path, head if is_read_in_place(name, head) else object_pieces(store, name))
         except (FileNotFoundError, IsADirectoryError) as error:
-            if not any(True for _ in open_store(location).scan()):
+            listing = Listing(location)
+            if not any(True for _ in listing):
                 raise UserError(f"{location}: no such file; check the URI of the data set") from error
             path.mkdir()
         try:
-            yield DatasetFile(location, path, columns)
+            yield DatasetFile(location, path, columns, listing=listing)
         except UserError as error:
             raise UserError(str(error).replace(str(path), location)) from error
 
@@ -176,7 +179,7 @@ def _has_photos(file: DatasetFile, format_: str) -> bool:
 
 def _folder(file: DatasetFile) -> str:
     """Returns the folder or prefix URI that a location is, or in which its files are."""
-    if file.path.is_dir():
+    if file.listing is not None:
         return file.location
     return base_folder(file.location) if is_pattern(file.location) else parent_and_name(file.location)[0]
 

@@ -2,11 +2,10 @@
 
 import stat
 import tarfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,9 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.paths import absolute
-from infra.storage.base import ObjectInfo
 from infra.storage.folder import file_version_token
-from infra.storage.open import open_store
-from pipelines.datasets.manifest import Manifest, Photo, Photos
+from pipelines.datasets.listing import ObjectTokens
+from pipelines.datasets.manifest import Manifest, Photo, Photos, photo_tables
 from pipelines.datasets.photo_sources import CONTAINERS, is_tar, parent_and_name, photo_uri, store_of
 from pipelines.datasets.spellings import existing_path, spellings
 
@@ -27,55 +25,34 @@ ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 """Endings of compressed files, from which neither photos nor data sets are read."""
 _CHUNK = 10_000
 """Photos that are located at once."""
-_LISTINGS = 64
-"""Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
 
 
-def version_tokens(uris: Iterable[str]) -> dict[str, str]:
+def version_tokens(uris: Iterable[str], objects: ObjectTokens | None = None) -> dict[str, str]:
     """Returns the version token (`ObjectInfo.version_token`) of each photo that exists, by URI.
 
-    The cost is one `stat` per local file, at most _LISTINGS listings per bucket, and one request per tar or Parquet
-    file of a bucket.
+    The cost is one `stat` per local file, the listings of `ObjectTokens`, which `objects` saves, and one request per
+    tar or Parquet file of a bucket.
     Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
     Raises UserError for a URI of another scheme, and for one of S3 that names no object.
     """
     found: dict[str, str] = {}
     of_container = lru_cache(maxsize=1024)(_version_token)  # one request for all photos of a tar
-    buckets: dict[str, list[str]] = defaultdict(list)
+    in_buckets: list[str] = []
     for uri in uris:
         scheme, _, rest = uri.partition("://")
         if scheme in ("http", "https"):
             found[uri] = ""
         elif scheme == "s3":
-            if not all(rest.partition("/")[::2]):
-                raise UserError(f"photo {uri} names no object; write s3://bucket/key")
-            buckets[rest.split("/")[0]].append(uri)
+            in_buckets.append(uri)
         elif "://" in uri and scheme not in ("file", *CONTAINERS):
             raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
         else:
             token = of_container(rest.partition("::")[2]) if scheme in CONTAINERS else _version_token(uri)
             if token is not None:
                 found[uri] = token
-    for group in buckets.values():
-        listed = _list_folders(group)
-        found |= {uri: listed[uri].version_token for uri in group if uri in listed}
+    if in_buckets:
+        found |= (objects or ObjectTokens(in_buckets)).find(in_buckets)
     return found
-
-
-def _list_folders(uris: list[str]) -> dict[str, ObjectInfo]:
-    """Returns those of the S3 photos of one bucket that exist, by URI, from listings of their folders."""
-    wanted = set(uris)
-    folders = [parent_and_name(uri)[0].split("/") for uri in uris]
-    depth = max(map(len, folders))
-    while len(roots := {"/".join(folder[:depth]) for folder in folders}) > _LISTINGS:
-        depth -= 1
-    listed: dict[str, ObjectInfo] = {}
-    for root in roots:
-        if not any(root.startswith(f"{other}/") for other in roots):  # else it is listed with the other one
-            for name, info in open_store(root).scan():
-                if (uri := f"{root}/{name}") in wanted:
-                    listed[uri] = info
-    return listed
 
 
 def _version_token(path: str) -> str | None:
@@ -96,7 +73,7 @@ def _object_version_token(uri: str) -> str | None:
 
 
 def locate_photos(name: str, root: str | Path, rows: Iterable[Photo]) -> Manifest:
-    """Returns the manifest of photos below `root`, with the version token of each.
+    """Returns the manifest of photos below `root`, with the version token of each, unless a reader found it already.
 
     A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. A photo that
     does not exist gets no version token (`is_missing`). Raises UserError if photos cannot be read from the root.
@@ -106,20 +83,42 @@ def locate_photos(name: str, root: str | Path, rows: Iterable[Photo]) -> Manifes
 
 
 def _located(root: str, rows: Iterator[Photo]) -> Iterator[Photo]:
-    """Yields photos with their version tokens, and only some of them in memory, except for objects of buckets."""
+    """Yields photos with their version tokens; those that have one keep it. Only a chunk exists as Python objects."""
     while some := list(islice(rows, _CHUNK)):
-        uris = [photo_uri(root, row.source) for row in some]
-        if any(uri.startswith("s3://") for uri in uris):
-            some += rows  # a bucket is listed once for all of its photos
-            uris = [photo_uri(root, row.source) for row in some]
-        found = version_tokens(uris)
-        unknown = [row.source for row, uri in zip(some, uris, strict=True) if uri not in found]
-        found |= version_tokens(photo_uri(root, path) for source in unknown for path in spellings(source))
-        for row, uri in zip(some, uris, strict=True):
-            if uri in found:
-                yield Photo(row.key, row.source, row.split, row.captions, found[uri])
-            else:
-                yield _respelled(row, root, found)
+        if any(_objects_of(root, some)):
+            yield from _located_in_buckets(root, chain(some, rows))
+        else:
+            yield from _with_tokens(root, some)
+
+
+def _located_in_buckets(root: str, rows: Iterator[Photo]) -> Iterator[Photo]:
+    """Yields photos as `_located`. Each bucket is listed once for all of its photos."""
+    tables = [(table, np.arange(table.num_rows)) for table in photo_tables(rows)]
+    objects = ObjectTokens(uri for chunk in tables for uri in _objects_of(root, Photos(*chunk)))
+    tables.reverse()
+    while tables:
+        yield from _with_tokens(root, list(Photos(*tables.pop())), objects)
+
+
+def _objects_of(root: str, rows: Iterable[Photo]) -> Iterator[str]:
+    """Yields the URIs of photos in buckets that have no version token."""
+    uris = (photo_uri(root, row.source) for row in rows if not row.version_token)
+    return (uri for uri in uris if uri.startswith("s3://"))
+
+
+def _with_tokens(root: str, rows: list[Photo], objects: ObjectTokens | None = None) -> Iterator[Photo]:
+    """Yields a chunk of photos with their version tokens."""
+    uris = [photo_uri(root, row.source) for row in rows]
+    found = version_tokens((uri for row, uri in zip(rows, uris, strict=True) if not row.version_token), objects)
+    unknown = [r.source for r, uri in zip(rows, uris, strict=True) if not r.version_token and uri not in found]
+    found |= version_tokens((photo_uri(root, path) for each in unknown for path in spellings(each)), objects)
+    for row, uri in zip(rows, uris, strict=True):
+        if row.version_token:
+            yield row
+        elif uri in found:
+            yield Photo(row.key, row.source, row.split, row.captions, found[uri])
+        else:
+            yield _respelled(row, root, found)
 
 
 def _respelled(row: Photo, root: str, found: Mapping[str, str]) -> Photo:

@@ -69,11 +69,8 @@ class Manifest:
     @classmethod
     def build(cls, name: str, root: str, photos: Iterable[Photo]) -> "Manifest":
         """Returns the manifest of these photos; raises UserError naming the first photo that is not valid."""
-        iterator, tables = iter(photos), []
         try:
-            while rows := list(islice(iterator, _CHUNK)):
-                columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
-                tables.append(pa.table(columns, schema=SCHEMA))
+            tables = list(photo_tables(photos))
         except UnicodeEncodeError as error:
             raise UserError(
                 f"data set {name}: a caption or name is not valid Unicode ({error.reason}); correct it"
@@ -139,6 +136,13 @@ class Manifest:
         if not table.num_rows:
             raise UserError(f"data set {metadata['dataset']} lists no photo; check the data set file")
         return cls(metadata["dataset"], metadata["root"], _checked(table.replace_schema_metadata()))
+
+
+def photo_tables(photos: Iterable[Photo]) -> Iterator[pa.Table]:
+    """Yields photos as tables of SCHEMA. Raises UnicodeEncodeError for text that is not valid Unicode."""
+    iterator = iter(photos)
+    while rows := list(islice(iterator, _CHUNK)):
+        yield pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
 
 
 class Photos(Sequence[Photo]):

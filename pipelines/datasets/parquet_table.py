@@ -28,7 +28,7 @@ _BATCH = 10_000
 
 def parquet_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the rows of a table. Raises UserError naming the first that is not valid."""
-    folder, names = find_files(file.location, file.path.is_dir(), ".parquet")
+    folder, names = find_files(file.location, file.listing, ".parquet")
     for name in names:
         uri = f"{folder.rstrip('/')}/{name}"
         try:
@@ -52,7 +52,7 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
 def embeds_images(file: DatasetFile) -> bool:
     """Returns whether the images are in the table; False if it cannot be read, which `parquet_rows` reports."""
     try:
-        folder, names = find_files(file.location, file.path.is_dir(), ".parquet")
+        folder, names = find_files(file.location, file.listing, ".parquet")
         schema = pq.read_schema(RangedFile(open_store(folder), names[0]))
         return is_image_type(schema.field(resolve_columns(schema.names, file.columns, "")["image"]).type)
     except (OSError, ValueError, pa.ArrowException, UserError):

@@ -23,6 +23,8 @@ class Row(NamedTuple):
     """Empty if the file does not contain it."""
     is_complete: bool = False
     """Whether the file has no other entry for this photo."""
+    version_token: str = ""
+    """The photo's (`ObjectInfo.version_token`), if the reader has found it."""
 
 
 _SCHEMA = pa.schema(
@@ -34,6 +36,7 @@ _SCHEMA = pa.schema(
         ("split", pa.string()),
         ("key", pa.string()),
         ("is_complete", pa.bool_()),
+        ("version_token", pa.string()),
     ]
 )
 
@@ -92,5 +95,5 @@ class RowTable:
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[int, Row]]:
     columns = (column.to_pylist() for column in batch.columns)
-    for file, where, source, captions, split, key, is_complete in zip(*columns, strict=True):
-        yield file, Row(where, source, tuple(captions), split, key, is_complete)
+    for file, where, source, captions, *others in zip(*columns, strict=True):
+        yield file, Row(where, source, tuple(captions), *others)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from pipelines.datasets.listing import Listing
 from pipelines.datasets.manifest import Photo
 from pipelines.datasets.manifest_checks import repeated_rows
 from pipelines.datasets.names import escapes_root, safe_key
@@ -35,6 +36,8 @@ class DatasetFile:
     """Root of the photos; empty if it is not known."""
     indexes: str = ""
     """Root of feature sets, below which indexes of tars are stored (`stored_tar_index`); empty for nowhere."""
+    listing: Listing | None = None
+    """Its objects, if it is a folder or prefix."""
 
     def below_root(self, location: str) -> str:
         """Returns the path below the photo root of a location there, or its name if the root is not known."""
@@ -158,7 +161,7 @@ def _photo(row: Row, has_shared_key: bool) -> Photo:
     if has_shared_key and not row.key:
         path = unicodedata.normalize("NFC", row.source)
         key += f"-{hashlib.sha256(path.encode(errors='surrogatepass')).hexdigest()[:8]}"
-    return Photo(key, row.source, _split(row), row.captions)
+    return Photo(key, row.source, _split(row), row.captions, row.version_token)
 
 
 def _split(row: Row) -> str:
@@ -181,6 +184,7 @@ def _joined(file: str, earlier: Row, row: Row) -> Row:
         split=earlier.split or row.split,
         key=earlier.key or row.key,
         is_complete=earlier.is_complete or row.is_complete,
+        version_token=earlier.version_token or row.version_token,
     )
 
 

@@ -69,9 +69,9 @@ def _first(names: list[str]) -> str:
 
 def _tars(file: DatasetFile) -> tuple[str, list[str]]:
     """Returns a folder or prefix URI and the names of tars below it."""
-    if not file.path.is_dir() and not file.location.lower().endswith(".tar"):
+    if file.listing is None and not file.location.lower().endswith(".tar"):
         raise UserError(f"{file.location}: the name of a tar must end in .tar; rename it")
-    return find_files(file.location, file.path.is_dir(), ".tar")
+    return find_files(file.location, file.listing, ".tar")
 
 
 def _index(file: DatasetFile, folder: str, name: str) -> TarIndex:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.storage import s3_client
+from tests.support.servers import S3Server, aws_environment
+
 
 @pytest.fixture
 def tar(tmp_path: Path) -> Path:
@@ -39,3 +42,18 @@ def server(tmp_path: Path) -> Iterator[str]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
         running.shutdown()
+
+
+@pytest.fixture
+def listings(s3_server: S3Server) -> Iterator[list[str]]:
+    """The prefixes that this process lists in a bucket, in order."""
+    found: list[str] = []
+
+    def record(params: dict[str, str], **_: object) -> None:
+        found.append(params["Prefix"])
+
+    with aws_environment(s3_server.environment()):
+        events = s3_client.client().meta.events
+        events.register("provide-client-params.s3.ListObjectsV2", record)
+        yield found
+        events.unregister("provide-client-params.s3.ListObjectsV2", record)

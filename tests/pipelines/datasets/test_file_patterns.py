@@ -6,6 +6,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.datasets.file_patterns import base_folder, find_files, is_pattern, pattern_name
+from pipelines.datasets.listing import Listing
 
 NAMES = ("a-0.tar", "a-1.tar", "a-10.tar", "b/a-2.tar", "b/c.parquet", "d?.tar", "note.txt")
 
@@ -34,13 +35,19 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_files_of_a_pattern(folder: Path, pattern: str, names: list[str]):
     assert is_pattern(f"{folder}/{pattern}")
-    assert find_files(f"{folder}/{pattern}", False, "") == (str(folder), names)
+    assert find_files(f"{folder}/{pattern}", None, "") == (str(folder), names)
 
 
 def test_files_of_a_folder_and_one_file(folder: Path):
-    assert find_files(str(folder), True, ".tar")[1] == ["a-0.tar", "a-1.tar", "a-10.tar", "b/a-2.tar", "d?.tar"]
-    assert find_files(f"{folder}/a-0.tar", False, ".tar") == (str(folder), ["a-0.tar"])
-    assert find_files("/a.tar", False, ".tar") == ("/", ["a.tar"])
+    assert find_files(str(folder), Listing(str(folder)), ".tar")[1] == [
+        "a-0.tar",
+        "a-1.tar",
+        "a-10.tar",
+        "b/a-2.tar",
+        "d?.tar",
+    ]
+    assert find_files(f"{folder}/a-0.tar", None, ".tar") == (str(folder), ["a-0.tar"])
+    assert find_files("/a.tar", None, ".tar") == ("/", ["a.tar"])
 
 
 @pytest.mark.parametrize("location", ["a-0.tar", "d?.tar", "*", "b/{1..2}.csv", "[ab].tar"])
@@ -63,14 +70,14 @@ def test_a_name_with_braces_or_a_star_is_taken_literally(folder: Path):
 )
 def test_errors_name_the_pattern(folder: Path, location: str, message: str):
     with pytest.raises(UserError) as error:
-        find_files(f"{folder}/{location}", False, ".tar")
+        find_files(f"{folder}/{location}", None, ".tar")
     assert str(folder) in str(error.value)
     assert message in str(error.value)
 
 
 def test_a_folder_without_such_files_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match=f"^{tmp_path}: no .tar file in this folder"):
-        find_files(str(tmp_path), True, ".tar")
+        find_files(str(tmp_path), Listing(str(tmp_path)), ".tar")
 
 
 @pytest.mark.parametrize(

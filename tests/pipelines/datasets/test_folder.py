@@ -7,6 +7,7 @@ import pytest
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.locate_photos import version_tokens
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from tests.support.servers import S3Server
 
@@ -31,18 +32,31 @@ def test_all_images_below_a_folder_are_in_the_gallery(images: Path):
     assert (manifest.root, manifest.name.partition("-")[0]) == (str(images), "my_images")
 
 
+def test_version_tokens_are_those_of_the_files(images: Path):
+    """Links have those of their targets."""
+    (images / "link.jpg").symlink_to(images / "a.jpg")
+    photos = list(import_dataset(images).photos())
+    uris = [f"{images}/{photo.source}" for photo in photos]
+    assert [photo.version_token for photo in photos] == list(version_tokens(uris).values())
+    assert len(uris) == len(NAMES) + 1
+
+
 def test_a_folder_may_be_another_split(images: Path):
     manifest = import_dataset(DatasetFiles((f"test={images}",), "folder"), images)
     assert {photo.split for photo in manifest.photos()} == {"test"}
 
 
-def test_a_folder_of_a_bucket_is_read(images: Path, s3_server: S3Server):
+def test_a_folder_of_a_bucket_is_listed_once_and_read(images: Path, s3_server: S3Server, listings: list[str]):
     root = f"s3://{s3_server.bucket}/{images.parent.name}"
     for name in [*NAMES, "notes.txt"]:
         open_store(root).put_if_absent(name, name.encode())
     manifest = import_dataset(f"{root}/")
+    assert listings == [f"{images.parent.name}/"]
     assert (manifest.root, manifest.name) == (root, images.parent.name)
     photos = list(manifest.photos())
+    assert {photo.source: photo.version_token for photo in photos} == {
+        name: info.version_token for name, info in open_store(root).objects().items() if name in NAMES
+    }
     assert [photo.source for photo in photos] == NAMES
     assert [read_photo(photo_uri(root, photo.source)).decode() for photo in photos] == NAMES
 

@@ -3,19 +3,18 @@
 import tarfile
 import unicodedata
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
-from infra.storage import s3_client
 from infra.storage.open import open_store
+from pipelines.datasets import listing
 from pipelines.datasets import locate_photos as locate
 from pipelines.datasets.locate_photos import is_missing, locate_photos, version_tokens
 from pipelines.datasets.manifest import Photo
 from pipelines.datasets.photo_sources import photo_uri, read_photo
-from tests.support.servers import S3Server, aws_environment
+from tests.support.servers import S3Server
 
 
 def test_version_tokens_change_with_the_photo(tmp_path: Path, tar: Path):
@@ -127,21 +126,6 @@ def test_other_photo_folders_are_refused_with_the_reason(tmp_path: Path):
             locate_photos("archive", uri, [Photo("a", "a.jpg", "train", ("x",))])
 
 
-@pytest.fixture
-def listings(s3_server: S3Server) -> Iterator[list[str]]:
-    """The prefixes that this process lists in a bucket, in order."""
-    found: list[str] = []
-
-    def record(params: dict[str, str], **_: object) -> None:
-        found.append(params["Prefix"])
-
-    with aws_environment(s3_server.environment()):
-        events = s3_client.client().meta.events
-        events.register("provide-client-params.s3.ListObjectsV2", record)
-        yield found
-        events.unregister("provide-client-params.s3.ListObjectsV2", record)
-
-
 def test_only_the_folders_of_the_photos_are_listed(
     s3_server: S3Server, listings: list[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -154,9 +138,45 @@ def test_only_the_folders_of_the_photos_are_listed(
     assert set(version_tokens([*wanted, f"{root}/c/d/none.jpg"])) == set(wanted)
     assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c/d", "c/e")]
     listings.clear()
-    monkeypatch.setattr(locate, "_LISTINGS", 3)
+    monkeypatch.setattr(listing, "MOST_LISTINGS", 3)
     assert set(version_tokens(wanted)) == set(wanted)
     assert sorted(listings) == [f"folders/{folder}/" for folder in ("a-b", "a", "c")]
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_a_bucket_is_listed_once_for_all_photos(
+    s3_server: S3Server, listings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+):
+    """Also if they do not exist or have other spellings, and beside photos that are elsewhere."""
+    monkeypatch.setattr(locate, "_CHUNK", chunk)
+    root = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    stored = ["a.jpg", unicodedata.normalize("NFD", "é.JPG"), "b/c.jpg"]
+    for name in stored:
+        open_store(root).put_if_absent(name, name.encode())
+    (tmp_path / "local.jpg").write_bytes(b"x")
+    elsewhere = [str(tmp_path / "local.jpg"), "http://127.0.0.1:9/w.jpg"]
+    names = [
+        f"file://{elsewhere[0]}",
+        "a.jpg",
+        unicodedata.normalize("NFC", "é.jpg"),
+        "none.jpg",
+        "b/c.jpg",
+        elsewhere[1],
+    ]
+    rows = [Photo(str(n), name, "train", (f"caption {n}",)) for n, name in enumerate(names)]
+    found = list(locate_photos("some", root, rows).photos())
+    assert [row.source for row in found] == [names[0], "a.jpg", stored[1], "none.jpg", "b/c.jpg", names[5]]
+    assert [(row.key, row.captions) for row in found] == [(row.key, row.captions) for row in rows]
+    tokens = version_tokens([elsewhere[0], *(f"{root}/{name}" for name in stored)])
+    assert [row.version_token for row in found] == [*list(tokens.values())[:3], "", tokens[f"{root}/b/c.jpg"], ""]
+    prefixes = [f"{tmp_path.name}/"]
+    assert listings == 2 * prefixes
+
+
+def test_a_version_token_that_a_reader_found_is_kept(s3_server: S3Server, listings: list[str]):
+    row = Photo("a", "a.jpg", "train", (), "token")
+    assert list(locate_photos("kept", f"s3://{s3_server.bucket}/kept", [row]).photos()) == [row]
+    assert listings == []
 
 
 def test_a_tar_in_a_bucket_is_found_without_a_listing(s3_server: S3Server, listings: list[str]):

@@ -6,7 +6,7 @@ import pytest
 from pipelines.datasets.row_table import Row, RowTable
 
 ROWS = [
-    (n % 3, Row(f"row {n}", f"{n}.jpg", (f"caption {n}", "ü") if n % 2 else (), "val", f"k{n}", n % 5 == 0))
+    (n % 3, Row(f"row {n}", f"{n}.jpg", (f"caption {n}", "ü") if n % 2 else (), "val", f"k{n}", n % 5 == 0, f"t{n}"))
     for n in range(25_000)
 ]
 """More than two batches."""

@@ -1,0 +1,105 @@
+"""Listings of folders and buckets as columns: of millions of objects, only one chunk exists as Python objects."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import chain, islice
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from infra.errors import UserError
+from infra.storage.open import open_store
+from pipelines.datasets.manifest_checks import text_hashes
+
+_CHUNK = 10_000
+"""Objects that exist as Python objects at a time."""
+MOST_LISTINGS = 64
+"""Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
+
+
+class Listing:
+    """The objects below a folder or prefix, which is listed once: when they are first looked at."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Yields name and version token of every object, sorted by name."""
+        for batch in self._table.to_batches(max_chunksize=_CHUNK):
+            for name, token in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                yield name.decode(errors="surrogateescape"), token
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        schema = pa.schema([("name", pa.large_binary()), ("version_token", pa.large_string())])
+        objects, tables = open_store(self.location).scan(), [schema.empty_table()]
+        while some := list(islice(objects, _CHUNK)):
+            names = [name.encode(errors="surrogateescape") for name, _ in some]  # of a file, they may be any bytes
+            tables.append(pa.table([names, [info.version_token for _, info in some]], schema=schema))
+        return pa.concat_tables(tables).sort_by("name")
+
+
+class ObjectTokens:
+    """Version tokens of those S3 objects that exist, in about 50 bytes each: a hash of the URI and the token.
+
+    Objects whose URIs differ in Unicode form or case are kept as well (`spellings`).
+    """
+
+    def __init__(self, uris: Iterable[str]) -> None:
+        """Lists the folders of the objects: each of them, or ancestors of more than MOST_LISTINGS of a bucket."""
+        folders, hashes, iterator = defaultdict[str, set[str]](set), [np.empty(0, np.int64)], iter(uris)
+        while some := list(islice(iterator, _CHUNK)):
+            for uri in some:
+                bucket, _, name = uri.removeprefix("s3://").partition("/")
+                if not (bucket and name):
+                    raise UserError(f"photo {uri} names no object; write s3://bucket/key")
+                folders[bucket].add(uri.rpartition("/")[0])
+            hashes.append(_alike(some))
+        wanted = np.unique(np.concatenate(hashes))
+        found, tokens = [np.empty(0, np.int64)], list[pa.Array]()
+        objects = chain.from_iterable(_objects(root) for each in folders.values() for root in _roots(each))
+        while listed := list(islice(objects, _CHUNK)):
+            _, exists = _search(wanted, _alike([uri for uri, _ in listed]))
+            some_objects = [listed[row] for row in np.flatnonzero(exists)]
+            found.append(text_hashes([uri for uri, _ in some_objects]))
+            tokens.append(pa.array([token for _, token in some_objects], pa.large_string()))
+        order = np.argsort(unsorted := np.concatenate(found))
+        self._hashes = unsorted[order]
+        self._tokens = pa.chunked_array(tokens, pa.large_string()).combine_chunks().take(pa.array(order))
+
+    def find(self, uris: list[str]) -> dict[str, str]:
+        """Returns the version tokens of those of the objects that exist, by URI."""
+        places, exists = _search(self._hashes, text_hashes(uris))
+        tokens = self._tokens.take(pa.array(places[exists])).to_pylist()
+        return dict(zip((uris[row] for row in np.flatnonzero(exists)), tokens, strict=True))
+
+
+def _search(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Returns for each value its place among the ascending ones, and whether it is one of them."""
+    places = np.searchsorted(ascending, values)
+    exists = places < len(ascending)
+    exists[exists] = ascending[places[exists]] == values[exists]
+    return places, exists
+
+
+def _alike(uris: list[str]) -> NDArray[np.int64]:
+    """Returns a hash of each URI that all of its spellings have."""
+    return text_hashes([unicodedata.normalize("NFC", uri).lower() for uri in uris])
+
+
+def _roots(folders: set[str]) -> list[str]:
+    """Returns at most MOST_LISTINGS prefixes of one bucket whose listings contain those of all folders."""
+    parts = [folder.split("/") for folder in folders]
+    depth = max(map(len, parts))
+    while len(roots := {"/".join(part[:depth]) for part in parts}) > MOST_LISTINGS:
+        depth -= 1
+    return [root for root in roots if not any(root.startswith(f"{other}/") for other in roots)]
+
+
+def _objects(root: str) -> Iterator[tuple[str, str]]:
+    """Yields URI and version token of every object below a prefix."""
+    for name, info in open_store(root).scan():
+        yield f"{root}/{name}", info.version_token
