@@ -270,6 +270,7 @@ def test_folder(tmp_path: Path, inputs: Inputs):
 def write_odd_folder(folder: Path, rng: random.Random) -> Path:
     """Writes images, other files, folders, links and pipes with odd names, leaving out what cannot be written."""
     folder.mkdir()
+    links = []
     for number in range(rng.randrange(1, 9)):
         path = folder.joinpath(*rng.choices(NAMES, k=rng.randrange(1, 4)))
         path = path.with_name(path.name + rng.choice(SUFFIXES))
@@ -277,13 +278,17 @@ def write_odd_folder(folder: Path, rng: random.Random) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             kind = rng.randrange(8)
             if kind == 0:
-                path.symlink_to(rng.choice(TARGETS))
+                links.append(path)
             elif kind == 1:
                 path.mkdir()
             elif kind == 2:
                 os.mkfifo(path)
             else:
-                path.write_bytes(b"image %d" % number)
+                with path.open("xb") as file:
+                    file.write(b"image %d" % number)
+    for path in links:  # last, so that nothing is written through them
+        with suppress(OSError):
+            path.symlink_to(rng.choice(TARGETS))
     return folder
 
 
