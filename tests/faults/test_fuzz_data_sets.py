@@ -226,23 +226,8 @@ def captions_of(image: str, members: dict[str, bytes]) -> tuple[str, ...]:
 
 
 NAMES = ["a", "A", "b", "写真", "Zu\u0308rich", "\u202e\U0001f984", "a b", "100%", "%2e%2e", "a?b#c"]
-NAMES += [
-    "it's",
-    '"',
-    "a\nb",
-    "\\",
-    "*",
-    "[a]",
-    "{0..9}",
-    "..a",
-    ".hidden",
-    "~",
-    "-",
-    "a:b@c",
-    "x.tar",
-    "\udcff",
-    "x" * 240,
-]
+NAMES += ["it's", '"', "a\nb", "\\", "*", "[a]", "{0..9}", "..a", ".hidden", "~", "-", "a:b@c", "x.tar", "\udcff"]
+NAMES += ["x" * 240]
 """Names of files and folders, one of them not Unicode."""
 SUFFIXES = (".jpg", ".jpg", ".JPG", ".png", ".tif", ".webp", ".txt", ".jpg.json", ".jpg ", ".", "")
 TARGETS = (".", "..", "a", "a.jpg", "none", "../../a", __file__)

@@ -28,7 +28,7 @@ def test_a_folder_is_listed_once_and_sorted(tmp_path: Path, monkeypatch: pytest.
 
     def counted(store: Store, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         scans.append(store.uri)
-        return scan(store, prefix)  # type: ignore[arg-type]
+        return scan(store, prefix)
 
     monkeypatch.setattr(FolderStore, "scan", counted)
     listed = Listing(str(tmp_path))
