@@ -3,19 +3,17 @@
 from collections.abc import Iterator
 
 from infra.errors import UserError
+from pipelines.datasets.names import IMAGE_ENDINGS
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
-"""Endings of images, in any case. Other files are not read."""
 
 
 def folder_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the images sorted by path. Files whose names start with a dot are left out. UserError for no image."""
     count = 0
     for name, token in file.listing or ():
-        if name.lower().endswith(ENDINGS):
+        if name.lower().endswith(IMAGE_ENDINGS):
             count += 1
             location = f"{file.location.rstrip('/')}/{name}"
             source = file.below_root(location)
@@ -23,6 +21,6 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             yield Row(f"image {count}", source, is_complete=True, version_token=found)
     if not count:
         raise UserError(
-            f"{file.location}: no image in this folder (files that end in {', '.join(ENDINGS)}); give the folder that "
+            f"{file.location}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)}); give the folder that "
             "holds the images, or rename them"
         )

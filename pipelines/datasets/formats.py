@@ -9,10 +9,11 @@ from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.file_patterns import is_pattern, pattern_name
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
-from pipelines.datasets.folder import ENDINGS, folder_rows
+from pipelines.datasets.folder import folder_rows
 from pipelines.datasets.json_document import read_image_list
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.listing import Listing
+from pipelines.datasets.names import IMAGE_ENDINGS
 from pipelines.datasets.parquet_table import parquet_rows
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
@@ -76,7 +77,7 @@ def _folder_format(listing: Listing) -> str:
     """Returns the format of a folder or prefix: img2dataset writes a Parquet file beside each tar."""
     found = set()
     for name, _ in listing:
-        if name.lower().endswith(ENDINGS):
+        if name.lower().endswith(IMAGE_ENDINGS):
             found.add("folder")
         elif name.lower().endswith((".tar", ".parquet")):
             found.add("webdataset" if name.lower().endswith(".tar") else "parquet")

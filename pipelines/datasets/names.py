@@ -5,6 +5,9 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
+"""Endings of images, in any case. Other files of a folder or tar are not read as images."""
+
 
 def escapes_root(source: str) -> bool:
     """Returns whether a photo's relative path leaves its root (path traversal); URIs are not relative paths."""

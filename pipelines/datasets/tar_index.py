@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from pipelines.datasets.folder import ENDINGS
+from pipelines.datasets.names import IMAGE_ENDINGS
 from pipelines.datasets.ranged_file import RangedFile
 
 _BUFFER = 2**17
@@ -119,8 +119,8 @@ class _TarReader:
         if entry.isdir() or posixpath.basename(name).startswith("."):
             return True
         key, kind = sample_key(name)
-        is_image = f".{kind}".endswith(ENDINGS)
-        if kind.endswith(_COMPRESSED) and f".{kind}".rpartition(".")[0].endswith((*ENDINGS, ".txt", ".json")):
+        is_image = f".{kind}".endswith(IMAGE_ENDINGS)
+        if kind.endswith(_COMPRESSED) and f".{kind}".rpartition(".")[0].endswith((*IMAGE_ENDINGS, ".txt", ".json")):
             raise UserError(f"{self._uri}: {name} is compressed; write the tar again with uncompressed members")
         if not is_image and kind not in ("txt", "json"):
             return True
