@@ -57,12 +57,12 @@ class ObjectTokens:
                 if not (bucket and name):
                     raise UserError(f"photo {uri} names no object; write s3://bucket/key")
                 folders[bucket].add(uri.rpartition("/")[0])
-            hashes.append(_alike(some))
+            hashes.append(_spelling_hashes(some))
         wanted = np.unique(np.concatenate(hashes))
         found, tokens = [np.empty(0, np.int64)], list[pa.Array]()
         objects = chain.from_iterable(_objects(root) for each in folders.values() for root in _roots(each))
         while listed := list(islice(objects, _CHUNK)):
-            _, exists = _search(wanted, _alike([uri for uri, _ in listed]))
+            _, exists = _search(wanted, _spelling_hashes([uri for uri, _ in listed]))
             some_objects = [listed[row] for row in np.flatnonzero(exists)]
             found.append(text_hashes([uri for uri, _ in some_objects]))
             tokens.append(pa.array([token for _, token in some_objects], pa.large_string()))
@@ -85,7 +85,7 @@ def _search(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[ND
     return places, exists
 
 
-def _alike(uris: list[str]) -> NDArray[np.int64]:
+def _spelling_hashes(uris: list[str]) -> NDArray[np.int64]:
     """Returns a hash of each URI that all of its spellings have."""
     return text_hashes([unicodedata.normalize("NFC", uri).lower() for uri in uris])
 

@@ -56,7 +56,7 @@ def coco(folder: Path, photos: list[bytes]) -> tuple[list[str], Expected]:
 
 
 def plain_folder(folder: Path, photos: list[bytes]) -> tuple[list[str], Expected]:
-    """Writes photos without captions in nested folders, two with the same file name, beside a file that is no image."""
+    """Writes photos without captions in nested folders, two with the same file name, beside a text file."""
     names = ["a.jpg", "b/a.jpg", "b/c/写真.JPG", "b/50% #1.jpeg", *(f"{n}.jpg" for n in range(4))]
     for name, data in zip(names, photos, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -49,9 +49,7 @@ def test_a_finished_extraction_is_not_run_again(
     assert list(watch.seconds) == ["extract"]
 
 
-def test_a_split_whose_captioned_photos_were_rejected_ends_the_pipeline(
-    manifest: Manifest, setup: PipelineSetup, tracking: Tracking
-):
+def test_a_split_whose_captioned_photos_were_rejected(manifest: Manifest, setup: PipelineSetup, tracking: Tracking):
     moved = {"text": {"split": "val"}, "astronaut": {"captions": ()}}
     rejected = Manifest.build("tiny", manifest.root, [replace(p, **moved.get(p.key, {})) for p in manifest.photos()])
     extract_here(rejected, setup)
