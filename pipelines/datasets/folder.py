@@ -21,6 +21,6 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             yield Row(f"image {count}", source, is_complete=True, version_token=found)
     if not count:
         raise UserError(
-            f"{file.location}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)}); give the folder that "
-            "holds the images, or rename them"
+            f"{file.location}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)}); give the folder "
+            "that holds the images, or rename them"
         )
