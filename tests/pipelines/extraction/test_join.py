@@ -139,7 +139,7 @@ def test_a_replaced_photo_is_detected_again_alone(tmp_path: Path, manifest: Mani
     shutil.copytree(extracted.uri, tmp_path / "features" / Path(extracted.uri).name)
     photos = shutil.copytree(manifest.root, tmp_path / "photos")
     save("cat", photos / "coffee.jpg")
-    replaced = locate_photos("tiny", photos, list(manifest.photos()))
+    replaced = locate_photos("tiny", photos, [replace(photo, version_token="") for photo in manifest.photos()])
     changed, _ = run(replaced, tmp_path, photos_per_part=1)
     assert (len(changed.written), changed.shards_reused, changed.photos_detected) == (1, 3, 1)
     fresh, _ = run(replaced, tmp_path / "fresh")
