@@ -64,7 +64,7 @@ class Attempts:
 
 
 def noted_deaths(store: Store, shard: str) -> dict[str, int]:
-    """Returns the number of ended processes by action and photo key; empty if there are no valid notes."""
+    """Returns the number of ended processes by action and photo key; empty without valid notes."""
     try:
         return {attempt: int(deaths) for attempt, deaths in load_object(store.read(attempts_name(shard))).items()}
     except (FileNotFoundError, ValueError, TypeError):

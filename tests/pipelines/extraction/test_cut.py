@@ -1,7 +1,5 @@
 """The rows of a shard's parts, made without Ray from a stored feature set."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,20 +14,8 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.manifests import StoredManifest
 from pipelines.features.shard_plan import digest_of
-from tests.support.feature_sets import manifest, write_set
 
 NEW = "features-train-000009-01234567"
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Manifest:
-    """Photos p0 to p11; p0 to p3 and p6 to p9 are in train."""
-    return manifest(tmp_path, 12)
-
-
-@pytest.fixture
-def features(tmp_path: Path, photos: Manifest) -> FeatureSet:
-    return write_set(tmp_path, photos)
 
 
 def task(

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from pipelines.datasets.manifest import Manifest, Photos
 from pipelines.extraction.history import History
 from pipelines.extraction.receipt_entries import ReceiptEntries
@@ -16,17 +14,6 @@ from tests.support.feature_sets import BROKEN, manifest, write_set
 def sha_of(number: int) -> str:
     """Returns the sha256 that `feature_sets.sample` records for a photo."""
     return f"{number:064x}"
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Manifest:
-    """Photos p0 to p11; p0 to p3 and p6 to p9 are in train, and p3 is rejected without having been read."""
-    return manifest(tmp_path, 12)
-
-
-@pytest.fixture
-def features(tmp_path: Path, photos: Manifest) -> FeatureSet:
-    return write_set(tmp_path, photos)
 
 
 class Reader:

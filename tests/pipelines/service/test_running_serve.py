@@ -12,7 +12,10 @@ from pipelines.service.running_serve import require_http_options, require_same_i
 
 @pytest.mark.parametrize("fields", [{}, {"request_timeout_s": 25}])
 def test_a_service_can_be_reached_under_its_own_options(fields: dict[str, Any]):
-    require_http_options(HTTPOptions(host="192.0.2.1", port=8001, **fields), ServiceConfig(host="192.0.2.1", port=8001))
+    found = HTTPOptions(host="192.0.2.1", port=8001, **fields)
+    require_http_options(found, ServiceConfig(host="192.0.2.1", port=8001))
+    with pytest.raises(UserError, match="port 8001 and keeps that"):
+        require_http_options(found, ServiceConfig())
 
 
 @pytest.mark.parametrize(
