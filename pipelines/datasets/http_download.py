@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from pipelines.datasets.decode import PhotoError
@@ -67,6 +68,8 @@ class DownloadLimits:
     """Smallest average rate of a response after the first `silence_s`."""
     backoff_s: float = 0.5
     """Wait before the second attempt, doubled before each later one. A longer `Retry-After` takes precedence."""
+    sources: tuple[str, ...] = ()
+    """Prefixes, each with a / at its end; no URL is requested that is below none of them. Empty: any URL."""
 
 
 def download_uri(uri: str, max_bytes: int, limits: DownloadLimits | None = None) -> bytes:
@@ -157,8 +160,23 @@ def _session(limits: DownloadLimits) -> "aiohttp.ClientSession":
         headers={"User-Agent": "shan-line photo fetcher"},
         timeout=aiohttp.ClientTimeout(total=None, sock_read=limits.silence_s),
         trust_env=True,  # proxies
-        middlewares=(_send_once,),
+        middlewares=(partial(_send_allowed, limits.sources), _send_once),
     )
+
+
+async def _send_allowed(
+    sources: tuple[str, ...], request: "aiohttp.ClientRequest", send: "aiohttp.ClientHandlerType"
+) -> "aiohttp.ClientResponse":
+    """Middleware that refuses a URL outside of `sources`, after a redirect as well, as the URL is sent: without `..`.
+
+    A URI need not show where it leads: control characters between two dots are removed from it.
+    """
+    from yarl import URL
+
+    path, below = unquote(request.url.raw_path), (str(URL(source)) for source in sources)
+    if sources and (".." in path.replace("\\", "/").split("/") or not str(request.url).startswith(tuple(below))):
+        raise PhotoError("its URL, or a redirect, leads to a place that may not be read")
+    return await send(request)
 
 
 async def _send_once(request: "aiohttp.ClientRequest", send: "aiohttp.ClientHandlerType") -> "aiohttp.ClientResponse":

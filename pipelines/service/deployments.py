@@ -45,7 +45,7 @@ def gallery_application(generation: Generation, config: ServiceConfig, tracking:
     options = {"num_cpus": config.cpus, "num_gpus": config.gpus, "max_ongoing_requests": config.max_requests}
     if config.num_detectors and is_registered(generation.model):
         detector = _deployment(PhotoDetector, DETECTOR, num_replicas=config.num_detectors, **options)
-        others.append(detector.bind(generation, tracking, config.device, config.deadline_s))
+        others.append(detector.bind(generation, tracking, config))
     for number in reversed(range(config.num_shares)):
         share = _deployment(Share, f"{SHARE}-{number}", num_replicas=config.num_replicas, **options)
         bound = share.bind(

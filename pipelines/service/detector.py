@@ -19,6 +19,7 @@ from pipelines.datasets.http_download import DownloadLimits, SilentServers
 from pipelines.datasets.photo_sources import read_photo
 from pipelines.datasets.read_photos import READERS
 from pipelines.models.load import load_detector
+from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
 from pipelines.service.generation import Generation
 from pipelines.service.process_folder import ProcessFolder
@@ -32,11 +33,14 @@ HANGING = 3
 class PhotoDetector:
     """The Ray Serve deployment."""
 
-    def __init__(self, generation: Generation, tracking: TrackingConfig, device: str, deadline_s: float) -> None:
+    def __init__(self, generation: Generation, tracking: TrackingConfig, config: ServiceConfig) -> None:
         """A model without a detector that can be used here is served, too; `detect` states the reason."""
         self._folder = ProcessFolder()  # weights are read when the detector is built
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        self._model, self._device, self._deadline_s = generation.model, device, deadline_s
+        self._model, self._device, self._deadline_s = generation.model, config.device, config.deadline_s
+        self._limits = DownloadLimits(
+            attempts=2, deadline_s=config.deadline_s, silence_s=config.deadline_s / 3, sources=config.image_sources
+        )
         self._tracking = infra.tracking.require_store(tracking)
         self._thread, self._readers = ThreadPoolExecutor(1), ThreadPoolExecutor(READERS)
         self._servers, self._forget_at = SilentServers(), 0.0
@@ -71,10 +75,9 @@ class PhotoDetector:
         """Returns the bytes of a photo, within the deadline of a request if a web server has it."""
         if (now := time.monotonic()) > self._forget_at:
             self._servers, self._forget_at = SilentServers(), now + AGAIN_S
-        limits = DownloadLimits(attempts=2, deadline_s=self._deadline_s, silence_s=self._deadline_s / 3)
         try:
             with self._servers.photo(uri):
-                return read_photo(uri, limits)
+                return read_photo(uri, self._limits)
         except (UserError, OSError) as error:
             raise PhotoError(f"{uri[:200]}: {error}") from error
 

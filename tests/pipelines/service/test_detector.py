@@ -18,9 +18,11 @@ import infra.tracking
 from infra.errors import UserError
 from infra.tracking import TrackingConfig
 from pipelines.service import detector as detector_module
+from pipelines.service.config import ServiceConfig
 from pipelines.service.detector import HANGING, PhotoDetector
 from pipelines.service.errors import ServiceError
 from pipelines.service.generation import Generation
+from tests.support.web_server import OK, sends, status, web_server
 
 Load = Callable[..., Any]
 
@@ -47,9 +49,10 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Load], P
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(infra.tracking, "require_store", lambda config: config)
 
-    def create(load: Load) -> PhotoDetector:
+    def create(load: Load, sources: tuple[str, ...] = ()) -> PhotoDetector:
         monkeypatch.setattr(detector_module, "load_detector", load)
-        return PhotoDetector(Generation("i@0", "models:/m/1"), TrackingConfig(uri="http://mlflow"), "cpu", 1.0)
+        config = ServiceConfig(deadline_s=1.0, image_sources=sources)
+        return PhotoDetector(Generation("i@0", "models:/m/1"), TrackingConfig(uri="http://mlflow"), config)
 
     return create
 
@@ -68,6 +71,16 @@ def test_a_photo_is_bytes_or_a_uri(start: Callable[[Load], PhotoDetector], tmp_p
         with pytest.raises(ServiceError, match=f"{field} cannot be used") as caught:
             detect(found, unusable)
         assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_a_redirect_out_of_the_image_sources_is_refused(start: Callable[[Load], PhotoDetector]):
+    """A server below the sources could send the service to any other one, such as a cloud's metadata server."""
+    with web_server(sends(OK, b"0123456789")) as (private, requests):
+        with web_server(sends(status(302, f"Location: {private}"))) as (uri, _):
+            found = start(lambda *_: Regions(), (uri.replace("a.jpg", ""),))
+            with pytest.raises(ServiceError, match="a redirect, leads to a place that may not be read") as caught:
+                detect(found, uri)
+        assert (caught.value.status, caught.value.field, requests) == (400, "image_uri", [])
 
 
 def test_a_silent_web_server_delays_no_other_photo(start: Callable[[Load], PhotoDetector]):
