@@ -14,11 +14,6 @@ from tests.test_imports import MODULES, imported_modules, imports
 
 PACKAGES = ("infra", "jobs", "pipelines", "shan_model")
 COVERS = {
-    "infra/model_artifacts.py": (
-        "pipelines/models/test_package.py",
-        "it stores packages of models, which that file has",
-    ),
-    "infra/registry.py": ("pipelines/evaluation/test_promote.py", "its operations are the steps of a promotion"),
     "pipelines/evaluation/evaluated_version.py": ("pipelines/evaluation/test_promote.py", "one step of a promotion"),
     "pipelines/extraction/ray_graph.py": ("pipelines/extraction/test_run.py", "only an extraction executes a graph"),
     "pipelines/models/artifacts.py": ("pipelines/models/test_package.py", "two names without behaviour"),

@@ -1,0 +1,64 @@
+"""Downloading the files of registered models, also of hostile and of foreign ones."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.errors import CorruptDataError, StorageError
+from infra.model_artifacts import download_folder, download_model
+from infra.tracking import Tracking
+
+
+def logged(tracking: Tracking, folder: Path, mlmodel: object) -> str:
+    """Logs a folder with this MLmodel and a file `bundle/weights` to a new run; returns the URI of the model."""
+    (folder / "bundle").mkdir(parents=True)
+    (folder / "bundle" / "weights").write_text("numbers")
+    (folder / "MLmodel").write_text(mlmodel if isinstance(mlmodel, str) else yaml.safe_dump(mlmodel))
+    run_id = tracking.create_run("m", {})
+    tracking.client().log_artifacts(run_id, str(folder), "model")
+    return f"runs:/{run_id}/model"
+
+
+def with_artifact(path: str, **fields: object) -> dict[str, object]:
+    """Returns the content of an MLmodel whose artifact `bundle` has this path."""
+    return {"flavors": {"python_function": {"artifacts": {"bundle": {"path": path}}}}, **fields}
+
+
+def test_an_artifact_is_found_with_the_metadata(tracking: Tracking, tmp_path: Path):
+    uri = logged(tracking, tmp_path / "model", with_artifact("bundle", metadata={"dataset": "flickr30k"}))
+    with download_folder() as folder:
+        path, metadata = download_model(tracking, uri, "bundle", folder)
+        assert (path / "weights").read_text() == "numbers"
+        assert metadata == {"dataset": "flickr30k"}
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("path", ["../bundle", "/etc", "bundle/../../x"])
+def test_a_path_outside_of_the_model_is_refused(tracking: Tracking, tmp_path: Path, path: str):
+    uri = logged(tracking, tmp_path / "model", with_artifact(path))
+    with download_folder() as folder, pytest.raises(CorruptDataError, match="path traversal.*; do not use this model"):
+        download_model(tracking, uri, "bundle", folder)
+
+
+@pytest.mark.parametrize("mlmodel", ["", "{", "- 1", {"flavors": {}}, with_artifact("bundle", flavors=[])])
+def test_a_foreign_model_is_a_one_line_error(tracking: Tracking, tmp_path: Path, mlmodel: object):
+    uri = logged(tracking, tmp_path / "model", mlmodel)
+    with download_folder() as folder, pytest.raises(CorruptDataError, match="not a model of this project") as caught:
+        download_model(tracking, uri, "bundle", folder)
+    assert str(caught.value).startswith(f"{uri}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_model_is_a_one_line_error(tracking: Tracking):
+    for uri in ("models:/none/1", "runs:/0123/model"):
+        with download_folder() as folder, pytest.raises(CorruptDataError, match=f"^{uri}: no such model at "):
+            download_model(tracking, uri, "bundle", folder)
+
+
+def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_path: Path):
+    """A server that is away may hold an intact model: the error is not that of a corrupt one."""
+    tracking.client().create_registered_model("m")
+    tracking.client().create_model_version("m", "mlflow-artifacts:/1/model")
+    with download_folder() as folder, pytest.raises(StorageError, match="^models:/m/1: its files cannot be read"):
+        download_model(tracking, "models:/m/1", "bundle", folder)
