@@ -1,7 +1,7 @@
 """Trains a model on a feature set and registers its best epoch as a version."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -93,7 +93,8 @@ def _publish(
         packaged = package_model(bundle, shan.config, training.lineage, detector, parts)
         version = register(tracking, run_id, inputs.name, packaged, before_register=training.lease.require)
     validated = {key: value for key, value in metrics.items() if key.startswith("val_")}
-    results = _results(inputs.features.captioned("val"), metrics["epoch"], validated)
+    intervals = validation.get("intervals", {})  # checkpoints of early 0.2 have none
+    results = _results(inputs.features.captioned("val"), metrics["epoch"], validated, intervals)
     card = model_card(inputs.name, version, shan, packaged.metadata, inputs.features, results)
     annotate(tracking, inputs.name, version, {}, card)
     with _downloaded(fitted.checkpoint) as last:
@@ -106,17 +107,22 @@ def _publish(
     return TrainedModel(run_id, inputs.name, version, metrics["epoch"], validated)
 
 
-def _results(val: Split, epoch: int, validated: dict[str, float]) -> list[str]:
-    """Returns the results of the best epoch for the model card, until a promotion adds intervals and a comparison."""
+def _results(
+    val: Split, epoch: int, validated: dict[str, float], intervals: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """Returns the results of the best epoch for the model card, until a promotion adds a comparison."""
     random = random_recalls(val.photo_of_caption).as_metrics()
+    recalls = {name: f"{validated[f'val_{name}']:.1f}" for name in random}
+    recalls |= {name: f"{recalls[name]} ({low:.1f} to {high:.1f})" for name, (low, high) in intervals.items()}
     rows = [
-        [f"epoch {epoch}", *(f"{validated[f'val_{name}']:.1f}" for name in random)],
+        [f"epoch {epoch}", *recalls.values()],
         ["random baseline", *(f"{value:.1f}" for value in random.values())],
     ]
     names = [name.replace("_to_", "-to-").replace("_r", " R@").replace("rsum", "rSum") for name in random]
     title = f"val: {len(val):,} photos, {len(val.captions):,} captions"
     return [
-        "Not compared with a champion yet: `jobs.promote` does that and adds intervals.",
+        "Not compared with a champion yet: `jobs.promote` does that."
+        + (" In parentheses: 95 % bootstrap intervals over the photos." if intervals else ""),
         Table(title, ["", *names], rows).markdown(),
     ]
 

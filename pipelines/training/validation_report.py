@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.split import Split
-from shan_model.metrics import retrieval_ranks
+from shan_model.bootstrap import interval, resample_recalls
+from shan_model.metrics import Ranks, retrieval_ranks
 
 MAX_K = 100
 """Largest K of the recall curves."""
@@ -24,6 +25,7 @@ def validation_report(scores_NC: NDArray[np.floating], split: Split) -> dict[str
 
     - `image_to_text`, `text_to_image`: recall at K = 1, 2, ... in percent; `random_baseline`: that of a random order in
       text-to-image retrieval.
+    - `intervals`: the 95 % bootstrap interval of each of `Recalls.as_metrics`.
     - `edges`, `matched`, `unmatched`: histograms of the scores of matched and of unmatched pairs.
     - `image_to_text_mistakes`, `text_to_image_mistakes`: queries whose best wrong result scores above the best right
       one, by descending difference of the scores.
@@ -38,6 +40,7 @@ def validation_report(scores_NC: NDArray[np.floating], split: Split) -> dict[str
         "image_to_text": _recalls(ranks.image_to_text_N, len(photo_of_C)),
         "text_to_image": _recalls(ranks.text_to_image_C, len(scores_NC)),
         "random_baseline": [100 * k / len(scores_NC) for k in range(1, min(MAX_K, len(scores_NC)) + 1)],
+        "intervals": _intervals(ranks, photo_of_C),
         "edges": edges.tolist(),
         "matched": matched.tolist(),
         "unmatched": (pairs - matched).tolist(),
@@ -48,6 +51,12 @@ def validation_report(scores_NC: NDArray[np.floating], split: Split) -> dict[str
 
 def _recalls(ranks: NDArray[np.int64], gallery: int) -> list[float]:
     return [100 * float((ranks < k).mean()) for k in range(1, min(MAX_K, gallery) + 1)]
+
+
+def _intervals(ranks: Ranks, photo_of_C: NDArray[np.integer]) -> dict[str, tuple[float, float]]:
+    recalls_S6 = resample_recalls([ranks], [photo_of_C])
+    resampled = [*recalls_S6.T, recalls_S6.sum(axis=1)]
+    return dict(zip(ranks.recalls().as_metrics(), map(interval, resampled), strict=True))
 
 
 def _text_to_image_mistakes(

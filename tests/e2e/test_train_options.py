@@ -1,5 +1,6 @@
 """Trainings with options that the quickstart does not use. The registered model must have them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     card = tracking.client().get_model_version("options", "1").description
     assert "## Results\n\nNot compared with a champion yet" in card
-    assert "| epoch " in card
+    assert re.search(r"\*\*val: \d+ photos, \d+ captions\*\*", card)
+    assert re.search(r"\| epoch \d \|( [\d.]+ \([\d.]+ to [\d.]+\) \|){7}", card)
     assert "| random baseline | " in card
     assert f"feature set `{features.lineage['feature_set'][:12]}`" in card
     assert str(tmp_path) not in card

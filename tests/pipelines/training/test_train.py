@@ -31,13 +31,15 @@ def test_summary_is_one_line():
     assert training_summary(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
 
 
-def test_the_card_of_a_version_has_the_random_baseline(features: FeatureSet):
+def test_the_card_of_a_version_has_intervals_and_chance(features: FeatureSet):
     random = {"image_to_text_r1": 50, "image_to_text_r5": 100, "image_to_text_r10": 100}
     random |= {"text_to_image_r1": 50, "text_to_image_r5": 100, "text_to_image_r10": 100, "rsum": 500}
-    _, table = _results(features.split("val"), 4, {f"val_{name}": 0.04 for name in random})
+    validated, intervals = {f"val_{name}": 0.04 for name in random}, dict.fromkeys(random, (0.0, 25.0))
+    _, table = _results(features.split("val"), 4, validated, intervals)
     lines = table.splitlines()
+    assert lines[0] == "**val: 2 photos, 4 captions**"
     assert lines[2].split(" | ")[1:3] == ["image-to-text R@1", "image-to-text R@5"]
-    assert lines[4] == "| epoch 4 |" + " 0.0 |" * 7
+    assert lines[4] == "| epoch 4 |" + " 0.0 (0.0 to 25.0) |" * 7
     assert lines[5] == "| random baseline |" + "".join(f" {value:.1f} |" for value in random.values())
 
 

@@ -6,8 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.datasets.manifest import Manifest
+from pipelines.evaluation.results import Evaluation
 from pipelines.features.split import Split
 from pipelines.training.validation_report import BINS, MISTAKES, validation_report
+from shan_model.bootstrap import interval
+from shan_model.metrics import retrieval_ranks
+from shan_model.protocols import cut_folds
 from tests.support import feature_sets
 
 
@@ -32,6 +36,11 @@ def test_report_equals_counts_over_all_pairs(tmp_path: Path):
         assert np.isclose(report["text_to_image"][k - 1], 100 * np.mean(found))
         found = [sum(scores[n] > max(own[photo_of == n])) < k for n in range(len(split))]
         assert np.isclose(report["image_to_text"][k - 1], 100 * np.mean(found))
+    ranks = retrieval_ranks(scores, photo_of)
+    evaluation = Evaluation("m", "train", *scores.shape, cut_folds(None, *scores.shape[:1], photo_of), [ranks])
+    for name, (low, high) in report["intervals"].items():
+        assert (low, high) == interval(evaluation.resamples[name])
+        assert low <= ranks.recalls().as_metrics()[name] <= high
     assert sum(report["matched"]) == len(own)
     assert sum(report["unmatched"]) == scores.size - len(own)
     assert len(report["matched"]) == BINS
