@@ -9,12 +9,12 @@ from typing import Any
 
 from infra.errors import UserError
 from jobs import cli, options
-from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.evaluate import evaluate, log_evaluated_data
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits
-from pipelines.models.load import load_matchers, split_features
+from pipelines.models.load import load_model_for, split_features, store_of
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
 
@@ -51,14 +51,19 @@ def main() -> None:
     device = driver_device(arguments.device, config.score)
     models = _with_features(arguments.model, arguments.features)
     splits = paired_splits([features for _, features in models], arguments.split, arguments.intersect)
+    tracking = store_of([uri for uri, _ in models], config.tracking)
+    loaded = [load_model_for(tracking, uri, features, device) for uri, features in models]
     evaluations = [
-        evaluate(shan, uri, split, config.score, config.cluster, arguments.protocol)
-        for (uri, _), shan, split in zip(models, load_matchers(models, config.tracking, device), splits, strict=True)
+        evaluate(model.shan, model.uri, split, config.score, config.cluster, arguments.protocol)
+        for model, split in zip(loaded, splits, strict=True)
     ]
-    print(markdown(evaluation_tables(evaluations)))
+    print(markdown(evaluation_tables(evaluations)), flush=True)
     if arguments.report is not None:
         uris = " and ".join(dict.fromkeys(features.uri for _, features in models))
         write_report(arguments.report, f"{arguments.split} of {uris}", evaluation_tables(evaluations))
+    if tracking is not None:
+        for model, (_, features) in zip(loaded, models, strict=True):
+            log_evaluated_data(tracking, model.run_id, features, arguments.split)
 
 
 def _with_features(given: list[str], default: str | None) -> list[tuple[str, FeatureSet]]:

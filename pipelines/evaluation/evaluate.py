@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from infra.tracking_errors import explained
 from pipelines.evaluation.results import Evaluation, evaluation_tables
@@ -63,6 +64,19 @@ def _score_fold(
     features = "|".join((*photos, str(fold.photos)))
     scores_of = identity(shan, captions, features=features) if config.cache_file else ""
     return score_all_pairs(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
+
+
+def log_evaluated_data(
+    tracking: Tracking, run_id: str | None, features: FeatureSet, split: str, context: str = "evaluation"
+) -> None:
+    """Logs a split of `features` to the run of a model that was evaluated on it, as a dataset with this context.
+
+    A dataset that the run lists already keeps its context. Without a run nothing is logged. A failure is a warning,
+    since the results exist and the store may be read-only for this user.
+    """
+    if run_id is not None:
+        with outage_as_warning(f"run {run_id} does not list split {split} of {features.uri} as a dataset"):
+            log_datasets(tracking, run_id, features, {split: context})
 
 
 def log_evaluation(

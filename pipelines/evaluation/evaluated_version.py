@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from infra.cluster import ClusterConfig
 from infra.tracking import Tracking
-from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.evaluate import evaluate, log_evaluated_data
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
@@ -44,6 +44,12 @@ def evaluate_version(
     evaluation = evaluate(shan, f"version {version}", split, score, cluster)
     tags = tracking.client().get_model_version(name, str(version)).tags
     return EvaluatedVersion(version, shan, evaluation, features, tags)
+
+
+def log_compared_data(tracking: Tracking, compared: list[EvaluatedVersion]) -> None:
+    """Logs to the run of each version the split on which it was compared. A failure is a warning."""
+    for version in compared:
+        log_evaluated_data(tracking, version.tags.get("run"), version.features, version.evaluation.split, "promotion")
 
 
 def selected_on_split(compared: list[EvaluatedVersion]) -> dict[int, str]:

@@ -16,7 +16,12 @@ from infra.tracking import Tracking
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.criterion import decide
 from pipelines.evaluation.decision_tags import decision_holds, now, record_decision
-from pipelines.evaluation.evaluated_version import EvaluatedVersion, evaluate_version, selected_on_split
+from pipelines.evaluation.evaluated_version import (
+    EvaluatedVersion,
+    evaluate_version,
+    log_compared_data,
+    selected_on_split,
+)
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
@@ -56,9 +61,10 @@ def promote(
     """Moves the alias to the challenger if it meets the criterion; tags the version with the decision and a model card.
 
     Each version is evaluated on features of its own detector, on `device`, before the lock is taken. If another
-    promotion moved the alias meanwhile, the challenger is compared with the new champion. With `dry_run` nothing is
-    written. Raises UserError if a version cannot be loaded, if it was made for other features, if the feature sets do
-    not have the same photos and captions, and if the lock cannot be acquired.
+    promotion moved the alias meanwhile, the challenger is compared with the new champion. The runs of both list what
+    they were compared on. With `dry_run` nothing is written. Raises UserError if a version cannot be loaded, if it was
+    made for other features, if the feature sets do not have the same photos and captions, and if the lock cannot be
+    acquired.
     """
     evaluated: dict[tuple[int, str, tuple[str, ...] | None], EvaluatedVersion] = {}
     while True:
@@ -90,6 +96,7 @@ def promote(
                 history = champions(tracking, name)
                 lock.check()
                 set_champions(tracking, name, [*history, challenger])
+        log_compared_data(tracking, compared)
         return state
 
 

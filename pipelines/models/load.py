@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class LoadedModel:
     """Fingerprint of the detector that it was made for."""
     digest: str
     """Digest of its files: equal for copies of a model."""
+    run_id: str | None = None
+    """MLflow run of its training; None for a checkpoint folder, which is read without MLflow."""
 
 
 def split_features(model: str) -> tuple[str, str | None]:
@@ -55,12 +57,17 @@ def split_features(model: str) -> tuple[str, str | None]:
     return uri, features or None
 
 
+def store_of(uris: Sequence[str], config: TrackingConfig) -> Tracking | None:
+    """Connects to the tracking store if one of these models is in it; returns None otherwise."""
+    return infra.tracking.require_store(config) if any(map(is_registered, uris)) else None
+
+
 def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConfig, device: str = "cpu") -> list[SHAN]:
     """Returns the networks of several URIs, each with the feature set on which it will be used.
 
     Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
     """
-    tracking = infra.tracking.require_store(config) if any(is_registered(uri) for uri, _ in models) else None
+    tracking = store_of([uri for uri, _ in models], config)
     return [load_matcher(tracking, uri, features, device) for uri, features in models]
 
 
@@ -71,9 +78,14 @@ def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, devi
     corrupt, of an unknown format or hold weights that are not finite, and if it was made for features of another
     detector.
     """
+    return load_model_for(tracking, uri, features, device).shan
+
+
+def load_model_for(tracking: Tracking | None, uri: str, features: FeatureSet, device: str = "cpu") -> LoadedModel:
+    """Returns the model of a URI for a feature set. Raises as `load_matcher`."""
     model = load_model(tracking, uri, device)
     require_fingerprint(model, features)
-    return model.shan
+    return model
 
 
 def is_registered(uri: str) -> bool:
@@ -123,7 +135,7 @@ def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:
     assert tracking is not None
     with download_folder() as folder:
         bundle, lineage = download_model(tracking, _model_uri(uri), BUNDLE, folder)
-        return _load(bundle, uri, lineage)
+        return replace(_load(bundle, uri, lineage), run_id=lineage.get("run"))
 
 
 def _from_checkpoint(uri: str) -> LoadedModel:

@@ -1,5 +1,6 @@
 """The command `evaluate`: models side by side, in the terminal and in report files."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from infra.errors import UserError
 from jobs import evaluate
 from pipelines.features.feature_set import FeatureSet
 from tests.support.feature_sets import manifest, write_set
-from tests.support.small_models import model, small_set, write_checkpoint
+from tests.support.small_models import model, register_model, small_set, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,22 @@ def test_checkpoints_are_compared_without_a_tracking_store(features, tmp_path, m
     assert [c for line in markdown.splitlines() if re.match(r"\| [^-m]", line)
             for c in line.strip("| ").split(" | ")] == [c for c in cells if c]  # fmt: skip
     assert not Path("build").exists()
+
+
+def test_the_run_of_a_registered_model_lists_the_split(features, tracking, tmp_path, monkeypatch, capsys):
+    version = register_model(tracking, "m", model(features), features, tmp_path / "bundle")
+    run_id = tracking.client().get_model_version("m", str(version)).run_id
+    checkpoint = write_checkpoint(tmp_path / "best", model(features), features)
+    before = tracking.client().get_run(run_id)
+    for uri in ("models:/m/1", f"runs:/{run_id}"):
+        options = [f"--features={features.uri}", "--split=test", f"--tracking.uri={tracking.uri}"]
+        run(monkeypatch, "--model", uri, checkpoint, *options)
+        assert "random baseline" in capsys.readouterr().out
+    after = tracking.client().get_run(run_id)
+    (logged,) = after.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.tags[0].value) == ("tiny test", "evaluation")
+    assert json.loads(logged.dataset.profile)["photos"] == 30
+    assert (after.data.to_dictionary(), after.info.status) == (before.data.to_dictionary(), "FINISHED")
 
 
 def test_models_of_two_detectors_use_their_own_features(features, tmp_path, monkeypatch, capsys):

@@ -1,13 +1,15 @@
-"""A server that is away after the connection has succeeded ends every command with one line and exit code 2."""
+"""A server that is away after the connection has succeeded: one line and exit code 2, or a warning after a result."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from infra.tracking import TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from tests.support.commands import call_command
-from tests.support.faulty_proxy import CUT_BEFORE, FaultyProxy, faulty_proxy
-from tests.support.small_models import small_set
+from tests.support.faulty_proxy import BUSY, CUT_BEFORE, FaultyProxy, faulty_proxy
+from tests.support.small_models import model, register_model, small_set
 
 MODEL, FEATURES = "--model=models:/m@champion", "--features"
 
@@ -56,3 +58,22 @@ def test_one_line_and_exit_code_2(
     (line,) = errors.strip().splitlines()
     assert line.startswith(f"error: tracking.uri {proxy.endpoint} is unreachable (")
     assert proxy.counts[CUT_BEFORE] > 0
+
+
+def test_an_evaluation_is_printed_though_its_run_cannot_be_written(
+    mlflow_uri: str,
+    features: FeatureSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    tracking = connect(TrackingConfig(uri=mlflow_uri, experiment="unwritable"))
+    register_model(tracking, "unwritable", model(features), features, tmp_path / "bundle")
+    with faulty_proxy(mlflow_uri) as proxy:
+        proxy.next(BUSY, 100, path="/mlflow/runs/log-inputs")
+        options = [f"--features={features.uri}", f"--tracking.uri={proxy.endpoint}", "--tracking.experiment=unwritable"]
+        command = ["jobs.evaluate", "--model=models:/unwritable/1", *options]
+        code, printed, errors = call_command(monkeypatch, capsys, *command)
+    assert (code, proxy.counts[BUSY] > 0) == (0, True)
+    assert "| models:/unwritable/1 |" in printed
+    assert "does not list split test of" in errors.splitlines()[-1]

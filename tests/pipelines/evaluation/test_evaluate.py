@@ -6,9 +6,10 @@ import pytest
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import Tracking
-from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluation
+from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluated_data, log_evaluation
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_lineage import log_datasets
 from shan_model.protocols import PROTOCOLS, Protocol
 from shan_model.scoring import score_matrix
 from tests.support.small_models import model, small_set
@@ -43,6 +44,27 @@ def test_every_fold_is_a_gallery_with_its_own_score_cache(features, tmp_path, mo
 def test_split_size_must_match_protocol(features):
     with pytest.raises(UserError, match="defined on a test split of 1,000 photos but this split has 30"):
         evaluate(model(features), "m", features.split("val"), ScoreConfig(), ClusterConfig(), "f30k-1k")
+
+
+def test_a_run_lists_a_split_once_with_its_first_context(features, tracking: Tracking, capsys):
+    run_id, before = tracking.create_run("m", {}), tracking.create_run("other", {})
+    log_datasets(tracking, run_id, features, {"val": "validation"})
+    for split, context in (("val", "evaluation"), ("test", "promotion"), ("test", "evaluation")):
+        log_evaluated_data(tracking, run_id, features, split, context)
+    log_evaluated_data(tracking, None, features, "test")
+    inputs = tracking.client().get_run(run_id).inputs.dataset_inputs
+    listed = sorted((each.dataset.name, each.dataset.digest, each.tags[0].value) for each in inputs)
+    digest = features.lineage["feature_set"][:12]
+    assert listed == [("tiny test", digest, "promotion"), ("tiny val", digest, "validation")]
+    assert not tracking.client().get_run(before).inputs.dataset_inputs
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_that_is_gone_costs_a_warning(features, tracking: Tracking, capsys):
+    run_id = "0" * 32
+    log_evaluated_data(tracking, run_id, features, "test")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: run {run_id} does not list split test of {features.uri} as a dataset (Run with")
 
 
 def test_a_run_logs_results_the_random_baseline_and_tables(features, tracking: Tracking):

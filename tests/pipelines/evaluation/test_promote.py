@@ -137,6 +137,26 @@ def test_a_better_version_becomes_champion(registry: Registry):
     assert registry.features.uri not in card
 
 
+def test_the_runs_of_both_versions_list_what_they_were_compared_on(registry: Registry):
+    name = registry.name("compared-on")
+    registry.promote(name, BETTER, PromoteConfig(split="test"), dry_run=True)
+    assert "test" not in datasets(registry, name, BETTER)
+    for _ in range(2):
+        registry.promote(name, BETTER, PromoteConfig(split="test", margin=600))
+    for version in (UNTRAINED, BETTER):
+        assert datasets(registry, name, version)["test"] == (registry.features.lineage["feature_set"][:12], "promotion")
+
+
+def datasets(registry: Registry, name: str, version: int) -> dict[str, tuple[str, str]]:
+    """Returns digest and context of the splits that the run of a version lists."""
+    client = registry.tracking.client()
+    run = client.get_run(client.get_model_version(name, str(version)).run_id)
+    inputs = run.inputs.dataset_inputs
+    found = {each.dataset.name.split()[-1]: (each.dataset.digest, each.tags[0].value) for each in inputs}
+    assert len(found) == len(inputs)
+    return found
+
+
 def test_a_worse_version_is_tagged_but_not_promoted(registry: Registry):
     name = registry.name("worse", champion=BEST)
     said = registry.promote(name, BETTER)
