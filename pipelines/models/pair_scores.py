@@ -1,8 +1,9 @@
-"""Scores selected pairs of photos and captions with the batched matcher, within the memory of one batch.
+"""Scores selected pairs of photos and captions with the batched matcher, within a memory that the batch size bounds.
 
 Shapes: N photos of a batch, C captions, P pairs, R regions, F feature width, D joint width.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,19 +16,23 @@ from shan_model.model import SHAN
 
 DENSE = 0.3
 """Share of the pairs of a block from which all of its pairs are computed: a listed pair costs about three of them."""
+KEPT_WORDS = 100
+"""Encoded words that are kept, as a multiple of the batch size: about 8 captions for each photo of a batch."""
 
 
 class PairScorer:
-    """Scores batches of photos with captions of which each is encoded once per batch of photos, or once in all.
+    """Scores batches of photos with captions.
 
-    At most `batch_size` captions are encoded and prepared at a time; captions of similar length share a batch.
+    At most `batch_size` captions are encoded and prepared at a time; captions of similar length share a batch. Encoded
+    captions are kept for the next batches of photos, those used last, up to `KEPT_WORDS * batch_size` words.
     """
 
     def __init__(self, shan: SHAN, captions: Sequence[str], batch_size: int, matmul_dtype: torch.dtype | None) -> None:
         self.shan, self._captions, self._batch_size, self._dtype = shan, captions, batch_size, matmul_dtype
         self._lengths = np.array([len(shan.text_encoder.tokens(caption)) for caption in captions], dtype=np.int64)
         self._prepared: tuple[bytes, list[Group]] = (b"", [])
-        self._words: dict[int, Tensor] = {}
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._kept_words = 0
 
     def encode(self, photos: Sequence[NDArray[np.floating]]) -> Tensor | list[Tensor]:
         """Encodes the region features R x F of N photos to N x R x D, or to one R x D each if R differs."""
@@ -39,11 +44,19 @@ class PairScorer:
         return [encoded for tile in tiles for encoded in self.shan.encode_photos(tile)]
 
     def words(self, captions: Sequence[int]) -> Sequence[Tensor]:
-        """Encodes captions, given by their positions, to W x D each. Those of the last batch are kept."""
-        if not all(caption in self._words for caption in captions):
-            encoded = self.shan.encode_captions([self._captions[c] for c in captions])
-            self._words = dict(zip(captions, encoded, strict=True))
-        return [self._words[caption] for caption in captions]
+        """Encodes captions, given by their positions, to W x D each, or returns the kept encodings."""
+        new = [caption for caption in captions if caption not in self._kept]
+        if new:
+            encoded = self.shan.encode_captions([self._captions[caption] for caption in new])
+            # A part of the batch that stays must not keep the memory of all of it.
+            self._kept |= {caption: words.clone() for caption, words in zip(new, encoded, strict=True)}
+            self._kept_words += sum(len(self._kept[caption]) for caption in new)
+        for caption in captions:
+            self._kept.move_to_end(caption)
+        found = [self._kept[caption] for caption in captions]
+        while self._kept_words > KEPT_WORDS * self._batch_size:
+            self._kept_words -= len(self._kept.popitem(last=False)[1])
+        return found
 
     def pairs(
         self, photos: Tensor | list[Tensor], photo_of_pair_P: NDArray[np.int64], caption_of_pair_P: NDArray[np.int64]

@@ -9,7 +9,7 @@ from infra.errors import UserError
 
 @dataclass(frozen=True)
 class Params:
-    """What to compute, and how. MLflow ignores other names, with a warning."""
+    """What to compute, and how."""
 
     task: Literal["score", "rank", "explain", "encode"] = "score"
     """`score`: one score for each row. `rank`: all captions for each image, or all images for each caption, best first.
@@ -23,7 +23,8 @@ class Params:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where detector and model run; `auto` is a GPU if there is one."""
     batch_size: int = 256
-    """Images, and captions, whose encodings are in memory at a time."""
+    """Images whose encodings are in memory at a time, and captions that are encoded at a time. Encodings of captions
+    are kept up to 100 words for each of them."""
     fingerprint: str = ""
     """Fingerprint of the detector that `regions` come from. If it is given, it must be the model's."""
     on_error: Literal["raise", "null"] = "raise"
@@ -47,6 +48,12 @@ class Params:
 
     @classmethod
     def of(cls, params: Mapping[str, Any] | None) -> "Params":
-        """Returns the parameters with these values, and the defaults of the others."""
-        known = {spec.name for spec in fields(cls)}
-        return cls(**{name: value for name, value in (params or {}).items() if name in known})
+        """Returns the parameters with these values, and the defaults of the others.
+
+        Raises UserError for a value as above and for an unknown name. MLflow's `predict` and its server drop unknown
+        names, with a warning, before they call the model.
+        """
+        known = [spec.name for spec in fields(cls)]
+        if unknown := [name for name in params or {} if name not in known]:
+            raise UserError(f"params: {unknown[0]} is unknown; choose from: {', '.join(known)}")
+        return cls(**(params or {}))

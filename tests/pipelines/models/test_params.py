@@ -20,6 +20,7 @@ def test_defaults_and_given_values():
         ({"batch_size": 0}, "batch_size is 0; give at least 0 and at least 1"),
         ({"top_k": -1}, "top_k is -1"),
         ({"batch_size": None}, "batch_size is None; give whole numbers"),
+        ({"top_k": 3, "batchsize": 8}, "params: batchsize is unknown; choose from: task, query, top_k, precision, "),
     ],
 )
 def test_invalid_values_are_errors(params: dict, said: str):
