@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.summary import summarise
+from pipelines.models.tasks import OUTPUTS
 from shan_model.model import SHAN
 
 
@@ -52,10 +53,11 @@ def _use(uri: str, tags: Mapping[str, str]) -> list[str]:
         more += " The weights of the detector are not in the version: `load_model(..., model_config=...)` locates them."
     code = f'model = mlflow.pyfunc.load_model("{uri}")\n'
     code += f'model.predict(pd.DataFrame({{{column}, "caption": ["a dog on a beach"]}}))'
+    tasks = "; ".join(f"`{task}`: {', '.join(OUTPUTS[task])}" for task in OUTPUTS if task != "score")
     return [
         f"```python\nimport mlflow, pandas as pd\n\n{code}\n```",
-        f'It returns a score per row; higher is better. {more} `params={{"task": "rank"}}` ranks; `explain` and '
-        "`encode` are further tasks.",
+        f"It returns a score per row; higher is better. {more}",
+        f'`params={{"task": "rank"}}` ranks. Tasks that return tables, and their columns: {tasks}.',
     ]
 
 

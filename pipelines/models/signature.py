@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.features.npy import save_npy
 from pipelines.models.params import Params
 from pipelines.models.request import COLUMNS
-from pipelines.models.tasks import LEVELS
+from pipelines.models.tasks import LEVELS, OUTPUTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def signature() -> "ModelSignature":
-    """Returns the schemas of all tasks. Columns are optional, since each task has its own; `score` returns a list.
+    """Returns the schemas of all tasks. Columns are optional, since each task has its own (`tasks.OUTPUTS`).
 
     Input columns have any type: `read_request` names the row of a value of another type. MLflow would not, and would
     refuse the columns of an empty frame, which have no type.
@@ -29,12 +29,12 @@ def signature() -> "ModelSignature":
 
     types = {str: DataType.string, int: DataType.long}
     params = [ParamSpec(spec.name, types.get(spec.type, DataType.string), spec.default) for spec in fields(Params)]  # type: ignore[arg-type]
-    numbers = [_column(name, DataType.double) for name in ("score", *LEVELS)]
-    places = [_column(name, DataType.long) for name in ("image_row", "caption_row", "rank")]
-    arrays = [_column(name) for name in ("words", "regions", "boxes", "tokens")]
+    output_types = dict.fromkeys(("score", *LEVELS), DataType.double)
+    output_types |= dict.fromkeys(("image_row", "caption_row", "rank"), DataType.long) | {"caption": DataType.string}
+    outputs = dict.fromkeys(name for columns in OUTPUTS.values() for name in columns)
     return ModelSignature(
         inputs=Schema([_column(name) for name in COLUMNS]),
-        outputs=Schema([*numbers, *places, _column("caption", DataType.string), *arrays]),
+        outputs=Schema([_column(name, output_types.get(name)) for name in outputs]),
         params=ParamSchema(params),
     )
 

@@ -23,6 +23,13 @@ Batches = Iterable[tuple[list[int], list[PhotoRegions]]]
 Blocks = Iterable[tuple[list[int], NDArray[np.float32]]]
 """Positions of B images in the request, and their scores with all captions, B x C."""
 LEVELS = ("S_L2L", "S_G2L", "S_G2G")
+OUTPUTS = {
+    "score": ("score",),
+    "rank": ("image_row", "caption_row", "caption", "rank", "score"),
+    "explain": ("score", *LEVELS, "words"),
+    "encode": ("regions", "boxes", "words", "tokens"),
+}
+"""Columns of the result of each task; `score` returns its only column as a list."""
 
 
 def score(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> list[float | None]:  # noqa: ARG001
@@ -111,13 +118,12 @@ def explain(request: Request, scorer: PairScorer, batches: Batches, params: Para
                 *_levels(scorer, encoded[photo], words_WD),
                 _words(scorer, request.captions[caption], photos[photo], encoded[photo], words_WD),
             ]
-    return pd.DataFrame(results, columns=["score", *LEVELS, "words"], dtype=object)
+    return pd.DataFrame(results, columns=OUTPUTS["explain"], dtype=object)
 
 
 def encode(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:
     """Returns for each row the regions (R x D), boxes, words (W x D) and tokens that it has, in the joint space."""
-    columns = ("regions", "boxes", "words", "tokens")
-    results: dict[str, list[Any]] = {name: [None] * len(request.image_of_row) for name in columns}
+    results: dict[str, list[Any]] = {name: [None] * len(request.image_of_row) for name in OUTPUTS["encode"]}
     for images, photos in batches:
         rows, photo_of_row = request.rows_of(images)
         encoded = [regions_RD.float().cpu().numpy() for regions_RD in scorer.encode([p.features_RF for p in photos])]

@@ -1,16 +1,23 @@
 """The tasks of a registered model: rankings, explanations and encodings, from the network's own numbers."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.types import DataType
 
 from pipelines.models.matcher import RegisteredMatcher
+from pipelines.models.signature import signature
+from pipelines.models.tasks import OUTPUTS, TASKS
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, Plugin, all_pairs, regions_of
+from tests.support import ROOT
 from tests.support.registered import matcher, tiny_network
+
+PYTHON_TYPES = {DataType.double: float, DataType.long: int, DataType.string: str}
 
 
 def test_rank_orders_captions_for_images_and_images_for_captions(model: RegisteredMatcher):
@@ -31,6 +38,22 @@ def test_rank_orders_captions_for_images_and_images_for_captions(model: Register
         rows = by_caption[by_caption.caption_row == caption]
         assert rows.image_row.tolist() == np.argsort(-scores[:, caption], kind="stable").tolist()
         assert set(rows.caption) == {sentence}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_columns_are_those_of_signature_and_documentation(model: RegisteredMatcher, task: str):
+    result = model.predict(all_pairs(), {"task": task})
+    columns = ["score"] if isinstance(result, list) else result.columns.tolist()
+    assert tuple(columns) == OUTPUTS[task]
+    outputs = {spec.name: spec.type for spec in signature().outputs.inputs}
+    for name in {"caption", "rank", "score"} & set(columns):
+        values = result if isinstance(result, list) else result[name].tolist()
+        assert {type(value) for value in values} == {PYTHON_TYPES[outputs[name]]}, name
+    assert set(columns) <= outputs.keys()
+    page = (ROOT / "docs" / "how-to" / "use-a-registered-model.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{task}` \| ((?:a list|table).*) \|$", page, re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", row)) or {"score"}
+    assert documented == set(columns)
 
 
 @pytest.mark.parametrize("query", ["image", "caption"])
