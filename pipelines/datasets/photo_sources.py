@@ -59,6 +59,8 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
         return _limited(download_uri(uri, MAX_BYTES + 1, limits))
     if scheme in CONTAINERS:
         member, _, container = rest.partition("::")
+        if not container:
+            raise PhotoError(f"cannot be read: names no file that contains it; write {scheme}://{member}::URI")
         return _limited(CONTAINERS[scheme](*_located(container), member, MAX_BYTES + 1))
     store, name = _located(uri)
     try:

@@ -27,6 +27,8 @@ def image_error(value: Any) -> str:
     if isinstance(value, np.ndarray):
         valid = value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3 and value.size
         return "" if valid else f"is an array of {value.dtype} {value.shape}; give RGB, uint8 (height, width, 3)"
+    if isinstance(value, str) and not value.strip():
+        return f"is empty text; give {KINDS}"
     if isinstance(value, bytes | bytearray | memoryview | str) or _is_pil(value):
         return ""
     return f"is {type(value).__name__}; give {KINDS}"

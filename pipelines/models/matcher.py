@@ -100,6 +100,8 @@ class RegisteredMatcher:
                 decoded[image] = read_image(given, servers)
             except PhotoError as error:
                 request.fail_image(image, str(error))
+            except UserError as error:  # a store refuses; other rows would fail likewise
+                raise UserError(f"row {request.first_row(image)}, column image: {error}") from error
             if len(decoded) == _DETECTED_AT_ONCE:
                 yield from self._detected(request, decoded, device)
                 decoded = {}

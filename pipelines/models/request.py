@@ -53,8 +53,12 @@ class Request:
         if self.raises:
             raise UserError(self.problems[row] + _NO_RESULT)
 
+    def first_row(self, image: int) -> int:
+        """Returns the first row of an image."""
+        return int(np.argmax(self.image_of_row == image))
+
     def fail_image(self, image: int, reason: str) -> None:
-        """Does the same for every row of an image."""
+        """Does the same as `fail` for every row of an image."""
         for row in np.flatnonzero(self.image_of_row == image).tolist():
             self.fail(row, "image", reason)
 
@@ -70,10 +74,12 @@ def read_request(frame: pd.DataFrame, feature_dim: int, *, pairs: bool, raises: 
     """Reads and checks all rows, before any image is decoded and any score computed.
 
     With `pairs`, each row needs an image (or regions) and a caption, otherwise at least one of them. Raises UserError
-    if a column is missing, and for a row as `Request.fail`.
+    if a column or all are missing, and for a row as `Request.fail`.
     """
     if twice := [name for name in COLUMNS if list(frame.columns).count(name) > 1]:
         raise UserError(f"the input has column {twice[0]} twice; give it once")
+    if not set(COLUMNS) & set(frame):  # MLflow drops columns of other names, rows and all, with a warning only
+        raise UserError("the input has no column image, regions or caption; name its columns so, in lower case")
     columns = {name: frame[name].tolist() if name in frame else [None] * len(frame) for name in COLUMNS}
     request, seen = Request(raises), _Seen()
     if pairs and len(frame) and ("caption" not in frame or not {"image", "regions"} & set(frame)):

@@ -75,7 +75,12 @@ def test_a_photo_without_read_permission_is_rejected(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"), [("ftp://host/a.jpg", "ftp:// is not supported"), ("~nobody-at-all/a.jpg", "has no home folder")]
+    ("uri", "said"),
+    [
+        ("ftp://host/a.jpg", "ftp:// is not supported"),
+        ("~nobody-at-all/a.jpg", "has no home folder"),
+        ("tar:///photos.tar", "names no file that contains it; write tar:///photos.tar::URI"),
+    ],
 )
 def test_a_uri_that_can_name_no_photo_is_a_rejection(uri: str, said: str):
     assert said in reason(uri)

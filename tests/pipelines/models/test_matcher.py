@@ -2,6 +2,7 @@
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from pipelines.datasets.http_download import SILENT_PHOTOS
 from pipelines.models import images as images_module
 from pipelines.models.detection import ModelDetector
 from pipelines.models.matcher import RegisteredMatcher
+from pipelines.models.params import Params
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, all_pairs, png, regions_of
+from tests.support.bad_stores import at_every_expiry
 from tests.support.registered import CAPTIONS
 from tests.support.web_server import drips, web_server
 
@@ -61,6 +64,7 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
     "truncated": (png((1, 2, 3), 99)[:-40], "image data is truncated or corrupt"),
     "detector": (png((1, 2, 3), 13), r"the detector fails \(ZeroDivisionError"),
     "type": (3.5, "is float; give bytes"),
+    "empty": (" ", "is empty text; give bytes"),
 }
 
 
@@ -93,6 +97,7 @@ def test_other_bad_input(model: RegisteredMatcher):
         (pair, {"device": "cuda"}, "params: device is cuda, but torch finds no GPU"),
         (pair[["image"]], {"task": "rank"}, "task rank needs at least one image .* and one caption"),
         (pair[["image"]], None, "the input needs column caption"),
+        (pair.rename(columns=str.title), None, "the input has no column image, regions or caption"),
         (narrow, None, "row 1, column regions: has shape"),
     ):
         if params == {"device": "cuda"} and torch.cuda.is_available():
@@ -101,6 +106,18 @@ def test_other_bad_input(model: RegisteredMatcher):
             model.predict(frame, params)
     fingerprint = {"fingerprint": model.detector.stored.fingerprint}
     assert len(model.predict(pair, fingerprint)) == 1
+
+
+def test_a_store_that_refuses_is_an_error_with_the_row(model: RegisteredMatcher, tmp_path: Path):
+    """Also where bad rows return null: the image may be intact."""
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, image in zip(paths, IMAGES, strict=False):
+        Path(path).write_bytes(image)
+    frame = pd.DataFrame({"image": paths, "caption": "a dog"})
+    *refused, scores = at_every_expiry(torch.inference_mode()(lambda: model._predict(frame, Params(on_error="null"))))
+    assert [str(error).split(":")[0] for error in refused] == ["row 0, column image", "row 1, column image"]
+    assert "s3://bucket" in str(refused[0])
+    assert len(scores) == 2
 
 
 def test_empty_long_and_unusual_input_has_a_result(model: RegisteredMatcher):

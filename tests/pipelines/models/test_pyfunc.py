@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -42,10 +43,27 @@ def test_columns_without_text_get_as_far_as_the_request(registered: Path):
 
     model, regions = mlflow.pyfunc.load_model(str(registered)), list(np.load(FIXTURE / "regions.npy")[:2])
     assert model.predict(pd.DataFrame({"regions": [], "caption": []})) == []
+    for misnamed in (pd.DataFrame({"Regions": regions, "Caption": "a dog"}), np.zeros((2, 8)), ["a dog"]):
+        with pytest.raises(mlflow.exceptions.MlflowException, match="the input has no column image, regions or cap"):
+            model.predict(misnamed)
     with pytest.raises(mlflow.exceptions.MlflowException, match="row 0, column caption: is int; give text"):
         model.predict(pd.DataFrame({"regions": regions, "caption": [5, 6]}))
     encoded = model.predict(pd.DataFrame({"regions": regions, "caption": np.nan}), params={"task": "encode"})
     assert encoded.words.tolist() == [None, None]
+
+
+def test_mlflow_drops_unknown_params_with_a_warning(registered: Path, caplog: pytest.LogCaptureFixture):
+    """The model never sees them. Where a caller bypasses MLflow's check, they are an error."""
+    import mlflow
+
+    model = mlflow.pyfunc.load_model(str(registered))
+    frame = pd.DataFrame({"regions": list(np.load(FIXTURE / "regions.npy")[:1]), "caption": ["a dog"]})
+    with caplog.at_level("WARNING"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("mlflow"), "propagate", True)
+        assert model.predict(frame, params={"topk": 1}) == model.predict(frame)
+    assert "Unrecognized params ['topk'] are ignored" in caplog.text
+    with pytest.raises(mlflow.exceptions.MlflowException, match="params: topk is unknown; choose from: task, query"):
+        model.unwrap_python_model().predict(None, frame, {"topk": 1})
 
 
 def test_models_predict_computes_a_file_of_rows(registered: Path, tmp_path: Path):

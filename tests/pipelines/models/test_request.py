@@ -123,9 +123,12 @@ def test_a_bad_cell_is_an_error_with_row_and_column(row: dict, said: str):
 
 def test_missing_columns_and_empty_frames():
     assert read_request(pd.DataFrame({"image": [], "caption": []}), 8, pairs=True, raises=True).images == []
-    for row in ({"caption": "a"}, {"image": b"1"}, {"x": 1}):
+    for row in ({"caption": "a"}, {"image": b"1"}):
         with pytest.raises(UserError, match="the input needs column caption, and column image or regions"):
             read([row])
+    for pairs in (True, False):
+        with pytest.raises(UserError, match="the input has no column image, regions or caption; name its columns so"):
+            read([{"Image": b"1", "Caption": "a"}], pairs=pairs)
 
 
 def test_rows_without_pairs_accept_image_or_caption():
