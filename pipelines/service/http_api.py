@@ -14,15 +14,18 @@ from pipelines.service.errors import ServiceError, service_error, several, shown
 from pipelines.service.guard import TRUSTED, Guard
 from pipelines.service.requests import (
     PairRequest,
+    PhotoRequest,
     SearchRequest,
     image_bytes,
     parse_request,
     require_allowed,
     require_limits,
 )
-from pipelines.service.served import Served
+from pipelines.service.served import Served, ServedGallery
 
-PATHS = frozenset({"/search", "/score", "/explain", "/healthz", "/metrics", "/openapi.json", "/docs"})
+PATHS = frozenset({"/search", "/score", "/explain", "/photo", "/healthz", "/metrics", "/openapi.json"})
+PHOTO_CACHE = "private, max-age=3600"
+"""Caching of thumbnails, which only clients with the token may have."""
 
 
 def build_api(served: Served, token: str) -> Any:
@@ -33,7 +36,7 @@ def build_api(served: Served, token: str) -> Any:
         with served.watching():
             yield
 
-    api = FastAPI(title="shan-line search", redoc_url=None, lifespan=watching)
+    api = FastAPI(title="shan-line search", docs_url=None, redoc_url=None, lifespan=watching)  # they need a CDN
     _add_paths(api, served)
     api.add_exception_handler(ServiceError, _service_error)
     api.add_exception_handler(HTTPException, _http_error)
@@ -47,15 +50,19 @@ def _add_paths(api: FastAPI, served: Served) -> None:
         "/search", methods=["POST"], summary="Search by sentence or photo.", openapi_extra=_body(SearchRequest)
     )
     async def search(request: Request) -> JSONResponse:
-        return await _respond(served, request, SearchRequest, _search)
+        return await _respond_json(served, request, SearchRequest, _search)
 
     @api.post("/score", summary="The exact score of a sentence with a photo.", openapi_extra=_body(PairRequest))
     async def score(request: Request) -> JSONResponse:
-        return await _respond(served, request, PairRequest, _score)
+        return await _respond_json(served, request, PairRequest, _score)
 
     @api.post("/explain", summary="Why a sentence and a photo have their score.", openapi_extra=_body(PairRequest))
     async def explain(request: Request) -> JSONResponse:
-        return await _respond(served, request, PairRequest, _explain)
+        return await _respond_json(served, request, PairRequest, _explain)
+
+    @api.get("/photo", summary="The thumbnail of a photo of the index, by its key and dataset as parameters.")
+    async def photo(request: Request) -> Response:
+        return await _respond(served, request, PhotoRequest, _thumbnail)
 
     @api.get("/healthz", summary="Whether an index is served, which one, and whether it is the champion's.")
     async def healthz(request: Request) -> JSONResponse:
@@ -72,19 +79,25 @@ def _add_paths(api: FastAPI, served: Served) -> None:
         return Response(served.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> JSONResponse:
-    """Reads a request, and responds with the result of `work` or with the error that its failure is to a client."""
-    start = time.monotonic()
+async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:
+    """Reads a request and returns the result of `work`. Raises the error that its failure is to a client."""
     try:
         async with asyncio.timeout(served.config.deadline_s):
             content_type = request.headers.get("content-type", "")
             asked = parse_request(kind, request.query_params.multi_items(), content_type, await request.body())
-            document = await work(served, asked)
+            return await work(served, asked)
     except Exception as error:
         found = service_error(error)
         if found is None:
             raise
         raise found from error
+
+
+async def _respond_json(
+    served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]
+) -> JSONResponse:
+    start = time.monotonic()
+    document = await _respond(served, request, kind, work)
     return JSONResponse({**document, "seconds": round(time.monotonic() - start, 4)})
 
 
@@ -112,15 +125,26 @@ async def _explain(served: Served, request: PairRequest) -> dict[str, Any]:
     if request.key is None:
         regions = await gallery.detect(_photo(served, request))
         return await gallery.call("score_photo", request.sentence, *regions) | gallery.names
+    pair = await _of_key(gallery, "score_key", request.key, request.sentence, request.key, request.dataset)
+    return pair | gallery.names
+
+
+async def _thumbnail(served: Served, request: PhotoRequest) -> Response:
+    found = await _of_key(served.gallery, "photo", request.key, request.key, request.dataset)
+    size = {"Photo-Width": str(found.width), "Photo-Height": str(found.height)}
+    return Response(found.jpeg, headers={"Cache-Control": PHOTO_CACHE, **size}, media_type="image/jpeg")
+
+
+async def _of_key(gallery: ServedGallery, method: str, key: str, *arguments: Any) -> Any:
+    """Returns the response of the share that has a photo with this key. Raises ServiceError for none or several."""
     gallery.require("photos")
-    responses = await gallery.each("score_key", request.sentence, request.key, request.dataset)
-    found = [response for response in responses if response is not None]
+    found = [response for response in await gallery.each(method, *arguments) if response is not None]
     if not found:
-        message = f"key is {shown(request.key)}, which the index does not have; take a key from /search"
-        raise ServiceError(404, message, "key", request.key)
+        message = f"key is {shown(key)}, which the index does not have; take a key from /search"
+        raise ServiceError(404, message, "key", key)
     if len(found) > 1:
-        raise several(len(found), request.key)
-    return found[0] | gallery.names
+        raise several(len(found), key)
+    return found[0]
 
 
 async def _score(served: Served, request: PairRequest) -> dict[str, Any]:

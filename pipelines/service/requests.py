@@ -98,6 +98,13 @@ class PairRequest(_WithImage):
         return self
 
 
+class PhotoRequest(_Request):
+    """A photo of the index."""
+
+    key: str = Field(max_length=1000, description="Key of the photo.")
+    dataset: str | None = Field(None, description="Its data set, if several have the key.")
+
+
 def parse_request(kind: type[Kind], query: Iterable[tuple[str, str]], content_type: str, body: bytes) -> Kind:
     """Returns the request in a JSON body, or in the query string, beside which the body may be a photo's bytes.
 

@@ -30,9 +30,12 @@ from pipelines.service.generation import SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
 from pipelines.service.process_folder import ProcessFolder
 from pipelines.service.ranking import Asked, Found, Ranked, ShareClient, search
+from pipelines.service.thumbnail import Thumbnail, read_thumbnail
 
 BATCH = 16
 """Queries whose candidates are searched at a time."""
+READERS = 2
+"""Thumbnails that are read and decoded at a time."""
 T = TypeVar("T")
 
 
@@ -53,7 +56,7 @@ class Share:
         partitions = partitions_of(document, number, shares)
         copy = copy_partitions(store, document, partitions, self._folder.path)
         self._index = SearchIndex.of(copy, document, model, partitions)
-        self._thread = ThreadPoolExecutor(1)
+        self._thread, self._readers = ThreadPoolExecutor(1), ThreadPoolExecutor(READERS)
 
     def __del__(self) -> None:
         """Removes the copy of the partitions; Ray Serve calls this before it kills the process."""
@@ -123,18 +126,27 @@ class Share:
         """
 
         def scored() -> dict[str, Any] | None:
-            rows = self._index.gallery("photos").rows_of(key, dataset)
-            if not len(rows):
+            row = self._row_of(key, dataset)
+            if row is None:
                 return None
-            if len(rows) > 1:
-                raise several(len(rows), key)
             queries = self._index.encode_sentences([sentence])
-            candidates = RankedRows(rows[None], np.zeros((1, 1), np.float32))
+            candidates = RankedRows(np.array([[row]]), np.zeros((1, 1), np.float32))
             ranking = self._index.rerank("photos", queries, candidates, 1)
-            hit = self._index.hit("photos", int(rows[0]), float(ranking.scores_QK[0, 0]), sentence)
+            hit = self._index.hit("photos", row, float(ranking.scores_QK[0, 0]), sentence)
             return hit_document(hit) | {"explanation": asdict(self._index.explain(sentence, hit))}
 
         return await self._computed(scored)
+
+    async def photo(self, key: str, dataset: str | None) -> Thumbnail | None:
+        """Returns the thumbnail of a photo of this share; None if it has no such key.
+
+        Raises ServiceError if several data sets have the key, and if the photo cannot be read.
+        """
+        row = self._row_of(key, dataset)
+        if row is None:
+            return None
+        location = self._index.hit("photos", row, 0).photo
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read_thumbnail, location)
 
     async def score_photo(
         self, sentence: str, regions_RF: NDArray[Any], boxes_R4: NDArray[np.float32]
@@ -160,6 +172,13 @@ class Share:
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0)
     async def _near(self, batch: list[Asked]) -> list[RankedRows]:
         return await self._computed(lambda: candidates_of(self._index, batch))
+
+    def _row_of(self, key: str, dataset: str | None) -> int | None:
+        """Returns the row of the photo with a key; None without one. Raises ServiceError for several."""
+        rows = self._index.gallery("photos").rows_of(key, dataset)
+        if len(rows) > 1:
+            raise several(len(rows), key)
+        return int(rows[0]) if len(rows) else None
 
     async def _computed(self, function: Callable[[], T]) -> T:
         """Runs a function in the thread of the model, so that the process responds meanwhile."""

@@ -108,7 +108,7 @@ def write_photos(photos: Manifest, but: Sequence[str] = ()) -> None:
     folder.mkdir(parents=True)
     for number, photo in enumerate(photos.photos()):
         if photo.key not in but:
-            Image.new("RGB", (WIDTH, HEIGHT), (40 * number, 120, 80)).save(folder / photo.source)
+            Image.new("RGB", (WIDTH, HEIGHT), (40 * number % 256, 120, 80)).save(folder / photo.source)
 
 
 def shard_of(features: FeatureSet, key: str) -> str:

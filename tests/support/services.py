@@ -13,7 +13,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_commands import load_version
-from tests.support.feature_sets import manifest, write_set
+from tests.support.feature_sets import manifest, write_photos, write_set
 from tests.support.indexes import build_here, network
 from tests.support.small_models import register_model
 from tests.support.tiny_detector import TinyDetector
@@ -53,7 +53,9 @@ def served_models(folder: Path, photos: int = 60) -> Served:
     tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db"))
     spec = TinyDetector()
     description = DetectorDescription(DETECTOR, asdict(spec), spec.feature_dim, (3, 36), dict(spec.class_names), {})
-    features = write_set(folder, manifest(folder, photos), detector=description, fingerprint=spec.fingerprint())
+    made = manifest(folder, photos)
+    write_photos(made)
+    features = write_set(folder, made, detector=description, fingerprint=spec.fingerprint())
     served = Served(TrackingConfig(uri=tracking.uri), tracking, features, folder)
     served.register(1)
     served.promote(1)

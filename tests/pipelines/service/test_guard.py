@@ -69,7 +69,7 @@ def test_without_a_token_every_request_is_accepted():
 )
 def test_a_token_is_required_on_every_path_but_that_of_probes(header: str | None, status: int):
     headers = {} if header is None else {"Authorization": header}
-    for path in ("/search", "/metrics", "/docs", "/unknown"):
+    for path in ("/search", "/metrics", "/photo", "/unknown"):
         found, document, named = asyncio.run(respond(guard("secret"), path, headers))
         assert found == status
         if status == 401:

@@ -11,6 +11,7 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
 from pipelines.service.http_api import build_api
 from pipelines.service.served import Served, ServedGallery
+from pipelines.service.thumbnail import Thumbnail
 
 FOUND: dict[str, Any] = {"hits": [], "partial": False, "missing_shares": []}
 
@@ -112,6 +113,15 @@ def test_a_pair_is_that_of_the_share_that_has_the_key():
     assert "explanation" in ask(found, "POST", "/explain", body)[1]
     assert ask(served(Handle(score_key=None)), "POST", "/score", body)[0] == 404
     assert ask(served(Handle(score_key=pair), Handle(score_key=pair)), "POST", "/score", body)[0] == 422
+
+
+def test_a_thumbnail_is_that_of_the_share_that_has_the_key():
+    found = served(Handle(photo=None), Handle(photo=Thumbnail(b'"jpeg"', 640, 480)))
+    assert ask(found, "GET", "/photo?key=p7") == (200, "jpeg")
+    assert ask(served(Handle(photo=None)), "GET", "/photo?key=p7")[0] == 404
+    status, document = ask(found, "GET", "/photo?key=p7&image_uri=http://169.254.169.254/")
+    assert (status, document["message"]) == (422, "image_uri is not a field; the fields are key, dataset")
+    assert ask(found, "GET", "/photo")[0] == 422
 
 
 def test_without_a_gallery_the_service_is_not_healthy():

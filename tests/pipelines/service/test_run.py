@@ -26,8 +26,9 @@ from pipelines.search.index_commands import load_version
 from pipelines.service.config import ServiceConfig
 from pipelines.service.deployments import DRAIN_S
 from pipelines.service.generation import Generation
-from pipelines.service.http_api import PATHS
+from pipelines.service.http_api import PATHS, PHOTO_CACHE
 from pipelines.service.run import gallery_resources, running_service
+from tests.support.feature_sets import HEIGHT, WIDTH
 from tests.support.processes import wait_until, workers
 from tests.support.services import NAME, Served, ask, served_models
 
@@ -119,6 +120,15 @@ def test_a_photo_of_the_index_has_the_score_that_a_search_finds(url: str):
     assert "photo" not in pair  # where it is stored
 
 
+def test_a_photo_of_the_index_has_a_thumbnail(url: str):
+    for hit in ask(f"{url}/search?sentence=a+photo+of+7&k=5")[1]["hits"]:
+        status, content, headers = ask(f"{url}/photo?key={hit['key']}&dataset={hit['dataset']}")
+        assert (status, headers["Content-Type"]) == (200, "image/jpeg")
+        assert headers["Cache-Control"] == PHOTO_CACHE
+        with Image.open(io.BytesIO(content)) as image:
+            assert image.size == (int(headers["Photo-Width"]), int(headers["Photo-Height"])) == (WIDTH, HEIGHT)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "message"),
     [
@@ -134,6 +144,7 @@ def test_a_photo_of_the_index_has_the_score_that_a_search_finds(url: str):
         ("/search", b"{", 400, "the body is not JSON"),
         ("/search", b"x" * 1_100_000, 413, "send at most 1 MB"),
         ("/score", {"sentence": "a", "key": "none"}, 404, "key is none, which the index does not have"),
+        ("/photo?key=none", None, 404, "key is none, which the index does not have"),
         ("/other", None, 404, "the paths are in /openapi.json"),
         ("/score", None, 405, "the paths are in /openapi.json"),
     ],
@@ -174,7 +185,7 @@ def test_what_is_served_is_described(url: str):
     assert (health["model"], health["champion"], health["problem"]) == ("models:/served/1", "models:/served/1", "")
     assert (health["items"], health["shares"]) == ({"photos": 59, "captions": 118}, 2)
     paths = ask(f"{url}/openapi.json")[1]["paths"]
-    assert set(paths) == PATHS - {"/openapi.json", "/docs"}
+    assert set(paths) == PATHS - {"/openapi.json"}
     text = ask(f"{url}/metrics")[1].decode()
     assert "shan_champion_served 1.0" in text
     assert 'shan_requests_total{path="/search",status="422"}' in text
