@@ -13,8 +13,6 @@ from pipelines.service.metrics import Metrics
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-OPEN = "/healthz"
-"""The path that needs no token and is always accepted, for probes."""
 TRUSTED = "shan.trusted"
 """Name in the scope: whether the client has the token, or none is needed."""
 
@@ -22,9 +20,21 @@ TRUSTED = "shan.trusted"
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: Any, config: ServiceConfig, token: str, metrics: Metrics, paths: frozenset[str]) -> None:
-        """`paths` are those that metrics name; the others are counted together."""
+    def __init__(
+        self,
+        app: Any,
+        config: ServiceConfig,
+        token: str,
+        metrics: Metrics,
+        paths: frozenset[str],
+        open_paths: frozenset[str],
+    ) -> None:
+        """`paths` are those that metrics name; the others are counted together.
+
+        `open_paths` need no token and are always accepted: that of probes, and those of the search page.
+        """
         self._app, self._config, self._token, self._metrics, self._paths = app, config, token.encode(), metrics, paths
+        self._open_paths = open_paths
         self._in_progress = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -56,7 +66,7 @@ class Guard:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         has_token = scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
         scope[TRUSTED] = not self._token or has_token
-        if scope["path"] == OPEN:
+        if scope["path"] in self._open_paths:
             return
         if not scope[TRUSTED]:
             raise ServiceError(

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from pipelines.service.errors import ServiceError, service_error, several, shown
 from pipelines.service.guard import TRUSTED, Guard
+from pipelines.service.page.files import PAGE, page_file
 from pipelines.service.requests import (
     PairRequest,
     PhotoRequest,
@@ -24,6 +25,8 @@ from pipelines.service.requests import (
 from pipelines.service.served import Served, ServedGallery
 
 PATHS = frozenset({"/search", "/score", "/explain", "/photo", "/healthz", "/metrics", "/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", *PAGE})
+"""Paths that need no token."""
 PHOTO_CACHE = "private, max-age=3600"
 """Caching of thumbnails, which only clients with the token may have."""
 
@@ -38,10 +41,11 @@ def build_api(served: Served, token: str) -> Any:
 
     api = FastAPI(title="shan-line search", docs_url=None, redoc_url=None, lifespan=watching)  # they need a CDN
     _add_paths(api, served)
+    _add_page(api)
     api.add_exception_handler(ServiceError, _service_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _defect)
-    return Guard(api, served.config, token, served.metrics, PATHS)
+    return Guard(api, served.config, token, served.metrics, PATHS | OPEN_PATHS, OPEN_PATHS)
 
 
 def _add_paths(api: FastAPI, served: Served) -> None:
@@ -68,7 +72,8 @@ def _add_paths(api: FastAPI, served: Served) -> None:
     async def healthz(request: Request) -> JSONResponse:
         following = {name: served.following[name] for name in ("champion", "problem")}
         try:
-            document, status = {"status": "ok"} | served.gallery.about, 200
+            gallery = served.gallery
+            document, status = {"status": "ok", "names": gallery.names} | gallery.about, 200
         except ServiceError as error:
             document, status = error.document(), error.status
         details = document | following if request.scope[TRUSTED] else {"status": status}
@@ -77,6 +82,14 @@ def _add_paths(api: FastAPI, served: Served) -> None:
     @api.get("/metrics", summary="Metrics in Prometheus' text format.")
     async def metrics() -> Response:
         return Response(served.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _add_page(api: FastAPI) -> None:
+    async def page(request: Request) -> Response:
+        return page_file(request.url.path)
+
+    for path in PAGE:
+        api.add_api_route(path, page, include_in_schema=False)
 
 
 async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:

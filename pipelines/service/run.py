@@ -69,7 +69,7 @@ def serve_forever(
 ) -> None:
     """Serves an index until the process is interrupted."""
     with running_service(index, pin, config, tracking, cluster) as url:
-        print(f"{index} is served at {url} (API: {url}/openapi.json)", flush=True)
+        print(f"{index} is served at {url} (search page; API: {url}/openapi.json)", flush=True)
         while True:
             time.sleep(1)
 

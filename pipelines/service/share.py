@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from ray import serve
 
 import infra.tracking
+from infra.redaction import redact
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered, load_model
 from pipelines.search.gallery import Filter
@@ -50,6 +52,7 @@ class Share:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         store, document = read_index_document(generation.index)
         connected = infra.tracking.require_store(tracking) if is_registered(generation.model) else None
+        self._model_page = None if connected is None else version_page(connected.uri, generation.model)
         model = load_model(connected, generation.model, device)
         self._generation, self._number, self._shares = generation, number, shares
         self._document = document
@@ -73,6 +76,7 @@ class Share:
             "items": galleries,
             "splits": sorted({partition.split for partition in partitions}),
             "shares": self._shares,
+            "links": {"model": self._model_page},
             "names": {"model": model if is_registered(model) else name_of(model), "index": name_of(index)},
         }
 
@@ -208,6 +212,14 @@ class _Remote:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         return await retried(lambda: getattr(self._handle, method).remote(*arguments))
+
+
+def version_page(tracking: str, model: str) -> str | None:
+    """Returns the URL of a version in the web interface of an MLflow server; None for a tracking store on a disk."""
+    if not tracking.startswith(("http://", "https://")):
+        return None
+    name, _, version = model.removeprefix("models:/").rpartition("/")
+    return f"{redact(tracking).rstrip('/')}/#/models/{quote(name, safe='')}/versions/{version}"
 
 
 def name_of(uri: str) -> str:

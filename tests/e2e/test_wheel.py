@@ -59,7 +59,7 @@ def test_the_wheel_contains_data_files_and_no_tests(installed: Installed):
     listed = subprocess.run(
         ["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    suffixes = {".py", ".cpp", ".css", ".safetensors", ".yaml"}
+    suffixes = {".py", ".cpp", ".css", ".html", ".js", ".svg", ".safetensors", ".yaml"}
     expected = {name for name in listed if Path(name).suffix in suffixes and not name.startswith("infra/deploy/")}
     assert {name for name in names if Path(name).suffix in suffixes} == expected
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == set(PACKAGES)

@@ -26,7 +26,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def guard(token: str = "", app: Callable[..., Awaitable[None]] = echo, metrics: Metrics | None = None) -> Guard:
-    return Guard(app, CONFIG, token, metrics or Metrics(), frozenset({"/search"}))
+    return Guard(app, CONFIG, token, metrics or Metrics(), frozenset({"/search"}), frozenset({"/healthz"}))
 
 
 async def respond(

@@ -8,7 +8,7 @@ import pytest
 from infra.tracking import TrackingConfig
 from pipelines.search.index_build import IndexBuild
 from pipelines.service.generation import Generation
-from pipelines.service.share import Share
+from pipelines.service.share import Share, version_page
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
 
@@ -49,3 +49,9 @@ def test_the_folder_is_removed_before_the_process_is_killed(shares: list[Share],
     for share in shares:
         share.__del__()
     assert list(tmp_path.glob("shan-service-*")) == []
+
+
+def test_a_version_has_a_page_on_a_server_only():
+    page = version_page("https://user:secret@mlflow.example/", "models:/größe 1/3")
+    assert page == "https://mlflow.example/#/models/gr%C3%B6%C3%9Fe%201/versions/3"
+    assert version_page("sqlite:////a/mlflow.db", "models:/m/3") is None
