@@ -30,6 +30,10 @@ DRIP = "drip"
 """The body comes byte by byte, 20 a second."""
 CONDITION_REFUSED = "condition refused"
 """501 NotImplemented for a conditional write. Other requests are forwarded."""
+CONDITION_FORBIDDEN = "condition forbidden"
+"""403 AccessDenied for a conditional write. Other requests are forwarded."""
+CONDITION_DROPPED = "condition dropped"
+"""A conditional write is forwarded without its condition, which its signature contains."""
 CONDITION_NEVER_HOLDS = "condition never holds"
 """412 PreconditionFailed for a conditional write, whether or not the object exists. Other requests are forwarded."""
 CONDITION_IGNORED = "condition ignored"
@@ -38,6 +42,7 @@ CONDITION_IGNORED = "condition ignored"
 _ANSWERS = {
     BUSY: (503, "SlowDown"),
     CONDITION_REFUSED: (501, "NotImplemented"),
+    CONDITION_FORBIDDEN: (403, "AccessDenied"),
     CONDITION_NEVER_HOLDS: (412, "PreconditionFailed"),
 }
 _HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
@@ -134,6 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == CUT_BEFORE:
             self.close_connection = True
         else:
+            if fault == CONDITION_DROPPED:
+                del self.headers["If-None-Match"]
             self._forward(body, fault)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer

@@ -10,6 +10,8 @@ from infra.storage.open import open_store
 from infra.storage.s3 import S3Store
 from tests.support.faulty_proxy import (
     BUSY,
+    CONDITION_DROPPED,
+    CONDITION_FORBIDDEN,
     CONDITION_IGNORED,
     CONDITION_NEVER_HOLDS,
     CONDITION_REFUSED,
@@ -37,6 +39,8 @@ def test_a_folder_is_not_touched(tmp_path: Path):
     [
         (CONDITION_IGNORED, "the store ignores the condition of writes"),
         (CONDITION_REFUSED, "the store refuses conditional writes"),
+        (CONDITION_FORBIDDEN, "the store refuses conditional writes"),
+        (CONDITION_DROPPED, "the store refuses conditional writes"),
         (CONDITION_NEVER_HOLDS, "the store refuses conditional writes"),
     ],
 )
