@@ -3,7 +3,7 @@
 Shapes: N photos of a batch, C captions, P pairs, R regions, F feature width, D joint width.
 """
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,14 +24,15 @@ class PairScorer:
     """Scores batches of photos with captions.
 
     At most `batch_size` captions are encoded and prepared at a time; captions of similar length share a batch. Encoded
-    captions are kept for the next batches of photos, those used last, up to `KEPT_WORDS * batch_size` words.
+    captions are kept for the next batches of photos, the latest ones, up to `KEPT_WORDS * batch_size` words.
     """
 
     def __init__(self, shan: SHAN, captions: Sequence[str], batch_size: int, matmul_dtype: torch.dtype | None) -> None:
         self.shan, self._captions, self._batch_size, self._dtype = shan, captions, batch_size, matmul_dtype
         self._lengths = np.array([len(shan.text_encoder.tokens(caption)) for caption in captions], dtype=np.int64)
         self._prepared: tuple[bytes, list[Group]] = (b"", [])
-        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+        self._kept: dict[int, Tensor] = {}
+        self._kept_batches: deque[list[int]] = deque()
         self._kept_words = 0
 
     def encode(self, photos: Sequence[NDArray[np.floating]]) -> Tensor | list[Tensor]:
@@ -45,17 +46,15 @@ class PairScorer:
 
     def words(self, captions: Sequence[int]) -> Sequence[Tensor]:
         """Encodes captions, given by their positions, to W x D each, or returns the kept encodings."""
-        new = [caption for caption in captions if caption not in self._kept]
-        if new:
-            encoded = self.shan.encode_captions([self._captions[caption] for caption in new])
-            # A part of the batch that stays must not keep the memory of all of it.
-            self._kept |= {caption: words.clone() for caption, words in zip(new, encoded, strict=True)}
-            self._kept_words += sum(len(self._kept[caption]) for caption in new)
-        for caption in captions:
-            self._kept.move_to_end(caption)
+        if new := [caption for caption in captions if caption not in self._kept]:
+            encoded = list(self.shan.encode_captions([self._captions[caption] for caption in new]))
+            words_TD = torch.cat(encoded)  # without the padding of the encoder
+            self._kept |= zip(new, words_TD.split([len(words_WD) for words_WD in encoded]), strict=True)
+            self._kept_batches.append(new)
+            self._kept_words += len(words_TD)
         found = [self._kept[caption] for caption in captions]
-        while self._kept_words > KEPT_WORDS * self._batch_size:
-            self._kept_words -= len(self._kept.popitem(last=False)[1])
+        while self._kept_words > KEPT_WORDS * self._batch_size:  # a batch at a time, which is one block of memory
+            self._kept_words -= sum(len(self._kept.pop(caption)) for caption in self._kept_batches.popleft())
         return found
 
     def pairs(
