@@ -16,6 +16,12 @@ help: ## list the targets
 .PHONY: demo
 demo: .venv/.installed ## the complete pipeline on rendered scenes, from images to search results (2 to 4 minutes once installed)
 	$(BIN)/python -m jobs.quickstart
+	@echo "search    make demo-page"
+
+.PHONY: demo-page
+demo-page: .venv/.installed-dev demo ## the demo, then a search service with a page over its photos, at http://127.0.0.1:8000
+	set -o pipefail; index=$$($(BIN)/python -m jobs.index --model models:/shan-scenes@champion \
+	  --features build/features/scenes-embedded-* | sed -n 1p) && $(BIN)/python -m jobs.serve --index "$${index%@*}"
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (about 15 minutes)

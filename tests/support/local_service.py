@@ -57,7 +57,7 @@ class LocalService:
         self.shares = [_LocalShare(generation, number, SHARES, tracking, "cpu") for number in range(SHARES)]
         for share in self.shares:
             share.__dict__["_clients"] = dict(enumerate(self.shares))
-        detector = PhotoDetector(generation, tracking, "cpu", self.served.config.deadline_s)
+        detector = PhotoDetector(generation, tracking, self.served.config)
         about = await self.shares[0].describe()
         handles = [_Handle(share) for share in self.shares]
         self.served._gallery = ServedGallery(generation.identity, about, about.pop("names"), handles, _Handle(detector))

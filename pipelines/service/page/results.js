@@ -38,7 +38,8 @@ export class Frame {
     if (word?.box && this.width) {
       const [x0, y0, x1, y1] = word.box;
       const label = element("span", { textContent: `${word.word} ${word.weight.toFixed(2)}` });
-      const region = element("div", { className: "region" }, label);
+      const sides = [y0 < this.height / 8 ? "below" : "above", x0 > this.width / 2 ? "left" : "right"];
+      const region = element("div", { className: `region ${sides.join(" ")}` }, label);
       const percent = (part, all) => `${(100 * part) / all}%`;
       region.style.left = percent(x0, this.width);
       region.style.top = percent(y0, this.height);
