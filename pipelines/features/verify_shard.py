@@ -68,10 +68,15 @@ def reported(name: str, errors: list[str]) -> Iterator[None]:
     except FileNotFoundError:
         errors.append(f"{name}: does not exist")
     except StorageError as error:
-        cause = error.__cause__
-        if not isinstance(cause, OSError) or cause.errno != errno.EIO:
-            raise
-        errors.append(f"{name}: cannot be read ({cause.strerror})")
+        errors.append(f"{name}: {unreadable(error)}")
+
+
+def unreadable(error: StorageError) -> str:
+    """Returns what is wrong with an object that its disk cannot read. Raises any other error of a store."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno != errno.EIO:
+        raise error
+    return f"cannot be read ({cause.strerror})"
 
 
 def _read_receipt(store: Store, name: str, errors: list[str]) -> Receipt | None:

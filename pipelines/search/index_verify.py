@@ -12,11 +12,12 @@ from hashlib import sha256
 import numpy as np
 import pyarrow.compute as pc
 
-from infra.errors import CorruptDataError
+from infra.errors import CorruptDataError, StorageError
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
 from pipelines.features.layout import snapshot_name
 from pipelines.features.npy import is_finite
+from pipelines.features.verify_shard import reported, unreadable
 from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.search.layout import file_name
@@ -51,7 +52,9 @@ def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerif
     started = time.monotonic()
     store, document = read_index_document(uri)
     objects = document.objects()
-    errors = list(_snapshot_errors(store, document))
+    errors = list[str]()
+    with reported(snapshot_name(document.index), errors):
+        errors += _snapshot_errors(store, document)
     intact = set()
     for done, (name, stored) in enumerate(objects.items(), 1):
         error = _object_error(store, name, stored)
@@ -61,8 +64,9 @@ def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerif
             errors.append(f"{name}: {error}")
         progress(done, len(objects))
     for name, partition in document.receipts().items():
-        if read_partition_receipt(store, partition.name) != partition:
-            errors.append(f"{name}: does not exist, is corrupt or differs from the index")
+        with reported(name, errors):
+            if read_partition_receipt(store, partition.name) != partition:
+                errors.append(f"{name}: does not exist, is corrupt or differs from the index")
         if all(file_name(partition.name, file) in intact for file in partition.files):
             errors += _content_errors(store, partition)
     return IndexVerification(
@@ -94,7 +98,7 @@ def _read(store: Store, name: str) -> bytes | None:
 
 
 def _object_error(store: Store, name: str, stored: StoredFile) -> str | None:
-    """Returns what is wrong with the bytes of an object."""
+    """Returns what is wrong with the bytes of an object. An outage of the store is raised: the object may be intact."""
     digest, size = sha256(), 0
     try:
         for piece in object_pieces(store, name):
@@ -102,6 +106,8 @@ def _object_error(store: Store, name: str, stored: StoredFile) -> str | None:
             size += len(piece)
     except FileNotFoundError:
         return "does not exist"
+    except StorageError as error:
+        return unreadable(error)
     if size != stored.size:
         return f"has {size} bytes, expected {stored.size}"
     return None if digest.hexdigest() == stored.sha256 else "does not have the sha256 in the index"

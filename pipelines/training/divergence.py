@@ -1,6 +1,7 @@
-"""The error of a training whose loss or gradient is not finite: step, batches and fix."""
+"""The error of a training whose loss, gradient or validation scores are not finite: where, and the fix."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.errors import UserError
 from pipelines.training.config import TrainConfig
@@ -17,12 +18,27 @@ def divergence(
     """
     of_ranks = gather_objects((loss, norm))
     loss, norm = next((loss, norm) for loss, norm in of_ranks if not np.isfinite(loss + norm))
-    precision = ", or train.precision=fp32" if config.precision == "bf16" else ""
     return UserError(
         f"the training diverged at {_where(step, steps_per_epoch, batches)}: the loss is {loss:.4g} and the norm of "
-        f"the gradient {norm:.4g}; start another training with a lower train.learning_rate or more "
-        f"train.warmup_steps{precision}"
+        f"the gradient {norm:.4g}; {_fix(config)}"
     )
+
+
+def require_finite_scores(scores_NC: NDArray[np.floating], epoch: int, config: TrainConfig) -> None:
+    """Raises UserError if a validation score after `epoch`, counted from 1, is not finite.
+
+    Weights that are finite but huge give such scores, where the last step of an epoch made them so.
+    """
+    if count := int((~np.isfinite(scores_NC)).sum()):
+        raise UserError(
+            f"the training diverged: after epoch {epoch}, {count} of {scores_NC.size} validation scores are NaN or "
+            f"infinite; {_fix(config)}"
+        )
+
+
+def _fix(config: TrainConfig) -> str:
+    precision = ", or train.precision=fp32" if config.precision == "bf16" else ""
+    return f"start another training with a lower train.learning_rate or more train.warmup_steps{precision}"
 
 
 def _where(step: int, steps_per_epoch: int, batches: int) -> str:

@@ -29,6 +29,7 @@ from pipelines.training.checkpoint import MetricRow, TrainState, epoch_checkpoin
 from pipelines.training.checkpoint_writer import CheckpointWriter
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
+from pipelines.training.divergence import require_finite_scores
 from pipelines.training.metric_window import MetricWindow
 from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
@@ -211,6 +212,7 @@ class TrainWorker:
         scores_NC = validation_scores(
             self.state.evaluation_model, self.val, self.rank, self.ranks, self.config.precision
         )
+        require_finite_scores(scores_NC, epoch + 1, self.config)
         recalls = retrieval_recalls(scores_NC, self.val.photo_of_caption)
         progress.validated = epoch + 1
         if recalls.rsum > progress.best_rsum:

@@ -37,7 +37,7 @@ def test_an_artifact_is_found_with_the_metadata(tracking: Tracking, tmp_path: Pa
 @pytest.mark.parametrize("path", ["../bundle", "/etc", "bundle/../../x"])
 def test_a_path_outside_of_the_model_is_refused(tracking: Tracking, tmp_path: Path, path: str):
     uri = logged(tracking, tmp_path / "model", with_artifact(path))
-    with download_folder() as folder, pytest.raises(CorruptDataError, match="path traversal.*; do not use this model"):
+    with download_folder() as folder, pytest.raises(CorruptDataError, match=r"path traversal.*; do not use this model"):
         download_model(tracking, uri, "bundle", folder)
 
 
@@ -60,5 +60,5 @@ def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_pa
     """A server that is away may hold an intact model: the error is not that of a corrupt one."""
     tracking.client().create_registered_model("m")
     tracking.client().create_model_version("m", "mlflow-artifacts:/1/model")
-    with download_folder() as folder, pytest.raises(StorageError, match="^models:/m/1: its files cannot be read"):
+    with download_folder() as folder, pytest.raises(StorageError, match=r"^models:/m/1: its files cannot be read"):
         download_model(tracking, "models:/m/1", "bundle", folder)

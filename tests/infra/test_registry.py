@@ -72,7 +72,7 @@ def test_numbers_and_aliases_name_versions(registry: Tracking):
 
 @pytest.mark.parametrize("uri", [f"models:/{NAME}/9", f"models:/{NAME}@challenger", "models:/unknown/1"])
 def test_a_missing_version_is_a_one_line_error(registry: Tracking, uri: str):
-    with pytest.raises(UserError, match=": no such model at .*; MLflow's Models page lists what exists$") as caught:
+    with pytest.raises(UserError, match=r": no such model at .*; MLflow's Models page lists what exists$") as caught:
         find_version(registry, uri)
     assert str(caught.value).startswith(uri)
     assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import StorageError, UserError
+from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.features.layout import snapshot_name
 from pipelines.search.index_build import IndexBuild
@@ -76,9 +76,10 @@ def test_an_expired_token_is_not_an_integrity_error(copy: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
-def test_a_disk_that_fails_is_not_an_integrity_error(copy: Path):
-    path = min(copy.glob("photos-*.vectors.npy"))
-    path.unlink()
-    path.symlink_to(UNREADABLE)
-    with pytest.raises(StorageError, match=rf"^{path}: cannot be accessed \(Input/output error\); check"):
-        verify(copy)
+def test_objects_that_a_disk_cannot_read_are_all_reported(copy: Path, built: IndexBuild):
+    paths = [min(copy.glob("photos-*.vectors.npy")), max(copy.glob("photos-*.receipt.json"))]
+    paths.append(copy / snapshot_name(built.document.index))
+    for path in paths:
+        path.unlink()
+        path.symlink_to(UNREADABLE)
+    assert sorted(verify(copy)) == sorted(f"{path.name}: cannot be read (Input/output error)" for path in paths)

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
+import pytest
+
+from infra.errors import UserError
 from pipelines.training.config import TrainConfig
-from pipelines.training.divergence import divergence
+from pipelines.training.divergence import divergence, require_finite_scores
 
 
 def test_message_names_step_batches_and_fix():
@@ -14,3 +18,12 @@ def test_message_names_step_batches_and_fix():
     said = str(divergence(16, 10, 1.5, math.inf, 3, TrainConfig(precision="bf16")))
     assert "step 17 (epoch 2, batches 19 to 21): the loss is 1.5 and the norm of the gradient inf" in said
     assert said.endswith("more train.warmup_steps, or train.precision=fp32")
+
+
+def test_validation_scores_that_are_not_finite_end_the_training():
+    """Weights of the last step of an epoch can be finite, and too large to score with."""
+    scores_NC = np.zeros((2, 3), np.float32)
+    require_finite_scores(scores_NC, 1, TrainConfig())
+    scores_NC[1] = np.nan, np.inf, 0
+    with pytest.raises(UserError, match="after epoch 4, 2 of 6 validation scores are NaN or infinite; start another"):
+        require_finite_scores(scores_NC, 4, TrainConfig())
