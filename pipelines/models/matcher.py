@@ -40,6 +40,14 @@ class RegisteredMatcher:
         self.detector = ModelDetector(Path(artifacts[DETECTOR]), model_config or {})
         self._lock = Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a copy (`copy.deepcopy`) takes: all but the lock."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Gives a copy a lock of its own."""
+        vars(self).update(state, _lock=Lock())
+
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None) -> list[float | None] | pd.DataFrame:
         """Returns the result of the task that `params` names (`Params`).
 

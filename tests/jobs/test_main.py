@@ -1,10 +1,13 @@
 """The console entry point `shan`, in this process."""
 
+import signal
+import subprocess
 import sys
 
 import pytest
 
 from jobs.main import COMMANDS, main
+from tests.support import ROOT
 
 
 def run(*argv: str, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -15,6 +18,13 @@ def run(*argv: str, monkeypatch: pytest.MonkeyPatch) -> object:
     except SystemExit as ended:
         return ended.code
     return 0
+
+
+def test_interrupt_during_imports_is_one_line():
+    """Importing a command takes seconds, in which Ctrl-C printed a traceback."""
+    code = "import jobs; raise KeyboardInterrupt"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (-signal.SIGINT, "interrupted\n")
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)])

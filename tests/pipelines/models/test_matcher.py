@@ -2,6 +2,7 @@
 
 import io
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def test_scores_are_those_of_the_network(model: RegisteredMatcher):
     np.testing.assert_allclose(model.predict(frame, {"batch_size": 2}), by_image, atol=1e-5)
     bf16 = model.predict(frame, {"precision": "bf16"})
     assert np.abs(np.subtract(bf16, by_image)).max() < 0.05
+
+
+def test_a_copy_gives_the_same_scores(model: RegisteredMatcher):
+    frame = pd.DataFrame({"image": IMAGES[:1], "caption": SENTENCES[:1]})
+    assert deepcopy(model).predict(frame, None) == model.predict(frame, None)
 
 
 def test_each_image_is_decoded_and_detected_once(model: RegisteredMatcher, monkeypatch: pytest.MonkeyPatch):
