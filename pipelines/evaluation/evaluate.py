@@ -60,7 +60,7 @@ def _score_fold(
     if config.cache_file and number is not None:
         path = Path(config.cache_file)
         config = replace(config, cache_file=str(path.with_stem(f"{path.stem}-fold{number}")))
-    photos = (*(receipt.sha256 for receipt in split.receipts), *(split.selected or ()))
+    photos = (*(shard.sha256 for shard in split.stored.shards), *(split.selected or ()))
     features = "|".join((*photos, str(fold.photos)))
     scores_of = identity(shan, captions, features=features) if config.cache_file else ""
     return score_all_pairs(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)

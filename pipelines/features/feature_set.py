@@ -10,6 +10,7 @@ from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, read_index
 from pipelines.features.layout import resolve_uri, tar_name
+from pipelines.features.photo_table import PhotoTable
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_reader import StoredShards
 from pipelines.features.split import Split
@@ -89,7 +90,8 @@ class FeatureSet:
                 + (f", or choose another one: {others}" if others else "")
             )
         stored = StoredShards(self.store, {tar_name(shard.name): shard.sha256 for shard in shards})
-        return Split(name, self.store, tuple(StoredReceipts(self.store, shards)), self.index.manifest, stored)
+        photos = PhotoTable.read(shards, StoredReceipts(self.store, shards))
+        return Split(name, self.store, photos, self.index.manifest, stored)
 
     def captioned(self, name: str) -> "Split":
         """Returns the photos of a split that have captions, as training and evaluation need them.

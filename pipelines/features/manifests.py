@@ -1,6 +1,6 @@
 """The manifest as an object of a feature set: every index refers to one by digest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -155,12 +155,3 @@ def local_copy(store: Store, name: str) -> Iterator[IO[bytes]]:
                 file.write(piece)
             file.seek(0)
         yield file
-
-
-@lru_cache(maxsize=1)
-def read_captions(store: Store, digest: str) -> Mapping[str, tuple[str, ...]]:
-    """Returns the captions of every photo of a manifest by key. Raises UserError as `read_manifest`.
-
-    The last result is kept, because every split of a feature set needs it and a manifest never changes.
-    """
-    return {photo.key: photo.captions for photo in read_manifest(store, digest).photos()}

@@ -74,11 +74,11 @@ def _photos(features: FeatureSet, rows: NDArray[np.int64]) -> list[_Photo]:
     shard_of_row = np.searchsorted(starts, rows, side="right") - 1
     needed = np.unique(shard_of_row).tolist()
     receipts = StoredReceipts(features.store, tuple(shards[n] for n in needed))
-    written = dict(zip(needed, (receipt.written for receipt in receipts), strict=True))
-    return [
-        (shards[n].split, tar_name(shards[n].name), written[n][row - starts[n]])
-        for n, row in zip(shard_of_row.tolist(), rows.tolist(), strict=True)
-    ]
+    found = {}
+    for n, receipt in zip(needed, receipts, strict=True):  # one after the other: a receipt has hundreds of photos
+        for row in rows[shard_of_row == n].tolist():
+            found[row] = (receipt.split, tar_name(receipt.shard), receipt.written[row - starts[n]])
+    return [found[row] for row in rows.tolist()]
 
 
 def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[SampledPhoto]:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.storage.base import Store
+from pipelines.features.captions import PhotoCaptions, captions_of
 from pipelines.features.layout import tar_name
-from pipelines.features.manifests import read_captions
 from pipelines.features.npy import is_finite, view_npy
-from pipelines.features.receipt import MEMBERS, Receipt, Written
+from pipelines.features.photo_table import PhotoTable
+from pipelines.features.receipt import MEMBERS
 from pipelines.features.shard_reader import Shards, read_sample_member
+from pipelines.features.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Split:
 
     name: str
     store: Store
-    receipts: tuple[Receipt, ...]
+    stored: PhotoTable
+    """The photos before `selecting` restricted the split."""
     manifest: str
     """Digest of the manifest."""
     shards: Shards
@@ -33,27 +36,23 @@ class Split:
     """Keys of the photos to which `selecting` has restricted the split, in order; None for all of its photos."""
 
     @cached_property
-    def _photos(self) -> list[tuple[str, Written]]:
-        """Tar and description of every photo, in order."""
-        photos = [(tar_name(receipt.shard), photo) for receipt in self.receipts for photo in receipt.written]
-        if self.selected is None:
-            return photos
-        by_key = {photo.key: (tar, photo) for tar, photo in photos}
-        return [by_key[key] for key in self.selected]
+    def photos(self) -> PhotoTable:
+        """Where every photo is stored, in order."""
+        return self.stored if self.selected is None else self.stored.take(self.stored.rows_of(self.selected))
 
-    @cached_property
-    def keys(self) -> list[str]:
+    @property
+    def keys(self) -> Texts:
         """Key of every photo, in order."""
-        return [photo.key for _, photo in self._photos]
+        return self.photos.keys
 
-    @cached_property
-    def sources(self) -> list[str]:
+    @property
+    def sources(self) -> Texts:
         """File of every photo, relative to the root of the data set."""
-        return [photo.source for _, photo in self._photos]
+        return self.photos.sources
 
     @cached_property
     def meta(self) -> list[dict[str, Any]]:
-        """`meta_of` every photo, in order. It takes a pass over the shards."""
+        """`meta_of` every photo, in order. It takes a pass over the shards, and holds all of them in memory."""
         return [self.meta_of(row) for row in range(len(self))]
 
     def meta_of(self, row: int) -> dict[str, Any]:
@@ -67,32 +66,28 @@ class Split:
 
     def captioned(self) -> "Split":
         """Returns the photos that have captions, which may be none."""
-        captions = read_captions(self.store, self.manifest)
-        if all(captions[key] for key in self.keys):
-            return self
-        kept = (replace(r, written=tuple(photo for photo in r.written if captions[photo.key])) for r in self.receipts)
-        return replace(self, receipts=tuple(receipt for receipt in kept if receipt.written))
+        captioned = self.captions_of_photos.counts > 0
+        return self if captioned.all() else replace(self, stored=self.stored.take(np.flatnonzero(captioned)))
 
     @cached_property
-    def captions_of_photos(self) -> list[tuple[str, ...]]:
+    def captions_of_photos(self) -> PhotoCaptions:
         """Captions of every photo, which may have none, read from the manifest: one object, not a request per photo."""
-        captions = read_captions(self.store, self.manifest)
-        return [captions[key] for key in self.keys]
+        return captions_of(self.store, self.manifest, self.keys)
 
-    @cached_property
-    def captions(self) -> list[str]:
+    @property
+    def captions(self) -> Texts:
         """Every caption of the split, in the order of the photos."""
-        return [caption for captions in self.captions_of_photos for caption in captions]
+        return self.captions_of_photos.texts
 
     @cached_property
     def photo_of_caption(self) -> NDArray[np.int64]:
         """For every caption, the row of its photo."""
-        return np.repeat(np.arange(len(self)), [len(captions) for captions in self.captions_of_photos])
+        return np.repeat(np.arange(len(self)), self.captions_of_photos.counts)
 
     @property
     def photos_stored(self) -> int:
         """Number of photos of the split before `selecting` restricted it."""
-        return sum(len(receipt.written) for receipt in self.receipts)
+        return len(self.stored)
 
     def selecting(self, keys: Sequence[str]) -> "Split":
         """Returns the split with only the photos of these keys, in this order."""
@@ -103,7 +98,7 @@ class Split:
         return replace(self, shards=shards)
 
     def __len__(self) -> int:
-        return len(self._photos)
+        return len(self.photos)
 
     def __getitem__(
         self, rows: slice | Sequence[int] | NDArray[np.integer]
@@ -112,20 +107,20 @@ class Split:
 
         Raises UserError for features that are corrupt, or not finite: scores of such a photo would mean nothing.
         """
-        return stacked([self._regions(row) for row in np.arange(len(self))[rows]])
+        every = range(len(self))
+        return stacked([*map(self._regions, every[rows] if isinstance(rows, slice) else (every[row] for row in rows))])
 
     def boxes(self, row: int) -> NDArray[np.float32]:
         """Returns the boxes of one photo, R x 4 (x0 y0 x1 y1, pixels); 0 x 4 if an import had none."""
         return self._array(row, 1, np.float32)
 
     def _regions(self, row: int) -> NDArray[np.float16]:
-        array, (tar, photo) = self._array(row, 0, np.float16), self._photos[row]
+        array = self._array(row, 0, np.float16)
         if not is_finite(array):
-            raise not_finite(f"{self.store.uri}/{tar}", photo.key)
+            raise not_finite(f"{self.store.uri}/{self._tar(row)}", self.keys[row])
         return array
 
     def _array(self, row: int, number: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
-        tar, photo = self._photos[row]
         try:
             array = view_npy(self._member(row, number))
             found = f"{array.dtype} of shape {array.shape}"
@@ -133,15 +128,18 @@ class Split:
             array, found = np.empty(0), str(error)
         if array.ndim != 2 or array.dtype != dtype:
             raise UserError(
-                f"{self.store.uri}/{tar}: {photo.key}.{MEMBERS[number]} is {found}, expected a matrix of "
-                f"{np.dtype(dtype)}; extract again"
+                f"{self.store.uri}/{self._tar(row)}: {self.keys[row]}.{MEMBERS[number]} is {found}, expected a matrix "
+                f"of {np.dtype(dtype)}; extract again"
             )
         return array
 
     def _member(self, row: int, number: int) -> memoryview:
         """Returns a photo's member `MEMBERS[number]`. Raises UserError if the receipt points at something else."""
-        tar, photo = self._photos[row]
-        return read_sample_member(self.shards, tar, photo.key, number, photo.offsets[number])
+        offset, size = self.photos.offsets[row, number].tolist()
+        return read_sample_member(self.shards, self._tar(row), self.keys[row], number, (offset, size))
+
+    def _tar(self, row: int) -> str:
+        return tar_name(self.photos.shards[self.photos.shard_of[row]].name)
 
 
 def not_finite(shard: str, key: str) -> UserError:

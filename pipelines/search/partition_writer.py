@@ -20,6 +20,7 @@ from infra.storage.disk import names_full_disk
 from infra.storage.pieces import file_pieces, object_pieces
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import HEADER_BYTES, is_finite
+from pipelines.features.photo_table import PhotoTable
 from pipelines.features.shard_reader import StoredShards
 from pipelines.features.split import Split
 from pipelines.features.stored_receipts import StoredReceipts
@@ -115,9 +116,9 @@ def write_partition(store: Store, task: PartitionTask, features: Store, shan: SH
     with TemporaryDirectory(prefix="shan-index-") as folder, names_full_disk(folder, _FULL_DISK):
         files = PartitionFiles(Path(folder), shan.config.joint_dim)
         for shard in task.shards:
-            receipts = tuple(StoredReceipts(features, (shard,)))
+            photos = PhotoTable.read((shard,), StoredReceipts(features, (shard,)))
             shards = StoredShards(features, {tar_name(shard.name): shard.sha256})
-            _encode(Split(task.split, features, receipts, "", shards), task.gallery, shan, files)
+            _encode(Split(task.split, features, photos, "", shards), task.gallery, shan, files)
         return commit_partition(store, task.name, task.dataset, [shard.name for shard in task.shards], files)
 
 

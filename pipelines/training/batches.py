@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from pipelines.features.split import Split
 from pipelines.training.epoch_size import shuffled_batches_per_epoch
 
+MISSING = -1
+"""In the order of an epoch while it is made: no caption yet."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -67,53 +70,60 @@ class ShuffledBatches:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.captions))
         if self.allow_same_photo:
             return order[: self.batches_per_epoch * self.batch_size].reshape(-1, self.batch_size)
-        batches, waiting = _fill_in_order(order.tolist(), self.split.photo_of_caption.tolist(), *self._shape)
-        _fill_short(batches, waiting, self.split.photo_of_caption.tolist(), self.batch_size)
-        return np.array([list(batch.values()) for batch in batches])
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.batches_per_epoch, self.batch_size
+        batches, left = _fill_in_order(order, self.split.photo_of_caption, self.batches_per_epoch, self.batch_size)
+        _fill_short(batches, left, self.split.photo_of_caption)
+        return batches
 
 
 def _fill_in_order(
-    rows: list[int], photo_of: list[int], count: int, size: int
-) -> tuple[list[dict[int, int]], deque[int]]:
-    """Returns batches as row by photo, filled in order, and the remaining rows.
+    order: NDArray[np.int64], photo_of: NDArray[np.int64], count: int, size: int
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Returns rows, count x size, filled in order, and the remaining rows. A row that is missing is MISSING.
 
     A caption whose photo is in the batch is deferred to the next one. The last batches may be short, if all remaining
     captions are of photos that they have.
     """
-    waiting, batches = deque(rows), []
-    for _ in range(count):
-        batch: dict[int, int] = {}
+    batches = np.full((count, size), MISSING)
+    rest, waiting = _in_chunks(order), deque[int]()
+    for batch in batches:
+        rows: list[int] = []
+        taken: set[int] = set()
         deferred = []
-        while waiting and len(batch) < size:
-            row = waiting.popleft()
-            if photo_of[row] in batch:
+        while len(rows) < size and (row := waiting.popleft() if waiting else next(rest, MISSING)) != MISSING:
+            photo = int(photo_of[row])
+            if photo in taken:
                 deferred.append(row)
             else:
-                batch[photo_of[row]] = row
+                taken.add(photo)
+                rows.append(row)
+        batch[: len(rows)] = rows
         waiting.extendleft(reversed(deferred))
-        batches.append(batch)
-    return batches, waiting
+    return batches, [*waiting, *rest]
 
 
-def _fill_short(batches: list[dict[int, int]], waiting: deque[int], photo_of: list[int], size: int) -> None:
+def _in_chunks(order: NDArray[np.int64]) -> Iterator[int]:
+    """Yields the values. They exist as Python objects a chunk at a time."""
+    for start in range(0, len(order), 10_000):
+        yield from order[start : start + 10_000].tolist()
+
+
+def _fill_short(batches: NDArray[np.int64], left: list[int], photo_of: NDArray[np.int64]) -> None:
     """Fills short batches by swapping a leftover caption into a full batch and moving a caption of another photo out.
 
-    Such a pair exists: a full batch without the waiting caption's photo has more photos than the short one, hence one
-    that the short one lacks. If every full batch had every waiting photo, `count` would exceed `batches_per_epoch`.
+    Such a pair exists: a full batch without the leftover caption's photo has more photos than the short one, hence one
+    that the short one lacks. If every full batch had every leftover photo, `count` would exceed `batches_per_epoch`.
     """
-    for short in batches:
-        while len(short) < size:
+    for number in np.flatnonzero(batches[:, -1] == MISSING):
+        short = [row for row in batches[number].tolist() if row != MISSING]
+        while len(short) < batches.shape[1]:
             row, full = next(
                 (row, batch)
-                for row in waiting
+                for row in left
                 for batch in batches
-                if len(batch) == size and photo_of[row] not in batch
+                if batch[-1] != MISSING and photo_of[row] not in photo_of[batch]
             )
-            given = next(photo for photo in full if photo not in short)
-            short[given] = full.pop(given)
-            full[photo_of[row]] = row
-            waiting.remove(row)
+            given = next(other for other in full.tolist() if photo_of[other] not in photo_of[short])
+            short.append(given)
+            full[:] = [*(other for other in full.tolist() if other != given), row]
+            left.remove(row)
+        batches[number] = short

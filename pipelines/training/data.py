@@ -25,8 +25,8 @@ def local_splits(features: FeatureSet, config: TrainConfig, cache: CacheConfig) 
     """
     train, val = features.split("train").captioned(), features.split("val").captioned()
     streams = config.data_mode == "stream"
-    receipts = val.receipts if streams else train.receipts + val.receipts
-    total, start, done = sum(receipt.size for receipt in receipts), time.monotonic(), 0
+    stored = val.photos.shards if streams else train.photos.shards + val.photos.shards
+    total, start, done = sum(shard.size for shard in stored), time.monotonic(), 0
 
     def show(size: int) -> None:
         nonlocal done
@@ -35,5 +35,5 @@ def local_splits(features: FeatureSet, config: TrainConfig, cache: CacheConfig) 
         if seconds > 10:  # only a download takes that long
             print(f"shards on this node: {done / 1e9:.1f} of {total / 1e9:.1f} GB in {seconds:.0f} s", flush=True)
 
-    shards = local_shards(features.store, receipts, cache, show)
+    shards = local_shards(features.store, stored, cache, show)
     return train if streams else train.on_node(shards), val.on_node(shards)

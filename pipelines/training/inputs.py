@@ -13,6 +13,7 @@ from infra.tracking import Tracking
 from pipelines.datasets.names import dataset_name
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
+from pipelines.features.texts import Texts
 from pipelines.training.data import batches_of
 from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options
@@ -106,7 +107,7 @@ def require_dataset_of_model(tracking: Tracking, name: str, dataset: str) -> Non
         )
 
 
-def _with_word_vectors(captions: list[str], setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
+def _with_word_vectors(captions: Texts, setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
     """Returns the setup with the width of `train.word_vectors`, and the vectors of the vocabulary's words."""
     if not setup.train.word_vectors:
         return setup, None

@@ -25,8 +25,8 @@ from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
 from infra.storage.folder import FolderStore
 from infra.storage.open import require_folder
+from pipelines.features.index import IndexedShard
 from pipelines.features.layout import tar_name
-from pipelines.features.receipt import Receipt
 from pipelines.features.shard_reader import read_shard, verify_checksum
 
 DOWNLOADS = 4
@@ -54,10 +54,12 @@ class CacheConfig:
 class LocalShards:
     """Memory-mapped shards. They are not evicted while this object exists."""
 
-    def __init__(self, paths: dict[str, Path], receipts: Sequence[Receipt] = (), pin: "IO[str] | None" = None) -> None:
-        """Shards in `receipts` are verified when they are first read."""
+    def __init__(
+        self, paths: dict[str, Path], shards: Sequence[IndexedShard] = (), pin: "IO[str] | None" = None
+    ) -> None:
+        """`shards` are verified when they are first read."""
         self._paths, self._pin = paths, pin
-        self._unverified = {tar_name(receipt.shard): receipt.sha256 for receipt in receipts}
+        self._unverified = {tar_name(shard.name): shard.sha256 for shard in shards}
         self._maps: dict[str, memoryview] = {}
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
@@ -72,28 +74,28 @@ class LocalShards:
 
 
 def local_shards(
-    store: Store, receipts: Sequence[Receipt], config: CacheConfig, progress: Callable[[int], object]
+    store: Store, shards: Sequence[IndexedShard], config: CacheConfig, progress: Callable[[int], object]
 ) -> LocalShards:
-    """Returns the shards of some receipts as files of this node. `progress` is called with the bytes of each shard.
+    """Returns shards as files of this node. `progress` is called with the bytes of each shard.
 
     Raises UserError if they exceed the size limit of the cache, if its disk is full, or if a download does not have its
     receipt's checksum.
     """
     if isinstance(store, FolderStore):
-        progress(sum(receipt.size for receipt in receipts))
-        return LocalShards({tar_name(r.shard): store.root / tar_name(r.shard) for r in receipts}, receipts)
+        progress(sum(shard.size for shard in shards))
+        return LocalShards({tar_name(s.name): store.root / tar_name(s.name) for s in shards}, shards)
     folder = local_path(config.folder, "cache.folder")
     require_folder(folder, "cache.folder")
     with names_full_disk(folder, _FULL_DISK):
-        pin = _pin(folder, {r.sha256: r.size for r in receipts}, config.max_gb)
+        pin = _pin(folder, {shard.sha256: shard.size for shard in shards}, config.max_gb)
 
-    def fetch(receipt: Receipt) -> None:
-        _fetch(store, receipt, folder / f"{receipt.sha256}.tar")
-        progress(receipt.size)
+    def fetch(shard: IndexedShard) -> None:
+        _fetch(store, shard, folder / f"{shard.sha256}.tar")
+        progress(shard.size)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
-        list(pool.map(fetch, receipts))
-    return LocalShards({tar_name(r.shard): folder / f"{r.sha256}.tar" for r in receipts}, pin=pin)
+        list(pool.map(fetch, shards))
+    return LocalShards({tar_name(s.name): folder / f"{s.sha256}.tar" for s in shards}, pin=pin)
 
 
 def _pin(folder: Path, sizes: dict[str, int], max_gb: float) -> IO[str]:
@@ -147,14 +149,14 @@ def _evict(folder: Path, keep: set[str], room: int) -> None:
         path.unlink()
 
 
-def _fetch(store: Store, receipt: Receipt, path: Path) -> None:
+def _fetch(store: Store, shard: IndexedShard, path: Path) -> None:
     """Downloads a shard, unless it exists or another process downloads it meanwhile."""
-    if _exists(path, receipt):
+    if _exists(path, shard):
         return
     part = path.with_suffix(".part")
     with _locked(part) as file:
-        if not _exists(path, receipt):
-            data = read_shard(store, tar_name(receipt.shard), receipt.sha256)
+        if not _exists(path, shard):
+            data = read_shard(store, tar_name(shard.name), shard.sha256)
             try:
                 with names_full_disk(path, _FULL_DISK):
                     file.truncate(0)
@@ -169,8 +171,8 @@ def _fetch(store: Store, receipt: Receipt, path: Path) -> None:
     part.unlink(missing_ok=True)  # created by waiting for the lock of a download that has finished
 
 
-def _exists(path: Path, receipt: Receipt) -> bool:
-    return path.exists() and path.stat().st_size == receipt.size
+def _exists(path: Path, shard: IndexedShard) -> bool:
+    return path.exists() and path.stat().st_size == shard.size
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import is_finite, load_npy
-from pipelines.features.receipt import MEMBERS, Receipt
+from pipelines.features.receipt import MEMBERS
 from pipelines.features.shard_reader import read_shard
 from pipelines.features.split import Split, not_finite, stacked
 from pipelines.training.batches import Batch
@@ -106,8 +106,9 @@ class StreamedBatches:
 
     def _part(self, epoch: int, rank: int, world: int) -> NDArray[np.int64]:
         """Returns the rows of this rank's photos, in the epoch's order of shards."""
-        edges = np.cumsum([0, *(len(receipt.written) for receipt in self.split.receipts)])
-        shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.split.receipts))
+        stored = self.split.photos
+        edges = np.searchsorted(stored.shard_of, np.arange(len(stored.shards) + 1))
+        shards = np.random.default_rng([self.seed, epoch]).permutation(len(stored.shards))
         photos = np.concatenate([np.arange(edges[shard], edges[shard + 1]) for shard in shards])
         counts = np.bincount(self.split.photo_of_caption)[photos]
         before = np.cumsum(counts) - counts
@@ -121,23 +122,23 @@ class StreamedBatches:
         """
         from webdataset.tariterators import group_by_keys, tar_file_expander
 
-        wanted = dict(zip((self.split.keys[photo] for photo in photos), photos.tolist(), strict=True))
-        shards = list(dict.fromkeys(self._shard_of[photo] for photo in photos))
-        streams = prefetch((self._stream(self.split.receipts[shard]) for shard in shards), 1)
-        members = tar_file_expander(streams, select_files=lambda name: name.endswith(MEMBERS[0]))
-        for sample in group_by_keys(members):
-            if (key := sample["__key__"]) in wanted:
-                regions_RF = load_npy(sample[MEMBERS[0]])
-                if not is_finite(regions_RF):
-                    raise not_finite(sample["__url__"], key)
-                yield wanted[key], regions_RF
+        shard_of = self.split.photos.shard_of[photos]
+        parts = np.split(photos, np.flatnonzero(np.diff(shard_of)) + 1) if len(photos) else []
+        streams = prefetch((self._stream(part) for part in parts), 1)
+        for part, stream in zip(parts, streams, strict=True):
+            wanted = dict(zip((self.split.keys[photo] for photo in part), part.tolist(), strict=True))
+            members = tar_file_expander([stream], select_files=lambda name: name.endswith(MEMBERS[0]))
+            for sample in group_by_keys(members):
+                if (key := sample["__key__"]) in wanted:
+                    regions_RF = load_npy(sample[MEMBERS[0]])
+                    if not is_finite(regions_RF):
+                        raise not_finite(sample["__url__"], key)
+                    yield wanted[key], regions_RF
 
-    @cached_property
-    def _shard_of(self) -> list[int]:
-        return [number for number, receipt in enumerate(self.split.receipts) for _ in receipt.written]
-
-    def _stream(self, receipt: Receipt) -> dict[str, Any]:
-        """Returns a shard in WebDataset's form. It is read at once, because the store retries dropped connections."""
-        name = tar_name(receipt.shard)
-        data = read_shard(self.split.store, name, receipt.sha256)
+    def _stream(self, photos: NDArray[np.int64]) -> dict[str, Any]:
+        """Returns the shard of photos in WebDataset's form. It is read at once: the store retries lost connections."""
+        stored = self.split.photos
+        shard = stored.shards[stored.shard_of[photos[0]]]
+        name = tar_name(shard.name)
+        data = read_shard(self.split.store, name, shard.sha256)
         return {"url": f"{self.split.store.uri}/{name}", "stream": io.BytesIO(data)}

@@ -32,7 +32,7 @@ def _rows(sizes: Sizes) -> Iterator[Measurement]:
     with TemporaryDirectory() as folder:
         features = feature_set(Path(folder), {"train": sizes.stored_photos}, 100, sizes)
         split = features.split("train")
-        split = split.on_node(local_shards(features.store, split.receipts, CacheConfig(), lambda _: None))
+        split = split.on_node(local_shards(features.store, split.photos.shards, CacheConfig(), lambda _: None))
         cached, streamed = ShuffledBatches(split, size, 0), StreamedBatches(split, size, 0, False, 1)
         plan = cached.order(0)
         plain, ours, prefetched = seconds(
@@ -66,15 +66,18 @@ def _exhaust(batches: Iterator[Batch]) -> None:
 
 def _read_plainly(split: Split, plan: NDArray[np.int64]) -> None:
     """Reads the same photos' members from open files into one array a batch, unparsed: the cost of the copies alone."""
-    files = {r.shard: os.open(Path(split.store.uri, tar_name(r.shard)), os.O_RDONLY) for r in split.receipts}
-    members = [(files[r.shard], photo.offsets[0]) for r in split.receipts for photo in r.written]
+    stored = split.photos
+    files = [os.open(Path(split.store.uri, tar_name(shard.name)), os.O_RDONLY) for shard in stored.shards]
+    members = [
+        (files[shard], offsets[0]) for shard, offsets in zip(stored.shard_of, stored.offsets.tolist(), strict=True)
+    ]
     size = members[0][1][1]
     for rows in plan:
         batch = np.empty((len(rows), size), np.uint8)
         for target, row in zip(batch, rows, strict=True):
             file, (offset, _) = members[split.photo_of_caption[row]]
             os.preadv(file, [memoryview(target)], offset)
-    for file in files.values():
+    for file in files:
         os.close(file)
 
 
@@ -82,6 +85,7 @@ def _read_by_webdataset(split: Split) -> None:
     """One pass of WebDataset's reader over the shards, arrays decoded."""
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    streams = ({"url": r.shard, "stream": io.BytesIO(split.store.read(tar_name(r.shard)))} for r in split.receipts)
+    tars = (tar_name(shard.name) for shard in split.photos.shards)
+    streams = ({"url": tar, "stream": io.BytesIO(split.store.read(tar))} for tar in tars)
     for each in group_by_keys(tar_file_expander(streams)):
         load_npy(each["regions.npy"])

@@ -147,7 +147,7 @@ def _reading(sizes: Sizes) -> Iterator[Measurement]:
         photos = {"train": sizes.written_shards * sizes.photos_per_shard}
         features = feature_set(Path(folder), photos, sizes.photos_per_shard, sizes)
         split = features.split("train")
-        paths = [Path(features.uri, tar_name(receipt.shard)) for receipt in split.receipts]
+        paths = [Path(features.uri, tar_name(shard.name)) for shard in split.photos.shards]
 
         def read() -> None:
             drop_from_page_cache(*paths)

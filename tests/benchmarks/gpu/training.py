@@ -74,7 +74,7 @@ def data_loading(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     with TemporaryDirectory() as folder:
         features = feature_set(Path(folder), {"train": sizes.stored_photos}, 100, sizes)
         split = features.split("train")
-        split = split.on_node(local_shards(features.store, split.receipts, CacheConfig(), lambda _: None))
+        split = split.on_node(local_shards(features.store, split.photos.shards, CacheConfig(), lambda _: None))
         batches = ShuffledBatches(split, size, 0)
 
         def epochs() -> Iterator[Batch]:

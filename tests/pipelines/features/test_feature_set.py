@@ -63,7 +63,7 @@ def test_a_split_without_captions_cannot_be_trained_on(features: FeatureSet):
 
 def test_batches_have_captioned_photos_only(features: FeatureSet):
     train = features.captioned("train")
-    local = train.on_node(local_shards(features.store, train.receipts, CacheConfig(), lambda _: None))
+    local = train.on_node(local_shards(features.store, train.photos.shards, CacheConfig(), lambda _: None))
     for batches in (ShuffledBatches(local, 8, 7), StreamedBatches(train, 8, 7, False, 1)):
         for batch in batches.batches(0, 0, 0, 1):
             for caption, photo, regions_RF in zip(batch.captions, batch.photos, batch.regions, strict=True):

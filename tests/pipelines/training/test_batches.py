@@ -1,7 +1,10 @@
 """Batches: every caption once, no photo twice, independent of workers, resumable at any step."""
 
+import itertools
+import json
 from collections import Counter
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.split import Split
+from pipelines.training import streamed_batches
 from pipelines.training.batches import Batch, Batches, ShuffledBatches
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.support import feature_sets
@@ -115,21 +119,37 @@ def test_shuffled_batches_do_not_depend_on_the_number_of_workers(split: Split):
 
 
 @pytest.mark.parametrize(
-    ("photos", "captions", "size"), [(6, 5, 3), (12, 2, 7), (24, 5, 15), (30, 5, 19), (60, 3, 39), (60, 5, 20)]
+    ("photos", "captions", "size", "digest"),
+    [
+        (6, 5, 3, "dda12e4c336f7f55"),
+        (12, 2, 7, "2fdfa5be81d27fa9"),
+        (24, 5, 15, "d1b3c978e9bc6d68"),
+        (30, 5, 19, "abb739c9ff74277c"),
+        (60, 3, 39, "6be86e88c8a02a29"),
+        (60, 5, 20, "332145fc6813e7b1"),
+    ],
 )
-def test_small_sets_fill_the_largest_possible_number_of_batches(tmp_path: Path, photos: int, captions: int, size: int):
-    """By brute force: the largest number at which the captions of every photo fit into different batches."""
+def test_small_sets_fill_the_largest_possible_number_of_batches(
+    tmp_path: Path, photos: int, captions: int, size: int, digest: str
+):
+    """By brute force: the largest number at which the captions of every photo fit into different batches.
+
+    `digest` is that of the order in release 0.2.
+    """
     split = made(tmp_path, photos, captions)
     counts = Counter(split.photo_of_caption.tolist()).values()
     can = max(n for n in range(100) if sum(min(count, n) for count in counts) >= n * size)
     batches = ShuffledBatches(split, size, 0)
     assert can > 0
     assert batches.batches_per_epoch == min(can, len(split.captions) // size)
+    found = sha256()
     for number in range(20):
         order = batches.order(number)
+        found.update(order.astype("<i8").tobytes())
         assert order.shape == (batches.batches_per_epoch, size)
         assert len(set(order.ravel().tolist())) == order.size
         assert all(len(set(split.photo_of_caption[rows].tolist())) == size for rows in order)
+    assert found.hexdigest()[:16] == digest
 
 
 def test_two_captions_of_a_photo_share_a_batch_if_allowed(split: Split):
@@ -154,3 +174,16 @@ def test_batch_size_that_cannot_be_filled_is_an_error(tmp_path: Path, allow_same
     for batches in both(split, size=200, allow_same_photo=allow_same_photo):
         with pytest.raises(UserError, match=r"train\.batch_size is 200, but|too few to stream"):
             batches.batches_per_epoch  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("kind", "digest"), [(0, "48d4c1752df4570c"), (1, "904497a7899669d0")], ids=["cache", "stream"]
+)
+def test_batches_are_those_of_earlier_releases(split: Split, kind: int, digest: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streamed_batches, "WINDOW", 30)
+    found = sha256()
+    for size, allow, world in itertools.product((4, 12, 60), (False, True), WORLDS):
+        for rank in range(world):
+            for batch in both(split, size, allow)[kind].batches(size, 0, rank, world):
+                found.update(json.dumps([batch.captions, batch.photos.tolist()]).encode())
+    assert found.hexdigest()[:16] == digest

@@ -27,7 +27,7 @@ def on_s3(s3_server: S3Server, tmp_path: Path) -> FeatureSet:
 
 
 def fetch(features: FeatureSet, folder: Path, gb: float = 1.0) -> LocalShards:
-    return local_shards(features.store, features.receipts, CacheConfig(str(folder), gb), lambda _: None)
+    return local_shards(features.store, features.index.shards, CacheConfig(str(folder), gb), lambda _: None)
 
 
 def tars(folder: Path) -> dict[str, int]:
