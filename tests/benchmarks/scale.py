@@ -1,4 +1,4 @@
-"""Importing, planning, accounting, rerunning and verifying extractions of millions of photos: time and memory.
+"""Importing, planning, accounting, rerunning, reading and verifying extractions of millions of photos: time, memory.
 
 No photo is read. Shards have regions of zeros, 4 KB per photo; beyond MOST_VERIFIED photos, receipts are made up and
 tars are empty files. Each step runs in a process of its own, whose peak memory counts.
@@ -35,6 +35,7 @@ from pipelines.features.receipt import Receipt, Written
 from pipelines.features.shards import Sample, commit_shard
 from pipelines.features.summary import summarise
 from pipelines.features.verify import verify
+from pipelines.training.batches import ShuffledBatches
 from tests.benchmarks import measure
 from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
@@ -42,13 +43,14 @@ from tests.benchmarks.sizes import Sizes
 MEMORY_GIB, MINUTES, PHOTOS = 4.0, 10.0, 12_000_000
 """Limits of all steps together for PHOTOS photos; other numbers of photos have their share of the time."""
 MOST_VERIFIED = 1_000_000
-STEPS = ("import", "plan", "rerun", "inspect", "gc")
+STEPS = ("import", "plan", "rerun", "read", "inspect", "gc")
 _TINY = "tests.support.tiny_detector:TinyDetector"
 _REGIONS, _WIDTH = 36, 8
 _REGIONS_BYTES, _BOXES_BYTES, _JSON_BYTES = 147_584, 704, 1_500
 _CHUNK = 100_000
 PHOTOS_PER_SHARD = 832
 """That of `embedded` with shards of 128 MB."""
+BATCH = 128
 
 
 def benchmarks(sizes: Sizes) -> list[Benchmark]:
@@ -208,6 +210,9 @@ def _read(step: str, count: int, place: str, page: Path) -> None:
     if step == "verify":
         found = verify(place, lambda *_: None)
         assert (found.photos, found.errors) == (count, ())
+    elif step == "read":  # what a worker of a training holds, and the order of an epoch
+        split = FeatureSet.open(place).captioned("train")
+        assert len(ShuffledBatches(split, BATCH, 0).order(0)) == len(split.captions) // BATCH
     elif step == "inspect" and count <= MOST_VERIFIED:
         assert f"{count}" in inspect_features(place, page)
     elif step == "inspect":  # the page needs tars
