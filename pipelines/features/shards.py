@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
@@ -80,13 +81,24 @@ def commit_tar(
     A second writer adopts what the first one wrote. A tar without a receipt is complete (a put is atomic): it is
     adopted if it contains the planned photos. Raises OtherPhotosError if it contains others.
     """
-    if not store.put_if_absent(tar_name(shard), data):
-        data = store.read(tar_name(shard))
+    data = _put_or_adopt(store, tar_name(shard), data)
     tokens = {sample.key: sample.version_token for sample in samples}
     receipt = Receipt(shard, len(data), sha256(data).hexdigest(), plan_digest, _written(data, tokens), tuple(rejected))
     if [(row.key, row.sha256) for row in receipt.written] != [(s.key, s.meta.get("sha256", "")) for s in samples]:
         raise OtherPhotosError(f"{store.uri}/{tar_name(shard)}")
     return _put_receipt(store, receipt)
+
+
+def _put_or_adopt(store: Store, name: str, data: bytes) -> bytes:
+    """Writes an object unless it exists, and returns the bytes that are stored.
+
+    A part that exists may be gone when it is read, because another job has joined it into its shard in between. It is
+    then written again; the join that follows finds the shard and deletes the part.
+    """
+    while not store.put_if_absent(name, data):
+        with suppress(FileNotFoundError):
+            return store.read(name)
+    return data
 
 
 def join_shards(store: Store, shard: str, parts: Sequence[Receipt], plan_digest: str) -> Receipt:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,28 @@ def test_a_tar_without_receipt_is_adopted(store: FolderStore):
     (store.root / receipt_name(SHARD)).unlink()
     commit_shard(store, SHARD, samples(), REJECTED)
     assert (store.root / receipt_name(SHARD)).read_bytes() == receipt
+
+
+class JoinedMeanwhile(FolderStore):
+    """A folder in which another job has written a tar, and deletes it as soon as this one finds it."""
+
+    deleted = False
+
+    def put_if_absent(self, name: str, data: Any) -> bool:
+        if self.deleted or name.endswith(".json"):
+            return super().put_if_absent(name, data)
+        self.delete(name)
+        self.deleted = True
+        return False
+
+
+def test_a_part_that_another_job_deletes_is_written_again(store: FolderStore, tmp_path: Path):
+    before = commit_shard(store, SHARD, samples(), REJECTED)
+    store.delete(receipt_name(SHARD))
+    shared = JoinedMeanwhile(tmp_path)
+    assert commit_shard(shared, SHARD, samples(), REJECTED) == before
+    assert shared.deleted
+    assert store.read(tar_name(SHARD)) == build_tar(samples())
 
 
 @pytest.mark.parametrize("what", ["fewer", "other bytes"])
