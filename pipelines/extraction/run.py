@@ -68,17 +68,23 @@ class Extraction:
 
 
 def extract(
-    manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig, progress: Callable[[int], object]
+    manifest: Manifest,
+    config: ExtractConfig,
+    cluster: ClusterConfig,
+    progress: Callable[[int], object],
+    before_writing: Callable[[], None] = lambda: None,
 ) -> Extraction:
     """Completes the feature set of a manifest: complete shards are kept, the others are extracted.
 
-    `progress` is called with the number of photos of every complete part. Ray is joined or started only if a shard is
+    `progress` is called with the number of photos of every complete part. `before_writing` is called if a shard is
+    missing, and raises for what must be true of later work. Ray is joined or started only if a shard is
     missing or photos must be hashed. Raises UserError as soon as more than `config.max_rejected` of the photos are
     rejected.
     """
     plan = plan_extraction(manifest, config, cluster)
     if plan.feature_set.missing:
         require_conditional_writes(plan.store)
+        before_writing()
         parts = sum(task.part_count for task in plan.feature_set.missing)
         start_detectors(config, cluster, plan.spec, min(config.detector_actors_min, parts))
     ledger = _write_shards(plan, config, progress)
@@ -89,10 +95,15 @@ def extract(
     return Extraction(feature_set, written, ledger.detected, plan.feature_set, times)
 
 
-def extract_with_progress_bar(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -> Extraction:
+def extract_with_progress_bar(
+    manifest: Manifest,
+    config: ExtractConfig,
+    cluster: ClusterConfig,
+    before_writing: Callable[[], None] = lambda: None,
+) -> Extraction:
     """Runs `extract` and shows a progress bar in photos."""
     with tqdm(total=manifest.table.num_rows, desc="extract", unit="photo") as bar:
-        return extract(manifest, config, cluster, bar.update)
+        return extract(manifest, config, cluster, bar.update, before_writing)
 
 
 def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterConfig) -> ExtractionPlan:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
@@ -21,6 +22,7 @@ from pipelines.models.load import load_matcher
 from pipelines.pipeline.setup import PipelineSetup, require_output_stores
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_commands import build_text, build_with_progress_bar, load_version
+from pipelines.training.inputs import find_run_directory
 from pipelines.training.train import TrainedModel, run_training, training_summary
 
 
@@ -68,9 +70,9 @@ def run_pipeline(
     `tracking` may be None if `setup.until` is `extract`.
     """
     training = setup.training
-    require_output_stores(setup)
     with watch.stage("extract", f"regions of {manifest.table.num_rows} photos on Ray Data"):
-        extraction = extract_with_progress_bar(manifest, setup.extract, training.cluster)
+        require = partial(require_output_stores, setup)
+        extraction = extract_with_progress_bar(manifest, setup.extract, training.cluster, require)
         print(extraction_summary(extraction))
     features = extraction.feature_set
     for split in setup.splits():
@@ -80,6 +82,8 @@ def run_pipeline(
     if not setup.runs("train"):
         return PipelineResult(features)
     assert tracking is not None, "every stage but the extraction needs it"
+    if find_run_directory(features, name, training).result() is None:  # else nothing may be left to write
+        require_output_stores(setup)
     with watch.stage("train", f"{training.model.matcher.upper()} on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))

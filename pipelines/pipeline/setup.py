@@ -114,7 +114,7 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
 
 
 def require_output_stores(setup: PipelineSetup) -> None:
-    """Raises UserError before the extraction if a store of a later stage lacks conditional writes.
+    """Raises UserError, before long work, if a store of a later stage lacks conditional writes.
 
     Puts an object into a bucket and deletes it. The extraction checks its own store.
     """

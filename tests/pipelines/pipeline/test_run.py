@@ -1,6 +1,7 @@
 """The stopwatch of the stages, and a run whose stages have nothing to do. `tests/e2e` runs all stages."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,10 @@ from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.pipeline.run import Stopwatch, run_pipeline
 from pipelines.pipeline.setup import STAGES, PipelineSetup
+from pipelines.training.inputs import find_run_directory
+from pipelines.training.train import TrainedModel
 from tests.pipelines.pipeline.conftest import extract_here
+from tests.support.servers import S3Server, aws_environment
 
 
 def test_each_stage_has_a_heading_and_its_seconds(capsys: pytest.CaptureFixture[str]):
@@ -66,3 +70,18 @@ def test_a_split_without_usable_photos_ends_the_pipeline(manifest: Manifest, set
     with pytest.raises(UserError, match="split 'val' has no photo; add usable photos to it and extract again"):
         run_pipeline(rejected, "m", setup, tracking, watch)
     assert list(watch.seconds) == ["extract"]
+
+
+def test_finished_pipeline_needs_no_permission_to_write(
+    manifest: Manifest, setup: PipelineSetup, tracking: Tracking, s3_server: S3Server, tmp_path: Path
+):
+    output = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    training = replace(setup.training, train=replace(setup.training.train, output=output))
+    changed, features = replace(setup, training=training, until="train"), extract_here(manifest, setup)
+    trained = TrainedModel("0" * 32, "m", 1, 1, {"val_rsum": 300.0})
+    with aws_environment(s3_server.environment(reader=True)):
+        with pytest.raises(UserError, match="lack permission for PutObject"):
+            run_pipeline(manifest, "m", changed, tracking, Stopwatch(STAGES))
+        with aws_environment(s3_server.environment()):
+            find_run_directory(features, "m", training).record_result(asdict(trained))
+        assert run_pipeline(manifest, "m", changed, tracking, Stopwatch(STAGES)).trained == trained
