@@ -272,6 +272,20 @@ def test_colours_follow_the_theme(page: Page, theme: str):
     assert abs(sum(back) - sum(text)) > 500  # of 765
 
 
+def test_the_model_is_linked_to_an_mlflow_server(page: Page, service: LocalService):
+    assert page.value("document.querySelector('#model a')") is None  # of a file of SQLite
+    about = service.served.gallery.about
+    address = "https://mlflow.example/#/models/served/versions/1"
+    service.served.gallery.about = about | {"links": {"model": address}}
+    try:
+        page.open(service.url)
+        page.wait(f"document.querySelector('#model a')?.href === '{address}'")
+        search(page)
+        page.wait(f"{HITS} === 10 && document.querySelector('#model a') !== null")
+    finally:
+        service.served.gallery.about = about
+
+
 def test_a_new_champion_is_shown(page: Page, service: LocalService, models: Served):
     assert page.text("#model") == "models:/served/1"
     index = page.text("#index")
