@@ -169,8 +169,7 @@ async function showService() {
   try {
     const about = await (await request("/healthz")).json();
     if (!about.model) return;
-    const { model, index, links } = about.names;
-    showNames({ model, index, links });
+    showNames({ ...about.names, links: about.links });
     at("items").textContent = Object.entries(about.items).map(([name, n]) => `${n} ${name}`).join(", ");
     at("notice").textContent = about.problem ? "The champion is not served yet; /healthz states the reason." : "";
   } catch (error) {
