@@ -14,7 +14,7 @@ from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits
-from pipelines.models.load import load_model_for, split_features, store_of
+from pipelines.models.load import load_model_for, split_features, store_of_models
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
 
@@ -51,7 +51,7 @@ def main() -> None:
     device = driver_device(arguments.device, config.score)
     models = _with_features(arguments.model, arguments.features)
     splits = paired_splits([features for _, features in models], arguments.split, arguments.intersect)
-    tracking = store_of([uri for uri, _ in models], config.tracking)
+    tracking = store_of_models([uri for uri, _ in models], config.tracking)
     loaded = [load_model_for(tracking, uri, features, device) for uri, features in models]
     evaluations = [
         evaluate(model.shan, model.uri, split, config.score, config.cluster, arguments.protocol)

@@ -57,7 +57,7 @@ def split_features(model: str) -> tuple[str, str | None]:
     return uri, features or None
 
 
-def store_of(uris: Sequence[str], config: TrackingConfig) -> Tracking | None:
+def store_of_models(uris: Sequence[str], config: TrackingConfig) -> Tracking | None:
     """Connects to the tracking store if one of these models is in it; returns None otherwise."""
     return infra.tracking.require_store(config) if any(map(is_registered, uris)) else None
 
@@ -67,7 +67,7 @@ def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConf
 
     Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
     """
-    tracking = store_of([uri for uri, _ in models], config)
+    tracking = store_of_models([uri for uri, _ in models], config)
     return [load_matcher(tracking, uri, features, device) for uri, features in models]
 
 
