@@ -68,10 +68,10 @@ def reported(name: str, errors: list[str]) -> Iterator[None]:
     except FileNotFoundError:
         errors.append(f"{name}: does not exist")
     except StorageError as error:
-        errors.append(f"{name}: {unreadable(error)}")
+        errors.append(f"{name}: {disk_error(error)}")
 
 
-def unreadable(error: StorageError) -> str:
+def disk_error(error: StorageError) -> str:
     """Returns what is wrong with an object that its disk cannot read. Raises any other error of a store."""
     cause = error.__cause__
     if not isinstance(cause, OSError) or cause.errno != errno.EIO:

@@ -17,7 +17,7 @@ from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
 from pipelines.features.layout import snapshot_name
 from pipelines.features.npy import is_finite
-from pipelines.features.verify_shard import reported, unreadable
+from pipelines.features.verify_shard import disk_error, reported
 from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.search.layout import file_name
@@ -107,7 +107,7 @@ def _object_error(store: Store, name: str, stored: StoredFile) -> str | None:
     except FileNotFoundError:
         return "does not exist"
     except StorageError as error:
-        return unreadable(error)
+        return disk_error(error)
     if size != stored.size:
         return f"has {size} bytes, expected {stored.size}"
     return None if digest.hexdigest() == stored.sha256 else "does not have the sha256 in the index"

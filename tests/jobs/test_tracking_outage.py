@@ -60,7 +60,7 @@ def test_one_line_and_exit_code_2(
     assert proxy.counts[CUT_BEFORE] > 0
 
 
-def test_an_evaluation_is_printed_though_its_run_cannot_be_written(
+def test_an_evaluation_whose_run_is_unwritable_is_printed(
     mlflow_uri: str,
     features: FeatureSet,
     tmp_path: Path,

@@ -137,7 +137,7 @@ def test_a_better_version_becomes_champion(registry: Registry):
     assert registry.features.uri not in card
 
 
-def test_the_runs_of_both_versions_list_what_they_were_compared_on(registry: Registry):
+def test_the_runs_of_both_versions_list_the_compared_split(registry: Registry):
     name = registry.name("compared-on")
     registry.promote(name, BETTER, PromoteConfig(split="test"), dry_run=True)
     assert "test" not in datasets(registry, name, BETTER)

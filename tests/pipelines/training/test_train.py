@@ -31,7 +31,7 @@ def test_summary_is_one_line():
     assert training_summary(RESULT) == "m version 3 (run r): best epoch 2, validation rSum 123.5"
 
 
-def test_the_card_of_a_version_has_intervals_and_chance(features: FeatureSet):
+def test_the_card_of_a_version_has_intervals_and_a_baseline(features: FeatureSet):
     random = {"image_to_text_r1": 50, "image_to_text_r5": 100, "image_to_text_r10": 100}
     random |= {"text_to_image_r1": 50, "text_to_image_r5": 100, "text_to_image_r10": 100, "rsum": 500}
     validated, intervals = {f"val_{name}": 0.04 for name in random}, dict.fromkeys(random, (0.0, 25.0))
