@@ -41,7 +41,7 @@ def main() -> None:
     sys.argv[1:] = arguments
     from jobs import cli
 
-    cli.run(importlib.import_module(f"jobs.{command}").main)
+    cli.run(lambda: importlib.import_module(f"jobs.{command}").main())  # an interrupt of the import is one line, too
 
 
 def _unknown(command: str) -> int:
