@@ -95,10 +95,11 @@ def _put_or_adopt(store: Store, name: str, data: bytes) -> bytes:
     A part that exists may be gone when it is read, because another job has joined it into its shard in between. It is
     then written again; the join that follows finds the shard and deletes the part.
     """
-    while not store.put_if_absent(name, data):
-        with suppress(FileNotFoundError):
-            return store.read(name)
-    return data
+    if store.put_if_absent(name, data):
+        return data
+    with suppress(FileNotFoundError):
+        return store.read(name)
+    return data if store.put_if_absent(name, data) else store.read(name)
 
 
 def join_shards(store: Store, shard: str, parts: Sequence[Receipt], plan_digest: str) -> Receipt:
