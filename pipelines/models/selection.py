@@ -36,7 +36,10 @@ class Selection:
 
 
 def record_selection(tracking: Tracking, name: str, version: int, selection: Selection) -> None:
-    """Sets the tags of a version that a sweep selected."""
+    """Sets the tags of a version that a sweep selected. Of several sweeps, the one with the most trials is kept."""
+    earlier = read_selection(tracking.client().get_model_version(name, str(version)).tags)
+    if earlier and earlier.trials > selection.trials:
+        return
     annotate(tracking, name, version, {f"{_PREFIX}{key}": value for key, value in asdict(selection).items()})
 
 

@@ -1,5 +1,7 @@
 """How a sweep selected a version: recorded as tags, and where results are optimistic because of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from infra.tracking import Tracking
@@ -15,6 +17,17 @@ def test_a_selection_is_read_as_it_was_recorded(tracking: Tracking):
     assert read_selection(client.get_model_version("m", "1").tags) is None
     record_selection(tracking, "m", 1, SELECTION)
     assert read_selection(client.get_model_version("m", "1").tags) == SELECTION
+
+
+def test_a_smaller_sweep_does_not_hide_a_selection(tracking: Tracking):
+    """Both have the same best trial."""
+    client = tracking.client()
+    client.create_registered_model("m")
+    client.create_model_version("m", "file:///nowhere")
+    larger = replace(SELECTION, sweep="4567", trials=9)
+    for selection in (SELECTION, larger, replace(SELECTION, trials=1)):
+        record_selection(tracking, "m", 1, selection)
+    assert read_selection(client.get_model_version("m", "1").tags) == larger
 
 
 @pytest.mark.parametrize(
