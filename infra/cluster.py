@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.errors import UserError
 from infra.ray_jobs import one_line
-from infra.signals import raise_on_sigterm
+from infra.signals import keeping_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 
@@ -70,24 +70,17 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     the cluster is unreachable, or if a local one does not start.
     """
     import ray
-    from ray.exceptions import RayError
 
     if ray.is_initialized():
         return
     check_address(config)
     # Ray's own messages go to its log files; errors, and what this project prints, still reach the terminal.
     quiet = ray.LoggingConfig(log_level="ERROR")
-    if config.is_local:
-        _start_local(config, quiet, dashboard)
-    else:
-        try:
-            ray.init(address=config.address or None, logging_config=quiet, runtime_env=_runtime_env(config))
-        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-            raise UserError(
-                f"cluster.address {config.joined} is unreachable or rejects this process ({one_line(error)}); start "
-                "the cluster, use its versions of Python and Ray and its token, or leave the address empty"
-            ) from error
-    raise_on_sigterm()
+    with keeping_sigterm():
+        if config.is_local:
+            _start_local(config, quiet, dashboard)
+        else:
+            _join(config, quiet)
     # Ray Data configures its console on import and would print the log file of every execution, and exceptions that it
     # also raises.
     import ray.data
@@ -95,6 +88,19 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # the log file keeps everything
             handler.addFilter(lambda record: record.levelno >= logging.ERROR and not record.exc_info)
+
+
+def _join(config: ClusterConfig, logging_config: object) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        ray.init(address=config.address or None, logging_config=logging_config, runtime_env=_runtime_env(config))
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise UserError(
+            f"cluster.address {config.joined} is unreachable or rejects this process ({one_line(error)}); start "
+            "the cluster, use its versions of Python and Ray and its token, or leave the address empty"
+        ) from error
 
 
 def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:

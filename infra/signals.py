@@ -3,6 +3,7 @@
 Both are a KeyboardInterrupt. Its message, if any, states what was kept and how to continue; `jobs.cli` prints it.
 """
 
+import atexit
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,12 +15,22 @@ _TERMINATED = threading.Event()
 
 
 def raise_on_sigterm() -> None:
-    """Makes SIGTERM an interrupt of the main thread. `ray.init` sets a handler of its own, so call this after it.
-
-    Does nothing in another thread, where Python allows no handlers.
-    """
+    """Makes SIGTERM an interrupt of the main thread. Does nothing in another, where Python allows no handlers."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Keeps SIGTERM an interrupt during and after the body, `ray.init`, which sets a handler that exits silently."""
+    try:
+        yield
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        _TERMINATED.set()
+        raise KeyboardInterrupt from None
+    raise_on_sigterm()
 
 
 @contextmanager
@@ -35,6 +46,19 @@ def when_interrupted(message: str) -> Iterator[None]:
 def interrupt_exit_code() -> int:
     """Returns the exit code of a process that an interrupt ends: 128 + the signal's number, as shells report it."""
     return 128 + (signal.SIGTERM if _TERMINATED.is_set() else signal.SIGINT)
+
+
+def ignore_signals_at_exit() -> None:
+    """Lets the exit handlers that are registered so far finish: Ray's, if interrupted, leaves processes of its session.
+
+    Python still joins its threads before that, which an interrupt ends.
+    """
+    atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler

@@ -17,7 +17,7 @@ import yaml
 
 from infra.errors import StorageError, UserError
 from infra.paths import local_path
-from infra.signals import interrupt_exit_code, raise_on_sigterm
+from infra.signals import ignore_signals_at_exit, interrupt_exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
 
@@ -104,6 +104,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except KeyboardInterrupt as interrupt:
         print("; ".join(filter(None, ["interrupted", str(interrupt)])), file=sys.stderr)
         sys.exit(interrupt_exit_code())
+    finally:
+        ignore_signals_at_exit()
     sys.exit(0)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra import signals
-from infra.signals import interrupt_exit_code, raise_on_sigterm, when_interrupted
+from infra.signals import interrupt_exit_code, keeping_sigterm, raise_on_sigterm, when_interrupted
 from tests.support import ROOT
 
 COMMAND = """
@@ -47,6 +47,18 @@ def test_sigterm_is_an_interrupt():
     assert interrupt_exit_code() == 143
 
 
+@pytest.mark.usefixtures("_handler")
+def test_sigterm_while_ray_starts_is_an_interrupt():
+    def start() -> None:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))  # as `ray.init` does at its start
+        with keeping_sigterm():
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert interrupt_exit_code() == 143
+
+
 def test_messages_are_joined_from_the_inside_out_each_once():
     with pytest.raises(KeyboardInterrupt) as caught, when_interrupted("re-run it"), when_interrupted("re-run it"):
         raise KeyboardInterrupt("checkpoint x is saved")
@@ -63,3 +75,29 @@ def test_interrupted_command_prints_one_line(number: signal.Signals, code: int):
     command.send_signal(number)
     _, said = command.communicate(timeout=60)
     assert (command.returncode, said) == (code, "interrupted; completed shards are kept\n")
+
+
+AT_EXIT = """
+import atexit
+import time
+from jobs import cli
+
+def close():  # as Ray ends its processes
+    print("closing", flush=True)
+    time.sleep(1)
+    print("closed", flush=True)
+
+cli.run(lambda: atexit.register(close))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_the_exit_leaves_nothing_open(number: signal.Signals):
+    command = subprocess.Popen(
+        [sys.executable, "-c", AT_EXIT], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == "closing\n"
+    command.send_signal(number)
+    said, error = command.communicate(timeout=60)
+    assert (command.returncode, said, error) == (0, "closed\n", "")
