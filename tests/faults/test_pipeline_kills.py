@@ -51,6 +51,7 @@ def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> 
 def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str, float], dict[str, str]]:
     """Returns the shards and partitions, the weights, the metrics and the decision of a finished pipeline."""
     stored = [*folder.glob("build/features/*/*.tar"), *folder.glob("build/indexes/*/*-*.*")]
+    stored = [path for path in stored if not path.name.startswith(".")]  # a killed writer leaves its temporary file
     # The digest of an index is in the name of its snapshot, whose content names the folder of the features.
     shards = {path.name: b"" if path.name.startswith("snapshot-") else path.read_bytes() for path in stored}
     client = (tracking := connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))).client()
