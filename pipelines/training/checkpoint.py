@@ -14,6 +14,7 @@ No random state is stored, because every step is seeded by its number.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -147,21 +148,52 @@ class TrainState:
 
 
 def read_progress(folder: Path) -> TrainingProgress:
-    """Returns the progress of a checkpoint. Raises UserError for an unknown format."""
+    """Returns the progress of a checkpoint. Raises UserError for an unknown format and a corrupt file."""
     path = folder / PROGRESS
-    return parse_progress(json.loads(path.read_text(encoding="utf-8")), str(path))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        document = None
+    return parse_progress(document, str(path))
 
 
-def parse_progress(document: dict[str, Any], source: str) -> TrainingProgress:
-    """Returns the progress of the document in PROGRESS; `source` names it in the UserError for an unknown format."""
-    fields = dict(document)
+def parse_progress(document: Any, source: str) -> TrainingProgress:
+    """Returns the progress of the document in PROGRESS.
+
+    Raises UserError, which names `source`, for an unknown format, and for fields that no training writes.
+    """
+    fields: dict[str, Any] = dict(document) if isinstance(document, dict) else {"format": FORMAT}
     if (found := fields.pop("format", None)) != FORMAT:
         raise UserError(
             f"{source}: format is {found!r}, but this release reads {FORMAT!r}; use the release that wrote it, or "
             "another train.output"
         )
-    history = [(int(step), int(time), metrics) for step, time, metrics in fields.pop("history")]
-    return TrainingProgress(**fields, history=history)
+    try:
+        return _progress_of(fields)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{source} is corrupt ({error}); delete the run directory to train again") from error
+
+
+def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
+    """Raises ValueError or TypeError for a missing or unknown field, and for a value that no training writes."""
+    if missing := [name for name in asdict(TrainingProgress()) if name not in fields]:
+        raise ValueError(f"{missing[0]} is missing")
+    history = [(int(step), int(time), metrics) for step, time, metrics in fields["history"]]
+    progress = TrainingProgress(**fields | {"history": history})
+    for name in ("step", "validated", "best_epoch"):
+        value = getattr(progress, name)
+        if type(value) is not int or value < 0:
+            raise ValueError(f"{name} is {value!r}")
+    if progress.best_epoch > progress.validated:
+        raise ValueError(f"best_epoch is {progress.best_epoch}, but validated is {progress.validated}")
+    if not math.isfinite(progress.best_rsum):
+        raise ValueError(f"best_rsum is {progress.best_rsum}")
+    for _, _, metrics in history:
+        if not isinstance(metrics, dict) or not all(isinstance(number, int | float) for number in metrics.values()):
+            raise TypeError(f"history contains {metrics}")
+        if "epoch" in metrics and "val_rsum" not in metrics:
+            raise ValueError(f"epoch {metrics['epoch']} in history has no val_rsum")
+    return progress
 
 
 def write_validation(folder: Path, report: dict[str, Any]) -> None:

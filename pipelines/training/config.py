@@ -1,6 +1,5 @@
 """Configuration of a training."""
 
-import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
@@ -39,6 +38,8 @@ _NOT_NEGATIVE = (
     "max_failures",
     "seed",
 )
+_LARGEST = 1e30
+"""Largest real number of a field. torch raises for float32 numbers from 3e38 on, also for ten times a learning rate."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ class TrainConfig:
         if self.seed >= 2**63:
             raise ValueError(f"train.seed is {self.seed}; it must be below 2^63, as torch requires")
         for name in ("learning_rate", "margin", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
         if self.min_workers > self.num_workers:

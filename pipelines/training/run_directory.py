@@ -94,8 +94,10 @@ class RunDirectory:
         return self.store.put_if_absent(RUN, canonical_json({"format": FORMAT, "run": run_id, "identity": identity}))
 
     def run_id(self) -> str | None:
-        """Returns the recorded MLflow run, or None. Raises UserError if the directory has another format."""
+        """Returns the recorded MLflow run, or None. Raises UserError for another format and a corrupt record."""
         document = self._read_versioned(RUN)
+        if document is not None and not isinstance(document.get("run"), str):
+            raise self._corrupt(RUN)
         return None if document is None else str(document["run"])
 
     def record_result(self, result: dict[str, Any]) -> None:
@@ -134,8 +136,11 @@ class RunDirectory:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise UserError(f"{self.uri}/{name} is corrupt; delete the run directory to train again")
+            raise self._corrupt(name)
         return document
+
+    def _corrupt(self, name: str) -> UserError:
+        return UserError(f"{self.uri}/{name} is corrupt; delete the run directory to train again")
 
 
 @dataclass(frozen=True)

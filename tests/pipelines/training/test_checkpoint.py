@@ -1,7 +1,9 @@
 """Checkpoints: resuming from one makes the same steps as an uninterrupted training."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipelines.training.checkpoint import (
     TrainingProgress,
     TrainState,
     epoch_checkpoint,
+    parse_progress,
     read_progress,
     step_checkpoint,
 )
@@ -134,3 +137,34 @@ def test_unknown_format_is_an_error_in_one_line(tmp_path: Path, found: str | Non
         read_progress(tmp_path)
     with pytest.raises(UserError, match="format is"):
         state.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        ({"step": -1}, "step is -1"),
+        ({"step": "3"}, "step is '3'"),
+        ({"validated": 1.5}, "validated is 1.5"),
+        ({"best_epoch": 4}, "best_epoch is 4, but validated is 0"),
+        ({"best_rsum": float("nan")}, "best_rsum is nan"),
+        ({"best_rsum": "high"}, "must be real number"),
+        ({"history": None}, "not iterable"),
+        ({"history": [[1, 2, {"loss": "low"}]]}, "history contains {'loss': 'low'}"),
+        ({"history": [[1, 2, []]]}, "history contains []"),
+        ({"history": [[1, 2, {"epoch": 1}]]}, "has no val_rsum"),
+        ({"phase": 1}, "unexpected keyword argument 'phase'"),
+    ],
+)
+def test_edited_progress_is_an_error_in_one_line(edit: dict[str, object], reason: str):
+    document = {"format": "shan-checkpoint/1", **asdict(TrainingProgress()), **edit}
+    with pytest.raises(
+        UserError, match=rf"^s3://b/progress\.json is corrupt \(.*{re.escape(reason)}.*; delete the run"
+    ):
+        parse_progress(document, "s3://b/progress.json")
+
+
+@pytest.mark.parametrize("content", ["", '{"format": "shan', "[]", '{"format": "shan-checkpoint/1"}'])
+def test_truncated_progress_is_an_error_in_one_line(tmp_path: Path, content: str):
+    (tmp_path / PROGRESS).write_text(content)
+    with pytest.raises(UserError, match=r"progress\.json is corrupt \(step is missing\); delete the run directory"):
+        read_progress(tmp_path)

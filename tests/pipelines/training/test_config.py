@@ -12,6 +12,8 @@ from pipelines.training.config import TrainConfig
         ({"checkpoint_every_n_steps": 0}, "train.checkpoint_every_n_steps is 0; it must be at least 1"),
         ({"early_stopping_patience": -1}, "train.early_stopping_patience is -1; it must not be negative"),
         ({"learning_rate": 0.0}, "train.learning_rate is 0.0; it must be positive"),
+        ({"learning_rate": 3e38}, r"train.learning_rate is 3e\+38; it must be positive and at most 1e\+30"),
+        ({"margin": 1e39}, r"train.margin is 1e\+39; it must be positive and at most 1e\+30"),
         ({"max_grad_norm": float("inf")}, "train.max_grad_norm is inf; it must be positive"),
         ({"ema_decay": 1.0}, "train.ema_decay is 1.0; it must be at least 0 and below 1"),
         ({"min_workers": 3}, "train.min_workers is 3; it must not exceed train.num_workers, 2"),

@@ -153,7 +153,9 @@ def test_result_is_stored_with_its_format(directory: RunDirectory):
     assert directory.result() == {"best": 1}
 
 
-@pytest.mark.parametrize("content", ['{"run', "[1]", "\xff"])
+@pytest.mark.parametrize(
+    "content", ['{"run', "[1]", "\xff", '{"format": "shan-run/1"}', '{"format": "shan-run/1", "run": 5}']
+)
 def test_corrupt_file_is_named(directory: RunDirectory, content: str):
     directory.store.replace("run.json", content.encode("latin-1"))
     with pytest.raises(UserError, match=r"run\.json is corrupt; delete the run directory"):
