@@ -210,6 +210,7 @@ def test_a_lost_network_is_an_error_until_tried_again(page: Page):
         offline(False)
     page.value("document.querySelector('#again').click()")
     page.wait(f"{HITS} === 10")
+    assert page.text("#status") == "10 photos."
 
 
 def test_a_busy_service_is_asked_again(page: Page, service: LocalService):
