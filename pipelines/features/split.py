@@ -123,15 +123,17 @@ class Split:
     def _array(self, row: int, number: int, dtype: type[np.floating[Any]]) -> NDArray[Any]:
         try:
             array = view_npy(self._member(row, number))
-            found = f"{array.dtype} of shape {array.shape}"
         except (ValueError, TypeError) as error:
-            array, found = np.empty(0), str(error)
+            raise self._not_a_matrix(row, number, str(error), dtype) from error
         if array.ndim != 2 or array.dtype != dtype:
-            raise UserError(
-                f"{self.store.uri}/{self._tar(row)}: {self.keys[row]}.{MEMBERS[number]} is {found}, expected a matrix "
-                f"of {np.dtype(dtype)}; extract again"
-            )
+            raise self._not_a_matrix(row, number, f"{array.dtype} of shape {array.shape}", dtype)
         return array
+
+    def _not_a_matrix(self, row: int, number: int, found: str, dtype: type[np.floating[Any]]) -> UserError:
+        return UserError(
+            f"{self.store.uri}/{self._tar(row)}: {self.keys[row]}.{MEMBERS[number]} is {found}, expected a matrix of "
+            f"{np.dtype(dtype)}; extract again"
+        )
 
     def _member(self, row: int, number: int) -> memoryview:
         """Returns a photo's member `MEMBERS[number]`. Raises UserError if the receipt points at something else."""
