@@ -138,7 +138,7 @@ class SearchIndex:
         for q, rows_K in enumerate(candidates.rows_QK):
             rows = rows_K[held.holds(rows_K)]
             chunks = [rows[at : at + SCORED_AT_ONCE] for at in range(0, len(rows), SCORED_AT_ONCE)]
-            scores = [self._scores(held, gallery, queries.items[q], chunk) for chunk in chunks]
+            scores = [self.exact_scores(gallery, queries.items[q : q + 1], chunk)[0] for chunk in chunks]
             found = np.full(candidates.rows_QK.shape[1], -np.inf, np.float32)
             found[: len(rows)] = np.concatenate([np.empty(0, np.float32), *scores])
             padded = np.full(len(found), -1, np.int64)
@@ -147,6 +147,18 @@ class SearchIndex:
         if not parts:
             return RankedRows(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
         return RankedRows(np.concatenate([p.rows_QK for p in parts]), np.concatenate([p.scores_QK for p in parts]))
+
+    @torch.inference_mode()
+    def exact_scores(self, gallery: str, queries: Sequence[Tensor], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns the exact scores Q x K of queries, W x D or R x D each, with items that this process holds."""
+        alignment = self.shan.alignment
+        items = [vectors.to(self.shan.device) for vectors in self.gallery(gallery).vectors(rows)]
+        if gallery == "photos":
+            scores = alignment.score_block(alignment.photo_groups(_stacked(items)), alignment.caption_groups(queries)).T
+        else:
+            scores = alignment.score_block(alignment.photo_groups(_stacked(queries)), alignment.caption_groups(items))
+        found: NDArray[np.float32] = scores.float().cpu().numpy()
+        return found
 
     def hit(self, gallery: str, row: int, score: float, query: str | None = None) -> Hit:
         """Returns the hit of an item that this process holds."""
@@ -187,19 +199,6 @@ class SearchIndex:
             [(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0]
             for rows, scores in zip(ranking.rows_QK.tolist(), ranking.scores_QK.tolist(), strict=True)
         ]
-
-    def _scores(
-        self, held: HeldGallery, gallery: str, query_ND: Tensor, rows: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Returns the exact scores of a query with items, which a block of the batched matcher computes."""
-        alignment, items = self.shan.alignment, [vectors.to(self.shan.device) for vectors in held.vectors(rows)]
-        if gallery == "photos":
-            photos, captions = _stacked(items), [query_ND]
-        else:
-            photos, captions = query_ND[None], items
-        scores = alignment.score_block(alignment.photo_groups(photos), alignment.caption_groups(captions))
-        found: NDArray[np.float32] = scores.float().reshape(-1).cpu().numpy()
-        return found
 
 
 def require_sentences(sentences: Sequence[str]) -> None:

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from infra.tracking import TrackingConfig
 from pipelines.reports.tables import Table
 from pipelines.search.gallery import Filter
-from pipelines.search.index import EncodedQueries, RankedRows, SearchIndex
+from pipelines.search.index import SCORED_AT_ONCE, EncodedQueries, SearchIndex
 from pipelines.search.index_commands import load_version
 from pipelines.search.index_format import read_index_document
 from shan_model.reranking import mean_directions
 
-CANDIDATES = (10, 20, 50, 100, 120, 250, 500)
+CANDIDATES = (10, 20, 50, 100, 120, 250, 600)
 BEST = 10
 HEADER = ["gallery", "items", "candidates", "recall of exact top 1", "recall of exact top 10", "pairs scored exactly"]
 
@@ -44,9 +45,9 @@ def _queries(items: Sequence[Tensor]) -> EncodedQueries:
 def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterator[list[str]]:
     """Yields the row of a table for each number of candidates that the gallery exceeds."""
     total = index.gallery(gallery).total
-    count = len(queries.items)
-    everything = RankedRows(np.broadcast_to(np.arange(total), (count, total)), np.zeros((count, total), np.float32))
-    best_QT = index.rerank(gallery, queries, everything, BEST).rows_QK
+    chunks = [np.arange(start, min(start + SCORED_AT_ONCE, total)) for start in range(0, total, SCORED_AT_ONCE)]
+    scores = [index.exact_scores(gallery, queries.items, rows) for rows in tqdm(chunks, desc=f"exact {gallery}")]
+    best_QT = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :BEST]
     for candidates in CANDIDATES:
         if candidates >= total:
             return
