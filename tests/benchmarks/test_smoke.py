@@ -16,7 +16,7 @@ from infra.tracking import TrackingConfig, connect
 from jobs import cli
 from pipelines.models.load import load_model
 from pipelines.search.index import SearchIndex
-from tests.benchmarks import commands, full_split, measure, model_comparison, search_recall
+from tests.benchmarks import bf16_ranks, commands, full_split, measure, model_comparison, search_recall
 from tests.benchmarks.__main__ import FILES, main
 from tests.benchmarks.report import Benchmark, Measurement, run
 from tests.benchmarks.sizes import SMOKE
@@ -120,6 +120,15 @@ def test_recall_of_an_index_is_measured_in_both_directions(tmp_path: Path):
     ]
     assert rows[2][-1] == "1/1"
     assert float(rows[0][3].split()[0]) <= float(rows[2][3].split()[0]) <= 100
+
+
+def test_ranks_in_bf16_are_compared_in_both_directions(tmp_path: Path):
+    features = small_set(tmp_path / "features", 60)
+    photos, captions = bf16_ranks.measure(model(features), features.split("test"))
+    count = len(features.split("test"))
+    assert (photos[:2], captions[:2]) == (["photos", f"{2 * count}"], ["captions", f"{count}"])
+    assert 0 < float(photos[2]) < 0.01
+    assert float(captions[-1].split()[0]) > 90
 
 
 def test_a_file_of_benchmarks_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]):

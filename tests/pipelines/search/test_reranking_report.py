@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.search.reranking_report import SHARES, candidate_recall, reranking_table
+from pipelines.search.reranking_report import candidate_recall, reranking_table
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
@@ -22,14 +22,17 @@ def test_candidate_recall_by_hand():
     assert candidate_recall(exact_QG, exact_QG, 1) == (1.0, 0.25)
 
 
-def test_a_row_per_direction_and_number_of_candidates(tmp_path):
+def test_a_row_per_direction_and_number_of_candidates(tmp_path, capsys):
     features = small_set(tmp_path)
     split = features.split("val")
     table = reranking_table(model(features, 20), split)
-    assert [row[0] for row in table.rows] == ["photos"] * len(SHARES) + ["captions"] * len(SHARES)
+    numbers = [("photos", n) for n in ("1", "3", "6", "12")] + [("captions", n) for n in ("1", "2", "3", "6")]
+    assert [(row[0], row[2]) for row in table.rows] == numbers
     assert table.title.startswith("val: 30 photos, 60 captions; all 1,800 pairs scored exactly in ")
-    recalls = [float(row[4].removesuffix(" %")) for row in table.rows[: len(SHARES)]]
+    recalls = [float(row[4].removesuffix(" %")) for row in table.rows[:4]]
     assert recalls == sorted(recalls)
+    scored = 30 * 60 + 30 * (1 + 3 + 6 + 12) + 60 * (1 + 2 + 3 + 6)
+    assert f"{scored / 1000:.2f}k/{scored / 1000:.2f}k" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("matcher", ["shan", "vse++"])
