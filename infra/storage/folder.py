@@ -13,8 +13,15 @@ from infra.errors import StorageError
 from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import replace_file, temporary_file
 
-_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What `link` fails with on a file system without hard links (FAT, exFAT, some FUSE and SMB mounts)."""
+_NO_HARD_LINKS = {
+    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS),
+    *(errno.EMLINK, errno.EACCES, errno.EXDEV),
+}
+"""What `link` fails with where files have one name only (FAT, exFAT, some FUSE and SMB mounts).
+
+The last three are such refusals, too, since the file to link was just created in the folder of the link: it has one
+name, its folder is writable, and it is on the same file system.
+"""
 _NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 """What `stat` fails with for a path that names no object."""
 

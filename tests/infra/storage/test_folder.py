@@ -43,6 +43,19 @@ def test_a_path_traversal_names_no_object(tmp_path: Path, name: str):
     assert list((tmp_path / "store").iterdir()) == []
 
 
+@pytest.mark.parametrize("code", ["EPERM", "EACCES", "EMLINK", "EXDEV", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+def test_objects_are_put_once_without_hard_links(tmp_path: Path, code: str, monkeypatch: pytest.MonkeyPatch):
+    """Each is what `link` answers on some mount; `test_base.py` runs the whole contract on one of them."""
+
+    def fails(*_: object) -> None:
+        raise OSError(getattr(errno, code), "refused")
+
+    monkeypatch.setattr(os, "link", fails)
+    store = FolderStore(tmp_path)
+    assert [store.put_if_absent("a/x", data) for data in (b"1", b"2")] == [True, False]
+    assert (store.read("a/x"), store.incomplete_uploads()) == (b"1", [])
+
+
 def test_a_link_that_fails_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Only a file system without hard links is locked and renamed instead."""
 
