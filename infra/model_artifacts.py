@@ -1,9 +1,12 @@
 """The files of registered models: logs and registers them, and downloads them again."""
 
 import logging
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,10 +16,14 @@ from infra.redaction import redact
 from infra.registry import NO_SUCH_MODEL, name_filter, no_such_model
 from infra.storage.disk import names_full_disk
 from infra.tracking import Tracking
-from infra.tracking_errors import TrackingError, explained, reason_of
+from infra.tracking_errors import TrackingError, explained
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
+
+
+DOWNLOADS = 3
+"""Attempts to download a model whose connection breaks, a second apart."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def register(
 
 @contextmanager
 def download_folder() -> Iterator[Path]:
-    """Yields a temporary folder for `download_model`.
+    """Yields a temporary folder for `download_artifact`.
 
     At an interrupt, threads of MLflow may still write to it. It is then left behind, because deleting it would fail.
     """
@@ -115,24 +122,11 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     Returns the path of the artifact with this name, and the model's metadata. Raises CorruptDataError if the model does
     not exist or has no such artifact, StorageError if its files cannot be read, and UserError if this disk is full.
     """
-    import mlflow
     import yaml
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    mlflow.set_tracking_uri(tracking.mlflow_uri)
-    mlflow.set_registry_uri(tracking.mlflow_uri)
-    try:
-        full_disk = names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk")
-        with full_disk, explained(tracking.uri, "downloading the model from"):
-            root = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))).resolve()
-    except TrackingError:
-        raise
-    except (MlflowException, OSError) as error:  # MLflow raises OSError for a missing file of a local store
-        if isinstance(error, OSError) or error.error_code in NO_SUCH_MODEL:
-            raise no_such_model(tracking, uri, error) from error
-        problem = f"at {redact(tracking.uri)} ({reason_of(error)})"
-        raise StorageError(f"{uri}: its files cannot be read {problem}; check where they are stored") from error
+    root = download_artifact(tracking, uri, folder, "downloading the model from").resolve()
     try:
         model = Model.load(str(root))
         found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
@@ -147,3 +141,56 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
             f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model"
         )
     return found, metadata
+
+
+def download_artifact(tracking: Tracking, uri: str, folder: Path, transfer: str) -> Path:
+    """Copies an artifact into `folder`. MLflow repeats requests, but not a download whose connection breaks.
+
+    `transfer` describes the work for `explained`. Raises CorruptDataError if the artifact does not exist, StorageError
+    if it cannot be read, and UserError if this disk is full.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    mlflow.set_tracking_uri(tracking.mlflow_uri)
+    mlflow.set_registry_uri(tracking.mlflow_uri)
+    full_disk = partial(names_full_disk, folder, "free space, or set TMPDIR to a folder on a larger disk")
+    for attempt in range(1, DOWNLOADS + 1):
+        try:
+            with full_disk(), explained(tracking.uri, transfer):
+                return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        except TrackingError:
+            raise
+        except (MlflowException, OSError) as error:  # MLflow raises OSError for a missing file of a local store
+            is_missing = isinstance(error, OSError) or error.error_code in NO_SUCH_MODEL
+            if is_missing and not _is_listed(tracking, uri):
+                raise no_such_model(tracking, uri, error) from error
+            if attempt == DOWNLOADS or "Max retries exceeded" in str(error):
+                raise _unreadable(tracking, uri, error) from error
+        time.sleep(1)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _is_listed(tracking: Tracking, uri: str) -> bool:
+    """Returns whether a run has the artifact of a `runs:/` URI. For those, MLflow calls any failed download missing."""
+    from mlflow.exceptions import MlflowException
+
+    if (match := re.fullmatch(r"runs:/([^/]+)/(.+?)/*", uri)) is None:
+        return False
+    run_id, path = match.groups()
+    parent = path.rpartition("/")[0]
+    client = tracking.client()
+    try:
+        files = client.list_artifacts(run_id, path) + client.list_artifacts(run_id, parent or None)
+    except MlflowException:  # no such run
+        return False
+    return any(f"{file.path}/".startswith(f"{path}/") for file in files)
+
+
+def _unreadable(tracking: Tracking, uri: str, error: Exception) -> StorageError:
+    """Returns the error with the cause, which is the last line of MLflow's message; the first names the artifact."""
+    cause = redact(str(error).strip().splitlines()[-1])[:300]
+    return StorageError(
+        f"{uri}: its files cannot be read at {redact(tracking.uri)} ({cause}); check where they are stored, then "
+        "re-run the command"
+    )

@@ -3,9 +3,14 @@
 Choices that the paper leaves open are marked "(not stated in the paper)"; their defaults are those of related models.
 """
 
-import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args, get_origin
+
+_WIDEST = 65_536
+"""Largest width of a layer: a product of two such widths has 16 GiB, which is more than one matrix should have."""
+_MOST_LAYERS = 100
+_HOTTEST = 1e6
+"""Largest inverse temperature: the softmax of float32 affinities is one-hot before, and 1e38 is infinite in float32."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field, its value, the constraint and the fix."""
-        for name in ("region_dim", "joint_dim", "word_dim", "gru_layers"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)!r}; it must be an integer of at least 1")
-        if not isinstance(self.fixed_word_dim, int) or self.fixed_word_dim < 0:
+        most = {"region_dim": _WIDEST, "joint_dim": _WIDEST, "word_dim": _WIDEST, "gru_layers": _MOST_LAYERS}
+        for name, limit in most.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= limit:
+                raise ValueError(f"model.{name} is {value!r}; it must be an integer of 1 to {limit}")
+        if not isinstance(self.fixed_word_dim, int) or not 0 <= self.fixed_word_dim <= _WIDEST:
             raise ValueError(
-                f"model.fixed_word_dim is {self.fixed_word_dim!r}; it must be the width of the word vectors, "
-                "or 0 to disable them"
+                f"model.fixed_word_dim is {self.fixed_word_dim!r}; it must be the width of the word vectors, at most "
+                f"{_WIDEST}, or 0 to disable them"
             )
         for field in fields(self):
             if get_origin(field.type) is Literal and getattr(self, field.name) not in get_args(field.type):
@@ -84,9 +91,10 @@ class ModelConfig:
                 f"model.fixed_word_dim is {self.fixed_word_dim}; word vectors are used by the GRU only, "
                 "set it to 0 for model.text_encoder hf"
             )
-        if not 0 < self.temperature < math.inf:
+        if not 0 < self.temperature <= _HOTTEST:
             raise ValueError(
-                f"model.temperature is {self.temperature}; it must be positive and finite (the paper uses 15)"
+                f"model.temperature is {self.temperature}; it must be positive and at most {_HOTTEST:g} (the paper "
+                "uses 15)"
             )
         for name in ("l2l_weight", "g2l_weight"):
             if not 0 <= getattr(self, name) <= 1:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.model_artifacts import download_artifact, download_folder
 from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from infra.tracking_errors import explained
@@ -98,16 +99,15 @@ def log_evaluation(
 
 def evaluation_text(tracking: Tracking, run_id: str, split: str, precision: str) -> str | None:
     """Returns what `log_evaluation` has logged for a split of a run; None if nothing of that precision was logged."""
-    import mlflow
-
     name = _artifact(split)
     with explained(tracking.uri, "reading the evaluation from"):
         if tracking.client().get_run(run_id).data.tags.get(f"{split}_precision") != precision:
             return None
         if name not in {file.path for file in tracking.client().list_artifacts(run_id)}:
             return None
-        mlflow.set_tracking_uri(tracking.mlflow_uri)
-        return str(mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")).rstrip()
+    with download_folder() as folder:
+        path = download_artifact(tracking, f"runs:/{run_id}/{name}", folder, "reading the evaluation from")
+        return path.read_text(encoding="utf-8").rstrip()
 
 
 def _artifact(split: str) -> str:

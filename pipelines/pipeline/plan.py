@@ -71,8 +71,7 @@ def _extract_line(plan: ExtractionPlan) -> str:
 
 
 def _trained(features: FeatureSet, name: str, setup: PipelineSetup) -> TrainedModel | None:
-    result = find_run_directory(features, name, setup.training).result()
-    return None if result is None else TrainedModel(**result)
+    return find_run_directory(features, name, setup.training).result(TrainedModel.parse)
 
 
 def _train_line(features: FeatureSet | None, name: str, setup: PipelineSetup, trained: TrainedModel | None) -> str:

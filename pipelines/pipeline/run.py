@@ -82,7 +82,7 @@ def run_pipeline(
     if not setup.runs("train"):
         return PipelineResult(features)
     assert tracking is not None, "every stage but the extraction needs it"
-    if find_run_directory(features, name, training).result() is None:  # else nothing may be left to write
+    if not find_run_directory(features, name, training).is_finished():  # else nothing may be left to write
         require_output_stores(setup)
     with watch.stage("train", f"{training.model.matcher.upper()} on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)

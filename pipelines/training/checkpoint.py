@@ -14,7 +14,6 @@ No random state is stored, because every step is seeded by its number.
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -67,6 +66,12 @@ class TrainingProgress:
     def validations(self) -> list[tuple[int, float]]:
         """Returns the epoch, counted from 1, and the validation rSum of each validated epoch."""
         return [(int(metrics["epoch"]), metrics["val_rsum"]) for _, _, metrics in self.history if "epoch" in metrics]
+
+    def require_fits(self, steps_per_epoch: int, source: str) -> None:
+        """Raises UserError, which names `source`, unless a training with that many steps per epoch can be there."""
+        first, last = self.validated * steps_per_epoch, (self.validated + 1) * steps_per_epoch
+        if not first <= self.step <= last:
+            raise _corrupt(source, f"step is {self.step}, but after epoch {self.validated} it is {first} to {last}")
 
     def is_finished(self, config: TrainConfig) -> bool:
         """Returns whether all epochs are done, or early stopping applies."""
@@ -171,7 +176,11 @@ def parse_progress(document: Any, source: str) -> TrainingProgress:
     try:
         return _progress_of(fields)
     except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{source} is corrupt ({error}); delete the run directory to train again") from error
+        raise _corrupt(source, error) from error
+
+
+def _corrupt(source: str, reason: object) -> UserError:
+    return UserError(f"{source} is corrupt ({reason}); delete the run directory to train again")
 
 
 def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
@@ -184,16 +193,24 @@ def _progress_of(fields: dict[str, Any]) -> TrainingProgress:
         value = getattr(progress, name)
         if type(value) is not int or value < 0:
             raise ValueError(f"{name} is {value!r}")
-    if progress.best_epoch > progress.validated:
-        raise ValueError(f"best_epoch is {progress.best_epoch}, but validated is {progress.validated}")
-    if not math.isfinite(progress.best_rsum):
-        raise ValueError(f"best_rsum is {progress.best_rsum}")
     for _, _, metrics in history:
         if not isinstance(metrics, dict) or not all(isinstance(number, int | float) for number in metrics.values()):
             raise TypeError(f"history contains {metrics}")
         if "epoch" in metrics and "val_rsum" not in metrics:
             raise ValueError(f"epoch {metrics['epoch']} in history has no val_rsum")
+    _require_best(progress)
     return progress
+
+
+def _require_best(progress: TrainingProgress) -> None:
+    """Raises ValueError unless the history contains every validated epoch, and the best one of them is recorded."""
+    scores = dict(progress.validations())
+    if list(scores) != list(range(1, progress.validated + 1)):
+        raise ValueError(f"validated is {progress.validated}, but history contains the epochs {list(scores)}")
+    best = max(scores, key=lambda epoch: scores[epoch], default=0)
+    found, expected = (progress.best_epoch, progress.best_rsum), (best, scores.get(best, -1.0))
+    if found != expected:
+        raise ValueError(f"the best epoch and rSum are {found}, but {expected} in history")
 
 
 def write_validation(folder: Path, report: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from infra.tracking_errors import reason_of
 from pipelines.training.checkpoint import MetricRow
 
 RETRY_S = 5.0
-"""Seconds between attempts while MLflow is unreachable."""
+"""Seconds between attempts while MLflow is unreachable or fails."""
 
 
 class MlflowMetrics(UserCallback):
@@ -37,7 +37,7 @@ class MlflowMetrics(UserCallback):
 
 
 class MetricSender(threading.Thread):
-    """Sends metrics in order. While MLflow is unreachable they are buffered, and training continues."""
+    """Sends metrics in order. While MLflow is unreachable or fails they are buffered, and training continues."""
 
     def __init__(self, tracking: Tracking, run_id: str, bar: Any) -> None:
         super().__init__(name="mlflow-metrics", daemon=True)
@@ -58,11 +58,13 @@ class MetricSender(threading.Thread):
                 self._tracking.log_rows(self._run_id, rows)
             except Exception as error:  # noqa: BLE001 no error of MLflow may stop the training
                 if not warned:
-                    warning = f"MLflow is unreachable ({reason_of(error)}); metrics are buffered, training continues"
+                    warning = (
+                        f"MLflow does not take metrics ({reason_of(error)}); they are buffered, training continues"
+                    )
                     self._bar.warn.remote(warning)
                 warned = True
                 time.sleep(RETRY_S)
             else:
                 if warned:
-                    self._bar.warn.remote("MLflow is reachable again; buffered metrics are sent")
+                    self._bar.warn.remote("MLflow takes metrics again; buffered ones are sent")
                 return

@@ -9,16 +9,15 @@
 - `finished.json`: format and result.
 """
 
-import json
 import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from infra.canonical_json import canonical_json
+from infra.canonical_json import canonical_json, load_object
 from infra.errors import LeaseLostError, UserError
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
@@ -27,6 +26,8 @@ from infra.tracking import Tracking
 
 FORMAT = "shan-run/1"
 RUN, FINISHED = "run.json", "finished.json"
+
+T = TypeVar("T")
 
 CLAIM_S = 10.0
 """Seconds within which the process that claims a directory records its run; after that it counts as killed."""
@@ -67,7 +68,7 @@ class RunDirectory:
 
     def exists_already(self, run_id: str) -> UserError:
         """Returns the error of a new training whose configuration has this MLflow run."""
-        state = "has finished" if self.result() else "exists"
+        state = "has finished" if self.is_finished() else "exists"
         return UserError(
             f"{self.uri}: a run with this configuration {state} (run {run_id}); "
             "use --resume to continue it, or change train.seed or train.output to start a new one"
@@ -104,12 +105,23 @@ class RunDirectory:
         """Writes the result of the finished run."""
         self.store.replace(FINISHED, canonical_json({"format": FORMAT, **result}))
 
-    def result(self) -> dict[str, Any] | None:
-        """Returns the result of the finished run, or None. Raises UserError if it has another format."""
+    def is_finished(self) -> bool:
+        """Returns whether the run has a result. Raises UserError if that has another format."""
+        return self._read_versioned(FINISHED) is not None
+
+    def result(self, parse: Callable[[dict[str, Any]], T]) -> T | None:
+        """Returns the parsed result of the finished run, or None.
+
+        Raises UserError if it has another format, or if `parse` raises KeyError, TypeError or ValueError.
+        """
         document = self._read_versioned(FINISHED)
-        if document is not None:
-            del document["format"]
-        return document
+        if document is None:
+            return None
+        del document["format"]
+        try:
+            return parse(document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._corrupt(FINISHED) from error
 
     def _read_versioned(self, name: str) -> dict[str, Any] | None:
         document = self.read(name)
@@ -130,14 +142,11 @@ class RunDirectory:
     def read(self, name: str) -> dict[str, Any] | None:
         """Returns a JSON object of the directory, or None if it does not exist. Raises UserError if it is corrupt."""
         try:
-            document = json.loads(self.store.read(name))
+            return load_object(self.store.read(name))
         except FileNotFoundError:
             return None
-        except ValueError:
-            document = None
-        if not isinstance(document, dict):
-            raise self._corrupt(name)
-        return document
+        except ValueError as error:
+            raise self._corrupt(name) from error
 
     def _corrupt(self, name: str) -> UserError:
         return UserError(f"{self.uri}/{name} is corrupt; delete the run directory to train again")

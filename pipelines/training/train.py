@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from infra.canonical_json import count, require_fields, typed
 from infra.errors import StorageError
 from infra.model_artifacts import register
 from infra.outages import after_outage
@@ -45,6 +46,18 @@ class TrainedModel:
     best_epoch: int
     metrics: dict[str, float]
 
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> "TrainedModel":
+        """Returns the model of a JSON document. Raises ValueError for one that `asdict` does not give."""
+        require_fields(document, cls)
+        for name in ("run_id", "name"):
+            typed(document, name, str)
+        for name in ("version", "best_epoch"):
+            count(document[name], name)
+        if type(typed(document, "metrics", dict).get("val_rsum")) is not float:
+            raise ValueError("field 'metrics' has no val_rsum")
+        return cls(**document)
+
 
 def run_training(
     features: FeatureSet, name: str, setup: TrainingSetup, tracking: Tracking, resume: bool | None = False
@@ -55,8 +68,8 @@ def run_training(
     training returns its stored result without a cluster.
     """
     inputs = resolve_inputs(features, name, setup)
-    if resume is not False and (result := inputs.directory.result()) is not None:
-        return TrainedModel(**result)
+    if resume is not False and (result := inputs.directory.result(TrainedModel.parse)) is not None:
+        return result
     require_dataset_of_model(tracking, name, features.dataset)
     check_resume(inputs.directory, resume)
     detector = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)

@@ -25,7 +25,7 @@ from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.batches import Batch
-from pipelines.training.checkpoint import MetricRow, TrainState, epoch_checkpoint, step_checkpoint
+from pipelines.training.checkpoint import PROGRESS, MetricRow, TrainState, epoch_checkpoint, step_checkpoint
 from pipelines.training.checkpoint_writer import CheckpointWriter
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
@@ -91,6 +91,7 @@ def _train(job: TrainJob) -> None:
     if (last := ray.train.get_checkpoint()) is not None:
         with last.as_directory() as folder:
             worker.state.load(Path(folder), last.path)
+        worker.state.progress.require_fits(worker.steps_per_epoch, f"{last.path}/{PROGRESS}")
     worker.show()
     with worker.system_metrics(), suppress(LeaseLostError):  # the driver reports it
         while not worker.stopped and not worker.state.progress.is_finished(job.train):

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from infra.errors import CorruptDataError, StorageError
-from infra.model_artifacts import download_folder, download_model
-from infra.tracking import Tracking
+from infra.model_artifacts import DOWNLOADS, download_artifact, download_folder, download_model
+from infra.tracking import Tracking, TrackingConfig, connect
+from tests.support.faulty_proxy import CUT_BODY, faulty_proxy
 
 
 def logged(tracking: Tracking, folder: Path, mlmodel: object) -> str:
@@ -62,3 +63,26 @@ def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_pa
     tracking.client().create_model_version("m", "mlflow-artifacts:/1/model")
     with download_folder() as folder, pytest.raises(StorageError, match=r"^models:/m/1: its files cannot be read"):
         download_model(tracking, "models:/m/1", "bundle", folder)
+
+
+def test_an_interrupted_download_is_repeated(mlflow_uri: str, tmp_path: Path):
+    """MLflow itself repeats a request only until its response begins."""
+    with faulty_proxy(mlflow_uri) as proxy:
+        tracking = connect(TrackingConfig(uri=proxy.endpoint))
+        uri = logged(tracking, tmp_path / "model", with_artifact("bundle"))
+        proxy.next(CUT_BODY, DOWNLOADS - 1, "GET", "bundle/weights")
+        with download_folder() as folder:
+            path, _ = download_model(tracking, uri, "bundle", folder)
+            assert (path / "weights").read_text() == "numbers"
+            tracking.client().create_registered_model("cut")
+            run_id = uri.split("/")[1]
+            source = f"{tracking.client().get_run(run_id).info.artifact_uri}/model"
+            tracking.client().create_model_version("cut", source, run_id)
+            for artifact, cause in (
+                (f"{uri}/bundle/weights", ""),  # MLflow drops the cause
+                ("models:/cut/1", "IncompleteRead"),
+            ):
+                proxy.next(CUT_BODY, DOWNLOADS, "GET", "bundle/weights")
+                with pytest.raises(StorageError, match=rf": its files cannot be read .*{cause}.*; check where"):
+                    download_artifact(tracking, artifact, folder, "reading")
+        assert proxy.counts[CUT_BODY] == 3 * DOWNLOADS - 1

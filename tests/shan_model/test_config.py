@@ -9,16 +9,17 @@ from shan_model.config import ModelConfig
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
-        *((name, bad) for name in ("region_dim", "joint_dim", "word_dim") for bad in (0, -3, 2.5, "8")),
+        *((name, bad) for name in ("region_dim", "joint_dim", "word_dim") for bad in (0, -3, 2.5, "8", 65_537)),
         *((name, bad) for name in ("l2l_weight", "g2l_weight") for bad in (-0.1, 1.01, math.nan)),
-        *(("temperature", bad) for bad in (0, -15, math.nan, math.inf)),
+        *(("temperature", bad) for bad in (0, -15, math.nan, math.inf, 1e39)),
         *((name, "") for name in ("variant", "levels", "affinity", "gate", "l2l_pooling")),
+        *(("gru_layers", bad) for bad in (0, 101)),
         ("variant", "Full"),
         ("levels", "g2l+g2g"),
         ("affinity", "dot"),
         ("gate", "vectr"),
         ("text_encoder", "bert"),
-        *(("fixed_word_dim", bad) for bad in (-1, 2.5)),
+        *(("fixed_word_dim", bad) for bad in (-1, 2.5, 10**9)),
         ("l2l_pooling", "max"),
     ],
 )

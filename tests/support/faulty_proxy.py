@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         fault = self.proxy.choose(self.command, self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         time.sleep(self.proxy.latency_s)
         if fault == BUSY or (fault in _ANSWERS and "If-None-Match" in self.headers):
             self._send_error(*_ANSWERS[fault])
@@ -143,7 +143,20 @@ class _Handler(BaseHTTPRequestHandler):
                 del self.headers["If-None-Match"]
             self._forward(body, fault)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _answer
+    do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _answer
+
+    def _body(self) -> bytes:
+        """Reads the body of a request. One in chunks, as Arrow sends, is forwarded in one piece."""
+        if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+        self.headers["Content-Length"] = str(len(body))
+        return body
 
     def _send_error(self, status: int, code: str) -> None:
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from infra.canonical_json import count, require_fields, typed
 from infra.errors import UserError
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
@@ -68,8 +69,8 @@ def run_sweep(
         check_setup(train, width, name, with_fields(setup, values))
     identity = sweep_identity(features, space_identity(entries, space), sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
-    if (result := directory.result()) is not None:
-        return [_stored_trial(trial, space) for trial in result["trials"]], TrainedModel(**result["best"])
+    if (result := directory.result(lambda document: _stored_result(document, list(space)))) is not None:
+        return result
     _ = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)  # raises early
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
@@ -144,9 +145,21 @@ def trials_table(trials: Sequence[Trial]) -> Table:
     return Table("trials, best first", [*fields, "best validation rSum", "epochs", "run"], rows)
 
 
-def _stored_trial(trial: dict[str, Any], space: dict[str, Any]) -> Trial:
+def _stored_result(document: dict[str, Any], fields: Sequence[str]) -> tuple[list[Trial], TrainedModel]:
+    """Returns the trials and the registered model of a finished sweep. Raises KeyError, TypeError or ValueError."""
+    trials = [_stored_trial(trial, fields) for trial in typed(document, "trials", list)]
+    if not trials:
+        raise ValueError("field 'trials' is empty")
+    return trials, TrainedModel.parse(typed(document, "best", dict))
+
+
+def _stored_trial(trial: dict[str, Any], fields: Sequence[str]) -> Trial:
     """Returns a trial with its values in the order of the space; stored JSON has sorted keys."""
-    return replace(Trial(**trial), values={field: trial["values"][field] for field in space})
+    require_fields(trial, Trial)
+    typed(trial, "run_id", str)
+    typed(trial, "best_rsum", float)
+    count(trial["epochs"], "epochs")
+    return replace(Trial(**trial), values={field: trial["values"][field] for field in fields})
 
 
 def _log_settings(

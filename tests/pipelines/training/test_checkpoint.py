@@ -57,7 +57,7 @@ def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, ema: float
     uninterrupted, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
     steps(uninterrupted, config, before + 4)
     steps(first, config, before)
-    first.progress.history.append((1, 2, {"loss": 0.5}))
+    first.progress.history = [(1, 2, {"loss": 0.5}), *((5 * e, 2, {"epoch": e, "val_rsum": 124.5 - e}) for e in (1, 2))]
     first.progress.validated, first.progress.best_epoch, first.progress.best_rsum = 2, 1, 123.5
     first.save(tmp_path, {"run": "r"})
     torch.manual_seed(77)  # the random state of the process does not matter
@@ -145,9 +145,12 @@ def test_unknown_format_is_an_error_in_one_line(tmp_path: Path, found: str | Non
         ({"step": -1}, "step is -1"),
         ({"step": "3"}, "step is '3'"),
         ({"validated": 1.5}, "validated is 1.5"),
-        ({"best_epoch": 4}, "best_epoch is 4, but validated is 0"),
-        ({"best_rsum": float("nan")}, "best_rsum is nan"),
-        ({"best_rsum": "high"}, "must be real number"),
+        ({"validated": 2}, "validated is 2, but history contains the epochs []"),
+        ({"best_epoch": 4}, "the best epoch and rSum are (4, -1.0), but (0, -1.0) in history"),
+        ({"best_rsum": float("nan")}, "are (0, nan), but (0, -1.0)"),
+        ({"best_rsum": "high"}, "are (0, 'high'), but (0, -1.0)"),
+        ({"history": [[9, 0, {"epoch": 2, "val_rsum": 5.0}]], "validated": 1}, "contains the epochs [2]"),
+        ({"history": [[9, 0, {"epoch": 1, "val_rsum": 5.0}]], "validated": 1}, "(0, -1.0), but (1, 5.0) in history"),
         ({"history": None}, "not iterable"),
         ({"history": [[1, 2, {"loss": "low"}]]}, "history contains {'loss': 'low'}"),
         ({"history": [[1, 2, []]]}, "history contains []"),
@@ -161,6 +164,19 @@ def test_edited_progress_is_an_error_in_one_line(edit: dict[str, object], reason
         UserError, match=rf"^s3://b/progress\.json is corrupt \(.*{re.escape(reason)}.*; delete the run"
     ):
         parse_progress(document, "s3://b/progress.json")
+
+
+@pytest.mark.parametrize(("step", "is_possible"), [(9, False), (10, True), (15, True), (16, False), (10**30, False)])
+def test_step_of_another_epoch_is_an_error(step: int, is_possible: bool):
+    """Two epochs of five steps are validated: the third one's steps are 10 (none yet) to 15 (not validated yet)."""
+    progress = TrainingProgress(step=step, validated=2)
+    if is_possible:
+        progress.require_fits(5, "p")
+    else:
+        with pytest.raises(
+            UserError, match=f"^p is corrupt .step is {step}, but after epoch 2 it is 10 to 15.; delete"
+        ):
+            progress.require_fits(5, "p")
 
 
 @pytest.mark.parametrize("content", ["", '{"format": "shan', "[]", '{"format": "shan-checkpoint/1"}'])

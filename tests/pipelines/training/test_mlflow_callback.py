@@ -48,8 +48,8 @@ def test_metrics_are_buffered_while_mlflow_is_unreachable():
         sender.rows.put([(step, 0, {"loss": 1.0})])
     assert [tracking.logged.get(timeout=10)[1][0][0] for _ in range(2)] == [10, 20]
     assert bar.warnings == [
-        "MLflow is unreachable (http://host refused); metrics are buffered, training continues",
-        "MLflow is reachable again; buffered metrics are sent",
+        "MLflow does not take metrics (http://host refused); they are buffered, training continues",
+        "MLflow takes metrics again; buffered ones are sent",
     ]
 
 

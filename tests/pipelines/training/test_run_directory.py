@@ -143,14 +143,16 @@ def test_unknown_format_is_an_error_in_one_line(directory: RunDirectory, found: 
     assert "\n" not in str(caught.value)
     directory.store.replace("finished.json", json.dumps(found).encode())
     with pytest.raises(UserError, match=r"finished\.json: format is .*, but this release reads 'shan-run/1'; use"):
-        directory.result()
+        directory.result(dict)
 
 
 def test_result_is_stored_with_its_format(directory: RunDirectory):
-    assert directory.result() is None
+    assert directory.result(dict) is None
+    assert not directory.is_finished()
     directory.record_result({"best": 1})
     assert json.loads(directory.store.read("finished.json")) == {"format": "shan-run/1", "best": 1}
-    assert directory.result() == {"best": 1}
+    assert directory.result(dict) == {"best": 1}
+    assert directory.is_finished()
 
 
 @pytest.mark.parametrize(

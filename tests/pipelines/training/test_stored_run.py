@@ -39,9 +39,9 @@ def test_run_and_lease_are_read(directory: RunDirectory):
 
 
 def test_result_is_read(directory: RunDirectory):
-    result = directory.result()
+    result = directory.result(TrainedModel.parse)
     assert result is not None
-    assert TrainedModel(**result) == stored_run.RESULT
+    assert result == stored_run.RESULT
 
 
 def test_identity_names_the_same_directory():

@@ -14,6 +14,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.training.claim import claim_training
 from pipelines.training.config import TrainConfig
 from pipelines.training.inputs import resolve_inputs
+from pipelines.training.run_directory import open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.train import TrainedModel, _results, run_training, training_summary
 from shan_model.config import ModelConfig
@@ -51,6 +52,18 @@ def setup(tmp_path: Path) -> TrainingSetup:
 
 def unreachable(*_: object) -> None:
     raise UserError("cluster.address auto is unreachable")
+
+
+@pytest.mark.parametrize(
+    "edit", [{"extra": 1}, {"version": "3"}, {"best_epoch": -1}, {"metrics": []}, {"metrics": {}}, {"run_id": None}]
+)
+def test_an_edited_result_is_an_error_in_one_line(tmp_path: Path, edit: dict[str, object]):
+    directory = open_run_directory(str(tmp_path), "m-0123456789ab")
+    directory.record_result(asdict(RESULT))
+    assert directory.result(TrainedModel.parse) == RESULT
+    directory.record_result(asdict(RESULT) | edit)
+    with pytest.raises(UserError, match=r"m-0123456789ab/finished\.json is corrupt; delete the run directory"):
+        directory.result(TrainedModel.parse)
 
 
 @pytest.mark.parametrize("resume", [True, None])

@@ -104,6 +104,10 @@ def test_a_finished_sweep_returns_its_result(features: FeatureSet, tracking: Tra
     trials, found = run_sweep(features, "m", SPACE, SweepConfig(), setup, tracking)
     assert (trials, found) == ([trial], best)
     assert list(trials[0].values) == ["train.margin", "model.gate"]
+    for edit in ({"best": None}, {"trials": []}, {"trials": [{}]}, {"trials": [asdict(trial) | {"values": {}}]}):
+        directory.record_result({"trials": [asdict(trial)], "best": asdict(best)} | edit)
+        with pytest.raises(UserError, match=r"finished\.json is corrupt; delete the run directory"):
+            run_sweep(features, "m", SPACE, SweepConfig(), setup, tracking)
 
 
 @pytest.mark.parametrize(
