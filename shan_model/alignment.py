@@ -72,8 +72,9 @@ class Alignment(nn.Module):
         self.words_query = config.variant in ("full", "t2i")
         self.project_regions = nn.Linear(config.joint_dim, config.joint_dim, bias=False)
         self.project_words = nn.Linear(config.joint_dim, config.joint_dim, bias=False)
+        initialise = nn.init.eye_ if config.affinity_init == "identity" else nn.init.xavier_uniform_
         for linear in (self.project_regions, self.project_words):
-            nn.init.xavier_uniform_(linear.weight)
+            initialise(linear.weight)
         # A disabled step owns no parameters: DDP would wait for gradients that are never computed.
         if "g2l" in config.levels and self.regions_query:
             self.image_branch = Branch(config.joint_dim, config.gate)

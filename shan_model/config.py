@@ -45,6 +45,9 @@ class ModelConfig:
     affinity: Literal["bilinear", "cosine"] = "bilinear"
     """Affinity of Eq. 3: `bilinear` is the product of the projections, `cosine` normalises both first (not stated in
     the paper)."""
+    affinity_init: Literal["identity", "xavier"] = "identity"
+    """Initial projections of Eq. 3 (not stated in the paper). With `identity`, attention starts as in SCAN, by the
+    similarity of v_i and t_j; with `xavier` (independent Xavier-uniform matrices) it starts unrelated to it."""
     temperature: float = 15.0
     """Inverse temperature lambda of Eq. 4 and 5: the factor before the softmax over words and over regions."""
     l2l_weight: float = 0.3

@@ -30,6 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "variant": "full",
         "levels": "l2l+g2l+g2g",
         "affinity": "bilinear",
+        "affinity_init": "xavier",
         "temperature": 15.0,
         "l2l_weight": 0.3,
         "g2l_weight": 0.5,

@@ -3,7 +3,9 @@
 from pipelines.training.setup import TrainingSetup
 
 _GRU_FIELDS = ("word_dim", "gru_layers")
-_SHAN_FIELDS = ("variant", "levels", "affinity", "temperature", "l2l_weight", "g2l_weight", "l2l_pooling", "gate")
+_SHAN_FIELDS = (
+    "variant", "levels", "affinity", "affinity_init", "temperature", "l2l_weight", "g2l_weight", "l2l_pooling", "gate",
+)  # fmt: skip
 
 
 def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:

@@ -9,6 +9,7 @@ import yaml
 from infra.errors import StorageError, UserError
 from jobs import cli
 from jobs.config import Config
+from shan_model.config import ModelConfig
 
 ALL = tuple(Config.__dataclass_fields__)
 
@@ -42,9 +43,19 @@ def test_the_papers_settings_are_the_defaults():
     )
 
 
+def test_paper_preset_is_that_of_its_data_sets():
+    """It names every setting, so that a changed default does not change it."""
+    paper = parse("--preset", "paper")
+    assert paper == parse("--preset", "flickr30k") == parse("--preset", "coco")
+    shan = {"matcher", "scan_pooling", "hf_model", "fixed_word_dim"}
+    document = yaml.safe_load((cli.PRESETS / "paper.yaml").read_text())
+    assert document["model"].keys() == ModelConfig.__dataclass_fields__.keys() - shan
+    assert document["model"].items() <= vars(paper.model).items()
+
+
 def test_every_preset_is_valid():
     presets = {path.stem for path in cli.PRESETS.glob("*.yaml")}
-    assert presets == {"quickstart", "flickr30k", "coco"}
+    assert presets == {"quickstart", "paper", "flickr30k", "coco"}
     for preset in presets:
         assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 
@@ -62,10 +73,10 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
     usage, _, rest = " ".join(capsys.readouterr().out.split()).partition(" options: ")
-    for option in ("[--name NAME]", "[--preset {coco,flickr30k,quickstart}]", "[--config FILE]", "[--print_config]"):
+    for option in ("[--name NAME]", "[--preset {coco,flickr30k,paper,quickstart}]", "[--config FILE]", "[--print_config]"):
         assert option in usage
     assert "[--SECTION.FIELD VALUE ...]" in usage
-    assert "--preset {coco,flickr30k,quickstart} Start from the settings of this preset" in rest
+    assert "--preset {coco,flickr30k,paper,quickstart} Start from the settings of this preset" in rest
 
 
 def test_preset_without_effect_is_an_error():
@@ -167,7 +178,7 @@ def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
     ("argv", "message"),
     [
         (["--train.epoks", "3"], "--train.epoks"),
-        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, quickstart"),
+        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, paper, quickstart"),
         (["--preset"], "unknown preset ''"),
         (["--config", "nowhere.yaml"], "/nowhere.yaml': no such file; give a YAML file"),
         (["--train.epochs", "many"], "train.epochs"),

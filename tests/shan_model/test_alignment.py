@@ -189,12 +189,15 @@ def test_the_gate_has_the_width_of_its_kind():
     assert build(gate="scalar").image_branch.gate.weight.shape == (1, 2 * D)
 
 
-def test_initialisation_is_xavier_uniform_with_zero_bias():
+@pytest.mark.parametrize("affinity_init", ["identity", "xavier"])
+def test_initial_values_are_those_of_the_config(affinity_init):
     torch.manual_seed(0)
-    alignment = Alignment(ModelConfig(joint_dim=64))
+    alignment = Alignment(ModelConfig(joint_dim=64, affinity_init=affinity_init))
     for name, value in alignment.state_dict().items():
         if name.endswith("bias"):
             assert not value.any(), name
+        elif name.startswith("project") and affinity_init == "identity":
+            assert torch.equal(value, torch.eye(64)), name
         else:
             bound = (6 / sum(value.shape)) ** 0.5
             assert 0.9 * bound < value.abs().max() <= bound, name

@@ -18,6 +18,7 @@ from shan_model.config import ModelConfig
         ("levels", "g2l+g2g"),
         ("affinity", "dot"),
         ("gate", "vectr"),
+        ("affinity_init", "zeros"),
         ("text_encoder", "bert"),
         *(("fixed_word_dim", bad) for bad in (-1, 2.5, 10**9)),
         ("l2l_pooling", "max"),

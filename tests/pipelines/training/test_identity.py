@@ -28,7 +28,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
 
 def test_name_of_a_known_identity_never_changes():
     """A change here renames all existing run directories."""
-    identity = {"version": 1, "feature_set": "0" * 64, **settings_identity(setup_of(learning_rate=1e-3))}
+    setup = replace(setup_of(learning_rate=1e-3), model=ModelConfig(affinity_init="xavier"))
+    identity = {"version": 1, "feature_set": "0" * 64, **settings_identity(setup)}
     assert identity == {"version": 1, "feature_set": "0" * 64, "model": {}, "train": {"learning_rate": 1e-3}}
     assert directory_name("m", identity) == "m-5bf02ec90283"
 
