@@ -88,7 +88,10 @@ class Alignment(nn.Module):
         return torch.stack(scores, dim=1)
 
     def level_scores(self, regions_BRD: Tensor, words_WD: Tensor) -> dict[str, Tensor]:
-        """Returns the scores (B) of each enabled level with one caption: S_L2L, S_G2L, S_G2G (Eq. 7, 13, 15)."""
+        """Returns the scores (B) of each enabled level with one caption: S_L2L, S_G2L, S_G2G (Eq. 7, 13, 15).
+
+        They are scaled, so that their sum is the score.
+        """
         return self._levels(regions_BRD, self.project_regions(regions_BRD), words_WD)
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
@@ -96,7 +99,7 @@ class Alignment(nn.Module):
         return self._logits(self.project_regions(regions_BRD), words_WD).softmax(dim=1)
 
     def _levels(self, regions_BRD: Tensor, queries_BRD: Tensor, words_WD: Tensor) -> dict[str, Tensor]:
-        """Returns the scores (B) of one caption on each enabled level; their sum is Eq. 16."""
+        """Returns the scaled scores (B) of one caption on each enabled level; their sum is Eq. 16."""
         words_BWD = words_WD.expand(len(regions_BRD), -1, -1)
         logits_BRW = self._logits(queries_BRD, words_WD)
         text_BRD = logits_BRW.softmax(dim=2) @ words_BWD  # t*_i, Eq. 4
@@ -105,9 +108,9 @@ class Alignment(nn.Module):
         if "g2l" in self.config.levels:
             image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else None
             text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else None
-            levels["S_G2L"] = self._global_to_local(image, text)
+            levels["S_G2L"] = self.config.g2l_scale * self._global_to_local(image, text)
             if "g2g" in self.config.levels:
-                levels["S_G2G"] = self._global_to_global(image, text, regions_BRD, words_BWD)
+                levels["S_G2G"] = self.config.g2g_scale * self._global_to_global(image, text, regions_BRD, words_BWD)
         return levels
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:

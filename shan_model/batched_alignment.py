@@ -102,11 +102,12 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             text = self._direction("text", captions, photos, *terms, (caption, photo, pair), matmul_dtype)
         scores = weighted(image and image.local, text and text.local, self.config.l2l_weight)
         if "g2l" in self.config.levels:
-            scores = scores + weighted(image and image.context, text and text.context, self.config.g2l_weight)
+            g2l = weighted(image and image.context, text and text.context, self.config.g2l_weight)
+            scores = scores + self.config.g2l_scale * g2l
         if "g2g" in self.config.levels:
             image_global = image.globals if image else pairing.photos(mean_vectors(photos.local, photos.padding))
             text_global = text.globals if text else pairing.captions(mean_vectors(captions.local, captions.padding))
-            scores = scores + cosine(image_global, text_global)
+            scores = scores + self.config.g2g_scale * cosine(image_global, text_global)
         # The native implementation assumes finite numbers and may return any score for others. A pair whose dot
         # products may overflow therefore has the score NaN.
         bound = self.config.joint_dim * pairing.photos(photos.peak) * pairing.captions(captions.peak)

@@ -54,6 +54,10 @@ class ModelConfig:
     """Weight mu1 of Eq. 7, between 0 and 1: share of the region-queried direction in the local-to-local score."""
     g2l_weight: float = 0.5
     """Weight mu2 of Eq. 13, between 0 and 1: share of the image context in the global-to-local score."""
+    g2l_scale: float = 1.0
+    """Factor of the global-to-local score in the sum of Eq. 16 (the paper uses 1)."""
+    g2g_scale: float = 1.0
+    """Factor of the global-to-global score in the sum of Eq. 16 (the paper uses 1)."""
     l2l_pooling: Literal["mean", "sum"] = "mean"
     """Pooling of the cosines in Eq. 7. The paper's text describes an average, its formula prints a sum."""
     gate: Literal["vector", "scalar"] = "vector"
@@ -94,11 +98,12 @@ class ModelConfig:
                 f"model.fixed_word_dim is {self.fixed_word_dim}; word vectors are used by the GRU only, "
                 "set it to 0 for model.text_encoder hf"
             )
-        if not 0 < self.temperature <= _HOTTEST:
-            raise ValueError(
-                f"model.temperature is {self.temperature}; it must be positive and at most {_HOTTEST:g} (the paper "
-                "uses 15)"
-            )
+        for name in ("temperature", "g2l_scale", "g2g_scale"):
+            if not 0 < getattr(self, name) <= _HOTTEST:
+                raise ValueError(
+                    f"model.{name} is {getattr(self, name)}; it must be positive and at most {_HOTTEST:g} "
+                    f"(the paper uses {type(self).__dataclass_fields__[name].default:g})"
+                )
         for name in ("l2l_weight", "g2l_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be between 0 and 1")

@@ -34,6 +34,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature": 15.0,
         "l2l_weight": 0.3,
         "g2l_weight": 0.5,
+        "g2l_scale": 1.0,
+        "g2g_scale": 1.0,
         "l2l_pooling": "mean",
         "gate": "vector",
         "matcher": "shan",

@@ -73,7 +73,12 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
     usage, _, rest = " ".join(capsys.readouterr().out.split()).partition(" options: ")
-    for option in ("[--name NAME]", "[--preset {coco,flickr30k,paper,quickstart}]", "[--config FILE]", "[--print_config]"):
+    for option in (
+        "[--name NAME]",
+        "[--preset {coco,flickr30k,paper,quickstart}]",
+        "[--config FILE]",
+        "[--print_config]",
+    ):
         assert option in usage
     assert "[--SECTION.FIELD VALUE ...]" in usage
     assert "--preset {coco,flickr30k,paper,quickstart} Start from the settings of this preset" in rest

@@ -60,6 +60,7 @@ def oracle_pair(config, parameters, v, t):
         temperature=config.temperature,
         mu1=config.l2l_weight,
         mu2=config.g2l_weight,
+        scales=(config.g2l_scale, config.g2g_scale),
     )
 
 
@@ -88,7 +89,7 @@ def test_scores_equal_the_oracle_in_every_variant(variant, levels, dtype, tolera
     for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
         # Weights and temperature away from their defaults: 0.5 would hide a swapped mu2.
         fields = {"affinity": affinity, "gate": gate, "l2l_pooling": pooling}
-        weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "temperature": 4.0}
+        weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7, "temperature": 4.0}
         alignment = build(dtype=dtype, variant=variant, levels=levels, **fields, **weights)
         assert_equals_oracle(alignment, regions, words, tolerance)
 
@@ -201,6 +202,14 @@ def test_initial_values_are_those_of_the_config(affinity_init):
         else:
             bound = (6 / sum(value.shape)) ** 0.5
             assert 0.9 * bound < value.abs().max() <= bound, name
+
+
+def test_level_scores_sum_to_the_score():
+    alignment = build(g2l_scale=0.4, g2g_scale=0.7)
+    regions, (words,) = inputs(2, 4, [5])
+    levels = alignment.level_scores(regions, words)
+    assert list(levels) == ["S_L2L", "S_G2L", "S_G2G"]
+    torch.testing.assert_close(sum(levels.values()), alignment(regions, [words])[:, 0], rtol=0, atol=1e-12)
 
 
 def test_scores_are_within_the_range_of_their_sum_of_cosines():

@@ -74,8 +74,12 @@ def pair_score(
     temperature=15.0,
     mu1=0.3,
     mu2=0.5,
+    scales=(1.0, 1.0),
 ):
-    """Eq. 16 for the regions `v` (R, D) of one image and the words `t` (W, D) of one caption."""
+    """Eq. 16 for the regions `v` (R, D) of one image and the words `t` (W, D) of one caption.
+
+    `scales` are factors of S_G2L and S_G2G, which the paper does not have.
+    """
     v, t = np.asarray(v, np.float64), np.asarray(t, np.float64)
     pooled = {"mean": average, "sum": sum}[l2l_pooling]
     a = affinity(v, t, p, affinity_kind)
@@ -104,7 +108,7 @@ def pair_score(
     both = variant == "full"
     score = mu1 * l2l_region + (1 - mu1) * l2l_word if both else l2l_region + l2l_word
     if "g2l" in levels:
-        score += mu2 * g2l_region + (1 - mu2) * g2l_word if both else g2l_region + g2l_word
+        score += scales[0] * (mu2 * g2l_region + (1 - mu2) * g2l_word if both else g2l_region + g2l_word)
     if "g2g" in levels:
-        score += cosine(v_g, t_g)
+        score += scales[1] * cosine(v_g, t_g)
     return score
