@@ -41,10 +41,11 @@ def cosine(x: Tensor, y: Tensor) -> Tensor:
 class Branch(nn.Module):
     """Gated fusion and attention pooling of one modality (Eq. 8, 9), and its attention to the other (Eq. 10, 11)."""
 
-    def __init__(self, joint_dim: int, gate: str) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(2 * joint_dim, joint_dim if gate == "vector" else 1)
-        self.pool = nn.Linear(joint_dim, 1, bias=False)
+        self.temperature = config.context_temperature
+        self.gate = nn.Linear(2 * config.joint_dim, config.joint_dim if config.gate == "vector" else 1)
+        self.pool = nn.Linear(config.joint_dim, 1, bias=False)
         nn.init.xavier_uniform_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
         nn.init.xavier_uniform_(self.pool.weight)
@@ -58,7 +59,7 @@ class Branch(nn.Module):
         gate_BND = torch.sigmoid(self.gate(torch.cat([local_BND, attended_BND], dim=-1)))
         fused_BND = gate_BND * local_BND + (1 - gate_BND) * attended_BND
         context_BD = (self.pool(fused_BND).softmax(dim=1) * fused_BND).sum(dim=1)
-        weight_BM = cosine(context_BD[:, None], other_BMD).softmax(dim=-1)
+        weight_BM = (self.temperature * cosine(context_BD[:, None], other_BMD)).softmax(dim=-1)
         return BranchOutput(context_BD, torch.einsum("bm,bmd->bd", weight_BM, other_BMD))
 
 
@@ -77,9 +78,9 @@ class Alignment(nn.Module):
             initialise(linear.weight)
         # A disabled step owns no parameters: DDP would wait for gradients that are never computed.
         if "g2l" in config.levels and self.regions_query:
-            self.image_branch = Branch(config.joint_dim, config.gate)
+            self.image_branch = Branch(config)
         if "g2l" in config.levels and self.words_query:
-            self.text_branch = Branch(config.joint_dim, config.gate)
+            self.text_branch = Branch(config)
 
     def forward(self, regions_BRD: Tensor, words: Sequence[Tensor]) -> Tensor:
         """Returns scores B x C of B photos with C captions; `words[c]` is W_c x D, without padding."""

@@ -172,17 +172,19 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         if branch is None:
             return DirectionTerms(local, local.new_empty(0), local.new_empty(0))
         pool_D = branch.pool.weight[0]
+        # With the norms of the keys divided by it, a cosine with a key is multiplied by the temperature of Eq. 10, 11.
+        norms = key.norms / self.config.context_temperature
         if query.channels.dim() == 4:  # in panels: the native implementation takes over
             channels = query.channels, query.query_gate, key.channels, key.key_gate
-            more = key.norms, attended.weights, attended.sums, pool_D
+            more = norms, attended.weights, attended.sums, pool_D
             return DirectionTerms(local, *native.context(*channels, *more, query_axis=_query_axis(subscripts)))
         if self.config.gate == "scalar":
             context = _scalar_context(query, key, attended, subscripts)
         else:
             context = _vector_context(pool_D, query, key, attended, subscripts, matmul_dtype)
-        lengths = torch.linalg.vector_norm(context, dim=-1)[..., None] * over_pairs(key.norms, (x, x, p))
-        cosines = torch.einsum(f"{p}d,{x}md->{p}m", context, key.local) / lengths.clamp(min=1e-8)
-        weights = hide(cosines, key.padding, x, p).softmax(dim=-1)
+        lengths = torch.linalg.vector_norm(context, dim=-1)[..., None] * over_pairs(norms, (x, x, p))
+        logits = torch.einsum(f"{p}d,{x}md->{p}m", context, key.local) / lengths.clamp(min=1e-8)
+        weights = hide(logits, key.padding, x, p).softmax(dim=-1)
         attended_by_context = torch.einsum(f"{p}m,{x}md->{p}d", weights, key.local)  # Eq. 10 and 11
         return DirectionTerms(local, cosine(context, attended_by_context), context + attended_by_context)
 

@@ -50,6 +50,9 @@ class ModelConfig:
     similarity of v_i and t_j; with `xavier` (independent Xavier-uniform matrices) it starts unrelated to it."""
     temperature: float = 15.0
     """Inverse temperature lambda of Eq. 4 and 5: the factor before the softmax over words and over regions."""
+    context_temperature: float = 1.0
+    """Inverse temperature of Eq. 10 and 11: the factor before the softmax with which a context attends to words or to
+    regions (the paper uses 1)."""
     l2l_weight: float = 0.3
     """Weight mu1 of Eq. 7, between 0 and 1: share of the region-queried direction in the local-to-local score."""
     g2l_weight: float = 0.5
@@ -98,7 +101,7 @@ class ModelConfig:
                 f"model.fixed_word_dim is {self.fixed_word_dim}; word vectors are used by the GRU only, "
                 "set it to 0 for model.text_encoder hf"
             )
-        for name in ("temperature", "g2l_scale", "g2g_scale"):
+        for name in ("temperature", "context_temperature", "g2l_scale", "g2g_scale"):
             if not 0 < getattr(self, name) <= _HOTTEST:
                 raise ValueError(
                     f"model.{name} is {getattr(self, name)}; it must be positive and at most {_HOTTEST:g} "

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "affinity": "bilinear",
         "affinity_init": "xavier",
         "temperature": 15.0,
+        "context_temperature": 1.0,
         "l2l_weight": 0.3,
         "g2l_weight": 0.5,
         "g2l_scale": 1.0,

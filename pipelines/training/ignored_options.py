@@ -4,8 +4,8 @@ from pipelines.training.setup import TrainingSetup
 
 _GRU_FIELDS = ("word_dim", "gru_layers")
 _SHAN_FIELDS = (
-    "variant", "levels", "affinity", "affinity_init", "temperature", "l2l_weight", "g2l_weight", "g2l_scale", "g2g_scale",
-    "l2l_pooling", "gate",
+    "variant", "levels", "affinity", "affinity_init", "temperature", "context_temperature", "l2l_weight", "g2l_weight",
+    "g2l_scale", "g2g_scale", "l2l_pooling", "gate",
 )  # fmt: skip
 
 

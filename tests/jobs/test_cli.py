@@ -73,15 +73,11 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
     usage, _, rest = " ".join(capsys.readouterr().out.split()).partition(" options: ")
-    for option in (
-        "[--name NAME]",
-        "[--preset {coco,flickr30k,paper,quickstart}]",
-        "[--config FILE]",
-        "[--print_config]",
-    ):
+    presets = "--preset {coco,flickr30k,paper,quickstart}"
+    for option in ("[--name NAME]", f"[{presets}]", "[--config FILE]", "[--print_config]"):
         assert option in usage
     assert "[--SECTION.FIELD VALUE ...]" in usage
-    assert "--preset {coco,flickr30k,paper,quickstart} Start from the settings of this preset" in rest
+    assert f"{presets} Start from the settings of this preset" in rest
 
 
 def test_preset_without_effect_is_an_error():

@@ -61,6 +61,7 @@ def oracle_pair(config, parameters, v, t):
         mu1=config.l2l_weight,
         mu2=config.g2l_weight,
         scales=(config.g2l_scale, config.g2g_scale),
+        context_temperature=config.context_temperature,
     )
 
 
@@ -89,7 +90,8 @@ def test_scores_equal_the_oracle_in_every_variant(variant, levels, dtype, tolera
     for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
         # Weights and temperature away from their defaults: 0.5 would hide a swapped mu2.
         fields = {"affinity": affinity, "gate": gate, "l2l_pooling": pooling}
-        weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7, "temperature": 4.0}
+        weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7}
+        weights |= {"temperature": 4.0, "context_temperature": 3.0}
         alignment = build(dtype=dtype, variant=variant, levels=levels, **fields, **weights)
         assert_equals_oracle(alignment, regions, words, tolerance)
 

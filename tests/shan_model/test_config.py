@@ -5,17 +5,15 @@ import pytest
 
 from shan_model.config import ModelConfig
 
+POSITIVE = ("temperature", "context_temperature", "g2l_scale", "g2g_scale")
+
 
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
         *((name, bad) for name in ("region_dim", "joint_dim", "word_dim") for bad in (0, -3, 2.5, "8", 65_537)),
         *((name, bad) for name in ("l2l_weight", "g2l_weight") for bad in (-0.1, 1.01, math.nan)),
-        *(
-            (name, bad)
-            for name in ("temperature", "g2l_scale", "g2g_scale")
-            for bad in (0, -15, math.nan, math.inf, 1e39)
-        ),
+        *((name, bad) for name in POSITIVE for bad in (0, -15, math.nan, math.inf, 1e39)),
         *((name, "") for name in ("variant", "levels", "affinity", "gate", "l2l_pooling")),
         *(("gru_layers", bad) for bad in (0, 101)),
         ("variant", "Full"),
@@ -60,6 +58,6 @@ def test_defaults_are_those_of_the_paper():
     c = ModelConfig()
     assert (c.region_dim, c.joint_dim, c.word_dim) == (2048, 1024, 300)
     assert (c.temperature, c.l2l_weight, c.g2l_weight) == (15, 0.3, 0.5)
-    assert (c.g2l_scale, c.g2g_scale) == (1, 1)
+    assert (c.context_temperature, c.g2l_scale, c.g2g_scale) == (1, 1, 1)
     assert (c.variant, c.levels) == ("full", "l2l+g2l+g2g")
     assert (c.affinity, c.l2l_pooling, c.gate) == ("bilinear", "mean", "vector")

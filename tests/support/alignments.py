@@ -13,7 +13,8 @@ def build_alignments(
 ) -> tuple[Alignment, BatchedAlignment]:
     """Returns both implementations with the same random parameters, including biases."""
     torch.manual_seed(0)
-    weights = {"temperature": 4.0, "l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7}
+    weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7}
+    weights |= {"temperature": 4.0, "context_temperature": 3.0}
     config = ModelConfig(joint_dim=width, **(weights | fields))
     reference, batched = Alignment(config), BatchedAlignment(config)
     for parameter in reference.parameters():

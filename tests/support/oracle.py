@@ -57,9 +57,9 @@ def context(own, attended, weight, bias, pool):
     return weighted_sum(softmax([float(np.dot(pool, x)) for x in fused]), fused)
 
 
-def attend_to_locals(c, local):
-    """Eq. 10 and 11: cosine, no temperature."""
-    return weighted_sum(softmax([cosine(c, x) for x in local]), local)
+def attend_to_locals(c, local, temperature):
+    """Eq. 10 and 11: cosine, with a temperature of 1 in the paper."""
+    return weighted_sum(softmax([temperature * cosine(c, x) for x in local]), local)
 
 
 def pair_score(
@@ -75,10 +75,11 @@ def pair_score(
     mu1=0.3,
     mu2=0.5,
     scales=(1.0, 1.0),
+    context_temperature=1.0,
 ):
     """Eq. 16 for the regions `v` (R, D) of one image and the words `t` (W, D) of one caption.
 
-    `scales` are factors of S_G2L and S_G2G, which the paper does not have.
+    The paper has neither `scales`, the factors of S_G2L and S_G2G, nor `context_temperature`, that of Eq. 10 and 11.
     """
     v, t = np.asarray(v, np.float64), np.asarray(t, np.float64)
     pooled = {"mean": average, "sum": sum}[l2l_pooling]
@@ -93,7 +94,7 @@ def pair_score(
         l2l_region = pooled([cosine(v[i], t_star[i]) for i in range(len(v))])
         if "g2l" in levels:
             v_c = context(v, t_star, p["region_gate"], p["region_gate_bias"], p["region_pool"])
-            t_c_star = attend_to_locals(v_c, t)
+            t_c_star = attend_to_locals(v_c, t, context_temperature)
             g2l_region = cosine(v_c, t_c_star)
             v_g = v_c + t_c_star
     if by_word:
@@ -101,7 +102,7 @@ def pair_score(
         l2l_word = pooled([cosine(t[j], v_star[j]) for j in range(len(t))])
         if "g2l" in levels:
             t_c = context(t, v_star, p["word_gate"], p["word_gate_bias"], p["word_pool"])
-            v_c_star = attend_to_locals(t_c, v)
+            v_c_star = attend_to_locals(t_c, v, context_temperature)
             g2l_word = cosine(t_c, v_c_star)
             t_g = t_c + v_c_star
 
