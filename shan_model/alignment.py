@@ -44,19 +44,25 @@ class Branch(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.temperature = config.context_temperature
-        self.gate = nn.Linear(2 * config.joint_dim, config.joint_dim if config.gate == "vector" else 1)
+        self.gates = 2 if config.gate_per_level and "g2g" in config.levels else 1
+        width = config.joint_dim if config.gate == "vector" else 1
+        self.gate = nn.Linear(2 * config.joint_dim, self.gates * width)
         self.pool = nn.Linear(config.joint_dim, 1, bias=False)
-        nn.init.xavier_uniform_(self.gate.weight)
+        for weight in self.gate.weight.chunk(self.gates):
+            nn.init.xavier_uniform_(weight)
         nn.init.zeros_(self.gate.bias)
         nn.init.xavier_uniform_(self.pool.weight)
 
-    def forward(self, local_BND: Tensor, attended_BND: Tensor, other_BMD: Tensor) -> BranchOutput:
+    def forward(self, local_BND: Tensor, attended_BND: Tensor, other_BMD: Tensor) -> list[BranchOutput]:
         """Fuses each item with the vector it attended to, pools the items, and attends to the other modality.
 
         `local_BND` are the items of this modality, `attended_BND` their attended vectors (Eq. 4 or 5), `other_BMD` the
-        items of the other modality.
+        items of the other modality. Returns the output for each gate: one for both levels, or one for each.
         """
-        gate_BND = torch.sigmoid(self.gate(torch.cat([local_BND, attended_BND], dim=-1)))
+        logits = self.gate(torch.cat([local_BND, attended_BND], dim=-1)).chunk(self.gates, dim=-1)
+        return [self._output(torch.sigmoid(gate_BND), local_BND, attended_BND, other_BMD) for gate_BND in logits]
+
+    def _output(self, gate_BND: Tensor, local_BND: Tensor, attended_BND: Tensor, other_BMD: Tensor) -> BranchOutput:
         fused_BND = gate_BND * local_BND + (1 - gate_BND) * attended_BND
         context_BD = (self.pool(fused_BND).softmax(dim=1) * fused_BND).sum(dim=1)
         weight_BM = (self.temperature * cosine(context_BD[:, None], other_BMD)).softmax(dim=-1)
@@ -107,11 +113,12 @@ class Alignment(nn.Module):
         image_BWD = logits_BRW.softmax(dim=1).transpose(1, 2) @ regions_BRD  # v*_j, Eq. 5
         levels = {"S_L2L": self._local_to_local(regions_BRD, text_BRD, words_BWD, image_BWD)}
         if "g2l" in self.config.levels:
-            image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else None
-            text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else None
-            levels["S_G2L"] = self.config.g2l_scale * self._global_to_local(image, text)
+            image = self.image_branch(regions_BRD, text_BRD, words_BWD) if self.regions_query else [None]
+            text = self.text_branch(words_BWD, image_BWD, regions_BRD) if self.words_query else [None]
+            levels["S_G2L"] = self.config.g2l_scale * self._global_to_local(image[0], text[0])
             if "g2g" in self.config.levels:
-                levels["S_G2G"] = self.config.g2g_scale * self._global_to_global(image, text, regions_BRD, words_BWD)
+                g2g = self._global_to_global(image[-1], text[-1], regions_BRD, words_BWD)
+                levels["S_G2G"] = self.config.g2g_scale * g2g
         return levels
 
     def _logits(self, queries_BRD: Tensor, words_WD: Tensor) -> Tensor:

@@ -48,9 +48,9 @@ class AlignmentItems(NamedTuple):
     channels: Tensor
     """K x N x D: `local` for the vector gate, in `native.panels` where those are used; K x 0 if not needed."""
     query_gate: Tensor
-    """W_g1 local + b_g of Eq. 8, in the form of `channels` (scalar gate: K x N x 1)."""
+    """K x G x ...: W_g1 local + b_g of Eq. 8 for each of G gates, in the form of `channels` (scalar gate: N x 1)."""
     key_gate: Tensor
-    """W_g2 local of the other modality's gate (Eq. 8), in the form of `channels` (scalar gate: K x N x 1)."""
+    """K x G x ...: W_g2 local of the other modality's gates (Eq. 8), in the form of `channels` (scalar gate: N x 1)."""
     padding: Tensor
     """K x N: see `padding.py`; K x 0 if no item is padded."""
     peak: Tensor
@@ -64,9 +64,9 @@ class DirectionTerms(NamedTuple):
     local: Tensor
     """pairs: pooled cosines of Eq. 6."""
     context: Tensor
-    """pairs: cosine of Eq. 12; empty if the step is disabled."""
+    """pairs: cosine of Eq. 12, with the first gate; empty if the step is disabled."""
     globals: Tensor
-    """pairs x D: global vector of Eq. 14; empty if the step is disabled."""
+    """pairs x D: global vector of Eq. 14, with the last gate; empty if the step is disabled."""
 
 
 class BatchedAlignment(BatchedMatcher, Alignment):
@@ -133,8 +133,9 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         arrange = native.panels if vector and native.usable(local_KND) else nn.Identity()
         absent = local_KND.new_empty(len(local_KND), 0)
 
-        def gate(weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            return arrange(functional.linear(local_KND, weight, bias))
+        def gates(branch: Branch, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            of_gates = functional.linear(local_KND, weight, bias).chunk(branch.gates, dim=-1)
+            return torch.stack([arrange(x) for x in of_gates], dim=1)
 
         items = {
             "local": local_KND,
@@ -144,8 +145,8 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             "query_pool": local_KND @ query.pool.weight[0] if query else absent,
             "key_pool": local_KND @ key.pool.weight[0] if key else absent,
             "channels": arrange(local_KND) if vector and (query or key) else absent,
-            "query_gate": gate(query.gate.weight[:, :width], query.gate.bias) if query else absent,
-            "key_gate": gate(key.gate.weight[:, width:]) if key else absent,
+            "query_gate": gates(query, query.gate.weight[:, :width], query.gate.bias) if query else absent,
+            "key_gate": gates(key, key.gate.weight[:, width:]) if key else absent,
         }
         peak = largest_magnitude([local_KND, projected_KND]) + 0 * largest_magnitude(items.values())
         return AlignmentItems(**items, padding=padding_KN, peak=peak)
@@ -162,7 +163,7 @@ class BatchedAlignment(BatchedMatcher, Alignment):
     ) -> DirectionTerms:
         """Returns the terms of one direction, Eq. 6 to 14. `logits` and `dots` are pairs x N x M."""
         branch = self._branch(name)
-        q, x, p = subscripts
+        q, _, p = subscripts
         values = key.key_pool if branch else key.norms  # without a branch the sums are not used
         attended = attend(query.norms, key.gram, values, logits, dots, subscripts)
         if self.config.l2l_pooling == "mean":
@@ -171,13 +172,36 @@ class BatchedAlignment(BatchedMatcher, Alignment):
             local = attended.cosines.sum(dim=-1)
         if branch is None:
             return DirectionTerms(local, local.new_empty(0), local.new_empty(0))
-        pool_D = branch.pool.weight[0]
+        contexts = [
+            self._context(
+                branch.pool.weight[0],
+                query._replace(query_gate=query_gate),
+                key._replace(key_gate=key_gate),
+                attended,
+                subscripts,
+                matmul_dtype,
+            )
+            for query_gate, key_gate in zip(query.query_gate.unbind(1), key.key_gate.unbind(1), strict=True)
+        ]
+        return DirectionTerms(local, contexts[0][0], contexts[-1][1])
+
+    def _context(
+        self,
+        pool_D: Tensor,
+        query: AlignmentItems,
+        key: AlignmentItems,
+        attended: Attended,
+        subscripts: Subscripts,
+        matmul_dtype: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the cosine of Eq. 12 (pairs) and the global vector of Eq. 14 (pairs x D) of items with one gate."""
+        _, x, p = subscripts
         # With the norms of the keys divided by it, a cosine with a key is multiplied by the temperature of Eq. 10, 11.
         norms = key.norms / self.config.context_temperature
         if query.channels.dim() == 4:  # in panels: the native implementation takes over
             channels = query.channels, query.query_gate, key.channels, key.key_gate
             more = norms, attended.weights, attended.sums, pool_D
-            return DirectionTerms(local, *native.context(*channels, *more, query_axis=_query_axis(subscripts)))
+            return native.context(*channels, *more, query_axis=_query_axis(subscripts))
         if self.config.gate == "scalar":
             context = _scalar_context(query, key, attended, subscripts)
         else:
@@ -186,7 +210,7 @@ class BatchedAlignment(BatchedMatcher, Alignment):
         logits = torch.einsum(f"{p}d,{x}md->{p}m", context, key.local) / lengths.clamp(min=1e-8)
         weights = hide(logits, key.padding, x, p).softmax(dim=-1)
         attended_by_context = torch.einsum(f"{p}m,{x}md->{p}d", weights, key.local)  # Eq. 10 and 11
-        return DirectionTerms(local, cosine(context, attended_by_context), context + attended_by_context)
+        return cosine(context, attended_by_context), context + attended_by_context
 
 
 def _query_axis(subscripts: Subscripts) -> int | None:

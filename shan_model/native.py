@@ -87,9 +87,9 @@ def context(
     cosines, sums = query.new_empty(weights.shape[:-2]), query.new_empty(*weights.shape[:-2], width)
     arrays = (
         query,
-        query_gate,
+        query_gate.contiguous(),
         key,
-        key_gate,
+        key_gate.contiguous(),
         key_norms,
         weights.contiguous(),
         logits.contiguous(),

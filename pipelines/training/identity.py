@@ -39,6 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "g2g_scale": 1.0,
         "l2l_pooling": "mean",
         "gate": "vector",
+        "gate_per_level": False,
         "matcher": "shan",
         "scan_pooling": "mean",
     },

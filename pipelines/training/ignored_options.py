@@ -5,8 +5,10 @@ from pipelines.training.setup import TrainingSetup
 _GRU_FIELDS = ("word_dim", "gru_layers")
 _SHAN_FIELDS = (
     "variant", "levels", "affinity", "affinity_init", "temperature", "context_temperature", "l2l_weight", "g2l_weight",
-    "g2l_scale", "g2g_scale", "l2l_pooling", "gate",
+    "g2l_scale", "g2g_scale", "l2l_pooling", "gate", "gate_per_level",
 )  # fmt: skip
+_G2L_FIELDS = ("context_temperature", "g2l_weight", "g2l_scale", "gate")
+_G2G_FIELDS = ("g2g_scale", "gate_per_level")
 
 
 def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
@@ -15,10 +17,13 @@ def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
     `reads_in_place` is whether the feature set is a folder, whose shards are not cached.
     """
     model, train = setup.model, setup.train
-    hf, matcher = "model.text_encoder=hf", f"model.matcher={model.matcher}"
+    hf, matcher, levels = "model.text_encoder=hf", f"model.matcher={model.matcher}", f"model.levels={model.levels}"
+    is_shan = model.matcher == "shan"
     rules = (  # section, fields, whether they are ignored, and with what
         ("model", _GRU_FIELDS, model.text_encoder == "hf", hf),
-        ("model", _SHAN_FIELDS, model.matcher != "shan", matcher),
+        ("model", _SHAN_FIELDS, not is_shan, matcher),
+        ("model", _G2L_FIELDS, is_shan and "g2l" not in model.levels, levels),
+        ("model", _G2G_FIELDS, is_shan and "g2g" not in model.levels, levels),
         ("model", ("scan_pooling",), not model.matcher.startswith("scan"), matcher),
         ("train", ("min_word_count",), model.text_encoder == "hf", hf),
         ("train", ("lr_decay_epoch",), train.lr_schedule != "step", f"train.lr_schedule={train.lr_schedule}"),

@@ -160,8 +160,8 @@ def _context_seconds(photos: Sequence[Group], captions: Sequence[Group], sizes: 
     words, vectors = caption.local.shape[1], photo.local.shape[1]
     alpha = torch.rand(many, few, vectors, words).softmax(dim=-1)
     beta = torch.rand(many, few, words, vectors).softmax(dim=-1)
-    image = photo.channels, photo.query_gate, caption.channels, caption.key_gate, caption.norms
-    text = caption.channels, caption.query_gate, photo.channels, photo.key_gate, photo.norms
+    image = photo.channels, photo.query_gate[:, 0], caption.channels, caption.key_gate[:, 0], caption.norms
+    text = caption.channels, caption.query_gate[:, 0], photo.channels, photo.key_gate[:, 0], photo.norms
     both = seconds(
         lambda: (
             native.context(*image, alpha, alpha[..., 0], pool_D, query_axis=0),

@@ -13,7 +13,13 @@ from tests.support import oracle
 
 D = 5
 VARIANTS, LEVELS = ("full", "t2i", "i2t"), ("l2l", "l2l+g2l", "l2l+g2l+g2g")
-AFFINITIES, GATES, POOLINGS = ("bilinear", "cosine"), ("vector", "scalar"), ("mean", "sum")
+GATES = ("vector", "scalar")
+OPTIONS = [
+    {"affinity": affinity, "gate": gate, "l2l_pooling": pooling, "gate_per_level": per_level}
+    for affinity, gate, (pooling, per_level) in product(
+        ("bilinear", "cosine"), GATES, [("mean", False), ("sum", True), ("mean", True)]
+    )
+]
 NAMES = {  # state_dict: oracle
     "project_regions.weight": "region_projection",
     "project_words.weight": "word_projection",
@@ -62,6 +68,7 @@ def oracle_pair(config, parameters, v, t):
         mu2=config.g2l_weight,
         scales=(config.g2l_scale, config.g2g_scale),
         context_temperature=config.context_temperature,
+        gates=2 if config.gate_per_level and config.levels == "l2l+g2l+g2g" else 1,
     )
 
 
@@ -87,9 +94,8 @@ def assert_equals_oracle(alignment, regions, words, tolerance):
 @pytest.mark.parametrize(("variant", "levels"), list(product(VARIANTS, LEVELS)))
 def test_scores_equal_the_oracle_in_every_variant(variant, levels, dtype, tolerance):
     regions, words = inputs(2, 4, [1, 6, 3], dtype)
-    for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
+    for fields in OPTIONS:
         # Weights and temperature away from their defaults: 0.5 would hide a swapped mu2.
-        fields = {"affinity": affinity, "gate": gate, "l2l_pooling": pooling}
         weights = {"l2l_weight": 0.2, "g2l_weight": 0.85, "g2l_scale": 0.4, "g2g_scale": 0.7}
         weights |= {"temperature": 4.0, "context_temperature": 3.0}
         alignment = build(dtype=dtype, variant=variant, levels=levels, **fields, **weights)
@@ -120,9 +126,9 @@ def test_scores_equal_the_oracle_for_vectors_of_any_norm():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("affinity", "gate"), [("bilinear", "vector"), ("cosine", "scalar")])
-def test_gradients_equal_finite_differences_of_the_oracle(variant, affinity, gate):
-    alignment = build(variant=variant, affinity=affinity, gate=gate, temperature=3.0)
+@pytest.mark.parametrize("fields", [OPTIONS[0], OPTIONS[1], OPTIONS[-1]])
+def test_gradients_equal_finite_differences_of_the_oracle(variant, fields):
+    alignment = build(variant=variant, temperature=3.0, **fields)
     regions, words = inputs(1, 3, [4], unit=False)
     regions.requires_grad_()
     words[0].requires_grad_()
@@ -174,9 +180,9 @@ def test_scores_follow_the_order_of_images_and_captions():
     torch.testing.assert_close(turned, scores.flip(0, 1), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("variant", "levels", "gate"), list(product(VARIANTS, LEVELS, GATES)))
-def test_only_enabled_steps_have_parameters(variant, levels, gate):
-    alignment = build(variant=variant, levels=levels, gate=gate)
+@pytest.mark.parametrize(("variant", "levels", "gate", "per_level"), list(product(VARIANTS, LEVELS, GATES, [0, 1])))
+def test_only_enabled_steps_have_parameters(variant, levels, gate, per_level):
+    alignment = build(variant=variant, levels=levels, gate=gate, gate_per_level=bool(per_level))
     expected = {"project_regions.weight", "project_words.weight"}
     for branch, variants in (("image_branch", ("full", "i2t")), ("text_branch", ("full", "t2i"))):
         if "g2l" in levels and variant in variants:
@@ -184,12 +190,14 @@ def test_only_enabled_steps_have_parameters(variant, levels, gate):
     parameters = dict(alignment.named_parameters())
     assert set(parameters) == expected
     alignment(*inputs(2, 4, [3, 5])).sum().backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in parameters.values())
+    halves = [half for p in parameters.values() for half in p.grad.chunk(2)]  # those of two gates, for instance
+    assert all(half.abs().max() > 0 for half in halves)
 
 
 def test_the_gate_has_the_width_of_its_kind():
     assert build(gate="vector").image_branch.gate.weight.shape == (D, 2 * D)
     assert build(gate="scalar").image_branch.gate.weight.shape == (1, 2 * D)
+    assert build(gate_per_level=True).image_branch.gate.weight.shape == (2 * D, 2 * D)
 
 
 @pytest.mark.parametrize("affinity_init", ["identity", "xavier"])

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
+from tests.shan_model.test_alignment import GATES, LEVELS, OPTIONS, VARIANTS
 from tests.support.alignments import build_alignments, gradients, random_matrices, require_reference
 
 REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9]
@@ -15,10 +15,8 @@ REGIONS, WORDS = [10, 3, 10, 7], [2, 5, 1, 5, 9]
 @pytest.mark.parametrize(("variant", "levels"), list(product(VARIANTS, LEVELS)))
 def test_values_and_gradients_equal_the_reference(variant, levels, dtype, tolerance):
     regions, words = random_matrices(REGIONS, dtype), random_matrices(WORDS, dtype, seed=2)
-    for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
-        reference, batched = build_alignments(
-            dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling
-        )
+    for fields in OPTIONS:
+        reference, batched = build_alignments(dtype, variant=variant, levels=levels, **fields)
         require_reference(reference, batched, regions, words, tolerance)
 
 

@@ -58,6 +58,7 @@ def test_defaults_are_those_of_the_paper():
     c = ModelConfig()
     assert (c.region_dim, c.joint_dim, c.word_dim) == (2048, 1024, 300)
     assert (c.temperature, c.l2l_weight, c.g2l_weight) == (15, 0.3, 0.5)
+    assert not c.gate_per_level
     assert (c.context_temperature, c.g2l_scale, c.g2g_scale) == (1, 1, 1)
     assert (c.variant, c.levels) == ("full", "l2l+g2l+g2g")
     assert (c.affinity, c.l2l_pooling, c.gate) == ("bilinear", "mean", "vector")

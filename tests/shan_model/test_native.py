@@ -13,9 +13,9 @@ COMPILERS = {"none": None, "fails": "exit 1", "makes nothing": "exit 0", "makes 
 
 @pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("width", [5, 64, 100, 192])
-def test_native_scores_equal_the_torch_scores(width, threads):
-    _, batched = build_alignments(torch.float32, width)
+@pytest.mark.parametrize(("width", "gate_per_level"), [(5, False), (64, True), (100, False), (192, True)])
+def test_native_scores_equal_the_torch_scores(width, gate_per_level, threads):
+    _, batched = build_alignments(torch.float32, width, gate_per_level=gate_per_level)
     regions, words = (
         random_matrices([1, 36, 36, 17, 100], torch.float32, width),
         random_matrices([1, 14, 9, 14, 40], torch.float32, width),

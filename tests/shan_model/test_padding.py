@@ -10,7 +10,7 @@ from shan_model.config import ModelConfig
 from shan_model.loss import ranking_loss
 from shan_model.model import build_matcher
 from shan_model.objective import mined_ranking_loss
-from tests.shan_model.test_alignment import AFFINITIES, GATES, LEVELS, POOLINGS, VARIANTS
+from tests.shan_model.test_alignment import GATES, LEVELS, OPTIONS, VARIANTS
 from tests.support.alignments import (
     build_alignments,
     gradients,
@@ -44,10 +44,8 @@ def test_items_of_similar_size_are_padded_together():
 @pytest.mark.parametrize(("variant", "levels"), list(product(VARIANTS, LEVELS)))
 def test_values_and_gradients_equal_the_reference(variant, levels, dtype, tolerance):
     regions, words = random_matrices(REGIONS, dtype), random_matrices(WORDS, dtype, seed=2)
-    for affinity, gate, pooling in product(AFFINITIES, GATES, POOLINGS):
-        reference, batched = build_alignments(
-            dtype, variant=variant, levels=levels, affinity=affinity, gate=gate, l2l_pooling=pooling
-        )
+    for fields in OPTIONS:
+        reference, batched = build_alignments(dtype, variant=variant, levels=levels, **fields)
         require_reference(reference, batched, regions, words, tolerance)
 
 

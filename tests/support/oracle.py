@@ -4,7 +4,7 @@ Written from the equations alone and sharing nothing with `shan_model`. `p` is a
 
     region_projection, word_projection (D, D)    W~_v and W~_t of Eq. 3
     region_gate, word_gate (D or 1, 2D)          W_g of Eq. 8 on [v_i ; t*_i] and on [t_j ; v*_j]
-    region_gate_bias, word_gate_bias (D or 1)    b_g of Eq. 8
+    region_gate_bias, word_gate_bias (D or 1)    b_g of Eq. 8; with two gates, that of G2G follows that of G2L
     region_pool, word_pool (D,)                  w^_v and w^_t of Eq. 9
 """
 
@@ -62,6 +62,16 @@ def attend_to_locals(c, local, temperature):
     return weighted_sum(softmax([temperature * cosine(c, x) for x in local]), local)
 
 
+def contexts(own, attended, other, p, side, gates, temperature):
+    """Eq. 8 to 11 for G2L and for G2G: (v_c, t*_c) or (t_c, v*_c)."""
+    found = []
+    parameters = np.split(p[f"{side}_gate"], gates), np.split(p[f"{side}_gate_bias"], gates)
+    for weight, bias in zip(*parameters, strict=True):
+        c = context(own, attended, weight, bias, p[f"{side}_pool"])
+        found.append((c, attend_to_locals(c, other, temperature)))
+    return found[0], found[-1]
+
+
 def pair_score(
     v,
     t,
@@ -76,10 +86,12 @@ def pair_score(
     mu2=0.5,
     scales=(1.0, 1.0),
     context_temperature=1.0,
+    gates=1,
 ):
     """Eq. 16 for the regions `v` (R, D) of one image and the words `t` (W, D) of one caption.
 
     The paper has neither `scales`, the factors of S_G2L and S_G2G, nor `context_temperature`, that of Eq. 10 and 11.
+    G2L and G2G share one of its `gates`, or have one each.
     """
     v, t = np.asarray(v, np.float64), np.asarray(t, np.float64)
     pooled = {"mean": average, "sum": sum}[l2l_pooling]
@@ -93,18 +105,14 @@ def pair_score(
         t_star = [weighted_sum(softmax([temperature * a[i][j] for j in range(len(t))]), t) for i in range(len(v))]
         l2l_region = pooled([cosine(v[i], t_star[i]) for i in range(len(v))])
         if "g2l" in levels:
-            v_c = context(v, t_star, p["region_gate"], p["region_gate_bias"], p["region_pool"])
-            t_c_star = attend_to_locals(v_c, t, context_temperature)
-            g2l_region = cosine(v_c, t_c_star)
-            v_g = v_c + t_c_star
+            for_g2l, for_g2g = contexts(v, t_star, t, p, "region", gates, context_temperature)
+            g2l_region, v_g = cosine(*for_g2l), sum(for_g2g)
     if by_word:
         v_star = [weighted_sum(softmax([temperature * a[i][j] for i in range(len(v))]), v) for j in range(len(t))]
         l2l_word = pooled([cosine(t[j], v_star[j]) for j in range(len(t))])
         if "g2l" in levels:
-            t_c = context(t, v_star, p["word_gate"], p["word_gate_bias"], p["word_pool"])
-            v_c_star = attend_to_locals(t_c, v, context_temperature)
-            g2l_word = cosine(t_c, v_c_star)
-            t_g = t_c + v_c_star
+            for_g2l, for_g2g = contexts(t, v_star, v, p, "word", gates, context_temperature)
+            g2l_word, t_g = cosine(*for_g2l), sum(for_g2g)
 
     both = variant == "full"
     score = mu1 * l2l_region + (1 - mu1) * l2l_word if both else l2l_region + l2l_word

@@ -29,6 +29,9 @@ def setup_of(train: dict[str, Any], model: dict[str, Any]) -> TrainingSetup:
         ({}, HF | {"word_dim": 8}, "model.word_dim is 8, but has no effect with model.text_encoder=hf"),
         ({}, {"matcher": "vse++", "gate": "scalar"},
          "model.gate is scalar, but has no effect with model.matcher=vse++"),
+        ({}, {"levels": "l2l", "gate": "scalar"}, "model.gate is scalar, but has no effect with model.levels=l2l"),
+        ({}, {"levels": "l2l+g2l", "gate_per_level": True},
+         "model.gate_per_level is True, but has no effect with model.levels=l2l+g2l"),
         ({}, {"scan_pooling": "lse"}, "model.scan_pooling is lse, but has no effect with model.matcher=shan"),
     ],
 )  # fmt: skip
