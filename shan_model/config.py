@@ -9,8 +9,9 @@ from typing import Literal, get_args, get_origin
 _WIDEST = 65_536
 """Largest width of a layer: a product of two such widths has 16 GiB, which is more than one matrix should have."""
 _MOST_LAYERS = 100
-_HOTTEST = 1e6
-"""Largest inverse temperature: the softmax of float32 affinities is one-hot before, and 1e38 is infinite in float32."""
+_LARGEST = 1e6
+"""Largest inverse temperature, where the softmax of float32 affinities is one-hot, and largest factor of a level. 15
+times 1e38 is infinite in float32."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class ModelConfig:
                 "set it to 0 for model.text_encoder hf"
             )
         for name in ("temperature", "context_temperature", "g2l_scale", "g2g_scale"):
-            if not 0 < getattr(self, name) <= _HOTTEST:
+            if not 0 < getattr(self, name) <= _LARGEST:
                 raise ValueError(
-                    f"model.{name} is {getattr(self, name)}; it must be positive and at most {_HOTTEST:g} "
+                    f"model.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g} "
                     f"(the paper uses {type(self).__dataclass_fields__[name].default:g})"
                 )
         for name in ("l2l_weight", "g2l_weight"):
