@@ -190,8 +190,8 @@ def test_only_enabled_steps_have_parameters(variant, levels, gate, per_level):
     parameters = dict(alignment.named_parameters())
     assert set(parameters) == expected
     alignment(*inputs(2, 4, [3, 5])).sum().backward()
-    halves = [half for p in parameters.values() for half in p.grad.chunk(2)]  # those of two gates, for instance
-    assert all(half.abs().max() > 0 for half in halves)
+    slopes = [slope for p in parameters.values() for slope in p.grad.chunk(2)]  # those of two gates, for instance
+    assert all(slope.abs().max() > 0 for slope in slopes)
 
 
 def test_the_gate_has_the_width_of_its_kind():
