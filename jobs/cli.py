@@ -44,8 +44,9 @@ def parse(
     sections: Sequence[str],
     argv: list[str] | None = None,
     default_preset: str | None = None,
+    subcommands: Sequence[str] = (),
 ) -> tuple[Any, Config]:
-    """Parses a command line (`argv`, or the process's own).
+    """Parses a command line (`argv`, or the process's own). The usage also lists the subcommands, parsed elsewhere.
 
     Returns the command's own arguments, and a config in which the given sections are set; the others have their
     defaults. Paths are absolute. Raises UserError for an unknown option, preset or field, and for a value out of range.
@@ -53,6 +54,8 @@ def parse(
     from jsonargparse import ArgumentError
 
     parser = _parser(command, description, add_arguments, sections, default_preset)
+    if subcommands:
+        parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."
     given = _files_first(sys.argv[1:] if argv is None else argv, sections, default_preset)
     try:
         arguments = parser.instantiate(parser.parse_args(given))
@@ -62,13 +65,30 @@ def parse(
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
-        raise UserError(f"{_plain_types(' '.join(str(error).split()))}; see `{program(command)} --help`") from error
+        raise UserError(f"{_plain_error(str(error), parser)}; see `{program(command)} --help`") from error
     return arguments, config
+
+
+def _plain_error(message: str, parser: Any) -> str:
+    """Returns a message of jsonargparse in terms of the command line: the argument, its value, and what to give."""
+    text = _plain_types(" ".join(message.split()))
+    own = [action for action in parser._actions if "." not in action.dest]  # noqa: SLF001
+    names = {action.dest: next(iter(action.option_strings), str(action.metavar)) for action in own}
+    if value := re.fullmatch(r'Parser key "(.+?)": Expected (.+?)\. Got value: ?(.*)', text):
+        wanted = re.sub(r"^a (?=text|true)", "", value[2])
+        return f"{names.get(value[1], value[1])} is '{value[3]}'; give {wanted}"
+    if choice := re.fullmatch(r"argument (.+?): invalid choice: (.+) \(choose from (.*)\)", text):
+        return f"{choice[1]} is {choice[2]}; give one of {choice[3]}"
+    if missing := re.fullmatch(r"the following arguments are required: (.*)", text):
+        return " and ".join(names.get(name, name) for name in missing[1].split(", ")) + " must be given"
+    text = re.sub(r"^argument (.+?): expected .*", r"\1 has no value; give one", text)
+    return re.sub(r"^Group '(.+?)' does not accept option '(.*)'", r"\1 has no field '\2'; correct the name", text)
 
 
 def _plain_types(text: str) -> str:
     """Replaces Python's representations of types, in messages and help, by their names."""
     names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "Path": "path"}
+    names |= {"dict": "JSON object", "tuple": "list"}
     text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
     return re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", lambda match: names.get(match[1], match[1]), text)
 
@@ -76,8 +96,8 @@ def _plain_types(text: str) -> str:
 def _plain_help(text: str) -> str:
     """Names types plainly, leaves out types that the choices state, and defaults of a command's own unset options."""
     text = re.sub(r"type:\s+Literal\[[^\]]*\],\s+|,\s+type:\s+Literal\[[^\]]*\]", "", _plain_types(text))
-    entries = re.split(r"^(?=  -)", text, flags=re.MULTILINE)
-    own = re.compile(r"  --[\w-]+(?![\w.-])")
+    entries = re.split(r"^(?=  [-A-Z])", text, flags=re.MULTILINE)
+    own = re.compile(r"  (?:--[\w-]+(?![\w.-])|[A-Z])")
     return "".join(re.sub(r",?\s+\(?default:\s+null\)", _closing, e) if own.match(e) else e for e in entries)
 
 
@@ -189,9 +209,11 @@ def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     try:
         document = _UniqueKeys(path.read_text(encoding="utf-8-sig")).get_single_data() or {}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not YAML of config sections ({' '.join(str(error).split())}); correct it") from error
+        raise UserError(
+            f"{path}: not YAML of config sections ({' '.join(str(error).split())}); fix its syntax"
+        ) from error
     except OSError as error:
-        raise UserError(f"--config '{path}': cannot be read ({error.strerror}); correct that") from error
+        raise UserError(f"--config '{path}': cannot be read ({error.strerror}); give a file that can") from error
     if not isinstance(document, dict):
         raise UserError(
             f"{path}: not YAML of config sections (it is a {type(document).__name__}); write `section:` lines"

@@ -59,8 +59,9 @@ def main() -> None:
         arguments, _ = cli.parse(f"index {name}", command.description, command.add_arguments, (), argv)
         command.run(arguments)
         return
-    description = f"Build or extend a search index. Subcommands: {', '.join(COMMANDS)}."
-    arguments, config = cli.parse("index", description, _arguments, ("index", "tracking", "cluster"))
+    description = "Build or extend a search index. `verify` checks the integrity of one, `gc` removes orphaned objects."
+    sections = ("index", "tracking", "cluster")
+    arguments, config = cli.parse("index", description, _arguments, sections, subcommands=tuple(COMMANDS))
     with when_interrupted("complete partitions are kept, re-run the same command to resume"):
         print(index_features(arguments.model, arguments.features, config.index, config.tracking, config.cluster))
 

@@ -19,7 +19,7 @@ from pipelines.search.search_page import write_search_page
 
 
 def _arguments(parser: Any) -> None:
-    parser.add_argument("queries", type=str, nargs="*", metavar="QUERY", help="Text queries.")
+    parser.add_argument("queries", type=str, nargs="*", default=None, metavar="QUERY", help="Text queries.")
     options.add(parser, "--index")
     options.add(parser, "--features", "It is searched without an index.")
     options.add(parser, "--model", "Default: the one that the index records.")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from infra.errors import StorageError, UserError
-from jobs import cli
+from jobs import cli, options
 from jobs.config import Config
 from shan_model.config import ModelConfig
 
@@ -182,11 +182,14 @@ def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
         (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, paper, quickstart"),
         (["--preset"], "unknown preset ''"),
         (["--config", "nowhere.yaml"], "/nowhere.yaml': no such file; give a YAML file"),
-        (["--train.epochs", "many"], "train.epochs"),
+        (["--train.epochs", "many"], "train.epochs is 'many'; give a whole number; see `"),
+        (["--train.epochs"], "--train.epochs has no value; give one; see `"),
+        (["--train.use_gpu", "x"], "train.use_gpu is 'x'; give true or false; see `"),
+        (["--extract.detector_settings", "x"], "extract.detector_settings is 'x'; give a JSON object; see `"),
+        (["--model.variant", "i2i"], "model.variant is 'i2i'; give one of 'full', 't2i', 'i2t'; see `"),
         (["--train.epochs", "0"], "train.epochs is 0; it must be at least 1"),
         (["--train.batch_size", "3"], "train.batch_size is 3 for 2 workers"),
         (["--train.min_workers=1", "--train.data_mode=stream"], "train.min_workers is set with train.data_mode=stream"),
-        (["--model.variant", "i2i"], "model.variant"),
         (["--scenes.train", "1"], "scenes.train is 1"),
         (["--extract.detector_actors_min", "0"], "extract.detector_actors_min is 0"),
         (["--cluster.local_cpus", "0"], "cluster.local_cpus is 0; it must be at least 1"),
@@ -219,11 +222,11 @@ def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {epoks: 3}", "epoks"),
+        ("train: {epoks: 3}", "train has no field 'epoks'; correct the name; see `"),
         ("train: {epochs: 3, seed: 1, epochs: 4}", "'epochs' occurs twice"),
         ("train: {epochs: 3}\nscore: {num_actors: 1}\ntrain: {seed: 1}", "'train' occurs twice"),
         ("trian: {epochs: 3}", "unknown section 'trian'; sections are scenes, extract"),
-        ("train: [1, 2", "not YAML"),
+        ("train: [1, 2", "; fix its syntax"),
         ("3", "not YAML of config sections"),
         ("- train", "not YAML of config sections (it is a list)"),
         ("[" * 3000, "not YAML of config sections"),
@@ -234,7 +237,7 @@ def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
         ("extract: {output: null}", "extract.output has no value"),
         ("model:", "section 'model' has no fields"),
         ("train: 3", "section 'train' has no fields"),
-        ("train: {epochs: many}", "train.epochs"),
+        ("train: {epochs: many}", "train.epochs is 'many'; give a whole number; see `"),
     ],
 )
 def test_an_invalid_config_file_is_one_line(tmp_path: Path, text: str, message: str):
@@ -244,6 +247,26 @@ def test_an_invalid_config_file_is_one_line(tmp_path: Path, text: str, message: 
         parse("--config", str(file))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "FEATURES and --feature-format must be given; see `"),
+        (["x", "--feature-format", "zip"], "--feature-format is 'zip'; give one of 'scan', 'tsv'; see `"),
+        (["x", "--feature-format", "scan", "--format", "zip"], "--format is 'zip'; give one of 'karpathy', "),
+        (["x", "--feature-format", "scan", "y"], "unrecognized arguments: y; see `"),
+    ],
+)
+def test_invalid_own_arguments_are_named_as_in_the_help(argv: list[str], message: str):
+    def add(parser: Any) -> None:
+        options.add(parser, "features")
+        options.add(parser, "--feature-format", required=True)
+        options.add(parser, "--format")
+
+    with pytest.raises(UserError) as caught:
+        cli.parse("features import", "d", add, (), argv)
+    assert str(caught.value).startswith(message)
 
 
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):

@@ -67,6 +67,16 @@ def test_options_are_those_of_the_frozen_list():
     assert not added + removed, f"added {added}, removed {removed}; if on purpose, see the top of {__file__}"
 
 
+def test_usage_of_index_lists_its_subcommands():
+    usage, _, _ = help_texts()["index"].partition("\n\n")
+    assert "python -m jobs.index --model MODEL" in usage
+    assert f"python -m jobs.index {{{','.join(index.COMMANDS)}}} [--help] ..." in usage
+
+
+def test_queries_of_search_are_optional():
+    assert options_of(help_texts()["search"])["QUERY"] == "Text queries. (type: str)"
+
+
 def test_an_option_means_the_same_in_every_command():
     """Options and arguments of several commands are shared ones, and have the same help in all of them."""
     found: dict[str, list[str]] = defaultdict(list)

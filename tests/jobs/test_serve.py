@@ -31,7 +31,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: index"),
+        ([], "--index must be given"),
         (["--index=nowhere"], "nowhere: no finished search index here"),
         (["--index={index}", "--pin=3"], "--pin has no effect: "),
         (["--index={index}", "--service.num_shares=0"], "service.num_shares is 0; it must be at least 1"),
