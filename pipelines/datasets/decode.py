@@ -29,6 +29,8 @@ MAX_PIXELS = 100_000_000
 Decoding takes up to 12 bytes per pixel, in WebP and JPEG 2000 up to 22: one photo takes at most 2.2 GB of memory.
 """
 
+_JPEG = ("JPEG", "MPO")
+"""Formats whose decoder reduces an image by itself."""
 _SCALED_GREY = ("JPEG2000", "PNG", "PPM", "TIFF")
 """Formats that define the range of 16-bit grey values. Pillow scales those of JPEG 2000 and PPM to 16 bits."""
 _NEARLY_BLACK = 16
@@ -69,9 +71,28 @@ def decode_photo(data: bytes) -> DecodedPhoto:
 
 
 def decode_image(image: "Image.Image") -> DecodedPhoto:
-    """Returns an opened image as `decode_photo` returns a file, without changing it; raises PhotoError likewise."""
+    """Returns an opened image as `decode_photo` returns a file, without changing it; raises PhotoError likewise.
+
+    A JPEG that is not loaded yet is read from its file, so that it is reduced while it is decoded, as a file is. The
+    pixels of a larger one that is loaded differ slightly from those.
+    """
     with _photo_errors():
-        return _decode(image, image.size, keep=True)
+        data = unloaded_file(image) if image.format in _JPEG else None
+        return _decode(image, image.size, keep=True) if data is None else decode_photo(data)
+
+
+def unloaded_file(image: "Image.Image") -> bytes | None:
+    """Returns the content of the file of an opened image; None unless it is at its first frame and not loaded yet."""
+    file = getattr(image, "fp", None)
+    tiles, changes = getattr(image, "tile", ()), getattr(image, "decoderconfig", ())
+    if file is None or getattr(file, "closed", False) or not tiles or changes or image.tell() != 0:
+        return None
+    position = file.tell()
+    try:
+        file.seek(0)
+        return bytes(file.read())
+    finally:
+        file.seek(position)
 
 
 @contextmanager

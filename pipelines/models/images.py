@@ -5,13 +5,16 @@ training features were extracted from.
 """
 
 import base64
+import hashlib
+import os
 import re
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo
+from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo, unloaded_file
 from pipelines.datasets.http_download import DownloadLimits, SilentServers
 
 KINDS = "bytes, base64 text, a path, a URI, a PIL image or an RGB array"
@@ -29,9 +32,29 @@ def image_error(value: Any) -> str:
         return "" if valid else f"is an array of {value.dtype} {value.shape}; give RGB, uint8 (height, width, 3)"
     if isinstance(value, str) and not value.strip():
         return f"is empty text; give {KINDS}"
-    if isinstance(value, bytes | bytearray | memoryview | str) or _is_pil(value):
+    if _is_pil(value):
+        return "is a closed PIL image; give one whose file is open, or its path" if _is_closed(value) else ""
+    if isinstance(value, bytes | bytearray | memoryview | str | os.PathLike):
         return ""
     return f"is {type(value).__name__}; give {KINDS}"
+
+
+def image_key(value: Any) -> Hashable:
+    """Returns a key of an image without an `image_error`: equal ones are the same image. Nothing is decoded.
+
+    The pixels of a PIL image are loaded, unless it is an opened file.
+    """
+    if isinstance(value, str | os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, np.ndarray):
+        return value.shape, hashlib.sha256(np.ascontiguousarray(value).data).digest()
+    if not _is_pil(value):
+        return hashlib.sha256(bytes(value)).digest()
+    try:
+        data = unloaded_file(value)
+        return _pil_key(value) if data is None else hashlib.sha256(data).digest()
+    except Exception:  # noqa: BLE001 - Pillow raises anything; decoding the image gives the reason
+        return id(value)
 
 
 def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto:
@@ -40,8 +63,8 @@ def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto
     The StorageError or UserError of a store that fails or refuses passes, since the image may be intact.
     With the same `servers` for many images, a web server that does not respond is waited for a few times only.
     """
-    if isinstance(value, str):
-        return decode_photo(_read(value, servers or SilentServers()))
+    if isinstance(value, str | os.PathLike):
+        return decode_photo(_read(os.fsdecode(value), servers or SilentServers()))
     if isinstance(value, np.ndarray):
         from PIL import Image
 
@@ -71,6 +94,22 @@ def _read(text: str, servers: SilentServers) -> bytes:
             return thread.submit(read_photo, text, limits).result()
     except PhotoError as error:
         raise PhotoError(f"{text[:200]}: {error}") from error
+
+
+def _pil_key(image: Any) -> Hashable:
+    """Returns a key of all that the decoding of a loaded PIL image depends on."""
+    palette = image.palette and (image.palette.mode, bytes(image.palette.palette))
+    facts = image.format, image.info, dict(image.getexif()), getattr(image, "tag_v2", None), palette
+    return image.mode, image.size, repr(facts), hashlib.sha256(image.tobytes()).digest()
+
+
+def _is_closed(image: Any) -> bool:
+    """Returns whether a PIL image was closed before its pixels were loaded, or its pixels were released."""
+    file = getattr(image, "fp", None)
+    is_unloaded = bool(getattr(image, "tile", ()))
+    if is_unloaded:
+        return file is None or getattr(file, "closed", False)
+    return type(getattr(image, "_im", None)).__name__ == "DeferredError"
 
 
 def _is_pil(value: Any) -> bool:

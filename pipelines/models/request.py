@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from infra.errors import UserError
 from pipelines.features.npy import load_npy
 from pipelines.models.detection import PhotoRegions
-from pipelines.models.images import from_base64, image_error
+from pipelines.models.images import from_base64, image_error, image_key
 from shan_model.vocabulary import has_word
 
 _MAX_FEATURE = float(np.finfo(np.float16).max)
@@ -124,6 +124,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self._positions: dict[Any, int] = {}
+        self._images: dict[int, int] = {}
         self._arrays: dict[tuple[int, int], int] = {}
 
     def caption(self, caption: str, captions: list[str]) -> int:
@@ -134,14 +135,14 @@ class _Seen:
     def image(self, image: Any, images: list[Any]) -> int:
         if reason := image_error(image):
             raise _CellError("image", reason)
-        if isinstance(image, bytes | str):
+        if isinstance(image, str):
             return self._position(("image", image), image, images)
-        if isinstance(image, np.ndarray):
-            return self._position(("image", _digest(image)), image, images)
-        return self._position(("image", id(image)), image, images)
+        if id(image) not in self._images:  # the frame keeps its cells alive
+            self._images[id(image)] = self._position(("image", image_key(image)), image, images)
+        return self._images[id(image)]
 
     def regions(self, regions: Any, boxes: Any, feature_dim: int, images: list[Any]) -> int:
-        same = id(regions), id(boxes)  # the frame keeps its cells alive
+        same = id(regions), id(boxes)
         if same not in self._arrays:
             features_RF = _features(regions, feature_dim)
             boxes_R4 = None if boxes is None else _boxes(boxes, len(features_RF))

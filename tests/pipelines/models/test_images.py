@@ -17,7 +17,7 @@ from infra.storage import s3_client
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
 from pipelines.datasets.http_download import SILENT_PHOTOS, SilentServers
 from pipelines.models import images as images_module
-from pipelines.models.images import image_error, read_image
+from pipelines.models.images import image_error, image_key, read_image
 from tests.support.bad_stores import UNREADABLE
 from tests.support.servers import aws_environment
 from tests.support.web_server import drips, web_server
@@ -49,13 +49,56 @@ def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path
     text = base64.b64encode(data).decode()
     expected = decode_photo(data)
     path = str(tmp_path / "photo.png")
-    uris = [path, f"file://{path}", f"data:image/png;base64,{text}"]
+    uris = [path, tmp_path / "photo.png", f"file://{path}", f"data:image/png;base64,{text}"]
     forms = [data, bytearray(data), memoryview(data), text, *uris, Image.open(io.BytesIO(data))]
     for form in forms:
         assert image_error(form) == ""
         found = read_image(form)
         assert (found.width, found.height) == (expected.width, expected.height)
         np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
+def test_a_large_jpeg_opened_by_pil_is_the_file(tmp_path: Path):
+    """A JPEG is reduced while it is decoded, a loaded image afterwards."""
+    size = (2 * LONGEST_SIDE + 30, 2 * LONGEST_SIDE)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(noise).resize(size).save(path)
+    expected = decode_photo(path.read_bytes())
+    with Image.open(path) as image:
+        position = image.fp.tell()
+        found = read_image(image)
+        assert (image.fp.tell(), image.size) == (position, size)
+        assert (found.width, found.height) == image.size
+        np.testing.assert_array_equal(found.pixels, expected.pixels)
+        assert image_key(image) == image_key(path.read_bytes())
+        image.load()
+        assert not np.array_equal(read_image(image).pixels, expected.pixels)
+
+
+def test_closed_pil_images_are_an_error(tmp_path: Path):
+    path = tmp_path / "photo.png"
+    path.write_bytes(png(images()["turned"]))
+    with Image.open(path) as left:
+        pass
+    loaded = Image.open(path).copy()
+    assert image_error(loaded) == ""
+    loaded.close()
+    opened = Image.open(path)
+    opened.close()
+    for image in (opened, left, loaded):
+        assert "is a closed PIL image; give one whose file is open, or its path" in image_error(image)
+
+
+def test_keys_of_pil_images_depend_on_what_decoding_uses():
+    pixels = np.random.default_rng(0).integers(0, 4, (4, 6), dtype=np.uint8)
+    plain, turned, palette, other_palette = (Image.fromarray(pixels) for _ in range(4))
+    turned.getexif()[0x0112] = 6
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    other_palette.putpalette([0, 0, 0, 0, 255, 0])
+    different = [plain, turned, palette, other_palette, plain.convert("RGB"), plain.transpose(2)]
+    assert len({image_key(image) for image in different}) == len(different)
+    assert image_key(plain) == image_key(Image.fromarray(pixels))
 
 
 def test_web_image_is_downloaded_within_an_event_loop(tmp_path: Path):

@@ -2,10 +2,12 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from infra.errors import UserError
 from pipelines.features.npy import save_npy
@@ -69,6 +71,17 @@ def test_equal_images_and_captions_are_one():
     assert request.captions == ["a", "b"]
     assert request.image_of_row.tolist() == [0, 0, 1, 1, 0, 0]
     assert request.caption_of_row.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_equal_images_of_any_form_are_one(tmp_path: Path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (4, 6), "red").save(path)
+    data = path.read_bytes()
+    of_file = [data, bytearray(data), memoryview(data), Image.open(path), Image.open(path)]
+    in_memory = [Image.new("RGB", (4, 6), "red"), Image.new("RGB", (4, 6), "red")]
+    forms = [*of_file, *in_memory, path, str(path), Image.new("RGB", (4, 6), "blue")]
+    request = read([{"image": image, "caption": "a"} for image in forms])
+    assert request.image_of_row.tolist() == [0] * 5 + [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize(
