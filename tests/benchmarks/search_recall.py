@@ -64,7 +64,9 @@ def measure(index: SearchIndex, split: str, queries: int) -> list[list[str]]:
     chosen = inside[np.linspace(0, len(inside) - 1, min(queries, len(inside))).astype(int)]
     captioned = np.array([row for row in chosen if held.item(int(row)).captions], np.int64)
     rows = list(recall(index, "photos", caption_queries(index, captioned)))
-    return rows + list(recall(index, "captions", photo_queries(index, captioned)))
+    if "captions" in index.document.galleries:
+        rows += recall(index, "captions", photo_queries(index, captioned))
+    return rows
 
 
 def main() -> None:
