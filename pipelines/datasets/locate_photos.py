@@ -18,7 +18,14 @@ from infra.paths import absolute
 from infra.storage.folder import file_version_token
 from pipelines.datasets.listing import ObjectTokens
 from pipelines.datasets.manifest import Manifest, Photo, Photos, photo_tables
-from pipelines.datasets.photo_sources import CONTAINERS, is_tar, parent_and_name, photo_uri, store_of
+from pipelines.datasets.photo_sources import (
+    CONTAINERS,
+    is_tar,
+    parent_and_name,
+    photo_uri,
+    require_photo_scheme,
+    store_of,
+)
 from pipelines.datasets.spellings import existing_path, spellings
 
 ARCHIVES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -44,9 +51,8 @@ def version_tokens(uris: Iterable[str], objects: ObjectTokens | None = None) -> 
             found[uri] = ""
         elif scheme == "s3":
             in_buckets.append(uri)
-        elif "://" in uri and scheme not in ("file", *CONTAINERS):
-            raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
         else:
+            require_photo_scheme(uri)
             token = of_container(rest.partition("::")[2]) if scheme in CONTAINERS else _version_token(uri)
             if token is not None:
                 found[uri] = token

@@ -78,11 +78,19 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
 def _located(uri: str) -> tuple[Store, str]:
     """Returns the store and the name of a file. Raises PhotoError for a URI or path that can name none."""
     try:
+        require_photo_scheme(uri)
         path = absolute(uri, "photo")
         parent, name = parent_and_name(os.path.normpath(path) if path.startswith("/") else path)  # keeps symbolic links
         return store_of(parent), name
     except UserError as error:
         raise PhotoError(f"cannot be read: {error}") from error
+
+
+def require_photo_scheme(uri: str) -> None:
+    """Raises UserError for a URI of a scheme from which no photo is read. Any path passes."""
+    scheme = uri.partition("://")[0]
+    if scheme != uri and scheme not in ("http", "https", "s3", "file", *CONTAINERS):
+        raise UserError(f"photo {uri}: {scheme}:// is not supported; give a path, https:// or s3://bucket/key")
 
 
 def parent_and_name(uri: str) -> tuple[str, str]:

@@ -32,12 +32,16 @@ class ComparisonData:
 
 
 def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
-    """Raises UserError if a version for features of this fingerprint could not be compared with the champion."""
+    """Raises UserError, before a pipeline, if a version for features of this fingerprint could not be compared with the
+    champion."""
     champion = champion_version(tracking, name)
     if champion is None:
         return
     if tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint") != fingerprint:
-        features_of_champion(tracking, name, champion)
+        try:
+            features_of_champion(tracking, name, champion)
+        except UserError as error:
+            raise UserError(f"{error}, after this command with --until evaluate") from error
 
 
 def features_of_champion(tracking: Tracking, name: str, champion: int) -> FeatureSet:

@@ -22,7 +22,8 @@ DOWNLOAD_S = 30.0
 """Seconds for the download of an image; a caller waits for it."""
 _MIN_BASE64 = 64
 """Characters; no image file is shorter in base64, and hardly a path that consists of such characters is longer."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)={0,2}\s*")
+"""The two alphabets of RFC 4648; the one for URLs has no `/`, so it is not taken for a path."""
 
 
 def image_error(value: Any) -> str:
@@ -64,7 +65,7 @@ def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto
     With the same `servers` for many images, a web server that does not respond is waited for a few times only.
     """
     if isinstance(value, str | os.PathLike):
-        return decode_photo(_read(os.fsdecode(value), servers or SilentServers()))
+        return _read_text(os.fsdecode(value), servers or SilentServers())
     if isinstance(value, np.ndarray):
         from PIL import Image
 
@@ -73,25 +74,30 @@ def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto
 
 
 def from_base64(text: str) -> bytes:
-    """Returns the bytes of base64 text, which may be a `data:` URI. Raises ValueError if it is invalid."""
+    """Returns the bytes of base64 text (RFC 4648, either alphabet), which may be a `data:` URI.
+
+    Raises ValueError if it is invalid.
+    """
     encoded = text.partition(",")[2] if text.startswith("data:") else text
-    return base64.b64decode("".join(encoded.split()), validate=True)
+    alphabet = b"-_" if "-" in encoded or "_" in encoded else None
+    return base64.b64decode("".join(encoded.split()), alphabet, validate=True)
 
 
-def _read(text: str, servers: SilentServers) -> bytes:
-    """Returns the bytes that a text contains as base64, or of the file that it names."""
+def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
+    """Decodes the image that a text contains as base64, or that it names."""
     if text.startswith("data:") or (len(text) >= _MIN_BASE64 and _BASE64.fullmatch(text)):
         try:
-            return from_base64(text)
+            data = from_base64(text)
         except ValueError as error:
             raise PhotoError(f"invalid base64 text ({error})") from error
+        return decode_photo(data)
     from pipelines.datasets.photo_sources import read_photo  # takes a while to import
 
     limits = DownloadLimits(attempts=2, deadline_s=DOWNLOAD_S, silence_s=DOWNLOAD_S / 3)
     try:
         # The thread of a notebook runs an event loop, and downloads need one of their own.
         with servers.photo(text), ThreadPoolExecutor(1) as thread:
-            return thread.submit(read_photo, text, limits).result()
+            return decode_photo(thread.submit(read_photo, text, limits).result())
     except PhotoError as error:
         raise PhotoError(f"{text[:200]}: {error}") from error
 

@@ -114,7 +114,8 @@ def _check_cells(image: Any, regions: Any, boxes: Any, caption: Any, pairs: bool
     if caption is None and (pairs or no_image):
         raise _CellError("caption", "is missing; give one in each row")
     if caption is not None and not isinstance(caption, str):
-        raise _CellError("caption", f"is {type(caption).__name__}; give text")
+        by_rows = " in a row of its own (REST: dataframe_records)" if isinstance(caption, list) else ""
+        raise _CellError("caption", f"is {type(caption).__name__}; give text{by_rows}")
     if caption is not None and not has_word(caption):
         raise _CellError("caption", "has no word; give text with a letter or a digit")
 

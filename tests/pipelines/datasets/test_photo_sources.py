@@ -77,7 +77,7 @@ def test_a_photo_without_read_permission_is_rejected(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("ftp://host/a.jpg", "ftp:// is not supported"),
+        ("ftp://host/a.jpg", "ftp:// is not supported; give a path, https:// or s3://bucket/key"),
         ("~nobody-at-all/a.jpg", "has no home folder"),
         ("tar:///photos.tar", "names no file that contains it; write tar:///photos.tar::URI"),
     ],

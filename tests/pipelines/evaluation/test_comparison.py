@@ -58,10 +58,10 @@ def test_features_that_cannot_be_found_need_an_option(
     tracking: Tracking, champion: int, old: FeatureSet, new: FeatureSet
 ):
     Path(old.uri).rename(f"{old.uri}-moved")
-    fix = "give the champion's with --champion-features of python -m jobs.promote$"
-    with pytest.raises(UserError, match=fix):
+    fix = "give the champion's with --champion-features of python -m jobs.promote"
+    with pytest.raises(UserError, match=f"{fix}$"):
         ComparisonData(new).of_champion(tracking, "m", champion)
-    with pytest.raises(UserError, match=fix):
+    with pytest.raises(UserError, match=f"{fix}, after this command with --until evaluate$"):
         check_champion(tracking, "m", NEW)
     check_champion(tracking, "m", OLD)  # compared on the challenger's
 

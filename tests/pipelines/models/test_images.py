@@ -151,6 +151,19 @@ def test_what_cannot_be_decoded_has_a_reason(value, said: str):
         read_image(png(images()["turned"])[:-200])
 
 
+def test_an_error_names_the_file(tmp_path: Path):
+    (tmp_path / "a.jpg").write_bytes(b"some text")
+    with pytest.raises(PhotoError, match=r"/a\.jpg: not an image of a known format"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_base64_for_urls_is_read():
+    data = png(Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 30, 3), dtype=np.uint8)))
+    text = base64.urlsafe_b64encode(data).decode()
+    assert {"-", "_"} < set(text)
+    np.testing.assert_array_equal(read_image(text).pixels, read_image(data).pixels)
+
+
 def test_a_store_that_fails_is_not_the_fault_of_an_image(monkeypatch: pytest.MonkeyPatch):
     """With `on_error` null, an expired token made every image of a batch null."""
     monkeypatch.setattr(s3_client, "DEADLINE_S", 0.1)
