@@ -121,7 +121,10 @@ def test_equal_images_of_any_form_are_one(tmp_path: Path):
         ({"image": b"1", "caption": None}, "caption: is missing; give one in each row"),
         ({"image": b"1", "caption": float("nan")}, "caption: is missing"),
         ({"image": b"1", "caption": 5}, "caption: is int; give text"),
-        ({"image": b"1", "caption": ["a"]}, r"caption: is list; give text in a row of its own \(REST: dataframe_records\)"),
+        (
+            {"image": b"1", "caption": ["a"]},
+            r"caption: is list; give text in a row of its own \(REST: dataframe_records\)",
+        ),
     ],
 )
 def test_a_bad_cell_is_an_error_with_row_and_column(row: dict, said: str):
