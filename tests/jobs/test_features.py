@@ -157,9 +157,9 @@ def test_import_of_a_tsv_prints_rejections_and_notes(run: Run, tmp_path: Path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("a",), "feature_format"),
+        (("a",), "--feature-format must be given"),
         (("--feature-format", "npz", "a"), "npz"),
-        (("--feature-format", "scan"), "path"),
+        (("--feature-format", "scan"), "PATH must be given"),
         (("--feature-format", "tsv", "a", "--columns", "key=id"), "--columns has no effect without --dataset"),
         (
             ("--feature-format", "scan", "a", "--dataset", "d.json"),

@@ -16,7 +16,7 @@ GOOD = ["--dataset=../good.json", "--photos=../photos", "--name=m"]
         (GOOD[:2], "name"),
         (
             [*GOOD, "--until=deploy"],
-            "Expected one of 'extract', 'train', 'evaluate', 'promote', 'index'. Got value: deploy",
+            "--until is 'deploy'; give one of 'extract', 'train', 'evaluate', 'promote', 'index'",
         ),
         (GOOD, "no photo with captions is in split 'val', which is needed up to stage promote"),
         ([*GOOD, "--until=train"], "no photo with captions is in split 'val', which is needed up to stage train"),

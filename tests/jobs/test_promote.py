@@ -24,7 +24,7 @@ ONE_ACTION = "give exactly one of: --version with --features, --rollback REASON,
         (["--rollback=bad", "--intersect"], "--intersect has no effect with --rollback and --unlock; omit it"),
         (["--rollback=bad", "--champion-features=x"], "--champion-features has no effect with --rollback"),
         (["--version=1", "--features=nowhere"], "nowhere: no finished feature set here"),
-        (["--version=one", "--features=x"], "Expected a whole number"),
+        (["--version=one", "--features=x"], "--version is 'one'; give a whole number"),
         (["--version=1", "--features=x", "--promote.split="], "promote.split"),
     ],
 )

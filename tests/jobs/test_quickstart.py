@@ -43,10 +43,10 @@ from tests.jobs.conftest import UserErrorOf
             ["--model.text_encoder=hf", "--model.hf_model=no/such/folder"],
             "model.hf_model 'no/such/folder' cannot be loaded (",
         ),
-        (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, quickstart"),
+        (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, paper, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
-        (["--train.epochs=many"], "Expected a whole number. Got value: many"),
-        (["--train.precision=fp16"], "Expected one of 'fp32', 'bf16'. Got value: fp16"),
+        (["--train.epochs=many"], "train.epochs is 'many'; give a whole number"),
+        (["--train.precision=fp16"], "train.precision is 'fp16'; give one of 'fp32', 'bf16'"),
         (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded, huggingface"),
         (
             ["--extract.detector=huggingface", '--extract.detector_settings={"model": "org/name"}'],
