@@ -23,7 +23,8 @@ FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "sweep_directory"
 SPACE = ["train.margin=choice(0.1, 0.2)", "model.gate=grid(vector, scalar)", "train.seed=randint(0, 9)"]
 SWEEP = SweepConfig(num_trials=1, seed=3)
 SETUP = TrainingSetup(
-    model=ModelConfig(region_dim=8, joint_dim=8, word_dim=4), train=TrainConfig(epochs=2, batch_size=2, num_workers=1)
+    model=ModelConfig(region_dim=8, joint_dim=8, word_dim=4, affinity_init="xavier"),
+    train=TrainConfig(epochs=2, batch_size=2, num_workers=1),
 )
 TRIALS = [
     Trial({"train.margin": 0.2, "model.gate": "scalar", "train.seed": 7}, "2" * 32, 123.5, 2),
