@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, required=True)
     arguments = parser.parse_args()
     store, document = read_index_document(arguments.index)
-    photos = {"photos": replace(document.galleries["photos"])}
+    photos = {"photos": document.galleries["photos"]}
     index = SearchIndex.of(
         store, replace(document, galleries=photos), load_version(document.model.uri, TrackingConfig())
     )

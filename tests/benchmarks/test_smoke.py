@@ -10,13 +10,15 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from infra.storage.folder import FolderStore
 from infra.tracking import TrackingConfig, connect
 from jobs import cli
 from pipelines.models.load import load_model
 from pipelines.search.index import SearchIndex
-from tests.benchmarks import bf16_ranks, commands, full_split, measure, model_comparison, search_recall
+from tests.benchmarks import bf16_ranks, commands, composed_index, full_split, measure, model_comparison, search_recall
 from tests.benchmarks.__main__ import FILES, main
 from tests.benchmarks.report import Benchmark, Measurement, run
 from tests.benchmarks.sizes import SMOKE
@@ -120,6 +122,20 @@ def test_recall_of_an_index_is_measured_in_both_directions(tmp_path: Path):
     ]
     assert rows[2][-1] == "1/1"
     assert float(rows[0][3].split()[0]) <= float(rows[2][3].split()[0]) <= 100
+
+
+def test_a_composed_index_has_any_number_of_photos(tmp_path: Path):
+    features = small_set(tmp_path / "features", 60)
+    built = build_here(loaded(tmp_path / "model", features), [features], tmp_path / "indexes")
+    model_ = load_model(None, built.document.model.uri)
+    source, output = SearchIndex.open(built.uri, model_), FolderStore(tmp_path / "composed")
+    document = composed_index.compose(source, built.document, output, 200)
+    held = SearchIndex.of(output, document, model_).gallery("photos")
+    real = source.gallery("photos").total
+    assert real < held.total == 200
+    assert [bool(held.item(row).captions) for row in (0, real - 1, real, 199)] == [True, True, False, False]
+    (first,), (same,) = (gallery.vectors(np.array([3])) for gallery in (source.gallery("photos"), held))
+    assert (first == same).all()
 
 
 def test_ranks_in_bf16_are_compared_in_both_directions(tmp_path: Path):
