@@ -10,9 +10,10 @@ from tqdm import tqdm
 from jobs import cli, options
 from pipelines.evaluation.behaviour import run_behaviour_tests
 from pipelines.evaluation.behaviour_report import summary_table, write_behaviour_report
+from pipelines.evaluation.evaluate import log_evaluated_data
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import choose_device
-from pipelines.models.load import load_matchers
+from pipelines.models.load import load_model_for, store_of_models
 from pipelines.reports.tables import check_report
 
 
@@ -31,12 +32,14 @@ def main() -> None:
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.captioned(arguments.split)
-    (shan,) = load_matchers([(arguments.model, features)], config.tracking, device)
-    results = list(tqdm(run_behaviour_tests(shan, split), desc="behaviour", unit="test"))
+    tracking = store_of_models([arguments.model], config.tracking)
+    model = load_model_for(tracking, arguments.model, features, device)
+    results = list(tqdm(run_behaviour_tests(model.shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"
-    print(summary_table(title, results).markdown())
+    print(summary_table(title, results).markdown(), flush=True)
     if arguments.report is not None:
         write_behaviour_report(arguments.report, title, results, features, split)
+    log_evaluated_data(tracking, model.run_id, features, arguments.split)
 
 
 if __name__ == "__main__":

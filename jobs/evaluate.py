@@ -61,9 +61,8 @@ def main() -> None:
     if arguments.report is not None:
         uris = " and ".join(dict.fromkeys(features.uri for _, features in models))
         write_report(arguments.report, f"{arguments.split} of {uris}", evaluation_tables(evaluations))
-    if tracking is not None:
-        for model, (_, features) in zip(loaded, models, strict=True):
-            log_evaluated_data(tracking, model.run_id, features, arguments.split)
+    for model, (_, features) in zip(loaded, models, strict=True):
+        log_evaluated_data(tracking, model.run_id, features, arguments.split)
 
 
 def _with_features(given: list[str], default: str | None) -> list[tuple[str, FeatureSet]]:

@@ -6,9 +6,10 @@ python -m jobs.rerank --model models:/shan-flickr30k@champion --features URI --s
 from typing import Any
 
 from jobs import cli, options
+from pipelines.evaluation.evaluate import log_evaluated_data
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.device import choose_device
-from pipelines.models.load import load_matchers
+from pipelines.models.load import load_model_for, store_of_models
 from pipelines.search.reranking_report import reranking_table
 
 
@@ -27,8 +28,10 @@ def main() -> None:
     device = choose_device(arguments.device)
     features = FeatureSet.open(arguments.features)
     split = features.captioned(arguments.split)
-    (shan,) = load_matchers([(arguments.model, features)], config.tracking, device)
-    print(reranking_table(shan.eval(), split).markdown())
+    tracking = store_of_models([arguments.model], config.tracking)
+    model = load_model_for(tracking, arguments.model, features, device)
+    print(reranking_table(model.shan, split).markdown(), flush=True)
+    log_evaluated_data(tracking, model.run_id, features, arguments.split)
 
 
 if __name__ == "__main__":

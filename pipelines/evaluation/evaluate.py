@@ -68,14 +68,14 @@ def _score_fold(
 
 
 def log_evaluated_data(
-    tracking: Tracking, run_id: str | None, features: FeatureSet, split: str, context: str = "evaluation"
+    tracking: Tracking | None, run_id: str | None, features: FeatureSet, split: str, context: str = "evaluation"
 ) -> None:
     """Logs a split of `features` to the run of a model that was evaluated on it, as a dataset with this context.
 
-    A dataset that the run lists already keeps its context. Without a run nothing is logged. A failure is a warning,
-    since the results exist and the store may be read-only for this user.
+    A dataset that the run lists already keeps its context. For a checkpoint folder, which has neither store nor run,
+    nothing is logged. A failure is a warning, since the results exist and the store may be read-only for this user.
     """
-    if run_id is not None:
+    if tracking is not None and run_id is not None:
         with outage_as_warning(f"run {run_id} does not list split {split} of {features.uri} as a dataset"):
             log_datasets(tracking, run_id, features, {split: context})
 

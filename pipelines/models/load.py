@@ -62,15 +62,6 @@ def store_of_models(uris: Sequence[str], config: TrackingConfig) -> Tracking | N
     return infra.tracking.require_store(config) if any(map(is_registered, uris)) else None
 
 
-def load_matchers(models: Sequence[tuple[str, FeatureSet]], config: TrackingConfig, device: str = "cpu") -> list[SHAN]:
-    """Returns the networks of several URIs, each with the feature set on which it will be used.
-
-    Connects to MLflow only if a URI needs it. Raises as `load_matcher`.
-    """
-    tracking = store_of_models([uri for uri, _ in models], config)
-    return [load_matcher(tracking, uri, features, device) for uri, features in models]
-
-
 def load_matcher(tracking: Tracking | None, uri: str, features: FeatureSet, device: str = "cpu") -> SHAN:
     """Returns the network of a model URI in evaluation mode on a device. No code that is stored with the model runs.
 

@@ -1,13 +1,14 @@
-"""The command `jobs.rerank` on a checkpoint, and what it refuses."""
+"""The command `jobs.rerank` on a registered model, and what it refuses."""
 
 from pathlib import Path
 
 import pytest
 
+from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from tests.jobs.conftest import Call
 from tests.support.feature_sets import manifest, write_set
-from tests.support.small_models import model, small_set, write_checkpoint
+from tests.support.small_models import evaluated_splits, model, register_model, small_set, write_checkpoint
 
 
 @pytest.fixture
@@ -15,13 +16,17 @@ def features(tmp_path: Path) -> FeatureSet:
     return small_set(tmp_path / "features", 30)
 
 
-def test_recall_and_time_are_printed_as_a_table(call: Call, features: FeatureSet, tmp_path: Path):
-    checkpoint = write_checkpoint(tmp_path / "model", model(features), features)
-    code, out, _ = call("jobs.rerank", f"--model={checkpoint}", f"--features={features.uri}", "--split=val")
+def test_recall_and_time_are_printed_and_the_split_is_logged(
+    call: Call, features: FeatureSet, tracking: Tracking, tmp_path: Path
+):
+    register_model(tracking, "m", model(features), features, tmp_path / "model")
+    options = [f"--features={features.uri}", "--split=val", f"--tracking.uri={tracking.uri}"]
+    code, out, _ = call("jobs.rerank", "--model=models:/m/1", *options)
     assert code == 0
     header, _, *rows = [line for line in out.splitlines() if line.startswith("|")]
     assert "recall" in header
     assert len(rows) > 1
+    assert evaluated_splits(tracking, "m") == ["tiny val"]
 
 
 @pytest.mark.parametrize(

@@ -57,3 +57,10 @@ def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureS
         parts = folder.with_name(f"{folder.name}-parts")
         package = package_model(folder, shan.config, lineage, detector, parts)
         return register(tracking, run_id, name, package)
+
+
+def evaluated_splits(tracking: Tracking, name: str) -> list[str]:
+    """Returns the datasets that the run of version 1 of `name` lists with context `evaluation`."""
+    run_id = tracking.client().get_model_version(name, "1").run_id
+    inputs = tracking.client().get_run(run_id).inputs.dataset_inputs
+    return [each.dataset.name for each in inputs if each.tags[0].value == "evaluation"]

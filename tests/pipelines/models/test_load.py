@@ -14,7 +14,7 @@ from infra.errors import UserError
 from infra.registry import set_champions
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
-from pipelines.models.load import load_matcher, load_matchers, split_features
+from pipelines.models.load import load_matcher, split_features
 from shan_model.bundle import CONFIG, FORMAT, VOCABULARY, WEIGHTS
 from shan_model.scoring import score_matrix
 from tests.support.servers import S3Server
@@ -50,7 +50,7 @@ def test_registered_model_is_read_without_running_its_code(stored, tmp_path: Pat
         path.write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
     run_id = connect(config).client().get_model_version("m", "1").run_id
     for uri in ("models:/m/1", f"runs:/{run_id}", f"runs:/{run_id}/model"):
-        (found,) = load_matchers([(uri, features)], config)
+        found = load_matcher(connect(config), uri, features)
         assert all(torch.equal(a, b) for a, b in zip(found.parameters(), shan.parameters(), strict=True))
     assert not (tmp_path / "ran").exists()
 
@@ -77,7 +77,7 @@ def test_a_forged_mlmodel_is_a_one_line_error(stored, tmp_path: Path, pattern: s
     assert file.read_text() != was
     try:
         with pytest.raises(UserError, match=said) as caught:
-            load_matchers([("models:/m/1", features)], config)
+            load_matcher(connect(config), "models:/m/1", features)
     finally:
         file.write_text(was)
     assert "\n" not in str(caught.value)
@@ -85,12 +85,12 @@ def test_a_forged_mlmodel_is_a_one_line_error(stored, tmp_path: Path, pattern: s
 
 
 def test_an_unknown_format_is_a_one_line_error(stored, tmp_path: Path):
-    _, config, features, shan = stored
+    _, _, features, shan = stored
     uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
     file = tmp_path / "checkpoint" / CONFIG
     file.write_text(file.read_text().replace(FORMAT, "shan-model/9"))
     with pytest.raises(UserError, match="'shan-model/9', this release reads 'shan-model/1'; upgrade") as caught:
-        load_matchers([(uri, features)], config)
+        load_matcher(None, uri, features)
     assert str(caught.value).startswith(uri)
 
 
@@ -102,7 +102,7 @@ def test_weights_that_are_not_finite_are_a_one_line_error(stored, tmp_path: Path
     save_file(weights, tmp_path / "checkpoint" / WEIGHTS)
     said = "1 of 16 numbers of the weights 'image_encoder.project.bias' are NaN or infinite: the training diverged; use"
     with pytest.raises(UserError, match=f"^{re.escape(uri)}: {said} another version or checkpoint$"):
-        load_matchers([(uri, features)], TrackingConfig())
+        load_matcher(None, uri, features)
 
 
 def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
@@ -143,12 +143,12 @@ def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
     ],
 )
 def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which: str):
-    _, config, features, shan = stored
+    _, _, features, shan = stored
     uri = write_checkpoint(tmp_path / "checkpoint", shan, features)
     name, data = corruptions(tmp_path / "checkpoint", tmp_path / "ran")[which]
     (tmp_path / "checkpoint" / name).write_bytes(data)
     with pytest.raises(UserError, match=re.escape(uri)) as caught:
-        load_matchers([(uri, features)], config)
+        load_matcher(None, uri, features)
     assert "\n" not in str(caught.value)
     assert "corrupt" in str(caught.value)
     assert not (tmp_path / "ran").exists()
@@ -163,7 +163,7 @@ def test_version_alias_and_run_load_the_same_model(stored, tracking: Tracking, t
     split = features.split("val")
     expected = score_matrix(shan, split, split.captions)
     uris = ["models:/small/1", "models:/small@champion", f"runs:/{run_id}", f"runs:/{run_id}/model"]
-    for loaded in load_matchers([(uri, features) for uri in uris], TrackingConfig(uri=tracking.uri)):
+    for loaded in (load_matcher(tracking, uri, features) for uri in uris):
         np.testing.assert_array_equal(score_matrix(loaded, split, split.captions), expected)
     for missing in ("models:/small/7", "runs:/0123", "models:/none@champion"):
         with pytest.raises(UserError, match=f"{missing}.*: no such model"):
