@@ -50,6 +50,10 @@ class TextEncoder(nn.Module):
     def tokens(self, caption: str) -> list[str]:
         """Returns the token of each of the W_c rows of a sentence, including its start and end tokens."""
 
+    @abstractmethod
+    def known(self, caption: str) -> list[bool]:
+        """Returns for each of these tokens whether it is in the vocabulary; all others are encoded as one token."""
+
     def save_files(self, folder: Path) -> None:
         """Writes the files, if any, that rebuilding the encoder needs besides config, vocabulary and weights."""
 
@@ -100,6 +104,10 @@ class GruEncoder(TextEncoder):
     def tokens(self, caption: str) -> list[str]:
         """Returns `<start>`, the words (in the vocabulary or not), `<end>`."""
         return [START, *tokenize(caption), END]
+
+    def known(self, caption: str) -> list[bool]:
+        """Returns whether each of these tokens is in the vocabulary."""
+        return [token in self.vocabulary for token in self.tokens(caption)]
 
     def _vectors(self, ids_CW: Tensor) -> Tensor:
         learnable_CWE = self.embedding(ids_CW)

@@ -64,6 +64,10 @@ class HuggingFaceEncoder(TextEncoder):
         pieces: list[str] = self.tokenizer.convert_ids_to_tokens(self._ids([caption])[0])
         return pieces
 
+    def known(self, caption: str) -> list[bool]:
+        """Returns whether each of these tokens is another than the tokenizer's unknown token."""
+        return [token != self.tokenizer.unk_token_id for token in self._ids([caption])[0]]
+
     def save_files(self, folder: Path) -> None:
         """Writes the encoder's config and tokenizer, without weights."""
         self.encoder.config.save_pretrained(folder)

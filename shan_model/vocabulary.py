@@ -73,6 +73,9 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __contains__(self, word: str) -> bool:
+        return word in self._ids
+
     def encode(self, caption: str) -> list[int]:
         """Returns the ids of `<start> words <end>`, at least two; unknown words become `<unk>`."""
         unknown = self._ids[UNKNOWN]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.summary import summarise
-from pipelines.models.tasks import OUTPUTS
+from pipelines.models.tasks import OUTPUTS, WORD_FIELDS
 from shan_model.model import SHAN
 
 
@@ -54,10 +54,11 @@ def _use(uri: str, tags: Mapping[str, str]) -> list[str]:
     code = f'model = mlflow.pyfunc.load_model("{uri}")\n'
     code += f'model.predict(pd.DataFrame({{{column}, "caption": ["a dog on a beach"]}}))'
     tasks = "; ".join(f"`{task}`: {', '.join(OUTPUTS[task])}" for task in OUTPUTS if task != "score")
+    words = f"Each of `words` has {', '.join(WORD_FIELDS)}."
     return [
         f"```python\nimport mlflow, pandas as pd\n\n{code}\n```",
         f"It returns a score per row; higher is better. {more}",
-        f'`params={{"task": "rank"}}` ranks. Tasks that return tables, and their columns: {tasks}.',
+        f'`params={{"task": "rank"}}` ranks. Tasks that return tables, and their columns: {tasks}. {words}',
     ]
 
 
@@ -80,7 +81,8 @@ def _limits(shan: SHAN, tags: Mapping[str, str], features: FeatureSet) -> list[s
         "The epoch was selected on split val, so results on val are optimistic.",
     ]
     if shan.config.text_encoder == "gru":
-        found.append(f"It knows {len(shan.vocabulary):,} words, those of the training captions.")
+        words = f"It knows {len(shan.vocabulary):,} words, those of the training captions"
+        found.append(f"{words}; all others are one word to it, for which `known` of task `explain` is false.")
     if tags.get("detector.mode") != "none":
         most = features.index.detector.region_range[1]
         found.append(f"It uses at most {most} regions of an image; what its detector does not find has no effect.")

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.features.npy import save_npy
 from pipelines.models.params import Params
 from pipelines.models.request import COLUMNS
-from pipelines.models.tasks import LEVELS, OUTPUTS
+from pipelines.models.tasks import LEVELS, OUTPUTS, WORD_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,14 +29,33 @@ def signature() -> "ModelSignature":
 
     types = {str: DataType.string, int: DataType.long}
     params = [ParamSpec(spec.name, types.get(spec.type, DataType.string), spec.default) for spec in fields(Params)]  # type: ignore[arg-type]
-    output_types = dict.fromkeys(("score", *LEVELS), DataType.double)
-    output_types |= dict.fromkeys(("image_row", "caption_row", "rank"), DataType.long) | {"caption": DataType.string}
-    outputs = dict.fromkeys(name for columns in OUTPUTS.values() for name in columns)
+    outputs = _output_types()
+    names = dict.fromkeys(name for columns in OUTPUTS.values() for name in columns)
     return ModelSignature(
         inputs=Schema([_column(name) for name in COLUMNS]),
-        outputs=Schema([_column(name, output_types.get(name)) for name in outputs]),
+        outputs=Schema([_column(name, outputs[name]) for name in names]),
         params=ParamSchema(params),
     )
+
+
+def _output_types() -> dict[str, Any]:
+    """Returns the type of each column of the tasks, by name."""
+    from mlflow.types import DataType
+    from mlflow.types.schema import Array, Object, Property
+
+    word_types = dict.fromkeys(WORD_FIELDS, DataType.string)
+    word_types |= {"known": DataType.boolean, "region": DataType.long, "weight": DataType.double}
+    word_types |= {"box": Array(DataType.double)}
+    word = Object([Property(name, kind, required=name not in ("box", "class")) for name, kind in word_types.items()])
+    matrix = Array(Array(DataType.float))
+    return {
+        **dict.fromkeys(("score", *LEVELS), DataType.double),
+        **dict.fromkeys(("image_row", "caption_row", "rank"), DataType.long),
+        **dict.fromkeys(("region_vectors", "word_vectors", "boxes"), matrix),
+        "caption": DataType.string,
+        "words": Array(word),
+        "tokens": Array(DataType.string),
+    }
 
 
 def input_example(feature_dim: int, takes_images: bool) -> "tuple[pd.DataFrame, dict[str, Any]]":

@@ -27,9 +27,11 @@ OUTPUTS = {
     "score": ("score",),
     "rank": ("image_row", "caption_row", "caption", "rank", "score"),
     "explain": ("score", *LEVELS, "words"),
-    "encode": ("regions", "boxes", "words", "tokens"),
+    "encode": ("region_vectors", "boxes", "word_vectors", "tokens"),
 }
 """Columns of the result of each task; `score` returns its only column as a list."""
+WORD_FIELDS = ("word", "known", "region", "weight", "box", "class")
+"""Fields of each word of the column `words` of `explain`."""
 
 
 def score(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> list[float | None]:  # noqa: ARG001
@@ -122,13 +124,13 @@ def explain(request: Request, scorer: PairScorer, batches: Batches, params: Para
 
 
 def encode(request: Request, scorer: PairScorer, batches: Batches, params: Params) -> pd.DataFrame:
-    """Returns for each row the regions (R x D), boxes, words (W x D) and tokens that it has, in the joint space."""
+    """Returns for each row its regions in the joint space (R x D) with boxes, and its words (W x D) with tokens."""
     results: dict[str, list[Any]] = {name: [None] * len(request.image_of_row) for name in OUTPUTS["encode"]}
     for images, photos in batches:
         rows, photo_of_row = request.rows_of(images)
         encoded = [regions_RD.float().cpu().numpy() for regions_RD in scorer.encode([p.features_RF for p in photos])]
         for row, photo in zip(rows.tolist(), photo_of_row.tolist(), strict=True):
-            results["regions"][row], results["boxes"][row] = encoded[photo], photos[photo].boxes_R4
+            results["region_vectors"][row], results["boxes"][row] = encoded[photo], photos[photo].boxes_R4
     rows_of_caption: dict[int, list[int]] = {}
     for row in np.flatnonzero(request.caption_of_row >= 0).tolist():
         if row not in request.problems:
@@ -137,9 +139,9 @@ def encode(request: Request, scorer: PairScorer, batches: Batches, params: Param
     for start in range(0, len(captions), params.batch_size):
         batch = captions[start : start + params.batch_size]
         for caption, words_WD in zip(batch, scorer.words(batch), strict=True):
-            words, tokens = words_WD.float().cpu().numpy(), scorer.shan.text_encoder.tokens(request.captions[caption])
+            vectors, tokens = words_WD.float().cpu().numpy(), scorer.shan.text_encoder.tokens(request.captions[caption])
             for row in rows_of_caption[caption]:
-                results["words"][row], results["tokens"][row] = words, tokens
+                results["word_vectors"][row], results["tokens"][row] = vectors, tokens
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in results.items()})
 
 
@@ -163,17 +165,18 @@ def _levels(scorer: PairScorer, regions_RD: Tensor, words_WD: Tensor) -> list[fl
 def _words(
     scorer: PairScorer, caption: str, photo: PhotoRegions, regions_RD: Tensor, words_WD: Tensor
 ) -> list[dict[str, Any]]:
-    """Returns each word between the start and end tokens, with its best region, that one's box, class and weight."""
+    """Returns the WORD_FIELDS of each word between the start and end tokens, with the region of the highest weight."""
     attention_RW = scorer.shan.alignment.word_attention(regions_RD[None], words_WD)[0]
     weights, best = (found.tolist() for found in attention_RW.max(dim=0))
-    tokens = scorer.shan.text_encoder.tokens(caption)
-    return [
-        {
-            "word": tokens[w],
-            "region": best[w],
-            "weight": weights[w],
-            "box": None if photo.boxes_R4 is None else photo.boxes_R4[best[w]].tolist(),
-            "class": None if photo.classes is None else photo.classes[best[w]],
-        }
-        for w in range(1, len(tokens) - 1)
+    encoder = scorer.shan.text_encoder
+    found = [
+        (
+            *(word, known, region, weight),
+            None if photo.boxes_R4 is None else photo.boxes_R4[region].tolist(),
+            None if photo.classes is None else photo.classes[region],
+        )
+        for word, known, region, weight in zip(
+            encoder.tokens(caption), encoder.known(caption), best, weights, strict=True
+        )
     ]
+    return [dict(zip(WORD_FIELDS, values, strict=True)) for values in found[1:-1]]

@@ -107,6 +107,7 @@ def test_there_is_one_token_per_row():
     tokens = [encoder.tokens(caption) for caption in CAPTIONS]
     assert tokens[1:3] == [["<start>", "a", "b", "c", "d", "unheard", "f", "<end>"], ["<start>", "<end>"]]
     assert [len(words) for words in tokens] == [len(words) for words in encoder(CAPTIONS)]
+    assert encoder.known(CAPTIONS[1]) == [word != "unheard" for word in tokens[1]]
 
 
 def test_encodings_do_not_depend_on_longer_captions_in_the_batch():

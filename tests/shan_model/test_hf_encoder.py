@@ -60,6 +60,8 @@ def test_a_token_per_row_and_long_captions_truncated(folder):
     assert tokens[2] == ["[CLS]", "[SEP]"]
     assert tokens[4] == ["[CLS]", *["dog"] * (POSITIONS - 2), "[SEP]"]
     assert [len(words) for words in shan.encode_captions(CAPTIONS)] == [len(words) for words in tokens]
+    assert shan.text_encoder.tokens("a zebra") == ["[CLS]", "a", "[UNK]", "[SEP]"]
+    assert shan.text_encoder.known("a zebra") == [True, True, False, True]
 
 
 def test_the_smaller_limit_of_tokenizer_and_positions_applies(folder, tmp_path):

@@ -28,6 +28,7 @@ def test_it_leads_with_one_line_for_images(features: FeatureSet):
     assert use < text.index("## Training data") < text.index("## Results\n\nIt is good.") < text.index("## Limits")
     assert "Weights of the detector: Apache-2.0 (SSDLite" in text
     assert "It uses at most 3 regions of an image" in text
+    assert "Each of `words` has word, known, region, weight, box, class." in text
     assert (
         "`rank`: image_row, caption_row, caption, rank, score; `explain`: score, S_L2L, S_G2L, S_G2G, words; " in text
     )

@@ -48,7 +48,7 @@ def test_columns_without_text_get_as_far_as_the_request(registered: Path):
     with pytest.raises(mlflow.exceptions.MlflowException, match="row 0, column caption: is int; give text"):
         model.predict(pd.DataFrame({"regions": regions, "caption": [5, 6]}))
     encoded = model.predict(pd.DataFrame({"regions": regions, "caption": np.nan}), params={"task": "encode"})
-    assert encoded.words.tolist() == [None, None]
+    assert encoded.word_vectors.tolist() == [None, None]
 
 
 def test_mlflow_drops_unknown_params_with_a_warning(registered: Path, capfd: pytest.CaptureFixture[str]):

@@ -87,7 +87,7 @@ def test_a_base64_photo_has_the_scores_of_this_process(server: str, real_photos:
     assert [word["word"] for word in explained[0]["words"]] == CAPTIONS[0].split()
     ranked = post(server, rows, task="rank", query="caption", top_k=1).json()["predictions"]
     assert [hit["caption"] for hit in ranked] == list(CAPTIONS[:2])
-    regions = post(server, rows[:1], task="encode").json()["predictions"][0]["regions"]
+    regions = post(server, rows[:1], task="encode").json()["predictions"][0]["region_vectors"]
     assert np.shape(regions) == (36, 16)
 
 

@@ -18,7 +18,7 @@ def test_signature_example_and_params_are_logged(registered: Path):
 
     signature = mlflow.models.get_model_info(str(registered)).signature
     assert signature.inputs.input_names() == ["image", "regions", "boxes", "caption"]
-    assert {"score", "rank", "S_L2L", "words", "regions"} <= set(signature.outputs.input_names())
+    assert {"score", "rank", "S_L2L", "words", "region_vectors"} <= set(signature.outputs.input_names())
     assert {spec.name: spec.default for spec in signature.params} == asdict(Params())
     model = mlflow.pyfunc.load_model(str(registered))
     example, params = model.input_example, {"task": "score"}

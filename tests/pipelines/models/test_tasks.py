@@ -11,7 +11,7 @@ from mlflow.types import DataType
 
 from pipelines.models.matcher import RegisteredMatcher
 from pipelines.models.signature import signature
-from pipelines.models.tasks import OUTPUTS, TASKS
+from pipelines.models.tasks import OUTPUTS, TASKS, WORD_FIELDS
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, Plugin, all_pairs, regions_of
 from tests.support import ROOT
@@ -54,6 +54,12 @@ def test_columns_are_those_of_signature_and_documentation(model: RegisteredMatch
     (row,) = re.findall(rf"^\| `{task}` \| ((?:a list|table).*) \|$", page, re.MULTILINE)
     documented = set(re.findall(r"`(\w+)`", row)) or {"score"}
     assert documented == set(columns)
+    if task == "explain":
+        word = outputs["words"].dtype
+        assert {spec.name for spec in word.properties} == set(result.words[0][0]) == set(WORD_FIELDS)
+        table = page.split("| field of a word | content |\n|---|---|\n")[1].split("\n\n")[0]
+        named = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+        assert tuple(named) == WORD_FIELDS
 
 
 @pytest.mark.parametrize("query", ["image", "caption"])
@@ -82,7 +88,8 @@ def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
     levels = explained[["S_L2L", "S_G2L", "S_G2G"]].astype(float)
     np.testing.assert_allclose(levels.sum(axis=1), explained.score.astype(float), atol=1e-4)
     words = explained.words[2]
-    assert [word["word"] for word in words] == SENTENCES[2].split()
+    assert [(word["word"], word["known"]) for word in words] == [(word, True) for word in SENTENCES[2].split()]
+    assert [(word["word"], word["known"]) for word in explained.words[4]] == [("unknown", False), ("words", False)]
     with torch.inference_mode():
         encoded = model.shan.encode_photos(torch.from_numpy(regions_of(model, IMAGES[:1])))
         (words_WD,) = model.shan.encode_captions([SENTENCES[2]])
@@ -105,8 +112,8 @@ def test_other_matchers_have_no_levels(plugin: Plugin, tmp_path: Path):
 def test_encode_returns_regions_and_words_of_the_joint_space(model: RegisteredMatcher):
     frame = pd.DataFrame({"image": [IMAGES[0], None], "caption": [None, "two men"]})
     encoded = model.predict(frame, {"task": "encode"})
-    assert encoded.regions[0].shape == (3, 16)
+    assert encoded.region_vectors[0].shape == (3, 16)
     assert encoded.boxes[0].shape == (3, 4)
-    assert encoded.words[1].shape == (4, 16)
+    assert encoded.word_vectors[1].shape == (4, 16)
     assert encoded.tokens[1] == ["<start>", "two", "men", "<end>"]
-    assert encoded.regions[1] is encoded.words[0] is encoded.tokens[0] is None
+    assert encoded.region_vectors[1] is encoded.word_vectors[0] is encoded.tokens[0] is None
