@@ -50,14 +50,18 @@ def require_durable_path(location: str | Path, name: str) -> None:
 def open_store(uri: str) -> Store:
     """Returns the store of a root: a folder's path, `file://` or `s3://bucket/prefix`.
 
-    Opens no connection. Raises UserError for any other scheme.
+    Opens no connection. Raises UserError for any other scheme, and for a URI that has lost a slash.
     """
     from infra.storage.folder import FolderStore
 
     location = absolute(uri)
     if location.startswith("/"):
         return FolderStore(Path(location))
-    scheme, _, rest = location.partition("://")
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        raise UserError(
+            f"{uri}: has one slash after the scheme; give a URI as text, since pathlib.Path removes a slash"
+        )
     if scheme == "s3":
         from infra.storage.s3 import S3Store  # boto3 is imported only where it is used
 

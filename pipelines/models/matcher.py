@@ -107,7 +107,7 @@ class RegisteredMatcher:
             try:
                 decoded[image] = read_image(given, servers)
             except PhotoError as error:
-                request.fail_image(image, str(error))
+                request.fail_image(image, f"{error}; correct the path or replace the image")
             except UserError as error:  # a store refuses; other rows would fail likewise
                 raise UserError(f"row {request.first_row(image)}, column image: {error}") from error
             if len(decoded) == _DETECTED_AT_ONCE:

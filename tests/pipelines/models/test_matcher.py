@@ -65,9 +65,16 @@ def test_a_silent_web_server_is_given_up_for_the_request(model: RegisteredMatche
 
 
 BAD_IMAGES: dict[str, tuple[Any, str]] = {
-    "no such image": ("nowhere.png", "nowhere.png: cannot be read"),
+    "no such image": ("nowhere.png", "nowhere.png: cannot be read: No such file or directory; correct the path or"),
+    "path of a URI": (
+        Path("s3://bucket/a.png"),
+        "s3:/bucket/a.png: .* has one slash after the scheme; give a URI as text",
+    ),
     "text": (b"some text", "not an image of a known format"),
-    "truncated": (png((1, 2, 3), 99)[:-40], "image data is truncated or corrupt"),
+    "truncated": (
+        png((1, 2, 3), 99)[:-40],
+        "image data is truncated or corrupt; correct the path or replace the image",
+    ),
     "detector": (png((1, 2, 3), 13), r"the detector fails \(ZeroDivisionError"),
     "type": (3.5, "is float; give bytes"),
     "empty": (" ", "is empty text; give bytes"),
