@@ -10,6 +10,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ RETIRED = {
     r"\bthere was\b(?= *[,.;:]|$)|\b(is|are) there(?= *[,.;:]|$)": "exists, existed",
     r"\b(plain|block|compiled|batched) forms?\b": "reference, batched, native implementation",
 }
+PATTERNS = [(re.compile(pattern, re.IGNORECASE), standard) for pattern, standard in RETIRED.items()]
 SUBJECTLESS = r"(Of|By|As|From|To) (a|an|the|each|every|one|all|what|this|those|it)\b"
 """A docstring that starts like this has no subject."""
 
@@ -152,12 +154,14 @@ def docstrings(source: str) -> Iterator[tuple[int, str]]:
 
 def retired_words(texts: Iterator[tuple[int, str]]) -> list[str]:
     """One line for every retired word in these texts: `line: 'word' -> standard term`."""
-    found = []
-    for line, text in texts:
-        flat = " ".join(text.split())
-        for pattern, standard in RETIRED.items():
-            found += [f"{line}: '{match[0]}' -> {standard}" for match in re.finditer(pattern, flat, re.IGNORECASE)]
-    return found
+    return [f"{line}: {found}" for line, text in texts for found in retired_in(" ".join(text.split()))]
+
+
+@cache
+def retired_in(text: str) -> tuple[str, ...]:
+    """Returns the retired words of one text. Cached, because most names occur in many files."""
+    found = ((pattern.finditer(text), standard) for pattern, standard in PATTERNS)
+    return tuple(f"'{match[0]}' -> {standard}" for matches, standard in found for match in matches)
 
 
 def problems(path: Path) -> list[str]:

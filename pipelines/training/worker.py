@@ -41,7 +41,7 @@ from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
 from shan_model.gather import sum_over_ranks
 from shan_model.loss import is_collapsed
-from shan_model.metrics import Recalls, retrieval_recalls
+from shan_model.metrics import Recalls, random_recalls, retrieval_recalls
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
 
@@ -257,7 +257,8 @@ class TrainWorker:
         progress = self.state.progress
         losses = [metrics["loss"] for _, _, metrics in progress.history if "loss" in metrics]
         note = f"epoch {progress.validated}: loss {losses[-1]:.2f}, validation rSum {recalls.rsum:.1f}"
-        if is_collapsed(losses[-1], self.config.batch_size, self.config.margin):
+        baseline = random_recalls(self.val.photo_of_caption)
+        if is_collapsed(losses[-1], self.config.batch_size, self.config.margin, recalls.rsum, baseline.rsum):
             note += "; collapsed: restart with train.hard_negative_warmup_epochs=1 or more"
         return note
 

@@ -82,7 +82,11 @@ def test_well_separated_scores_have_zero_loss():
 def test_collapse_is_detected_if_all_scores_are_equal():
     loss = ranking_loss(torch.full((128, 128), 0.7), torch.arange(128), margin=0.2)
     assert loss.item() == pytest.approx(51.2, rel=1e-4)
-    assert is_collapsed(loss.item(), 128, 0.2)
-    assert not is_collapsed(50.0, 128, 0.2)
-    assert not is_collapsed(60.0, 128, 0.2)
-    assert not is_collapsed(float("nan"), 128, 0.2)
+    assert is_collapsed(loss.item(), 128, 0.2, rsum=55.0, random_rsum=52.1)
+    for other in (50.0, 60.0, float("nan")):
+        assert not is_collapsed(other, 128, 0.2, rsum=55.0, random_rsum=52.1)
+
+
+def test_a_model_that_ranks_has_not_collapsed():
+    """A demo of 160 photos passed 2 B margin with batches of 64 while its rSum rose."""
+    assert not is_collapsed(25.59, 64, 0.2, rsum=313.7, random_rsum=52.1)
