@@ -25,15 +25,15 @@ demo-page: .venv/.installed-dev demo ## the demo, then a search service with a p
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (about 15 minutes)
-	$(BIN)/python -m pytest -m "unit or integration" --numprocesses 2 --dist loadgroup --durations 25
+	$(BIN)/python -m pytest -m "unit or integration" --short --numprocesses 2 --dist loadgroup --durations 25
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server
 	$(BIN)/python -m pytest -m unit --numprocesses 2
 
 .PHONY: faults
-faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input
-	$(BIN)/python -m pytest tests/faults -m faults
+faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outages, corrupt input; and what make test leaves out
+	$(BIN)/python -m pytest -m "faults or (long and not cluster)"
 
 .PHONY: e2e-cluster
 e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes

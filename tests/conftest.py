@@ -48,7 +48,7 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--short", action="store_true", help="each kind of fault once: no `long` tests, few repetitions")
+    parser.addoption("--short", action="store_true", help="no `long` tests; each kind of fault once")
 
 
 def tier_of(item: pytest.Item) -> str:

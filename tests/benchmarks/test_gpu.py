@@ -72,6 +72,7 @@ def test_parity_of_regions_limits_boxes_and_features(found, met):
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.long
 def test_a_training_through_ray_train_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "run_command", run_here)  # saves the start of a process and of its Ray
     rows = list(ray_training.ray_training(TINY, "cpu"))

@@ -48,6 +48,7 @@ def test_it_runs(name: str):
     check(BENCHMARKS[name])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ON_RAY)
 @pytest.mark.usefixtures("in_this_process", "ray_session")
 def test_it_runs_on_ray(name: str):

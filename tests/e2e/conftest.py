@@ -11,8 +11,8 @@ from tests.support.commands import run_command, run_here
 
 NAME = "shan-scenes"
 """The model that the demo registers."""
-SCENES = ["--scenes.train=160", "--scenes.val=60", "--scenes.test=60"]
-PHOTOS = 280
+SCENES = ["--scenes.train=120", "--scenes.val=40", "--scenes.test=60"]
+PHOTOS = 220
 
 
 @dataclass(frozen=True)

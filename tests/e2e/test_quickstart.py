@@ -139,6 +139,7 @@ def test_the_python_example_of_readme_ranks_photos(demo: Demo, tmp_path: Path):
     assert {caption for _, _, caption in ranking} == {"a red bus", "two dogs"}
 
 
+@pytest.mark.long
 def test_a_process_without_the_project_gets_the_same_scores(demo: Demo, tmp_path: Path):
     """The registered model carries all of its code."""
     split = demo.features.split("test")

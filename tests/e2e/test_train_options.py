@@ -31,7 +31,7 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("data_mode", ["cache", "stream"])
+@pytest.mark.parametrize("data_mode", ["cache", pytest.param("stream", marks=pytest.mark.long)])
 def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_server: S3Server):
     """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
     written = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))

@@ -12,7 +12,7 @@ from infra.registry_lock import free_lock, lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
 
-PROCESSES, TIMES = 3, 5
+PROCESSES, TIMES = 3, 3
 COUNT = f"""
 import sys, time
 from infra.registry_lock import registry_lock

@@ -28,7 +28,7 @@ from tests.shan_model.test_scoring import LITTLE, regions
 torch.manual_seed(0)
 torch.set_num_threads(1)
 model = SHAN(ModelConfig(region_dim=12, joint_dim=8, word_dim=6), Vocabulary.build(CAPTIONS))
-score_matrix(model, regions(800), CAPTIONS * 100, memory=LITTLE, cache=ScoreCache(Path(sys.argv[1]), "test"),
+score_matrix(model, regions(400), CAPTIONS * 50, memory=LITTLE, cache=ScoreCache(Path(sys.argv[1]), "test"),
              progress=lambda pairs: print(pairs, flush=True))
 """
 
@@ -42,7 +42,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     pairs = [int(line) for line in complete.communicate()[0].split()]
     assert complete.returncode == 0
     assert pairs[0] == 0  # the cache was empty
-    assert sum(pairs) == 800 * 400
+    assert sum(pairs) == 400 * 200
 
     killed = start(tmp_path / "killed.npy")
     assert killed.stdout is not None
@@ -54,7 +54,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     after = [int(line) for line in rerun.communicate()[0].split()]
     assert rerun.returncode == 0
     assert after[0] >= sum(pairs[: len(pairs) // 2])  # first, the blocks that the killed run had finished
-    assert sum(after) == 800 * 400
+    assert sum(after) == 400 * 200
     assert (tmp_path / "killed.npy").read_bytes() == (tmp_path / "complete.npy").read_bytes()
 
 
@@ -74,7 +74,7 @@ def test_a_finished_cache_is_not_scored_again(model, captions, tmp_path):
     score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
     before = path.stat().st_mtime_ns
     score_matrix(model, regions(800), sentences, memory=64 << 20, cache=ScoreCache(path, "me"), progress=added.append)
-    assert added == [800 * 400]
+    assert added == [400 * 200]
     assert path.stat().st_mtime_ns == before
 
 

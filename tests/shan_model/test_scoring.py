@@ -61,7 +61,7 @@ print(mib("VmHWM") - before - scores.nbytes / 2**20)
 """
 
 
-@pytest.mark.parametrize(("width", "photos", "sentences", "memory"), [(256, 100, 3000, 400), (16, 1200, 800, 100)])
+@pytest.mark.parametrize(("width", "photos", "sentences", "memory"), [(256, 60, 1500, 200), (16, 600, 600, 60)])
 def test_memory_stays_within_the_budget(width, photos, sentences, memory):
     """One caption of 500 words among many short ones; many photos at a small width. MiB beside the matrix itself."""
     command = [sys.executable, "-c", GROWTH, *map(str, (width, photos, sentences, memory))]
@@ -71,8 +71,8 @@ def test_memory_stays_within_the_budget(width, photos, sentences, memory):
 
 def test_progress_counts_every_pair_once(model, captions):
     added: list[int] = []
-    score_matrix(model, regions(3000), captions * 100, memory=LITTLE, progress=added.append)
-    assert sum(added) == 3000 * 400
+    score_matrix(model, regions(600), captions * 50, memory=LITTLE, progress=added.append)
+    assert sum(added) == 600 * 200
     assert len(added) > 4
 
 

@@ -54,6 +54,8 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
     index = served.index(1).store.uri
     with running_service(index, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
+        # The first searches on a busy machine may exceed the deadline of the shares.
+        wait_until(lambda: not ask(f"{found}/search?sentence=a")[1]["partial"], 60)
         yield found
     serve.shutdown()
 
