@@ -11,7 +11,7 @@ INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --progress-bar on --c
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .venv/.installed ## the complete pipeline on rendered scenes, from images to search results (2 to 4 minutes once installed)
@@ -62,7 +62,7 @@ test-gpu: ## parity of one GPU with the CPU (8 minutes at most; writes build/tes
 	@$(GPU_PYTHON) -m tests.gpu
 
 .PHONY: bench-gpu
-bench-gpu: ## throughput, memory and share of the peak of one GPU (8 minutes at most; writes build/bench-gpu.json)
+bench-gpu: ## throughput, memory and fraction of the peak of one GPU (8 minutes at most; writes build/bench-gpu.json)
 	$(HAS_GPU_PYTHON)
 	@$(GPU_PYTHON) -m tests.benchmarks.gpu
 

@@ -19,7 +19,7 @@ from shan_model.score_cache import ScoringError
 PHOTO_ARRAYS, CAPTION_ARRAYS, SCORE_ARRAYS = 6, 14, 4
 """Memory estimates: arrays of D floats per prepared region, per word that is encoded and prepared, floats per score."""
 PHOTO_SHARE, CAPTION_SHARE = 0.6, 0.25
-"""Shares of the memory left beside a tile; the rest holds the scores of a block."""
+"""Fractions of the memory left beside a tile; the rest holds the scores of a block."""
 UNKNOWN_REGIONS = 100
 """Regions assumed per photo where photos differ in their number: the maximum of the supported detectors."""
 

@@ -39,12 +39,12 @@ def interval(values_S: NDArray[np.floating], confidence: float = 0.95) -> tuple[
 
 
 def lower_bound(values_S: NDArray[np.floating], confidence: float = 0.95) -> float:
-    """Returns the one-sided lower bound: a share `confidence` of the resamples is at or above it."""
+    """Returns the one-sided lower bound: a fraction `confidence` of the resamples is at or above it."""
     return float(np.quantile(values_S, 1 - confidence))
 
 
 def upper_bound(values_S: NDArray[np.floating], confidence: float = 0.95) -> float:
-    """Returns the one-sided upper bound: a share `confidence` of the resamples is at or below it."""
+    """Returns the one-sided upper bound: a fraction `confidence` of the resamples is at or below it."""
     return float(np.quantile(values_S, confidence))
 
 

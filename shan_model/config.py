@@ -55,9 +55,9 @@ class ModelConfig:
     """Inverse temperature of Eq. 10 and 11: the factor before the softmax with which a context attends to words or to
     regions (the paper uses 1)."""
     l2l_weight: float = 0.3
-    """Weight mu1 of Eq. 7, between 0 and 1: share of the region-queried direction in the local-to-local score."""
+    """Weight mu1 of Eq. 7, between 0 and 1: fraction of the region-queried direction in the local-to-local score."""
     g2l_weight: float = 0.5
-    """Weight mu2 of Eq. 13, between 0 and 1: share of the image context in the global-to-local score."""
+    """Weight mu2 of Eq. 13, between 0 and 1: fraction of the image context in the global-to-local score."""
     g2l_scale: float = 1.0
     """Factor of the global-to-local score in the sum of Eq. 16 (the paper uses 1)."""
     g2g_scale: float = 1.0

@@ -60,7 +60,7 @@ class Ranks:
     """Per caption, among all photos."""
 
     def recalls(self) -> Recalls:
-        """Returns the share of queries with a correct item among the first K, in per cent."""
+        """Returns the fraction of queries with a correct item among the first K, in per cent."""
         directions = (self.image_to_text_N, self.text_to_image_C)
         return Recalls(*(100 * float((rank < k).mean()) for rank in directions for k in CUTS))
 

@@ -41,7 +41,7 @@ class WordVectorsError(ValueError):
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares, 0 to 1, of the vocabulary's words (without special tokens) and of the captions' tokens with a vector."""
+    """Fractions of the vocabulary's words (without special tokens) and of the captions' tokens that have a vector."""
 
     words: float
     tokens: float

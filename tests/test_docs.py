@@ -154,9 +154,9 @@ def test_options_named_in_prose_exist(page):
 
 
 def test_options_named_in_the_changelog_exist():
-    """Those of the next version, without its tables, which also name the options of before."""
-    unreleased = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
-    for code in inline("\n".join(line for line in unreleased.splitlines() if not line.startswith("|"))):
+    """Those of the latest version, without its tables, which also name the options of before."""
+    latest = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
+    for code in inline("\n".join(line for line in latest.splitlines() if not line.startswith("|"))):
         command, *arguments = code.removeprefix("jobs.").split()
         named = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*(?![\w.*-])", code)) - {"--help"}
         known = accepted_options(command, arguments) if command in COMMANDS else every_option()

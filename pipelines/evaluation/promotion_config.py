@@ -15,7 +15,7 @@ class PromoteConfig:
     margin: float = 0.0
     """Points of rSum (at most 600) that the lower bound of the paired difference must exceed."""
     confidence: float = 0.95
-    """Confidence of that one-sided bound: the share of bootstrap resamples at or above it."""
+    """Confidence of that one-sided bound: the fraction of bootstrap resamples at or above it."""
     max_drop: float = 3.0
     """Points (of 300) that the recall sum of either direction may lose, however much the other one gains."""
 

@@ -96,7 +96,7 @@ def evaluation_tables(evaluations: Sequence[Evaluation]) -> list[Table]:
 
 
 def difference_table(one: Evaluation, reference: Evaluation) -> Table:
-    """Returns the paired difference of every metric, `one` minus `reference`, with the share of resamples above 0."""
+    """Returns the paired difference of each metric, `one` minus `reference`, and the fraction of resamples above 0."""
     rows = []
     for name, value in one.metrics.items():
         difference_S = one.resamples[name] - reference.resamples[name]

@@ -146,7 +146,7 @@ def _histograms(photos: Sequence[SampledPhoto], written: int) -> Iterable[str]:
 
 
 def _classes(photos: Sequence[SampledPhoto], names: Mapping[int, str]) -> Iterable[str]:
-    """Yields the most frequent classes with their shares of regions and of photos."""
+    """Yields the most frequent classes with their fractions of regions and of photos."""
     yield "<h2>Classes</h2>"
     regions: Counter[int] = Counter()
     present: Counter[int] = Counter()

@@ -15,7 +15,7 @@ from shan_model.batched_matcher import TILES, Group
 from shan_model.model import SHAN
 
 DENSE = 0.3
-"""Share of the pairs of a block from which all of its pairs are computed: a listed pair costs about three of them."""
+"""Fraction of the pairs of a block from which all its pairs are computed: a listed pair costs about three of them."""
 KEPT_WORDS = 100
 """Encoded words that are kept, as a multiple of the batch size: about 8 captions for each photo of a batch."""
 

@@ -37,7 +37,7 @@ from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import write_partition
 
 RETRIES = 3
-"""Processes that may be lost while they encode a partition, after the first one. Ray's default is to retry for ever."""
+"""Processes that may be lost while they encode a partition, beside the first. Ray's default is to retry endlessly."""
 
 
 @dataclass(frozen=True)

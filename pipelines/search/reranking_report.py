@@ -15,8 +15,8 @@ from shan_model.batched_matcher import BatchedMatcher
 from shan_model.model import SHAN
 from shan_model.reranking import Queries, mean_cosines, retrieve_and_rerank
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2)
-"""Candidates per query, as a share of the gallery."""
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Candidates per query, as a fraction of the gallery."""
 BATCH = 128
 """Photos or captions that are encoded at a time."""
 HEADER = [
@@ -57,7 +57,7 @@ def reranking_table(shan: SHAN, split: Split) -> Table:
 
 
 def _candidates(gallery: int) -> list[int]:
-    return sorted({max(1, round(share * gallery)) for share in SHARES})
+    return sorted({max(1, round(fraction * gallery)) for fraction in FRACTIONS})
 
 
 def _score_exactly(
@@ -74,7 +74,7 @@ def _score_exactly(
 def candidate_recall(
     exact_QG: NDArray[np.floating], cheap_QG: NDArray[np.floating], candidates: int
 ) -> tuple[float, float]:
-    """Returns the shares of the exact first result, and of the exact first ten, found among the candidates."""
+    """Returns the fractions of the exact first result, and of the exact first ten, found among the candidates."""
     candidates_QK = np.argsort(-cheap_QG, axis=1, kind="stable")[:, :candidates]
     best_QT = np.argsort(-exact_QG, axis=1, kind="stable")[:, :10]
     found_QT = (best_QT[:, :, None] == candidates_QK[:, None, :]).any(axis=2)

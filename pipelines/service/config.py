@@ -17,8 +17,8 @@ class ServiceConfig:
     port: int = 8000
     """TCP port to listen on."""
     num_shares: int = 1
-    """Number of shares of the index's partitions. Each share has processes of its own, and every query is sent to all
-    of them."""
+    """Number of shares, into which the index's partitions are divided. Each share has processes of its own, and every
+    query is sent to all of them."""
     num_replicas: int = 1
     """Processes of each share. With two, a search continues while one of them restarts."""
     num_detectors: int = 1

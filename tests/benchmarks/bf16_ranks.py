@@ -28,13 +28,13 @@ def measure(shan: SHAN, split: Split) -> list[list[str]]:
     rsums = [f"{retrieval_ranks(s, split.photo_of_caption).recalls().rsum:.1f}" for s in (fp32_NC, bf16_NC)]
     difference = f"{np.abs(fp32_NC - bf16_NC).max():.1e}"
     return [
-        [name, f"{exact.shape[1]:,}", difference, *rsums, *_shares(exact, rounded)]
+        [name, f"{exact.shape[1]:,}", difference, *rsums, *_fractions(exact, rounded)]
         for name, exact, rounded in (("photos", fp32_NC, bf16_NC), ("captions", fp32_NC.T, bf16_NC.T))
     ]
 
 
-def _shares(exact_QG: NDArray[np.floating], rounded_QG: NDArray[np.floating]) -> list[str]:
-    """Returns the share of queries with the same best item, and the mean share of the best ten in common."""
+def _fractions(exact_QG: NDArray[np.floating], rounded_QG: NDArray[np.floating]) -> list[str]:
+    """Returns the fraction of queries with the same best item, and the mean fraction of the best ten in common."""
     exact, rounded = (np.argsort(-scores, axis=1, kind="stable")[:, :BEST] for scores in (exact_QG, rounded_QG))
     common = np.mean([np.isin(a, b).mean() for a, b in zip(exact, rounded, strict=True)])
     return [f"{100 * (exact[:, 0] == rounded[:, 0]).mean():.2f} %", f"{100 * common:.2f} %"]

@@ -41,7 +41,7 @@ from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
 MEMORY_GIB, MINUTES, PHOTOS = 4.0, 10.0, 12_000_000
-"""Limits of all steps together for PHOTOS photos; other numbers of photos have their share of the time."""
+"""Limits of all steps together for PHOTOS photos; other numbers of photos have a proportional time."""
 MOST_VERIFIED = 1_000_000
 STEPS = ("import", "plan", "rerun", "read", "inspect", "gc")
 _TINY = "tests.support.tiny_detector:TinyDetector"

@@ -22,7 +22,7 @@ from tests.benchmarks.report import Benchmark, Measurement, within
 from tests.benchmarks.sizes import Sizes
 
 SPLITS = {"Flickr30K": (1000, 5000, 1.0), "COCO 5K": (5000, 25_000, 0.05)}
-"""Photos and captions of the test splits, and the factor on `Sizes.split_share`."""
+"""Photos and captions of the test splits, and the factor on `Sizes.split_fraction`."""
 UNIT = "us per pair"
 
 
@@ -175,7 +175,7 @@ def _context_seconds(photos: Sequence[Group], captions: Sequence[Group], sizes: 
 def _split(name: str, sizes: Sizes) -> Iterator[Measurement]:
     """A part of a test split through `score_blocks`, encoders included, from features in memory and sentences."""
     photos, captions, factor = SPLITS[name]
-    side = (sizes.split_share * factor) ** 0.5
+    side = (sizes.split_fraction * factor) ** 0.5
     height, width = max(2, round(photos * side)), max(2, round(captions * side))
     model = network(sizes).eval()
     features = np.random.default_rng(0).standard_normal((height, sizes.regions, sizes.feature_dim), dtype=np.float32)

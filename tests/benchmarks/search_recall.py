@@ -53,8 +53,8 @@ def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterato
             return
         found_QK = index.candidates(gallery, queries, candidates).rows_QK
         kept_QT = np.stack([np.isin(best, found) for best, found in zip(best_QT, found_QK, strict=True)])
-        shares = [f"{100 * kept_QT[:, 0].mean():.1f} %", f"{100 * kept_QT.mean():.2f} %"]
-        yield [gallery, f"{total:,}", str(candidates), *shares, f"1/{total / candidates:,.0f}"]
+        fractions = [f"{100 * kept_QT[:, 0].mean():.1f} %", f"{100 * kept_QT.mean():.2f} %"]
+        yield [gallery, f"{total:,}", str(candidates), *fractions, f"1/{total / candidates:,.0f}"]
 
 
 def measure(index: SearchIndex, split: str, queries: int) -> list[list[str]]:

@@ -51,8 +51,8 @@ class Sizes:
     """Photos and captions of which a registered model is given every pair as a row."""
     copied_floats: int = 64 << 20
     """Floats of the memory copy that gives the bandwidth."""
-    split_share: float = 0.04
-    """Share of Flickr30K's pairs that is scored; of COCO's 5K split a twentieth of that."""
+    split_fraction: float = 0.04
+    """Fraction of Flickr30K's pairs that is scored; of COCO's 5K split a twentieth of that."""
 
 
 FULL = Sizes()
@@ -79,5 +79,5 @@ SMOKE = Sizes(
     given_photos=4,
     given_captions=3,
     copied_floats=1 << 10,
-    split_share=4e-6,
+    split_fraction=4e-6,
 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.tally import INPUTS, SHARE, Inputs
+from tests.support.tally import INPUTS, REDUCTION, Inputs
 
 
 @pytest.fixture(
@@ -10,4 +10,4 @@ from tests.support.tally import INPUTS, SHARE, Inputs
 )
 def inputs(request: pytest.FixtureRequest) -> Inputs:
     """Returns a function from a reader to the number of its inputs."""
-    return lambda reader: INPUTS[reader] // (SHARE if request.param else 1)
+    return lambda reader: INPUTS[reader] // (REDUCTION if request.param else 1)

@@ -1,4 +1,4 @@
-"""Faults of the search service under load: killed processes, and a store that is away."""
+"""Faults of the search service under load: killed processes, and an unreachable store."""
 
 import socket
 import threading
@@ -103,7 +103,7 @@ def test_a_killed_follower_finds_what_is_served(url: str):
     require_correct(seen, 0)
 
 
-def test_a_store_that_is_away_leaves_what_is_held(url: str, served: Served):
+def test_a_store_that_is_unreachable_leaves_what_is_held(url: str, served: Served):
     indexes, away = served.root / "indexes", served.root / "away"
     with load(url) as seen:
         indexes.rename(away)

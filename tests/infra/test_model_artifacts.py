@@ -58,7 +58,7 @@ def test_a_missing_model_is_a_one_line_error(tracking: Tracking):
 
 
 def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_path: Path):
-    """A server that is away may hold an intact model: the error is not that of a corrupt one."""
+    """A server that is unreachable may hold an intact model: the error is not that of a corrupt one."""
     tracking.client().create_registered_model("m")
     tracking.client().create_model_version("m", "mlflow-artifacts:/1/model")
     with download_folder() as folder, pytest.raises(StorageError, match=r"^models:/m/1: its files cannot be read"):

@@ -19,7 +19,7 @@ def unreachable() -> Tracking:
         return Tracking(f"http://user:secret@127.0.0.1:{unused.getsockname()[1]}", "0")
 
 
-def store_is_away() -> bool:
+def store_is_unreachable() -> bool:
     raise StorageError("s3://b: GetObject failed")
 
 
@@ -27,7 +27,7 @@ def test_outage_does_not_hide_the_original_error(
     tracking: Tracking, unreachable: Tracking, capsys: pytest.CaptureFixture[str]
 ):
     run_id = tracking.create_run("five", {})
-    with pytest.raises(ZeroDivisionError), tracking.closing(run_id, store_is_away):
+    with pytest.raises(ZeroDivisionError), tracking.closing(run_id, store_is_unreachable):
         1 / 0  # noqa: B018
     start = time.monotonic()
     with pytest.raises(ZeroDivisionError), unreachable.closing(run_id):

@@ -280,7 +280,7 @@ def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):
     assert "lambda of Eq. 4 and 5" in text
 
 
-@pytest.mark.parametrize("error", [UserError("x is 1; set it to 2"), StorageError("s3://b/p: away; re-run")])
+@pytest.mark.parametrize("error", [UserError("x is 1; set it to 2"), StorageError("s3://b/p: unreachable; re-run")])
 def test_user_and_store_errors_are_one_line_with_exit_code_2(error: Exception, capsys: pytest.CaptureFixture[str]):
     def main() -> None:
         raise error

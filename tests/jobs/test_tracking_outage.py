@@ -1,4 +1,4 @@
-"""A server that is away after the connection has succeeded: one line and exit code 2, or a warning after a result."""
+"""A server that fails after the connection has succeeded: one line and exit code 2, or a warning after a result."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -20,7 +20,7 @@ BATCHES = {
 @pytest.mark.parametrize("photos", BATCHES.values(), ids=BATCHES)
 def test_mined_pairs_give_the_loss_and_gradients_of_all_pairs(photos, gate, margin):
     plain, fast = build_alignments(gate=gate)
-    # Rows of one photo tie exactly; what they share of a slope is theirs together.
+    # Rows of one photo tie exactly; any split of the slope between them is right.
     photo = {n: random_matrices([6], seed=n)[0] for n in photos}
     regions = [photo[n] for n in photos]
     words, photo_of_row = random_matrices(LENGTHS, seed=2), torch.tensor(photos)

@@ -1,4 +1,4 @@
-"""Configuration of the rendered scenes: sizes of the splits, share of minimal pairs, seed."""
+"""Configuration of the rendered scenes: sizes of the splits, fraction of minimal pairs, seed."""
 
 from dataclasses import asdict, dataclass
 
@@ -25,7 +25,7 @@ class ScenesConfig:
     """Seed of all random draws, at least 0."""
 
     minimal_pairs: float = 0.5
-    """Share of the scenes of each split, between 0 and 1, that belong to minimal pairs: two different pictures whose
+    """Fraction of the scenes of each split, between 0 and 1, that belong to minimal pairs: two different pictures whose
     captions consist of the same words."""
 
     def __post_init__(self) -> None:
@@ -36,7 +36,7 @@ class ScenesConfig:
         if self.seed < 0:
             raise ValueError(f"scenes.seed is {self.seed}; it must be an integer of at least 0")
         if not 0 <= self.minimal_pairs <= 1:
-            raise ValueError(f"scenes.minimal_pairs is {self.minimal_pairs}; it must be a share between 0 and 1")
+            raise ValueError(f"scenes.minimal_pairs is {self.minimal_pairs}; it must be a fraction between 0 and 1")
 
     def as_json(self) -> dict[str, int | float]:
         """Returns the settings and the version as they are recorded in the generated files."""

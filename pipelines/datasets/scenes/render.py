@@ -21,7 +21,7 @@ RIM = 3
 SHADOW_OFFSET = (4, 6)
 SHADOW_BLUR = 3
 SHADOW_OPACITY = 0.5
-"""Shadow: offset and blur in pixels, opacity as a share of black."""
+"""Shadow: offset and blur in pixels, opacity as a fraction of black."""
 
 PAINT: dict[str, tuple[Rgb, Rgb, Rgb]] = {
     "red": ((216, 30, 36), (255, 160, 150), (110, 8, 16)),
@@ -67,8 +67,8 @@ def find_boxes(scene: Scene) -> tuple[Box, ...]:
     return tuple(_box(_mask(thing).reduce(SUPERSAMPLING), _corner(thing)) for thing in scene.things)
 
 
-def occluded_share(back: Thing, front: Thing) -> float:
-    """Returns the share of the pixels of `back` that `front` covers, from their exact silhouettes."""
+def occluded_fraction(back: Thing, front: Thing) -> float:
+    """Returns the fraction of the pixels of `back` that `front` covers, from their exact silhouettes."""
     covered, cover = _silhouette(back), _silhouette(front)
     return _area(ImageChops.darker(covered, cover)) / _area(covered)
 

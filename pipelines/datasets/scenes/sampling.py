@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipelines.datasets.scenes.render import occluded_share
+from pipelines.datasets.scenes.render import occluded_fraction
 from pipelines.datasets.scenes.world import (
     BACKGROUNDS,
     COLOURS,
@@ -31,11 +31,11 @@ from pipelines.datasets.scenes.world import (
 COUNTS = (2, 2, 3, 3, 3, 4)
 """Numbers of things in a scene; repetitions are weights."""
 OVERLAP_SHARE = 0.4
-"""Share of scenes in which one thing is partly in front of another."""
+"""Fraction of scenes in which one thing is partly in front of another."""
 OVERLAP = (0.48, 0.62)
 """Range of the closeness of overlapping things: one is clearly behind the other, and both are recognisable."""
 OCCLUDED = (0.06, 0.5)
-"""Range of the share of a thing that the thing in front of it covers."""
+"""Range of the fraction of a thing that the thing in front of it covers."""
 SWAP_WEIGHTS = (45, 15, 10, 30)
 """Weights of SWAP_KINDS: most pairs exchange an attribute that one region shows, some only positions."""
 EDGE = 3.0
@@ -55,9 +55,9 @@ class Draft:
     swap: Swap | None = None
 
 
-def draw_split(rng: random.Random, size: int, pair_share: float, used: set[object]) -> list[Draft]:
-    """Returns `size` scenes in random order, `pair_share` of them in minimal pairs; adds their keys to `used`."""
-    pairs = int(size * pair_share / 2)
+def draw_split(rng: random.Random, size: int, pair_fraction: float, used: set[object]) -> list[Draft]:
+    """Returns `size` scenes in random order, `pair_fraction` of them in minimal pairs; adds their keys to `used`."""
+    pairs = int(size * pair_fraction / 2)
     # The kinds are drawn first: otherwise, kinds for which fewer scenes qualify would become rare.
     kinds = [*rng.choices(SWAP_KINDS, SWAP_WEIGHTS, k=pairs), *[None] * (size - 2 * pairs)]
     groups: list[SceneGroup] = []
@@ -134,7 +134,9 @@ def occludes_in_range(things: Sequence[Thing]) -> bool:
     """Returns whether overlapping things occlude each other visibly and remain recognisable (`OCCLUDED`)."""
     pairs = ((back, front) for i, front in enumerate(things) for back in things[:i])
     return all(
-        OCCLUDED[0] <= occluded_share(back, front) <= OCCLUDED[1] for back, front in pairs if closeness(back, front) < 1
+        OCCLUDED[0] <= occluded_fraction(back, front) <= OCCLUDED[1]
+        for back, front in pairs
+        if closeness(back, front) < 1
     )
 
 

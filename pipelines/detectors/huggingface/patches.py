@@ -64,7 +64,7 @@ class PatchDetector:
 
     def _cells(self, map_BPPD: Tensor) -> Tensor:
         """Returns the mean (B, N * N, D) of the patches in each cell, in rows; a patch counts by its area in it."""
-        rows_NP, columns_NP = (_shares(self.spec.grid, side).to(map_BPPD) for side in map_BPPD.shape[1:3])
+        rows_NP, columns_NP = (_fractions(self.spec.grid, side).to(map_BPPD) for side in map_BPPD.shape[1:3])
         return torch.einsum("np,mq,bpqd->bnmd", rows_NP, columns_NP, map_BPPD).flatten(1, 2)
 
     def _regions(self, features_ND: np.ndarray, size: tuple[int, ...]) -> Regions:
@@ -94,8 +94,8 @@ def _input_side(processor: Any) -> int:
     return int(size.get("height") or size.get("shortest_edge") or 0)
 
 
-def _shares(cells: int, patches: int) -> Tensor:
-    """Returns (N, P): the share of each patch along a side in the mean of each of N equal cells."""
+def _fractions(cells: int, patches: int) -> Tensor:
+    """Returns (N, P): the fraction of each patch along a side in the mean of each of N equal cells."""
     edges = torch.arange(cells + 1, dtype=torch.float64) * patches / cells
     at_P = torch.arange(patches, dtype=torch.float64)
     overlap_NP = (edges[1:, None].minimum(at_P + 1) - edges[:-1, None].maximum(at_P)).clamp(min=0)

@@ -1,4 +1,4 @@
-"""`make bench-gpu`: throughput, memory and share of the card's peak on one GPU, at the paper's sizes.
+"""`make bench-gpu`: throughput, memory and fraction of the card's peak on one GPU, at the paper's sizes.
 
 Needs torch, numpy, safetensors, pillow and pyarrow, no network, and no installation of this project. A benchmark that
 needs another package (the embedded detector's weights, Ray, MLflow) is skipped where it is not installed.

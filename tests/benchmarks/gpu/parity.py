@@ -1,7 +1,7 @@
 """Parity of a device with the CPU: the same detectors, scores, gradients and resumed trainings within a tolerance.
 
 Every check yields rows with a limit. Detectors are compared region by region: floats that differ in the last digit
-may swap two near ties, so a share of the regions has to be found again, and their features have to agree.
+may swap two near ties, so a fraction of the regions has to be found again, and their features have to agree.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,12 +28,12 @@ from tests.benchmarks.inputs import network, sentences
 from tests.benchmarks.report import Measurement, within
 from tests.support.tiny_vision import write_vision_model
 
-SHARE = 0.95
-"""Least share of regions that are found again: same class, corners within BOX_PIXELS."""
+FRACTION = 0.95
+"""Least fraction of regions that are found again: same class, corners within BOX_PIXELS."""
 BOX_PIXELS = 0.1
 FEATURES = 1e-3
 """Largest difference of a feature, relative to the largest feature."""
-BATCH_LIMITS: dict[Precision, tuple[float, float]] = {"fp32": (SHARE, FEATURES), "bf16": (0.8, 0.05)}
+BATCH_LIMITS: dict[Precision, tuple[float, float]] = {"fp32": (FRACTION, FEATURES), "bf16": (0.8, 0.05)}
 """The same limits for batches against single photos. With random weights, bf16 reorders many near ties."""
 SCORES = {"fp32": 1e-4, "bf16": 1e-2}
 """Largest difference of a score to the CPU's float32 (scores of SHAN-full lie between -3 and 3)."""
@@ -163,7 +163,7 @@ def real_photos() -> list[np.ndarray]:
 
 
 def _regions(
-    name: str, expected: list[Regions], found: list[Regions], share: float = SHARE, limit: float = FEATURES
+    name: str, expected: list[Regions], found: list[Regions], fraction: float = FRACTION, limit: float = FEATURES
 ) -> Iterator[Measurement]:
     """Rows of two detectors' regions of the same photos."""
     total, matched, worst = 0, 0, 0.0
@@ -178,7 +178,7 @@ def _regions(
             matched += 1
             differences = np.abs(theirs.features[same_R] - ours.features[row]).max(axis=1) / np.abs(ours.features).max()
             worst = max(worst, float(differences.min()))
-    yield Measurement(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * share, goal=1)
+    yield Measurement(f"{name}: regions found again", 100 * matched / total, "%", "limit", 100 * fraction, goal=1)
     yield within(f"{name}: largest relative difference of their features", worst, limit)
 
 

@@ -24,7 +24,7 @@ def benchmarks(sizes: GpuSizes, device: str) -> list[Benchmark]:
 
 
 def matrix_product(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
-    """What a large product reaches: the realistic ceiling for the shares of the peak in other rows."""
+    """What a large product reaches: the realistic ceiling for the fractions of the peak in other rows."""
     side = sizes.product_side
     for dtype in (torch.bfloat16, torch.float32):
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))

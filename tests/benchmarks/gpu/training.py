@@ -1,4 +1,4 @@
-"""Training in bf16: time, memory and share of the peak of a step, and whether data loading keeps up with it."""
+"""Training in bf16: time, memory and fraction of the peak of a step, and whether data loading keeps up with it."""
 
 import time
 from collections.abc import Iterator

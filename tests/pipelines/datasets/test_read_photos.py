@@ -58,8 +58,8 @@ def test_a_server_that_refuses_photos_is_asked_for_each():
 
 def test_a_failure_of_a_store_is_raised(monkeypatch: pytest.MonkeyPatch):
     def fails(uri: str) -> bytes:
-        raise StorageError("s3://b: the store is away")
+        raise StorageError("s3://b: the store is unreachable")
 
     monkeypatch.setattr(module, "read_photo", fails)
-    with pytest.raises(StorageError, match="the store is away"):
+    with pytest.raises(StorageError, match="the store is unreachable"):
         list(read_photos(["s3://b/1.jpg"]))

@@ -52,7 +52,7 @@ def test_nothing_is_recorded_while_many_photos_are_in_work(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [PhotoError("corrupt"), OSError("a store is away"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [PhotoError("corrupt"), OSError("a store is unreachable"), KeyboardInterrupt()])
 def test_an_error_is_not_a_death(tmp_path: Path, error: BaseException):
     store = FolderStore(tmp_path)
     with pytest.raises(type(error)), Attempts(store, SHARD, "decode", True) as attempts, attempts.photo("a"):

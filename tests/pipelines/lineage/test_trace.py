@@ -112,7 +112,7 @@ def test_a_detector_that_is_not_installed_is_not_checked(intact: Chain, monkeypa
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "databricks"])
-def test_imported_features_and_a_tracking_store_that_is_away(tmp_path: Path, uri: str):
+def test_imported_features_and_an_unreachable_tracking_store(tmp_path: Path, uri: str):
     features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
     lineage = trace(features.uri, TrackingConfig(uri=uri))
     assert not lineage.is_broken

@@ -20,13 +20,13 @@ def regions(count: int, ragged: bool) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i"])
 @pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("share", [0.05, 1.0])
+@pytest.mark.parametrize("fraction", [0.05, 1.0])
 @torch.inference_mode()
-def test_pairs_have_the_scores_of_the_matrix(matcher: str, ragged: bool, share: float):
+def test_pairs_have_the_scores_of_the_matrix(matcher: str, ragged: bool, fraction: float):
     shan, photos = tiny_network(8, matcher=matcher), regions(40, ragged)
     expected = score_matrix(shan, photos if ragged else np.stack(photos), SENTENCES)
     rng = np.random.default_rng(1)
-    count = int(share * expected.size)
+    count = int(fraction * expected.size)
     chosen = np.stack([rng.integers(0, 40, count), rng.integers(0, len(SENTENCES), count)])
     scorer = PairScorer(shan, SENTENCES, 3, None)
     scores = scorer.pairs(scorer.encode(photos), *chosen)

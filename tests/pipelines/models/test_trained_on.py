@@ -42,7 +42,7 @@ def test_a_version_without_such_a_run_is_an_error(tracking: Tracking):
             trained_on(tracking, "m", number)
 
 
-def test_a_feature_set_that_is_away_is_an_error(tracking: Tracking, features: FeatureSet):
+def test_a_feature_set_that_is_unreachable_is_an_error(tracking: Tracking, features: FeatureSet):
     number = version(tracking, tracking.create_run("m", run_tags(features)))
     shutil.rmtree(features.uri)
     with pytest.raises(UserError, match=rf"^models:/m/1 was trained on {features.uri}, which cannot be opened from"):

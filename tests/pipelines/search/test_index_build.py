@@ -165,7 +165,7 @@ class Dies:
 def test_a_partition_that_ends_its_process_ends_the_build(
     ray_session: None, tmp_path: Path, indexed_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ):
-    """By default Ray retries it for ever."""
+    """By default Ray retries it without limit."""
     monkeypatch.setattr(index_build, "RETRIES", 1)
     features = small_set(tmp_path, 12)
     config = replace(SMALL, output=str(tmp_path / "out"), galleries="photos", num_actors=1)

@@ -16,7 +16,7 @@ from pipelines.training.setup import TrainingSetup
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
 
-def test_a_tracking_server_that_is_away_is_one_line(
+def test_a_tracking_server_that_is_unreachable_is_one_line(
     inputs: TrainingInputs, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

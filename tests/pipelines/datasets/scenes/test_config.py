@@ -12,7 +12,7 @@ from pipelines.datasets.scenes.config import ScenesConfig
         ({"val": 0}, "scenes.val is 0; it must"),
         ({"test": 100_000}, "scenes.test is 100000; it must"),
         ({"seed": -1}, "scenes.seed is -1; it must be an integer of at least 0"),
-        ({"minimal_pairs": 1.2}, "scenes.minimal_pairs is 1.2; it must be a share between 0 and 1"),
+        ({"minimal_pairs": 1.2}, "scenes.minimal_pairs is 1.2; it must be a fraction between 0 and 1"),
     ],
 )
 def test_an_invalid_setting_is_named_with_its_constraint(settings, message):

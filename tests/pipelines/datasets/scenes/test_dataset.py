@@ -32,9 +32,9 @@ def test_half_of_every_split_belongs_to_minimal_pairs(entries):
         )
 
 
-@pytest.mark.parametrize(("share", "paired"), [(0.0, 0), (0.5, 4), (1.0, 6)])
-def test_the_share_of_minimal_pairs_is_kept_in_odd_splits(share, paired):
-    drawn = draw_dataset(ScenesConfig(train=2, val=3, test=7 + (share == 0.5) * 2, minimal_pairs=share))
+@pytest.mark.parametrize(("fraction", "paired"), [(0.0, 0), (0.5, 4), (1.0, 6)])
+def test_minimal_pairs_are_a_fraction_also_of_odd_splits(fraction, paired):
+    drawn = draw_dataset(ScenesConfig(train=2, val=3, test=7 + (fraction == 0.5) * 2, minimal_pairs=fraction))
     assert Counter(e.split for e in drawn if e.counterpart)["test"] == paired
 
 

@@ -63,15 +63,15 @@ def test_the_ring_has_a_hole_and_the_crescent_a_bite():
 
 
 @pytest.mark.parametrize(
-    ("texture", "share"),
+    ("texture", "fraction"),
     [("plain", 0), ("striped", 0.4), ("dotted", math.pi * 0.12**2 / 0.4**2), ("checked", 0.5)],
 )
-def test_a_texture_covers_its_share_of_the_disc(texture, share):
+def test_a_texture_covers_its_fraction_of_the_disc(texture, fraction):
     """Counted on a grid of the square within the disc, whose side is a multiple of no period."""
     polygons = pattern_polygons(texture)
     grid = [(-0.95 + 0.0191 * i, -0.95 + 0.0191 * j) for i in range(100) for j in range(100)]
     covered = sum(any(inside(point, polygon) for polygon in polygons) for point in grid[::3])
-    assert covered / len(grid[::3]) == pytest.approx(share, abs=0.06)
+    assert covered / len(grid[::3]) == pytest.approx(fraction, abs=0.06)
 
 
 def inside(point, polygon):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipelines.detectors.contract import check_regions
 from pipelines.detectors.huggingface.config import PatchesConfig
-from pipelines.detectors.huggingface.patches import PatchDetector, _shares
+from pipelines.detectors.huggingface.patches import PatchDetector, _fractions
 from tests.pipelines.detectors.huggingface.conftest import Models
 from tests.support.tiny_vision import BACKBONES
 
@@ -66,9 +66,9 @@ def test_cells_are_in_rows_over_the_whole_photo(models: Models):
 
 
 def test_a_cell_is_the_mean_of_its_patches_by_area():
-    np.testing.assert_allclose(_shares(2, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    np.testing.assert_allclose(_shares(2, 3), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
-    np.testing.assert_allclose(_shares(4, 2), [[1, 0], [1, 0], [0, 1], [0, 1]])
+    np.testing.assert_allclose(_fractions(2, 4), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(_fractions(2, 3), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
+    np.testing.assert_allclose(_fractions(4, 2), [[1, 0], [1, 0], [0, 1], [0, 1]])
 
 
 def test_a_changed_corner_changes_its_cell_most(models: Models):
