@@ -43,7 +43,7 @@ class Request:
     image_of_row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Position in `images`; -1 for a row without an image and for a row that cannot be used."""
     caption_of_row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Position in `captions`; -1 likewise."""
+    """Position in `captions`; -1 for a row without a caption or with one that cannot be used."""
     problems: dict[int, str] = field(default_factory=dict)
     """Why a row cannot be used, by row."""
 
@@ -89,14 +89,13 @@ def read_request(frame: pd.DataFrame, feature_dim: int, *, pairs: bool, raises: 
         image, regions, boxes, caption = (None if _is_null(cell) else cell for cell in cells)
         try:
             _check_cells(image, regions, boxes, caption, pairs)
+            if caption is not None:
+                captions[row] = seen.caption(caption, request.captions)
             if regions is not None:
                 images[row] = seen.regions(regions, boxes, feature_dim, request.images)
             elif image is not None:
                 images[row] = seen.image(image, request.images)
-            if caption is not None:
-                captions[row] = seen.caption(caption, request.captions)
         except _CellError as error:
-            images[row] = captions[row] = -1
             request.fail(row, error.column, str(error))
     request.image_of_row, request.caption_of_row = images, captions
     return request

@@ -1,7 +1,7 @@
 """What a registered model computes: scores, rankings, explanations and encodings of the rows of a request.
 
 Each task takes the request, the scorer of its captions, and batches of its images with their regions. A row that cannot
-be used has None in each column; in a ranking it is left out.
+be used has None in each column; a ranking leaves out the image or caption that cannot be used.
 """
 
 from collections.abc import Iterable, Iterator

@@ -95,6 +95,7 @@ def test_bad_image_returns_error_with_row_or_null(model: RegisteredMatcher, task
         assert result == [good[0], None, good[1]]
     elif task == "rank":
         assert set(result.image_row) == {0, 2}
+        assert set(result.caption_row) == {0, 1}
     else:
         assert result.iloc[1].tolist() == [None] * len(result.columns)
         assert str(result.iloc[[0, 2]].reset_index(drop=True)) == str(good)
