@@ -70,6 +70,11 @@ class Vocabulary:
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
         return cls((PAD, UNKNOWN, START, END, *kept))
 
+    @property
+    def num_words(self) -> int:
+        """The number of words without the special tokens."""
+        return len(self.words) - 4
+
     def __len__(self) -> int:
         return len(self.words)
 

@@ -63,7 +63,7 @@ class WordVectors:
     def coverage(self, captions: Iterable[str]) -> Coverage:
         """Returns the coverage of the vocabulary and of these captions; 0 if there is nothing to count."""
         hits = [word in self.found for caption in captions for word in tokenize(caption)]
-        words = len(self.vocabulary) - 4
+        words = self.vocabulary.num_words
         return Coverage(len(self.found) / max(1, words), sum(hits) / max(1, len(hits)))
 
 

@@ -57,6 +57,7 @@ def _use(uri: str, tags: Mapping[str, str]) -> list[str]:
     words = f"Each of `words` has {', '.join(WORD_FIELDS)}."
     return [
         f"```python\nimport mlflow, pandas as pd\n\n{code}\n```",
+        "It needs the packages of the version's `requirements.txt`. "
         f"It returns a score per row; higher is better. {more}",
         f'`params={{"task": "rank"}}` ranks. Tasks that return tables, and their columns: {tasks}. {words}',
     ]
@@ -81,7 +82,7 @@ def _limits(shan: SHAN, tags: Mapping[str, str], features: FeatureSet) -> list[s
         "The epoch was selected on split val, so results on val are optimistic.",
     ]
     if shan.config.text_encoder == "gru":
-        words = f"It knows {len(shan.vocabulary):,} words, those of the training captions"
+        words = f"It knows {shan.vocabulary.num_words:,} words of the training captions"
         found.append(f"{words}; all others are one word to it, for which `known` of task `explain` is false.")
     if tags.get("detector.mode") != "none":
         most = features.index.detector.region_range[1]

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.model_card import model_card, stored_as
+from shan_model.vocabulary import tokenize
 from tests.support.registered import embedded_detector, imported_features
 from tests.support.small_models import model, small_set
 
@@ -28,6 +29,8 @@ def test_it_leads_with_one_line_for_images(features: FeatureSet):
     assert use < text.index("## Training data") < text.index("## Results\n\nIt is good.") < text.index("## Limits")
     assert "Weights of the detector: Apache-2.0 (SSDLite" in text
     assert "It uses at most 3 regions of an image" in text
+    words = {word for caption in features.split("val").captions for word in tokenize(caption)}
+    assert f"It knows {len(words)} words of the training captions; all others are one word to it" in text
     assert "Each of `words` has word, known, region, weight, box, class." in text
     assert (
         "`rank`: image_row, caption_row, caption, rank, score; `explain`: score, S_L2L, S_G2L, S_G2G, words; " in text
