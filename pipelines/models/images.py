@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from infra.redaction import redact
 from pipelines.datasets.decode import DecodedPhoto, PhotoError, decode_image, decode_photo, unloaded_file
 from pipelines.datasets.http_download import DownloadLimits, SilentServers
 
@@ -99,7 +100,7 @@ def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
         with servers.photo(text), ThreadPoolExecutor(1) as thread:
             return decode_photo(thread.submit(read_photo, text, limits).result())
     except PhotoError as error:
-        raise PhotoError(f"{text[:200]}: {error}") from error
+        raise PhotoError(f"{redact(text)[:200]}: {redact(str(error))}") from error
 
 
 def _pil_key(image: Any) -> Hashable:

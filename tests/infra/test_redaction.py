@@ -15,6 +15,8 @@ SECRET = [
     "https://me:hun@ter2@host/path",
     "https://hunter2@host/path",
     "https://host/path?a=b&token=hunter2",
+    "https://host/path?X-Amz-Expires=9&X-Amz-Signature=hunter2&X-Amz-Security-Token=hunter2",
+    "https://host/path?sv=2026&sig=hunter2",
 ]
 
 
@@ -38,6 +40,7 @@ def test_users_and_passwords_are_removed(uri: str):
         "models:/m@champion",
         "http://mlflow:5000/#/experiments/1",
         "http://host:8333/a@2x.jpg",
+        "http://host/a.jpg?sigma=2&design=3",
         "sqlite:////data/me@home/mlflow.db",
         "mail me@example.org about https://example.org",
         "uri: postgresql://db:5432/mlflow\nmodel: models:/m@champion\n",

@@ -157,6 +157,11 @@ def test_an_error_names_the_file(tmp_path: Path):
         read_image(tmp_path / "a.jpg")
 
 
+def test_an_error_contains_no_password():
+    with pytest.raises(PhotoError, match=r"^ftp://host/a\.jpg\?sig=\*\*\*: cannot be read: photo ftp://host/a\.jpg"):
+        read_image("ftp://me:hunter2@host/a.jpg?sig=hunter2")
+
+
 def test_base64_for_urls_is_read():
     data = png(Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 30, 3), dtype=np.uint8)))
     text = base64.urlsafe_b64encode(data).decode()
