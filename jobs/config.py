@@ -65,11 +65,11 @@ class Config:
         cpus = self.cluster.local_cpus
         extract = self.extract
         # While detectors run, extraction needs one more CPU to fetch images and commit shards, and some to start.
-        starting = extract.detector_actors_min * extract.detector_cpus + 2 * TASK_CPUS + CUT_CPUS
+        starting = extract.min_detector_actors * extract.detector_cpus + 2 * TASK_CPUS + CUT_CPUS
         for field_name, needed in (
             ("train.num_workers", (self.train.min_workers or self.train.num_workers) * self.train.cpus_per_worker),
-            ("extract.detector_actors_min", starting),
-            ("extract.detector_actors_max", extract.detector_actors_max * extract.detector_cpus + 2 * TASK_CPUS),
+            ("extract.min_detector_actors", starting),
+            ("extract.max_detector_actors", extract.max_detector_actors * extract.detector_cpus + 2 * TASK_CPUS),
             ("index.num_actors", self.index.num_actors * self.index.actor_cpus),
         ):
             if needed > cpus and field_name.partition(".")[0] in sections:

@@ -35,9 +35,9 @@ class ExtractConfig:
     detector_settings: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the detector, such as the weights of `bottom_up`. Settings that change numbers enter the
     fingerprint; weights enter by content."""
-    detector_actors_min: int = 2
+    min_detector_actors: int = 2
     """Number of detector processes from the start."""
-    detector_actors_max: int = 2
+    max_detector_actors: int = 2
     """Number of detector processes to which Ray Data may scale up while photos wait."""
     detector_cpus: float = 1.0
     """Logical CPUs of a detector process. Torch uses the same number of threads."""
@@ -62,13 +62,13 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         """Makes `output` absolute. Raises ValueError or UserError naming the field and the fix."""
         object.__setattr__(self, "output", absolute(self.output, "extract.output"))
-        for name in ("photos_per_part", "detector_batch_size", "detector_actors_min"):
+        for name in ("photos_per_part", "detector_batch_size", "min_detector_actors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"extract.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.detector_actors_max < self.detector_actors_min:
+        if self.max_detector_actors < self.min_detector_actors:
             raise ValueError(
-                f"extract.detector_actors_max is {self.detector_actors_max}; "
-                f"it must be at least extract.detector_actors_min, {self.detector_actors_min}"
+                f"extract.max_detector_actors is {self.max_detector_actors}; "
+                f"it must be at least extract.min_detector_actors, {self.min_detector_actors}"
             )
         if self.photos_per_shard < 0:
             raise ValueError(f"extract.photos_per_shard is {self.photos_per_shard}; it must not be negative")

@@ -169,7 +169,7 @@ def estimate(measured: Probe, plan: FeatureSetPlan, config: ExtractConfig, clust
     fit = (cpus - 2 * TASK_CPUS) / config.detector_cpus
     if config.detector_gpus:
         fit = min(fit, gpus / config.detector_gpus)
-    detectors = max(config.detector_actors_min, min(config.detector_actors_max, int(fit)))
+    detectors = max(config.min_detector_actors, min(config.max_detector_actors, int(fit)))
     detectors = min(detectors, sum(task.part_count - len(task.done) for task in plan.missing))
     task_s = measured.fetch_s + measured.commit_s
     rates = {

@@ -60,7 +60,7 @@ def run_graph(
     if detect:
         most = sum(task.part_count - len(task.done) for task in detect)
         actors = ray.data.ActorPoolStrategy(
-            min_size=min(config.detector_actors_min, most), max_size=min(config.detector_actors_max, most)
+            min_size=min(config.min_detector_actors, most), max_size=min(config.max_detector_actors, most)
         )
         fetched = _parts(detect, store, manifest, config).map(Fetch(root, store), num_cpus=TASK_CPUS)
         detected = fetched.map(

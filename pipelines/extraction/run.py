@@ -86,7 +86,7 @@ def extract(
         require_conditional_writes(plan.store)
         before_writing()
         parts = sum(task.part_count for task in plan.feature_set.missing)
-        start_detectors(config, cluster, plan.spec, min(config.detector_actors_min, parts))
+        start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
     ledger = _write_shards(plan, config, progress)
     feature_set = _publish(plan, config, ledger)
     written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
@@ -182,7 +182,7 @@ def _request(config: ExtractConfig, count: int) -> ResourceRequest:
     if config.detector_gpus:
         detector["GPU"] = config.detector_gpus
         settings += f" and extract.detector_gpus is {config.detector_gpus:g}"
-    fix = "lower them or extract.detector_actors_min, or use a larger cluster (cluster.address)"
+    fix = "lower them or extract.min_detector_actors, or use a larger cluster (cluster.address)"
     return ResourceRequest([detector] * count + [{"CPU": TASK_CPUS}] * 2 + [{"CPU": CUT_CPUS}], settings, fix)
 
 

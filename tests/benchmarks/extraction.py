@@ -63,8 +63,8 @@ def _pipeline(sizes: Sizes) -> Iterator[Measurement]:
             bare = max(bare, _bare_throughput(manifest, sizes.photos_per_shard))
             config = ExtractConfig(
                 f"{folder}/features-{turn}",
-                detector_actors_min=PROCESSES,
-                detector_actors_max=PROCESSES,
+                min_detector_actors=PROCESSES,
+                max_detector_actors=PROCESSES,
                 photos_per_shard=PARTS * sizes.photos_per_shard,
                 photos_per_part=sizes.photos_per_shard,
             )

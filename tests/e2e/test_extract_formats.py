@@ -87,7 +87,7 @@ def test_every_photo_is_extracted_with_its_captions_and_split(
     (tmp_path / "data").mkdir()
     dataset, expected = write(tmp_path / "data", photos)
     job = ["--dataset", *dataset, f"--extract.output={tmp_path}/features", f"--extract.detector={TINY}"]
-    job += ["--extract.photos_per_shard=3", "--extract.detector_actors_min=1", "--extract.detector_actors_max=1"]
+    job += ["--extract.photos_per_shard=3", "--extract.min_detector_actors=1", "--extract.max_detector_actors=1"]
     output = run_here(tmp_path, "jobs.extract", *job)
     assert "8 photos planned = 8 written + 0 rejected" in output
     verified = run_here(tmp_path, "jobs.features", "verify", output.split()[0])

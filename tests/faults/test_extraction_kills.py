@@ -49,8 +49,8 @@ class Job:
             '--extract.detector_settings={"seconds": 0.2}',
             f"--extract.photos_per_shard={PARTS}",
             "--extract.photos_per_part=1",
-            "--extract.detector_actors_min=1",
-            "--extract.detector_actors_max=1",
+            "--extract.min_detector_actors=1",
+            "--extract.max_detector_actors=1",
         ]
         environment = self.server.environment() | {"AWS_ENDPOINT_URL": self.proxy.endpoint}
         self.drivers.append(start_driver(arguments, environment, self.log))

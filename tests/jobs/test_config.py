@@ -17,9 +17,9 @@ def test_cpus_are_checked_for_the_sections_of_the_command_only():
 
 
 def test_an_extraction_needs_cpus_beside_its_detectors():
-    one = ExtractConfig(detector_actors_min=1, detector_actors_max=1)
+    one = ExtractConfig(min_detector_actors=1, max_detector_actors=1)
     Config(extract=one, cluster=ClusterConfig(local_cpus=3)).check_cpus(["extract"])
-    with pytest.raises(ValueError, match=r"extract\.detector_actors_min needs 2\.25 .* is 2; set it to 3"):
+    with pytest.raises(ValueError, match=r"extract\.min_detector_actors needs 2\.25 .* is 2; set it to 3"):
         Config(extract=one, cluster=ClusterConfig(local_cpus=2)).check_cpus(["extract"])
 
 

@@ -50,7 +50,7 @@ def config(tmp_path: Path) -> ExtractConfig:
         photos_per_shard=2,
         detector_batch_size=2,
         max_rejected=1,
-        detector_actors_min=1,
+        min_detector_actors=1,
     )
 
 

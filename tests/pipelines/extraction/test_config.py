@@ -24,10 +24,10 @@ def test_the_photos_of_a_shard_follow_from_its_size():
         ({"photos_per_part": 0}, "extract.photos_per_part is 0; it must be at least 1"),
         ({"photos_per_part": 500}, "extract.photos_per_part is 500; it must be at most "),
         ({"detector_batch_size": 0}, "extract.detector_batch_size is 0; it must be at least 1"),
-        ({"detector_actors_min": 0}, "extract.detector_actors_min is 0; it must be at least 1"),
+        ({"min_detector_actors": 0}, "extract.min_detector_actors is 0; it must be at least 1"),
         (
-            {"detector_actors_max": 1},
-            "extract.detector_actors_max is 1; it must be at least extract.detector_actors_min",
+            {"max_detector_actors": 1},
+            "extract.max_detector_actors is 1; it must be at least extract.min_detector_actors",
         ),
         ({"photos_per_shard": -1}, "extract.photos_per_shard is -1; it must not be negative"),
         ({"shard_mb": 0}, "extract.shard_mb is 0; it must be positive and at most 4000"),

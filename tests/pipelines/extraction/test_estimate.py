@@ -31,7 +31,7 @@ def plan(shards: int, reused: int = 0) -> FeatureSetPlan:
 
 
 def test_detectors_are_the_bottleneck_with_spare_cores():
-    config = ExtractConfig(detector_actors_min=4, detector_actors_max=4)
+    config = ExtractConfig(min_detector_actors=4, max_detector_actors=4)
     result = estimate(PROBE, plan(360), config, EstimateConfig(2, 16, 0, dollars_per_node_hour=1.5))
     assert (result.detectors, result.bottleneck) == (4, "detector processes")
     assert result.photos_per_s == pytest.approx(40)
@@ -41,7 +41,7 @@ def test_detectors_are_the_bottleneck_with_spare_cores():
 
 
 def test_cores_are_the_bottleneck_of_a_full_cluster():
-    config = ExtractConfig(detector_actors_min=1, detector_actors_max=100)
+    config = ExtractConfig(min_detector_actors=1, max_detector_actors=100)
     result = estimate(PROBE, plan(360), config, EstimateConfig(1, 8))
     assert (result.detectors, result.bottleneck) == (7, "cores")
     assert result.photos_per_s == pytest.approx(8 / 0.12)
@@ -49,11 +49,11 @@ def test_cores_are_the_bottleneck_of_a_full_cluster():
 
 def test_fetching_is_the_bottleneck_of_fast_detectors_on_gpus():
     quick = replace(PROBE, detect_s=0.002, fetch_s=0.05)
-    config = ExtractConfig(detector_actors_min=2, detector_actors_max=2, detector_gpus=0.5)
+    config = ExtractConfig(min_detector_actors=2, max_detector_actors=2, detector_gpus=0.5)
     result = estimate(quick, plan(360), config, EstimateConfig(1, 8, gpus_per_node=1))
     assert result.detectors == 2
     assert result.bottleneck in ("cores", "fetching tasks")
-    full = replace(config, detector_gpus=1, detector_actors_min=1)
+    full = replace(config, detector_gpus=1, min_detector_actors=1)
     one_gpu_less = estimate(quick, plan(360), full, EstimateConfig(1, 8, gpus_per_node=1))
     assert one_gpu_less.detectors == 1
 

@@ -135,10 +135,10 @@ def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Ma
         run(manifest, tmp_path)
 
 
-@pytest.mark.parametrize("needs", [{"detector_gpus": 1.0}, {"detector_cpus": 4.0}, {"detector_actors_min": 2}])
+@pytest.mark.parametrize("needs", [{"detector_gpus": 1.0}, {"detector_cpus": 4.0}, {"min_detector_actors": 2}])
 def test_resources_that_no_node_has_are_an_error(tmp_path: Path, manifest: Manifest, needs: dict[str, float]):
     """Ray would wait without a message. With 4 CPUs, detectors of 4 leave none for fetching photos."""
-    needs = {"detector_cpus": 2.0, "detector_actors_max": 2, **needs}
+    needs = {"detector_cpus": 2.0, "max_detector_actors": 2, **needs}
     with pytest.raises(
         UserError, match=r"^extract\.detector_cpus is .*, which needs .*, but the cluster has the nodes"
     ):
