@@ -2,6 +2,7 @@
 
 COVERS lists the few modules without a test file of their own, each with the file that covers it. That file imports the
 module, or a module that imports it, or names it (commands run as `jobs.<command>`, some code in other processes).
+SEVERAL_MODULES lists the few test files without a module of their name.
 """
 
 import re
@@ -26,6 +27,21 @@ COVERS = {
     "pipelines/models/config.py": ("pipelines/models/test_detector_package.py", "one field without a check"),
 }
 """Modules without a test file of their own: the file below tests/ that covers each, and why."""
+SEVERAL_MODULES = {
+    "infra/test_ci_files.py": "the Makefile, the workflow and the hooks",
+    "infra/test_deploy_files.py": "the files of infra/deploy",
+    "infra/test_platforms.py": "every module, as on macOS",
+    "jobs/test_bad_input.py": "errors of every command",
+    "jobs/test_failing_tracking_server.py": "errors of every command",
+    "pipelines/detectors/test_documented_detector.py": "the example of a page in docs",
+    "pipelines/features/test_stored_feature_set.py": "a fixture of version 0.2",
+    "pipelines/models/test_mlflow_serve.py": "a registered model behind MLflow's server",
+    "pipelines/service/page/test_page_in_browser.py": "JavaScript and HTML",
+    "pipelines/training/sweeps/test_stored_sweep.py": "a fixture of version 0.2",
+    "pipelines/training/test_stored_run.py": "a fixture of version 0.2",
+    "shan_model/test_baselines.py": "what the modules of a package have in common",
+}
+"""Test files that mirror no module, and what they test instead."""
 
 
 def own_test(module: Path) -> Path:
@@ -49,6 +65,13 @@ def reached(test_source: str) -> set[str]:
 
 def test_modules_without_a_test_file_are_listed():
     assert set(COVERS) == without_own_test()
+
+
+def test_test_files_without_a_module_are_listed():
+    files = (path.relative_to(ROOT / "tests") for package in PACKAGES for path in (ROOT / "tests" / package).rglob("*"))
+    tests = [path for path in files if path.match("test_*.py")]
+    mirrored = [path for path in tests if (ROOT / path.with_name(path.name.removeprefix("test_"))).is_file()]
+    assert {path.as_posix() for path in set(tests) - set(mirrored)} == set(SEVERAL_MODULES)
 
 
 @pytest.mark.parametrize("module", sorted(COVERS))
