@@ -65,12 +65,12 @@ def parse(
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
-        raise UserError(f"{_plain_error(str(error), parser)}; see `{program(command)} --help`") from error
+        raise UserError(f"{plain_error(str(error), parser)}; see `{program(command)} --help`") from error
     return arguments, config
 
 
-def _plain_error(message: str, parser: Any) -> str:
-    """Returns a message of jsonargparse in terms of the command line: the argument, its value, and what to give."""
+def plain_error(message: str, parser: Any) -> str:
+    """Returns a message of argparse or jsonargparse in terms of the command line: argument, value, what to give."""
     text = _plain_types(" ".join(message.split()))
     own = [action for action in parser._actions if "." not in action.dest]  # noqa: SLF001
     names = {action.dest: next(iter(action.option_strings), str(action.metavar)) for action in own}

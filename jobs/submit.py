@@ -14,7 +14,7 @@ rejects requests, or 4 if the job was stopped. For token authentication set RAY_
 import argparse
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from infra.errors import UserError
 from infra.job_log import follow
@@ -49,15 +49,21 @@ UNREACHABLE = 3
 """Exit code if the cluster is unreachable or rejects requests."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{cli.plain_error(message, self)}; see `{self.prog} --help`")
+
+
 def _parse() -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program("submit"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         usage="%(prog)s {" + ",".join((*COMMANDS, *ACTIONS)) + "} ... [--address URL] [--detach]",
     )
-    parser.add_argument("job", choices=(*COMMANDS, *ACTIONS), help="Command to submit, or action on submitted jobs.")
+    help_ = "Command to submit, or action on submitted jobs."
+    parser.add_argument("job", choices=(*COMMANDS, *ACTIONS), metavar="COMMAND", help=help_)
     options.add(parser, "--address", "Defaults to %(default)s.", default="http://127.0.0.1:8265")
     parser.add_argument(
         "--detach", action="store_true", help="Print the submission id and exit without following the log."

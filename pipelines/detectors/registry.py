@@ -6,6 +6,7 @@ Imports nothing heavy: drivers plan with specs, workers load detectors.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -54,8 +55,10 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
         raise UserError(
             f"detector {name}: it cannot be imported ({error}); put its package on the workers' PYTHONPATH"
         ) from error
+    settings = settings or {}
+    _check_names(name, spec_class, settings)
     try:
-        spec = spec_class(**(settings or {}))
+        spec = spec_class(**settings)
     except UserError:
         raise
     except Exception as error:
@@ -77,6 +80,23 @@ def fingerprint(name: str, spec: DetectorSpec) -> str:
             f"detector {name}: fingerprint() must return the same file name on each call; use contract.fingerprint_of"
         )
     return value
+
+
+def _check_names(name: str, spec_class: Any, settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting that the constructor of a spec does not have, and for a missing one."""
+    try:
+        parameters = inspect.signature(spec_class).parameters
+    except (TypeError, ValueError):  # not a class, or one of C
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for setting in settings:
+        if setting not in parameters:
+            known = ", ".join(parameters) or "none"
+            raise UserError(f"extract.detector_settings: detector {name} has no setting '{setting}'; it has {known}")
+    for setting, parameter in parameters.items():
+        if parameter.default is parameter.empty and setting not in settings:
+            raise UserError(f"extract.detector_settings: detector {name} needs the setting '{setting}'; give it")
 
 
 def _check(name: str, spec: Any) -> None:

@@ -41,7 +41,7 @@ def test_it_meets_the_contract(code: str):
     assert isinstance(spec, DetectorSpec)
     assert contract_error(spec, "cpu") == ""
     assert registry.fingerprint(NAME, spec) != registry.fingerprint(NAME, registry.resolve(NAME))
-    with pytest.raises(UserError, match="invalid settings"):
+    with pytest.raises(UserError, match="has no setting 'cell'"):
         registry.resolve(NAME, {"cell": 80})
 
 

@@ -30,9 +30,11 @@ def test_a_fingerprint_is_computed_without_torch():
     [
         ("no.such.module:Class", {}, r"cannot be imported .*no"),
         ("tests.support.tiny_detector:Other", {}, "cannot be imported"),
-        (TINY, {"size": 3}, "invalid settings"),
+        (TINY, {"size": 3}, "has no setting 'size'; it has scale, seconds, fault"),
         ("collections:OrderedDict", {}, "it lacks feature_dim, region_range, class_names, fingerprint, build"),
-        ("embedded", {"nms": 3}, "invalid settings"),
+        ("embedded", {"nms": 3}, "has no setting 'nms'; it has revision"),
+        ("bottom_up", {}, "extract.detector_settings: detector bottom_up needs the setting 'weights'; give it"),
+        ("bottom_up", {"weights": 3}, "invalid settings"),
     ],
 )
 def test_an_invalid_detector_is_reported(name: str, settings: dict, message: str):
