@@ -54,6 +54,7 @@ def printed(done: "subprocess.CompletedProcess[str]") -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith("True")]
 
 
+@pytest.mark.long
 def test_unfulfillable_resource_request_is_an_error(cluster: LocalCluster):
     done = wait(cluster, gpus=2)
     assert (done.returncode, printed(done)) == (2, ["True 0"]), done.stderr

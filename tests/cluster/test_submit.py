@@ -71,6 +71,7 @@ def test_a_pipeline_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp
     assert f"{name[0]}  succeeded" in submit("status", f"--address={address}").stdout
 
 
+@pytest.mark.long
 def test_user_error_of_job_is_returned_by_submission(address: str, tmp_path: Path):
     lost = submit("train", *train_options(tmp_path, 2), "--train.output=build/runs", f"--address={address}")
     assert lost.returncode == 2, lost.stdout + lost.stderr
@@ -167,6 +168,7 @@ def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkey
     assert said.getvalue() == submit("logs", name, f"--address={address}").stdout
 
 
+@pytest.mark.long
 def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Every stream starts with the first byte of the log; its first lines are Ray's own."""
     said, codes = io.StringIO(), list[int]()
@@ -202,6 +204,7 @@ def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeyp
     assert not any(while_quiet)  # but again after its end, which Ray does not pass on at once
 
 
+@pytest.mark.long
 def test_the_same_command_twice_at_once_is_one_job(address: str, tmp_path: Path):
     options = ["train", *train_options(tmp_path, 100_000), "--detach", f"--address={address}"]
     environment = os.environ | ENVIRONMENT

@@ -156,6 +156,7 @@ def test_two_drivers_at_once(job: Job, uninterrupted: dict[str, bytes]):
     assert job.stored() == uninterrupted
 
 
+@pytest.mark.long
 def test_a_busy_store_a_flaky_network_and_an_outage(job: Job, uninterrupted: dict[str, bytes]):
     """With two drivers at once."""
     job.proxy.rates = {BUSY: 0.1, CUT_BEFORE: 0.05, LOST: 0.05, CUT_BODY: 0.05}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from infra.tracking import TrackingConfig, connect
@@ -65,12 +66,12 @@ def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str,
     return shards, load_file(weights), metrics, decision
 
 
-def test_killed_pipeline_gives_same_result(tmp_path: Path, short: bool):
-    """The short form kills the last stage only: the others have kill tests of their own."""
-    scenes, epochs = ScenesConfig(train=32 if short else 96, val=16, test=16, seed=5), 2 if short else 6
+@pytest.mark.long  # each stage has a kill test of its own
+def test_killed_pipeline_gives_same_result(tmp_path: Path):
+    scenes, epochs = ScenesConfig(train=96, val=16, test=16, seed=5), 6
     data, whole, killed = generate(scenes, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, data, epochs), whole)
-    for stage in ["index"] if short else KILLS:
+    for stage in KILLS:
         kill_when(start(killed, data, epochs), killed, KILLS[stage])
     finish(start(killed, data, epochs), killed)
     (shards, weights, *rest), (expected_shards, expected_weights, *expected) = result(killed), result(whole)

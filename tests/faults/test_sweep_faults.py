@@ -19,7 +19,7 @@ from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
 from tests.support.processes import DEADLINE_S, wait_until
 
-EPOCHS = 8
+EPOCHS = 4
 
 
 def command(features: str, rates: Sequence[float]) -> list[str]:

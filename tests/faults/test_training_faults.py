@@ -26,7 +26,7 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_c
 from tests.support.processes import DEADLINE_S, command_line, kill, wait_until
 from tests.support.servers import S3Server
 
-STEPS_PER_EPOCH, EPOCHS = 80, 8
+STEPS_PER_EPOCH, EPOCHS = 80, 6
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
@@ -148,10 +148,12 @@ def test_metrics_are_complete_and_change_from_epoch_to_epoch(uninterrupted: Path
     assert len({rsum for _, rsum in metrics["val_rsum"]}) > EPOCHS // 2  # else comparing them would show nothing
 
 
-def test_lost_workers_and_nodes_change_nothing(
+def test_lost_workers_nodes_and_drivers_change_nothing(
     features: FeatureSet, uninterrupted: Path, tmp_path: Path, two_nodes: LocalCluster
 ):
-    """The two failures use up `max_failures`, so the training ends only if losing the preempted node is none.
+    """The two failures use up `max_failures`, so the training continues only if losing the preempted node is none.
+
+    In the end its driver is killed, and another one resumes it.
 
     Within epochs only a preemption notice saves a checkpoint here.
     """
@@ -180,17 +182,20 @@ def test_lost_workers_and_nodes_change_nothing(
     time.sleep(max(0.0, deadline - time.monotonic()))
     assert is_training(driver, tmp_path)
     two_nodes.lose(two_nodes.nodes[1])
-    finish(driver, tmp_path)
+
+    wait_for_checkpoint(tmp_path, "epoch-004")
+    assert is_training(driver, tmp_path)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() == -signal.SIGKILL
+    finish(start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--resume"), tmp_path)
     assert_same(tmp_path, uninterrupted)
 
 
+@pytest.mark.long
 def test_lost_and_interrupted_drivers_change_nothing(
-    features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server, short: bool
+    features: FeatureSet, uninterrupted: Path, tmp_path: Path, s3_server: S3Server
 ):
-    """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes.
-
-    The short form interrupts none: a sweep is interrupted in test_sweep_faults.py.
-    """
+    """With checkpoints on S3. One driver is killed, one loses its lease, one is interrupted, the last one finishes."""
     output = f"s3://{s3_server.bucket}/runs"
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
@@ -201,8 +206,7 @@ def test_lost_and_interrupted_drivers_change_nothing(
     assert not any(f"/epoch-{EPOCHS:03d}-" in name for name in store.objects())
     (place,) = {name.split("/")[0] for name in store.objects()}
     lose_the_lease(features, tmp_path, output, place)
-    if not short:
-        interrupt(features, tmp_path, output, place)
+    interrupt(features, tmp_path, output, place)
     finish(start(features, tmp_path, f"--train.output={output}", "--resume"), tmp_path)
     for name in store.objects():
         path = tmp_path / "build" / "runs" / name
