@@ -25,7 +25,7 @@ demo-page: .venv/.installed-dev demo ## the demo, then a search service with a p
 
 .PHONY: test
 test: .venv/.installed-dev ## unit and integration tests, the demo included (about 15 minutes)
-	$(BIN)/python -m pytest -m "unit or integration" --short --numprocesses 2 --dist loadgroup --durations 25
+	$(BIN)/python -m pytest -m "unit or integration" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 .PHONY: unit
 unit: .venv/.installed-dev ## only the tests that need no server
@@ -41,7 +41,7 @@ e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray clu
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (9 to 14 minutes)
-	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)
@@ -68,7 +68,7 @@ bench-gpu: ## throughput, memory and fraction of the peak of one GPU (8 minutes 
 
 .PHONY: bench-smoke
 bench-smoke: .venv/.installed-dev ## every benchmark once at tiny sizes, those for a GPU included (part of make test)
-	$(BIN)/python -m pytest tests/benchmarks --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest tests/benchmarks --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: lint
 lint: .venv/.installed-dev ## linter and formatter

@@ -30,6 +30,8 @@ TIERS = {
     "gpu": "make test-gpu",
 }
 """Every tier and the command that runs it."""
+LONGEST = {"pipelines", "e2e", "cluster/test_cluster.py", "faults/test_training_faults.py"}
+"""Groups of tests that take longest."""
 SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 """Fixtures that start servers."""
 
@@ -63,6 +65,12 @@ def tier_of(item: pytest.Item) -> str:
     return "integration" if folder == "e2e" or needed & SERVERS else "unit"
 
 
+def group_of(item: pytest.Item) -> str:
+    """Returns what runs in one process: the integration tests of a folder, else the tests of a file."""
+    path = item.path.relative_to(ROOT / "tests")
+    return path.parts[0] if tier_of(item) == "integration" else str(path)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Marks each test with its tier, and leaves out long ones if --short is given."""
@@ -71,10 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(tier)
         if tier in ("faults", "cluster") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
-        # With pytest-xdist, each group runs in one process, which starts its servers once. Faults take minutes a file.
-        if tier in ("integration", "faults", "cluster") and not item.get_closest_marker("xdist_group"):
-            folder = item.path.relative_to(ROOT / "tests").parts[0]
-            item.add_marker(pytest.mark.xdist_group(folder if tier == "integration" else item.path.stem))
+        # With pytest-xdist, each group runs in one process, which starts servers and sets up modules once.
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    # Short groups run last, so that the processes of a run end at about the same time.
+    items.sort(key=lambda item: (group_of(item) not in LONGEST, tier_of(item) == "unit"))
     if config.getoption("--short"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]

@@ -156,7 +156,7 @@ with torch.no_grad():
 """
 
 
-@pytest.mark.parametrize("offline", [{}, {"HF_HUB_OFFLINE": "1"}], ids=["online by settings", "offline by settings"])
+@pytest.mark.parametrize("offline", [{}, pytest.param({"HF_HUB_OFFLINE": "1"}, marks=pytest.mark.long)])
 def test_a_bundle_encodes_identically_without_network(offline, tmp_path):
     folder = write_tiny_bert(tmp_path / "tiny")
     shan = build(folder)

@@ -1,7 +1,7 @@
 """Tests of the bottom_up detector with random weights of the full layout, on a real photo and degenerate ones.
 
-Most tests use small photos and few proposals, because a photo at the default size costs about 2 TFLOP; one test runs
-the defaults.
+Most tests use small photos and few proposals, because a photo at the default size costs about 2 TFLOP; one long test
+runs the defaults.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ def test_boxes_are_scaled_to_the_original_photo(detector, photo):
     assert corner == [451 - 1 / 16, 300 - 1 / 16, 451, 300]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_default_settings_give_36_regions(bottom_up_file, photo, device):
     spec = BottomUpConfig(str(bottom_up_file))
