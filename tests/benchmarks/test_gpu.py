@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,14 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 QUICK = [*training.benchmarks(TINY, "cpu"), *scoring.benchmarks(TINY, "cpu")]
 
 
+def marked(runs: Iterable[Any], name_of: Callable[[Any], str]) -> list[Any]:
+    """Returns parameters by name; those of bottom_up, a large network, are `long`."""
+    return [
+        pytest.param(run, id=name_of(run), marks=[pytest.mark.long] if "bottom_up" in name_of(run) else [])
+        for run in runs
+    ]
+
+
 @pytest.mark.parametrize("benchmark", QUICK, ids=lambda benchmark: benchmark.name)
 def test_training_and_scoring_run(benchmark):
     results = list(run([benchmark]))
@@ -31,7 +41,7 @@ def test_training_and_scoring_run(benchmark):
     assert not [result for result in results if isinstance(result, Failure)]
 
 
-@pytest.mark.parametrize("benchmark", detectors.benchmarks(TINY, "cpu"), ids=lambda benchmark: benchmark.name)
+@pytest.mark.parametrize("benchmark", marked(detectors.benchmarks(TINY, "cpu"), lambda benchmark: benchmark.name))
 def test_detectors_run(benchmark, tmp_path):
     results = list(run([benchmark]))
     assert results
@@ -39,7 +49,7 @@ def test_detectors_run(benchmark, tmp_path):
     assert not [result for result in results if isinstance(result, Failure)]
 
 
-@pytest.mark.parametrize("check", parity.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", marked(parity.CHECKS, lambda check: check.__name__))
 def test_a_device_agrees_with_itself(monkeypatch, tmp_path, check):
     # Compiling takes half a minute; tests/shan_model/test_compiled_gate.py does it.
     monkeypatch.setattr(compiled_gate, "compiled", lambda *_: lambda *tensors: compiled_gate.pool(*tensors))
@@ -196,6 +206,7 @@ sys.exit(bench.main(TINY, "cpu", Path(sys.argv[1])))
 """
 
 
+@pytest.mark.long
 def test_a_bare_machine_skips_what_needs_other_packages(tmp_path):
     path = tmp_path / "bench-gpu.json"
     command = [sys.executable, "-c", BARE, str(path)]

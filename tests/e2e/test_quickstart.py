@@ -216,6 +216,7 @@ def test_only_a_training_pipeline_creates_a_tracking_store(demo: Demo, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_the_printed_command_opens_mlflow_with_the_run_on_it(demo: Demo):
     (command,) = re.findall(r"^runs +(.+)$", demo.output, re.MULTILINE)
     (port,) = free_ports(1)

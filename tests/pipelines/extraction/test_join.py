@@ -47,7 +47,7 @@ def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manif
     return run(manifest, tmp_path_factory.mktemp("extracted"))[0].feature_set
 
 
-@pytest.mark.parametrize("photos_per_part", [1, 3])
+@pytest.mark.parametrize("photos_per_part", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_joined_parts_are_the_shards_written_at_once(
     tmp_path: Path, manifest: Manifest, extracted: FeatureSet, photos_per_part: int
 ):
@@ -82,7 +82,7 @@ def write_parts(store: FolderStore, extracted: FeatureSet, manifest: Manifest, c
     return [part.name for part in parts]
 
 
-@pytest.mark.parametrize("count", [1, 3, 4])
+@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long), 4])
 def test_a_rerun_continues_with_the_parts(
     tmp_path: Path, manifest: Manifest, extracted: FeatureSet, unfinished: FolderStore, count: int
 ):

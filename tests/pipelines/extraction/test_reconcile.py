@@ -158,6 +158,7 @@ def test_an_unfinished_extraction_is_reused_after_an_edit(tmp_path: Path, first:
     assert fewer.photos_detected == 0
 
 
+@pytest.mark.long
 def test_alternating_data_sets_reuse_each_others_shards(tmp_path: Path, folder: Path):
     save("cat", folder / "added.jpg")
     one, other = manifest_of(folder), manifest_of(folder, more={"added": "train"})
@@ -201,6 +202,7 @@ def test_touched_photos_are_hashed_once(tmp_path: Path, first: FeatureSet, monke
     assert read == [6]
 
 
+@pytest.mark.long
 def test_an_unreadable_photo_is_tried_again(tmp_path: Path, folder: Path):
     """Its folder was unavailable for a while: the photo is unchanged when it is back."""
     manifest = manifest_of(folder)
@@ -231,6 +233,7 @@ def web(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         running.shutdown()
 
 
+@pytest.mark.long
 def test_failed_downloads_are_tried_again_on_request(tmp_path: Path, folder: Path, web: tuple[str, Path, list[str]]):
     """A rerun must not begin with thousands of requests to a dead server."""
     uri, served, requests = web
@@ -296,6 +299,7 @@ def test_a_deleted_photo_keeps_its_features(tmp_path: Path, first: FeatureSet):
     assert (len(changed.written), changed.photos_detected) == (1, 1)
 
 
+@pytest.mark.long
 def test_tars_that_are_written_again_with_the_same_photos(tmp_path: Path, folder: Path):
     """The photos are at other places then: they are hashed, and only an added one is detected."""
     samples = [(path.stem, path.read_bytes(), f"a {path.stem}") for path in sorted(folder.glob("c*.jpg"))]
