@@ -375,9 +375,8 @@ def test_command_in_lock_error_releases_the_lock(registry: Registry, monkeypatch
     assert champion_version(registry.tracking, name) == BEST
 
 
-@pytest.mark.parametrize(
-    "kind", ["registry", pytest.param("served", marks=[pytest.mark.integration, pytest.mark.long])]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["registry", pytest.param("served", marks=pytest.mark.integration)])
 def test_the_better_of_two_concurrent_promotions_wins(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
     """Both evaluate the old champion before either may move the alias."""
     registry: Registry = request.getfixturevalue(kind)
