@@ -5,6 +5,7 @@ be used has None in each column; a ranking leaves out the image or caption that 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipelines.models.detection import PhotoRegions
 from pipelines.models.pair_scores import PairScorer
 from pipelines.models.params import Params
 from pipelines.models.request import Request
-from shan_model.alignment import Alignment
+from shan_model.explanation import attended_words, scores_by_level
 
 Batches = Iterable[tuple[list[int], list[PhotoRegions]]]
 """Positions of images in the request, and their regions."""
@@ -115,9 +116,10 @@ def explain(request: Request, scorer: PairScorer, batches: Batches, params: Para
             row, photo, caption = int(rows[at]), int(photo_of_row[at]), int(captions[at])
             if caption != last:
                 (words_WD,), last = scorer.words([caption]), caption
+            levels = scores_by_level(scorer.shan, encoded[photo], words_WD)
             results[row] = [
                 float(scores[at]),
-                *_levels(scorer, encoded[photo], words_WD),
+                *(levels.get(name) for name in LEVELS),
                 _words(scorer, request.captions[caption], photos[photo], encoded[photo], words_WD),
             ]
     return pd.DataFrame(results, columns=OUTPUTS["explain"], dtype=object)
@@ -155,28 +157,15 @@ def _first_rows(item_of_row: NDArray[np.int64], count: int) -> list[int]:
     return [int(row) for row in first[:count]]
 
 
-def _levels(scorer: PairScorer, regions_RD: Tensor, words_WD: Tensor) -> list[float | None]:
-    """Returns the scores of SHAN's levels; None for one that is disabled, and for other matchers."""
-    alignment = scorer.shan.alignment
-    levels = alignment.level_scores(regions_RD[None], words_WD) if isinstance(alignment, Alignment) else {}
-    return [float(levels[name]) if name in levels else None for name in LEVELS]
-
-
 def _words(
     scorer: PairScorer, caption: str, photo: PhotoRegions, regions_RD: Tensor, words_WD: Tensor
 ) -> list[dict[str, Any]]:
-    """Returns the WORD_FIELDS of each word between the start and end tokens, with the region of the highest weight."""
-    attention_RW = scorer.shan.alignment.word_attention(regions_RD[None], words_WD)[0]
-    weights, best = (found.tolist() for found in attention_RW.max(dim=0))
-    encoder = scorer.shan.text_encoder
-    found = [
-        (
-            *(word, known, region, weight),
-            None if photo.boxes_R4 is None else photo.boxes_R4[region].tolist(),
-            None if photo.classes is None else photo.classes[region],
-        )
-        for word, known, region, weight in zip(
-            encoder.tokens(caption), encoder.known(caption), best, weights, strict=True
-        )
+    """Returns the WORD_FIELDS of each word of a caption."""
+    return [
+        asdict(word)
+        | {
+            "box": None if photo.boxes_R4 is None else photo.boxes_R4[word.region].tolist(),
+            "class": None if photo.classes is None else photo.classes[word.region],
+        }
+        for word in attended_words(scorer.shan, regions_RD, words_WD, caption)
     ]
-    return [dict(zip(WORD_FIELDS, values, strict=True)) for values in found[1:-1]]

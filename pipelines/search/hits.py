@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shan_model.alignment import Alignment
+from shan_model.explanation import AttendedWord, attended_words, scores_by_level
 from shan_model.model import SHAN
 
 
@@ -34,13 +34,9 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word of a caption, and the region that it attends to most."""
+class Word(AttendedWord):
+    """A word with the box of its region."""
 
-    word: str
-    region: int
-    weight: float
-    """Attention weight, of 1 over all regions."""
     box: tuple[float, ...] | None
     """x0 y0 x1 y1 in pixels of the upright photo; None without boxes."""
 
@@ -59,15 +55,11 @@ class Explanation:
 def explain_pair(shan: SHAN, regions_RD: Tensor, boxes_R4: NDArray[Any], caption: str) -> Explanation:
     """Explains the score of an encoded photo with a caption. `boxes_R4` has no rows for a photo without boxes."""
     (words_WD,) = shan.encode_captions([caption])
-    alignment = shan.alignment
-    levels = alignment.level_scores(regions_RD[None], words_WD) if isinstance(alignment, Alignment) else {}
-    weights, regions = (found.tolist() for found in alignment.word_attention(regions_RD[None], words_WD)[0].max(dim=0))
-    tokens = shan.text_encoder.tokens(caption)
     words = [
-        Word(tokens[w], regions[w], weights[w], tuple(boxes_R4[regions[w]].tolist()) if len(boxes_R4) else None)
-        for w in range(1, len(tokens) - 1)
+        Word(**asdict(word), box=tuple(boxes_R4[word.region].tolist()) if len(boxes_R4) else None)
+        for word in attended_words(shan, regions_RD, words_WD, caption)
     ]
-    return Explanation({name: float(score) for name, score in levels.items()}, tuple(words))
+    return Explanation(scores_by_level(shan, regions_RD, words_WD), tuple(words))
 
 
 Explanations = Sequence[Sequence[Explanation]] | None
@@ -111,5 +103,8 @@ def results_document(
 
 def _explained(explanation: Explanation) -> list[str]:
     levels = ", ".join(f"{name} {score:.3f}" for name, score in explanation.levels.items())
-    words = ", ".join(f"{word.word}: region {word.region} ({word.weight:.2f})" for word in explanation.words)
+    words = ", ".join(
+        f"{word.word}{'' if word.known else ' (unknown)'}: region {word.region} ({word.weight:.2f})"
+        for word in explanation.words
+    )
     return [line for line in (levels, words) if line]

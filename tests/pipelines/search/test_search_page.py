@@ -38,7 +38,7 @@ def test_the_page_shows_the_photos_and_frames_the_match(features: FeatureSet, tm
 
 def test_boxes_are_those_of_the_words_with_the_highest_weights():
     places = [(0, 0.5), (2, 0.9), (0, 0.6), (1, 0.1), (2, 0.8)]
-    words = [Word(f"w{i}", region, weight, (region, 0.0, 9.0, 9.0)) for i, (region, weight) in enumerate(places)]
+    words = [Word(f"w{i}", True, region, weight, (region, 0.0, 9.0, 9.0)) for i, (region, weight) in enumerate(places)]
     assert attended_boxes(Explanation({}, tuple(words))) == [
         ("w0 w2", (0, 0.0, 9.0, 9.0)),
         ("w1 w4", (2, 0.0, 9.0, 9.0)),
