@@ -36,6 +36,7 @@ SEVERAL_MODULES = {
     "pipelines/detectors/test_documented_detector.py": "the example of a page in docs",
     "pipelines/features/test_stored_feature_set.py": "a fixture of version 0.2",
     "pipelines/models/test_mlflow_serve.py": "a registered model behind MLflow's server",
+    "pipelines/search/test_stored_index.py": "a fixture of version 0.2",
     "pipelines/service/page/test_page_in_browser.py": "JavaScript and HTML",
     "pipelines/training/sweeps/test_stored_sweep.py": "a fixture of version 0.2",
     "pipelines/training/test_stored_run.py": "a fixture of version 0.2",

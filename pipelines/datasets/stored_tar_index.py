@@ -38,7 +38,7 @@ def read_tar_index(store: Store, name: str, folder: str) -> TarIndex:
         return index_tar(store, name)
     indexes = open_store(f"{folder.rstrip('/')}/{INDEXES}")
     identity, earlier = (json.dumps([f, f"{store.uri}/{name}", info.version_token]) for f in (_FORMAT, _EARLIER))
-    index = _stored(indexes, identity) or _stored(indexes, earlier)
+    index = stored_tar_index(indexes, identity) or stored_tar_index(indexes, earlier)
     if index is None:
         index = index_tar(store, name)
         indexes.replace(_object_name(identity), _to_bytes(index, identity, f"{store.uri}/{name}"))
@@ -62,8 +62,8 @@ def _to_bytes(index: TarIndex, identity: str, uri: str) -> bytes:
     return hashlib.sha256(data).digest() + data
 
 
-def _stored(indexes: Store, identity: str) -> TarIndex | None:
-    """Returns the stored index with an identity; None if it does not exist or is corrupt."""
+def stored_tar_index(indexes: Store, identity: str) -> TarIndex | None:
+    """Returns the index with an identity (format, URI, version token); None if it does not exist or is corrupt."""
     try:
         content = indexes.read(_object_name(identity))
     except FileNotFoundError:

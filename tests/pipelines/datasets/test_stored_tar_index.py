@@ -15,9 +15,12 @@ from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
-from pipelines.datasets.stored_tar_index import INDEXES, read_tar_index
+from pipelines.datasets.stored_tar_index import INDEXES, read_tar_index, stored_tar_index
+from tests.support import ROOT
 from tests.support.servers import S3Server
 from tests.support.webdataset_tars import img2dataset_shard, write_tar
+
+FIXTURE = ROOT / "tests" / "fixtures" / "0.2" / "tar_index"
 
 
 def indexes(folder: Path) -> list[Path]:
@@ -73,6 +76,21 @@ def test_an_index_of_the_earlier_format_is_read(tmp_path: Path):
     without_content(path)
     assert read_tar_index(store, "a.tar", output) == expected
     assert indexes(tmp_path / "out") == [earlier]
+
+
+def test_the_index_of_version_0_2_is_read_and_written(tmp_path: Path):
+    """If its tables differ, raise the format version of tar indexes. The fixture is never replaced."""
+    write_tar(tmp_path / "a.tar", [("写.jpg", b"x"), ("写.txt", b"1\n2"), ("ü.txt", b"of none")])
+    index = read_tar_index(open_store(str(tmp_path)), "a.tar", str(tmp_path / "out"))
+    identity = json.dumps(["shan-tar-index/2", "s3://bucket/photos/a.tar", '"0123456789abcdef"'])
+    assert stored_tar_index(open_store(str(FIXTURE)), identity) == index
+    written, stored = (
+        pq.read_table(pa.BufferReader(path.read_bytes()[32:]), use_threads=False)
+        for path in (*indexes(tmp_path / "out"), *FIXTURE.iterdir())
+    )
+    assert written == stored
+    assert written.schema.metadata.keys() == stored.schema.metadata.keys()
+    assert written.schema.metadata[b"faults"] == stored.schema.metadata[b"faults"]
 
 
 def test_a_tar_that_has_changed_is_read_again(tmp_path: Path):
