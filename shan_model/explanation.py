@@ -17,7 +17,7 @@ class AttendedWord:
 
     word: str
     known: bool
-    """Whether it is in the vocabulary of the model; all other words are one to it."""
+    """Whether it is in the vocabulary of the model, which does not distinguish other words."""
     region: int
     weight: float
     """Attention weight, of 1 over all regions."""

@@ -83,7 +83,7 @@ def _limits(shan: SHAN, tags: Mapping[str, str], features: FeatureSet) -> list[s
     ]
     if shan.config.text_encoder == "gru":
         words = f"It knows {shan.vocabulary.num_words:,} words of the training captions"
-        found.append(f"{words}; all others are one word to it, for which `known` of task `explain` is false.")
+        found.append(f"{words}; it does not distinguish others (task `explain`: `known` is false).")
     if tags.get("detector.mode") != "none":
         most = features.index.detector.region_range[1]
         found.append(f"It uses at most {most} regions of an image; what its detector does not find has no effect.")

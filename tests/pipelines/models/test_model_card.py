@@ -30,7 +30,7 @@ def test_it_leads_with_one_line_for_images(features: FeatureSet):
     assert "Weights of the detector: Apache-2.0 (SSDLite" in text
     assert "It uses at most 3 regions of an image" in text
     words = {word for caption in features.split("val").captions for word in tokenize(caption)}
-    assert f"It knows {len(words)} words of the training captions; all others are one word to it" in text
+    assert f"It knows {len(words)} words of the training captions; it does not distinguish others" in text
     assert "Each of `words` has word, known, region, weight, box, class." in text
     assert (
         "`rank`: image_row, caption_row, caption, rank, score; `explain`: score, S_L2L, S_G2L, S_G2G, words; " in text
