@@ -47,7 +47,7 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
     """
     path = name if is_plugin(name) else _SPECS.get(name)
     if path is None:
-        raise UserError(f"unknown detector {name!r}; choose one of {', '.join(names())}, or give package.module:Class")
+        raise UserError(f"extract.detector is {name!r}; give one of {', '.join(names())}, or package.module:Class")
     module, _, attribute = path.partition(":")
     try:
         spec_class = getattr(importlib.import_module(module, __package__), attribute)

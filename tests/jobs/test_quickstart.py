@@ -47,7 +47,7 @@ from tests.jobs.conftest import UserErrorOf
         (["--train.epoks=3"], "--train.epoks"),
         (["--train.epochs=many"], "train.epochs is 'many'; give a whole number"),
         (["--train.precision=fp16"], "train.precision is 'fp16'; give one of 'fp32', 'bf16'"),
-        (["--extract.detector=yolo"], "unknown detector 'yolo'; choose one of bottom_up, embedded, huggingface"),
+        (["--extract.detector=yolo"], "extract.detector is 'yolo'; give one of bottom_up, embedded, huggingface"),
         (
             ["--extract.detector=huggingface", '--extract.detector_settings={"model": "org/name"}'],
             "model is 'org/name', which is neither a folder here nor a hub name with a revision; give a folder",

@@ -41,7 +41,7 @@ def test_the_photos_of_a_shard_follow_from_its_size():
         ({"max_rejected": 1.1}, "extract.max_rejected is 1.1; it must be a fraction from 0 to 1"),
         ({"max_rejected": math.nan}, "extract.max_rejected is nan; it must be a fraction from 0 to 1"),
         ({"output": "ftp://host/x"}, "ftp:// is not supported"),
-        ({"detector": "yolo"}, "unknown detector 'yolo'"),
+        ({"detector": "yolo"}, "extract.detector is 'yolo'"),
     ],
 )
 def test_values_out_of_range_are_refused(fields: dict[str, object], message: str):
