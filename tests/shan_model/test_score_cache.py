@@ -70,10 +70,10 @@ def test_the_file_holds_the_matrix_in_the_given_type(model, captions, tmp_path, 
 
 def test_a_finished_cache_is_not_scored_again(model, captions, tmp_path):
     path, added = tmp_path / "scores.npy", []
-    sentences = captions * 100
-    score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
+    sentences = captions * 50
+    score_matrix(model, regions(400), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
     before = path.stat().st_mtime_ns
-    score_matrix(model, regions(800), sentences, memory=64 << 20, cache=ScoreCache(path, "me"), progress=added.append)
+    score_matrix(model, regions(400), sentences, memory=64 << 20, cache=ScoreCache(path, "me"), progress=added.append)
     assert added == [400 * 200]
     assert path.stat().st_mtime_ns == before
 
@@ -117,7 +117,7 @@ def started(model, captions, tmp_path) -> Path:
 
     cache = ScoreCache(path, "me")
     with pytest.raises(KeyboardInterrupt):
-        score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=cache, progress=stop_after_two)
+        score_matrix(model, regions(400), captions * 50, memory=LITTLE, cache=cache, progress=stop_after_two)
     return path
 
 
@@ -142,28 +142,28 @@ def test_corrupt_files_are_an_error_and_not_changed(started, model, captions, su
     victim.write_bytes(corrupt(victim.read_bytes()))
     before = {path: path.read_bytes() for path in started.parent.iterdir()}
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
+        score_matrix(model, regions(400), captions * 50, memory=LITTLE, cache=ScoreCache(started, "me"))
     assert {path: path.read_bytes() for path in started.parent.iterdir()} == before
 
 
 def test_without_its_matrix_the_cache_starts_again(started, model, captions):
     started.unlink()
-    scores = score_matrix(model, regions(800), captions * 100, memory=LITTLE, cache=ScoreCache(started, "me"))
-    np.testing.assert_array_equal(scores, score_matrix(model, regions(800), captions * 100, memory=LITTLE))
+    scores = score_matrix(model, regions(400), captions * 50, memory=LITTLE, cache=ScoreCache(started, "me"))
+    np.testing.assert_array_equal(scores, score_matrix(model, regions(400), captions * 50, memory=LITTLE))
 
 
 def test_blocks_that_need_more_memory_are_an_error(model, captions, tmp_path):
     path, seen = tmp_path / "scores.npy", []
-    sentences = captions * 100
+    sentences = captions * 50
 
     def stop(pairs: int) -> None:
         seen.append(pairs)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_matrix(model, regions(800), sentences, cache=ScoreCache(path, "me"), progress=stop)
+        score_matrix(model, regions(400), sentences, cache=ScoreCache(path, "me"), progress=stop)
     with pytest.raises(ValueError, match=r"was started with more memory, .* allow as much memory as before"):
-        score_matrix(model, regions(800), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
+        score_matrix(model, regions(400), sentences, memory=LITTLE, cache=ScoreCache(path, "me"))
 
 
 def test_an_unrelated_array_is_not_overwritten(model, captions, tmp_path):
