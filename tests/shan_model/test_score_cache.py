@@ -129,7 +129,7 @@ def started(model, captions, tmp_path) -> Path:
             lambda data: data[:5000],
             "does not match the files beside it; delete it with scores.json and scores.done",
         ),
-        (".npy", lambda data: data.replace(b"(800, 400)", b"(400, 800)"), "does not match the files beside it"),
+        (".npy", lambda data: data.replace(b"(400, 200)", b"(200, 400)"), "does not match the files beside it"),
         (".npy", lambda data: b"nothing", "does not match the files beside it"),
         (".done", lambda data: data + b"1", "does not match the files beside it"),
         (".done", lambda data: b"", "does not match the files beside it"),
