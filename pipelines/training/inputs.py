@@ -62,10 +62,15 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
 
 
 def check_text_encoder(setup: TrainingSetup) -> None:
-    """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported."""
+    """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported.
+
+    Also for word vectors, which this encoder does not use.
+    """
     if setup.model.text_encoder == "hf":
         from shan_model.hf_encoder import check_pretrained
 
+        if path := setup.train.word_vectors:
+            raise UserError(f"train.word_vectors is {path}, but has no effect with model.text_encoder=hf; omit it")
         try:
             check_pretrained(setup.model.hf_model)
         except ValueError as error:

@@ -15,6 +15,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.inputs import TrainingInputs, require_dataset_of_model, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
+from tests.support.feature_sets import FEATURE_DIM
 from tests.support.tiny_bert import write_tiny_bert
 
 
@@ -29,14 +30,25 @@ def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
         ({"name": "a/b"}, "--name 'a/b' is not a valid model name"),
         ({"model": ModelConfig(region_dim=9)}, "has features of width 8, but model.region_dim is 9"),
         ({"train": TrainConfig(batch_size=400)}, "train.batch_size is 400"),
-        ({"train": TrainConfig(batch_size=4, word_vectors="none.txt")}, "train.word_vectors"),
+        (
+            {"train": TrainConfig(batch_size=4, word_vectors="none.txt")},
+            "train.word_vectors '.*none.txt' cannot be read",
+        ),
+        (
+            {
+                "train": TrainConfig(batch_size=4, word_vectors=__file__),
+                "model": ModelConfig(region_dim=FEATURE_DIM, text_encoder="hf", hf_model="bert"),
+            },
+            f"train.word_vectors is {__file__}, but has no effect with model.text_encoder=hf; omit it",
+        ),
     ],
 )
 def test_invalid_input_is_an_error_before_anything_is_written(
     features: FeatureSet, setup: TrainingSetup, change: dict[str, Any], message: str
 ):
     name = change.pop("name", "m")
-    change = {"train": replace(change["train"], output=setup.train.output)} if "train" in change else change
+    if "train" in change:
+        change["train"] = replace(change["train"], output=setup.train.output)
     with pytest.raises(UserError, match=message):
         resolve_inputs(features, name, replace(setup, **change))
     assert not Path(setup.train.output).exists()
