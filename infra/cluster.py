@@ -32,6 +32,14 @@ class ClusterConfig:
             raise ValueError(f"cluster.local_cpus is {self.local_cpus}; it must be at least 1")
         if self.local_object_store_mb < 80:
             raise ValueError(f"cluster.local_object_store_mb is {self.local_object_store_mb}; Ray needs at least 80")
+        if self.address in ("", "local"):
+            return
+        for name in ("local_cpus", "local_object_store_mb"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ValueError(
+                    f"cluster.{name} is {getattr(self, name)}, but has no effect with cluster.address {self.address}; "
+                    "omit it"
+                )
 
     @property
     def joined(self) -> str:

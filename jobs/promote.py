@@ -61,6 +61,8 @@ def _run(arguments: Any, config: Config) -> str:
     if challenger is None and any(unused.values()):
         option = next(option for option, given in unused.items() if given)
         raise UserError(f"{option} has no effect with --rollback and --unlock; omit it")
+    if config.score.cache_file:
+        raise UserError(f"score.cache_file is {config.score.cache_file}, but a promotion scores two models; omit it")
     device = driver_device(arguments.device, config.score)
     data = _comparison_data(arguments) if challenger is not None else None
     tracking = infra.tracking.require_store(config.tracking)

@@ -40,7 +40,8 @@ def evaluate_version(
 ) -> EvaluatedVersion:
     """Returns a version, loaded on `device`, with its evaluation on a split of features of its own detector."""
     shan = load_matcher(tracking, f"models:/{name}/{version}", features, device)
-    score = replace(score, cache_file="")  # two models cannot share one score cache
+    # Two models cannot share one score cache.
+    score = replace(score, cache_file=ScoreConfig.cache_file, cache_dtype=ScoreConfig.cache_dtype)
     evaluation = evaluate(shan, f"version {version}", split, score, cluster)
     tags = tracking.client().get_model_version(name, str(version)).tags
     return EvaluatedVersion(version, shan, evaluation, features, tags)

@@ -59,6 +59,11 @@ class ScoreConfig:
             raise ValueError(f"score.memory_mb is {self.memory_mb}; it must be at least 1")
         if self.cache_file and not self.cache_file.endswith(".npy"):
             raise ValueError(f"score.cache_file is {self.cache_file!r}; its name must end in .npy")
+        if self.cache_dtype != type(self).cache_dtype and not self.cache_file:
+            raise ValueError(
+                f"score.cache_dtype is {self.cache_dtype}, but has no effect without a score cache; set "
+                "score.cache_file"
+            )
 
 
 def score_all_pairs(

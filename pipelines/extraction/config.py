@@ -49,7 +49,7 @@ class ExtractConfig:
     """Size of a tar in MB, about; the number of photos in it follows from the detector's regions. A photo of the
     `embedded` detector takes 0.15 MB."""
     photos_per_shard: int = 0
-    """Photos per tar; 0 computes it from `shard_mb`."""
+    """Photos per tar, instead of `shard_mb`; 0 computes it from that."""
     photos_per_part: int = 32
     """Photos that are fetched, detected and committed at once; the parts of a tar are joined when all exist. They
     bound the memory of a worker: a photo takes about 1 MB while decoded. The stored bytes do not depend on it."""
@@ -76,6 +76,11 @@ class ExtractConfig:
             raise ValueError(
                 f"extract.shard_mb is {self.shard_mb}; it must be positive and at most {_MOST_MB}, so that one request "
                 "can write a tar"
+            )
+        if self.photos_per_shard and self.shard_mb != type(self).shard_mb:
+            raise ValueError(
+                f"extract.shard_mb is {self.shard_mb}, but has no effect with extract.photos_per_shard; omit one of "
+                "the two"
             )
         if self.photos_per_part > _MOST_PHOTOS:
             raise ValueError(

@@ -53,6 +53,10 @@ class IndexConfig:
             raise ValueError(
                 f"index.num_lists is {self.num_lists}, but has no effect without index.candidate_search ivf; set it"
             )
+        if self.num_probes != type(self).num_probes and self.candidate_search == "flat":
+            raise ValueError(
+                f"index.num_probes is {self.num_probes}, but has no effect with index.candidate_search flat; omit it"
+            )
         if not 0 < self.actor_cpus < math.inf:
             raise ValueError(f"index.actor_cpus is {self.actor_cpus}; it must be positive")
         if not 0 <= self.actor_gpus < math.inf or (self.actor_gpus > 1 and self.actor_gpus % 1):

@@ -53,8 +53,9 @@ def running_service(
     import ray
 
     is_own_cluster = cluster.is_local and not ray.is_initialized()
-    # A new gallery starts while the present one still serves.
-    connect(replace(cluster, local_cpus=max(cluster.local_cpus, ceil(2 * config.gallery_cpus))))
+    if cluster.is_local:  # a new gallery starts while the present one still serves
+        cluster = replace(cluster, local_cpus=max(cluster.local_cpus, ceil(2 * config.gallery_cpus)))
+    connect(cluster)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     if not require_usable_serve(config, index):
         wait_for_resources(cluster, gallery_resources(found.generation, config))

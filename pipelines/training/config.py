@@ -79,7 +79,7 @@ class TrainConfig:
     """Margin of the ranking loss, m of Eq. 17."""
     hard_negative_warmup_epochs: int = 0
     """Epochs on the mean of all violations before the loss takes only the hardest negatives. From scratch, hardest
-    negatives can collapse the model. The paper uses 0."""
+    negatives can collapse the model. The paper uses 0. At most `epochs`, which trains without hardest negatives."""
     max_grad_norm: float = 2.0
     """Gradients are clipped to this global norm (not stated in the paper)."""
     ema_decay: float = 0.0
@@ -126,6 +126,11 @@ class TrainConfig:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
+        if self.hard_negative_warmup_epochs > self.epochs:
+            raise ValueError(
+                f"train.hard_negative_warmup_epochs is {self.hard_negative_warmup_epochs}; it must not exceed "
+                f"train.epochs, {self.epochs}"
+            )
         if self.min_workers > self.num_workers:
             raise ValueError(
                 f"train.min_workers is {self.min_workers}; it must not exceed train.num_workers, {self.num_workers}"

@@ -9,6 +9,8 @@ _SHAN_FIELDS = (
 )  # fmt: skip
 _G2L_FIELDS = ("context_temperature", "g2l_weight", "g2l_scale", "gate")
 _G2G_FIELDS = ("g2g_scale", "gate_per_level")
+_DIRECTION_FIELDS = ("l2l_weight", "g2l_weight")
+"""Weights of the two directions, of which a one-directional variant has one."""
 
 
 def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
@@ -18,17 +20,18 @@ def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
     """
     model, train = setup.model, setup.train
     hf, matcher, levels = "model.text_encoder=hf", f"model.matcher={model.matcher}", f"model.levels={model.levels}"
-    is_shan = model.matcher == "shan"
+    is_shan, epochs = model.matcher == "shan", f"train.epochs={train.epochs}"
     rules = (  # section, fields, whether they are ignored, and with what
         ("model", _GRU_FIELDS, model.text_encoder == "hf", hf),
         ("model", _SHAN_FIELDS, not is_shan, matcher),
         ("model", _G2L_FIELDS, is_shan and "g2l" not in model.levels, levels),
         ("model", _G2G_FIELDS, is_shan and "g2g" not in model.levels, levels),
+        ("model", _DIRECTION_FIELDS, is_shan and model.variant != "full", f"model.variant={model.variant}"),
         ("model", ("scan_pooling",), not model.matcher.startswith("scan"), matcher),
         ("train", ("min_word_count",), model.text_encoder == "hf", hf),
         ("train", ("lr_decay_epoch",), train.lr_schedule != "step", f"train.lr_schedule={train.lr_schedule}"),
-        ("train", ("early_stopping_patience",), train.early_stopping_patience >= train.epochs,
-         f"train.epochs={train.epochs}"),
+        ("train", ("lr_decay_epoch",), train.lr_schedule == "step" and train.lr_decay_epoch >= train.epochs, epochs),
+        ("train", ("early_stopping_patience",), train.early_stopping_patience >= train.epochs, epochs),
         ("cache", ("folder", "max_gb"), reads_in_place, "a feature set in a folder, whose shards are read in place"),
     )  # fmt: skip
     return [

@@ -30,7 +30,7 @@ STEPS_PER_EPOCH, EPOCHS = 80, 6
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
-    "--train.hard_negative_warmup_epochs=1", "--cluster.local_object_store_mb=100",
+    "--train.hard_negative_warmup_epochs=1",
 ]  # fmt: skip
 MID_EPOCH = "--train.checkpoint_every_n_steps=20"
 """Checkpoints within epochs, too. It does not change what is trained."""
@@ -56,9 +56,10 @@ def no_driver_survives() -> Iterator[None]:
 
 def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     """Starts `python -m jobs.train` in a folder, on a local Ray session unless `more` names a cluster."""
+    local = [] if any("--cluster.address" in option for option in more) else ["--cluster.local_object_store_mb=100"]
     with (folder / "log").open("ab") as log:
         driver = subprocess.Popen(
-            [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *more],
+            [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *local, *more],
             cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT,
         )  # fmt: skip
     DRIVERS.append(driver)

@@ -93,6 +93,13 @@ def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
         ClusterConfig(**{field: value})
 
 
+@pytest.mark.parametrize(("field", "value"), [("local_cpus", 2), ("local_object_store_mb", 100)])
+def test_settings_of_a_local_cluster_need_one(field: str, value: int):
+    ClusterConfig(address="local", **{field: value})
+    with pytest.raises(ValueError, match=rf"cluster\.{field} is {value}, but has no effect with cluster\.address auto"):
+        ClusterConfig(address="auto", **{field: value})
+
+
 STARTS = """
 import sys
 from infra.cluster import ClusterConfig, connect

@@ -5,6 +5,7 @@ import pytest
 from infra.cluster import ClusterConfig
 from jobs.config import Config
 from pipelines.extraction.config import ExtractConfig
+from pipelines.training.config import TrainConfig
 
 
 def test_cpus_are_checked_for_the_sections_of_the_command_only():
@@ -13,7 +14,7 @@ def test_cpus_are_checked_for_the_sections_of_the_command_only():
     one_cpu.check_cpus(["score"])
     with pytest.raises(ValueError, match=r"train\.num_workers needs 2 logical CPUs and cluster\.local_cpus is 1"):
         one_cpu.check_cpus(["train"])
-    Config(cluster=ClusterConfig(address="auto", local_cpus=1)).check_cpus(["train"])
+    Config(cluster=ClusterConfig(address="auto"), train=TrainConfig(cpus_per_worker=8)).check_cpus(["train"])
 
 
 def test_an_extraction_needs_cpus_beside_its_detectors():

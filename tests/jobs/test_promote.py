@@ -26,6 +26,7 @@ ONE_ACTION = "give exactly one of: --version with --features, --rollback REASON,
         (["--version=1", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["--version=one", "--features=x"], "--version is 'one'; give a whole number"),
         (["--version=1", "--features=x", "--promote.split="], "promote.split"),
+        (["--version=1", "--features=x", "--score.cache_file=x.npy"], "x.npy, but a promotion scores two models; omit"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(user_error: UserErrorOf, arguments: list[str], said: str):

@@ -60,7 +60,7 @@ class Registry:
                 version,
                 data or ComparisonData(self.features),
                 config or PromoteConfig(),
-                ScoreConfig(),
+                ScoreConfig(cache_file="/of/a/pipeline.npy", cache_dtype="float16"),  # promotions ignore it
                 ClusterConfig(),
                 dry_run=dry_run,
             )

@@ -70,7 +70,13 @@ def test_errors_name_the_field_and_the_fix(shan, photos, tmp_path):
     run(shan, photos, cached)
     with pytest.raises(UserError, match=r"holds scores of another model.*delete it"):
         run(shan, photos, cached, identity="another")
-    for bad in ({"cache_file": "scores.txt"}, {"num_actors": -1}, {"memory_mb": 0}, {"actor_gpus": 2}):
+    for bad in (
+        {"cache_file": "scores.txt"},
+        {"cache_dtype": "float16"},
+        {"num_actors": -1},
+        {"memory_mb": 0},
+        {"actor_gpus": 2},
+    ):
         with pytest.raises(ValueError, match=f"score.{next(iter(bad))}"):
             ScoreConfig(**bad)
     assert not Path("scores.txt").exists()

@@ -14,7 +14,7 @@ def test_the_photos_of_a_shard_follow_from_its_size():
     assert photos * 152_000 == pytest.approx(128e6, rel=0.02)
     assert photos % 32 == 0
     assert ExtractConfig(shard_mb=1).shard_size(spec) == 32
-    assert ExtractConfig(shard_mb=1, photos_per_shard=7).shard_size(spec) == 7
+    assert ExtractConfig(photos_per_shard=7).shard_size(spec) == 7
     assert ExtractConfig(photos_per_part=5).shard_size(spec) == photos
 
 
@@ -33,6 +33,10 @@ def test_the_photos_of_a_shard_follow_from_its_size():
         ({"shard_mb": 0}, "extract.shard_mb is 0; it must be positive and at most 4000"),
         ({"shard_mb": 5000}, "extract.shard_mb is 5000; it must be positive and at most 4000"),
         ({"shard_mb": math.nan}, "extract.shard_mb is nan; it must be positive and at most 4000"),
+        (
+            {"shard_mb": 1, "photos_per_shard": 7},
+            "extract.shard_mb is 1, but has no effect with extract.photos_per_shard; omit one of the two",
+        ),
         ({"detector_cpus": 0}, "extract.detector_cpus is 0; it must be positive"),
         (
             {"detector_gpus": 1.5},

@@ -15,6 +15,10 @@ from pipelines.search.config import IndexConfig
         ({"num_actors": 0}, r"index\.num_actors is 0; it must be at least 1"),
         ({"num_lists": -1}, r"index\.num_lists is -1; it must be at least 1, or 0 to choose it"),
         ({"num_lists": 4}, r"index\.num_lists is 4, but has no effect without index\.candidate_search ivf; set it"),
+        (
+            {"num_probes": 8, "candidate_search": "flat"},
+            r"index\.num_probes is 8, but has no effect with index\.candidate_search flat; omit it",
+        ),
         ({"actor_cpus": 0}, r"index\.actor_cpus is 0; it must be positive"),
         ({"actor_cpus": math.nan}, r"index\.actor_cpus is nan; it must be positive"),
         ({"actor_gpus": -0.5}, r"index\.actor_gpus is -0\.5; it must be 0, a fraction of one GPU, or"),

@@ -11,6 +11,10 @@ from pipelines.training.config import TrainConfig
         ({"epochs": 0}, "train.epochs is 0; it must be at least 1"),
         ({"checkpoint_every_n_steps": 0}, "train.checkpoint_every_n_steps is 0; it must be at least 1"),
         ({"early_stopping_patience": -1}, "train.early_stopping_patience is -1; it must not be negative"),
+        (
+            {"epochs": 4, "hard_negative_warmup_epochs": 5},
+            "train.hard_negative_warmup_epochs is 5; it must not exceed train.epochs, 4",
+        ),
         ({"learning_rate": 0.0}, "train.learning_rate is 0.0; it must be positive"),
         ({"learning_rate": 3e38}, r"train.learning_rate is 3e\+38; it must be positive and at most 1e\+30"),
         ({"margin": 1e39}, r"train.margin is 1e\+39; it must be positive and at most 1e\+30"),

@@ -23,6 +23,7 @@ def setup_of(train: dict[str, Any], model: dict[str, Any]) -> TrainingSetup:
     [
         ({"lr_schedule": "cosine", "lr_decay_epoch": 3}, {},
          "train.lr_decay_epoch is 3, but has no effect with train.lr_schedule=cosine"),
+        ({"epochs": 4, "lr_decay_epoch": 4}, {}, "train.lr_decay_epoch is 4, but has no effect with train.epochs=4"),
         ({"epochs": 4, "early_stopping_patience": 4}, {},
          "train.early_stopping_patience is 4, but has no effect with train.epochs=4"),
         ({"min_word_count": 4}, HF, "train.min_word_count is 4, but has no effect with model.text_encoder=hf"),
@@ -32,6 +33,10 @@ def setup_of(train: dict[str, Any], model: dict[str, Any]) -> TrainingSetup:
         ({}, {"levels": "l2l", "gate": "scalar"}, "model.gate is scalar, but has no effect with model.levels=l2l"),
         ({}, {"levels": "l2l+g2l", "gate_per_level": True},
          "model.gate_per_level is True, but has no effect with model.levels=l2l+g2l"),
+        ({}, {"variant": "t2i", "l2l_weight": 0.5},
+         "model.l2l_weight is 0.5, but has no effect with model.variant=t2i"),
+        ({}, {"variant": "i2t", "g2l_weight": 0.4},
+         "model.g2l_weight is 0.4, but has no effect with model.variant=i2t"),
         ({}, {"scan_pooling": "lse"}, "model.scan_pooling is lse, but has no effect with model.matcher=shan"),
     ],
 )  # fmt: skip
@@ -44,6 +49,7 @@ def test_option_without_effect_is_named(train: dict[str, Any], model: dict[str, 
     [
         ({}, {}),
         ({"lr_decay_epoch": 3, "min_word_count": 4, "early_stopping_patience": 2}, {"word_dim": 8, "gate": "scalar"}),
+        ({"epochs": 4}, {"l2l_weight": 0.5}),
         ({"lr_schedule": "cosine"}, {"matcher": "scan-t2i", "scan_pooling": "lse"}),
         ({}, HF),
     ],
