@@ -68,7 +68,12 @@ def test_messages_are_joined_from_the_inside_out_each_once():
 def signalled(code: str, number: signal.Signals) -> tuple[int, str, str]:
     """Runs code, sends it a signal at its first line; returns its exit code, its further output and its errors."""
     command = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,  # closed once the signal is sent
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert command.stdout is not None
     assert command.stdout.readline()
@@ -84,12 +89,12 @@ def test_interrupted_command_prints_one_line(number: signal.Signals, code: int):
 
 AT_EXIT = """
 import atexit
-import time
+import sys
 from jobs import cli
 
 def close():  # as Ray ends its processes
     print("closing", flush=True)
-    time.sleep(1)
+    sys.stdin.read()  # until the signal has been sent
     print("closed", flush=True)
 
 cli.run(lambda: atexit.register(close))
