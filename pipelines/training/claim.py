@@ -32,7 +32,8 @@ class ClaimedTraining:
 def check_resume(directory: RunDirectory, resume: bool | None) -> None:
     """Raises UserError if the run that `resume` requires does not exist, or the one that it forbids exists.
 
-    `resume` is that of `claim_training`. Called before the cluster is joined, where a training may wait for resources.
+    `resume` True requires an existing run, False a new one, None accepts both. Called before the cluster is joined,
+    where a training may wait for resources.
     """
     if resume and not directory.is_claimed():
         raise UserError(
@@ -48,11 +49,10 @@ def claim_training(
 ) -> ClaimedTraining:
     """Claims the run directory, or acquires its lease, and creates the MLflow run if the directory has none.
 
-    `resume` True requires an existing run, False a new one, None accepts both. `parent` is the MLflow run
-    of a sweep. Raises UserError if the required run does not exist, exists already, or cannot be read.
+    `resume` has passed `check_resume`. `parent` is the MLflow run of a sweep. Raises UserError if the run cannot be
+    read, or if it exists although `resume` is False: another process may have been faster.
     """
     directory = inputs.directory
-    check_resume(directory, resume)
     if resume is False:
         lease = directory.claim()
     else:

@@ -64,8 +64,8 @@ def run_training(
 ) -> TrainedModel:
     """Trains on a feature set and registers the epoch with the best validation rSum as a version of `name`.
 
-    `resume` and the errors are those of `detector_package`, `claim_training`, `connect_cluster` and `fit`. A finished
-    training returns its stored result without a cluster.
+    `resume` is that of `check_resume`; the errors are its own and those of `detector_package`, `connect_cluster`,
+    `claim_training` and `fit`. A finished training returns its stored result without a cluster.
     """
     inputs = resolve_inputs(features, name, setup)
     if resume is not False and (result := inputs.directory.result(TrainedModel.parse)) is not None:

@@ -10,7 +10,7 @@ import pytest
 from infra.errors import LeaseLostError, StorageError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.training import claim, run_directory
-from pipelines.training.claim import ClaimedTraining, claim_training
+from pipelines.training.claim import ClaimedTraining, check_resume, claim_training
 from pipelines.training.inputs import TrainingInputs, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
@@ -84,11 +84,15 @@ def test_run_logs_exactly_the_sections_of_a_training(inputs: TrainingInputs, tra
 
 def test_existing_run_needs_resume_and_resume_needs_a_run(inputs: TrainingInputs, tracking: Tracking):
     with pytest.raises(UserError, match="there is no run to resume with exactly these features and settings"):
-        claim_training(inputs, tracking, resume=True)
-    assert runs(tracking) == []
+        check_resume(inputs.directory, resume=True)
+    check_resume(inputs.directory, resume=False)
     first = claim_training(inputs, tracking, resume=False)
-    with pytest.raises(UserError, match=f"a run with this configuration exists .run {first.run_id}."):
+    exists = f"a run with this configuration exists .run {first.run_id}."
+    with pytest.raises(UserError, match=exists):
+        check_resume(inputs.directory, resume=False)
+    with pytest.raises(UserError, match=exists):  # as if it had been claimed after the check
         claim_training(inputs, tracking, resume=False)
+    check_resume(inputs.directory, resume=True)
     first.lease.require()
     resumed = claim_training(inputs, tracking, resume=True)
     assert (resumed.run_id, resumed.lease.token, len(runs(tracking))) == (first.run_id, 2, 1)
