@@ -9,6 +9,7 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
@@ -81,6 +82,9 @@ def plain_error(message: str, parser: Any) -> str:
         return f"{choice[1]} is {choice[2]}; give one of {choice[3]}"
     if missing := re.fullmatch(r"the following arguments are required: (.*)", text):
         return " and ".join(names.get(name, name) for name in missing[1].split(", ")) + " must be given"
+    if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", text):
+        nearest = get_close_matches(unknown[1], parser._option_string_actions, 1, cutoff=0.8)  # noqa: SLF001
+        return f"{text}; the nearest option is {nearest[0]}" if nearest else text
     text = re.sub(r"^argument (.+?): expected .*", r"\1 has no value; give one", text)
     return re.sub(r"^Group '(.+?)' does not accept option '(.*)'", r"\1 has no field '\2'; correct the name", text)
 

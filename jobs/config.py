@@ -74,8 +74,8 @@ class Config:
         ):
             if needed > cpus and field_name.partition(".")[0] in sections:
                 raise ValueError(
-                    f"{field_name} needs {needed:g} logical CPUs and cluster.local_cpus is {cpus}; set it to "
-                    f"{math.ceil(needed)}"
+                    f"{field_name} needs {needed:g} logical CPUs, but cluster.local_cpus is {cpus}; set "
+                    f"cluster.local_cpus to {math.ceil(needed)}"
                 )
 
     def training(self) -> TrainingSetup:

@@ -68,7 +68,12 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--detach", action="store_true", help="Print the submission id and exit without following the log."
     )
-    return parser.parse_known_args()
+    known, rest = parser.parse_known_args()
+    if known.job in ACTIONS and len(rest) != 1 and (known.job != "status" or rest):
+        raise UserError(
+            f"`{known.job}` takes one submission id, not '{' '.join(rest)}'; `{program('submit')} status` lists them"
+        )
+    return known, rest
 
 
 def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[str]) -> int:
@@ -80,8 +85,6 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
     if known.job == "status" and not rest:
         print(job_lines(client))
         return 0
-    if len(rest) != 1:
-        raise UserError(f"`{known.job}` takes one submission id; `{program('submit')} status` lists them")
     details = job_details(client, rest[0])
     if known.job == "status":
         print(f"{details.submission_id}  {details.status.lower()}  {redact(details.entrypoint)}")

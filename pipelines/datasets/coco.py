@@ -30,7 +30,10 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
     folder, ids = _folder(file, images[0]) if images else "", set[int]()
     for number, image in enumerate(images, 1):
         if not _is_image(image):
-            raise UserError(f"{file.path}: image {number} ({image!r:.80}) needs an integer `id` and a text `file_name`")
+            raise UserError(
+                f"{file.path}: image {number} ({image!r:.80}) needs an integer `id` and a text `file_name` without a "
+                "scheme; give COCO's captions_*.json or image_info_*.json"
+            )
         if image["id"] in ids:
             raise UserError(
                 f"{file.path}: image {number} has the id {image['id']} of an earlier one; change one of them"

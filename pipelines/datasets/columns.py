@@ -65,9 +65,11 @@ def resolve_columns(names: Sequence[str], given: Mapping[str, str], subject: str
 
 def row_of(file: Path | str, number: int, values: Mapping[str, Any]) -> Row:
     """Returns the row of a table's values by role; raises UserError if a value is not text."""
-    source, key, split = (values.get(role) for role in ("image", "key", "split"))
+    source: Any = values.get("image")
+    key, split = values.get("key"), values.get("split")
     is_complete = "captions" in values
-    captions = values.get("captions" if is_complete else "caption")
+    role = "captions" if is_complete else "caption"
+    captions = values.get(role)
     if isinstance(captions, str):
         if is_complete and captions.startswith("[") and captions.endswith("]"):
             raise UserError(
@@ -76,15 +78,12 @@ def row_of(file: Path | str, number: int, values: Mapping[str, Any]) -> Row:
             )
         captions = [captions] if captions.strip() else []
     captions, key, split = ([] if captions is None else captions), key or "", split or ""
-    if (
-        not isinstance(source, str)
-        or not source
-        or not isinstance(captions, list)
-        or not all(isinstance(caption, str) for caption in captions)
-        or not isinstance(values.get("key", ""), str | None)
-        or not isinstance(values.get("split", ""), str | None)
-    ):
-        raise UserError(
-            f"{file}: row {number} ({source!r:.80}): image, captions, key and split must be text; correct it"
-        )
+    is_text = {
+        "image": isinstance(source, str) and source != "",
+        role: isinstance(captions, list) and all(isinstance(caption, str) for caption in captions),
+        **{name: isinstance(values.get(name), str | None) for name in ("key", "split")},
+    }
+    wrong = next((name for name, valid in is_text.items() if not valid), None)
+    if wrong is not None:
+        raise UserError(f"{file}: row {number} ({source!r:.80}): {wrong} is {values.get(wrong)!r:.80}; it must be text")
     return Row(f"row {number}", source, tuple(caption.strip() for caption in captions), split, key, is_complete)

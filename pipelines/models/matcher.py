@@ -70,7 +70,10 @@ class RegisteredMatcher:
         pairs = params.task in ("score", "explain")
         request = read_request(frame, self.shan.config.region_dim, pairs=pairs, raises=params.on_error == "raise")
         if params.task == "rank" and len(frame) and not request.problems and not (request.images and request.captions):
-            raise UserError("params: task rank needs at least one image (or regions) and one caption")
+            raise UserError(
+                f"params: task is rank, but the rows have {len(request.images)} images or regions and "
+                f"{len(request.captions)} captions; give at least one of each"
+            )
         device = choose_device(params.device, "params: device")
         self.shan.to(device)
         scorer = PairScorer(self.shan, request.captions, params.batch_size, PRECISIONS[params.precision])

@@ -195,21 +195,25 @@ def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
         (["--cluster.local_cpus", "0"], "cluster.local_cpus is 0; it must be at least 1"),
         (
             ["--cluster.local_cpus", "2"],
-            "extract.min_detector_actors needs 3.25 logical CPUs and cluster.local_cpus is 2",
+            "extract.min_detector_actors needs 3.25 logical CPUs, but cluster.local_cpus is 2",
         ),
         (["--train.seed=-1"], "train.seed is -1"),
         (["--train.learning_rate=.inf"], "train.learning_rate is inf"),
         (
             ["--train.num_workers=6", "--train.batch_size=60"],
-            "train.num_workers needs 6 logical CPUs and cluster.local_cpus is 4; set it to 6",
+            "train.num_workers needs 6 logical CPUs, but cluster.local_cpus is 4; set cluster.local_cpus to 6",
         ),
         (
             ["--extract.max_detector_actors=4"],
-            "extract.max_detector_actors needs 5 logical CPUs and cluster.local_cpus is 4",
+            "extract.max_detector_actors needs 5 logical CPUs, but cluster.local_cpus is 4",
         ),
         (["surplus"], "surplus"),
         (["--model", "x"], "unrecognized arguments: --model x"),
-        (["--train.epoch", "3"], "unrecognized arguments: --train.epoch 3"),  # options cannot be abbreviated
+        (
+            ["--train.epoch", "3"],  # options cannot be abbreviated
+            "unrecognized arguments: --train.epoch 3; the nearest option is --train.epochs; see `",
+        ),
+        (["--wrds=3"], "unrecognized arguments: --wrds=3; see `"),
     ],
 )
 def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):

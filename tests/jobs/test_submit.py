@@ -11,7 +11,7 @@ import pytest
 from jobs.main import COMMANDS
 from jobs.submit import ACTIONS, UNREACHABLE
 from jobs.submit import COMMANDS as SUBMITTED
-from tests.jobs.conftest import Call
+from tests.jobs.conftest import Call, UserErrorOf
 from tests.support.servers import free_ports
 
 
@@ -50,6 +50,11 @@ def test_an_unreachable_cluster_has_its_own_exit_code(call: Call, arguments: lis
     (line,) = err.splitlines()
     assert line.startswith(f"error: the Ray cluster at {address} is unreachable or rejects requests (")
     assert "give --address as http://<head>:8265" in line
+
+
+@pytest.mark.parametrize("arguments", [["status", "a", "b"], ["logs"], ["stop", "a", "--force"]])
+def test_actions_take_one_submission_id(user_error: UserErrorOf, arguments: list[str]):
+    assert f"takes one submission id, not '{' '.join(arguments[1:])}'" in user_error("jobs.submit", *arguments)
 
 
 def test_an_address_that_is_not_a_url_is_a_user_error(call: Call):

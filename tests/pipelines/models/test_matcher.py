@@ -109,7 +109,7 @@ def test_other_bad_input(model: RegisteredMatcher):
         (pair, {"task": "classify"}, "params: task is 'classify'; choose one of"),
         (pair, {"fingerprint": "other-1"}, "params: fingerprint is other-1, and this model was made"),
         (pair, {"device": "cuda"}, "params: device is cuda, but torch finds no GPU"),
-        (pair[["image"]], {"task": "rank"}, "task rank needs at least one image .* and one caption"),
+        (pair[["image"]], {"task": "rank"}, "the rows have 1 images or regions and 0 captions; give at"),
         (pair[["image"]], None, "the input needs column caption"),
         (pair.rename(columns=str.title), None, "the input has no column image, regions or caption"),
         (narrow, None, "row 1, column regions: has shape"),
