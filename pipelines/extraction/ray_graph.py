@@ -25,7 +25,7 @@ from pipelines.features.receipt import Receipt
 
 @dataclass(frozen=True)
 class Committed:
-    """A receipt that was written: of a part, or of a whole shard."""
+    """A receipt that was written: of a part, or of a complete shard."""
 
     shard: str
     """Planned name of the shard."""

@@ -78,9 +78,9 @@ def find_orphans(store: Store, earlier_snapshots: bool) -> Orphans:
     ]
     items += [OrphanedObject("incomplete", name, None) for name in store.incomplete_uploads()]
     orphaned = {item.name for item in items}
-    whole = complete_shards(listed)
+    shards = complete_shards(listed)
     # A part of a complete shard is left over; one of an unfinished shard is finished work.
-    finished = [*whole, *(part for part in complete_parts(listed) if shard_of_part(part) not in set(whole))]
+    finished = [*shards, *(part for part in complete_parts(listed) if shard_of_part(part) not in set(shards))]
     complete = [shard for shard in finished if tar_name(shard) in orphaned]
     objects = {name for shard in complete for name in (tar_name(shard), receipt_name(shard))}
     foreign = sum(kind_of(name) is None and name not in kept for name in listed)

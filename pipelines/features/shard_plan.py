@@ -46,7 +46,7 @@ class PlannedShard:
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """A part of a shard, or the whole of a small one: what is fetched, detected and committed at once."""
+    """The photos that are fetched, detected and committed at once: a part of a shard, or a complete small shard."""
 
     name: str
     photos: Sequence[Photo]

@@ -84,9 +84,11 @@ class SearchIndex:
     ) -> "SearchIndex":
         """Opens an index whose document was read before. Raises as `open`."""
         if model.digest != document.model.digest:
+            encoder = document.model
             raise UserError(
-                f"{store.uri} was encoded by {document.model.uri}, and {model.uri} is another model; open it with that "
-                f"one, or build an index with `{program('index')} --model {model.uri}`"
+                f"{store.uri} was encoded by {encoder.uri} (digest {encoder.digest[:12]}), not {model.uri} (digest "
+                f"{model.digest[:12]}); pass --model {encoder.uri}, omit --model, or build an index with "
+                f"`{program('index')} --model {model.uri}`"
             )
         galleries = {
             name: HeldGallery(store, name, gallery, partitions) for name, gallery in document.galleries.items()

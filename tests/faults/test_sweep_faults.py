@@ -114,7 +114,7 @@ def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, num
         assert (ends[run_id], checkpoints(children[run_id])) == before[run_id]
 
     curves = {run_id: client.get_metric_history(run_id, "val_rsum") for run_id in children}
-    for run_id, points in curves.items():  # whole, and no step twice
+    for run_id, points in curves.items():  # complete, and no step twice
         steps = [point.step for point in points]
         assert steps == [steps[0] * (i + 1) for i in range(len(steps))], ends[run_id]
         assert len(steps) == EPOCHS if ends[run_id] == "FINISHED" else 2 <= len(steps) < EPOCHS

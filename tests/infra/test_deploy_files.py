@@ -229,8 +229,8 @@ def test_the_image_has_the_required_programs_and_folders():
     (user,) = re.findall(r"useradd --create-home --uid 1000 (\w+)", text)
     (made,) = re.findall(rf"install --directory --owner={user} --group={user} (.+)", text)
     services = load(COMPOSE)["services"].values()
-    of_ours = [service for service in services if service["image"] == "shan-line"]
-    mounted = [volume.split(":")[1] for service in of_ours for volume in service.get("volumes", [])]
+    built = [service for service in services if service["image"] == "shan-line"]
+    mounted = [volume.split(":")[1] for service in built for volume in service.get("volumes", [])]
     assert mounted
     assert set(mounted) <= set(made.split())
 

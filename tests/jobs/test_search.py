@@ -107,12 +107,12 @@ def test_a_checkpoint_has_no_detector(run: Run, index: IndexBuild, tmp_path: Pat
 
 
 def test_another_model_than_that_of_the_index_is_refused(
-    run: Run, index: IndexBuild, features: FeatureSet, tmp_path: Path
+    run: Run, index: IndexBuild, features: FeatureSet, model: LoadedModel, tmp_path: Path
 ):
     other = loaded(tmp_path / "other", features, seed=1)
     code, _, err = run("--index", index.uri, "--model", other.uri, "a dog")
     assert code == 2
-    assert "is another model; open it with that one, or build an index with `python -m jobs.index --model" in err
+    assert f"; pass --model {model.uri}, omit --model, or build an index with `python -m jobs.index --model" in err
     assert load_model(None, other.uri).digest == other.digest
 
 

@@ -42,7 +42,7 @@ def test_an_index_and_its_feature_set_find_the_same(
 def test_the_model_of_an_index_may_be_named(built: IndexBuild, indexed_model: LoadedModel, indexed_features, tmp_path):
     assert open_index(built.uri, indexed_model.uri, NO_STORE, "cpu", 10, None).model.digest == indexed_model.digest
     other = loaded(tmp_path / "other", indexed_features, seed=1)
-    with pytest.raises(UserError, match="is another model; open it with that one"):
+    with pytest.raises(UserError, match=f"was encoded by {indexed_model.uri} "):
         open_index(built.uri, other.uri, NO_STORE, "cpu", 10, None)
 
 

@@ -1,4 +1,4 @@
-"""Results of finished trainings. `tests/e2e` and `tests/faults` run whole ones."""
+"""Results of finished trainings. `tests/e2e` and `tests/faults` run complete ones."""
 
 import re
 from dataclasses import asdict, replace

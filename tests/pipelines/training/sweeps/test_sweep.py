@@ -1,4 +1,4 @@
-"""Sweeps: identity, logged settings, stored results. `tests/faults/test_sweep_faults.py` runs whole ones."""
+"""Sweeps: identity, logged settings, stored results. `tests/faults/test_sweep_faults.py` runs complete ones."""
 
 from dataclasses import asdict
 from pathlib import Path
