@@ -26,7 +26,7 @@ class ComparisonData:
         if self.champion_features is not None:
             return self.champion_features
         tags = tracking.client().get_model_version(name, str(champion)).tags
-        if tags.get("fingerprint") == self.features.lineage["fingerprint"]:
+        if tags.get("fingerprint") == self.features.index.fingerprint:
             return self.features
         return features_of_champion(tracking, name, champion)
 

@@ -44,7 +44,7 @@ def record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVersi
         "promotion.decided_at": time.isoformat(),
         "promotion.compared_with": _opponent(champion[0].number if champion else None),
         "promotion.feature_set": snapshot_uri(features),
-        "promotion.fingerprint": features.lineage["fingerprint"],
+        "promotion.fingerprint": features.index.fingerprint,
         "promotion.split": challenger.evaluation.split,
         "promotion.selected_on_split": ", ".join(map(str, selected)) or "none",
         **{f"promotion.{key}": f"{value:.4f}" for key, value in decision.metrics.items()},
@@ -52,7 +52,7 @@ def record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVersi
     if champion:
         tags |= {
             "promotion.champion_feature_set": snapshot_uri(champion[0].features),
-            "promotion.champion_fingerprint": champion[0].features.lineage["fingerprint"],
+            "promotion.champion_fingerprint": champion[0].features.index.fingerprint,
         }
     if decision.promote:
         tags |= {"promoted_at": time.isoformat(), "replaced_version": champion[0].number if champion else ""}

@@ -36,7 +36,7 @@ def recorded_lineage(tags: Mapping[str, str]) -> dict[str, str]:
 
 def readers_filter(features: FeatureSet) -> str:
     """Returns MLflow's search filter for the runs that read exactly this feature set."""
-    return f"tags.`{LINEAGE}feature_set` = '{features.lineage['feature_set']}'"
+    return f"tags.`{LINEAGE}feature_set` = '{features.index.feature_set}'"
 
 
 def log_datasets(tracking: Tracking, run_id: str, features: FeatureSet, contexts: Mapping[str, str]) -> None:
@@ -71,7 +71,7 @@ def _dataset(features: FeatureSet, split: SplitSummary) -> "Dataset":
     counts = {"photos": split.written, "captions": split.captions, "rejected": split.rejected, "regions": regions}
     return Dataset(
         name=f"{features.dataset} {split.split}",
-        digest=features.lineage["feature_set"][:12],
+        digest=features.index.feature_set[:12],
         source_type="local" if local else features.uri.partition("://")[0],
         source=json.dumps({"uri": Path(features.uri).as_uri() if local else features.uri}),
         schema=json.dumps({"mlflow_colspec": _columns()}),

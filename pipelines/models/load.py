@@ -93,7 +93,7 @@ def load_model(tracking: Tracking | None, uri: str, device: str = "cpu") -> Load
 
 def require_fingerprint(model: LoadedModel, features: FeatureSet) -> None:
     """Raises UserError if a model was made for features of another detector."""
-    found = features.lineage["fingerprint"]
+    found = features.index.fingerprint
     if model.fingerprint != found:
         raise UserError(
             f"{model.uri} was made for features of {model.fingerprint} but {features.uri} has features of {found}; "

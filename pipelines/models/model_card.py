@@ -65,7 +65,7 @@ def _use(uri: str, tags: Mapping[str, str]) -> list[str]:
 
 def _training_data(tags: Mapping[str, str], features: FeatureSet) -> str:
     counts = ""
-    if tags["feature_set"] == features.lineage["feature_set"]:
+    if tags["feature_set"] == features.index.feature_set:
         parts = [f"{s.split} {s.written:,} photos, {s.captions:,} captions" for s in summarise(features)]
         counts = f" ({'; '.join(parts)})"
     return (

@@ -23,7 +23,7 @@ def trained_on(tracking: Tracking, name: str, version: int) -> FeatureSet:
         features = FeatureSet.open(uri)
     except (UserError, StorageError) as error:
         raise UserError(f"{shown} was trained on {uri}, which cannot be opened from here ({error})") from error
-    made_for, fingerprint = found.tags.get("fingerprint"), features.lineage["fingerprint"]
+    made_for, fingerprint = found.tags.get("fingerprint"), features.index.fingerprint
     if made_for != fingerprint:
         raise UserError(f"{shown} was made for features of {made_for}, but {uri} has features of {fingerprint} by now")
     return features

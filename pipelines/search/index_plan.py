@@ -94,10 +94,10 @@ def require_one_gallery(feature_sets: Sequence[FeatureSet]) -> None:
     """Raises UserError unless the feature sets have one fingerprint and different data sets."""
     first = feature_sets[0]
     for features in feature_sets[1:]:
-        if features.lineage["fingerprint"] != first.lineage["fingerprint"]:
+        if features.index.fingerprint != first.index.fingerprint:
             raise UserError(
-                f"{features.uri} has features of {features.lineage['fingerprint']} but {first.uri} has features of "
-                f"{first.lineage['fingerprint']}; an index needs feature sets of one detector"
+                f"{features.uri} has features of {features.index.fingerprint} but {first.uri} has features of "
+                f"{first.index.fingerprint}; an index needs feature sets of one detector"
             )
     datasets = [features.dataset for features in feature_sets]
     if repeated := next((name for name in datasets if datasets.count(name) > 1), None):

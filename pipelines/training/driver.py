@@ -96,7 +96,7 @@ def _trainer(
     inputs, directory = training.inputs, training.inputs.directory
     features, train = inputs.features, inputs.setup.train
     job = TrainJob(
-        features=f"{features.uri}@{features.lineage['feature_set'][:12]}",
+        features=features.pinned_uri,
         lineage=training.lineage,
         model=inputs.setup.model,
         train=train,

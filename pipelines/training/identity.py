@@ -72,7 +72,7 @@ added with the value that leaves earlier trainings as they were."""
 
 def training_identity(features: FeatureSet, setup: TrainingSetup) -> dict[str, Any]:
     """Returns what the result of a training depends on, as a JSON document."""
-    return {"version": VERSION, "feature_set": features.lineage["feature_set"], **settings_identity(setup)}
+    return {"version": VERSION, "feature_set": features.index.feature_set, **settings_identity(setup)}
 
 
 def settings_identity(setup: TrainingSetup) -> dict[str, dict[str, Any]]:

@@ -72,7 +72,7 @@ def run_training(
         return result
     require_dataset_of_model(tracking, name, features.dataset)
     check_resume(inputs.directory, resume)
-    detector = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)
+    detector = detector_package(features.index.detector, features.index.fingerprint, setup.register)
     connect_cluster(setup)
     again = f"re-run the {'same command' if resume is None else 'command with --resume'} to continue"
     with after_outage(again):

@@ -45,7 +45,7 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     assert re.search(r"\*\*val: \d+ photos, \d+ captions\*\*", card)
     assert re.search(r"\| epoch \d \|( [\d.]+ \([\d.]+ to [\d.]+\) \|){7}", card)
     assert "| random baseline | " in card
-    assert f"feature set `{features.lineage['feature_set'][:12]}`" in card
+    assert f"feature set `{features.index.feature_set[:12]}`" in card
     assert str(tmp_path) not in card
     encoder = load_matcher(tracking, "models:/options/1", features).text_encoder
     if data_mode == "cache":

@@ -20,7 +20,7 @@ def test_feature_sets_in_every_state(tmp_path: Path):
     root.mkdir()
     for name, features in stores.items():
         Path(features.uri).rename(root / name)
-    digest = stores["intact"].lineage["feature_set"][:12]
+    digest = stores["intact"].index.feature_set[:12]
     first = stores["intact"].index.shards[0].name
     (root / "unfinished" / "index.json").unlink()
     (root / "unfinished" / receipt_name(first)).unlink()

@@ -53,7 +53,7 @@ def register_model(tracking: Tracking, name: str, shan: SHAN, features: FeatureS
     run_id = tracking.create_run(name, run_tags(features))
     with tracking.running(run_id):
         lineage = {**features.lineage, "run": run_id, "dataset": features.dataset}
-        detector = detector_package(features.index.detector, features.lineage["fingerprint"], RegisterConfig())
+        detector = detector_package(features.index.detector, features.index.fingerprint, RegisterConfig())
         parts = folder.with_name(f"{folder.name}-parts")
         package = package_model(folder, shan.config, lineage, detector, parts)
         return register(tracking, run_id, name, package)

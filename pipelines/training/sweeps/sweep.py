@@ -71,7 +71,7 @@ def run_sweep(
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result(lambda document: _stored_result(document, list(space)))) is not None:
         return result
-    _ = detector_package(features.index.detector, features.lineage["fingerprint"], setup.register)  # raises early
+    _ = detector_package(features.index.detector, features.index.fingerprint, setup.register)  # raises early
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
@@ -130,7 +130,7 @@ def sweep_identity(
     settings = settings_identity(setup).items()
     return {
         "version": VERSION,
-        "feature_set": features.lineage["feature_set"],
+        "feature_set": features.index.feature_set,
         "space": list(space),
         "sweep": changed_fields("sweep", sweep, asdict(sweep)),
         **{part: {n: v for n, v in fields.items() if f"{part}.{n}" not in sampled} for part, fields in settings},

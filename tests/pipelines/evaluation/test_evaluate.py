@@ -54,7 +54,7 @@ def test_a_run_lists_a_split_once_with_its_first_context(features, tracking: Tra
     log_evaluated_data(tracking, None, features, "test")
     inputs = tracking.client().get_run(run_id).inputs.dataset_inputs
     listed = sorted((each.dataset.name, each.dataset.digest, each.tags[0].value) for each in inputs)
-    digest = features.lineage["feature_set"][:12]
+    digest = features.index.feature_set[:12]
     assert listed == [("tiny test", digest, "promotion"), ("tiny val", digest, "validation")]
     assert not tracking.client().get_run(before).inputs.dataset_inputs
     assert capsys.readouterr() == ("", "")

@@ -126,9 +126,9 @@ def test_a_better_version_becomes_champion(registry: Registry):
     assert tags["promotion.compared_with"] == tags["replaced_version"] == str(UNTRAINED)
     assert float(tags["promotion.rsum"]) > float(tags["promotion.champion_rsum"])
     assert tags["promotion.reason"] in said
-    digest = registry.features.lineage["feature_set"]
+    digest = registry.features.index.feature_set
     assert tags["promotion.feature_set"] == f"{registry.features.uri}@{digest[:12]}"
-    assert FeatureSet.open(tags["promotion.feature_set"]).lineage["feature_set"] == digest
+    assert FeatureSet.open(tags["promotion.feature_set"]).index.feature_set == digest
     card = registry.tracking.client().get_model_version(name, str(BETTER)).description
     assert len(card) < 5000  # a server's database takes no more
     assert f"| rSum | {float(tags['promotion.rsum']) - float(tags['promotion.champion_rsum']):+.1f} |" in card
@@ -144,7 +144,7 @@ def test_the_runs_of_both_versions_list_the_compared_split(registry: Registry):
     for _ in range(2):
         registry.promote(name, BETTER, PromoteConfig(split="test", margin=600))
     for version in (UNTRAINED, BETTER):
-        assert datasets(registry, name, version)["test"] == (registry.features.lineage["feature_set"][:12], "promotion")
+        assert datasets(registry, name, version)["test"] == (registry.features.index.feature_set[:12], "promotion")
 
 
 def datasets(registry: Registry, name: str, version: int) -> dict[str, tuple[str, str]]:

@@ -104,12 +104,12 @@ def test_stored_regions_are_the_detectors(tmp_path: Path, manifest: Manifest):
     assert (meta["height"], meta["width"], meta["captions"]) == (120, 160, ["a astronaut", "astronaut!"])
     assert meta["classes"] == expected.classes.tolist()
     assert features.index.detector.class_names[1] == "person"
-    assert features.lineage["fingerprint"] == embedded.fingerprint()
+    assert features.index.fingerprint == embedded.fingerprint()
 
 
 def test_lineage_names_each_parent(manifest: Manifest, extracted: FeatureSet):
-    assert extracted.lineage["manifest"] == manifest.digest()
-    assert extracted.lineage["fingerprint"] == TinyDetector().fingerprint()
+    assert extracted.index.manifest == manifest.digest()
+    assert extracted.index.fingerprint == TinyDetector().fingerprint()
     stored = (Path(extracted.uri) / f"manifest-{manifest.digest()[:12]}.parquet").read_bytes()
     assert Manifest.from_parquet(stored, "stored").digest() == manifest.digest()
     sizes = json.loads((Path(extracted.uri) / "sizes.json").read_text())
@@ -201,7 +201,7 @@ def test_other_settings_write_a_feature_set_beside_the_old_one(
     other, _ = run(manifest, tmp_path, detector_settings={"scale": 2.0})
     assert other.feature_set.uri != str(copy)
     assert contents(copy) == contents(extracted.uri)
-    assert other.feature_set.lineage["fingerprint"] != extracted.lineage["fingerprint"]
+    assert other.feature_set.index.fingerprint != extracted.index.fingerprint
 
 
 def test_a_store_without_conditional_writes_is_refused(tmp_path: Path, manifest: Manifest, s3_server: S3Server):

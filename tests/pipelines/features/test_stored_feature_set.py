@@ -50,7 +50,7 @@ def test_the_manifest_is_read_once_for_all_splits(tmp_path: Path):
 def test_lineage_and_rejections_are_read():
     features = FeatureSet.open(str(FIXTURE))
     assert features.dataset == "tiny"
-    assert features.lineage["fingerprint"] == DETECTOR.fingerprint()
+    assert features.index.fingerprint == DETECTOR.fingerprint()
     assert FeatureSet.open(features.pinned_uri).index == features.index
     (rejected,) = features.rejected
     assert (rejected.source, rejected.reason) == (f"{CORRUPT}.png", "not an image of a known format")

@@ -39,7 +39,7 @@ def test_it_leads_with_one_line_for_images(features: FeatureSet):
 
 def test_it_states_the_training_data_without_a_path(features: FeatureSet):
     text = card(features, embedded_detector().tags)
-    digest = features.lineage["feature_set"][:12]
+    digest = features.index.feature_set[:12]
     assert "data set tiny (train 7 photos, 14 captions; val 2 photos, 4 captions; test 2 photos, 4 captions)" in text
     assert f"feature set `{digest}`, regions by detector `made-up` with fingerprint `made-up-0123`. Run `0123`" in text
     assert features.uri not in text
@@ -70,7 +70,7 @@ def test_a_feature_set_of_a_bucket_is_named_by_its_uri(features: FeatureSet):
         uri = "s3://b/set"
 
     moved = replace(features, store=Bucket())  # type: ignore[arg-type]
-    assert stored_as(moved) == f"s3://b/set@{features.lineage['feature_set'][:12]}"
+    assert stored_as(moved) == f"s3://b/set@{features.index.feature_set[:12]}"
 
 
 def test_the_code_of_the_card_runs(features: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

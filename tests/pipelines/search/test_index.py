@@ -187,11 +187,8 @@ def test_photos_with_other_features_are_refused(index: SearchIndex):
 
 def test_another_model_is_refused(built: IndexBuild, indexed_features: FeatureSet, tmp_path: Path):
     other = loaded(tmp_path / "other", indexed_features, seed=1)
-    with pytest.raises(
-        UserError,
     message = r"was encoded by \S+ \(digest \w{12}\), not \S+ \(digest \w{12}\); pass --model \S+, omit --model, or"
     with pytest.raises(UserError, match=message):
-    ):
         SearchIndex.open(built.uri, other)
 
 

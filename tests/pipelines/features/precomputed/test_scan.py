@@ -35,7 +35,7 @@ def test_regions_captions_and_keys_are_imported(folder: Path):
     assert (imported.shards_written, imported.shards_reused, imported.notes, sum(done)) == (5, 0, [], 12)
     assert features.dataset == "f30k_precomp"
     assert features.index.detector == DetectorDescription("precomputed-scan", {}, 8, (3, 3), {}, {})
-    assert features.lineage["fingerprint"].startswith("precomputed-scan-")
+    assert features.index.fingerprint.startswith("precomputed-scan-")
     for ours, name in SCAN_NAMES.items():
         split = features.split(ours)
         assert np.array_equal(split[:], np.load(folder / f"{name}_ims.npy"))

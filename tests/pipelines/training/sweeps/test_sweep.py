@@ -40,7 +40,7 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
         return sweep_identity(features, space, sweep or SweepConfig(), setup)
 
     assert identity() == {
-        "version": 1, "feature_set": features.lineage["feature_set"], "space": SPACE, "sweep": {},
+        "version": 1, "feature_set": features.index.feature_set, "space": SPACE, "sweep": {},
         "model": {"affinity_init": "identity"}, "train": {},
     }  # fmt: skip
     assert identity(sweep=SweepConfig(num_trials=3))["sweep"] == {"num_trials": 3}
