@@ -23,8 +23,8 @@ class ClusterConfig:
     local_cpus: int = 4
     """Logical CPUs of a local cluster. May exceed the number of cores, because idle operators keep theirs reserved."""
     local_object_store_mb: int = 800
-    """Upper limit of a local cluster's shared memory, MiB. It buffers decoded shards; with too little, detectors wait
-    for input (with 300 and shards of 30 MB they lose an eighth of their throughput)."""
+    """Upper limit of a local cluster's shared memory, in MiB (2^20 bytes). It buffers decoded shards; with too little,
+    detectors wait for input (with 300 and shards of 30 MB they lose an eighth of their throughput)."""
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the field and the fix."""

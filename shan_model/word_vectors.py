@@ -123,7 +123,7 @@ def _header(line: bytes) -> tuple[int, int] | None:
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
 
 
-def _word(line: bytes, width: int, place: str) -> str:
+def _word(line: bytes, width: int, line_name: str) -> str:
     """Returns the word of a line; raises WordVectorsError if the count of numbers is wrong.
 
     Some words of GloVe contain spaces. Bytes that are not UTF-8 become U+FFFD, which occurs in no word.
@@ -132,7 +132,7 @@ def _word(line: bytes, width: int, place: str) -> str:
     word = line[: line.index(b" ")] if spaces == width else line.rsplit(b" ", width)[0]
     if spaces < width or (b" " in word and all(_is_number(part) for part in word.split(b" ")[1:])):
         raise WordVectorsError(
-            f"{place} has {spaces} numbers, expected {width}; correct or delete it (decompress a compressed file, "
+            f"{line_name} has {spaces} numbers, expected {width}; correct or delete it (decompress a compressed file, "
             "and save word2vec's binary format as text)"
         )
     return unicodedata.normalize("NFC", word.decode("utf-8", errors="replace"))
@@ -146,12 +146,12 @@ def _is_number(part: bytes) -> bool:
     return True
 
 
-def _numbers(line: bytes, width: int, place: str) -> NDArray[np.float32]:
+def _numbers(line: bytes, width: int, line_name: str) -> NDArray[np.float32]:
     parts = line.rsplit(b" ", width)[1:]
     bad = next((part for part in parts if not (_is_number(part) and abs(float(part)) <= MAX_FLOAT32)), None)
     if bad is not None:
         shown = bad[:20].decode("utf-8", errors="replace")
-        raise WordVectorsError(f"{place}: {shown!r} is not a finite number; correct or delete the line")
+        raise WordVectorsError(f"{line_name}: {shown!r} is not a finite number; correct or delete the line")
     return np.array([float(part) for part in parts], np.float32)
 
 

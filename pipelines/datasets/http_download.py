@@ -175,7 +175,7 @@ async def _send_allowed(
 
     path, below = unquote(request.url.raw_path), (str(URL(source)) for source in sources)
     if sources and (".." in path.replace("\\", "/").split("/") or not str(request.url).startswith(tuple(below))):
-        raise PhotoError("its URL, or a redirect, leads to a place that may not be read")
+        raise PhotoError("its URL, or a redirect, leads to a URL that may not be read")
     return await send(request)
 
 

@@ -72,17 +72,17 @@ class ObjectTokens:
 
     def find(self, uris: list[str]) -> dict[str, str]:
         """Returns the version tokens of those of the objects that exist, by URI."""
-        places, exists = _search(self._hashes, text_hashes(uris))
-        tokens = self._tokens.take(pa.array(places[exists])).to_pylist()
+        ranks, exists = _search(self._hashes, text_hashes(uris))
+        tokens = self._tokens.take(pa.array(ranks[exists])).to_pylist()
         return dict(zip((uris[row] for row in np.flatnonzero(exists)), tokens, strict=True))
 
 
 def _search(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Returns for each value its place among the ascending ones, and whether it is one of them."""
-    places = np.searchsorted(ascending, values)
-    exists = places < len(ascending)
-    exists[exists] = ascending[places[exists]] == values[exists]
-    return places, exists
+    """Returns for each value its rank among the ascending ones, and whether it is one of them."""
+    ranks = np.searchsorted(ascending, values)
+    exists = ranks < len(ascending)
+    exists[exists] = ascending[ranks[exists]] == values[exists]
+    return ranks, exists
 
 
 def _spelling_hashes(uris: list[str]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, a member of a tar file in the notation of fsspec,
 `tar://<member>::<URI of the tar file>`, or likewise a value in a Parquet file,
-`parquet://<column>/<row>::<URI of the Parquet file>`, or at a known place of a tar file,
+`parquet://<column>/<row>::<URI of the Parquet file>`, or at a known location in a tar file,
 `webdataset://<start>-<end>/<member>::<URI of the tar file>`.
 """
 
@@ -18,7 +18,7 @@ from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.http_download import DownloadLimits, download_uri
 from pipelines.datasets.parquet_images import read_parquet_image
-from pipelines.datasets.tar_members import read_member, read_placed_member
+from pipelines.datasets.tar_members import read_located_member, read_member
 
 MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
@@ -26,7 +26,7 @@ _IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
 """Source of an image in a Parquet file: the file, the column, the row and, where it has one, the image's own name."""
 _IN_WEBDATASET = re.compile(r"(.+\.tar)/(\d+-\d+/.+)", re.IGNORECASE | re.DOTALL)
 """Source of an image in a webdataset tar: the tar, the bytes of headers and content, and the member."""
-CONTAINERS = {"tar": read_member, "parquet": read_parquet_image, "webdataset": read_placed_member}
+CONTAINERS = {"tar": read_member, "parquet": read_parquet_image, "webdataset": read_located_member}
 """Readers of a photo in a file of many, by scheme."""
 
 

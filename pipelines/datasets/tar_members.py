@@ -1,7 +1,7 @@
 """Reads single members of an uncompressed tar file in any store.
 
 By name, each worker scans a tar file once for the offsets of its members; every member is then a single ranged read. By
-place, which `tar_index` finds, no worker scans.
+location, which `tar_index` finds, no worker scans.
 """
 
 import io
@@ -16,7 +16,7 @@ from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.spellings import spellings
 from pipelines.datasets.tar_index import is_plain, member_name
 
-_PLACE = re.compile(r"(\d{1,13})-(\d{1,13})/(.+)", re.DOTALL)
+_LOCATION = re.compile(r"(\d{1,13})-(\d{1,13})/(.+)", re.DOTALL)
 _HEADERS = 2**16
 """Most bytes of the headers of one member."""
 
@@ -41,14 +41,14 @@ def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
     return data
 
 
-def read_placed_member(store: Store, tar: str, place: str, max_bytes: int) -> bytes:
-    """Returns the first `max_bytes` bytes of the member at `place`, `<start>-<end>/<member>`: one ranged read.
+def read_located_member(store: Store, tar: str, location: str, max_bytes: int) -> bytes:
+    """Returns the first `max_bytes` bytes of the member at `location`, `<start>-<end>/<member>`: one ranged read.
 
     Its headers are at the start. Raises PhotoError if the tar does not exist, is truncated, or has changed.
     """
-    match = _PLACE.fullmatch(place)
+    match = _LOCATION.fullmatch(location)
     if match is None:
-        raise PhotoError("not a place in a tar file: <start>-<end>/<member>")
+        raise PhotoError("not a location in a tar file: <start>-<end>/<member>")
     start, end, member = int(match[1]), int(match[2]), match[3]
     try:
         data = store.read(tar, start, max(min(end - start, max_bytes + _HEADERS), 0))

@@ -35,7 +35,7 @@ class ScoreConfig:
     actor_gpus: float = 0.0
     """GPUs of an actor: 1, or the fraction of one GPU that it shares. 0 scores on the CPU."""
     memory_mb: int = 2048
-    """Memory for the blocks of each process in MiB, in addition to the model and the matrix itself."""
+    """Memory for the blocks of each process in MiB (2^20 bytes), in addition to the model and the matrix itself."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` computes the largest matrix products in bfloat16: faster where the hardware supports it."""
     cache_file: str = ""

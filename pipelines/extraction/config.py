@@ -46,8 +46,8 @@ class ExtractConfig:
     detector_batch_size: int = 8
     """Photos per batch of the detector."""
     shard_mb: float = 128.0
-    """Size of a tar in MB, about; the number of photos in it follows from the detector's regions. A photo of the
-    `embedded` detector takes 0.15 MB."""
+    """Approximate size of a tar in MB (10^6 bytes); the number of photos in it follows from the detector's regions. A
+    photo of the `embedded` detector takes 0.15 MB."""
     photos_per_shard: int = 0
     """Photos per tar, instead of `shard_mb`; 0 computes it from that."""
     photos_per_part: int = 32

@@ -62,8 +62,8 @@ class FeatureSearch:
     def _hit(self, row: int, photo: int, score: float, captions: tuple[str, ...], query: str | None = None) -> Hit:
         split, index = self._split, self._features.index
         source = split.sources[photo]
-        place = (index.dataset, split.name, split.keys[photo], source, photo_uri(index.photo_root, source))
-        return Hit(row, score, *place, captions, query in captions)
+        located = (index.dataset, split.name, split.keys[photo], source, photo_uri(index.photo_root, source))
+        return Hit(row, score, *located, captions, query in captions)
 
 
 def _best(scores: NDArray[np.floating], k: int) -> list[int]:

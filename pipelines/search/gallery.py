@@ -100,15 +100,15 @@ class HeldGallery:
     def __init__(self, store: Store, name: str, gallery: Gallery, partitions: Sequence[str] | None) -> None:
         """`partitions` names those to open; None opens all. Raises UserError if an object is missing or corrupt."""
         self.name, self.total = name, gallery.items
-        places: list[tuple[Partition, int, int]] = []
+        ranges: list[tuple[Partition, int, int]] = []
         start = held = 0
         for partition in gallery.partitions:
             if partitions is None or partition.name in partitions:
-                places.append((partition, start, held))
+                ranges.append((partition, start, held))
                 held += partition.items
             start += partition.items
         with ThreadPoolExecutor(REQUESTS) as pool:  # a bucket has a high latency
-            self.partitions = list(pool.map(lambda place: HeldPartition(store, *place), places))
+            self.partitions = list(pool.map(lambda held_range: HeldPartition(store, *held_range), ranges))
         self._starts = np.array([partition.start for partition in self.partitions], np.int64)
         self._held = np.array([partition.held for partition in self.partitions], np.int64)
         self._candidates = self._open_candidates(store, gallery)

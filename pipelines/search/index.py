@@ -166,8 +166,8 @@ class SearchIndex:
         """Returns the hit of an item that this process holds."""
         item = self.gallery(gallery).item(row)
         photo = photo_uri(self._roots[item.dataset], item.source)
-        place = (item.dataset, item.split, item.key, item.source, photo, item.captions)
-        return Hit(row, score, *place, query in item.captions)
+        located = (item.dataset, item.split, item.key, item.source, photo, item.captions)
+        return Hit(row, score, *located, query in item.captions)
 
     def explain(self, sentence: str, hit: Hit) -> Explanation:
         """Explains why a photo that `search_photos` found has its score."""

@@ -34,7 +34,7 @@ class ServiceConfig:
     max_requests: int = 64
     """Requests in progress; further ones are refused with status 429."""
     max_body_mb: int = 20
-    """Size of a request's body, MB."""
+    """Largest size of a request's body, in MB (10^6 bytes)."""
     max_k: int = 1000
     """Results of a search."""
     max_candidates: int = 5000

@@ -97,8 +97,8 @@ async def _respond(served: Served, request: Request, kind: Any, work: Callable[.
     try:
         async with asyncio.timeout(served.config.deadline_s):
             content_type = request.headers.get("content-type", "")
-            asked = parse_request(kind, request.query_params.multi_items(), content_type, await request.body())
-            return await work(served, asked)
+            parsed = parse_request(kind, request.query_params.multi_items(), content_type, await request.body())
+            return await work(served, parsed)
     except Exception as error:
         found = service_error(error)
         if found is None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ShareQuery:
     """A query of one sentence or photo."""
 
     gallery: str
@@ -55,33 +55,33 @@ class Found:
 class ShareClient(Protocol):
     """A share of the index, in this process or in another one."""
 
-    async def candidates(self, asked: Asked) -> RankedRows:
+    async def candidates(self, query: ShareQuery) -> RankedRows:
         """Returns the nearest items of the share."""
 
-    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+    async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
         """Returns the best of the candidates that the share holds, by their exact score."""
 
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
         """Explains photos that the share holds."""
 
 
-async def search(shares: Mapping[int, ShareClient], asked: Asked, seconds: float, explain: bool = False) -> Found:
+async def search(shares: Mapping[int, ShareClient], query: ShareQuery, seconds: float, explain: bool = False) -> Found:
     """Returns the best items of all shares. Raises TimeoutError if none responds in time."""
     start = time.monotonic()
-    count = max(asked.candidates, asked.k)
+    count = max(query.candidates, query.k)
     near = await _responses(
-        {n: share.candidates(asked) for n, share in shares.items()}, start + CANDIDATES_BY * seconds
+        {n: share.candidates(query) for n, share in shares.items()}, start + CANDIDATES_BY * seconds
     )
     nearest = merge(near.values(), count)
-    scored = await _responses({n: shares[n].rerank(asked, nearest) for n in near}, start + SCORES_BY * seconds)
-    best = merge([part.ranking for part in scored.values()], asked.k)
+    scored = await _responses({n: shares[n].rerank(query, nearest) for n in near}, start + SCORES_BY * seconds)
+    best = merge([part.ranking for part in scored.values()], query.k)
     share_of = {hit.row: (n, hit) for n, part in scored.items() for hit in part.hits}
     found = [share_of[row] for row in best.rows_QK[0].tolist() if row >= 0]
     missing = set(shares) - set(scored)
     hits = tuple(hit for _, hit in found)
-    if not explain or asked.sentence is None:
+    if not explain or query.sentence is None:
         return Found(hits, missing=tuple(sorted(missing)))
-    explained, silent = await _explanations(shares, asked.sentence, found, start + EXPLAINED_BY * seconds)
+    explained, silent = await _explanations(shares, query.sentence, found, start + EXPLAINED_BY * seconds)
     return replace(Found(hits, explained), missing=tuple(sorted(missing | silent)))
 
 

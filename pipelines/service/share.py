@@ -31,7 +31,7 @@ from pipelines.service.errors import several
 from pipelines.service.generation import SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
 from pipelines.service.process_folder import ProcessFolder
-from pipelines.service.ranking import Asked, Found, Ranked, ShareClient, search
+from pipelines.service.ranking import Found, Ranked, ShareClient, ShareQuery, search
 from pipelines.service.thumbnail import Thumbnail, read_thumbnail
 
 BATCH = 16
@@ -100,21 +100,21 @@ class Share:
             queries = await self._computed(lambda: self._index.encode_photos([query]))
         gallery = "photos" if is_text else "captions"
         filter_ = None if where is None else Filter(*where)
-        asked = Asked(gallery, queries, k, candidates, filter_, query if isinstance(query, str) else None)
-        return found_document(await search(self._clients, asked, seconds, explain))
+        share_query = ShareQuery(gallery, queries, k, candidates, filter_, query if isinstance(query, str) else None)
+        return found_document(await search(self._clients, share_query, seconds, explain))
 
-    async def candidates(self, asked: Asked) -> RankedRows:
+    async def candidates(self, query: ShareQuery) -> RankedRows:
         """Returns the nearest items of this share."""
-        found: RankedRows = await self._near(asked)
+        found: RankedRows = await self._near(query)
         return found
 
-    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+    async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
         """Returns the best of the candidates that this share holds."""
 
         def scored() -> Ranked:
-            ranking = self._index.rerank(asked.gallery, asked.queries, candidates, asked.k)
+            ranking = self._index.rerank(query.gallery, query.queries, candidates, query.k)
             pairs = zip(ranking.rows_QK[0].tolist(), ranking.scores_QK[0].tolist(), strict=True)
-            hits = [self._index.hit(asked.gallery, row, score, asked.sentence) for row, score in pairs if row >= 0]
+            hits = [self._index.hit(query.gallery, row, score, query.sentence) for row, score in pairs if row >= 0]
             return Ranked(ranking, tuple(hits))
 
         return await self._computed(scored)
@@ -174,7 +174,7 @@ class Share:
         return [EncodedQueries([item], pooled[q : q + 1]) for q, item in enumerate(queries.items)]
 
     @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=0)
-    async def _near(self, batch: list[Asked]) -> list[RankedRows]:
+    async def _near(self, batch: list[ShareQuery]) -> list[RankedRows]:
         return await self._computed(lambda: candidates_of(self._index, batch))
 
     def _row_of(self, key: str, dataset: str | None) -> int | None:
@@ -201,11 +201,11 @@ class _Remote:
     def __init__(self, application: str, number: int) -> None:
         self._handle = serve.get_deployment_handle(f"{SHARE}-{number}", application)
 
-    async def candidates(self, asked: Asked) -> RankedRows:
-        return await self._call("candidates", asked)
+    async def candidates(self, query: ShareQuery) -> RankedRows:
+        return await self._call("candidates", query)
 
-    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
-        return await self._call("rerank", asked, candidates)
+    async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
+        return await self._call("rerank", query, candidates)
 
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
         return await self._call("explain", sentence, hits)
@@ -247,11 +247,11 @@ def partitions_of(document: IndexDocument, number: int, shares: int) -> list[str
     ]
 
 
-def candidates_of(index: SearchIndex, batch: Sequence[Asked]) -> list[RankedRows]:
+def candidates_of(index: SearchIndex, batch: Sequence[ShareQuery]) -> list[RankedRows]:
     """Returns the candidates of several queries; those with the same filter and number are searched at once."""
     groups: dict[str, list[int]] = {}
-    for at, asked in enumerate(batch):
-        group = repr((asked.gallery, max(asked.candidates, asked.k), asked.where and asdict(asked.where)))
+    for at, query in enumerate(batch):
+        group = repr((query.gallery, max(query.candidates, query.k), query.where and asdict(query.where)))
         groups.setdefault(group, []).append(at)
     found: dict[int, RankedRows] = {}
     for positions in groups.values():

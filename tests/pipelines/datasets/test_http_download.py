@@ -129,20 +129,20 @@ def test_a_url_outside_of_the_sources_is_not_requested(path: str):
     with web_server(sends(OK, b"0123456789")) as (uri, connections):
         root = uri.removesuffix("a.jpg")
         limits = replace(LIMITS, sources=("s3://b/", f"{root}b/"))
-        assert reason(root + path, limits) == "its URL, or a redirect, leads to a place that may not be read"
+        assert reason(root + path, limits) == "its URL, or a redirect, leads to a URL that may not be read"
         assert not connections
         assert download_uri(f"{root}b/a b.jpg", MAX_BYTES, limits) == b"0123456789"
 
 
 def test_a_redirect_is_followed_within_the_sources():
     def answer(connection: socket.socket, number: int) -> None:
-        places = ["/b/c.jpg", "/b/../secret.jpg"]
-        connection.sendall(status(302, f"Location: {places[number]}"))
+        targets = ["/b/c.jpg", "/b/../secret.jpg"]
+        connection.sendall(status(302, f"Location: {targets[number]}"))
 
     with web_server(answer) as (uri, connections):
         root = uri.removesuffix("a.jpg")
         found = reason(f"{root}b/a.jpg", replace(LIMITS, sources=(f"{root}b/",)))
-        assert found == "its URL, or a redirect, leads to a place that may not be read"
+        assert found == "its URL, or a redirect, leads to a URL that may not be read"
         assert len(connections) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.datasets.tar_index import TarIndex, index_tar
-from pipelines.datasets.tar_members import read_placed_member
+from pipelines.datasets.tar_members import read_located_member
 from tests.support.webdataset_tars import write_tar
 
 
@@ -65,8 +65,8 @@ def test_places_in_each_format(tmp_path: Path, format_: int):
     found = index(path).images
     assert [image.member for image in found] == names
     for image in found:
-        place = f"{image.start}-{image.end}/{image.member}"
-        assert read_placed_member(FolderStore(tmp_path), "a.tar", place, 10**6) == image.member.encode() * 9
+        location = f"{image.start}-{image.end}/{image.member}"
+        assert read_located_member(FolderStore(tmp_path), "a.tar", location, 10**6) == image.member.encode() * 9
 
 
 def test_bad_members_are_named(tmp_path: Path):
@@ -105,8 +105,8 @@ def test_every_truncation_is_noticed(tmp_path: Path):
         path.write_bytes(data[:size])
         found = index(path) if size == 0 or size >= 512 else TarIndex(is_truncated=True)
         assert found.is_truncated, size
-        places = [(image.member, image.start, image.end) for image in found.images]
-        assert places == [tuple(image[:3]) for image in intact.images if image.start + 512 <= size], size
+        found_at = [(image.member, image.start, image.end) for image in found.images]
+        assert found_at == [tuple(image[:3]) for image in intact.images if image.start + 512 <= size], size
 
 
 def test_a_header_that_is_corrupt_ends_the_tar(tmp_path: Path):

@@ -12,7 +12,7 @@ from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.datasets.tar_index import index_tar
-from pipelines.datasets.tar_members import read_member, read_placed_member
+from pipelines.datasets.tar_members import read_located_member, read_member
 from tests.support.webdataset_tars import write_tar
 
 NOT_A_TAR = "its tar file does not exist or is not an uncompressed tar"
@@ -72,16 +72,16 @@ def test_a_place_is_read_by_one_request(tmp_path: Path):
     path = write_tar(tmp_path / "a.tar", [("a.jpg", b"a" * 10_000), ("b.jpg", b"b" * 10_000)])
     store = open_store(str(tmp_path))
     _, image = index_tar(store, path.name).images
-    place = f"{image.start}-{image.end}/b.jpg"
-    assert read_placed_member(store, path.name, place, max_bytes=20_000) == b"b" * 10_000
-    assert read_placed_member(store, path.name, place, max_bytes=10) == b"b" * 10
+    location = f"{image.start}-{image.end}/b.jpg"
+    assert read_located_member(store, path.name, location, max_bytes=20_000) == b"b" * 10_000
+    assert read_located_member(store, path.name, location, max_bytes=10) == b"b" * 10
     data = path.read_bytes()
     for size, message in ((image.end - 1, "truncated"), (image.start + 100, "changed since"), (0, "changed since")):
         path.write_bytes(data[:size])
-        assert message in reason(f"webdataset://{place}::{path}")
-    for other in ("5-0/b.jpg", f"{10**12}-{10**13 - 1}/b.jpg", place.replace("b.jpg", "c.jpg")):
+        assert message in reason(f"webdataset://{location}::{path}")
+    for other in ("5-0/b.jpg", f"{10**12}-{10**13 - 1}/b.jpg", location.replace("b.jpg", "c.jpg")):
         assert reason(f"webdataset://{other}::{path}") == "its tar file has changed since its index was read"
     for other in ("b.jpg", "1-2", "x-2/b.jpg", f"1-{10**13}/b.jpg"):
-        assert reason(f"webdataset://{other}::{path}").startswith("not a place in a tar file")
+        assert reason(f"webdataset://{other}::{path}").startswith("not a location in a tar file")
     path.unlink()
-    assert reason(f"webdataset://{place}::{path}") == "its tar file does not exist"
+    assert reason(f"webdataset://{location}::{path}") == "its tar file does not exist"

@@ -78,7 +78,7 @@ def test_a_redirect_out_of_the_image_sources_is_refused(start: Callable[[Load], 
     with web_server(sends(OK, b"0123456789")) as (private, requests):
         with web_server(sends(status(302, f"Location: {private}"))) as (uri, _):
             found = start(lambda *_: Regions(), (uri.replace("a.jpg", ""),))
-            with pytest.raises(ServiceError, match="a redirect, leads to a place that may not be read") as caught:
+            with pytest.raises(ServiceError, match="a redirect, leads to a URL that may not be read") as caught:
                 detect(found, uri)
         assert (caught.value.status, caught.value.field, requests) == (400, "image_uri", [])
 

@@ -13,7 +13,7 @@ from pipelines.search.gallery import Filter
 from pipelines.search.hits import Explanation, Hit
 from pipelines.search.index import RankedRows, SearchIndex
 from pipelines.service.errors import ServiceError
-from pipelines.service.ranking import Asked, Found, Ranked, search
+from pipelines.service.ranking import Found, Ranked, ShareQuery, search
 from pipelines.service.share import candidates_of, partitions_of
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
@@ -27,13 +27,13 @@ class LocalShare:
     def __init__(self, index: SearchIndex) -> None:
         self.index = index
 
-    async def candidates(self, asked: Asked) -> RankedRows:
-        return candidates_of(self.index, [asked])[0]
+    async def candidates(self, query: ShareQuery) -> RankedRows:
+        return candidates_of(self.index, [query])[0]
 
-    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
-        ranking = self.index.rerank(asked.gallery, asked.queries, candidates, asked.k)
+    async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
+        ranking = self.index.rerank(query.gallery, query.queries, candidates, query.k)
         pairs = zip(ranking.rows_QK[0].tolist(), ranking.scores_QK[0].tolist(), strict=True)
-        return Ranked(ranking, tuple(self.index.hit(asked.gallery, row, score) for row, score in pairs if row >= 0))
+        return Ranked(ranking, tuple(self.index.hit(query.gallery, row, score) for row, score in pairs if row >= 0))
 
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
         return [self.index.explain(sentence, hit) for hit in hits]
@@ -42,7 +42,7 @@ class LocalShare:
 class SlowShare(LocalShare):
     """A share that never responds with candidates."""
 
-    async def candidates(self, asked: Asked) -> RankedRows:
+    async def candidates(self, query: ShareQuery) -> RankedRows:
         await asyncio.sleep(60)
         raise AssertionError
 
@@ -50,14 +50,14 @@ class SlowShare(LocalShare):
 class LostShare(LocalShare):
     """A share whose process ends while it scores."""
 
-    async def rerank(self, asked: Asked, candidates: RankedRows) -> Ranked:
+    async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
         raise ActorDiedError
 
 
 class FailingShare(LocalShare):
     """A share with a defect."""
 
-    async def candidates(self, asked: Asked) -> RankedRows:
+    async def candidates(self, query: ShareQuery) -> RankedRows:
         raise ZeroDivisionError
 
 
@@ -78,11 +78,13 @@ def shares(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> li
     return [alone, *(SearchIndex.open(uri, model, part) for part in parts)]
 
 
-def asked(index: SearchIndex, sentence: str, k: int = 5, candidates: int = 9, where: Filter | None = None) -> Asked:
-    return Asked("photos", index.encode_sentences([sentence]), k, candidates, where, sentence)
+def share_query(
+    index: SearchIndex, sentence: str, k: int = 5, candidates: int = 9, where: Filter | None = None
+) -> ShareQuery:
+    return ShareQuery("photos", index.encode_sentences([sentence]), k, candidates, where, sentence)
 
 
-def run(clients: Sequence[LocalShare], query: Asked, seconds: float = 60, explain: bool = False) -> Found:
+def run(clients: Sequence[LocalShare], query: ShareQuery, seconds: float = 60, explain: bool = False) -> Found:
     return asyncio.run(search(dict(enumerate(clients)), query, seconds, explain))
 
 
@@ -94,7 +96,7 @@ def identified(hits: Sequence[Hit]) -> bytes:
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_three_shares_rank_as_one_process(shares: list[SearchIndex], sentence: str, where: Filter | None):
     alone, *parts = shares
-    found = run([LocalShare(part) for part in parts], asked(alone, sentence, where=where))
+    found = run([LocalShare(part) for part in parts], share_query(alone, sentence, where=where))
     (expected,) = alone.search_photos([sentence], 5, 9, where)
     assert identified(found.hits) == identified(expected)
     assert [hit.score for hit in found.hits] == pytest.approx([hit.score for hit in expected], abs=1e-6)
@@ -104,21 +106,21 @@ def test_three_shares_rank_as_one_process(shares: list[SearchIndex], sentence: s
 def test_a_photo_ranks_captions_as_one_process(shares: list[SearchIndex], features: FeatureSet):
     alone, *parts = shares
     regions_RF = features.split("val")[[0]][0]
-    query = Asked("captions", alone.encode_photos([regions_RF]), 6, 20)
+    query = ShareQuery("captions", alone.encode_photos([regions_RF]), 6, 20)
     found = run([LocalShare(part) for part in parts], query)
     assert identified(found.hits) == identified(alone.search_captions([regions_RF], 6, 20)[0])
 
 
 def test_hits_are_explained_by_the_share_that_holds_them(shares: list[SearchIndex]):
     alone, *parts = shares
-    found = run([LocalShare(part) for part in parts], asked(alone, SENTENCES[0]), explain=True)
+    found = run([LocalShare(part) for part in parts], share_query(alone, SENTENCES[0]), explain=True)
     assert found.explanations == tuple(alone.explain(SENTENCES[0], hit) for hit in found.hits)
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [(SlowShare, 2.0), (LostShare, 60)])
 def test_a_share_without_a_response_is_left_out(shares: list[SearchIndex], kind: type[LocalShare], seconds: float):
     alone, first, second, third = shares
-    query = asked(alone, SENTENCES[0], k=60, candidates=60)
+    query = share_query(alone, SENTENCES[0], k=60, candidates=60)
     found = run([LocalShare(first), kind(second), LocalShare(third)], query, seconds)
     assert found.missing == (1,)
     held = np.array(sorted(hit.row for hit in found.hits))
@@ -129,23 +131,23 @@ def test_a_share_without_a_response_is_left_out(shares: list[SearchIndex], kind:
 def test_no_share_in_time_is_a_timeout(shares: list[SearchIndex]):
     alone, first, *_ = shares
     with pytest.raises(ServiceError) as caught:
-        run([SlowShare(first)], asked(alone, SENTENCES[0]), 0.5)
+        run([SlowShare(first)], share_query(alone, SENTENCES[0]), 0.5)
     assert caught.value.status == 504
 
 
 def test_a_defect_is_not_a_partial_result(shares: list[SearchIndex]):
     alone, first, second, _ = shares
     with pytest.raises(ZeroDivisionError):
-        run([LocalShare(first), FailingShare(second)], asked(alone, SENTENCES[0]))
+        run([LocalShare(first), FailingShare(second)], share_query(alone, SENTENCES[0]))
 
 
 def test_queries_of_several_kinds_share_a_batch(shares: list[SearchIndex]):
     alone = shares[0]
     batch = [
-        asked(alone, SENTENCES[0]),
-        asked(alone, SENTENCES[1], where=Filter("val")),
-        asked(alone, SENTENCES[2]),
-        asked(alone, SENTENCES[3], k=20),
+        share_query(alone, SENTENCES[0]),
+        share_query(alone, SENTENCES[1], where=Filter("val")),
+        share_query(alone, SENTENCES[2]),
+        share_query(alone, SENTENCES[3], k=20),
     ]
     together = candidates_of(alone, batch)
     for query, found in zip(batch, together, strict=True):
@@ -155,5 +157,5 @@ def test_queries_of_several_kinds_share_a_batch(shares: list[SearchIndex]):
 
 def test_one_share_needs_no_other(shares: list[SearchIndex], tmp_path: Path):
     alone = shares[0]
-    found = run([LocalShare(alone)], asked(alone, SENTENCES[1]))
+    found = run([LocalShare(alone)], share_query(alone, SENTENCES[1]))
     assert identified(found.hits) == identified(alone.search_photos([SENTENCES[1]], 5, 9)[0])

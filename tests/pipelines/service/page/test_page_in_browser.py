@@ -226,7 +226,7 @@ def test_a_busy_service_is_asked_again(page: Page, service: LocalService):
 
 def test_a_partial_result_is_marked(page: Page, service: LocalService):
     class Silent:
-        async def candidates(self, asked: Any) -> Any:
+        async def candidates(self, query: Any) -> Any:
             await asyncio.sleep(60)
 
     config = service.served.config
