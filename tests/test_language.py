@@ -85,7 +85,7 @@ RETIRED = {
     r"\btwo.stage\b": "retrieve-and-rerank",
     r"\bsamples.per.s\b": "captions_per_s",
     r"\bdata.wait\b(?! (fraction|time))": "data_wait_fraction",
-    r"\bshares? of (?!(an?|the|this|its|several) index\b)|\ba share between\b": "fraction; share of an index",
+    r"\bshares? of (?!(an?|the|this|its|several) (search )?index\b)|\ba share between\b": "fraction; share of an index",
     r"\b(is|are|be|stores?|servers?) away\b": "unreachable",
     r"\bold form\b|\bfor ever\b": "earlier version; without limit",
     r"\brejected(-over-cap)?\.parquet\b": "quarantine.parquet, quarantine-over-cap.parquet",

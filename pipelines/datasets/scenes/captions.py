@@ -34,8 +34,8 @@ DETAILS: tuple[frozenset[str], ...] = (
     frozenset({"shape"}),
 )
 DETAIL_WEIGHTS = (8, 5, 4, 2, 1)
-PLACES = ("", "after", "before")
-PLACE_WEIGHTS = (5, 3, 2)
+BACKGROUND_SIDES = ("", "after", "before")
+BACKGROUND_SIDE_WEIGHTS = (5, 3, 2)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _draw_plan(rng: random.Random, scene: Scene, swap: Swap | None) -> Plan | No
         shared if swap is not None and slot in (swap.first, swap.second) else rng.choices(DETAILS, DETAIL_WEIGHTS)[0]
         for slot in frame.slots
     )
-    place = rng.choices(PLACES, PLACE_WEIGHTS)[0]
-    if place:
-        frame = frame.with_background(rng.choice(BACKGROUND_WORDS[scene.background]), place)
-    return Plan(frame, details, bool(place), draw_lexicon(rng))
+    side = rng.choices(BACKGROUND_SIDES, BACKGROUND_SIDE_WEIGHTS)[0]
+    if side:
+        frame = frame.with_background(rng.choice(BACKGROUND_WORDS[scene.background]), side)
+    return Plan(frame, details, bool(side), draw_lexicon(rng))

@@ -27,12 +27,12 @@ class Frame:
     relations: tuple[tuple[int, str, int], ...] = ()
     count: int | None = None
 
-    def with_background(self, place: str, where: str) -> "Frame":
+    def with_background(self, phrase: str, side: str) -> "Frame":
         """Returns the frame with the background named `before` the sentence or `after` it (before its colon)."""
-        if where == "before" and not self.text.startswith("a picture"):
-            return replace(self, text=f"{place}, {self.text}")
+        if side == "before" and not self.text.startswith("a picture"):
+            return replace(self, text=f"{phrase}, {self.text}")
         head, colon, rest = self.text.partition(":")
-        return replace(self, text=f"{head} {place}{colon}{rest}")
+        return replace(self, text=f"{head} {phrase}{colon}{rest}")
 
 
 PAIR_PATTERNS = (

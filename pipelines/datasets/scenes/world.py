@@ -73,14 +73,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Swap:
-    """How the scenes of a minimal pair differ: things `first` and `second` exchange one attribute or their places."""
+    """How the scenes of a minimal pair differ: `first` and `second` exchange one attribute or their positions."""
 
     first: int
     second: int
     kind: SwapKind
 
     def apply(self, scene: Scene) -> Scene:
-        """Returns the counterpart of a scene. Exchanging places is implemented as exchanging all attributes."""
+        """Returns the counterpart of a scene. Positions (`place`) are exchanged by exchanging all attributes."""
         names = ATTRIBUTES if self.kind == "place" else (self.kind,)
         a, b = scene.things[self.first], scene.things[self.second]
         things = list(scene.things)
