@@ -1,9 +1,10 @@
 """Reader of COCO captions JSON (`captions_train2017.json`) and of image lists without captions (`image_info_*.json`).
 
-`images` have `id` and `file_name`, `annotations` have `image_id` and `caption`. A file has one split and does not state
-which. Its images are in a folder of the photo root, such as `train2017`, or directly in the photo root.
+`images` have `id` and `file_name`, `annotations` have `image_id` and `caption`. A file has one split, which its name
+states. Its images are in a folder of the photo root, such as `train2017`, or directly in the photo root.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -28,6 +29,7 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
     captions = _captions(file, document.get("annotations", []))
     images = document["images"]
     folder, ids = _folder(file, images[0]) if images else "", set[int]()
+    split = file.split or _split_in(file.path.stem)
     for number, image in enumerate(images, 1):
         if not _is_image(image):
             raise UserError(
@@ -40,12 +42,18 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
             )
         ids.add(image["id"])
         found = tuple(captions.pop(image["id"], ()))
-        yield Row(f"image {number}", folder + image["file_name"], found, is_complete=True)
+        yield Row(f"image {number}", folder + image["file_name"], found, split, is_complete=True)
     if captions:
         raise UserError(
             f"{file.path}: {len(captions)} images of annotations are not in `images`, first id {min(captions)}; "
             "give the complete file"
         )
+
+
+def _split_in(name: str) -> str:
+    """Returns the split in the name of a file, as in `captions_val2017`; empty if it has none or several."""
+    found = set(re.findall(r"train|val|test", name))
+    return found.pop() if len(found) == 1 else ""
 
 
 def _captions(file: DatasetFile, annotations: Any) -> dict[int, list[str]]:

@@ -90,7 +90,7 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
         root = _photo_root(root, bool(photos), own) if own else root
         for (split, file), found in zip(files, formats, strict=True):
             if found != "list":
-                name, entries = read_file(replace(file, photos=root, indexes=indexes), found)
+                name, entries = read_file(replace(file, split=split, photos=root, indexes=indexes), found)
                 names.append(name)
                 rows.add(str(file.path), entries, split)
         if not names:

@@ -32,6 +32,8 @@ class DatasetFile:
     """Its path on this machine; of a folder in a bucket, an empty folder."""
     columns: Mapping[str, str]
     """Column names by role (`columns.ROLES`), for tables."""
+    split: str = ""
+    """Split of all its photos, if the user states one."""
     photos: str = ""
     """Root of the photos; empty if it is not known."""
     indexes: str = ""

@@ -55,6 +55,17 @@ def test_several_files_have_their_splits_and_folders(coco: Path):
     assert manifest.name == "captions_train2017"
 
 
+def test_names_of_files_state_their_splits(coco: Path):
+    names = (str(coco / f"captions_{split}2017.json") for split in ("train", "val"))
+    manifest = import_dataset(DatasetFiles(tuple(names)), coco)
+    assert [photo.split for photo in manifest.photos()] == ["train", "train", "val"]
+    manifest = import_dataset(f"gallery={coco}/captions_val2017.json", coco)
+    assert [photo.split for photo in manifest.photos()] == ["gallery"]
+    (coco / "captions_val2017.json").rename(coco / "captions_trainval2017.json")
+    manifest = import_dataset(str(coco / "captions_trainval2017.json"), coco)
+    assert [photo.split for photo in manifest.photos()] == ["train"]
+
+
 def test_the_photo_root_may_be_the_folder_of_one_split(coco: Path):
     manifest = import_dataset(f"validation={coco}/captions_val2017.json", coco / "val2017")
     assert [(photo.source, photo.split) for photo in manifest.photos()] == [("000000000139.jpg", "val")]
