@@ -96,6 +96,10 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints which tiers `-m` left out and how to run them."""
     expression = config.getoption("markexpr")
+    if config.getoption("--short"):
+        terminalreporter.write_line(
+            "left out: long tests; run them by make faults, those of the cluster by make e2e-cluster"
+        )
     for tier, command in TIERS.items():
         if expression and tier not in expression:
             terminalreporter.write_line(f"left out: the tier '{tier}'; run it by {command}")

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 PARTS = 6
 """Parts of a shard."""
+FLAKY = {BUSY: 0.1, CUT_BEFORE: 0.05, LOST: 0.05, CUT_BODY: 0.05}
+"""Fraction of the requests that meet each fault."""
 LATENCY_S = 0.05
 """Delay of each request, so that a writer works long enough to be killed."""
 
@@ -122,13 +124,14 @@ def committed_when_killed(job: Job, more: int, delay_s: float) -> int:
 
 
 def test_killed_detectors_writers_and_joins(job: Job, uninterrupted: dict[str, bytes], short: bool):
-    """The short form kills one of each, and a driver first."""
+    """The short form kills one of each, and a driver first, while the store is busy and the network flaky."""
     draw = random.Random(5)  # noqa: S311
     kills = ["Map(Detect)", "Map(Commit)", "join_parts"] * (1 if short else 7)
     draw.shuffle(kills)
     number, first, rounds = len(kills), job.prefix, 0
     job.prefix = f"{first}/0"
     if short:
+        job.proxy.rates = FLAKY
         assert 0 < committed_when_killed(job, more=2, delay_s=0.1) < job.photos.count
     while kills:
         job.prefix = f"{first}/{rounds}"
@@ -159,7 +162,7 @@ def test_two_drivers_at_once(job: Job, uninterrupted: dict[str, bytes]):
 @pytest.mark.long
 def test_a_busy_store_a_flaky_network_and_an_outage(job: Job, uninterrupted: dict[str, bytes]):
     """With two drivers at once."""
-    job.proxy.rates = {BUSY: 0.1, CUT_BEFORE: 0.05, LOST: 0.05, CUT_BODY: 0.05}
+    job.proxy.rates = FLAKY
     both = [job.start(), job.start()]
     wait_until(lambda: job.committed() > 3, every_s=0.1)
     before = job.proxy.counts[BUSY]

@@ -39,6 +39,7 @@ def test_values_and_gradients_equal_the_eager_function():
 
 @pytest.mark.integration  # half a minute of compilation
 @pytest.mark.skipif(native.library() is None, reason="no C++ compiler, which torch.compile needs too")
+@pytest.mark.long
 def test_the_compiled_gate_has_few_graphs_and_equal_results(monkeypatch):
     compiled_gate.compiled.cache_clear()
     torch._dynamo.reset()

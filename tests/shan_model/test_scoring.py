@@ -61,7 +61,10 @@ print(mib("VmHWM") - before - scores.nbytes / 2**20)
 """
 
 
-@pytest.mark.parametrize(("width", "photos", "sentences", "memory"), [(256, 60, 1500, 200), (16, 600, 600, 60)])
+@pytest.mark.parametrize(
+    ("width", "photos", "sentences", "memory"),
+    [(256, 60, 1500, 200), pytest.param(16, 600, 600, 60, marks=pytest.mark.long)],
+)
 def test_memory_stays_within_the_budget(width, photos, sentences, memory):
     """One caption of 500 words among many short ones; many photos at a small width. MiB beside the matrix itself."""
     command = [sys.executable, "-c", GROWTH, *map(str, (width, photos, sentences, memory))]

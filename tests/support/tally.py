@@ -8,7 +8,7 @@ from infra.errors import UserError
 INPUTS = {"karpathy": 4000, "csv": 1500, "jsonl": 1500, "parquet": 1500, "shards": 3000, "records": 2000, "npy": 3000}
 INPUTS |= {"tsv": 400, "config": 300, "coco": 3000, "flickr": 2000, "tab": 1500, "images": 1000}
 INPUTS |= {"webdataset": 2000, "tar index": 1000, "scan": 600, "uncaptioned tsv": 200, "folder": 1000}
-REDUCTION = 5
+REDUCTION = 10
 """The unit tier takes the first 1/REDUCTION of every reader's inputs."""
 Inputs = Callable[[str], int]
 """Returns the number of inputs of a reader, by its name."""

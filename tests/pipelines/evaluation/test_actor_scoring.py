@@ -113,6 +113,7 @@ def test_actors_whose_torch_has_no_gpu_are_an_error(shan: SHAN, photos: Photos):
     pool.close()
 
 
+@pytest.mark.long
 def test_actors_that_cannot_start_get_no_work(shan: SHAN, photos: Photos, busy: None):
     """Each actor was given a row block at once, so the job waited forever for those that never started."""
     np.testing.assert_allclose(run(shan, photos, num_actors=3), run(shan, photos), rtol=0, atol=1e-6)
@@ -158,6 +159,7 @@ def test_actor_error_is_raised_by_the_job(shan: SHAN, photos: Photos):
         run(shan, photos, num_actors=1)
 
 
+@pytest.mark.long
 def test_a_wait_for_the_first_actor_is_announced(
     shan: SHAN, photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

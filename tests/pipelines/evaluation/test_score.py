@@ -45,6 +45,7 @@ def test_actors_give_the_scores_of_one_process(shan, photos, tmp_path):
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.long
 def test_actors_resume_an_interrupted_run(shan, photos, tmp_path):
     config = ScoreConfig(num_actors=2, cache_file=str(tmp_path / "scores.npy"))
     first = []

@@ -89,6 +89,7 @@ def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Pat
     assert all(own)
 
 
+@pytest.mark.long
 def test_versions_load_within_3_s_and_detect(plugin: Plugin, tmp_path: Path):
     image = pd.DataFrame({"image": [np.full((30, 40, 3), 90, np.uint8)], "caption": ["a dog"]})
     networks, detectors = (tiny_network(), tiny_network(8)), (embedded_detector(), plugin.package("carry"))
