@@ -97,9 +97,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Prints which tiers `-m` left out and how to run them."""
     expression = config.getoption("markexpr")
     if config.getoption("--short"):
-        terminalreporter.write_line(
-            "left out: long tests; run them by make faults, those of the cluster by make e2e-cluster"
-        )
+        terminalreporter.write_line("left out: long tests; run them by make faults and make e2e-cluster")
     for tier, command in TIERS.items():
         if expression and tier not in expression:
             terminalreporter.write_line(f"left out: the tier '{tier}'; run it by {command}")
