@@ -7,15 +7,15 @@ a server, the test is marked. tests/README.md describes the tiers.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from infra import tracking_file
 from infra.cluster import ClusterConfig, connect
 from infra.tracking import Tracking, TrackingConfig
 from infra.tracking import connect as connect_tracking
-from infra.tracking_file import prepare_file
 from tests.support import ROOT
 from tests.support.photos import Photos, flickr_photos, skimage_photos
 from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
@@ -150,18 +150,27 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
 
 
-@pytest.fixture(scope="session")
-def empty_tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The SQLite file of an empty tracking store. MLflow takes two seconds to create one, so tests copy this."""
-    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
-    prepare_file(file)
-    return file
+@pytest.fixture(scope="session", autouse=True)
+def create_tracking_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """The function that creates the SQLite file of a tracking store.
+
+    MLflow computes for two seconds to create one, so new stores of the test process are copies of the first one.
+    """
+    create, first = tracking_file._create, tmp_path_factory.mktemp("tracking") / "mlflow.db"
+
+    def copy(file: Path) -> None:
+        if not first.exists():
+            create(first)
+        shutil.copyfile(first, file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking_file, "_create", copy)
+        yield create
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, empty_tracking_file: Path) -> Tracking:
+def tracking(tmp_path: Path) -> Tracking:
     """An empty tracking store on SQLite."""
-    shutil.copyfile(empty_tracking_file, tmp_path / "mlflow.db")
     return connect_tracking(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
 
 

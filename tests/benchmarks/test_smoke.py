@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -85,7 +84,7 @@ def test_the_options_of_compared_models_are_valid(name: str):
 
 
 def test_the_comparison_prints_recalls_and_pointing(
-    tmp_path: Path, empty_tracking_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     """A version is registered instead of trained, as tests/e2e train many."""
     photos = feature_sets.manifest(tmp_path, 12, said="a circle in photo")
@@ -96,8 +95,6 @@ def test_the_comparison_prints_recalls_and_pointing(
 
     def register(folder: Path, command: str, *options: str) -> None:
         assert (command, options[:2]) == ("jobs.train", (f"--features={features.uri}", "--name=vsepp"))
-        (folder / "build" / "mlflow").mkdir(parents=True)
-        shutil.copyfile(empty_tracking_file, folder / "build" / "mlflow" / "mlflow.db")
         with lock:  # the tracking URI of MLflow belongs to the process; trainings have processes of their own
             tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
             register_model(tracking, "vsepp", model(features), features, folder / "bundle")

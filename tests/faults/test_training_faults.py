@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
+from infra.tracking_file import prepare_file
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.checkpoint import read_progress
 from pipelines.training.run_directory import open_run_directory
@@ -57,6 +58,7 @@ def no_driver_survives() -> Iterator[None]:
 def start(features: FeatureSet, folder: Path, *more: str) -> "subprocess.Popen[bytes]":
     """Starts `python -m jobs.train` in a folder, on a local Ray session unless `more` names a cluster."""
     local = [] if any("--cluster.address" in option for option in more) else ["--cluster.local_object_store_mb=100"]
+    prepare_file(folder / "build" / "mlflow" / "mlflow.db")
     with (folder / "log").open("ab") as log:
         driver = subprocess.Popen(
             [sys.executable, "-m", "jobs.train", f"--features={features.uri}", *SETTINGS, *local, *more],

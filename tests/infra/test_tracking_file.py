@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from infra import tracking_file
 from infra.errors import UserError
 from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _created_by_mlflow(create_tracking_file: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_file, "_create", create_tracking_file)
 
 
 @pytest.fixture
@@ -192,12 +198,12 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("case", ["read-only file", "read-only folder", "new file in a read-only folder"])
-def test_what_the_user_may_not_write(case: str, empty_tracking_file: Path):
+def test_what_the_user_may_not_write(case: str, file: Path):
     """Root may write everywhere, so it becomes another user meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "mlflow.db"
+        empty, file = file, Path(folder) / "mlflow.db"
         if not case.startswith("new"):
-            shutil.copyfile(empty_tracking_file, file)
+            shutil.copyfile(empty, file)
             file.chmod(0o444 if case == "read-only file" else 0o666)
         Path(folder).chmod(0o777 if case == "read-only file" else 0o555)
         root = os.geteuid() == 0

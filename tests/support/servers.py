@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.tracking_file import prepare_file
+
 BUCKET = "vm-test"
 _PORTS = ("s3", "master", "volume", "filer", "admin")
 
@@ -83,6 +85,8 @@ class MlflowServer:
     def start(self) -> None:
         """Starts the server and waits until it is healthy."""
         mlflow = str(Path(sys.executable).with_name("mlflow"))
+        if not self.backend:
+            prepare_file(self.folder / "server.db")
         options = [f"--host={self.host}", f"--port={self.port}", "--workers=1"]
         options += [f"--backend-store-uri={self.backend or f'sqlite:///{self.folder}/server.db'}"]
         options += [f"--artifacts-destination={self.artifacts or f'{self.folder}/artifacts'}"]
