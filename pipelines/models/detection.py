@@ -6,7 +6,8 @@ package of that code.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +65,20 @@ class StoredDetector:
         return cls(**document)
 
 
+@contextmanager
+def _threads_of_extraction(device: str) -> Iterator[None]:
+    """Runs torch on a CPU with one thread, the default of an extraction: with more, the last bits of sums differ."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @dataclass(frozen=True)
 class PhotoRegions:
     """The regions of one photo as a feature set has them."""
@@ -99,13 +114,14 @@ class ModelDetector:
     def __call__(self, photos: Sequence[DecodedPhoto], device: str) -> list[PhotoRegions | str]:
         """Returns the regions of each photo, or the reason why it has none. Call `require` before."""
         pixels = [photo.pixels for photo in photos]
-        try:
-            found: list[Regions | str] = list(self._built[device](pixels))
-            is_complete = len(found) == len(photos)
-        except (Exception, SystemExit):  # noqa: BLE001 - detectors raise anything; the photo is found below
-            is_complete = False
-        if not is_complete:
-            found = [self._detect_one(photo, device) for photo in pixels]
+        with _threads_of_extraction(device):
+            try:
+                found: list[Regions | str] = list(self._built[device](pixels))
+                is_complete = len(found) == len(photos)
+            except (Exception, SystemExit):  # noqa: BLE001 - detectors raise anything; the photo is found below
+                is_complete = False
+            if not is_complete:
+                found = [self._detect_one(photo, device) for photo in pixels]
         return [
             regions if isinstance(regions, str) else self._stored(regions, photo)
             for regions, photo in zip(found, photos, strict=True)

@@ -23,8 +23,11 @@ DOWNLOAD_S = 30.0
 """Seconds for the download of an image; a caller waits for it."""
 _MIN_BASE64 = 64
 """Characters; no image file is shorter in base64, and hardly a path that consists of such characters is longer."""
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]+|[A-Za-z0-9_\-\s]+)={0,2}\s*")
-"""The two alphabets of RFC 4648; the one for URLs has no `/`, so it is not taken for a path."""
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]++|[A-Za-z0-9_\-\s]++)={0,2}+\s*+")
+"""The two alphabets of RFC 4648; the one for URLs has no `/`, so it is not taken for a path.
+
+The quantifiers are possessive: with others, the time for a text that does not match grows with its square.
+"""
 
 
 def image_error(value: Any) -> str:
@@ -46,8 +49,10 @@ def image_key(value: Any) -> Hashable:
 
     The pixels of a PIL image are loaded, unless it is an opened file.
     """
-    if isinstance(value, str | os.PathLike):
-        return os.fsdecode(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, os.PathLike):
+        return "path", os.fsdecode(value)
     if isinstance(value, np.ndarray):
         return value.shape, hashlib.sha256(np.ascontiguousarray(value).data).digest()
     if not _is_pil(value):
@@ -65,8 +70,10 @@ def read_image(value: Any, servers: SilentServers | None = None) -> DecodedPhoto
     The StorageError or UserError of a store that fails or refuses passes, since the image may be intact.
     With the same `servers` for many images, a web server that does not respond is waited for a few times only.
     """
-    if isinstance(value, str | os.PathLike):
-        return _read_text(os.fsdecode(value), servers or SilentServers())
+    if isinstance(value, str):
+        return _read_text(value, servers or SilentServers())
+    if isinstance(value, os.PathLike):
+        return _read_named(os.fsdecode(value), servers or SilentServers())
     if isinstance(value, np.ndarray):
         from PIL import Image
 
@@ -86,12 +93,18 @@ def from_base64(text: str) -> bytes:
 
 def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
     """Decodes the image that a text contains as base64, or that it names."""
-    if text.startswith("data:") or (len(text) >= _MIN_BASE64 and _BASE64.fullmatch(text)):
-        try:
-            data = from_base64(text)
-        except ValueError as error:
-            raise PhotoError(f"invalid base64 text ({error})") from error
-        return decode_photo(data)
+    if not text.startswith("data:") and (len(text) < _MIN_BASE64 or not _BASE64.fullmatch(text)):
+        return _read_named(text, servers)
+    try:
+        return decode_photo(from_base64(text))
+    except (ValueError, PhotoError) as error:
+        if os.path.isabs(text) and os.path.isfile(text):  # noqa: PTH117, PTH113 - Path raises for a long text
+            return _read_named(text, servers)
+        raise error if isinstance(error, PhotoError) else PhotoError(f"invalid base64 text ({error})") from error
+
+
+def _read_named(text: str, servers: SilentServers) -> DecodedPhoto:
+    """Decodes the image at a path or URI."""
     from pipelines.datasets.photo_sources import read_photo  # takes a while to import
 
     limits = DownloadLimits(attempts=2, deadline_s=DOWNLOAD_S, silence_s=DOWNLOAD_S / 3)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from infra.errors import UserError
 from infra.storage.base import Store
@@ -39,7 +40,9 @@ def test_regions_are_those_of_the_extraction_bit_for_bit(real_photos: Photos, tm
     detector = ModelDetector(embedded_detector().write(tmp_path / "detector"), {})
     detector.require("cpu")
     photos = [decode_photo((real_photos.folder / name).read_bytes()) for name in names]
+    torch.set_num_threads(2)  # as torch has in other processes
     found = detector(photos, "cpu")
+    assert torch.get_num_threads() == 2
     for number, regions in enumerate(found):
         assert isinstance(regions, PhotoRegions)
         assert regions.features_RF.tobytes() == features[number].tobytes()

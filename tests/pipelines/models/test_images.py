@@ -17,7 +17,7 @@ from infra.storage import s3_client
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
 from pipelines.datasets.http_download import SILENT_PHOTOS, SilentServers
 from pipelines.models import images as images_module
-from pipelines.models.images import image_error, image_key, read_image
+from pipelines.models.images import _BASE64, image_error, image_key, read_image
 from tests.support.bad_stores import UNREADABLE
 from tests.support.servers import aws_environment
 from tests.support.web_server import drips, web_server
@@ -167,6 +167,21 @@ def test_base64_for_urls_is_read():
     text = base64.urlsafe_b64encode(data).decode()
     assert {"-", "_"} < set(text)
     np.testing.assert_array_equal(read_image(text).pixels, read_image(data).pixels)
+
+
+@pytest.mark.parametrize("form", [str, Path])
+def test_a_path_of_base64_characters_is_read(form: type, tmp_path: Path):
+    data = png(Image.new("RGB", (9, 7), (200, 10, 10)))
+    path = tmp_path / ("ab" * 40)
+    path.write_bytes(data)
+    assert _BASE64.fullmatch(path.name)
+    np.testing.assert_array_equal(read_image(form(path)).pixels, read_image(data).pixels)
+
+
+def test_the_time_for_text_grows_with_its_length():
+    """A text of spaces and one other character took 9 s; ten times as many would take 15 minutes."""
+    with pytest.raises(PhotoError, match="cannot be read"):
+        read_image(" " * 320_000 + "!")
 
 
 def test_a_store_that_fails_is_not_the_fault_of_an_image(monkeypatch: pytest.MonkeyPatch):
