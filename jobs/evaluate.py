@@ -13,7 +13,7 @@ from pipelines.evaluation.evaluate import evaluate, log_evaluated_data
 from pipelines.evaluation.results import evaluation_tables
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.pairing import paired_splits
+from pipelines.features.pairing import paired_splits, pairing_note
 from pipelines.models.load import load_model_for, split_features, store_of_models
 from pipelines.reports.tables import check_report, markdown, write_report
 from shan_model.protocols import PROTOCOLS
@@ -58,6 +58,8 @@ def main() -> None:
         for model, split in zip(loaded, splits, strict=True)
     ]
     print(markdown(evaluation_tables(evaluations)), flush=True)
+    if note := pairing_note(splits):
+        print(note)
     if arguments.report is not None:
         uris = " and ".join(dict.fromkeys(features.uri for _, features in models))
         write_report(arguments.report, f"{arguments.split} of {uris}", evaluation_tables(evaluations))

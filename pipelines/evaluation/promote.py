@@ -25,8 +25,7 @@ from pipelines.evaluation.evaluated_version import (
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.pairing import paired_splits
-from pipelines.features.split import Split
+from pipelines.features.pairing import paired_splits, pairing_note
 
 _IS_CHAMPION = "it is already the champion"
 
@@ -82,7 +81,8 @@ def promote(
                 evaluated[key] = evaluate_version(tracking, name, version, features, split, score, cluster, device)
             compared.append(evaluated[key])
         decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
-        notes = _selection_note(compared) + _pairing_note(splits)
+        left_out = pairing_note(splits)
+        notes = _selection_note(compared) + (left_out and f"; {left_out}")
         decision = replace(decision, reason=decision.reason + notes)
         state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
@@ -137,15 +137,6 @@ def rollback(tracking: Tracking, name: str, reason: str, dry_run: bool = False) 
             lock.check()
             set_champions(tracking, name, history[:-1])
     return ChampionState(name, previous, f"version {current} was rolled back ({reason})")
-
-
-def _pairing_note(splits: list[Split]) -> str:
-    """Returns the end of the reason if photos were left out of the comparison; empty otherwise."""
-    common = splits[0].selected
-    if common is None or all(split.photos_stored == len(common) for split in splits):
-        return ""
-    of = " and ".join(str(split.photos_stored) for split in splits)
-    return f"; on the {len(common)} photos that both feature sets have, of {of}"
 
 
 def _selection_note(compared: list[EvaluatedVersion]) -> str:

@@ -26,3 +26,12 @@ def paired_splits(feature_sets: Sequence[FeatureSet], name: str, intersect: bool
     if different and not intersect:
         raise UserError(f"{shown}, first other photo {different[0]}; add --intersect to compare on those {len(common)}")
     return [split.selecting(common) for split in splits]
+
+
+def pairing_note(splits: Sequence[Split]) -> str:
+    """Returns how many photos the feature sets of paired splits have in common; empty if none was left out."""
+    common = splits[0].selected
+    if common is None or all(split.photos_stored == len(common) for split in splits):
+        return ""
+    of = " and ".join(str(split.photos_stored) for split in splits)
+    return f"on the {len(common)} photos that {'both' if len(splits) == 2 else 'all'} feature sets have, of {of}"

@@ -66,6 +66,7 @@ def test_models_of_two_detectors_use_their_own_features(features, tmp_path, monk
     run(monkeypatch, "--model", *given, f"--features={other.uri}", "--split=val", "--intersect", "--report=r.html")
     printed = capsys.readouterr().out
     assert "**val: 25 photos, 50 captions; both directions**" in printed
+    assert "\non the 25 photos that both feature sets have, of 30 and 25\n" in printed
     assert f"**{two} minus {one}**" in printed
     run(monkeypatch, "--model", f"{one}={features.uri}", "--split=val")
     assert "val: 30 photos" in capsys.readouterr().out
