@@ -52,7 +52,7 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
 
 def _split_in(name: str) -> str:
     """Returns the split in the name of a file, as in `captions_val2017`; empty if it has none or several."""
-    found = set(re.findall(r"train|val|test", name))
+    found = set(re.findall(r"(?<![a-z])(?:train|val|test)(?![a-z])", name.lower()))
     return found.pop() if len(found) == 1 else ""
 
 

@@ -61,9 +61,10 @@ def test_names_of_files_state_their_splits(coco: Path):
     assert [photo.split for photo in manifest.photos()] == ["train", "train", "val"]
     manifest = import_dataset(f"gallery={coco}/captions_val2017.json", coco)
     assert [photo.split for photo in manifest.photos()] == ["gallery"]
-    (coco / "captions_val2017.json").rename(coco / "captions_trainval2017.json")
-    manifest = import_dataset(str(coco / "captions_trainval2017.json"), coco)
-    assert [photo.split for photo in manifest.photos()] == ["train"]
+    for name in ("captions_trainval2017.json", "latest.json", "train_and_val.json"):
+        (coco / name).write_bytes((coco / "captions_val2017.json").read_bytes())
+        manifest = import_dataset(str(coco / name), coco)
+        assert [photo.split for photo in manifest.photos()] == ["train"], name
 
 
 def test_the_photo_root_may_be_the_folder_of_one_split(coco: Path):
