@@ -52,7 +52,8 @@ def image_key(value: Any) -> Hashable:
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
-        return "path", os.fsdecode(value)
+        path = os.fsdecode(value)
+        return ("path", path) if _may_be_base64(path) else path
     if isinstance(value, np.ndarray):
         return value.shape, hashlib.sha256(np.ascontiguousarray(value).data).digest()
     if not _is_pil(value):
@@ -93,7 +94,7 @@ def from_base64(text: str) -> bytes:
 
 def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
     """Decodes the image that a text contains as base64, or that it names."""
-    if not text.startswith("data:") and (len(text) < _MIN_BASE64 or not _BASE64.fullmatch(text)):
+    if not _may_be_base64(text):
         return _read_named(text, servers)
     try:
         return decode_photo(from_base64(text))
@@ -101,6 +102,11 @@ def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
         if os.path.isabs(text) and os.path.isfile(text):  # noqa: PTH117, PTH113 - Path raises for a long text
             return _read_named(text, servers)
         raise error if isinstance(error, PhotoError) else PhotoError(f"invalid base64 text ({error})") from error
+
+
+def _may_be_base64(text: str) -> bool:
+    """Returns whether a text is read as base64; a path that is, but does not decode, is a path."""
+    return text.startswith("data:") or (len(text) >= _MIN_BASE64 and _BASE64.fullmatch(text) is not None)
 
 
 def _read_named(text: str, servers: SilentServers) -> DecodedPhoto:

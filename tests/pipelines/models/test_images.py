@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import io
+import tempfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -170,12 +172,16 @@ def test_base64_for_urls_is_read():
 
 
 @pytest.mark.parametrize("form", [str, Path])
-def test_a_path_of_base64_characters_is_read(form: type, tmp_path: Path):
+def test_a_path_of_base64_characters_is_read(form: type):
     data = png(Image.new("RGB", (9, 7), (200, 10, 10)))
-    path = tmp_path / ("ab" * 40)
-    path.write_bytes(data)
-    assert _BASE64.fullmatch(path.name)
-    np.testing.assert_array_equal(read_image(form(path)).pixels, read_image(data).pixels)
+    path = Path(tempfile.gettempdir()) / f"{uuid4().hex}{uuid4().hex}"  # as content-addressed files are named
+    assert _BASE64.fullmatch(str(path))
+    assert image_key(path) != image_key(str(path))  # as text it may be base64
+    try:
+        path.write_bytes(data)
+        np.testing.assert_array_equal(read_image(form(path)).pixels, read_image(data).pixels)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def test_the_time_for_text_grows_with_its_length():
