@@ -116,11 +116,47 @@ def download_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+@dataclass(frozen=True)
+class StoredModel:
+    """A local copy of a model, whose MLmodel is not trusted."""
+
+    uri: str
+    root: Path
+    flavor: Mapping[str, Any]
+    """What MLmodel states of the pyfunc."""
+    metadata: dict[str, Any]
+
+    def artifact(self, name: str) -> Path:
+        """Returns the path of an artifact. Raises CorruptDataError if the model has no such artifact."""
+        return self._path(lambda: self.flavor["artifacts"][name]["path"], f"artifact '{name}'")
+
+    def script(self) -> Path:
+        """Returns the path of the file that defines the pyfunc. Raises CorruptDataError if it is not there."""
+        return self._path(lambda: Path(self.flavor["model_code_path"]).name, "model_code_path")
+
+    def code(self) -> list[Path]:
+        """Returns what the pyfunc may import: the content of its code folder. Raises CorruptDataError without one."""
+        return list(self._path(lambda: self.flavor["code"], "code").iterdir())
+
+    def _path(self, relative: Callable[[], str], what: str) -> Path:
+        try:
+            found = (self.root / relative()).resolve()
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise _foreign(self.uri, what) from error
+        if not found.is_relative_to(self.root):
+            raise CorruptDataError(
+                f"{self.uri}: its MLmodel has a path outside of the model (path traversal); do not use this model"
+            )
+        if not found.exists():
+            raise CorruptDataError(f"{self.uri}: {found.relative_to(self.root)} is missing; use another version")
+        return found
+
+
+def download_model(tracking: Tracking, uri: str, folder: Path) -> StoredModel:
     """Copies the model of a `models:/...` or `runs:/...` URI into `folder`. Executes none of its code.
 
-    Returns the path of the artifact with this name, and the model's metadata. Raises CorruptDataError if the model does
-    not exist or has no such artifact, StorageError if its files cannot be read, and UserError if this disk is full.
+    Raises CorruptDataError if the model does not exist or is not a pyfunc, StorageError if its files cannot be read,
+    and UserError if this disk is full.
     """
     import yaml
     from mlflow.exceptions import MlflowException
@@ -129,18 +165,15 @@ def download_model(tracking: Tracking, uri: str, artifact: str, folder: Path) ->
     root = download_artifact(tracking, uri, folder, "downloading the model from").resolve()
     try:
         model = Model.load(str(root))
-        found = (root / model.flavors["python_function"]["artifacts"][artifact]["path"]).resolve()
-        metadata = dict(model.metadata or {})
+        return StoredModel(uri, root, dict(model.flavors["python_function"]), dict(model.metadata or {}))
     except (MlflowException, yaml.YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptDataError(
-            f"{uri}: not a model of this project (its MLmodel has no artifact '{artifact}'); give a version that "
-            "jobs.train registered"
-        ) from error
-    if not found.is_relative_to(root):
-        raise CorruptDataError(
-            f"{uri}: its MLmodel has a path outside of the model (path traversal); do not use this model"
-        )
-    return found, metadata
+        raise _foreign(uri, "python_function") from error
+
+
+def _foreign(uri: str, missing: str) -> CorruptDataError:
+    return CorruptDataError(
+        f"{uri}: not a model of this project (its MLmodel has no {missing}); give a version that jobs.train registered"
+    )
 
 
 def download_artifact(tracking: Tracking, uri: str, folder: Path, transfer: str) -> Path:

@@ -1,24 +1,26 @@
 """Checks of runs and registered versions: what they record, what they carry, and what they were made from."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infra.errors import StorageError, UserError
-from infra.model_artifacts import download_folder, download_model
+from infra.errors import CorruptDataError, StorageError, UserError
+from infra.model_artifacts import StoredModel, download_folder, download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import recorded_lineage
 from pipelines.lineage.report import Check, Node, agreement, unreadable
 from pipelines.lineage.stored import check_fingerprint
-from pipelines.models.artifacts import DETECTOR
+from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.detection import DETECTOR_FILE, StoredDetector
+from pipelines.models.digests import BUNDLE_SHA256, CODE_SHA256, bundle_digest, code_digest
+from shan_model.bundle import FILES
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 LINEAGE = ("manifest", "fingerprint", "feature_set")
+DIGESTS = (BUNDLE_SHA256, CODE_SHA256)
 
 
 def find_run(tracking: Tracking, run_id: str) -> "Run | None":
@@ -50,7 +52,7 @@ def missing_run_node(run_id: str) -> Node:
 
 
 def version_node(tracking: Tracking, version: "ModelVersion", run: "Run | None") -> Node:
-    """Returns a version and whether its tags, its stored model and the detector that it carries agree with its run."""
+    """Returns a version and whether its tags, its stored files and its detector are those of its run."""
     uri, tags = f"models:/{version.name}/{version.version}", dict(version.tags)
     checks = []
     if run is not None:
@@ -64,17 +66,39 @@ def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list
     """Returns the checks of the stored model; none of its code runs."""
     with download_folder() as temporary:
         try:
-            folder, metadata = download_model(tracking, uri, DETECTOR, temporary)
-            detector = StoredDetector.read(folder)
+            model = download_model(tracking, uri, temporary)
         except (UserError, StorageError) as error:
             return [unreadable(error)]
-        except (OSError, ValueError, TypeError) as error:  # of the local copy
-            return [Check("broken", f"its {DETECTOR_FILE} is corrupt ({error})")]
-        stored = agreement(metadata, {name: tags.get(name, "missing") for name in LINEAGE}, "its files", "its tags")
-        return [stored, _carried_detector(detector, folder, tags.get("fingerprint", ""))]
+        names = [*LINEAGE, *(name for name in DIGESTS if name in tags or name in model.metadata)]
+        tagged = {name: tags.get(name, "missing") for name in names}
+        recorded = agreement(model.metadata, tagged, "its files", "its tags")
+        return [recorded, _contents(model, tags), _carried_detector(model, tags.get("fingerprint", ""))]
 
 
-def _carried_detector(detector: StoredDetector, folder: Path, fingerprint: str) -> Check:
+def _contents(model: StoredModel, tags: Mapping[str, str]) -> Check:
+    """Compares the files of bundle and code with the digests that the version records."""
+    try:
+        bundle = model.artifact(BUNDLE)
+        found = {BUNDLE_SHA256: bundle_digest(bundle), CODE_SHA256: code_digest(model.script(), *model.code())}
+    except CorruptDataError as error:
+        return unreadable(error)
+    if missing := [name for name in FILES if not (bundle / name).is_file()]:
+        return Check("broken", f"its bundle has no {', '.join(missing)}")
+    expected = {name: digest for name in DIGESTS if (digest := tags.get(name) or model.metadata.get(name))}
+    if not expected:
+        return Check("not checked", "digests of its bundle and code are not recorded; an earlier release registered it")
+    compared = agreement(found, expected, "its stored files", "the version")
+    return compared if compared.state == "broken" else Check("ok", "computed again from its bundle and code: equal")
+
+
+def _carried_detector(model: StoredModel, fingerprint: str) -> Check:
+    try:
+        folder = model.artifact(DETECTOR)
+        detector = StoredDetector.read(folder)
+    except UserError as error:
+        return unreadable(error)
+    except (OSError, ValueError, TypeError) as error:  # of the local copy
+        return Check("broken", f"its {DETECTOR_FILE} is corrupt ({error})")
     if detector.fingerprint != fingerprint:
         return Check("broken", f"its detector has the fingerprint {detector.fingerprint}, its tags have {fingerprint}")
     settings: dict[str, Any] = dict(detector.settings) | detector.files_in(folder)

@@ -5,7 +5,6 @@ import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.detection import ModelDetector
+from pipelines.models.digests import bundle_digest
 from pipelines.models.package import LINEAGE
 from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bundle
 from shan_model.finite import NotFiniteError
@@ -115,9 +115,9 @@ def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDet
     if not is_registered(uri):
         raise UserError(f"{uri} is a checkpoint folder, which has no detector; give a models:/ or runs:/ URI")
     assert tracking is not None
-    artifact, _ = download_model(tracking, _model_uri(uri), DETECTOR, folder)
+    model = download_model(tracking, _model_uri(uri), folder)
     try:
-        return ModelDetector(artifact, {})
+        return ModelDetector(model.artifact(DETECTOR), {})
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{uri}: its detector.json is corrupt ({error}); use another version") from error
 
@@ -125,8 +125,8 @@ def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDet
 def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:
     assert tracking is not None
     with download_folder() as folder:
-        bundle, lineage = download_model(tracking, _model_uri(uri), BUNDLE, folder)
-        return replace(_load(bundle, uri, lineage), run_id=lineage.get("run"))
+        model = download_model(tracking, _model_uri(uri), folder)
+        return replace(_load(model.artifact(BUNDLE), uri, model.metadata), run_id=model.metadata.get("run"))
 
 
 def _from_checkpoint(uri: str) -> LoadedModel:
@@ -154,7 +154,7 @@ def _load(bundle: Path, uri: str, lineage: dict[str, Any]) -> LoadedModel:
     They are stored data, not trusted input.
     """
     try:
-        return LoadedModel(uri, load_bundle(bundle), str(lineage.get("fingerprint")), _digest(bundle))
+        return LoadedModel(uri, load_bundle(bundle), str(lineage.get("fingerprint")), bundle_digest(bundle))
     except ModelFormatError as error:
         raise UserError(f"{uri}: {error}") from error
     except NotFiniteError as error:
@@ -164,12 +164,3 @@ def _load(bundle: Path, uri: str, lineage: dict[str, Any]) -> LoadedModel:
         raise UserError(
             f"{uri}: the model's files are corrupt ({reason}); use another version or checkpoint"
         ) from error
-
-
-def _digest(bundle: Path) -> str:
-    """Returns a sha256 over the names and bytes of a bundle's files."""
-    digest = sha256()
-    for path in sorted(path for name in (*FILES, *HF_FILES) if (path := bundle / name).is_file()):
-        digest.update(f"{path.relative_to(bundle).as_posix()} {path.stat().st_size}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -1,9 +1,9 @@
 """The content of stored models: what a registered version contains, and which files of a checkpoint are its model.
 
 A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py), the model
-bundle (shan_model/bundle.py) and the detector of its training features (detection.py). Its lineage, and what it stores
-of the detector, are the pyfunc's metadata and the version's tags. A checkpoint folder is a model bundle with the file
-LINEAGE beside it. The bundle carries the format version of both.
+bundle (shan_model/bundle.py) and the detector of its training features (detection.py). Its lineage, what it stores of
+the detector, and the digests of bundle and code (digests.py) are the pyfunc's metadata and the version's tags. A
+checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle carries the format version of both.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,6 +14,7 @@ from infra.model_artifacts import PyfuncPackage
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.carried_code import carry_code
 from pipelines.models.detector_package import DetectorPackage
+from pipelines.models.digests import BUNDLE_SHA256, CODE_SHA256, bundle_digest, code_digest
 from shan_model.config import ModelConfig
 
 LINEAGE = "lineage.json"
@@ -30,6 +31,7 @@ def package_model(
     from pipelines.models.signature import input_example, signature
 
     code = carry_code(folder, detector.modules, detector.roots)
+    digests = {BUNDLE_SHA256: bundle_digest(bundle), CODE_SHA256: code_digest(code.script, code.package)}
     stored = detector.stored
     return PyfuncPackage(
         code=code.script,
@@ -39,7 +41,7 @@ def package_model(
         input_example=input_example(config.region_dim, takes_images=stored.mode == "carry"),
         requirements=_requirements(code.third_party, config.text_encoder),
         model_config={field: stored.settings[field] for field in stored.files} if stored.mode == "reference" else {},
-        metadata=lineage | detector.tags,
+        metadata=lineage | detector.tags | digests,
     )
 
 

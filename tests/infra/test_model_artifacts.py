@@ -29,9 +29,9 @@ def with_artifact(path: str, **fields: object) -> dict[str, object]:
 def test_an_artifact_is_found_with_the_metadata(tracking: Tracking, tmp_path: Path):
     uri = logged(tracking, tmp_path / "model", with_artifact("bundle", metadata={"dataset": "flickr30k"}))
     with download_folder() as folder:
-        path, metadata = download_model(tracking, uri, "bundle", folder)
-        assert (path / "weights").read_text() == "numbers"
-        assert metadata == {"dataset": "flickr30k"}
+        model = download_model(tracking, uri, folder)
+        assert (model.artifact("bundle") / "weights").read_text() == "numbers"
+        assert model.metadata == {"dataset": "flickr30k"}
     assert not folder.exists()
 
 
@@ -39,14 +39,14 @@ def test_an_artifact_is_found_with_the_metadata(tracking: Tracking, tmp_path: Pa
 def test_a_path_outside_of_the_model_is_refused(tracking: Tracking, tmp_path: Path, path: str):
     uri = logged(tracking, tmp_path / "model", with_artifact(path))
     with download_folder() as folder, pytest.raises(CorruptDataError, match=r"path traversal.*; do not use this model"):
-        download_model(tracking, uri, "bundle", folder)
+        download_model(tracking, uri, folder).artifact("bundle")
 
 
 @pytest.mark.parametrize("mlmodel", ["", "{", "- 1", {"flavors": {}}, with_artifact("bundle", flavors=[])])
 def test_a_foreign_model_is_a_one_line_error(tracking: Tracking, tmp_path: Path, mlmodel: object):
     uri = logged(tracking, tmp_path / "model", mlmodel)
     with download_folder() as folder, pytest.raises(CorruptDataError, match="not a model of this project") as caught:
-        download_model(tracking, uri, "bundle", folder)
+        download_model(tracking, uri, folder).artifact("bundle")
     assert str(caught.value).startswith(f"{uri}: ")
     assert "\n" not in str(caught.value)
 
@@ -54,7 +54,7 @@ def test_a_foreign_model_is_a_one_line_error(tracking: Tracking, tmp_path: Path,
 def test_a_missing_model_is_a_one_line_error(tracking: Tracking):
     for uri in ("models:/none/1", "runs:/0123/model"):
         with download_folder() as folder, pytest.raises(CorruptDataError, match=f"^{uri}: no such model at "):
-            download_model(tracking, uri, "bundle", folder)
+            download_model(tracking, uri, folder)
 
 
 def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_path: Path):
@@ -62,7 +62,7 @@ def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_pa
     tracking.client().create_registered_model("m")
     tracking.client().create_model_version("m", "mlflow-artifacts:/1/model")
     with download_folder() as folder, pytest.raises(StorageError, match=r"^models:/m/1: its files cannot be read"):
-        download_model(tracking, "models:/m/1", "bundle", folder)
+        download_model(tracking, "models:/m/1", folder)
 
 
 def test_an_interrupted_download_is_repeated(mlflow_uri: str, tmp_path: Path):
@@ -72,8 +72,8 @@ def test_an_interrupted_download_is_repeated(mlflow_uri: str, tmp_path: Path):
         uri = logged(tracking, tmp_path / "model", with_artifact("bundle"))
         proxy.next(CUT_BODY, DOWNLOADS - 1, "GET", "bundle/weights")
         with download_folder() as folder:
-            path, _ = download_model(tracking, uri, "bundle", folder)
-            assert (path / "weights").read_text() == "numbers"
+            model = download_model(tracking, uri, folder)
+            assert (model.artifact("bundle") / "weights").read_text() == "numbers"
             tracking.client().create_registered_model("cut")
             run_id = uri.split("/")[1]
             source = f"{tracking.client().get_run(run_id).info.artifact_uri}/model"

@@ -4,10 +4,13 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+import yaml
 
 from infra.tracking import Tracking
-from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
+from pipelines.lineage.registered import DIGESTS, find_run, missing_run_node, run_node, version_node
+from shan_model.bundle import save_bundle
 from tests.pipelines.lineage.conftest import Chain, found, rewrite
+from tests.support.small_models import model
 
 
 def test_a_run_agrees_with_its_feature_set(intact: Chain):
@@ -22,8 +25,8 @@ def test_a_run_agrees_with_its_feature_set(intact: Chain):
 def test_a_version_agrees_with_its_run_files_and_detector(intact: Chain):
     version = intact.tracking.client().get_model_version("m", "1")
     run = find_run(intact.tracking, intact.run_id)
-    assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 3
-    assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 2
+    assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 4
+    assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 3
 
 
 def test_a_run_that_the_store_does_not_have_is_broken(tracking: Tracking):
@@ -64,6 +67,36 @@ def break_stored_model(chain: Chain) -> None:
     rewrite(chain.stored("MLmodel"), chain.features.index.manifest, "f" * 64)
 
 
+def replace_weights(chain: Chain) -> None:
+    save_bundle(model(chain.features, seed=1), chain.stored("weights.safetensors").parent)
+
+
+def delete_weights(chain: Chain) -> None:
+    chain.stored("weights.safetensors").unlink()
+
+
+def replace_matcher_code(chain: Chain) -> None:
+    rewrite(chain.stored("matcher.py"), "class RegisteredMatcher", "import os\n\n\nclass RegisteredMatcher")
+
+
+def replace_script(chain: Chain) -> None:
+    rewrite(chain.stored("pyfunc.py"), "import sys", "import os, sys")
+
+
+def add_importable_code(chain: Chain) -> None:
+    package = chain.stored("matcher.py").parents[2]
+    assert package.parent.name == "code"
+    package.with_name("pandas.py").write_text("print('not pandas')")
+
+
+def delete_code(chain: Chain) -> None:
+    shutil.rmtree(chain.stored("matcher.py").parents[3])
+
+
+def break_recorded_digest(chain: Chain) -> None:
+    chain.tracking.client().delete_model_version_tag("m", "1", "bundle.sha256")
+
+
 def delete_stored_model(chain: Chain) -> None:
     shutil.rmtree(chain.folder / "artifacts" / "models")
 
@@ -79,6 +112,13 @@ def delete_stored_model(chain: Chain) -> None:
         (break_carried_record, ["version"], "its detector has the fingerprint other-1, its tags have stripes-"),
         (corrupt_carried_record, ["version"], "detector.json is corrupt"),
         (break_stored_model, ["version"], "manifest of its files is ffff"),
+        (replace_weights, ["version"], "bundle.sha256 of its stored files is "),
+        (delete_weights, ["version"], "its bundle has no weights.safetensors"),
+        (replace_matcher_code, ["version"], "code.sha256 of its stored files is "),
+        (replace_script, ["version"], "code.sha256 of its stored files is "),
+        (add_importable_code, ["version"], "code.sha256 of its stored files is "),
+        (delete_code, ["version"], "code is missing"),
+        (break_recorded_digest, ["version"], "but its tags has missing"),
         (delete_stored_model, ["version"], "not a model of this project (its MLmodel"),
     ],
     ids=lambda value: value.__name__ if callable(value) else None,
@@ -97,6 +137,21 @@ def test_deleted_run_is_a_broken_link(chain: Chain):
     lineage = chain.trace(f"models:/m/{version.version}")
     assert ("run", "the tracking store has no such run") in found(lineage, "broken")
     assert ("feature set", "its URI is a tag of the run") in found(lineage, "not checked")
+
+
+def test_digests_that_are_not_recorded_are_not_checked(chain: Chain):
+    """A version that an earlier release registered."""
+    for name in DIGESTS:
+        chain.tracking.client().delete_model_version_tag("m", "1", name)
+        metadata = yaml.safe_load(chain.stored("MLmodel").read_text())
+        del metadata["metadata"][name]
+        chain.stored("MLmodel").write_text(yaml.safe_dump(metadata))
+    lineage = chain.trace()
+    assert not lineage.is_broken, lineage.text()
+    ((_, finding),) = found(lineage, "not checked")
+    assert "are not recorded" in finding
+    delete_weights(chain)
+    assert found(chain.trace(), "broken") == [("version", "its bundle has no weights.safetensors")]
 
 
 def test_a_detector_of_another_release_is_not_checked(chain: Chain):

@@ -59,7 +59,7 @@ def test_registered_model_is_read_without_running_its_code(stored, tmp_path: Pat
     ("pattern", "replacement", "said"),
     [
         (r"path: artifacts/\S+", "path: ../../../../../../../etc", "has a path outside of the model"),
-        (r"path: artifacts/\S+", "path: artifacts/gone", "files are corrupt .*gone"),
+        (r"path: artifacts/\S+", "path: artifacts/gone", "artifacts/gone is missing; use another version"),
         (r"path: artifacts/\S+", "path: [1]", "not a model of this project"),
         (r"  python_function:", "  pyfunc:", "not a model of this project"),
         (

@@ -1,0 +1,40 @@
+"""Digests of the files of models: equal digests mean equal files.
+
+A registered version records those of its bundle and of its code as metadata and as tags. An index records that of the
+bundle that encoded it.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+from shan_model.bundle import FILES, HF_FILES
+
+BUNDLE_SHA256, CODE_SHA256 = "bundle.sha256", "code.sha256"
+"""Names of the two in the metadata and the tags of a version."""
+
+
+def bundle_digest(bundle: Path) -> str:
+    """Returns a sha256 over the names and bytes of those files of a model bundle that exist."""
+    return _digest(bundle, (path for name in (*FILES, *HF_FILES) if (path := bundle / name).is_file()))
+
+
+def code_digest(script: Path, *packages: Path) -> str:
+    """Returns a sha256 over the bytes of the script of a model, and the names and bytes of packages that it may import.
+
+    Bytecode that Python caches does not count.
+    """
+    digest = sha256(script.read_bytes())
+    for package in sorted(packages):
+        paths = package.rglob("*") if package.is_dir() else [package]
+        files = (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+        digest.update(_digest(package.parent, files).encode())
+    return digest.hexdigest()
+
+
+def _digest(root: Path, files: Iterable[Path]) -> str:
+    digest = sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
