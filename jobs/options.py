@@ -61,6 +61,11 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "Device to run the model on: auto, cpu or cuda. auto selects a GPU if this machine has one.",
     },
     "--intersect": {"action": "store_true", "help": "Use only the photos that all feature sets contain."},
+    "--champion-features": {
+        "type": str,
+        "metavar": "URI",
+        "help": "URI of the feature set for a champion with another detector. Defaults to the one it was trained on.",
+    },
     "--report": {"type": Path, "help": "Write the results to this .md or .html file."},
     "--page": {"type": Path, "help": "Write the photos with boxes to this HTML file."},
     "--dry-run": {"action": "store_true", "help": "Print the planned actions without performing them."},

@@ -7,17 +7,20 @@
 
 A stage whose result exists is not run again: re-run the same command after an interruption. With another detector, the
 command extracts its features, trains on them and compares the new version with the champion, each on its own features.
+If both do not have the same photos, it fails before it extracts; `--intersect` compares on those that both have.
 """
 
 from typing import Any
 
 import infra.tracking
+from infra.errors import UserError
 from infra.signals import when_interrupted
 from jobs import cli, options
 from jobs.config import Config
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.estimate_report import estimate_extraction
+from pipelines.features.feature_set import FeatureSet
 from pipelines.pipeline.plan import pipeline_plan
 from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
 from pipelines.pipeline.setup import PipelineData, PipelineSetup, Stage, check_pipeline
@@ -33,6 +36,8 @@ def _arguments(parser: Any) -> None:
         default="promote",
         help="Last stage to run; `index` builds the search index of the champion.",
     )
+    options.add(parser, "--champion-features")
+    options.add(parser, "--intersect")
     options.add(parser, "--dry-run", "If photos are to be detected, a short probe estimates the hours.")
 
 
@@ -59,9 +64,7 @@ def main() -> None:
     dataset, name = options.dataset_files(arguments), arguments.name
     assert dataset is not None, "--dataset is required"
     manifest = import_dataset(dataset, arguments.photos, config.extract.output)
-    setup = PipelineSetup(
-        config.extract, config.training(), config.score, config.promote, config.index, arguments.until
-    )
+    setup = _setup(arguments, config)
     existing = check_pipeline(name, PipelineData.of(manifest, setup), setup)
     with when_interrupted("re-run the same command to continue"):
         print(pipeline_plan(manifest, name, setup, existing))
@@ -74,6 +77,25 @@ def main() -> None:
         if tracking is not None and result.trained is not None:
             watch.log(tracking, result.trained.run_id)
     print(_summary(result, watch))
+
+
+def _setup(arguments: Any, config: Config) -> PipelineSetup:
+    """Opens the champion's features. Raises UserError for an option that has no effect."""
+    features = arguments.champion_features
+    setup = PipelineSetup(
+        config.extract,
+        config.training(),
+        config.score,
+        config.promote,
+        config.index,
+        arguments.until,
+        None if features is None else FeatureSet.open(features),
+        arguments.intersect,
+    )
+    for option, given in (("--champion-features", features is not None), ("--intersect", arguments.intersect)):
+        if given and not setup.runs("promote"):
+            raise UserError(f"{option} has no effect with --until {arguments.until}; omit it")
+    return setup
 
 
 def _estimate(manifest: Manifest, config: Config) -> str:

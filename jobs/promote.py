@@ -25,13 +25,7 @@ def _arguments(parser: Any) -> None:
     options.add(parser, "--name")
     parser.add_argument("--version", type=int, default=None, help="Version of the challenger.")
     options.add(parser, "--features", "Challenger and champion are compared on it.")
-    parser.add_argument(
-        "--champion-features",
-        type=str,
-        default=None,
-        metavar="URI",
-        help="URI of the feature set for a champion with another detector. Defaults to the one it was trained on.",
-    )
+    options.add(parser, "--champion-features")
     options.add(parser, "--intersect")
     options.add(parser, "--device")
     options.add(parser, "--dry-run")

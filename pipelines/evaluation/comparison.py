@@ -7,6 +7,7 @@ from infra.registry import champion_version
 from infra.source_tree import program
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.pairing import paired_splits
 from pipelines.models.trained_on import trained_on
 
 
@@ -22,26 +23,37 @@ class ComparisonData:
     """Whether photos that only one of the two has are left out; otherwise they are an error."""
 
     def of_champion(self, tracking: Tracking, name: str, champion: int) -> FeatureSet:
-        """Returns the feature set for a champion. Raises UserError if it has to be found and cannot be opened."""
-        if self.champion_features is not None:
-            return self.champion_features
-        tags = tracking.client().get_model_version(name, str(champion)).tags
-        if tags.get("fingerprint") == self.features.index.fingerprint:
-            return self.features
-        return features_of_champion(tracking, name, champion)
+        """Returns the feature set for a champion. Raises UserError as `own_features`."""
+        fingerprint = self.features.index.fingerprint
+        return own_features(tracking, name, champion, fingerprint, self.champion_features) or self.features
+
+    def check(self, tracking: Tracking, name: str, split: str) -> None:
+        """Raises UserError, before a training, if its version could not be compared with the champion on `split`."""
+        champion = champion_version(tracking, name)
+        if champion is not None and (own := self.of_champion(tracking, name, champion)) is not self.features:
+            paired_splits([self.features, own], split, self.intersect)
 
 
-def check_champion(tracking: Tracking, name: str, fingerprint: str) -> None:
-    """Raises UserError, before a pipeline, if a version for features of this fingerprint could not be compared with the
-    champion."""
-    champion = champion_version(tracking, name)
-    if champion is None:
-        return
-    if tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint") != fingerprint:
-        try:
-            features_of_champion(tracking, name, champion)
-        except UserError as error:
-            raise UserError(f"{error}, after this command with --until evaluate") from error
+def own_features(
+    tracking: Tracking, name: str, champion: int, fingerprint: str, given: FeatureSet | None
+) -> FeatureSet | None:
+    """Returns the feature set on which a champion is compared with a version for features of `fingerprint`.
+
+    That is `given` if it has features of the champion's detector, None if both have the same detector, and otherwise
+    the feature set that the champion was trained on. Raises UserError if that cannot be opened, or if `given` has
+    features of a third detector.
+    """
+    made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
+    if given is not None and given.index.fingerprint == made_for:
+        return given
+    if made_for == fingerprint:
+        return None
+    if given is not None:
+        raise UserError(
+            f"models:/{name}/{champion} was made for features of {made_for}, but --champion-features {given.uri} has "
+            f"features of {given.index.fingerprint}; give a feature set of the champion's detector, or omit it"
+        )
+    return features_of_champion(tracking, name, champion)
 
 
 def features_of_champion(tracking: Tracking, name: str, champion: int) -> FeatureSet:
@@ -49,4 +61,7 @@ def features_of_champion(tracking: Tracking, name: str, champion: int) -> Featur
     try:
         return trained_on(tracking, name, champion)
     except UserError as error:
-        raise UserError(f"{error}; give the champion's with --champion-features of {program('promote')}") from error
+        raise UserError(
+            f"{error}; give the champion's with --champion-features, an option of {program('promote')} and "
+            f"{program('pipeline')}"
+        ) from error

@@ -1,6 +1,6 @@
 """The same photos in several feature sets, so that models for different detectors are compared on paired resamples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
@@ -14,18 +14,43 @@ def paired_splits(feature_sets: Sequence[FeatureSet], name: str, intersect: bool
     sets with the same captions. With `intersect`, such photos are left out.
     """
     splits = [features.captioned(name) for features in feature_sets]
-    captions = [dict(zip(split.keys, split.captions_of_photos, strict=True)) for split in splits]
-    common = [key for key in splits[0].keys if all(found.get(key) == captions[0][key] for found in captions)]
-    if all(split.keys == common for split in splits):
-        return splits
-    shown = " and ".join(f"{len(split)} photos in {split.store.uri}" for split in splits)
+    common = _common(name, [(split.store.uri, _captions(split)) for split in splits], intersect)
+    return splits if all(split.keys == common for split in splits) else [split.selecting(common) for split in splits]
+
+
+def require_pairable(
+    dataset: str, captions: Mapping[str, tuple[str, ...]], features: FeatureSet, name: str, intersect: bool
+) -> None:
+    """Raises UserError, before an extraction, if `paired_splits` would refuse its feature set together with another.
+
+    `captions` are those of the captioned photos of split `name` of data set `dataset`, by key. Photos that the other
+    feature set rejected are not compared, because the extraction may reject them as well.
+    """
+    rejected = {photo.key for photo in features.rejected}
+    planned = {key: texts for key, texts in captions.items() if key not in rejected}
+    split = features.captioned(name)
+    _common(name, [(f"data set {dataset}", planned), (split.store.uri, _captions(split))], intersect)
+
+
+def _captions(split: Split) -> dict[str, tuple[str, ...]]:
+    return dict(zip(split.keys, split.captions_of_photos, strict=True))
+
+
+def _common(name: str, captions: Sequence[tuple[str, Mapping[str, tuple[str, ...]]]], intersect: bool) -> list[str]:
+    """Returns the keys that all have with the same captions, in the order of the first.
+
+    `captions` has the name of each holder and its captions by key. Raises UserError as `paired_splits`.
+    """
+    (_, first), *_ = captions
+    common = [key for key in first if all(found.get(key) == first[key] for _, found in captions)]
+    shown = " and ".join(f"{len(found)} photos in {holder}" for holder, found in captions)
     shown = f"split '{name}' has {shown}, {len(common)} of them in all with the same captions"
-    different = sorted({key for found in captions for key in found} - set(common))
     if not common:
         raise UserError(f"{shown}; give feature sets of the same data set")
+    different = sorted({key for _, found in captions for key in found} - set(common))
     if different and not intersect:
         raise UserError(f"{shown}, first other photo {different[0]}; add --intersect to compare on those {len(common)}")
-    return [split.selecting(common) for split in splits]
+    return common
 
 
 def pairing_note(splits: Sequence[Split]) -> str:

@@ -4,7 +4,6 @@ from infra.errors import CorruptDataError
 from infra.registry import champion_version
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
-from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.evaluate import evaluation_text
 from pipelines.evaluation.promote import ChampionState, earlier_decision
 from pipelines.extraction.run import ExtractionPlan, plan_extraction
@@ -115,7 +114,7 @@ def _index_line(
     if decided.champion is None:
         return "nothing, without a champion"
     model = load_version(f"models:/{decided.name}/{decided.champion}", setup.training.tracking)
-    own = ComparisonData(features).of_champion(tracking, decided.name, decided.champion)
+    own = setup.comparison(features).of_champion(tracking, decided.name, decided.champion)
     plan = plan_index(model, [own], setup.index)
     if not plan.missing and plan.is_published():
         return f"done, {len(plan.tasks)} partitions in {plan.store.uri}"

@@ -12,7 +12,6 @@ from functools import partial
 
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
-from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluation
 from pipelines.evaluation.promote import ChampionState, earlier_decision, promote
 from pipelines.evaluation.score import driver_device
@@ -84,6 +83,8 @@ def run_pipeline(
     assert tracking is not None, "every stage but the extraction needs it"
     if not find_run_directory(features, name, training).is_finished():  # else nothing may be left to write
         require_output_stores(setup)
+        if setup.runs("promote"):
+            setup.comparison(features).check(tracking, name, setup.promote.split)
     with watch.stage("train", f"{training.model.matcher.upper()} on Ray Train, {training.train.num_workers} workers"):
         trained = run_training(features, name, training, tracking, resume=None)
         print(training_summary(trained))
@@ -120,7 +121,7 @@ def _promote(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, 
         tracking,
         trained.name,
         trained.version,
-        ComparisonData(features),
+        setup.comparison(features),
         setup.promote,
         setup.score,
         setup.training.cluster,
@@ -135,5 +136,5 @@ def _index(
     if champion.champion is None:
         return None
     model = load_version(f"models:/{champion.name}/{champion.champion}", setup.training.tracking)
-    own = ComparisonData(features).of_champion(tracking, champion.name, champion.champion)
+    own = setup.comparison(features).of_champion(tracking, champion.name, champion.champion)
     return build_with_progress_bar(model, [own], setup.index, setup.training.cluster)

@@ -1,5 +1,6 @@
 """What a pipeline runs with, and what it checks before it writes anything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,16 +11,19 @@ import infra.cluster
 import infra.tracking
 from infra.cluster_resources import require_resources, wait_for_resources
 from infra.errors import UserError
+from infra.registry import champion_version
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.detectors import registry
-from pipelines.evaluation.comparison import check_champion
+from pipelines.evaluation.comparison import ComparisonData, own_features
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig, scorer_request
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.pairing import require_pairable
 from pipelines.search.candidate_search import faiss
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import actors_request
@@ -45,6 +49,10 @@ class PipelineSetup:
     promote: PromoteConfig
     index: IndexConfig
     until: Stage = "promote"
+    champion_features: FeatureSet | None = None
+    """The feature set for a champion with another detector; None finds the one that it was trained on."""
+    intersect: bool = False
+    """Whether photos that only the new version or only the champion has features of are left out of the comparison."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -54,6 +62,10 @@ class PipelineSetup:
     def runs(self, stage: Stage) -> bool:
         """Returns whether a stage is not after the last one."""
         return stage in self.stages
+
+    def comparison(self, features: FeatureSet) -> ComparisonData:
+        """Returns what a version that was trained on `features` is compared on with the champion."""
+        return ComparisonData(features, self.champion_features, self.intersect)
 
     def splits(self) -> list[str]:
         """Returns the splits that the stages read."""
@@ -74,6 +86,8 @@ class PipelineData:
     """How messages name its train split."""
     captions_per_photo: NDArray[np.int64]
     """Number of captions of each photo of the train split."""
+    compared: Mapping[str, tuple[str, ...]] | None = None
+    """Captions of the captioned photos of split `promote.split`, by key; None if they are not known yet."""
 
     @classmethod
     def of(cls, manifest: Manifest, setup: PipelineSetup) -> "PipelineData":
@@ -86,7 +100,8 @@ class PipelineData:
                     f"stage {setup.until}; add some to that split"
                 )
         counts = np.array([len(photo.captions) for photo in manifest.photos("train") if photo.captions])
-        return cls(manifest.name, f"split 'train' of data set {manifest.name}", counts)
+        compared = {photo.key: photo.captions for photo in manifest.photos(setup.promote.split) if photo.captions}
+        return cls(manifest.name, f"split 'train' of data set {manifest.name}", counts, compared)
 
 
 def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Tracking | None:
@@ -108,7 +123,7 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
     if tracking is not None:
         require_dataset_of_model(tracking, name, data.name)
     if tracking is not None and setup.runs("promote"):
-        check_champion(tracking, name, registry.fingerprint(setup.extract.detector, setup.extract.spec()))
+        _require_comparable(tracking, name, data, setup)
     _require_resources(setup)
     return tracking
 
@@ -143,6 +158,17 @@ def _require_resources(setup: PipelineSetup) -> None:
         elif not cluster.is_local:
             infra.cluster.connect(cluster)
             require_resources(cluster, request)
+
+
+def _require_comparable(tracking: Tracking, name: str, data: PipelineData, setup: PipelineSetup) -> None:
+    """Raises UserError if the new version could not be compared with the champion on the same photos."""
+    champion = champion_version(tracking, name)
+    if champion is None:
+        return
+    fingerprint = registry.fingerprint(setup.extract.detector, setup.extract.spec())
+    own = own_features(tracking, name, champion, fingerprint, setup.champion_features)
+    if own is not None and data.compared is not None:
+        require_pairable(data.name, data.compared, own, setup.promote.split, setup.intersect)
 
 
 def _require_trainable(data: PipelineData, setup: PipelineSetup) -> None:

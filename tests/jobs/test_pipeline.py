@@ -24,6 +24,8 @@ GOOD = ["--dataset=../good.json", "--photos=../photos", "--name=m"]
             ["--dataset=../fits.json", "--photos=../photos", "--name=m", "--dry-run"],
             "train.batch_size is 128, but split 'train' of data set d has only 4 photos",
         ),
+        ([*GOOD, "--until=evaluate", "--intersect"], "--intersect has no effect with --until evaluate; omit it"),
+        ([*GOOD, "--champion-features=none"], "none: no finished feature set here"),
         ([*GOOD, "--until=extract", "--extract.output=../good.json"], "good.json' cannot be written"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import Tracking
-from pipelines.evaluation.comparison import ComparisonData, check_champion
+from pipelines.evaluation.comparison import ComparisonData, own_features
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import run_tags
 from tests.support.feature_sets import manifest, write_set
@@ -57,15 +57,31 @@ def test_given_features_of_the_champion_are_used(tracking: Tracking, champion: i
 def test_features_that_cannot_be_found_need_an_option(
     tracking: Tracking, champion: int, old: FeatureSet, new: FeatureSet
 ):
-    Path(old.uri).rename(f"{old.uri}-moved")
-    fix = "give the champion's with --champion-features of python -m jobs.promote"
-    with pytest.raises(UserError, match=f"{fix}$"):
+    moved = Path(old.uri).rename(f"{old.uri}-moved")
+    fix = r"give the champion's with --champion-features, an option of python -m jobs\.promote and .* jobs\.pipeline$"
+    with pytest.raises(UserError, match=fix):
         ComparisonData(new).of_champion(tracking, "m", champion)
-    with pytest.raises(UserError, match=f"{fix}, after this command with --until evaluate$"):
-        check_champion(tracking, "m", NEW)
-    check_champion(tracking, "m", OLD)  # compared on the challenger's
+    with pytest.raises(UserError, match=fix):
+        own_features(tracking, "m", champion, NEW, None)
+    assert own_features(tracking, "m", champion, OLD, None) is None  # compared on the challenger's
+    given = FeatureSet.open(str(moved))
+    assert own_features(tracking, "m", champion, NEW, given) is given
 
 
-def test_a_model_without_a_champion_needs_no_features(tracking: Tracking, champion: int):
-    check_champion(tracking, "another", NEW)
-    check_champion(tracking, "m", NEW)
+def test_given_features_of_a_third_detector_are_refused(
+    tracking: Tracking, champion: int, old: FeatureSet, new: FeatureSet, tmp_path: Path
+):
+    third = write_set(tmp_path / "third", manifest(tmp_path), fingerprint="made-up-third")
+    with pytest.raises(UserError, match=f"for features of {OLD}, but --champion-features .* made-up-third; give"):
+        ComparisonData(new, third).of_champion(tracking, "m", champion)
+    # After a promotion, the champion has the challenger's detector: the same command indexes its features.
+    assert ComparisonData(old, third).of_champion(tracking, "m", champion) is old
+
+
+def test_photos_are_compared_before_a_training(tracking: Tracking, champion: int, old: FeatureSet, tmp_path: Path):
+    more = write_set(tmp_path / "more", manifest(tmp_path, 12), fingerprint=NEW)
+    with pytest.raises(UserError, match="first other photo p10; add --intersect to compare on those 1"):
+        ComparisonData(more).check(tracking, "m", "val")
+    ComparisonData(more, intersect=True).check(tracking, "m", "val")
+    ComparisonData(more).check(tracking, "without a champion", "val")
+    ComparisonData(write_set(tmp_path / "moved", manifest(tmp_path, 12), fingerprint=OLD)).check(tracking, "m", "val")

@@ -9,7 +9,7 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.pairing import paired_splits
+from pipelines.features.pairing import paired_splits, require_pairable
 from tests.support import feature_sets
 
 COUNT = 30
@@ -67,3 +67,20 @@ def test_feature_sets_without_a_common_photo_are_an_error(one: FeatureSet, tmp_p
     for intersect in (False, True):
         with pytest.raises(UserError, match="0 of them in all with the same captions; give feature sets of the same"):
             paired_splits([one, other], "val", intersect)
+
+
+def test_planned_photos_are_compared_before_an_extraction(tmp_path: Path):
+    """A photo that the feature set rejected may be rejected again."""
+    rows = [replace(row, split="val") if row.key == feature_sets.BROKEN else row for row in photos()]
+    planned = {row.key: row.captions for row in rows if row.split == "val"}
+    require_pairable("tiny", planned, write(tmp_path / "same", rows), "val", intersect=False)
+    fewer = write(tmp_path / "fewer", [row for row in rows if row.key != "p10"])
+    message = (
+        rf"^split 'val' has 5 photos in data set tiny and 4 photos in {fewer.uri}, 4 of them in all with the same "
+        r"captions, first other photo p10; add --intersect to compare on those 4$"
+    )
+    with pytest.raises(UserError, match=message):
+        require_pairable("tiny", planned, fewer, "val", intersect=False)
+    require_pairable("tiny", planned, fewer, "val", intersect=True)
+    with pytest.raises(UserError, match="give feature sets of the same data set"):
+        require_pairable("tiny", {"other": ("x",)}, fewer, "val", intersect=True)

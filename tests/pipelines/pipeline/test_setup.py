@@ -13,6 +13,8 @@ from infra.registry import set_champions
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.promotion_config import PromoteConfig
+from pipelines.features.feature_set import FeatureSet
+from pipelines.features.mlflow_lineage import run_tags
 from pipelines.pipeline.run import Stopwatch, run_pipeline
 from pipelines.pipeline.setup import (
     STAGES,
@@ -23,6 +25,8 @@ from pipelines.pipeline.setup import (
     require_output_stores,
 )
 from tests.support.faulty_proxy import CONDITION_IGNORED, faulty_proxy
+from tests.support.feature_sets import manifest as feature_sets_manifest
+from tests.support.feature_sets import write_set
 from tests.support.servers import S3Server, aws_environment
 
 DATA = PipelineData("tiny", "split 'train' of data set tiny", np.array([2, 2, 1]))
@@ -48,6 +52,7 @@ def test_the_data_are_known_before_photos_are_read(manifest: Manifest, setup: Pi
     data = PipelineData.of(manifest, setup)
     assert (data.name, data.subject) == ("tiny", "split 'train' of data set tiny")
     assert data.captions_per_photo.tolist() == [2, 2, 1]
+    assert data.compared == {"astronaut": ("a astronaut", "astronaut!")}
 
 
 def test_a_missing_split_is_an_error_if_a_stage_needs_it(manifest: Manifest, setup: PipelineSetup):
@@ -108,6 +113,26 @@ def test_a_champion_that_cannot_be_compared_is_refused(setup: PipelineSetup, tra
     found = check_pipeline("m", DATA, replace(setup, until="evaluate"))
     assert found is not None
     assert found.uri == tracking.uri
+
+
+def test_photos_that_differ_are_refused_before_extraction(setup: PipelineSetup, tracking: Tracking, tmp_path: Path):
+    """Not after hours of extraction and training."""
+    old, client = write_set(tmp_path / "old", feature_sets_manifest(tmp_path, 12), fingerprint="old"), tracking.client()
+    client.create_registered_model("m")
+    client.create_model_version("m", "file:///x", tracking.create_run("m", run_tags(old)), {"fingerprint": "old"})
+    client.set_model_version_tag("m", "1", "dataset", "tiny")
+    set_champions(tracking, "m", [1])
+    captions = dict(zip(old.split("val").keys, old.split("val").captions_of_photos, strict=True))
+    same, more = replace(DATA, compared=captions), replace(DATA, compared={**captions, "new": ("a new photo",)})
+    check_pipeline("m", same, setup)
+    check_pipeline("m", DATA, setup)  # not rendered yet
+    message = "split 'val' has 3 photos in data set tiny and 2 photos .* first other photo new; add --intersect"
+    with pytest.raises(UserError, match=message):
+        check_pipeline("m", more, setup)
+    check_pipeline("m", more, replace(setup, intersect=True))
+    check_pipeline("m", more, replace(setup, until="evaluate"))
+    moved = Path(old.uri).rename(tmp_path / "moved")
+    check_pipeline("m", same, replace(setup, champion_features=FeatureSet.open(str(moved))))
 
 
 @pytest.mark.parametrize(
