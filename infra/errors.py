@@ -18,6 +18,10 @@ class UserError(Exception):
         return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[:half]} ... {line[-half:]}"
 
 
+class LocationError(UserError):
+    """A bucket or object that does not exist or is forbidden. Others of the same store may be usable."""
+
+
 class CorruptDataError(UserError):
     """A stored object that was read, or looked for, and is corrupt or lost.
 

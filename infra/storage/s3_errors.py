@@ -1,5 +1,7 @@
 """Translates botocore's exceptions: UserError for what the user can fix, StorageError for the rest.
 
+Of the former, LocationError is about one bucket or object; the others concern every object of the store.
+
 botocore's own texts are not passed on, because some contain request headers or URLs with credentials.
 """
 
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 
-from infra.errors import StorageError, UserError
+from infra.errors import LocationError, StorageError, UserError
 
 PRECONDITION = {"PreconditionFailed", "412"}
 """Error codes of a condition that does not hold."""
@@ -50,23 +52,23 @@ def code_of(error: Any) -> str:
 def _from_response(error: Any, uri: str) -> Exception:
     code, bucket = code_of(error), urlsplit(uri).netloc
     if code == "NoSuchBucket":
-        return UserError(f"{uri}: the bucket '{bucket}' does not exist; create it or correct the URI")
+        return LocationError(f"{uri}: the bucket '{bucket}' does not exist; create it or correct the URI")
     if code == "InvalidBucketName":
-        return UserError(f"{uri}: '{bucket}' is not a bucket name; correct the URI")
+        return LocationError(f"{uri}: '{bucket}' is not a bucket name; correct the URI")
     if code in _BAD_CREDENTIALS:
         return UserError(
             f"{uri}: the store rejects the credentials ({code}); "
             "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set another AWS_PROFILE"
         )
     if code in _FORBIDDEN:
-        return UserError(
+        return LocationError(
             f"{uri}: these credentials lack permission for {error.operation_name}; "
             "grant it or use other credentials (AWS_ACCESS_KEY_ID or AWS_PROFILE)"
         )
     if code == "RequestTimeTooSkewed":
         return UserError(f"{uri}: this machine's clock differs from the store's; synchronise it")
     if code in _OTHER_REGION:
-        return UserError(f"{uri}: the bucket is in another region; set AWS_REGION to it")
+        return LocationError(f"{uri}: the bucket is in another region; set AWS_REGION to it")
     return StorageError(f"{uri}: {error.operation_name} failed: {code or 'no error code'}; {_RETRY}")
 
 

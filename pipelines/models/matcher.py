@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from infra.errors import UserError
+from infra.errors import LocationError, StorageError, UserError
 from pipelines.datasets.decode import DecodedPhoto, PhotoError
 from pipelines.datasets.http_download import SilentServers
 from pipelines.models.artifacts import BUNDLE, DETECTOR
@@ -51,14 +52,16 @@ class RegisteredMatcher:
     def predict(self, frame: pd.DataFrame, params: Mapping[str, Any] | None) -> list[float | None] | pd.DataFrame:
         """Returns the result of the task that `params` names (`Params`).
 
-        Raises MlflowException INVALID_PARAMETER_VALUE, which a server answers with status 400, for input that cannot
-        be used.
+        Raises MlflowException, INVALID_PARAMETER_VALUE for input that cannot be used and TEMPORARILY_UNAVAILABLE for a
+        store that fails. A server answers with status 400 and 503.
         """
         try:
             with self._lock, torch.inference_mode():
                 return self._predict(frame, Params.of(params))
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
+        except StorageError as error:
+            raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
 
     def _predict(self, frame: pd.DataFrame, params: Params) -> list[float | None] | pd.DataFrame:
         made_for = self.detector.stored.fingerprint
@@ -111,8 +114,10 @@ class RegisteredMatcher:
                 decoded[image] = read_image(given, servers)
             except PhotoError as error:
                 request.fail_image(image, f"{error}; correct the path or replace the image")
-            except UserError as error:  # a store refuses; other rows would fail likewise
-                raise UserError(f"row {request.first_row(image)}, column image: {error}") from error
+            except LocationError as error:
+                request.fail_image(image, str(error))
+            except (UserError, StorageError) as error:  # a store refuses or fails; other rows would fail likewise
+                raise type(error)(f"row {request.first_row(image)}, column image: {error}") from error
             if len(decoded) == _DETECTED_AT_ONCE:
                 yield from self._detected(request, decoded, device)
                 decoded = {}

@@ -1,9 +1,11 @@
 """Error messages of an S3 store: each names the cause and the fix, and none contains a secret."""
 
 import pytest
+from botocore.exceptions import ClientError
 
-from infra.errors import StorageError, UserError
+from infra.errors import LocationError, StorageError, UserError
 from infra.storage.s3 import S3Store
+from infra.storage.s3_errors import explained
 from tests.support.servers import S3Server, aws_environment
 
 
@@ -54,6 +56,23 @@ def test_missing_permission(s3_store: S3Store, s3_server: S3Server):
 def test_a_missing_bucket(s3_server: S3Server):
     message = error_of(S3Store("no-such-bucket", "p"), s3_server.environment())
     assert "the bucket 'no-such-bucket' does not exist; create it or correct the URI" in message
+
+
+@pytest.mark.parametrize(
+    ("code", "is_location"),
+    [
+        ("NoSuchBucket", True),
+        ("AccessDenied", True),
+        ("PermanentRedirect", True),
+        ("ExpiredToken", False),
+        ("RequestTimeTooSkewed", False),
+    ],
+)
+def test_errors_of_one_location_have_their_own_type(code: str, is_location: bool):
+    """With the others, no object of the store can be read."""
+    with pytest.raises(UserError, match=r"^s3://b/p: ") as caught, explained("s3://b/p"):
+        raise ClientError({"Error": {"Code": code}}, "GetObject")
+    assert isinstance(caught.value, LocationError) == is_location
 
 
 def test_no_server_responds(s3_store: S3Store, s3_server: S3Server, short_deadline: None):

@@ -21,7 +21,7 @@ from pipelines.models.matcher import RegisteredMatcher
 from pipelines.models.params import Params
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, all_pairs, png, regions_of
-from tests.support.bad_stores import at_every_expiry
+from tests.support.bad_stores import UNREADABLE, at_every_expiry
 from tests.support.registered import CAPTIONS
 from tests.support.web_server import drips, web_server
 
@@ -132,6 +132,15 @@ def test_a_store_that_refuses_is_an_error_with_the_row(model: RegisteredMatcher,
     assert [str(error).split(":")[0] for error in refused] == ["row 0, column image", "row 1, column image"]
     assert "s3://bucket" in str(refused[0])
     assert len(scores) == 2
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_disk_that_fails_is_an_error_with_the_row(model: RegisteredMatcher, tmp_path: Path):
+    (tmp_path / "a.png").symlink_to(UNREADABLE)
+    frame = pd.DataFrame({"image": [IMAGES[0], str(tmp_path / "a.png")], "caption": "a dog"})
+    with pytest.raises(MlflowException, match=r"^row 1, column image: .*cannot be accessed") as caught:
+        model.predict(frame, {"on_error": "null"})
+    assert caught.value.get_http_status_code() == 503
 
 
 def test_empty_long_and_unusual_input_has_a_result(model: RegisteredMatcher):

@@ -19,19 +19,20 @@ from PIL import Image
 
 from tests.support.photos import Photos
 from tests.support.registered import CAPTIONS, embedded_detector, matcher, save_version, tiny_network, without_project
-from tests.support.servers import free_ports
+from tests.support.servers import S3Server, free_ports
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[str]:
     """Serves a model with the `embedded` detector; returns the address of its predictions."""
     folder = tmp_path_factory.mktemp("served")
     model = save_version(folder / "version", tiny_network(), embedded_detector())
     (port,) = free_ports(1)
     command = f"-m mlflow models serve -m {model} -h 127.0.0.1 -p {port} --env-manager local"
-    environment = without_project(folder) | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = without_project(folder) | s3_server.environment()
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, *command.split()],
@@ -104,6 +105,17 @@ def test_bad_row_returns_status_400_or_null(server: str, real_photos: Photos):
     assert second is None
     assert post(server, [{"image": None, "caption": "a dog"}]).status_code == 400
     assert "choose one of" in post(server, rows, task="classify").json()["message"]
+
+
+def test_a_mistyped_bucket_returns_status_400_or_null(server: str, real_photos: Photos):
+    """Not a failure of the other rows: their images can be read."""
+    rows = [*photo_rows(real_photos)[:1], {"image": "s3://no-such-bucket/a.jpg", "caption": "a dog"}]
+    response = post(server, rows)
+    assert response.status_code == 400
+    assert "row 1, column image: s3://no-such-bucket: the bucket 'no-such-bucket' does" in response.json()["message"]
+    response = post(server, rows, on_error="null")
+    assert response.status_code == 200, response.text
+    assert [type(score) for score in response.json()["predictions"]] == [float, type(None)]
 
 
 def test_an_image_of_20_mb_is_accepted(server: str):
