@@ -12,7 +12,7 @@ from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import DEADLINE_S, wait_until
+from tests.support.processes import DEADLINE_S, wait_during
 
 OPTIONS = [
     "--name=m", "--until=index", "--index.photos_per_partition=8", "--train.batch_size=16", "--train.num_workers=1",
@@ -43,8 +43,7 @@ def finish(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
 def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> None:
     """Kills a driver with all of its processes as soon as a file exists."""
     try:
-        wait_until(lambda: driver.poll() is not None or any(folder.glob(pattern)), timeout_s=DEADLINE_S)
-        assert driver.poll() is None, (folder / "log").read_text()
+        wait_during(driver, folder / "log", lambda: any(folder.glob(pattern)))
     finally:
         kill_tree(driver)
 

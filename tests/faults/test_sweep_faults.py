@@ -17,7 +17,7 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.models.selection import Selection, read_selection
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import DEADLINE_S, wait_until
+from tests.support.processes import DEADLINE_S, wait_during
 
 EPOCHS = 4
 
@@ -50,12 +50,11 @@ def end_in_last_trial(
         )
 
     def is_in_last_trial() -> bool:
-        assert driver.poll() is None, (folder / "log").read_text()
         found = statuses(tracking)
         return len(found["RUNNING"]) == 2 and len(found["FINISHED"] + found["KILLED"]) == last - 1
 
     try:
-        wait_until(is_in_last_trial, every_s=0.2)
+        wait_during(driver, folder / "log", is_in_last_trial, every_s=0.2)
         if number == signal.SIGTERM:
             driver.terminate()
             assert driver.wait(DEADLINE_S) == 143

@@ -11,7 +11,7 @@ from PIL import Image
 from infra.tracking import TrackingConfig, connect
 from tests.support import ROOT, feature_sets
 from tests.support.clusters import ENVIRONMENT, kill_tree
-from tests.support.processes import DEADLINE_S, wait_until
+from tests.support.processes import DEADLINE_S, wait_during
 from tests.support.servers import MlflowServer, mlflow_server
 
 STEPS = 320
@@ -50,13 +50,17 @@ def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)
         try:
-            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/step-*")))
-            wait_until(lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics))
-            assert driver.poll() is None
+            wait_during(driver, tmp_path / "log", lambda: any(tmp_path.glob("build/runs/outage-*/step-*")))
+            wait_during(
+                driver,
+                tmp_path / "log",
+                lambda: any(name.startswith("system/node_0/") for name in only_run(server).data.metrics),
+            )
             server.stop()
-            wait_until(lambda: "MLflow does not take metrics" in (tmp_path / "log").read_text())
-            wait_until(lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004-*")))
-            assert driver.poll() is None
+            wait_during(
+                driver, tmp_path / "log", lambda: "MLflow does not take metrics" in (tmp_path / "log").read_text()
+            )
+            wait_during(driver, tmp_path / "log", lambda: any(tmp_path.glob("build/runs/outage-*/epoch-004-*")))
             server.start()
             driver.wait(DEADLINE_S)
         finally:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pipelines.training.checkpoint import read_progress
 from pipelines.training.run_directory import open_run_directory
 from tests.support import feature_sets
 from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_cluster, tree
-from tests.support.processes import DEADLINE_S, command_line, kill, wait_until
+from tests.support.processes import DEADLINE_S, command_line, kill, wait_during
 from tests.support.servers import S3Server
 
 STEPS_PER_EPOCH, EPOCHS = 80, 6
@@ -125,9 +125,14 @@ def uninterrupted(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory
     return folder
 
 
-def wait_for_checkpoint(folder: Path, pattern: str) -> None:
-    """Waits until a checkpoint of a name is stored."""
-    wait_until(lambda: any(folder.glob(f"build/runs/shan-*/{pattern}-lease-*")))
+def wait_for(driver: "subprocess.Popen[bytes]", folder: Path, true: Callable[[], bool]) -> None:
+    """Waits until a condition holds, which a running driver must bring about."""
+    wait_during(driver, folder / "log", true)
+
+
+def wait_for_checkpoint(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> None:
+    """Waits until a driver has stored a checkpoint of a name."""
+    wait_for(driver, folder, lambda: any(folder.glob(f"build/runs/shan-*/{pattern}-lease-*")))
 
 
 def train_workers(pid: int) -> list[int]:
@@ -161,32 +166,34 @@ def test_lost_workers_nodes_and_drivers_change_nothing(
     Within epochs only a preemption notice saves a checkpoint here.
     """
     driver = start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--train.max_failures=2")
-    wait_for_checkpoint(tmp_path, "epoch-001")
+    wait_for_checkpoint(driver, tmp_path, "epoch-001")
     (victim,) = train_workers(two_nodes.nodes[0].pid)
     assert is_training(driver, tmp_path)
     assert kill(victim)
 
-    wait_for_checkpoint(tmp_path, "epoch-002")
+    wait_for_checkpoint(driver, tmp_path, "epoch-002")
     assert is_training(driver, tmp_path)
     two_nodes.lose(two_nodes.nodes[0])
     two_nodes.add_node(1)
 
-    wait_for_checkpoint(tmp_path, "epoch-003")
+    wait_for_checkpoint(driver, tmp_path, "epoch-003")
     assert is_training(driver, tmp_path)
     assert "/step-" not in (tmp_path / "log").read_text()
     (paused,) = train_workers(two_nodes.nodes[1].pid)
     os.kill(paused, signal.SIGSTOP)  # so that the training cannot end before Ray Train has noticed
     two_nodes.drain(seconds=10)  # after its deadline, Ray Train would restart without a checkpoint
     deadline = time.monotonic() + 10  # a node that dies before its deadline counts as a failure
-    wait_until(lambda: two_nodes.train_logged("received preemption signal"))
+    wait_for(driver, tmp_path, lambda: two_nodes.train_logged("received preemption signal"))
     os.kill(paused, signal.SIGCONT)
-    wait_until(lambda: "/step-" in (tmp_path / "log").read_text())  # Ray Train logs checkpoints
+    (snapshot,) = tmp_path.glob("build/runs/shan-*/checkpoint_manager_snapshot.json")
+    wait_for(driver, tmp_path, lambda: "step-" in snapshot.read_text())
+    os.kill(paused, signal.SIGSTOP)  # so that the training cannot end before the node is lost
     two_nodes.add_node(1)
     time.sleep(max(0.0, deadline - time.monotonic()))
     assert is_training(driver, tmp_path)
     two_nodes.lose(two_nodes.nodes[1])
 
-    wait_for_checkpoint(tmp_path, "epoch-004")
+    wait_for_checkpoint(driver, tmp_path, "epoch-004")
     assert is_training(driver, tmp_path)
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
@@ -203,7 +210,7 @@ def test_lost_and_interrupted_drivers_change_nothing(
     store = open_store(output)
     driver = start(features, tmp_path, MID_EPOCH, f"--train.output={output}")
     stored = re.compile(r"/step-00000[1-4]\d0-lease-000001/")
-    wait_until(lambda: any(stored.search(name) for name in store.objects()))
+    wait_for(driver, tmp_path, lambda: any(stored.search(name) for name in store.objects()))
     driver.send_signal(signal.SIGKILL)
     assert driver.wait() == -signal.SIGKILL
     assert not any(f"/epoch-{EPOCHS:03d}-" in name for name in store.objects())
@@ -226,7 +233,7 @@ def lose_the_lease(features: FeatureSet, folder: Path, output: str, place: str) 
     """Resumes a training on S3 and acquires its lease while it runs: it ends and stores nothing more."""
     store = open_store(output)
     late = start(features, folder, f"--train.output={output}", "--resume")
-    wait_until(lambda: f"{place}/lease-000002.json" in store.objects())
+    wait_for(late, folder, lambda: f"{place}/lease-000002.json" in store.objects())
     before = {name for name in store.objects() if name.endswith("progress.json")}
     assert open_run_directory(output, place).acquire_lease().token == 3
     said = finish(late, folder, code=2)
@@ -239,7 +246,7 @@ def interrupt(features: FeatureSet, folder: Path, output: str, place: str) -> No
     """Resumes a training on S3 and interrupts it, which saves a checkpoint."""
     store = open_store(output)
     interrupted = start(features, folder, f"--train.output={output}", "--resume")
-    wait_until(lambda: any("-lease-000004/" in name for name in store.objects()))
+    wait_for(interrupted, folder, lambda: any("-lease-000004/" in name for name in store.objects()))
     interrupted.send_signal(signal.SIGTERM)
     said = finish(interrupted, folder, code=143)
     message = (
@@ -264,7 +271,7 @@ def test_a_training_that_diverges_fails_at_once(features: FeatureSet, tmp_path: 
 @pytest.mark.long
 def test_a_killed_local_worker_resumes_within_its_epoch(features: FeatureSet, uninterrupted: Path, tmp_path: Path):
     driver = start(features, tmp_path, MID_EPOCH)
-    wait_for_checkpoint(tmp_path, "step-00000[1-4]?0")
+    wait_for_checkpoint(driver, tmp_path, "step-00000[1-4]?0")
     victims = train_workers(driver.pid)
     assert len(victims) == 2
     assert kill(victims[1])
@@ -289,7 +296,7 @@ def test_an_elastic_training_continues_with_fewer_workers(
     driver = start(
         features, tmp_path, MID_EPOCH, f"--cluster.address={two_nodes.address}", "--train.min_workers=1"
     )  # fmt: skip
-    wait_for_checkpoint(tmp_path, "step-00000[1-4]?0")
+    wait_for_checkpoint(driver, tmp_path, "step-00000[1-4]?0")
     assert is_training(driver, tmp_path)
     two_nodes.lose(two_nodes.nodes[0])
     finish(driver, tmp_path)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hosts import LOOPBACK, Host
-from tests.support.processes import ROOT, children, command_line, wait_until
+from tests.support.processes import ROOT, children, command_line, wait_during, wait_until
 from tests.support.servers import free_ports
 
 OBJECT_STORE = 100 << 20
@@ -61,7 +61,7 @@ class LocalCluster:
     """The host of each node, by the id of its process."""
 
     def add_node(self, cpus: int, host: Host = LOOPBACK) -> "subprocess.Popen[bytes]":
-        """Starts a node. It joins the cluster some seconds later. Returns its `ray start` process."""
+        """Starts a node and waits until it has joined the cluster. Returns its `ray start` process."""
         node = self.start(f"--address={self.address}", f"--num-cpus={cpus}", host=host)
         self.nodes.append(node)
         self.hosts[node.pid] = host
@@ -90,16 +90,27 @@ class LocalCluster:
         return any(text in log.read_text(errors="replace") for log in self.folder.rglob("logs/train/*.log"))
 
     def start(self, *arguments: str, host: Host) -> "subprocess.Popen[bytes]":
-        """Runs `ray start --block` on free ports, since another Ray may run on this machine."""
+        """Runs `ray start --block` and waits until it has started. Free ports, as another Ray may run on this machine.
+
+        Raises AssertionError with its output if it ends instead.
+        """
         (agent,) = free_ports(1)
         folder = Path(tempfile.mkdtemp(dir=self.folder))  # nodes with one folder would take the same socket
         command = [*host.enter, str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
         command += [f"--object-store-memory={OBJECT_STORE}", f"--node-ip-address={host.address}"]
+        command += ["--min-worker-port=0", "--max-worker-port=0"]  # nodes with one range race for its ports
         command += [f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}", *arguments]
-        with (self.folder / "ray.log").open("ab") as log:
-            return subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(self.environment)
+        log = folder / "ray-start.log"
+        with log.open("ab") as output:
+            node = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | dict(self.environment)
             )
+        try:
+            wait_during(node, log, lambda: "Ray runtime started." in log.read_text(errors="replace"), every_s=0.1)
+        except BaseException:
+            kill_tree(node)
+            raise
+        return node
 
 
 HEAD_ID = "f" * 51 + "00000"

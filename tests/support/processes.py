@@ -58,6 +58,18 @@ def wait_until(true: Callable[[], bool], timeout_s: float = DEADLINE_S, every_s:
         time.sleep(every_s)
 
 
+def wait_during(driver: "subprocess.Popen[bytes]", log: Path, true: Callable[[], bool], every_s: float = 0.05) -> None:
+    """Waits until a condition holds, which a running driver must bring about.
+
+    Raises AssertionError with the driver's log if it ends before, or after DEADLINE_S seconds.
+    """
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not true():
+        assert driver.poll() is None, f"the driver ended with code {driver.returncode}:\n{log.read_text()}"
+        assert time.monotonic() < give_up_at, f"the condition did not hold in {DEADLINE_S} s:\n{log.read_text()}"
+        time.sleep(every_s)
+
+
 def _raylet() -> int:
     session = ray._private.worker._global_node.get_session_dir_path()
     for pid in children(os.getpid()):

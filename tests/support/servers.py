@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +179,22 @@ def _start(folder: Path, server: S3Server, ports: list[int]) -> "subprocess.Pope
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns different loopback ports on which nothing listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Returns different loopback ports on which nothing listens.
+
+    They are above those of Ray's workers, and below those that Linux gives to outgoing connections, which could take a
+    port before its server does.
+    """
+    candidates = random.SystemRandom().sample(range(20_000, 32_000), 100 + count)
+    return list(islice(filter(_is_free, candidates), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _wait_for_put(server: S3Server, process: "subprocess.Popen[bytes]", log: Path, timeout_s: float = 180) -> None:
