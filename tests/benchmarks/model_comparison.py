@@ -2,9 +2,12 @@
 
     python -m tests.benchmarks.model_comparison --features URI [--objects objects.json] --output build/comparison
 
-Trains with `jobs.train`, two processes at a time with one core each, selects the epoch on `val` and reports `test`. A
-rerun resumes interrupted trainings. With `objects.json` of rendered scenes, attention is scored against the known
-boxes by the pointing game: a word that names exactly one object has to attend most to a region of that object.
+Trains with `jobs.train`, two trainings at a time with one core each, selects the epoch on `val` and reports `test`:
+the mean rSum of the seeds, and its difference to the first model's with a paired 95 % interval over resampled photos.
+A rerun resumes interrupted trainings and trains only what is missing.
+
+With `objects.json` of rendered scenes, attention is scored against the known boxes by the pointing game: a word that
+names exactly one object has to attend most to a region of that object.
 """
 
 import argparse
@@ -18,15 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.models.load import load_matcher
+from shan_model.bootstrap import interval
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize
 from tests.benchmarks import commands
@@ -117,6 +123,68 @@ def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) ->
     return 100 * float(np.mean(hits)), 100 * float(np.mean(baseline)), len(hits)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The trainings of one model, evaluated."""
+
+    model: str
+    evaluations: list[Evaluation]
+    """One per seed."""
+    seconds: float
+    """Mean duration of a training, the start of Ray included."""
+    pointing: list[tuple[float, float, int]]
+    """What `pointing` returns for each seed; empty without known objects."""
+
+    def mean(self, metric: str) -> float:
+        """Returns the mean of a metric over the seeds."""
+        return float(np.mean([evaluation.metrics[metric] for evaluation in self.evaluations]))
+
+    def resampled_rsum(self) -> NDArray[np.float64]:
+        """Returns the mean rSum of the seeds on each resample of the photos; equal resamples for each model."""
+        return np.mean([evaluation.resamples["rsum"] for evaluation in self.evaluations], axis=0)
+
+
+def compare(runs: Sequence[Trained], features: FeatureSet, output: Path, objects: Path | None) -> Compared:
+    """Evaluates the trainings of one model on `test`."""
+    split = features.split("test")
+    known = json.loads(objects.read_text())["photos"] if objects else None
+    evaluations, points = [], []
+    for run in runs:
+        shan = load(run, features, output)
+        evaluations.append(evaluate(shan, run.model, split, ScoreConfig(), ClusterConfig()))
+        if known is not None:
+            points.append(pointing(shan, split, known))
+    return Compared(runs[0].model, evaluations, float(np.mean([run.seconds for run in runs])), points)
+
+
+def row(one: Compared, first: Compared) -> str:
+    """Returns the line of the table for a model."""
+    rsums = [evaluation.recalls.rsum for evaluation in one.evaluations]
+    cells = [f"{np.mean(rsums):.1f} ± {np.std(rsums, ddof=1):.1f}"]
+    low, high = interval(one.resampled_rsum() - first.resampled_rsum())
+    cells.append("" if one is first else f"{one.mean('rsum') - first.mean('rsum'):+.1f} ({low:+.1f} to {high:+.1f})")
+    cells += [f"{one.mean('image_to_text_r1'):.1f}", f"{one.mean('text_to_image_r1'):.1f}", f"{one.seconds:.0f}"]
+    if one.pointing:
+        hits = [hit for hit, _, _ in one.pointing]
+        cells.append(f"{np.mean(hits):.1f} ± {np.std(hits, ddof=1):.1f}")
+    return f"| {one.model} | " + " | ".join(cells) + " |"
+
+
+def table(compared: Sequence[Compared]) -> str:
+    """Returns the models as a Markdown table; differences are to the first one."""
+    first = compared[0]
+    header = ["model", "rSum", f"minus {first.model}", "image-to-text R@1", "text-to-image R@1", "seconds"]
+    baseline = first.evaluations[0].random_baseline
+    last = [f"{baseline.rsum:.1f}", "", f"{baseline.image_to_text_r1:.1f}", f"{baseline.text_to_image_r1:.1f}", ""]
+    note = ""
+    if first.pointing:
+        header.append("pointing")
+        last.append(f"{first.pointing[0][1]:.1f}")
+        note = f"\n\nPointing: {first.pointing[0][2]} words that name exactly one object of their photo."
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *(row(one, first) for one in compared)]
+    return "\n".join([*lines, f"| random baseline | {' | '.join(last)} |"]) + note
+
+
 def main(options: Sequence[str]) -> None:
     """Trains and evaluates all models and prints a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,36 +197,8 @@ def main(options: Sequence[str]) -> None:
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
     features = FeatureSet.open(arguments.features)
-    split = features.split("test")
-    objects = json.loads(arguments.objects.read_text())["photos"] if arguments.objects else None
-    lines = [
-        "| model | image-to-text R@1 5 10 | text-to-image R@1 5 10 | rSum | seconds |"
-        + (" pointing |" if objects else "")
-    ]
-    lines.append("|---|---|---|---|---|" + ("---|" if objects else ""))
-    baseline = None
-    for model in arguments.models:
-        found, points = [], []
-        for run in (run for run in runs if run.model == model):
-            shan = load(run, features, arguments.output)
-            evaluation = evaluate(shan, model, split, ScoreConfig(), ClusterConfig())
-            found.append([*vars(evaluation.recalls).values(), evaluation.recalls.rsum, run.seconds])
-            baseline = evaluation.random_baseline
-            if objects is not None:
-                points.append(pointing(shan, split, objects))
-        mean, spread = np.mean(found, axis=0), np.std(found, axis=0, ddof=1)
-        cells = [" ".join(f"{x:.1f}" for x in mean[:3]), " ".join(f"{x:.1f}" for x in mean[3:6])]
-        cells += [f"{mean[6]:.1f} ± {spread[6]:.1f}", f"{mean[7]:.0f}"]
-        if points:
-            cells.append(f"{np.mean([p[0] for p in points]):.1f} ± {np.std([p[0] for p in points], ddof=1):.1f}")
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    assert baseline is not None
-    values = [f"{x:.1f}" for x in vars(baseline).values()]
-    lines.append(f"| random baseline | {' '.join(values[:3])} | {' '.join(values[3:])} | {baseline.rsum:.1f} | |")
-    if objects is not None:
-        lines[-1] += f" {points[0][1]:.1f} |"
-        lines.append(f"\nPointing: {points[0][2]} words that name exactly one object of their photo.")
-    print("\n".join(lines))
+    of_model = ([run for run in runs if run.model == model] for model in arguments.models)
+    print(table([compare(found, features, arguments.output, arguments.objects) for found in of_model]))
 
 
 if __name__ == "__main__":

@@ -94,18 +94,21 @@ def test_the_comparison_prints_recalls_and_pointing(
     objects.write_text(json.dumps({"photos": {photo.source: {"objects": [circle]} for photo in photos.photos()}}))
 
     def register(folder: Path, command: str, *options: str) -> None:
-        assert (command, options[:2]) == ("jobs.train", (f"--features={features.uri}", "--name=vsepp"))
+        name = options[1].removeprefix("--name=")
+        assert (command, options[0]) == ("jobs.train", f"--features={features.uri}")
         with lock:  # the tracking URI of MLflow belongs to the process; trainings have processes of their own
             tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
-            register_model(tracking, "vsepp", model(features), features, folder / "bundle")
+            register_model(tracking, name, model(features), features, folder / "bundle")
 
     monkeypatch.setattr(commands, "run_command", register)
     monkeypatch.setattr(model_comparison, "SEEDS", (0, 1))
-    arguments = ["--features", features.uri, "--objects", str(objects), "--output", str(output), "--models", "VSE++"]
+    arguments = ["--features", features.uri, "--objects", str(objects), "--output", str(output)]
+    arguments += ["--models", "VSE++", "SCAN t2i"]
     model_comparison.main(arguments)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert names == ["model", "VSE++", "random baseline"]
+    assert names == ["model", "VSE++", "SCAN t2i", "random baseline"]
+    assert [line for line in lines if "| +0.0 (+0.0 to +0.0) |" in line]  # both are one model
     assert lines[-1] == "Pointing: 2 words that name exactly one object of their photo."
 
 
