@@ -1,10 +1,15 @@
 """Registered models, their detectors, and processes that use them without the project."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import requests
 import torch
 
 from infra.model_artifacts import PyfuncPackage
@@ -19,6 +24,7 @@ from shan_model.bundle import save_bundle
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
+from tests.support.servers import free_ports
 
 EMBEDDED = DetectorDescription("embedded", {}, 2048, (36, 36), EmbeddedConfig.class_names, {})
 IMPORTED = DetectorDescription("precomputed-scan", {}, 8, (3, 3), {}, {})
@@ -91,6 +97,35 @@ def run_consumer(folder: Path, code: str, *arguments: str, **environment: str) -
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+@contextmanager
+def serving(python: str | Path, model: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Serves the model of a URI by `mlflow models serve` of a Python; yields the address of its predictions."""
+    (port,) = free_ports(1)
+    command = f"-m mlflow models serve -m {model} -h 127.0.0.1 -p {port} --env-manager local"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [python, *command.split()],
+            cwd=folder,
+            env=environment | {"PATH": f"{Path(python).parent}:{os.environ['PATH']}"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        give_up_at = time.monotonic() + 120
+        while time.monotonic() < give_up_at and process.poll() is None:
+            with suppress(requests.ConnectionError):
+                if requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok:
+                    break
+            time.sleep(0.2)
+        else:
+            raise RuntimeError((folder / "log").read_text()[-2000:])
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
 
 
 PLUGIN = "striped_detector.stripes:Stripes"

@@ -2,14 +2,9 @@
 
 import base64
 import io
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +13,16 @@ import requests
 from PIL import Image
 
 from tests.support.photos import Photos
-from tests.support.registered import CAPTIONS, embedded_detector, matcher, save_version, tiny_network, without_project
-from tests.support.servers import S3Server, free_ports
+from tests.support.registered import (
+    CAPTIONS,
+    embedded_detector,
+    matcher,
+    save_version,
+    serving,
+    tiny_network,
+    without_project,
+)
+from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.integration
 
@@ -29,32 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Ite
     """Serves a model with the `embedded` detector; returns the address of its predictions."""
     folder = tmp_path_factory.mktemp("served")
     model = save_version(folder / "version", tiny_network(), embedded_detector())
-    (port,) = free_ports(1)
-    command = f"-m mlflow models serve -m {model} -h 127.0.0.1 -p {port} --env-manager local"
-    environment = without_project(folder) | s3_server.environment()
-    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command.split()],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        give_up_at = time.monotonic() + 120
-        while time.monotonic() < give_up_at and process.poll() is None:
-            with suppress(requests.ConnectionError):
-                if requests.get(f"http://127.0.0.1:{port}/ping", timeout=5).ok:
-                    break
-            time.sleep(0.2)
-        else:
-            raise RuntimeError((folder / "log").read_text()[-2000:])
-        yield f"http://127.0.0.1:{port}/invocations"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+    with serving(sys.executable, str(model), folder, without_project(folder) | s3_server.environment()) as address:
+        yield address
 
 
 def post(server: str, rows: list[dict], **params: object) -> requests.Response:
