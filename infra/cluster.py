@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,9 @@ from infra.errors import UserError
 from infra.ray_jobs import one_line
 from infra.signals import keeping_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
+
+NOTICE_S = 30.0
+"""Seconds after which a line states that Ray has not started; it takes 5 to 20 s, and waits for minutes for itself."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,13 @@ def _join(config: ClusterConfig, logging_config: object) -> None:
 def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:
     import ray
 
+    _require_absolute_folder()
     # Ray turns token authentication on after the first init; a local cluster needs none.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    line = f"waiting for Ray, which has not started for {NOTICE_S:.0f} s; its logs are below ray/session_latest/logs"
+    notice = threading.Timer(NOTICE_S, lambda: print(line, file=sys.stderr, flush=True))
+    notice.daemon = True
+    notice.start()
     try:
         ray.init(
             address="local",  # without it, Ray joins any cluster that runs on this machine
@@ -127,14 +137,30 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
             log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
         )
     except Exception as error:  # Ray has many types for what a machine lacks
-        raise UserError(f"Ray does not start on this machine ({one_line(error)}); {_start_fix(str(error))}") from error
+        raise UserError(f"Ray does not start on this machine ({one_line(error)}); {_start_fix(error)}") from error
+    finally:
+        notice.cancel()
 
 
-def _start_fix(error: str) -> str:
+def _require_absolute_folder() -> None:
+    """Raises UserError for a relative temporary folder, with which Ray's processes do not find each other."""
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    folder = os.environ.get(name, "/tmp")  # noqa: S108 - Ray's default
+    if not Path(folder).is_absolute():
+        raise UserError(
+            f"{name} is {folder!r}, which Ray does not take; set RAY_TMPDIR to the absolute path of a folder that this "
+            "user can write"
+        )
+
+
+def _start_fix(error: Exception) -> str:
     """Returns what to do about an error at the start of a local cluster."""
-    if "AF_UNIX" in error:  # a socket's path has at most 107 bytes
+    if isinstance(error, OSError) and error.filename:
+        return "set RAY_TMPDIR to a folder that this user can write"
+    text = str(error)
+    if "AF_UNIX" in text:  # a socket's path has at most 107 bytes
         return "set RAY_TMPDIR to a short path, such as /tmp"
-    if "memory" in error or "object store" in error:
+    if "memory" in text or "object store" in text:
         return "lower cluster.local_object_store_mb, or free memory and /dev/shm"
     return "free memory, ports or space for its temporary files (RAY_TMPDIR), or use cluster.address"
 

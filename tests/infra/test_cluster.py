@@ -127,6 +127,25 @@ def test_too_long_socket_path_is_a_one_line_error(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(("name", "value"), [("RAY_TMPDIR", "folder"), ("TMPDIR", "")])
+def test_relative_temporary_folder_is_a_one_line_error(name: str, value: str):
+    """Ray's processes would look for each other in different folders, for half a minute."""
+    done = start_local(100, **{name: value})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        f"error: {name} is {value!r}, which Ray does not take; set RAY_TMPDIR to the absolute path of a folder that "
+        "this user can write\n"
+    )
+
+
+def test_temporary_folder_below_a_file_is_a_one_line_error(tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = start_local(100, RAY_TMPDIR=str(tmp_path / "file" / "below"))
+    assert done.returncode == 2, done.stderr
+    fix = "set RAY_TMPDIR to a folder that this user can write"
+    assert re.fullmatch(rf"error: Ray does not start .*Not a directory.*/file/below.*; {fix}\n", done.stderr)
+
+
 def test_excessive_object_store_is_a_one_line_error():
     done = start_local(100_000_000)
     assert done.returncode == 2, done.stderr
@@ -134,7 +153,9 @@ def test_excessive_object_store_is_a_one_line_error():
 
 
 def test_other_reasons_get_a_general_fix():
-    assert _start_fix("The current node timed out during startup").startswith("free memory, ports or space")
+    assert _start_fix(RuntimeError("The current node timed out during startup")).startswith(
+        "free memory, ports or space"
+    )
 
 
 @pytest.mark.usefixtures("ray_session")
