@@ -53,7 +53,7 @@ class DetectorSpec(Protocol):
     attribute id; for other detectors this member is optional. A spec with settings that are paths or URIs of files
     lists these settings in `files: tuple[str, ...]`, so that a registered model can carry them. If such a setting is a
     folder, `folders: Mapping[str, Sequence[Path]]` maps it to the paths of its files that the detector reads.
-    `weights_licence: str` is optional, too; model cards show it.
+    `weights_licence: str` (name or URL, up to 200 characters) is optional, too; model cards show it.
     """
 
     @property

@@ -15,6 +15,9 @@ from pipelines.models.carried_code import PROJECT, carry_code
 from pipelines.models.config import RegisterConfig
 from pipelines.models.detection import StoredDetector
 
+MAX_LICENCE = 200
+"""Longest licence that a detector states, in characters."""
+
 
 @dataclass(frozen=True)
 class DetectorPackage:
@@ -83,8 +86,7 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
         )
     files = [setting for setting in getattr(spec, "files", ()) if getattr(spec, setting)]
     settings = {**description.settings, **{setting: getattr(spec, setting) for setting in files}}
-    licence = getattr(spec, "weights_licence", "")
-    stored = replace(stored, mode=mode, settings=settings, files=files, weights_licence=licence)
+    stored = replace(stored, mode=mode, settings=settings, files=files, weights_licence=_licence(name, spec))
     if mode == "reference" and registry.is_plugin(name):
         return DetectorPackage(stored, (), PROJECT)
     module = registry.spec_module(name)
@@ -94,6 +96,18 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
         with TemporaryDirectory() as folder:
             carry_code(Path(folder), package.modules, package.roots)  # raises for a module that cannot be carried
     return package
+
+
+def _licence(name: str, spec: object) -> str:
+    """Returns the licence of a detector's weights in one line, as tags and model cards show it. Raises UserError."""
+    stated = getattr(spec, "weights_licence", "")
+    if not isinstance(stated, str) or len(stated) > MAX_LICENCE:
+        found = f"{len(stated)} characters" if isinstance(stated, str) else f"the type {type(stated).__name__}"
+        raise UserError(
+            f"weights_licence of detector {name} has {found}; give the name or the URL of the licence, at most "
+            f"{MAX_LICENCE} characters"
+        )
+    return " ".join(stated.split())
 
 
 def _root_of(module: str) -> dict[str, Path]:

@@ -27,6 +27,7 @@ from shan_model.scoring import PRECISIONS
 
 _DETECTED_AT_ONCE = 8
 """Images whose pixels are in memory at a time."""
+_DETECTOR_FIX = "replace the image, or correct the detector, then extract, train and register again"
 _log = logging.getLogger("shan_line")
 
 
@@ -129,6 +130,6 @@ class RegisteredMatcher:
         regions = self.detector(list(photos.values()), device) if photos else []
         for image, found in zip(photos, regions, strict=True):
             if isinstance(found, str):
-                request.fail_image(image, found)
+                request.fail_image(image, f"{found}; {_DETECTOR_FIX}")
             else:
                 yield image, found

@@ -30,8 +30,14 @@ def write_search_page(
     parts = [f"<p>{legend}</p>"]
     for query, hits, explained in zip(queries, results, explanations, strict=True):
         figures = "".join(_figure(hit, explanation) for hit, explanation in zip(hits, explained, strict=True))
-        parts.append(f"<h2>{html.escape(query)}</h2><div class=photos>{figures}</div>")
+        parts.append(f"<h2>{html.escape(query)}</h2>{_unknown_words(explained)}<div class=photos>{figures}</div>")
     replace_file(path, page(title, "\n".join(parts)).encode())
+
+
+def _unknown_words(explained: Sequence[Explanation]) -> str:
+    """Returns a paragraph that lists the words of a query that the model does not know; empty without any."""
+    words = dict.fromkeys(word.word for explanation in explained[:1] for word in explanation.words if not word.known)
+    return f"<p>Not in the model's vocabulary: {html.escape(', '.join(words))}.</p>" if words else ""
 
 
 def _figure(hit: Hit, explanation: Explanation) -> str:

@@ -1,6 +1,7 @@
 // Elements of results: photos whose regions can be shown, the cards of hits, and the words of a sentence.
 
 const MAX_SPOKEN = 3;
+const UNKNOWN = "not in the model's vocabulary";
 
 // Returns an element with properties and children. Text is never parsed as HTML.
 export function element(tag, properties = {}, ...children) {
@@ -83,7 +84,7 @@ export function captionCard(hit, explain) {
 }
 
 // Fills `node` with the words as buttons. One that is pointed at or has the focus marks its region in all frames, and
-// `spoken` gets the weights as text.
+// `spoken` gets the weights as text. Words that the model does not know are marked.
 export class Words {
   constructor(node, spoken) {
     [this.node, this.spoken, this.frames, this.active] = [node, spoken, [], null];
@@ -92,11 +93,12 @@ export class Words {
   show(words, frames) {
     this.frames = frames;
     this.active = null;
-    this.node.replaceChildren(...words.map((word, n) => this.button(word.word, n)));
+    this.node.replaceChildren(...words.map((word, n) => this.button(word, n)));
   }
 
   button(word, n) {
-    const button = element("button", { type: "button", textContent: word });
+    const mark = word.known ? {} : { className: "unknown", title: UNKNOWN };
+    const button = element("button", { type: "button", textContent: word.word, ...mark });
     for (const event of ["pointerenter", "focus", "click"]) button.addEventListener(event, () => this.mark(n));
     for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => this.clear());
     return button;
@@ -107,7 +109,8 @@ export class Words {
     const found = this.frames.map((frame) => frame.mark(n)).filter(Boolean);
     const weights = found.slice(0, MAX_SPOKEN).map((word) => `region ${word.region}, weight ${word.weight.toFixed(2)}`);
     const boxes = found.some((word) => word.box) ? "" : " (the index has no boxes)";
-    this.spoken.textContent = found.length ? `${found[0].word}: ${weights.join("; ")}${boxes}` : "";
+    const unknown = found.every((word) => word.known) ? "" : ` (${UNKNOWN})`;
+    this.spoken.textContent = found.length ? `${found[0].word}${unknown}: ${weights.join("; ")}${boxes}` : "";
   }
 
   // Marks the regions of the active word again, because a frame has become complete.

@@ -61,6 +61,19 @@ def test_weights_are_copied_or_referred_to(tmp_path: Path):
     assert detector_package(description, spec.fingerprint(), REFERENCE).stored.files == ["weights"]
 
 
+@pytest.mark.parametrize(
+    ("licence", "found"), [("terms " * 40, "240 characters"), (None, "the type NoneType"), ("MIT\n  licence", "")]
+)
+def test_a_licence_is_one_short_line(plugin: Plugin, monkeypatch: pytest.MonkeyPatch, licence: object, found: str):
+    spec = registry.resolve(plugin.description.name, plugin.description.settings)
+    monkeypatch.setattr(type(spec), "weights_licence", licence, raising=False)
+    if not found:
+        assert plugin.package("carry").tags["detector.licence"] == "MIT licence"
+        return
+    with pytest.raises(UserError, match=f"^weights_licence of detector .* has {found}; give the name or the URL"):
+        plugin.package("carry")
+
+
 def test_a_folder_is_copied_or_referred_to(tmp_path: Path):
     """The version has the files that the detector reads, and the copy has the fingerprint of the original."""
     model = write_vision_model(tmp_path / "tiny-vit", "vit")

@@ -75,7 +75,10 @@ BAD_IMAGES: dict[str, tuple[Any, str]] = {
         png((1, 2, 3), 99)[:-40],
         "image data is truncated or corrupt; correct the path or replace the image",
     ),
-    "detector": (png((1, 2, 3), 13), r"the detector fails \(ZeroDivisionError"),
+    "detector": (
+        png((1, 2, 3), 13),
+        r"the detector fails \(ZeroDivisionError: thirteen\); replace the image, or correct the detector",
+    ),
     "type": (3.5, "is float; give bytes"),
     "empty": (" ", "is empty text; give bytes"),
 }

@@ -33,6 +33,7 @@ def test_the_page_shows_the_photos_and_frames_the_match(features: FeatureSet, tm
     assert text.count("<figure class=match>") == 1
     assert "meta" not in vars(split)  # names and captions need no shard
     assert "<h1>&lt;t&gt;</h1>" in text
+    assert "<p>Not in the model's vocabulary: 1.</p>" in text
     assert f"{results[0][0].source} &middot; {results[0][0].score:.3f}" in text
 
 

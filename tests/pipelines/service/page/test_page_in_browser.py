@@ -99,6 +99,8 @@ def test_pointing_at_a_word_marks_its_region(page: Page, service: LocalService):
     expected = explanation(service, page)
     words = page.value("[...document.querySelectorAll('#words button')].map((each) => each.textContent)")
     assert words == [word["word"] for word in expected["words"]]
+    unknown = page.value("[...document.querySelectorAll('#words .unknown')].map((each) => each.textContent)")
+    assert unknown == [word["word"] for word in expected["words"] if not word["known"]] == ["7"]
     levels = page.value("document.querySelector('#results .levels').innerText").split("\n")
     shown = dict(zip(levels[::2], levels[1::2], strict=True))
     assert shown == {name: f"{score:.3f}" for name, score in expected["levels"].items()}
@@ -107,7 +109,8 @@ def test_pointing_at_a_word_marks_its_region(page: Page, service: LocalService):
     page.wait("document.querySelector('#results .region') !== null")
     word = expected["words"][3]
     assert page.text("#results .region") == f"{word['word']} {word['weight']:.2f}"
-    assert page.text("#attended").startswith(f"7: region {word['region']}, weight {word['weight']:.2f}")
+    found = f"region {word['region']}, weight {word['weight']:.2f}"
+    assert page.text("#attended").startswith(f"7 (not in the model's vocabulary): {found}")
     left, top, width, height = page.value(
         "(() => { const [a, b] = ['#results .region', '#results img'].map((each) =>"
         " document.querySelector(each).getBoundingClientRect());"
