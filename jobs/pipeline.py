@@ -34,7 +34,8 @@ def _arguments(parser: Any) -> None:
         "--until",
         type=Stage,
         default="promote",
-        help="Last stage to run; `index` builds the search index of the champion.",
+        help="Last stage to run. `index` builds the search index of the champion; it is not the default, because it "
+        "needs the extra `search` and space for every photo and caption.",
     )
     options.add(parser, "--champion-features")
     options.add(parser, "--intersect")
