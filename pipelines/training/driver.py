@@ -18,6 +18,7 @@ from infra.tracking import Tracking
 from pipelines.training.claim import ClaimedTraining
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of
+from pipelines.training.leased_files import leased_files
 from pipelines.training.run_directory import ray_path
 from pipelines.training.setup import TrainingSetup
 
@@ -107,6 +108,7 @@ def _trainer(
         lease=training.lease,
         bar=bar,
     )
+    files, path = leased_files(ray_path(directory.root), training.lease)
     return TorchTrainer(
         train_loop,
         train_loop_config={"job": job},
@@ -117,7 +119,8 @@ def _trainer(
         ),
         run_config=RunConfig(
             name=directory.name,
-            storage_path=ray_path(directory.root),
+            storage_path=path,
+            storage_filesystem=files,
             # Ray Train keeps the best checkpoint, and always the last one.
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             failure_config=FailureConfig(max_failures=train.max_failures),
