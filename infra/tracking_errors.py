@@ -105,6 +105,8 @@ def _transport_problem(error: Any) -> str | None:
     if response is not None:
         return refusal(response.status_code)
     reason = reason_of(error)
+    if repeated := re.fullmatch(r"too many (\d{3}) error responses", reason):  # the retries of urllib3
+        return refusal(int(repeated[1]))
     if "SSL" in reason:
         return (
             f"has no TLS connection to this client ({reason}); write http:// for a server without TLS, or set "

@@ -21,14 +21,21 @@ def _no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
-@pytest.mark.parametrize("fault", [CUT_BEFORE, BUSY, CUT_BODY])
-def test_a_server_that_fails_is_unreachable(mlflow_uri: str, fault: str):
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (CUT_BEFORE, r"is unreachable \(.+\); start the"),
+        (BUSY, r"fails \(HTTP 503\); read the log of the server"),
+        (CUT_BODY, r"is unreachable \(.+\); start the"),
+    ],
+)
+def test_a_server_that_fails_is_not_taken_for_an_empty_one(mlflow_uri: str, fault: str, problem: str):
     with faulty_proxy(mlflow_uri) as proxy:
         tracking = connect(TrackingConfig(uri=proxy.endpoint, experiment="outage"))
         proxy.always(fault)
-        with pytest.raises(TrackingError, match=rf"^tracking\.uri {proxy.endpoint} is unreachable \(.+\); start the"):
+        with pytest.raises(TrackingError, match=rf"^tracking\.uri {proxy.endpoint} {problem}"):
             tracking.create_run("one", {})
-        with pytest.raises(TrackingError, match="is unreachable"):
+        with pytest.raises(TrackingError, match=problem):
             tracking.require_run("0123")  # not "has no run"
         proxy.always(None)
         assert champion_version(tracking, "outage") is None
@@ -40,7 +47,7 @@ def test_a_server_that_fails_is_unreachable(mlflow_uri: str, fault: str):
         (Answer(401), "rejects the credentials"),
         (Answer(403), "denies the request"),
         (Answer(404, "<html>"), "lacks a request of MLflow's API"),
-        (Answer(500), "is unreachable .too many 500"),
+        (Answer(500), r"fails \(HTTP 500\); read the log of the server"),
         (Answer(200, "<html>"), "is unreachable"),
     ],
 )
