@@ -12,7 +12,7 @@ from infra.paths import local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
-CODE_SUFFIXES = (".cpp", ".css", ".py", ".safetensors", ".yaml")
+CODE_SUFFIXES = (".cpp", ".css", ".html", ".js", ".py", ".safetensors", ".svg", ".yaml")
 """Suffixes of the files that are packed. Others in the packages' folders may be an .env file or data."""
 
 

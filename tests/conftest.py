@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from infra import tracking_file
 from infra.cluster import ClusterConfig, connect
@@ -98,9 +99,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     expression = config.getoption("markexpr")
     if config.getoption("--short"):
         terminalreporter.write_line("left out: long tests; run them by make faults and make e2e-cluster")
-    for tier, command in TIERS.items():
-        if expression and tier not in expression:
-            terminalreporter.write_line(f"left out: the tier '{tier}'; run it by {command}")
+    for tier in left_out(expression):
+        terminalreporter.write_line(f"left out: the tier '{tier}'; run it by {TIERS[tier]}")
+
+
+def left_out(expression: str) -> list[str]:
+    """Returns the tiers of which an argument of `-m` selects only long tests, or none."""
+    selects = Expression.compile(expression) if expression else None
+    return [tier for tier in TIERS if selects and not selects.evaluate(lambda mark, **_: mark == tier)]  # noqa: B023
 
 
 @pytest.fixture(autouse=True)

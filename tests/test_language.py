@@ -110,6 +110,8 @@ TEXT = (
     "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md", "Makefile", "pyproject.toml", "ray_cluster.yaml",
     "infra/deploy/Dockerfile", "infra/deploy/compose.env.example", ".ci/run", ".github/workflows/ci.yml",
 )  # fmt: skip
+TYPES = {".py", ".yaml", ".cpp", ".md", ".html"}
+"""Suffixes of the files in CODE that have text for readers."""
 QUOTED = {"CHANGELOG.md": r"^\| "}
 """Lines of a file that may contain retired names: the table of old and new names."""
 
@@ -180,7 +182,7 @@ def problems(path: Path) -> list[str]:
 
 def checked_files() -> list[Path]:
     """Every file whose text a user or contributor reads."""
-    code = [p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in (".py", ".yaml", ".cpp", ".md")]
+    code = [p for package in CODE for p in (ROOT / package).rglob("*") if p.suffix in TYPES]
     tests = [p for folder in ("tests", "scripts") for p in (ROOT / folder).rglob("*.py") if p != Path(__file__)]
     return sorted([*(ROOT / name for name in TEXT), *(ROOT / "docs").rglob("*.md"), *code, *tests])
 

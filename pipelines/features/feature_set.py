@@ -9,7 +9,7 @@ from infra.errors import CorruptDataError, UserError
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, read_index
-from pipelines.features.layout import resolve_uri, tar_name
+from pipelines.features.layout import nothing_at, resolve_uri, tar_name
 from pipelines.features.photo_table import PhotoTable
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_reader import StoredShards
@@ -39,9 +39,7 @@ class FeatureSet:
         try:
             index = read_index(store, name)
         except FileNotFoundError as error:
-            raise MissingFeatureSetError(
-                f"{uri}: no finished feature set here; run `{program('extract')}` to its end, or check the URI"
-            ) from error
+            raise MissingFeatureSetError(nothing_at(uri, "no finished feature set here", "extract")) from error
         if index.compute_digest() != index.feature_set:
             raise CorruptDataError(
                 f"{uri}: the index is corrupt; run `{program('features')} verify` to list every corrupt object"

@@ -25,6 +25,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from infra.source_tree import program
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.decode import LONGEST_SIDE
@@ -122,6 +123,18 @@ def resolve_uri(uri: str) -> tuple[Store, str]:
     """
     match = _SNAPSHOT_URI.fullmatch(uri)
     return (open_store(match[1]), snapshot_name(match[2])) if match else (open_store(uri), INDEX)
+
+
+def nothing_at(uri: str, missing: str, command: str) -> str:
+    """Returns the error for a URI whose object of `resolve_uri` is `missing`; `command` makes it."""
+    _, at, digest = uri.rpartition("@")
+    if _SNAPSHOT_URI.fullmatch(uri):
+        return (
+            f"{uri}: no snapshot {digest} here; omit '@{digest}' for the current state, or take the digits of a "
+            "snapshot-<12 hex>.json there"
+        )
+    hint = ", whose snapshots are URI@<12 hex>" if at and "/" not in digest else ""
+    return f"{uri}: {missing}; run `{program(command)}` to its end, or check the URI{hint}"
 
 
 def shard_name(split: str, number: int, plan_digest: str, contents: Mapping[str, str] | None = None) -> str:

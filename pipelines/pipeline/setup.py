@@ -30,7 +30,7 @@ from pipelines.search.index_build import actors_request
 from pipelines.training.driver import workers_request
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
-from pipelines.training.inputs import check_text_encoder, require_dataset_of_model
+from pipelines.training.inputs import check_name, check_text_encoder, require_dataset_of_model
 from pipelines.training.setup import TrainingSetup
 
 Stage = Literal["extract", "train", "evaluate", "promote", "index"]
@@ -115,6 +115,7 @@ def check_pipeline(name: str, data: PipelineData, setup: PipelineSetup) -> Track
         faiss()
         require_folder(setup.index.output, "index.output")
     if setup.runs("train"):
+        check_name(name)
         _require_trainable(data, setup)
     infra.cluster.check_address(training.cluster)
     require_folder(setup.extract.output, "extract.output")

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.errors import CorruptDataError, UserError
-from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.features.layout import resolve_uri
+from pipelines.features.layout import nothing_at, resolve_uri
 from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name, lists_name, partition_receipt_name
 from pipelines.search.partition import Partition, StoredFile
 
@@ -210,9 +209,7 @@ def read_index_document(uri: str) -> tuple[Store, IndexDocument]:
     try:
         data = store.read(name)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{uri}: no finished search index here; run `{program('index')}` to its end, or check the URI"
-        ) from error
+        raise UserError(nothing_at(uri, "no finished search index here", "index")) from error
     return store, parse_document(data, f"{store.uri}/{name}")
 
 

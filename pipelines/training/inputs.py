@@ -47,8 +47,7 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
 
     `width` is the width of the features.
     """
-    if dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
-        raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
+    check_name(name)
     if width != setup.model.region_dim:
         raise UserError(
             f"{train.store.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
@@ -59,6 +58,12 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
         path = setup.train.word_vectors
         raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")
     check_text_encoder(setup)
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for a name that a registered model and its run directories cannot have."""
+    if not name or dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
+        raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
 
 
 def check_text_encoder(setup: TrainingSetup) -> None:

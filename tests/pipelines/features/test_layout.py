@@ -1,5 +1,6 @@
 """Names of a feature set and of its objects."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from pipelines.features.layout import (
     feature_set_name,
     kind_of,
     manifest_name,
+    nothing_at,
     receipt_name,
     resolve_uri,
     shard_name,
@@ -66,3 +68,19 @@ def test_a_uri_with_a_digest_is_a_snapshot(tmp_path: Path):
     assert (store.uri, name) == (str(tmp_path), "index.json")
     store, name = resolve_uri(f"{tmp_path}@0123456789ab")
     assert (store.uri, name) == (str(tmp_path), "snapshot-0123456789ab.json")
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("s3://b/set", "no finished feature set here; run `python -m jobs.extract` to its end, or check the URI"),
+        ("s3://b/set@123", "no finished feature set here; .* check the URI, whose snapshots are URI@<12 hex>"),
+        ("s3://b@c/set", "no finished feature set here; .* check the URI"),
+        (
+            "s3://b/set@0123456789ab",
+            "no snapshot 0123456789ab here; omit '@0123456789ab' for the current state, .*",
+        ),
+    ],
+)
+def test_what_a_uri_lacks_is_named(uri: str, message: str):
+    assert re.fullmatch(f"{uri}: {message}", nothing_at(uri, "no finished feature set here", "extract"))

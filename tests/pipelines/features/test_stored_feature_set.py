@@ -12,7 +12,7 @@ from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.verify import verify
 from tests.support import feature_sets
-from tests.support.stored_feature_set import CORRUPT, DETECTOR, FIXTURE, PHOTOS, pixels
+from tests.support.stored_feature_set import CORRUPT, DETECTOR, FIXTURE, PHOTOS, pixels, write_feature_set
 
 SPLITS = ("train", "val", "test")
 
@@ -45,6 +45,17 @@ def test_the_manifest_is_read_once_for_all_splits(tmp_path: Path):
         manifest.unlink()
     assert features.split("val").captions
     assert first.on_node(first.shards).captions == first.captions
+
+
+def test_format_has_not_changed_without_a_new_version(tmp_path: Path):
+    """If this fails, raise the format version of feature sets."""
+    write_feature_set(tmp_path / "set")
+    for stored in FIXTURE.iterdir():
+        written = tmp_path / "set" / stored.name
+        if stored.suffix == ".parquet":  # which states its writer; that of the manifest is version 1, now 2
+            assert pq.read_table(written).equals(pq.read_table(stored)), stored.name
+        else:
+            assert written.read_bytes() == stored.read_bytes(), stored.name
 
 
 def test_lineage_and_rejections_are_read():

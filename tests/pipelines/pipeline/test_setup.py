@@ -72,6 +72,8 @@ def test_features_have_to_fit_the_model(setup: PipelineSetup):
     wide = replace(setup, training=replace(setup.training, model=replace(setup.training.model, region_dim=16)))
     with pytest.raises(UserError, match=r"gives features of width 8, but model\.region_dim is 16; set .* to 8$"):
         check_pipeline("m", DATA, wide)
+    with pytest.raises(UserError, match="--name 'a/b' is not a valid model name"):
+        check_pipeline("a/b", DATA, setup)
     check_pipeline("m", DATA, replace(wide, until="extract"))
 
 

@@ -28,6 +28,7 @@ def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
     ("change", "message"),
     [
         ({"name": "a/b"}, "--name 'a/b' is not a valid model name"),
+        ({"name": ""}, "--name '' is not a valid model name"),
         ({"model": ModelConfig(region_dim=9)}, "has features of width 8, but model.region_dim is 9"),
         ({"train": TrainConfig(batch_size=400)}, "train.batch_size is 400"),
         (
