@@ -62,7 +62,7 @@ def claim_training(
         lease = directory.acquire_lease()
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
     with tracking.closing(run_id, lease.is_lost):
-        _log_setup(tracking, run_id, inputs, lease.token)
+        _log_setup(tracking, run_id, inputs, lease)
     return ClaimedTraining(inputs, lease, run_id)
 
 
@@ -73,17 +73,20 @@ def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) 
     return tracking.create_run(inputs.name, tags)
 
 
-def _log_setup(tracking: Tracking, run_id: str, inputs: TrainingInputs, token: int) -> None:
+def _log_setup(tracking: Tracking, run_id: str, inputs: TrainingInputs, lease: Lease) -> None:
     """Logs datasets, configuration and environment to a new run, and those of a resumed session beside the first.
 
-    Parameters come last: their presence means that logging is complete.
+    Parameters come last: their presence means that logging is complete. Raises LeaseLostError if another process has
+    acquired the lease while a request waited for the server.
     """
     client, setup = tracking.client(), inputs.setup.redacted()
     if client.get_run(run_id).data.params:
-        client.log_dict(run_id, asdict(setup), f"config-lease-{token:06d}.yaml")
-        client.log_dict(run_id, environment(), f"environment-lease-{token:06d}.json")
+        client.log_dict(run_id, asdict(setup), f"config-lease-{lease.token:06d}.yaml")
+        client.log_dict(run_id, environment(), f"environment-lease-{lease.token:06d}.json")
         return
     log_datasets(tracking, run_id, inputs.features, DATASETS)
+    lease.require()
     client.log_dict(run_id, asdict(setup), "config.yaml")
     client.log_dict(run_id, environment(), "environment.json")
+    lease.require()
     tracking.log_params(run_id, setup.flat())

@@ -93,7 +93,8 @@ class SweepCallback(tune.Callback):
         self._bar.set_postfix_str(f"last rSum {trial.last_result.get('score', float('nan')):.1f}", refresh=False)
         if run_id := trial.last_result.get("run_id"):
             with outage_as_warning(f"run {run_id} is completed at the end of the sweep"):
-                self._context.end_run(run_id, trial.last_result["epoch"] == self._context.setup.train.epochs)
+                if not self._lease.is_lost():  # else the trial may be running in the process that resumed the sweep
+                    self._context.end_run(run_id, trial.last_result["epoch"] == self._context.setup.train.epochs)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
         """Called by Tune when a trial has failed."""

@@ -9,6 +9,7 @@ import pytest
 
 from infra.errors import LeaseLostError, StorageError, UserError
 from infra.tracking import Tracking, TrackingConfig, connect
+from pipelines.features.mlflow_lineage import log_datasets
 from pipelines.training import claim, run_directory
 from pipelines.training.claim import ClaimedTraining, check_resume, claim_training
 from pipelines.training.inputs import TrainingInputs, resolve_inputs
@@ -40,6 +41,21 @@ def test_a_resumed_training_logs_missing_datasets(
         assert (run.info.status, run.inputs.dataset_inputs) == ("FAILED", [])
         claim_training(inputs, tracking, resume=None)
         assert datasets(tracking) == DATASETS_OF_A_TRAINING
+
+
+def test_a_driver_that_waited_leaves_its_successors_run_alone(
+    inputs: TrainingInputs, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+):
+    def log_slowly(*arguments: Any) -> None:
+        log_datasets(*arguments)
+        inputs.directory.acquire_lease()
+
+    monkeypatch.setattr(claim, "log_datasets", log_slowly)
+    with pytest.raises(LeaseLostError, match="another process resumed this run"):
+        claim_training(inputs, tracking, resume=None)
+    (run,) = runs(tracking)
+    assert (run.info.status, run.data.params) == ("RUNNING", {})
+    assert tracking.client().list_artifacts(run.info.run_id) == []
 
 
 def runs(tracking: Tracking) -> list[Any]:

@@ -16,7 +16,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.run_directory import Lease, open_run_directory
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.sweeps import tuning
-from pipelines.training.sweeps.trial import SweepContext
+from pipelines.training.sweeps.trial import STOPPED_BY, SweepContext
 from pipelines.training.sweeps.tuning import SweepCallback
 
 
@@ -79,6 +79,15 @@ def test_run_of_a_completed_trial_ends(callback: SweepCallback, tracking: Tracki
     trial = SimpleNamespace(last_result={"score": 10.0, "run_id": run_id, "epoch": epoch})
     callback.on_trial_complete(1, [trial], trial)
     assert tracking.client().get_run(run_id).info.status == status
+
+
+def test_a_trial_of_a_sweep_that_was_resumed_keeps_its_run(callback: SweepCallback, tracking: Tracking, lease: Lease):
+    run_id = tracking.create_run("m", {})
+    lease.directory.acquire_lease()
+    trial = SimpleNamespace(last_result={"score": 10.0, "run_id": run_id, "epoch": 2})
+    callback.on_trial_complete(1, [trial], trial)
+    run = tracking.client().get_run(run_id)
+    assert (run.info.status, STOPPED_BY in run.data.tags) == ("RUNNING", False)
 
 
 def test_mlflow_outage_at_trial_end_is_a_warning(
