@@ -10,6 +10,7 @@ from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
@@ -50,19 +51,24 @@ def parse(
     """Parses a command line (`argv`, or the process's own). The usage also lists the subcommands, parsed elsewhere.
 
     Returns the command's own arguments, and a config in which the given sections are set; the others have their
-    defaults. Paths are absolute. Raises UserError for an unknown option, preset or field, and for a value out of range.
+    defaults. Paths are absolute. `section_options` of the arguments are the options of sections on the command line.
+    Raises UserError for an unknown option, preset or field, and for a value out of range.
     """
     from jsonargparse import ArgumentError
 
     parser = _parser(command, description, add_arguments, sections, default_preset)
     if subcommands:
         parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."
-    given = _files_first(sys.argv[1:] if argv is None else argv, sections, default_preset)
+    argv = sys.argv[1:] if argv is None else argv
+    section_options = _section_options(argv)
+    given = _files_first(argv, sections, default_preset)
     try:
+        _check_sections(section_options, parser)
         arguments = parser.instantiate(parser.parse_args(given))
         for name, value in vars(arguments).items():
             if isinstance(value, Path):
                 arguments[name] = local_path(value, f"--{name}")
+        arguments.section_options = section_options
         config = Config(**{name: arguments[name] for name in sections})
         config.check_cpus(sections)
     except (ArgumentError, ValueError) as error:
@@ -165,6 +171,23 @@ def _parser(
         group = parser._option_string_actions.pop(f"--{name}")  # noqa: SLF001
         group.help = SUPPRESS
     return parser
+
+
+def _section_options(argv: Sequence[str]) -> list[str]:
+    """Returns the options of a command line that have the form `--section.field`."""
+    options = (argument.partition("=")[0] for argument in takewhile(lambda argument: argument != "--", argv))
+    return [option for option in options if re.match(r"--[\w-]+\.", option)]
+
+
+def _check_sections(section_options: Sequence[str], parser: Any) -> None:
+    """Raises ValueError for an option such as `--index.output` where `--index` is the command's own option.
+
+    jsonargparse would pass it to `--index` as an object of its own.
+    """
+    for option in section_options:
+        own, _, _ = option.partition(".")
+        if own in parser._option_string_actions:  # noqa: SLF001
+            raise ValueError(f"{option} is unknown, because this command has no section '{own[2:]}'; omit it")
 
 
 class _UniqueKeys(yaml.SafeLoader):

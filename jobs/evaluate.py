@@ -28,9 +28,8 @@ def _arguments(parser: Any) -> None:
     options.add(parser, "--split")
     parser.add_argument(
         "--protocol",
-        type=str,
-        default=None,
-        help=f"Published protocol: {', '.join(PROTOCOLS)}. By default all photos of the split form one gallery.",
+        choices=tuple(PROTOCOLS),
+        help="Published protocol. By default all photos of the split form one gallery.",
     )
     options.add(parser, "--report")
 
@@ -50,6 +49,8 @@ def main() -> None:
         )
     device = driver_device(arguments.device, config.score)
     models = _with_features(arguments.model, arguments.features)
+    if arguments.intersect and len({features.pinned_uri for _, features in models}) == 1:
+        raise UserError("--intersect has no effect with one feature set; omit it")
     splits = paired_splits([features for _, features in models], arguments.split, arguments.intersect)
     tracking = store_of_models([uri for uri, _ in models], config.tracking)
     loaded = [load_model_for(tracking, uri, features, device) for uri, features in models]

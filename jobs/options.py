@@ -1,5 +1,7 @@
 """The options that several commands have. Each means the same in all of them (tests/jobs/test_options.py checks it)."""
 
+import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,17 @@ def dataset_files(arguments: Any) -> DatasetFiles | None:
         others = ("photos", "format", "columns")
         given = next((name for name in others if getattr(arguments, name, None) is not None), None)
         if given is not None:
-            raise UserError(f"--{given} has no effect without --dataset; give both or neither")
+            raise UserError(f"--{given} has no effect without --dataset; add --dataset, or omit it")
         return None
     columns = {} if arguments.columns is None else parse_columns(arguments.columns)
     return DatasetFiles(tuple(arguments.dataset), arguments.format, columns)
+
+
+def warn_without_effect(arguments: Any, sections: Collection[str], reason: str) -> None:
+    """Warns of each option of these sections on the command line. `reason` is for example `without --plan`.
+
+    Presets and config files may set these sections, because other commands read the same files.
+    """
+    for option in arguments.section_options:
+        if option.removeprefix("--").partition(".")[0] in sections:
+            print(f"warning: {option} has no effect {reason}", file=sys.stderr)

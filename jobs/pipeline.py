@@ -26,6 +26,14 @@ from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
 from pipelines.pipeline.setup import PipelineData, PipelineSetup, Stage, check_pipeline
 from pipelines.training.train import training_summary
 
+_SECTIONS: dict[Stage, tuple[str, ...]] = {
+    "train": ("model", "train", "cache", "tracking", "register"),
+    "evaluate": ("score",),
+    "promote": ("promote",),
+    "index": ("index",),
+}
+"""The first stage that reads a section."""
+
 
 def _arguments(parser: Any) -> None:
     options.add_dataset(parser, required=True)
@@ -81,7 +89,7 @@ def main() -> None:
 
 
 def _setup(arguments: Any, config: Config) -> PipelineSetup:
-    """Opens the champion's features. Raises UserError for an option that has no effect."""
+    """Opens the champion's features. Raises UserError for an option that has no effect; warns of those of sections."""
     features = arguments.champion_features
     setup = PipelineSetup(
         config.extract,
@@ -93,6 +101,11 @@ def _setup(arguments: Any, config: Config) -> PipelineSetup:
         None if features is None else FeatureSet.open(features),
         arguments.intersect,
     )
+    if not arguments.dry_run:
+        options.warn_without_effect(arguments, {"estimate"}, "without --dry-run")
+    for stage, sections in _SECTIONS.items():
+        if not setup.runs(stage):
+            options.warn_without_effect(arguments, sections, f"with --until {arguments.until}")
     for option, given in (("--champion-features", features is not None), ("--intersect", arguments.intersect)):
         if given and not setup.runs("promote"):
             raise UserError(f"{option} has no effect with --until {arguments.until}; omit it")

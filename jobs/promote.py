@@ -55,6 +55,8 @@ def _run(arguments: Any, config: Config) -> str:
     if challenger is None and any(unused.values()):
         option = next(option for option, given in unused.items() if given)
         raise UserError(f"{option} has no effect with --rollback and --unlock; omit it")
+    if challenger is None:
+        options.warn_without_effect(arguments, {"promote", "score", "cluster"}, "with --rollback and --unlock")
     if config.score.cache_file:
         raise UserError(f"score.cache_file is {config.score.cache_file}, but a promotion scores two models; omit it")
     device = driver_device(arguments.device, config.score)

@@ -25,6 +25,8 @@ def main() -> None:
         ("scenes", "extract", "model", "train", "cache", "score", "promote", "tracking", "register", "cluster"),
         default_preset="quickstart",
     )
+    if arguments.dataset is not None:
+        options.warn_without_effect(arguments, {"scenes"}, "with --dataset")
     setup = PipelineSetup(config.extract, config.training(), config.score, config.promote, config.index)
     with when_interrupted("re-run the same command to continue"):
         run_quickstart(options.dataset_files(arguments), arguments.photos, config.scenes, setup)

@@ -16,7 +16,8 @@ times 1e38 is infinite in float32."""
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture and variant of the network (Ji, Chen, Wang, IJCAI 2021). Defaults are the paper's."""
+    """Architecture and variant of the network (Ji, Chen, Wang, IJCAI 2021). Defaults are the paper's where it states
+    them."""
 
     region_dim: int = 2048
     """Width F of a region feature. It must equal the feature width of the feature set."""
@@ -34,7 +35,7 @@ class ModelConfig:
     """Width of the learnable word embeddings of the GRU."""
     fixed_word_dim: int = 0
     """Width of the pretrained word vectors that are concatenated to the learnable ones and not trained (the paper uses
-    300); 0 disables them."""
+    300); 0 without them. A training takes it from the file `train.word_vectors`."""
     gru_layers: int = 1
     """Number of layers of the bidirectional GRU (not stated in the paper)."""
     normalize: bool = True

@@ -69,8 +69,13 @@ def check_name(name: str) -> None:
 def check_text_encoder(setup: TrainingSetup) -> None:
     """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported.
 
-    Also for word vectors, which this encoder does not use.
+    Also for word vectors, which this encoder does not use, and for a width of word vectors without a file of them.
     """
+    if setup.model.fixed_word_dim and not setup.train.word_vectors:
+        raise UserError(
+            f"model.fixed_word_dim is {setup.model.fixed_word_dim}, but train.word_vectors, whose width it is, is not "
+            "set; omit it"
+        )
     if setup.model.text_encoder == "hf":
         from shan_model.hf_encoder import check_pretrained
 
@@ -126,6 +131,12 @@ def _with_word_vectors(captions: Texts, setup: TrainingSetup) -> "tuple[Training
         found = read_word_vectors(path, Vocabulary.build(captions, setup.train.min_word_count))
     except WordVectorsError as error:
         raise UserError(f"train.word_vectors: {error}") from error
-    model = replace(setup.model, fixed_word_dim=found.vectors_VE.shape[1])
+    width = found.vectors_VE.shape[1]
+    if setup.model.fixed_word_dim not in (0, width):
+        raise UserError(
+            f"model.fixed_word_dim is {setup.model.fixed_word_dim}, but train.word_vectors '{path}' has vectors of "
+            f"width {width}; omit model.fixed_word_dim"
+        )
+    model = replace(setup.model, fixed_word_dim=width)
     print(found.coverage(captions))
     return replace(setup, model=model), found.vectors_VE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.jobs.conftest import UserErrorOf
+from tests.jobs.conftest import Call, UserErrorOf
 from tests.support import ROOT, feature_sets
 
 MODEL_COMMANDS = {
@@ -63,6 +63,34 @@ def test_a_command_that_reads_models_does_not_create_a_store(
     arguments = [argument.replace("--model=m", "--model=models:/m/1") for argument in arguments]
     assert "mlflow.db does not exist; set it, or the environment variable" in user_error(f"jobs.{command}", *arguments)
     assert list((data / "cwd").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "options", "reason"),
+    [
+        (["extract", "--dataset=none.json"], ["--estimate.num_nodes=2"], "without --plan"),
+        (["quickstart", "--dataset=none.json"], ["--scenes.train=99"], "with --dataset"),
+        (
+            ["promote", "--name=m", "--rollback=bad"],
+            ["--promote.split=val", "--score.precision=bf16", "--cluster.local_cpus=2"],
+            "with --rollback and --unlock",
+        ),
+        (["pipeline", "--name=m", "--dataset=good.json"], ["--estimate.num_nodes=2"], "without --dry-run"),
+        (
+            ["pipeline", "--name=m", "--dataset=good.json", "--photos=photos", "--until=train"],
+            ["--score.num_actors=1", "--promote.split=val", "--index.actor_cpus=1"],
+            "with --until train",
+        ),
+    ],
+)
+def test_options_of_sections_without_effect_are_warned_of(
+    data: Path, call: Call, argv: list[str], options: list[str], reason: str
+):
+    code, _, err = call(f"jobs.{argv[0]}", *argv[1:], *options)
+    *warnings, error = err.splitlines()
+    assert code == 2, err
+    assert error.startswith("error: ")
+    assert warnings == [f"warning: {option.partition('=')[0]} has no effect {reason}" for option in options]
 
 
 def test_user_error_of_a_process_is_one_line_and_exit_code_2():

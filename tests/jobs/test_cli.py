@@ -213,6 +213,8 @@ def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
             ["--train.epoch", "3"],  # options cannot be abbreviated
             "unrecognized arguments: --train.epoch 3; the nearest option is --train.epochs; see `",
         ),
+        (["--name.words", "3"], "--name.words is unknown, because this command has no section 'name'; omit it; see `"),
+        (["--name.words=3"], "--name.words is unknown, because this command has no section 'name'; omit it; see `"),
         (["--wrds=3"], "unrecognized arguments: --wrds=3; see `"),
     ],
 )

@@ -72,12 +72,18 @@ def test_models_of_two_detectors_use_their_own_features(features, tmp_path, monk
     assert "val: 30 photos" in capsys.readouterr().out
 
 
-def test_a_model_without_features_is_named(features, tmp_path, monkeypatch):
+def test_features_and_protocol_are_checked_before_models_load(features, tmp_path, monkeypatch):
     one, two = "models:/m/1", "models:/m/2"
     with pytest.raises(UserError, match=r"^--features is missing; give it, or --model models:/m/2=URI with"):
         run(monkeypatch, "--model", f"{one}={features.uri}", two)
     with pytest.raises(UserError, match=r"^--features has no effect, because each --model names a feature set"):
         run(monkeypatch, "--model", f"{one}={features.uri}", f"--features={features.uri}")
+    with pytest.raises(UserError, match=r"^--intersect has no effect with one feature set; omit it"):
+        run(monkeypatch, "--model", one, two, f"--features={features.uri}", "--intersect")
+    with pytest.raises(
+        UserError, match=r"^--protocol is 'coco'; give one of 'f30k-1k', 'coco-1k-5fold', 'coco-5k'; see"
+    ):
+        run(monkeypatch, "--model", one, f"--features={features.uri}", "--protocol=coco")
 
 
 @pytest.mark.parametrize(

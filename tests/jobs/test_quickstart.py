@@ -22,7 +22,7 @@ from tests.jobs.conftest import UserErrorOf
             ["--dataset=../good.json", "--photos=../photos"],
             "no photo with captions is in split 'val', which is needed up to stage promote",
         ),
-        (["--photos=../photos"], "--photos has no effect without --dataset; give both or neither"),
+        (["--photos=../photos"], "--photos has no effect without --dataset; add --dataset, or omit it"),
         (["--dataset=../good.json", "--columns=image:url"], "--columns is 'image:url'; write <role>=<column>"),
         (["--dataset=../good.json", "--photos=../photos", "--columns=image=url"], "--columns has no effect on"),
         (

@@ -67,6 +67,9 @@ def run_sweep(
     train, width = features.captioned("train"), features.index.detector.feature_dim
     for values in sampled:
         check_setup(train, width, name, with_fields(setup, values))
+    if sweep.grace_period_epochs >= setup.train.epochs:
+        fields = f"sweep.grace_period_epochs is {sweep.grace_period_epochs} and train.epochs {setup.train.epochs}"
+        print(f"warning: {fields}, so no trial is stopped early; lower the first", file=sys.stderr)
     identity = sweep_identity(features, space_identity(entries, space), sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result(lambda document: _stored_result(document, list(space)))) is not None:

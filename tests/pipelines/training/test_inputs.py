@@ -36,6 +36,10 @@ def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
             "train.word_vectors '.*none.txt' cannot be read",
         ),
         (
+            {"model": ModelConfig(region_dim=FEATURE_DIM, fixed_word_dim=3)},
+            "model.fixed_word_dim is 3, but train.word_vectors, whose width it is, is not set; omit it",
+        ),
+        (
             {
                 "train": TrainConfig(batch_size=4, word_vectors=__file__),
                 "model": ModelConfig(region_dim=FEATURE_DIM, text_encoder="hf", hf_model="bert"),
@@ -124,3 +128,15 @@ def test_options_without_effect_are_warned_of(
     assert capsys.readouterr().err == (
         "warning: train.lr_decay_epoch is 3, but has no effect with train.lr_schedule=cosine\n"
     )
+
+
+def test_another_width_than_that_of_the_word_vectors_is_an_error(
+    features: FeatureSet, setup: TrainingSetup, tmp_path: Path
+):
+    (tmp_path / "vectors.txt").write_text("a 1 2 3\n")
+    train = replace(setup.train, word_vectors=str(tmp_path / "vectors.txt"))
+    for width in (0, 3):
+        given = replace(setup, train=train, model=replace(setup.model, fixed_word_dim=width))
+        assert resolve_inputs(features, "m", given).setup.model.fixed_word_dim == 3
+    with pytest.raises(UserError, match=r"^model\.fixed_word_dim is 2, but .*/vectors\.txt' has vectors of width 3"):
+        resolve_inputs(features, "m", replace(given, model=replace(setup.model, fixed_word_dim=2)))

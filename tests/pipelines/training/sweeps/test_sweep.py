@@ -93,16 +93,34 @@ def test_run_logs_datasets_space_and_sections_of_a_sweep(features: FeatureSet, t
     assert params["tracking.uri"] == "http://host"
 
 
-def test_a_finished_sweep_returns_its_result(features: FeatureSet, tracking: Tracking, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("epochs", "warning"),
+    [
+        (3, ""),
+        (
+            2,
+            "warning: sweep.grace_period_epochs is 2 and train.epochs 2, so no trial is stopped early; lower the "
+            "first\n",
+        ),
+    ],
+)
+def test_a_finished_sweep_returns_its_result(
+    features: FeatureSet,
+    tracking: Tracking,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    epochs: int,
+    warning: str,
+):
     model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
-    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, epochs=epochs, output=str(tmp_path / "runs")))
     trial = Trial({"train.margin": 0.1, "model.gate": "scalar"}, "r1", 50.0, 3)
     best = TrainedModel("r1", "m", 1, 3, {"val_rsum": 50.0})
     identity = sweep_identity(features, SPACE, SweepConfig(), setup)
     directory = open_run_directory(setup.train.output, directory_name("m-sweep", identity))
     directory.record_result({"trials": [asdict(trial)], "best": asdict(best)})
     trials, found = run_sweep(features, "m", SPACE, SweepConfig(), setup, tracking)
-    assert (trials, found) == ([trial], best)
+    assert (trials, found, capsys.readouterr().err) == ([trial], best, warning)
     assert list(trials[0].values) == ["train.margin", "model.gate"]
     for edit in ({"best": None}, {"trials": []}, {"trials": [{}]}, {"trials": [asdict(trial) | {"values": {}}]}):
         directory.record_result({"trials": [asdict(trial)], "best": asdict(best)} | edit)
