@@ -29,17 +29,20 @@ class PhotoTable:
     @classmethod
     def read(cls, shards: Sequence[IndexedShard], receipts: Iterable[Receipt]) -> "PhotoTable":
         """Returns the photos of shards, whose receipts are read one after the other."""
-        counts = [shard.written for shard in shards]
-        offsets = np.empty((sum(counts), len(MEMBERS), 2), np.int64)
-        keys, sources, row = list[pa.Array](), list[pa.Array](), 0
+        keys, sources, offsets = list[pa.Array](), list[pa.Array](), list[NDArray[np.int64]]()
         for receipt in receipts:
-            if receipt.written:
-                offsets[row : row + len(receipt.written)] = [photo.offsets for photo in receipt.written]
-            row += len(receipt.written)
+            found = np.array([photo.offsets for photo in receipt.written], np.int64)
+            offsets.append(found.reshape(-1, len(MEMBERS), 2))
             keys.append(pa.array([photo.key for photo in receipt.written], pa.large_string()))
             sources.append(pa.array([photo.source for photo in receipt.written], pa.large_string()))
-        shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), counts)
-        return cls(tuple(shards), shard_of, Texts(pa.concat_arrays(keys)), Texts(pa.concat_arrays(sources)), offsets)
+        shard_of = np.repeat(np.arange(len(shards), dtype=np.int32), [len(found) for found in offsets])
+        return cls(
+            tuple(shards),
+            shard_of,
+            Texts(pa.concat_arrays(keys)),
+            Texts(pa.concat_arrays(sources)),
+            np.concatenate(offsets),
+        )
 
     def __len__(self) -> int:
         return len(self.shard_of)

@@ -1,11 +1,15 @@
 """Photos of shards as columns: those of the receipts, in any order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from infra.errors import CorruptDataError
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import tar_name
 from pipelines.features.photo_table import PhotoTable
+from pipelines.features.stored_receipts import StoredReceipts
 from tests.support import feature_sets
 
 
@@ -37,3 +41,11 @@ def test_taken_photos_have_only_their_shards(features: FeatureSet):
     assert rows(table.take(wanted)) == [rows(table)[row] for row in wanted]
     assert {shard.name for shard in table.take(wanted).shards} == {table.shards[table.shard_of[r]].name for r in wanted}
     assert table.rows_of([table.keys[row] for row in wanted]).tolist() == wanted.tolist()
+
+
+def test_an_index_with_a_forged_count_is_corrupt(features: FeatureSet):
+    """Nothing is allocated for a count that the receipts do not confirm."""
+    first, *others = features.index.shards
+    forged = (replace(first, written=1 << 60), *others)
+    with pytest.raises(CorruptDataError, match="the index or a receipt is corrupt"):
+        PhotoTable.read(forged, StoredReceipts(features.store, forged))
