@@ -44,7 +44,10 @@ def library() -> ctypes.CDLL | None:
             subprocess.run([*command, *flags, "-o", built, _SOURCE], capture_output=True, check=True, timeout=120)
             return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(error).split())[:200]
+        said: bytes | None = getattr(
+            error, "stderr", None
+        )  # of the compiler; without it, the end of `error` is the reason
+        reason = " ".join((said.decode(errors="replace") if said else str(error)).split())[-200:]
         warnings.warn(
             f"native scoring cannot be compiled ({reason}); torch is used, at about half the speed",
             stacklevel=2,
