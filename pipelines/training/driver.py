@@ -58,8 +58,8 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
     """Trains to the end on the connected cluster and returns Ray Train's result.
 
     Raises UserError if training fails more than `train.max_failures` times, the exception of a worker that a restart
-    would only repeat, and LeaseLostError if another process resumes the training. At an interrupt, the workers save a
-    checkpoint if they can within STOP_S; a second interrupt does not wait for them.
+    would only repeat, and LeaseLostError if another process resumes the training, also at an interrupt. At an
+    interrupt, the workers save a checkpoint if they can within STOP_S; a second interrupt does not wait for them.
     """
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
@@ -74,9 +74,11 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
         trainer = _trainer(training, tracking, callbacks, bar)
         try:
             result = _fit_interruptibly(trainer, bar, lambda: tracking.end(training.run_id, "KILLED", lease.is_lost))
-        except (TrainingFailedError, RayError) as error:
+        except (KeyboardInterrupt, TrainingFailedError, RayError) as error:
             with suppress(OSError):  # an unreachable store must not hide the error
                 lease.require()
+            if isinstance(error, KeyboardInterrupt):
+                raise
             if (cause := permanent_cause(error)) is not None:
                 raise cause from None
             raise _given_up(training, error) from error
