@@ -4,12 +4,14 @@
         --address http://head:8265
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import infra.tracking
 from infra.errors import StorageError, UserError
+from infra.storage.base import Store
+from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from jobs import cli, options
 from pipelines.reports.tables import Table
@@ -34,8 +36,17 @@ def _collected(errors: list[str]) -> Iterator[None]:
         errors.append(str(error))
 
 
-def _show(table: Table) -> None:
-    print(table.markdown() if table.rows else f"**{table.title}**: none", end="\n\n", flush=True)
+def _show(table: Table, note: str = "") -> None:
+    print(table.markdown() if table.rows else f"**{table.title}**: none{note}", end="\n\n", flush=True)
+
+
+def _show_root(option: str, uri: str, table: Callable[[Store], Table]) -> None:
+    """Prints the table of a root, and whether the folder does not exist. Raises UserError for a file."""
+    root = open_store(uri)
+    folder = root.root if isinstance(root, FolderStore) else None
+    if folder is not None and folder.is_file():
+        raise UserError(f"{option} '{uri}' is a file; give the folder that contains it")
+    _show(table(root), "" if folder is None or folder.is_dir() else ", the folder does not exist")
 
 
 def main() -> None:
@@ -45,9 +56,9 @@ def main() -> None:
     )
     errors: list[str] = []
     with _collected(errors):
-        _show(feature_sets(open_store(arguments.feature_root)))
+        _show_root("--feature-root", arguments.feature_root, feature_sets)
     with _collected(errors):
-        _show(index_table(open_store(arguments.index_root)))
+        _show_root("--index-root", arguments.index_root, index_table)
     with _collected(errors):
         tracking = infra.tracking.find_store(config.tracking)
         if tracking is None:

@@ -45,7 +45,17 @@ def test_a_server_that_fails_in_part_shows_the_rest(call: Call, mlflow_uri: str,
 
 
 def test_stores_that_do_not_exist_are_empty_and_stay_so(call: Call, tmp_path: Path):
-    code, out, _ = call("jobs.status", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    code, out, _ = call("jobs.status", "--index-root=typo", f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db")
     assert code == 0
+    assert f"**feature sets at {tmp_path}/build/features**: none, the folder does not exist\n" in out
+    assert f"**search indexes at {tmp_path}/typo**: none, the folder does not exist\n" in out
     assert f"**trainings and models**: none, tracking.uri sqlite:///{tmp_path}/mlflow.db does not" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_that_is_a_file_is_an_error(call: Call, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    code, out, err = call("jobs.status", "--feature-root=file", "--index-root=empty")
+    assert (code, err) == (2, "error: --feature-root 'file' is a file; give the folder that contains it\n")
+    assert f"**search indexes at {tmp_path}/empty**: none\n" in out
