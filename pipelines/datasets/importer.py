@@ -1,5 +1,6 @@
 """Imports a data set: one or more files of any supported format, joined by photo."""
 
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -108,12 +109,24 @@ def _split_and_location(given: str) -> tuple[str, str]:
     """Returns the split, empty by default, and the absolute path or URI of a file. UserError for an archive."""
     name, equals, path = given.partition("=")
     split = SPLIT_NAMES.get(name, name)
+    if equals and split not in SPLITS:
+        _check_split(name, path, given)
     if not equals or split not in SPLITS:
         split, path = "", given
     location = absolute(path, "data set").rstrip("/") or "/"
     if location.lower().endswith(ARCHIVES):
         raise UserError(f"data set {location} is an archive or compressed; {UNPACK}")
     return split, location
+
+
+def _check_split(name: str, path: str, given: str) -> None:
+    """Raises UserError for `<name>=<path>` with an unknown split, unless it is the path of a file."""
+
+    def exists(location: str) -> bool:
+        return existing_path(Path(absolute(location, "data set"))).exists()
+
+    if re.fullmatch(r"[\w-]+", name) and path and not exists(given) and ("://" in path or exists(path)):
+        raise UserError(f"--dataset {given}: '{name}' is not a split; give one of {', '.join(SPLITS)}")
 
 
 @contextmanager

@@ -59,6 +59,17 @@ def test_errors_name_the_file(folder: Path):
         import_dataset(f"file://{folder}/none.json", folder)
 
 
+def test_an_unknown_split_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    for file in ("d.json", f"{folder}/d.json", "s3://bucket/d.json"):
+        with pytest.raises(
+            UserError, match=rf"^--dataset tran={file}: 'tran' is not a split; give one of train, val, "
+        ):
+            import_dataset(f"tran={file}", folder)
+    (folder / "d.json").rename(folder / "tran=d.json")
+    assert import_dataset("tran=d.json", folder).table.num_rows == 1
+
+
 def test_errors_name_the_uri_of_an_object(folder: Path, s3_server: S3Server):
     root = f"s3://{s3_server.bucket}/{folder.name} ?#"
     with pytest.raises(UserError, match=rf"^{re.escape(root)}/none.json: no such file"):
