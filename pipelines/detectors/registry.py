@@ -55,6 +55,8 @@ def resolve(name: str, settings: Mapping[str, Any] | None = None) -> DetectorSpe
         raise UserError(
             f"detector {name}: it cannot be imported ({error}); put its package on the workers' PYTHONPATH"
         ) from error
+    if not callable(spec_class):
+        raise UserError(f"detector {name}: it is a {type(spec_class).__name__}, not a class; give package.module:Class")
     settings = settings or {}
     _check_names(name, spec_class, settings)
     try:

@@ -106,6 +106,8 @@ def _captioned(dataset: Dataset) -> Manifest:
 
 def _uncaptioned(path: Path, files: list[Path]) -> Manifest:
     """Returns the manifest of the image ids of all rows, from one more pass over the files."""
+    if not any(map(image_id, islice(tsv_lines(files), _TRIES))):
+        _row_format(path, files)  # raises UserError with what the rows lack
     rows = PhotoRows()
     ids = enumerate(map(image_id, tsv_lines(files)), 1)
     rows.add(str(path), (Row(f"row {number}", name) for number, name in ids if name), "gallery")

@@ -30,6 +30,7 @@ def test_a_fingerprint_is_computed_without_torch():
     [
         ("no.such.module:Class", {}, r"cannot be imported .*no"),
         ("tests.support.tiny_detector:Other", {}, "cannot be imported"),
+        ("os:path", {}, "detector os:path: it is a module, not a class; give package.module:Class"),
         (TINY, {"size": 3}, "has no setting 'size'; it has scale, seconds, fault"),
         ("collections:OrderedDict", {}, "it lacks feature_dim, region_range, class_names, fingerprint, build"),
         ("embedded", {"nms": 3}, "has no setting 'nms'; it has revision"),

@@ -318,6 +318,12 @@ def test_invalid_files_are_a_one_line_error(tmp_path: Path, dataset: Path, conte
     assert not list(tmp_path.rglob("*index*"))
 
 
+def test_another_format_without_a_data_set_is_named(tmp_path: Path):
+    (tmp_path / "passwd").write_text("root:x:0:0\n")
+    with pytest.raises(UserError, match=r"/passwd: none of its first .* \(the row has neither 6 nor 10 columns\)"):
+        import_tsv(tmp_path / "passwd", None, str(tmp_path / "out"), 2, lambda _: None)
+
+
 def test_missing_paths(tmp_path: Path, dataset: Path):
     for path in (tmp_path / "none.tsv", tmp_path):
         with pytest.raises(UserError, match="no TSV file there"):
