@@ -162,6 +162,8 @@ def _parser(
             help_ = "Start from the settings of this preset."
             parser.add_argument("--preset", choices=presets, default=default_preset, help=help_)
         parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections.")
+        printing = parser._option_string_actions["--print_config"]  # noqa: SLF001 - jsonargparse adds it
+        printing.help, printing.metavar = "Print the configuration and exit.", ""
         # The usage line names the command's own options; the fields of the sections, up to 80, are listed below it.
         usage = [*parser.format_usage().split()[1:], "[--print_config]", "[--SECTION.FIELD VALUE ...]"]
         parser.usage = fill(" ".join(usage), 100, subsequent_indent=" " * 8, break_on_hyphens=False)

@@ -26,6 +26,8 @@ NOT_COMMANDS = {"__init__", "cli", "config", "main", "options"}
 OF_CONFIG = {"--config", "--preset", "--print_config"}
 """Options that `cli.parse` adds, besides the fields of the sections."""
 
+PRINTS = "Print the configuration and exit."
+
 
 @cache
 def help_texts() -> dict[str, str]:
@@ -59,6 +61,7 @@ def test_options_are_those_of_the_frozen_list():
     for command, text in help_texts().items():
         assert "[D" not in text, f"{command}: write that the paper does not state it"
         assert "<class" not in text, f"{command}: name the type"
+        assert options_of(text).get("--print_config", PRINTS) == PRINTS
         lines += [f"{command} {option}" for option in options_of(text)]
     if "UPDATE_OPTIONS" in os.environ:
         FROZEN.write_text("".join(f"{line}\n" for line in sorted(lines)))
