@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infra.canonical_json import count, require_fields, typed
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
 from infra.tracking import Tracking
+from infra.tracking_errors import TrackingError
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import log_datasets, run_tags
 from pipelines.models.detector_package import detector_package
@@ -109,7 +110,7 @@ def _run_trials(
     lease.require()
     trials = _trials(grid)
     if not trials:
-        raise UserError(f"no trial has finished an epoch ({_first_error(grid)}); try the settings with jobs.train")
+        raise _without_trials([str(error) for error in grid.errors])
     _complete_runs(context, [trial.run_id for trial in trials])
     tracking.client().log_text(parent, trials_table(trials).markdown() + "\n", "sweep.md")
     setup = with_fields(context.setup, trials[0].values)
@@ -218,5 +219,13 @@ def _complete_runs(context: "SweepContext", run_ids: Sequence[str]) -> None:
         context.end_run(run_id, finished=progress.is_finished(context.setup.train))
 
 
-def _first_error(grid: "ResultGrid") -> str:
-    return str(grid.errors[0]).strip().splitlines()[-1] if grid.errors else "all were stopped"
+def _without_trials(errors: Sequence[str]) -> UserError | StorageError:
+    """Returns the error of a sweep in which no trial has finished an epoch, given the texts of its trials' errors.
+
+    After an outage, the trials resume with the sweep; another error is one of the settings.
+    """
+    first = errors[0].strip().splitlines()[-1] if errors else "all were stopped"
+    kind, _, reason = first.partition(": ")
+    if kind in {f"{outage.__module__}.{outage.__name__}" for outage in (StorageError, TrackingError)}:
+        return StorageError(f"no trial has finished an epoch ({reason})")
+    return UserError(f"no trial has finished an epoch ({first}); try the settings with jobs.train")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.config import TrainConfig
@@ -160,3 +160,25 @@ def test_runs_of_interrupted_trials_are_killed(tracking: Tracking, tmp_path: Pat
     lease.directory.acquire_lease()
     module._kill_trials(tracking, "parent", lease)
     assert client.get_run(running).info.status == "RUNNING"  # it belongs to the sweep that resumed
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind", "text"),
+    [
+        (
+            ["ray::train_trial()\ninfra.tracking_errors.TrackingError: tracking.uri http://h fails; try again\n"],
+            StorageError,  # `run_sweep` adds how to continue
+            "no trial has finished an epoch (tracking.uri http://h fails; try again)",
+        ),
+        (
+            ["infra.errors.UserError: the training diverged at step 3"],
+            UserError,
+            "no trial has finished an epoch (infra.errors.UserError: the training diverged at step 3); try the "
+            "settings with jobs.train",
+        ),
+        ([], UserError, "no trial has finished an epoch (all were stopped); try the settings with jobs.train"),
+    ],
+)
+def test_a_sweep_without_results_names_the_cause(errors: list[str], kind: type[Exception], text: str):
+    found = module._without_trials(errors)
+    assert (type(found), str(found)) == (kind, text)
