@@ -7,6 +7,7 @@ a server, the test is marked. tests/README.md describes the tiers.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,8 +112,10 @@ def left_out(expression: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _own_tracking_uri() -> Iterator[None]:
-    """Removes the tracking URI that MLflow writes into the environment, where the next test would find it."""
+    """Resets the URIs that MLflow keeps in its module and in the environment, where the next test would find them."""
     yield
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_registry_uri("")
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         os.environ.pop(name, None)
 

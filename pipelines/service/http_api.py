@@ -36,7 +36,7 @@ def build_api(served: Served, token: str) -> Any:
 
     @asynccontextmanager
     async def watching(_api: FastAPI) -> AsyncIterator[None]:
-        with served.watching():
+        async with served.watching():
             yield
 
     api = FastAPI(title="shan-line search", docs_url=None, redoc_url=None, lifespan=watching)  # they need a CDN

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -94,9 +94,13 @@ class Served:
             raise ServiceError(503, "no index is served yet; try again", retry_after_s=5)
         return self._gallery
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Follows the applications of Ray Serve during the body."""
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follows the applications of Ray Serve during the body, and has looked once before.
+
+        Ray Serve sends requests to a restarted router once the body runs.
+        """
+        await self._attempt(self._refresh_gallery)
         task = asyncio.get_running_loop().create_task(self._watch())
         try:
             yield
@@ -106,11 +110,14 @@ class Served:
     async def _watch(self) -> None:
         while True:
             for refresh in (self._refresh_gallery, self._refresh_following):
-                try:
-                    await refresh()
-                except Exception as error:  # noqa: BLE001 - Serve's controller or a process may be restarting
-                    self.metrics.problem(type(error).__name__)
+                await self._attempt(refresh)
             await asyncio.sleep(EVERY_S)
+
+    async def _attempt(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await refresh()
+        except Exception as error:  # noqa: BLE001 - Serve's controller or a process may be restarting
+            self.metrics.problem(type(error).__name__)
 
     async def _refresh_gallery(self) -> None:
         from ray import serve

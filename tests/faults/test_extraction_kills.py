@@ -105,9 +105,12 @@ def uninterrupted(
 def test_killed_drivers(job: Job, uninterrupted: dict[str, bytes]):
     """Kills drivers before and after they have committed parts and shards."""
     draw = random.Random(4)  # noqa: S311
-    committed_at_kill = [
-        committed_when_killed(job, more, draw.uniform(0, 0.4 if more else 8)) for more in [0, 1, 1, 2, 3, 0, 6, 3]
-    ]
+    committed_at_kill = list[int]()
+    for more in [0, 1, 1, 2, 3, 0, 6, 3]:
+        committed_at_kill.append(committed_when_killed(job, more, draw.uniform(0, 0.4 if more else 8)))
+        if committed_at_kill[-1] > job.photos.count - 8:
+            break  # the next driver may finish before it is killed
+    assert len(committed_at_kill) > 3
     assert 0 < committed_at_kill[-1] < job.photos.count, committed_at_kill
     job.finish()
     assert job.stored() == uninterrupted
