@@ -9,22 +9,18 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
-
-import yaml
 
 from infra.errors import StorageError, UserError
 from infra.paths import local_path
 from infra.signals import ignore_signals_at_exit, interrupt_exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
-
-PRESETS = Path(__file__).parent / "presets"
-"""Folder of the presets: YAML files of config sections."""
+from jobs.config_files import files_first, preset_names
+from jobs.messages import plain_error, plain_help
 
 AddArguments = Callable[[Any], None]
 """Adds a command's own arguments to its parser."""
@@ -61,7 +57,7 @@ def parse(
         parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."
     argv = sys.argv[1:] if argv is None else argv
     section_options = _section_options(argv)
-    given = _files_first(argv, sections, default_preset)
+    given = files_first(argv, sections, default_preset)
     try:
         _check_sections(section_options, parser)
         arguments = parser.instantiate(parser.parse_args(given))
@@ -74,46 +70,6 @@ def parse(
     except (ArgumentError, ValueError) as error:
         raise UserError(f"{plain_error(str(error), parser)}; see `{program(command)} --help`") from error
     return arguments, config
-
-
-def plain_error(message: str, parser: Any) -> str:
-    """Returns a message of argparse or jsonargparse in terms of the command line: argument, value, what to give."""
-    text = _plain_types(" ".join(message.split()))
-    own = [action for action in parser._actions if "." not in action.dest]  # noqa: SLF001
-    names = {action.dest: next(iter(action.option_strings), str(action.metavar)) for action in own}
-    if value := re.fullmatch(r'Parser key "(.+?)": Expected (.+?)\. Got value: ?(.*)', text):
-        wanted = re.sub(r"^a (?=text|true)", "", value[2])
-        return f"{names.get(value[1], value[1])} is '{value[3]}'; give {wanted}"
-    if choice := re.fullmatch(r"argument (.+?): invalid choice: (.+) \(choose from (.*)\)", text):
-        return f"{choice[1]} is {choice[2]}; give one of {choice[3]}"
-    if missing := re.fullmatch(r"the following arguments are required: (.*)", text):
-        return " and ".join(names.get(name, name) for name in missing[1].split(", ")) + " must be given"
-    if unknown := re.match(r"unrecognized arguments: (--[^\s=]+)", text):
-        nearest = get_close_matches(unknown[1], parser._option_string_actions, 1, cutoff=0.8)  # noqa: SLF001
-        return f"{text}; the nearest option is {nearest[0]}" if nearest else text
-    text = re.sub(r"^argument (.+?): expected .*", r"\1 has no value; give one", text)
-    return re.sub(r"^Group '(.+?)' does not accept option '(.*)'", r"\1 has no field '\2'; correct the name", text)
-
-
-def _plain_types(text: str) -> str:
-    """Replaces Python's representations of types, in messages and help, by their names."""
-    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "Path": "path"}
-    names |= {"dict": "JSON object", "tuple": "list"}
-    text = re.sub(r"a typing\.Literal\[(.*?)\]", r"one of \1", text)
-    return re.sub(r"<class\s+'(?:\w+\.)*(\w+)'>", lambda match: names.get(match[1], match[1]), text)
-
-
-def _plain_help(text: str) -> str:
-    """Names types plainly, leaves out types that the choices state, and defaults of a command's own unset options."""
-    text = re.sub(r"type:\s+Literal\[[^\]]*\],\s+|,\s+type:\s+Literal\[[^\]]*\]", "", _plain_types(text))
-    entries = re.split(r"^(?=  [-A-Z])", text, flags=re.MULTILINE)
-    own = re.compile(r"  (?:--[\w-]+(?![\w.-])|[A-Z])")
-    return "".join(re.sub(r",?\s+\(?default:\s+null\)", _closing, e) if own.match(e) else e for e in entries)
-
-
-def _closing(null: re.Match[str]) -> str:
-    """Returns the rest of `(default: null)`, or of `(type: str, default: null)`."""
-    return "" if "(" in null[0] else ")"
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -146,7 +102,7 @@ def _parser(
 
     class Parser(ArgumentParser):
         def format_help(self) -> str:
-            return _plain_help(str(super().format_help()))
+            return plain_help(str(super().format_help()))
 
         def dump(self, cfg: Any, *arguments: Any, **options: Any) -> str:
             """Leaves the command's own arguments out, so that `--config` accepts the output of `--print_config`."""
@@ -158,7 +114,7 @@ def _parser(
     parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)
     add_arguments(parser)
     if sections:
-        if presets := _preset_names(sections):
+        if presets := preset_names(sections):
             help_ = "Start from the settings of this preset."
             parser.add_argument("--preset", choices=presets, default=default_preset, help=help_)
         parser.add_argument("--config", action="config", metavar="FILE", help="YAML file of config sections.")
@@ -190,74 +146,6 @@ def _check_sections(section_options: Sequence[str], parser: Any) -> None:
         own, _, _ = option.partition(".")
         if own in parser._option_string_actions:  # noqa: SLF001
             raise ValueError(f"{option} is unknown, because this command has no section '{own[2:]}'; omit it")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a mapping with the same key twice, of which YAML's own loader keeps the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if names.count(key.value) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' occurs twice", key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _preset_names(sections: Sequence[str]) -> list[str]:
-    """Returns the presets that set any of these sections: others would have no effect."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml") if _read_sections(path, sections))
-
-
-def _files_first(argv: Sequence[str], sections: Sequence[str], default_preset: str | None) -> list[str]:
-    """Puts the inlined presets and config files before the options, so that options override them."""
-    presets, preset = _preset_names(sections), default_preset
-    files, options = list[str](), list[str]()
-    rest = iter(argv)
-    for argument in rest:
-        option, _, value = argument.partition("=")
-        if argument == "--":
-            options += [argument, *rest]
-        elif option == "--preset" and presets:
-            preset = value or next(rest, "")
-        elif option == "--config" and sections:
-            files.append(value or next(rest, ""))
-        else:
-            options.append(argument)
-    if preset is not None and preset not in presets:
-        raise UserError(f"--preset: unknown preset '{preset}'; choose one of {', '.join(presets)}")
-    paths = [PRESETS / f"{preset}.yaml"] if preset is not None else []
-    paths += [local_path(file, "--config") for file in files]
-    read = [yaml.safe_dump(_read_sections(path, sections)) for path in paths]
-    return [*(argument for text in read for argument in ("--config", text)), *options]
-
-
-def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """Returns the given sections of a config file, which may also contain sections of other commands."""
-    if not path.is_file():
-        raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
-    try:
-        document = _UniqueKeys(path.read_text(encoding="utf-8-sig")).get_single_data() or {}
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not YAML of config sections ({' '.join(str(error).split())}); fix its syntax"
-        ) from error
-    except OSError as error:
-        raise UserError(f"--config '{path}': cannot be read ({error.strerror}); give a file that can") from error
-    if not isinstance(document, dict):
-        raise UserError(
-            f"{path}: not YAML of config sections (it is a {type(document).__name__}); write `section:` lines"
-        )
-    known = Config.__dataclass_fields__
-    unknown = [name for name in document if name not in known]
-    if unknown:
-        raise UserError(f"{path}: unknown section '{unknown[0]}'; sections are {', '.join(known)}")
-    invalid = [name for name, fields in document.items() if not isinstance(fields, dict)]
-    if invalid:
-        raise UserError(f"{path}: section '{invalid[0]}' has no fields; indent its fields below `{invalid[0]}:`")
-    empty = [f"{name}.{key}" for name, fields in document.items() for key, value in fields.items() if value is None]
-    if empty:
-        raise UserError(f"{path}: {empty[0]} has no value; set one or remove the line")
-    return {name: fields for name, fields in document.items() if name in sections}
 
 
 def _quiet_libraries() -> None:

@@ -23,6 +23,7 @@ from infra.redaction import redact
 from infra.signals import when_interrupted
 from infra.source_tree import program
 from jobs import cli, options
+from jobs.messages import plain_error
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -51,7 +52,7 @@ UNREACHABLE = 3
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{cli.plain_error(message, self)}; see `{self.prog} --help`")
+        raise UserError(f"{plain_error(message, self)}; see `{self.prog} --help`")
 
 
 def _parse() -> tuple[argparse.Namespace, list[str]]:

@@ -36,7 +36,7 @@ APART = {
 """Modules that count as packages of their own. `infra.storage` and `shan_model.baselines` are between these modules and
 the rest of the package around them, `pipelines.features.precomputed` is between the rest and `commands`."""
 PROJECT = ("infra", "jobs", "pipelines", "shan_model")
-SHARED_BY_COMMANDS = {"jobs", "jobs.cli", "jobs.config", "jobs.options"}
+SHARED_BY_COMMANDS = {"jobs", "jobs.cli", "jobs.config", "jobs.config_files", "jobs.messages", "jobs.options"}
 """What a command may import of `jobs`."""
 NETWORK_REQUIREMENTS = {"torch", "numpy", "safetensors"}
 """All that `shan_model` may require, because it is packaged into registered models."""

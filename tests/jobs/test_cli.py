@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from infra.errors import StorageError, UserError
-from jobs import cli, options
+from jobs import cli
 from jobs.config import Config
-from shan_model.config import ModelConfig
 
 ALL = tuple(Config.__dataclass_fields__)
 
@@ -29,35 +28,6 @@ def test_presets_set_fields_and_options_override_them():
     assert config.train.learning_rate == pytest.approx(2e-3)
     assert parse(preset="quickstart").model.joint_dim == 64
     assert parse("--preset=flickr30k", preset="quickstart").model.joint_dim == 1024
-
-
-def test_the_papers_settings_are_the_defaults():
-    config = parse("--preset", "flickr30k")
-    assert (config.model.joint_dim, config.model.word_dim, config.model.temperature) == (1024, 300, 15)
-    assert (config.model.l2l_weight, config.model.g2l_weight, config.train.margin) == (0.3, 0.5, 0.2)
-    assert (config.train.epochs, config.train.batch_size, config.train.learning_rate) == (30, 128, 2e-4)
-    assert (config.train.lr_decay_epoch, config.train.max_grad_norm, config.train.hard_negative_warmup_epochs) == (
-        15,
-        2.0,
-        0,
-    )
-
-
-def test_paper_preset_is_that_of_its_data_sets():
-    """It names every setting, so that a changed default does not change it."""
-    paper = parse("--preset", "paper")
-    assert paper == parse("--preset", "flickr30k") == parse("--preset", "coco")
-    shan = {"matcher", "scan_pooling", "hf_model", "fixed_word_dim"}
-    document = yaml.safe_load((cli.PRESETS / "paper.yaml").read_text())
-    assert document["model"].keys() == ModelConfig.__dataclass_fields__.keys() - shan
-    assert document["model"].items() <= vars(paper.model).items()
-
-
-def test_every_preset_is_valid():
-    presets = {path.stem for path in cli.PRESETS.glob("*.yaml")}
-    assert presets == {"quickstart", "paper", "flickr30k", "coco"}
-    for preset in presets:
-        assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 
 
 def test_options_override_files_which_override_the_preset(tmp_path: Path):
@@ -169,12 +139,6 @@ def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.Captur
     assert capsys.readouterr().err == printed
 
 
-def test_a_file_may_contain_sections_of_other_commands(tmp_path: Path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("train: {epochs: 3}\ntracking: {experiment: mine}\n")
-    assert parse("--config", str(file), sections=("tracking",)).tracking.experiment == "mine"
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -223,56 +187,6 @@ def test_an_invalid_command_line_is_one_line(argv: list[str], message: str):
         parse(*argv)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("train: {epoks: 3}", "train has no field 'epoks'; correct the name; see `"),
-        ("train: {epochs: 3, seed: 1, epochs: 4}", "'epochs' occurs twice"),
-        ("train: {epochs: 3}\nscore: {num_actors: 1}\ntrain: {seed: 1}", "'train' occurs twice"),
-        ("trian: {epochs: 3}", "unknown section 'trian'; sections are scenes, extract"),
-        ("train: [1, 2", "; fix its syntax"),
-        ("3", "not YAML of config sections"),
-        ("- train", "not YAML of config sections (it is a list)"),
-        ("[" * 3000, "not YAML of config sections"),
-        ("train: {seed: 18446744073709551616}", "train.seed is 18446744073709551616; it must be below 2^63"),
-        ("extract: {detector_gpus: .nan}", "extract.detector_gpus is nan"),
-        ("extract: {detector_cpus: .nan}", "extract.detector_cpus is nan"),
-        ("train: {epochs: null}", "train.epochs has no value"),
-        ("extract: {output: null}", "extract.output has no value"),
-        ("model:", "section 'model' has no fields"),
-        ("train: 3", "section 'train' has no fields"),
-        ("train: {epochs: many}", "train.epochs is 'many'; give a whole number; see `"),
-    ],
-)
-def test_an_invalid_config_file_is_one_line(tmp_path: Path, text: str, message: str):
-    file = tmp_path / "bad.yaml"
-    file.write_text(text)
-    with pytest.raises(UserError) as caught:
-        parse("--config", str(file))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        ([], "FEATURES and --feature-format must be given; see `"),
-        (["x", "--feature-format", "zip"], "--feature-format is 'zip'; give one of 'scan', 'tsv'; see `"),
-        (["x", "--feature-format", "scan", "--format", "zip"], "--format is 'zip'; give one of 'karpathy', "),
-        (["x", "--feature-format", "scan", "y"], "unrecognized arguments: y; see `"),
-    ],
-)
-def test_invalid_own_arguments_are_named_as_in_the_help(argv: list[str], message: str):
-    def add(parser: Any) -> None:
-        options.add(parser, "features")
-        options.add(parser, "--feature-format", required=True)
-        options.add(parser, "--format")
-
-    with pytest.raises(UserError) as caught:
-        cli.parse("features import", "d", add, (), argv)
-    assert str(caught.value).startswith(message)
 
 
 def test_help_explains_every_field(capsys: pytest.CaptureFixture[str]):
