@@ -152,7 +152,9 @@ def _fit_interruptibly(trainer: "TorchTrainer", bar: Any, end_run: Callable[[], 
 
     def fit() -> None:
         try:
-            fitted.set_result(trainer.fit())
+            with infra.cluster.known_to_ray_train():
+                result = trainer.fit()
+            fitted.set_result(result)
         except BaseException as error:  # noqa: BLE001 raised in the main thread instead
             fitted.set_exception(error)
 

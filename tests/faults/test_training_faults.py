@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -199,6 +200,21 @@ def test_lost_workers_nodes_and_drivers_change_nothing(
     assert driver.wait() == -signal.SIGKILL
     finish(start(features, tmp_path, f"--cluster.address={two_nodes.address}", "--resume"), tmp_path)
     assert_same(tmp_path, uninterrupted)
+
+
+@pytest.mark.long
+def test_another_cluster_on_the_machine_changes_nothing(features: FeatureSet, tmp_path: Path):
+    """A training on one cluster continues when another one is the last that was started; any failure would end it."""
+    with TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
+        environment = {**ENVIRONMENT, "RAY_TMPDIR": temporary}
+        last_started = Path(temporary, "ray", "ray_current_cluster")
+        last_started.parent.mkdir()
+        with local_cluster(2, environment=environment) as own, local_cluster(1, dashboard=True) as other:
+            last_started.write_text(own.address)
+            driver = start(features, tmp_path, f"--cluster.address={own.address}", "--train.max_failures=0")
+            wait_for_checkpoint(driver, tmp_path, "epoch-001")
+            last_started.write_text(other.address)
+            finish(driver, tmp_path)
 
 
 @pytest.mark.long
