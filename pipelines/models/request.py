@@ -186,7 +186,7 @@ def _numbers(column: str, value: Any) -> NDArray[Any]:
         array = load_npy(bytes(value)) if isinstance(value, bytes | bytearray | memoryview) else np.asarray(value)
         if array.dtype == object:  # rows that are arrays, as Parquet and Spark give them, or that contain None
             array = np.stack([np.asarray(row, np.float32) for row in array])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise _CellError(column, f"is not an array of numbers ({error}); give an array, or .npy bytes") from error
     if array.dtype.kind not in "fiu":
         raise _CellError(column, f"is an array of {array.dtype}; give numbers")

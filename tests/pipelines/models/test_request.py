@@ -98,6 +98,7 @@ def test_equal_images_of_any_form_are_one(tmp_path: Path):
         ({"regions": REGIONS[:, :7], "caption": "a"}, r"regions: has shape \(3, 7\); give \(regions, 8\)"),
         ({"regions": REGIONS[0], "caption": "a"}, r"regions: has shape \(8,\)"),
         ({"regions": REGIONS[:0], "caption": "a"}, r"regions: has shape \(0, 8\)"),
+        ({"regions": [[10**400] * 8], "caption": "a"}, "regions: is not an array of numbers"),
         ({"regions": [[1.0], [1.0, 2.0]], "caption": "a"}, "regions: is not an array of numbers"),
         ({"regions": b"\x93NUMPY", "caption": "a"}, "regions: is not an array of numbers"),
         ({"regions": "no base64", "caption": "a"}, "regions: is not an array of numbers"),
