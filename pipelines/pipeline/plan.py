@@ -13,7 +13,7 @@ from pipelines.search.index_commands import load_version
 from pipelines.search.index_plan import plan_index
 from pipelines.training.inputs import find_run_directory
 from pipelines.training.stored_progress import stored_progress
-from pipelines.training.train import TrainedModel, training_summary
+from pipelines.training.train import TrainedModel, finished_training, training_summary
 
 
 def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking: Tracking | None) -> str:
@@ -23,7 +23,7 @@ def pipeline_plan(manifest: Manifest, name: str, setup: PipelineSetup, tracking:
     """
     extraction = plan_extraction(manifest, setup.extract, setup.training.cluster)
     features = _finished(extraction)
-    trained = _trained(features, name, setup) if features is not None and setup.runs("train") else None
+    trained = _trained(features, name, setup, tracking) if features is not None and setup.runs("train") else None
     lines = {"extract": _extract_line(extraction)}
     if setup.runs("train"):
         lines["train"] = _train_line(features, name, setup, trained)
@@ -69,8 +69,8 @@ def _extract_line(plan: ExtractionPlan) -> str:
     return f"{state if work.missing else f'done, {len(work.shards)} shards'} in {plan.store.uri}"
 
 
-def _trained(features: FeatureSet, name: str, setup: PipelineSetup) -> TrainedModel | None:
-    return find_run_directory(features, name, setup.training).result(TrainedModel.parse)
+def _trained(features: FeatureSet, name: str, setup: PipelineSetup, tracking: Tracking | None) -> TrainedModel | None:
+    return finished_training(find_run_directory(features, name, setup.training), tracking)
 
 
 def _train_line(features: FeatureSet | None, name: str, setup: PipelineSetup, trained: TrainedModel | None) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from infra.canonical_json import count, require_fields, typed
-from infra.errors import StorageError
+from infra.errors import StorageError, UserError
 from infra.model_artifacts import register
 from infra.outages import after_outage
 from infra.redaction import redact
-from infra.registry import annotate
+from infra.registry import annotate, find_version
 from infra.signals import when_interrupted
 from infra.storage.disk import names_full_disk
 from infra.system_metrics import system_metrics
@@ -28,6 +28,7 @@ from pipelines.training.claim import ClaimedTraining, check_resume, claim_traini
 from pipelines.training.driver import connect_cluster, fit
 from pipelines.training.figures import log_figures
 from pipelines.training.inputs import require_dataset_of_model, resolve_inputs
+from pipelines.training.run_directory import RunDirectory
 from pipelines.training.setup import TrainingSetup
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.metrics import random_recalls
@@ -68,7 +69,7 @@ def run_training(
     `claim_training` and `fit`. A finished training returns its stored result without a cluster.
     """
     inputs = resolve_inputs(features, name, setup)
-    if resume is not False and (result := inputs.directory.result(TrainedModel.parse)) is not None:
+    if resume is not False and (result := finished_training(inputs.directory, tracking)) is not None:
         return result
     require_dataset_of_model(tracking, name, features.dataset)
     check_resume(inputs.directory, resume)
@@ -82,6 +83,24 @@ def run_training(
     training.lease.require()
     inputs.directory.record_result(asdict(trained))
     return trained
+
+
+def finished_training(directory: RunDirectory, tracking: Tracking | None) -> TrainedModel | None:
+    """Returns the stored result of a training; None if it has not finished.
+
+    Raises UserError if the tracking store does not have its run or its version: it finished with another store, or
+    they were deleted.
+    """
+    result = directory.result(TrainedModel.parse)
+    if result is not None and tracking is not None:
+        try:
+            tracking.require_run(result.run_id)
+            find_version(tracking, f"models:/{result.name}/{result.version}")
+        except UserError as error:
+            raise UserError(
+                f"the training in {directory.uri} has finished, but {error}; or delete that folder"
+            ) from error
+    return result
 
 
 def _train(training: ClaimedTraining, detector: DetectorPackage, tracking: Tracking) -> TrainedModel:

@@ -102,3 +102,7 @@ def test_a_decided_version_is_done(manifest: Manifest, setup: PipelineSetup, fea
     assert found["promote"] == "if it is better than the champion, version 1, on split 'val'"
     set_champions(tracking, "m", [1, 2])
     assert lines(manifest, setup, tracking)["promote"].startswith("done, models:/m@champion is version 2")
+    set_champions(tracking, "m", [1])
+    client.delete_model_version("m", "2")
+    with pytest.raises(UserError, match=r"has finished, but models:/m/2: .*; or delete that folder$"):
+        lines(manifest, setup, tracking)
