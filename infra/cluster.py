@@ -5,8 +5,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from infra.ray_jobs import one_line
 from infra.signals import keeping_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
-_ADDRESS = "RAY_ADDRESS"
 NOTICE_S = 30.0
 """Seconds after which a line states that Ray has not started; it takes 5 to 20 s, and waits for minutes for itself."""
 
@@ -103,31 +101,6 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):  # the log file keeps everything
             handler.addFilter(lambda record: record.levelno >= logging.ERROR and not record.exc_info)
-
-
-@contextmanager
-def known_to_ray_train() -> Iterator[None]:
-    """Sets the address of the connected cluster in the environment of the actors that Ray Train starts in the body.
-
-    One of them (`PlacementGroupCleaner`, Ray 2.60) looks whether the controller of the training is alive. Without an
-    address, it looks in the cluster that was last started on its machine; if that is another one, it finds no
-    controller there and removes the placement group of the running training.
-    """
-    import ray
-    from ray.train.v2._internal import constants
-
-    if ray.util.client.ray.is_connected():  # of a Ray Client, only the server knows it
-        yield
-        return
-    constants.ENV_VARS_TO_PROPAGATE.add(_ADDRESS)
-    before = os.environ.get(_ADDRESS)
-    os.environ[_ADDRESS] = ray.get_runtime_context().gcs_address
-    try:
-        yield
-    finally:
-        os.environ.pop(_ADDRESS)
-        if before is not None:
-            os.environ[_ADDRESS] = before
 
 
 def _join(config: ClusterConfig, logging_config: object) -> None:

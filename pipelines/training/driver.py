@@ -91,10 +91,23 @@ def _trainer(
 ) -> "TorchTrainer":
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     from pipelines.training.failures import FailAtOnce
     from pipelines.training.mlflow_callback import MlflowMetrics
     from pipelines.training.worker import TrainJob, train_loop
+
+    class Trainer(TorchTrainer):
+        """Without Ray Train's clean-up of placement groups, unless a sweep reports by callbacks.
+
+        Of Ray 2.60, it asks a dashboard whether the training's controller lives. On a machine with another cluster that
+        can be the other one's, which knows no such controller; then it ends the workers. A placement group ends with
+        its job, too, but that of a sweep has many trainings.
+        """
+
+        def _create_default_callbacks(self) -> list[Any]:
+            found: list[Any] = super()._create_default_callbacks()
+            return found if callbacks else [c for c in found if not isinstance(c, PlacementGroupCleanerCallback)]
 
     inputs, directory = training.inputs, training.inputs.directory
     features, train = inputs.features, inputs.setup.train
@@ -111,7 +124,7 @@ def _trainer(
         bar=bar,
     )
     files, path = leased_files(ray_path(directory.root), training.lease)
-    return TorchTrainer(
+    return Trainer(
         train_loop,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
@@ -152,9 +165,7 @@ def _fit_interruptibly(trainer: "TorchTrainer", bar: Any, end_run: Callable[[], 
 
     def fit() -> None:
         try:
-            with infra.cluster.known_to_ray_train():
-                result = trainer.fit()
-            fitted.set_result(result)
+            fitted.set_result(trainer.fit())
         except BaseException as error:  # noqa: BLE001 raised in the main thread instead
             fitted.set_exception(error)
 

@@ -204,7 +204,7 @@ def test_lost_workers_nodes_and_drivers_change_nothing(
 
 @pytest.mark.long
 def test_another_cluster_on_the_machine_changes_nothing(features: FeatureSet, tmp_path: Path):
-    """A training on one cluster continues when another one is the last that was started; any failure would end it."""
+    """A training on one cluster continues beside another one that was started last; any failure would end it."""
     with TemporaryDirectory(prefix="ray", dir="/tmp") as temporary:
         environment = {**ENVIRONMENT, "RAY_TMPDIR": temporary}
         last_started = Path(temporary, "ray", "ray_current_cluster")
