@@ -78,7 +78,9 @@ def test_finished_pipeline_needs_no_permission_to_write(
     output = f"s3://{s3_server.bucket}/{tmp_path.name}"
     training = replace(setup.training, train=replace(setup.training.train, output=output))
     changed, features = replace(setup, training=training, until="train"), extract_here(manifest, setup)
-    trained = TrainedModel("0" * 32, "m", 1, 1, {"val_rsum": 300.0})
+    trained = TrainedModel(tracking.create_run("m", {}), "m", 1, 1, {"val_rsum": 300.0})
+    tracking.client().create_registered_model("m")
+    tracking.client().create_model_version("m", "file:///x", trained.run_id)
     with aws_environment(s3_server.environment(reader=True)):
         with pytest.raises(UserError, match="lack permission for PutObject"):
             run_pipeline(manifest, "m", changed, tracking, Stopwatch(STAGES))
