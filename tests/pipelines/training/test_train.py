@@ -75,13 +75,19 @@ def test_a_finished_training_returns_its_stored_result(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(infra.cluster, "connect", unreachable)
-    directory = claim_training(resolve_inputs(features, "m", setup), tracking, resume=False).inputs.directory
-    directory.record_result(asdict(RESULT))
-    assert run_training(features, "m", setup, tracking, resume) == RESULT
+    name = f"m-{resume}"  # the tests of this module share the tracking store
+    training = claim_training(resolve_inputs(features, name, setup), tracking, resume=False)
+    directory, trained = training.inputs.directory, replace(RESULT, name=name, run_id=training.run_id, version=1)
+    directory.record_result(asdict(trained))
+    with pytest.raises(UserError, match=r"has finished, but models:/m-.*/1: .*; or delete that folder$"):
+        run_training(features, name, setup, tracking, resume)
+    tracking.client().create_registered_model(name)
+    tracking.client().create_model_version(name, "file:///x", trained.run_id)
+    assert run_training(features, name, setup, tracking, resume) == trained
     assert "lease-000002.json" not in directory.store.objects()
     monkeypatch.setattr(infra.cluster, "connect", lambda *_: None)
     with pytest.raises(UserError, match="a run with this configuration has finished"):
-        run_training(features, "m", setup, tracking, resume=False)
+        run_training(features, name, setup, tracking, resume=False)
 
 
 @pytest.mark.parametrize("resume", [False, None])
