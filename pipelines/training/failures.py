@@ -4,13 +4,32 @@ Ray Train counts every exception of a worker towards `train.max_failures` and re
 where that only repeats the error: a loss that diverges, a corrupt shard, a cache that is too small, a defect.
 """
 
+import re
 from typing import Any
 
+import torch
 from ray.exceptions import RayError
 from ray.train import ControllerError, TrainingFailedError, UserCallback
+from torch.distributed import DistError
+
+from infra.errors import UserError
+from pipelines.training.config import TrainConfig
 
 RESTARTABLE = (OSError, RuntimeError, MemoryError, RayError)
 """Connections and stores (OSError), collectives and devices (torch: RuntimeError), lost processes and nodes (Ray)."""
+PERMANENT = (
+    *(PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError),
+    *(NotImplementedError, RecursionError),
+)
+"""Subclasses of OSError and RuntimeError that a restart repeats: paths and code that do not change meanwhile."""
+LOST_PEER_OR_DEVICE = re.compile(
+    r"gloo|NCCL|connection|socket|timed out|timeout|CUDA error(?!: device-side assert)|cuDNN error|CUDA driver"
+    r"|CUDA GPUs|can't allocate memory|start new thread",
+    re.IGNORECASE,
+)
+"""Texts of a RuntimeError that a restart can cure. Gloo's errors, and most of CUDA, have no type of their own.
+
+Any other RuntimeError, such as one of shapes, depends on the batch and the weights only, which a restart repeats."""
 
 
 class FailAtOnce(UserCallback):
@@ -29,6 +48,19 @@ def permanent_cause(error: TrainingFailedError | RayError) -> Exception | None:
     return cause if cause is not None and _is_permanent(cause) else None
 
 
+def out_of_memory(error: torch.OutOfMemoryError, config: TrainConfig) -> UserError:
+    """Returns the error of a GPU whose memory is too small for a step. A restart would repeat it."""
+    reason = " ".join(str(error).partition(" Including ")[0].split()).rstrip(".")
+    precision = ", or set train.precision=bf16" if config.precision == "fp32" else ""
+    return UserError(
+        f"train.batch_size is {config.batch_size} with train.num_workers={config.num_workers}, for which a GPU has too "
+        f"little memory ({reason}); lower train.batch_size, or raise train.num_workers (they share a batch){precision}"
+    )
+
+
 def _is_permanent(error: BaseException) -> bool:
-    ray_train = type(error).__module__.startswith("ray.train.")  # its errors have no public base class
-    return isinstance(error, Exception) and not isinstance(error, RESTARTABLE) and not ray_train
+    if type(error).__module__.startswith("ray.train."):  # its errors have no public base class
+        return False
+    if isinstance(error, RuntimeError) and not isinstance(error, (*PERMANENT, DistError, RayError)):
+        return LOST_PEER_OR_DEVICE.search(str(error)) is None
+    return isinstance(error, Exception) and (isinstance(error, PERMANENT) or not isinstance(error, RESTARTABLE))

@@ -78,24 +78,39 @@ def local_shards(
 ) -> LocalShards:
     """Returns shards as files of this node. `progress` is called with the bytes of each shard.
 
-    Raises UserError if they exceed the size limit of the cache, if its disk is full, or if a download does not have its
-    receipt's checksum.
+    Raises UserError if they exceed the size limit of the cache, if its folder cannot be used or its disk is full, or if
+    a download does not have its receipt's checksum.
     """
     if isinstance(store, FolderStore):
         progress(sum(shard.size for shard in shards))
         return LocalShards({tar_name(s.name): store.root / tar_name(s.name) for s in shards}, shards)
     folder = local_path(config.folder, "cache.folder")
     require_folder(folder, "cache.folder")
-    with names_full_disk(folder, _FULL_DISK):
+    with names_full_disk(folder, _FULL_DISK), _names_unusable_file(folder):
         pin = _pin(folder, {shard.sha256: shard.size for shard in shards}, config.max_gb)
 
     def fetch(shard: IndexedShard) -> None:
-        _fetch(store, shard, folder / f"{shard.sha256}.tar")
+        with _names_unusable_file(folder):
+            _fetch(store, shard, folder / f"{shard.sha256}.tar")
         progress(shard.size)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         list(pool.map(fetch, shards))
     return LocalShards({tar_name(s.name): folder / f"{s.sha256}.tar" for s in shards}, pin=pin)
+
+
+@contextmanager
+def _names_unusable_file(folder: Path) -> Iterator[None]:
+    """Raises UserError if a file of the cache belongs to another user, or if its folder is deleted meanwhile."""
+    try:
+        yield
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        if not str(error.filename).startswith(str(folder)):
+            raise
+        raise UserError(
+            f"cache.folder '{folder}' cannot be used ({error.strerror}: {error.filename}); give this user access to "
+            "all of its files, or set another cache.folder"
+        ) from error
 
 
 def _pin(folder: Path, sizes: dict[str, int], max_gb: float) -> IO[str]:

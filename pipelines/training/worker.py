@@ -30,6 +30,7 @@ from pipelines.training.checkpoint_writer import CheckpointWriter
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
 from pipelines.training.divergence import require_finite_scores
+from pipelines.training.failures import out_of_memory
 from pipelines.training.metric_window import MetricWindow
 from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
@@ -80,6 +81,8 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
     """Trains from the last checkpoint, or from the start, to the end or until the driver asks it to stop."""
     try:
         _train(settings["job"])
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error, settings["job"].train) from error
     except Exception as error:
         error.add_note(traceback.format_exc())  # Ray Train passes on the exception without its traceback
         raise

@@ -1,13 +1,19 @@
 """Which failures of workers end a training at once."""
 
+import errno
 import pickle
+from types import SimpleNamespace
 
 import pytest
+import torch
 from ray.exceptions import RayActorError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from torch.distributed import DistBackendError
 
 from infra.errors import LeaseLostError, StorageError, UserError
+from pipelines.training import worker
+from pipelines.training.config import TrainConfig
 from pipelines.training.failures import FailAtOnce, permanent_cause
 
 PERMANENT = [
@@ -16,10 +22,18 @@ PERMANENT = [
     AssertionError(),
     TypeError("x"),
     KeyError("x"),
+    RuntimeError("The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 0"),
+    RuntimeError("CUDA error: device-side assert triggered"),
+    NotImplementedError("Could not run 'aten::a' with arguments from the 'CUDA' backend: connection"),
+    PermissionError(errno.EACCES, "Permission denied", "/cache"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "/cache"),
 ]
 CURABLE = [
     StorageError("s3://b: PutObject failed"), ConnectionResetError(), RuntimeError("Connection closed by peer"),
     MemoryError(), RayActorError(), WorkerHealthCheckFailedError("no response", RayActorError()),
+    DistBackendError("remote process exited"), OSError(errno.EIO, "Input/output error"),
+    RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms"),
+    RuntimeError("CUDA error: uncorrectable ECC error encountered"),
 ]  # fmt: skip
 
 
@@ -39,3 +53,22 @@ def test_other_failures_are_left_to_ray_train(error: Exception):
     FailAtOnce().after_exception(None, {0: error})
     assert permanent_cause(ControllerError(error)) is None
     assert permanent_cause(WorkerGroupError("failed", {0: error})) is None
+
+
+def test_too_little_gpu_memory_names_the_fields(monkeypatch: pytest.MonkeyPatch):
+    text = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB is "
+        "free. Including non-PyTorch memory, this process has 77.60 GiB memory in use."
+    )
+
+    def train(job: object) -> None:
+        raise torch.OutOfMemoryError(text)
+
+    monkeypatch.setattr(worker, "_train", train)
+    with pytest.raises(UserError) as caught:
+        worker.train_loop({"job": SimpleNamespace(train=TrainConfig(batch_size=512, num_workers=4))})
+    assert str(caught.value) == (
+        "train.batch_size is 512 with train.num_workers=4, for which a GPU has too little memory (CUDA out of memory. "
+        "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB is free); lower "
+        "train.batch_size, or raise train.num_workers (they share a batch), or set train.precision=bf16"
+    )

@@ -101,6 +101,14 @@ def test_a_set_above_the_limit_is_refused_before_downloads(on_s3: FeatureSet, tm
     assert not tars(tmp_path / "cache")
 
 
+def test_a_file_that_cannot_be_used_is_named(on_s3: FeatureSet, tmp_path: Path):
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "lock").symlink_to(tmp_path / "gone" / "lock")
+    with pytest.raises(UserError, match=r"^cache.folder '.*cache' cannot be used \(No such file or .*lock\); give"):
+        fetch(on_s3, folder)
+
+
 def test_concurrent_processes_share_the_downloads(on_s3: FeatureSet, tmp_path: Path):
     """Three processes; every shard is asked of the store once, and each reads what is stored."""
     code = f"""
