@@ -8,11 +8,21 @@ from infra.model_artifacts import StoredModel, download_folder, download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import recorded_lineage
+from pipelines.lineage.mlflow_files import environment_check, loader_check, requirements
 from pipelines.lineage.report import Check, Node, agreement, unreadable
 from pipelines.lineage.stored import check_fingerprint
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.detection import DETECTOR_FILE, StoredDetector
-from pipelines.models.digests import BUNDLE_SHA256, CODE_SHA256, bundle_digest, code_digest
+from pipelines.models.digests import (
+    BUNDLE_SHA256,
+    CODE_SHA256,
+    DETECTOR_SHA256,
+    REQUIREMENTS_SHA256,
+    bundle_digest,
+    code_digest,
+    detector_digest,
+    requirements_digest,
+)
 from shan_model.bundle import FILES
 
 if TYPE_CHECKING:
@@ -20,7 +30,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 LINEAGE = ("manifest", "fingerprint", "feature_set")
-DIGESTS = (BUNDLE_SHA256, CODE_SHA256)
+DIGESTS = (BUNDLE_SHA256, CODE_SHA256, DETECTOR_SHA256, REQUIREMENTS_SHA256)
+_OPTIONAL = ("dataset", "detector.name", "detector.mode", "detector.licence", *DIGESTS)
+"""What versions of early releases may not record."""
 
 
 def find_run(tracking: Tracking, run_id: str) -> "Run | None":
@@ -69,26 +81,43 @@ def _model_checks(tracking: Tracking, uri: str, tags: Mapping[str, str]) -> list
             model = download_model(tracking, uri, temporary)
         except (UserError, StorageError) as error:
             return [unreadable(error)]
-        names = [*LINEAGE, *(name for name in DIGESTS if name in tags or name in model.metadata)]
+        names = [*LINEAGE, *(name for name in _OPTIONAL if name in tags or name in model.metadata)]
         tagged = {name: tags.get(name, "missing") for name in names}
         recorded = agreement(model.metadata, tagged, "its files", "its tags")
-        return [recorded, _contents(model, tags), _carried_detector(model, tags.get("fingerprint", ""))]
+        return [
+            recorded,
+            *_contents(model, tags),
+            loader_check(model),
+            environment_check(model),
+            _carried_detector(model, tags.get("fingerprint", "")),
+        ]
 
 
-def _contents(model: StoredModel, tags: Mapping[str, str]) -> Check:
-    """Compares the files of bundle and code with the digests that the version records."""
+def _contents(model: StoredModel, tags: Mapping[str, str]) -> list[Check]:
+    """Compares the stored files with the digests that the version records."""
     try:
         bundle = model.artifact(BUNDLE)
-        found = {BUNDLE_SHA256: bundle_digest(bundle), CODE_SHA256: code_digest(model.script(), *model.code())}
+        found = {
+            BUNDLE_SHA256: bundle_digest(bundle),
+            CODE_SHA256: code_digest(model.script(), *model.code()),
+            DETECTOR_SHA256: detector_digest(model.artifact(DETECTOR)),
+            REQUIREMENTS_SHA256: requirements_digest(requirements(model)),
+        }
     except CorruptDataError as error:
-        return unreadable(error)
+        return [unreadable(error)]
     if missing := [name for name in FILES if not (bundle / name).is_file()]:
-        return Check("broken", f"its bundle has no {', '.join(missing)}")
+        return [Check("broken", f"its bundle has no {', '.join(missing)}")]
     expected = {name: digest for name in DIGESTS if (digest := tags.get(name) or model.metadata.get(name))}
-    if not expected:
-        return Check("not checked", "digests of its bundle and code are not recorded; an earlier release registered it")
-    compared = agreement(found, expected, "its stored files", "the version")
-    return compared if compared.state == "broken" else Check("ok", "computed again from its bundle and code: equal")
+    checks = []
+    if expected:
+        compared = agreement(found, expected, "its stored files", "the version")
+        parts = ", ".join(name.removesuffix(".sha256") for name in expected)
+        equal = Check("ok", f"computed again from its {parts}: equal")
+        checks.append(compared if compared.state == "broken" else equal)
+    if unrecorded := [name for name in DIGESTS if name not in expected]:
+        earlier = f"{', '.join(unrecorded)} not recorded; an earlier release registered it"
+        checks.append(Check("not checked", earlier))
+    return checks
 
 
 def _carried_detector(model: StoredModel, fingerprint: str) -> Check:

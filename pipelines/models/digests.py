@@ -1,17 +1,18 @@
 """Digests of the files of models: equal digests mean equal files.
 
-A registered version records those of its bundle and of its code as metadata and as tags. An index records that of the
-bundle that encoded it.
+A registered version records those of its bundle, code, detector and requirements as metadata and as tags. An index
+records that of the bundle that encoded it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from shan_model.bundle import FILES, HF_FILES
 
 BUNDLE_SHA256, CODE_SHA256 = "bundle.sha256", "code.sha256"
-"""Names of the two in the metadata and the tags of a version."""
+DETECTOR_SHA256, REQUIREMENTS_SHA256 = "detector.sha256", "requirements.sha256"
+"""Names of the four in the metadata and the tags of a version; versions of early 0.2 do not have the last two."""
 
 
 def bundle_digest(bundle: Path) -> str:
@@ -30,6 +31,16 @@ def code_digest(script: Path, *packages: Path) -> str:
         files = (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
         digest.update(_digest(package.parent, files).encode())
     return digest.hexdigest()
+
+
+def detector_digest(folder: Path) -> str:
+    """Returns a sha256 over the names and bytes of the files in the artifact of the detector."""
+    return _digest(folder, (path for path in folder.rglob("*") if path.is_file()))
+
+
+def requirements_digest(requirements: Sequence[str]) -> str:
+    """Returns a sha256 over pip requirements, the lines of the requirements.txt of a model."""
+    return sha256("\n".join(requirements).encode()).hexdigest()
 
 
 def _digest(root: Path, files: Iterable[Path]) -> str:

@@ -2,7 +2,7 @@
 
 A registered version is an MLflow pyfunc (pipelines/models/pyfunc.py). It carries its code (carried_code.py), the model
 bundle (shan_model/bundle.py) and the detector of its training features (detection.py). Its lineage, what it stores of
-the detector, and the digests of bundle and code (digests.py) are the pyfunc's metadata and the version's tags. A
+the detector, and the digests of all these files (digests.py) are the pyfunc's metadata and the version's tags. A
 checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle carries the format version of both.
 """
 
@@ -14,7 +14,16 @@ from infra.model_artifacts import PyfuncPackage
 from pipelines.models.artifacts import BUNDLE, DETECTOR
 from pipelines.models.carried_code import carry_code
 from pipelines.models.detector_package import DetectorPackage
-from pipelines.models.digests import BUNDLE_SHA256, CODE_SHA256, bundle_digest, code_digest
+from pipelines.models.digests import (
+    BUNDLE_SHA256,
+    CODE_SHA256,
+    DETECTOR_SHA256,
+    REQUIREMENTS_SHA256,
+    bundle_digest,
+    code_digest,
+    detector_digest,
+    requirements_digest,
+)
 from shan_model.config import ModelConfig
 
 LINEAGE = "lineage.json"
@@ -31,15 +40,21 @@ def package_model(
     from pipelines.models.signature import input_example, signature
 
     code = carry_code(folder, detector.modules, detector.roots)
-    digests = {BUNDLE_SHA256: bundle_digest(bundle), CODE_SHA256: code_digest(code.script, code.package)}
-    stored = detector.stored
+    requirements = _requirements(code.third_party, config.text_encoder)
+    detector_folder, stored = detector.write(folder / DETECTOR), detector.stored
+    digests = {
+        BUNDLE_SHA256: bundle_digest(bundle),
+        CODE_SHA256: code_digest(code.script, code.package),
+        DETECTOR_SHA256: detector_digest(detector_folder),
+        REQUIREMENTS_SHA256: requirements_digest(requirements),
+    }
     return PyfuncPackage(
         code=code.script,
         package=code.package,
-        artifacts={BUNDLE: bundle, DETECTOR: detector.write(folder / DETECTOR)},
+        artifacts={BUNDLE: bundle, DETECTOR: detector_folder},
         signature=signature(),
         input_example=input_example(config.region_dim, takes_images=stored.mode == "carry"),
-        requirements=_requirements(code.third_party, config.text_encoder),
+        requirements=requirements,
         model_config={field: stored.settings[field] for field in stored.files} if stored.mode == "reference" else {},
         metadata=lineage | detector.tags | digests,
     )

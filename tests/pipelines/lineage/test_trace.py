@@ -22,7 +22,7 @@ def test_every_link_of_an_intact_chain_holds(intact: Chain):
     set_champions(intact.tracking, "m", [1])
     by_version = intact.trace("models:/m@champion")
     assert [node.kind for node in by_version.nodes] == KINDS
-    assert by_version.count("ok") == 9
+    assert by_version.count("ok") == 11
     assert not found(by_version, "broken") + found(by_version, "not checked")
     by_run, by_set = intact.trace(f"runs:/{intact.run_id}"), intact.trace(intact.features.uri)
     assert by_run.nodes == by_set.nodes == by_version.nodes == intact.trace().nodes
@@ -84,10 +84,10 @@ def test_a_moved_feature_set_is_found_by_its_new_uri(chain: Chain):
     lineage = chain.trace()
     assert not lineage.is_broken, lineage.text()
     assert ("feature set", "it is not there: moved, deleted, or on another machine") in found(lineage, "not checked")
-    assert [kind for kind, _ in found(lineage, "ok")] == ["run", *["version"] * 4]
+    assert [kind for kind, _ in found(lineage, "ok")] == ["run", *["version"] * 6]
     at_its_new_place = chain.trace(str(moved))
     assert [node.kind for node in at_its_new_place.nodes] == KINDS
-    assert at_its_new_place.count("ok") == 9
+    assert at_its_new_place.count("ok") == 11
 
 
 def test_an_extended_feature_set_is_checked_by_its_snapshot(chain: Chain):
@@ -96,7 +96,7 @@ def test_an_extended_feature_set_is_checked_by_its_snapshot(chain: Chain):
     photos = feature_sets.manifest(chain.folder, 18)
     extended = feature_sets.write_set(chain.folder, photos, detector=detector, fingerprint=fingerprint)
     assert extended.index.feature_set != chain.features.index.feature_set
-    assert chain.trace().count("ok") == 9
+    assert chain.trace().count("ok") == 11
     assert [node.kind for node in chain.trace(extended.uri).nodes] == KINDS[:3]  # no run read it
     Path(extended.uri, snapshot_name(chain.features.index.feature_set)).unlink()
     assert [kind for kind, _ in found(chain.trace(), "not checked")] == KINDS[:3]

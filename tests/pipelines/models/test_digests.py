@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.models.digests import bundle_digest, code_digest
+from pipelines.models.digests import bundle_digest, code_digest, detector_digest, requirements_digest
 from tests.pipelines.models.conftest import FIXTURE
 
 
@@ -37,3 +37,16 @@ def test_every_name_and_byte_of_the_code_counts(tmp_path: Path):
     other.write_text("")
     seen.add(code_digest(script, package, other))
     assert len(seen) == 5
+
+
+def test_every_file_of_a_detector_counts(tmp_path: Path):
+    (tmp_path / "weights").mkdir()
+    seen = set()
+    for name, text in [("detector.json", "{}"), ("detector.json", "[]"), ("weights/a", "1"), ("weights/b", "1")]:
+        (tmp_path / name).write_text(text)
+        seen.add(detector_digest(tmp_path))
+    assert len(seen) == 4
+
+
+def test_every_requirement_counts():
+    assert len({requirements_digest(lines) for lines in ([], ["a==1"], ["a==1", "b==2"], ["a==1b==2"])}) == 4

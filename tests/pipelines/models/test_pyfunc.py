@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipelines.features.npy import save_npy
-from pipelines.models.digests import bundle_digest, code_digest
+from pipelines.models.digests import bundle_digest, code_digest, detector_digest, requirements_digest
 from tests.pipelines.models.conftest import FIXTURE, Plugin
 from tests.support.registered import save_version, tiny_network
 
@@ -36,6 +36,8 @@ def test_pyfunc_of_0_2_bundle_returns_recorded_scores(registered: Path):
         "detector.licence": "",
         "bundle.sha256": bundle_digest(FIXTURE / "bundle"),
         "code.sha256": code_digest(registered / "pyfunc.py", *(registered / "code").iterdir()),
+        "detector.sha256": detector_digest(registered / "artifacts" / "detector"),
+        "requirements.sha256": requirements_digest((registered / "requirements.txt").read_text().splitlines()),
     }
 
 
