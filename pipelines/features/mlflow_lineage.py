@@ -22,6 +22,8 @@ FEATURE_SET_URI = "feature_set_uri"
 """Tag of a run: where it found the feature set."""
 LINEAGE = "lineage."
 """Prefix of the tags with `FeatureSet.lineage`."""
+RUN_TAGS = (FEATURE_SET_URI, f"{LINEAGE}manifest", f"{LINEAGE}fingerprint", f"{LINEAGE}feature_set")
+"""The tags of a run that reads a feature set."""
 
 
 def run_tags(features: FeatureSet) -> dict[str, str]:

@@ -7,7 +7,7 @@ from infra.errors import CorruptDataError, StorageError, UserError
 from infra.model_artifacts import StoredModel, download_folder, download_model
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_lineage import recorded_lineage
+from pipelines.features.mlflow_lineage import RUN_TAGS, recorded_lineage
 from pipelines.lineage.mlflow_files import environment_check, loader_check, requirements
 from pipelines.lineage.report import Check, Node, agreement, unreadable
 from pipelines.lineage.stored import check_fingerprint
@@ -46,15 +46,17 @@ def find_run(tracking: Tracking, run_id: str) -> "Run | None":
 
 
 def run_node(run: "Run", features: FeatureSet | None) -> Node:
-    """Returns a run and whether it records the lineage of the feature set that it names."""
+    """Returns a run and whether its tags record its feature set, which is None if it cannot be opened."""
     status = run.info.status.lower()
     exists = Check("ok", f"it exists ({status})")
     if run.info.lifecycle_stage == "deleted":
         exists = Check("broken", f"it is deleted; `mlflow runs restore --run-id {run.info.run_id}` restores it")
     checks = [exists]
-    if features is not None:
-        tags = recorded_lineage(run.data.tags)
-        checks.append(agreement(tags, features.lineage, "its tags", "the feature set"))
+    tags = run.data.tags
+    if missing := [name for name in RUN_TAGS if name not in tags]:
+        checks.append(Check("broken", f"its tags {', '.join(missing)} are missing"))
+    elif features is not None:
+        checks.append(agreement(recorded_lineage(tags), features.lineage, "its tags", "the feature set"))
     return Node("run", f"runs:/{run.info.run_id}", tuple(checks))
 
 

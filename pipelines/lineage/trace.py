@@ -8,7 +8,7 @@ from infra.errors import StorageError, UserError
 from infra.registry import find_version
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_lineage import FEATURE_SET_URI, readers_filter, recorded_lineage
+from pipelines.features.mlflow_lineage import FEATURE_SET_URI, RUN_TAGS, readers_filter, recorded_lineage
 from pipelines.lineage.indexed import index_nodes
 from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
 from pipelines.lineage.report import Check, Lineage, Node
@@ -49,10 +49,10 @@ def _of_version(tracking: Tracking, version: "ModelVersion") -> list[Node]:
     run_id = version.run_id or version.tags.get("run", "")
     run = find_run(tracking, run_id)
     if run is None:
-        reason = Check("not checked", "its URI is a tag of the run")
+        reason = Check("not checked", "its URI and its digest are tags of the run")
         nodes = [*unopened_nodes("unknown", version.tags, reason), missing_run_node(run_id)]
     else:
-        nodes = _up_to_run(run)
+        nodes = _up_to_run(run, version.tags)
     return [*nodes, version_node(tracking, version, run)]
 
 
@@ -68,18 +68,24 @@ def _model_nodes(uri: str, config: TrackingConfig) -> list[Node]:
 
 
 def _of_run(tracking: Tracking, run: "Run") -> list[Node]:
-    return [*_up_to_run(run), *(version_node(tracking, version, run) for version in _versions(tracking, run))]
-
-
-def _up_to_run(run: "Run") -> list[Node]:
-    """Returns the nodes from the manifest to a run. Raises UserError for a run that read no feature set."""
-    tags = run.data.tags
-    recorded: Mapping[str, str] = recorded_lineage(tags)
-    if FEATURE_SET_URI not in tags or "feature_set" not in recorded:
+    """Raises UserError for a run that read no feature set."""
+    versions = _versions(tracking, run)
+    if not versions and run.data.tags.keys().isdisjoint(RUN_TAGS):
         raise UserError(
             f"runs:/{run.info.run_id} has no lineage (tags {FEATURE_SET_URI} and lineage.*); give a run of jobs.train"
         )
-    pinned = f"{tags[FEATURE_SET_URI]}@{recorded['feature_set'][:12]}"
+    nodes = _up_to_run(run, versions[0].tags if versions else {})
+    return [*nodes, *(version_node(tracking, version, run) for version in versions)]
+
+
+def _up_to_run(run: "Run", of_version: Mapping[str, str]) -> list[Node]:
+    """Returns the nodes from the manifest to a run; tags that the run lacks are those of its version."""
+    recorded = {**of_version, **recorded_lineage(run.data.tags)}
+    uri, digest = run.data.tags.get(FEATURE_SET_URI), recorded.get("feature_set")
+    if uri is None or digest is None:
+        reason = Check("not checked", "its URI and its digest are tags of the run")
+        return [*unopened_nodes(uri or "unknown", recorded, reason), run_node(run, None)]
+    pinned = f"{uri}@{digest[:12]}"
     opened = open_snapshot(pinned)
     if isinstance(opened, Check):
         return [*unopened_nodes(pinned, recorded, opened), run_node(run, None)]

@@ -12,7 +12,7 @@ from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import TrackingConfig
 from pipelines.features.layout import manifest_name, snapshot_name
-from pipelines.features.mlflow_lineage import run_tags
+from pipelines.features.mlflow_lineage import RUN_TAGS, run_tags
 from pipelines.lineage.trace import trace
 from tests.pipelines.lineage.conftest import KINDS, Chain, found, rewrite
 from tests.support import feature_sets
@@ -77,6 +77,27 @@ def test_a_broken_link_is_found(chain: Chain, break_it: Callable[[Chain], None],
     broken = found(lineage, "broken")
     assert [kind for kind, _ in broken] == kinds, lineage.text()
     assert finding in broken[0][1]
+
+
+@pytest.mark.parametrize(
+    ("deleted", "unchecked"),
+    [
+        (["lineage.manifest"], []),
+        (["lineage.feature_set"], []),
+        (["feature_set_uri"], KINDS[:3]),
+        (list(RUN_TAGS), KINDS[:3]),
+    ],
+    ids=str,
+)
+def test_deleted_tags_of_a_run_are_broken(chain: Chain, deleted: list[str], unchecked: list[str]):
+    """The feature set is found by what the version records, and the version is still checked."""
+    for name in deleted:
+        chain.tracking.client().delete_tag(chain.run_id, name)
+    lineage = chain.trace()
+    assert found(lineage, "broken") == [("run", f"its tags {', '.join(deleted)} are missing")]
+    assert [kind for kind, _ in found(lineage, "not checked")] == unchecked
+    assert [kind for kind, _ in found(lineage, "ok")].count("version") == 6
+    assert chain.trace(f"runs:/{chain.run_id}").nodes == lineage.nodes
 
 
 def test_a_moved_feature_set_is_found_by_its_new_uri(chain: Chain):
