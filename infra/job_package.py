@@ -1,7 +1,6 @@
 """Packs what a submitted job needs: the project's code and the config files of its command line, but no secrets."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -11,6 +10,7 @@ from infra.errors import UserError
 from infra.paths import local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
+from infra.storage.disk import names_full_disk, temporary_folder
 
 CODE_SUFFIXES = (".cpp", ".css", ".html", ".js", ".py", ".safetensors", ".svg", ".yaml")
 """Suffixes of the files that are packed. Others in the packages' folders may be an .env file or data."""
@@ -19,10 +19,11 @@ CODE_SUFFIXES = (".cpp", ".css", ".html", ".js", ".py", ".safetensors", ".svg", 
 @contextmanager
 def packed_code() -> Iterator[Path]:
     """Yields a temporary folder with a copy of the project's code alone: no data, no .git, no outputs of runs."""
-    with tempfile.TemporaryDirectory(prefix="shan-submit-") as name:
-        for package in PACKAGES:
-            shutil.copytree(SOURCE_ROOT / package, Path(name, package), ignore=_not_code)
-        yield Path(name)
+    with temporary_folder("shan-submit-") as folder:
+        with names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk"):
+            for package in PACKAGES:
+                shutil.copytree(SOURCE_ROOT / package, folder / package, ignore=_not_code)
+        yield folder
 
 
 def _not_code(folder: str, names: list[str]) -> list[str]:

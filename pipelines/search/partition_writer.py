@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from infra.storage.disk import names_full_disk
+from infra.storage.disk import names_full_disk, temporary_folder
 from infra.storage.pieces import file_pieces, object_pieces
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import HEADER_BYTES, is_finite
@@ -113,8 +112,8 @@ def write_partition(store: Store, task: PartitionTask, features: Store, shan: SH
 
     A shard and a few encoded photos are in memory at a time. Raises UserError for a corrupt shard.
     """
-    with TemporaryDirectory(prefix="shan-index-") as folder, names_full_disk(folder, _FULL_DISK):
-        files = PartitionFiles(Path(folder), shan.config.joint_dim)
+    with temporary_folder("shan-index-") as folder, names_full_disk(folder, _FULL_DISK):
+        files = PartitionFiles(folder, shan.config.joint_dim)
         for shard in task.shards:
             photos = PhotoTable.read((shard,), StoredReceipts(features, (shard,)))
             shards = StoredShards(features, {tar_name(shard.name): shard.sha256})

@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.canonical_json import count, require_fields, typed
 from infra.errors import StorageError, UserError
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
+from infra.storage.disk import temporary_folder
 from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError
 from pipelines.features.feature_set import FeatureSet
@@ -79,16 +81,17 @@ def run_sweep(
     if (found := directory.run_id()) is not None:
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
-    # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
-    connect_cluster(setup, dashboard=True)
-    with after_outage(AGAIN), when_interrupted(AGAIN):
-        lease = directory.acquire_lease()
-        tags = run_tags(features) | {"run_directory": directory.uri}
-        parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))
-        with tracking.running(parent, lease.is_lost):
-            _log_settings(tracking, parent, features, entries, sweep, setup.redacted())
-            context = SweepContext(features.pinned_uri, name, setup, tracking, parent)
-            trials, best = _run_trials(sampled, sweep, context, lease)
+    with temporary_folder("shan-sweep-") as folder:
+        # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
+        connect_cluster(setup, dashboard=True)
+        with after_outage(AGAIN), when_interrupted(AGAIN):
+            lease = directory.acquire_lease()
+            tags = run_tags(features) | {"run_directory": directory.uri}
+            parent = open_run(lease, identity, tracking, lambda: tracking.create_run(f"{name} sweep", tags))
+            with tracking.running(parent, lease.is_lost):
+                _log_settings(tracking, parent, features, entries, sweep, setup.redacted())
+                context = SweepContext(features.pinned_uri, name, setup, tracking, parent)
+                trials, best = _run_trials(sampled, sweep, context, lease, folder)
     lease.require()
     if len(trials) == len(sampled):  # otherwise the same command tries the failed ones again
         directory.record_result({"trials": [asdict(trial) for trial in trials], "best": asdict(best)})
@@ -96,14 +99,14 @@ def run_sweep(
 
 
 def _run_trials(
-    sampled: list[dict[str, Any]], sweep: SweepConfig, context: "SweepContext", lease: Lease
+    sampled: list[dict[str, Any]], sweep: SweepConfig, context: "SweepContext", lease: Lease, folder: Path
 ) -> tuple[list[Trial], TrainedModel]:
-    """Runs all trials and trains the best one to its end. Warns of trials that failed."""
+    """Runs all trials, for which Tune writes into `folder`, and trains the best to its end. Warns of failed ones."""
     from pipelines.training.sweeps.tuning import tune_trials
 
     tracking, parent = context.tracking, context.parent
     try:
-        grid = tune_trials(sampled, sweep, context, lease)
+        grid = tune_trials(sampled, sweep, context, lease, folder)
     except KeyboardInterrupt:
         _kill_trials(tracking, parent, lease)
         raise

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from infra.cluster_resources import may_scale, placeable
 from infra.errors import StorageError
 from infra.outages import outage_as_warning
+from infra.storage.disk import names_full_disk
 from pipelines.training.config import TrainConfig
 from pipelines.training.driver import worker_resources
 from pipelines.training.run_directory import Lease
@@ -27,11 +28,12 @@ CHECK_S = 5.0
 
 
 def tune_trials(
-    sampled: list[dict[str, Any]], sweep: SweepConfig, context: SweepContext, lease: Lease
+    sampled: list[dict[str, Any]], sweep: SweepConfig, context: SweepContext, lease: Lease, folder: Path
 ) -> tune.ResultGrid:
     """Runs a trial with each of the sampled values to its end, or until ASHA stops it.
 
-    Raises LeaseLostError if the lease is lost.
+    Tune writes into `folder`, from this process only: trials report no checkpoints to it. Raises LeaseLostError if the
+    lease is lost, and UserError if the disk of the folder is full.
     """
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Tune's own handler would make an interrupted sweep look finished
     epochs = context.setup.train.epochs
@@ -42,14 +44,15 @@ def tune_trials(
         reduction_factor=sweep.reduction_factor,
     )
     search = BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train, len(sampled)))
-    with tqdm(desc="sweep", unit="trial", total=len(sampled)) as bar:
+    full_disk = names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk")
+    with full_disk, tqdm(desc="sweep", unit="trial", total=len(sampled)) as bar:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, sweep=context), TRIAL_RESOURCES),
             param_space={"values": tune.grid_search(sampled)},
             tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=asha, search_alg=search),
             run_config=tune.RunConfig(
                 name=f"{context.parent}-{lease.token}",
-                storage_path=str(Path("build/sweeps").absolute()),
+                storage_path=str(folder),
                 verbose=0,
                 callbacks=[SweepCallback(bar, context, lease, search)],
             ),

@@ -148,6 +148,18 @@ def test_invalid_space_is_an_error_before_anything_is_written(
     assert list(tracking.client().search_runs([tracking.experiment_id])) == []
 
 
+def test_a_missing_temporary_folder_is_an_error_before_the_run(
+    features: FeatureSet, tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    model = ModelConfig(region_dim=feature_sets.FEATURE_DIM, joint_dim=8, word_dim=4)
+    setup = TrainingSetup(model=model, train=TrainConfig(batch_size=4, output=str(tmp_path / "runs")))
+    with pytest.raises(UserError, match=r"^no temporary folder can be made \(No such file .*/gone/shan-sweep-.*TMPDIR"):
+        run_sweep(features, "m", ["train.margin=choice(0.1, 0.2)"], SweepConfig(), setup, tracking)
+    assert not (tmp_path / "runs").exists()
+    assert list(tracking.client().search_runs([tracking.experiment_id])) == []
+
+
 def test_runs_of_interrupted_trials_are_killed(tracking: Tracking, tmp_path: Path):
     lease = open_run_directory(str(tmp_path), "m-sweep-0123456789ab").claim()
     client, tags = tracking.client(), {"mlflow.parentRunId": "parent"}
