@@ -1,24 +1,32 @@
-"""The S3 client of a process, configured by the usual AWS variables and files, with retries up to a deadline.
+"""The S3 client of a process, configured by the usual AWS variables and files, with deadlines.
 
 botocore makes few attempts, and all threads share its retry quota, so a server that restarts for 20 s exhausts it.
 Therefore a second handler of botocore's `needs-retry` event continues until DEADLINE_S after a request first failed.
+Its read timeout starts again with every byte, so a handler of `before-send` requires a minimum rate of responses.
 """
 
 import os
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3.session
 from botocore import exceptions as boto
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
+from urllib3.exceptions import HTTPError
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
+from infra.minimum_rate import MinimumRate
 from infra.storage.s3_errors import CONFLICT
 
 DEADLINE_S = 40.0
 """Seconds for which a request is retried: longer than a server's restart, short enough for a wrong address."""
+RESPONSE_GRACE_S = 60.0
+"""Seconds for the body of a response, such as a page of a listing, beyond those that it takes at the minimum rate."""
 
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
 
@@ -60,7 +68,46 @@ def _new_client() -> Any:
         raise UserError("AWS_ENDPOINT_URL is not an http(s) URL; correct it") from None
     made.meta.events.register("before-parse.s3", _mark_truncated_response)
     made.meta.events.register("needs-retry.s3", _retry_delay)
+    session = made._endpoint.http_session  # noqa: SLF001 - configured by botocore
+    made.meta.events.register("before-send.s3", lambda request, **_: _send(session, request))
     return made
+
+
+def _send(session: Any, request: Any) -> AWSResponse | None:
+    """Handles `before-send`: sends a request and reads its response. Returns None for a download: see `s3_download`.
+
+    Raises StorageError if the server is slower than the minimum rate.
+    """
+    if request.stream_output:
+        return None
+    request.stream_output = True  # so that `session` does not read the body
+    sent = session.send(request)
+    url = urlsplit(request.url)
+    response = AWSResponse(request.url, sent.status_code, sent.headers, _Body(sent.raw, f"{url.hostname}{url.path}"))
+    try:
+        _ = response.content  # reads it
+    except HTTPError as error:
+        raise boto.ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+    return response
+
+
+class _Body:
+    """The body of a response, as AWSResponse reads it."""
+
+    def __init__(self, raw: Any, name: str) -> None:
+        self._raw, self._name = raw, name
+
+    def stream(self) -> Iterator[bytes]:
+        """Yields the bytes that arrive. Raises StorageError if they are fewer than the minimum rate requires."""
+        received, rate = 0, MinimumRate(RESPONSE_GRACE_S)
+        while piece := self._raw.read1(1 << 16):
+            yield piece
+            received += len(piece)
+            if rate.is_missed(received):
+                self._raw.close()
+                raise StorageError(
+                    f"{self._name}: the S3 server sends less than {rate}; re-run the command when the store responds"
+                )
 
 
 def _mark_truncated_response(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from infra.errors import StorageError, UserError
 from infra.storage import s3_client
 from infra.storage.s3 import S3Store
-from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, FaultyProxy
+from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, DRIP, FaultyProxy
 from tests.support.servers import S3Server, aws_environment
 
 
@@ -37,6 +37,16 @@ def test_a_truncated_listing_is_an_error(s3_store: S3Store, proxy: FaultyProxy, 
     proxy.always(CUT_HEADERS)
     with pytest.raises(StorageError, match=f"{s3_store.uri}: ListObjectsV2 failed: 502; re-run"):
         s3_store.objects()
+
+
+def test_a_listing_that_drips_is_given_up(s3_store: S3Store, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch):
+    s3_store.put_if_absent("x", b"1")
+    monkeypatch.setattr(s3_client, "RESPONSE_GRACE_S", 0.3)
+    proxy.always(DRIP)
+    slow = "the S3 server sends less than 1024 bytes per second; re-run the command when the store responds"
+    with pytest.raises(StorageError, match=f"^127.0.0.1/{s3_store.bucket}: {slow}$"):
+        s3_store.objects()
+    assert proxy.counts == {DRIP: 1}
 
 
 def test_an_invalid_endpoint_url(s3_store: S3Store, s3_server: S3Server):
