@@ -13,6 +13,7 @@ from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resourc
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
+from infra.storage.replacement import Replacement
 from pipelines.datasets.manifest import Manifest, Photos
 from pipelines.detectors import registry
 from pipelines.detectors.check import check_detector
@@ -42,6 +43,8 @@ class ExtractionPlan:
     manifest: Manifest
     store: Store
     """Store of the feature set."""
+    published: Replacement
+    """Its index, as this extraction found it."""
     spec: DetectorSpec
     fingerprint: str
     """Fingerprint of the detector."""
@@ -116,6 +119,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     spec = config.spec()
     fingerprint = registry.fingerprint(config.detector, spec)
     store, photos_per_shard = _find_store(manifest, config, fingerprint, spec)
+    published = Replacement.of(store, INDEX)
     require_dataset(store, manifest)
 
     def hash_on_cluster(photos: Photos) -> dict[str, str]:
@@ -129,7 +133,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     feature_set = reconcile(
         manifest, photos_per_shard, config.photos_per_part, store, hash_on_cluster, config.retry_downloads
     )
-    return ExtractionPlan(manifest, store, spec, fingerprint, feature_set)
+    return ExtractionPlan(manifest, store, published, spec, fingerprint, feature_set)
 
 
 def _find_store(manifest: Manifest, config: ExtractConfig, fingerprint: str, spec: DetectorSpec) -> tuple[Store, int]:
@@ -231,4 +235,4 @@ def _publish(plan: ExtractionPlan, config: ExtractConfig, ledger: Ledger) -> Fea
     )
     add_rehashed(plan.store, plan.feature_set.rehashed)
     accounts = [ledger.accounts[name] for name in plan.feature_set.shards]
-    return publish(plan.store, plan.manifest, plan.fingerprint, detector, accounts)
+    return publish(plan.published, plan.manifest, plan.fingerprint, detector, accounts)

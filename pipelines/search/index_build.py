@@ -84,7 +84,7 @@ def build_index(
     """Completes the index of feature sets by a model, below `config.output`.
 
     `progress` is called with the numbers of items that are encoded and planned. Ray is joined or started only if
-    something is missing. Raises UserError as `plan_index`.
+    something is missing. Raises UserError as `plan_index`, and if another job has published an index meanwhile.
     """
     plan = plan_index(model, feature_sets, config)
     store, tasks, done, missing = plan.store, plan.tasks, dict(plan.complete), plan.missing
@@ -102,8 +102,8 @@ def build_index(
     if not galleries:
         raise UserError(f"the feature sets have no {config.galleries}, so there is nothing to index; give other ones")
     document = IndexDocument.build(_indexed_model(model), map(_indexed_features, feature_sets), galleries)
-    for name in (snapshot_name(document.index), INDEX):
-        put_if_changed(store, name, document.to_json())
+    put_if_changed(store, snapshot_name(document.index), document.to_json())
+    plan.published.write(document.to_json())
     return IndexBuild(store, document, len(missing))
 
 

@@ -17,6 +17,7 @@ from infra.canonical_json import canonical_json
 from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store, require_folder
+from infra.storage.replacement import Replacement
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import IndexedShard
 from pipelines.features.layout import INDEX
@@ -112,6 +113,8 @@ class IndexPlan:
     """The partitions of an index, and those that are complete."""
 
     store: Store
+    published: Replacement
+    """The index as it was when the plan was made."""
     tasks: Sequence[PartitionTask]
     complete: Mapping[str, Partition]
     """By name."""
@@ -142,10 +145,11 @@ def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: I
     faiss()
     name = index_name(model, feature_sets, config.photos_per_partition)
     store = open_store(f"{config.output.rstrip('/')}/{name}")
+    published = Replacement.of(store, INDEX)
     tasks = [
         task for name in config.wanted for task in plan_partitions(feature_sets, name, config.photos_per_partition)
     ]
-    return IndexPlan(store, tasks, find_complete(store, tasks))
+    return IndexPlan(store, published, tasks, find_complete(store, tasks))
 
 
 def index_name(model: LoadedModel, feature_sets: Sequence[FeatureSet], photos_per_partition: int) -> str:

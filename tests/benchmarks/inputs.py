@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from infra.storage.open import open_store
+from infra.storage.replacement import Replacement
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import INDEX
 from pipelines.features.manifests import write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.shard_plan import plan_shards
@@ -74,7 +76,7 @@ def feature_set(folder: Path, photos: Mapping[str, int], photos_per_shard: int, 
     shards = plan_shards(manifest, photos_per_shard)
     accounts = [Account.of(commit_shard(store, shard.name(), samples(shard.photos, sizes), [])) for shard in shards]
     detector = replace(DETECTOR, feature_dim=sizes.feature_dim, region_range=(sizes.regions, sizes.regions))
-    return publish(store, manifest, "benchmark-0", detector, accounts)
+    return publish(Replacement.of(store, INDEX), manifest, "benchmark-0", detector, accounts)
 
 
 def samples(photos: Sequence[Photo], sizes: Sizes = FULL) -> list[Sample]:

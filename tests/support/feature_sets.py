@@ -11,11 +11,12 @@ from PIL import Image
 
 from infra.storage.base import Store
 from infra.storage.open import open_store
+from infra.storage.replacement import Replacement
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
-from pipelines.features.layout import receipt_name, tar_name
+from pipelines.features.layout import INDEX, receipt_name, tar_name
 from pipelines.features.manifests import write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.receipt import Receipt, Rejection
@@ -79,7 +80,7 @@ def write_set(
     store = open_store(str(root / "set"))
     write_manifest(store, photos)
     accounts = [Account.of(write_shard(store, shard, change or {})) for shard in plan_shards(photos, 2)]
-    return publish(store, photos, fingerprint, detector, accounts)
+    return publish(Replacement.of(store, INDEX), photos, fingerprint, detector, accounts)
 
 
 def memorable(root: Path, count: int) -> FeatureSet:

@@ -11,12 +11,14 @@ import numpy as np
 from PIL import Image
 
 from infra.storage.open import open_store
+from infra.storage.replacement import Replacement
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.extraction.detect import Detect
 from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
+from pipelines.features.layout import INDEX
 from pipelines.features.manifests import write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.receipt import Receipt
@@ -64,7 +66,7 @@ def write_feature_set(folder: Path) -> FeatureSet:
         DETECTOR.class_names,
         {},
     )
-    return publish(store, manifest, DETECTOR.fingerprint(), description, accounts)
+    return publish(Replacement.of(store, INDEX), manifest, DETECTOR.fingerprint(), description, accounts)
 
 
 if __name__ == "__main__":

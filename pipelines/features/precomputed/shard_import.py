@@ -16,11 +16,12 @@ from infra.map_ahead import map_ahead
 from infra.paths import absolute
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
+from infra.storage.replacement import Replacement
 from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, InvalidIndexError, read_index
-from pipelines.features.layout import complete_shards, feature_set_name, receipt_name
+from pipelines.features.layout import INDEX, complete_shards, feature_set_name, receipt_name
 from pipelines.features.manifests import require_dataset, write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.quarantine import check_max_rejected
@@ -66,6 +67,7 @@ class ShardImport:
         require_folder(output, "URI")
         self._store = open_store(f"{absolute(output).rstrip('/')}/{name}")
         self._manifest, self._fingerprint, self._progress = manifest, fingerprint, progress
+        self._published = Replacement.of(self._store, INDEX)
         require_dataset(self._store, manifest)
         require_conditional_writes(self._store)
         write_manifest(self._store, manifest)
@@ -123,7 +125,7 @@ class ShardImport:
         accounts = sorted(self._accounts, key=lambda a: (SPLITS.index(a.shard.split), a.shard.number))
         check_max_rejected(self._store, accounts, self._manifest.table.num_rows, cap=1)
         detector = describe(*self._region_bytes)
-        feature_set = publish(self._store, self._manifest, self._fingerprint, detector, accounts)
+        feature_set = publish(self._published, self._manifest, self._fingerprint, detector, accounts)
         return Imported(feature_set, len(accounts) - self._reused, self._reused, notes)
 
     def _read_receipt(self, shard: str) -> Receipt:

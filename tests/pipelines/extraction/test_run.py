@@ -16,11 +16,13 @@ from PIL import Image
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
+from infra.storage.replacement import Replacement
 from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import INDEX
 from pipelines.features.publish import publish
 from pipelines.features.receipt import read_receipts
 from pipelines.features.shards import build_tar
@@ -126,7 +128,7 @@ def test_a_lost_photo_fails_the_job(tmp_path: Path, manifest: Manifest, extracte
     receipts = read_receipts(FolderStore(copy), [entry.name for entry in extracted.index.shards])
     accounts = [Account.of(receipt) for receipt in receipts if receipt]
     with pytest.raises(RuntimeError, match="planned 6 photos, written 3, rejected 2"):
-        publish(FolderStore(copy), manifest, "f", extracted.index.detector, accounts)
+        publish(Replacement.of(FolderStore(copy), INDEX), manifest, "f", extracted.index.detector, accounts)
 
 
 def test_an_unwritable_output_fails_before_any_work(tmp_path: Path, manifest: Manifest):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.storage.replacement import Replacement
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import INDEX
 from pipelines.features.publish import publish
 from tests.support.feature_sets import DETECTOR, manifest, write_set
 
@@ -20,7 +22,7 @@ def features(tmp_path: Path) -> FeatureSet:
 def test_publishing_again_writes_nothing(features: FeatureSet, tmp_path: Path):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(features.uri).iterdir()}
     accounts = [Account.of(receipt) for receipt in features.receipts]
-    again = publish(features.store, manifest(tmp_path), "made-up-0123", DETECTOR, accounts)
+    again = publish(Replacement.of(features.store, INDEX), manifest(tmp_path), "made-up-0123", DETECTOR, accounts)
     assert again == features
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in Path(features.uri).iterdir()} == before
 
@@ -37,4 +39,4 @@ def test_a_lost_or_duplicated_photo_is_an_error(features: FeatureSet, tmp_path: 
     count = 4 if lost else 6
     accounts = [Account.of(receipt) for receipt in (replace(first, written=written), *others)]
     with pytest.raises(RuntimeError, match=f"planned 6 photos, written {count}, rejected 1"):
-        publish(features.store, manifest(tmp_path), "f", DETECTOR, accounts)
+        publish(Replacement.of(features.store, INDEX), manifest(tmp_path), "f", DETECTOR, accounts)

@@ -56,4 +56,4 @@ def extract_here(manifest: Manifest, setup: PipelineSetup) -> FeatureSet:
         accounts.append(Account.of(Receipt.from_json(commit(detect(fetch(row)))["receipt"])))
     spec = plan.spec
     described = DetectorDescription(extractions.TINY, {}, spec.feature_dim, spec.region_range, spec.class_names, {})
-    return publish(plan.store, manifest, plan.fingerprint, described, accounts)
+    return publish(plan.published, manifest, plan.fingerprint, described, accounts)

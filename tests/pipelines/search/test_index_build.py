@@ -126,6 +126,18 @@ def test_a_partition_whose_file_was_lost_or_cut_is_written_again(copy_build: Ind
     assert contents(folder) == before
 
 
+def test_a_build_that_was_overtaken_publishes_nothing(copy_build: IndexBuild):
+    store, (model, features) = copy_build.store, build_inputs(copy_build)
+    config = replace(SMALL, output=str(Path(store.uri).parent))
+
+    def publish_another(_done: int, _total: int) -> None:
+        store.replace("index.json", b"{}")
+
+    with pytest.raises(UserError, match=r"/index.json: another job has replaced it since this one began"):
+        build_index(model, [features], config, ClusterConfig(), publish_another)
+    assert store.read("index.json") == b"{}"
+
+
 @pytest.fixture
 def copy_build(tmp_path: Path) -> IndexBuild:
     features = small_set(tmp_path, 30)

@@ -8,6 +8,7 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
+from pipelines.features.layout import CARD, INDEX, QUARANTINE, SIZES
 from pipelines.features.precomputed.shard_import import Imported, ShardContent, ShardImport, describe_source
 from pipelines.features.receipt import Rejection
 from pipelines.features.shard_plan import PlannedShard, plan_shards
@@ -85,6 +86,18 @@ def test_a_finished_import_is_found_without_building(photos: Manifest, tmp_path:
     assert find(manifest(tmp_path, 30, said="edited"), []) is None
     first.store.delete(f"{first.index.shards[0].name}.tar")
     assert find(photos, []) is None
+
+
+def test_an_import_that_was_overtaken_publishes_nothing(photos: Manifest, tmp_path: Path):
+    edited = manifest(tmp_path, 30, said="edited")
+    with ShardImport(edited, "made-up-0123", str(tmp_path / "out"), 2, lambda _: None) as stalled:
+        other = run(photos, tmp_path / "out").feature_set
+        published = {name: other.store.read(name) for name in (INDEX, SIZES, QUARANTINE, CARD)}
+        for shard in plan_shards(edited, 2):
+            stalled.add(shard, lambda shard=shard: content(shard))
+        with pytest.raises(UserError, match=r"/index.json: another job has replaced it since this one began"):
+            stalled.finish(describe, [])
+    assert {name: other.store.read(name) for name in published} == published
 
 
 def test_an_error_of_a_shard_ends_the_import(photos: Manifest, tmp_path: Path):
