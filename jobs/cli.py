@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -43,11 +43,13 @@ def parse(
     argv: list[str] | None = None,
     default_preset: str | None = None,
     subcommands: Sequence[str] = (),
+    unread: Callable[[Any], Collection[str]] = lambda _: (),
 ) -> tuple[Any, Config]:
     """Parses a command line (`argv`, or the process's own). The usage also lists the subcommands, parsed elsewhere.
 
     Returns the command's own arguments, and a config in which the given sections are set; the others have their
     defaults. Paths are absolute. `section_options` of the arguments are the options of sections on the command line.
+    `unread` returns the sections that the command does not read with some arguments; their CPUs are not checked.
     Raises UserError for an unknown option, preset or field, and for a value out of range.
     """
     from jsonargparse import ArgumentError
@@ -66,7 +68,7 @@ def parse(
                 arguments[name] = local_path(value, f"--{name}")
         arguments.section_options = section_options
         config = Config(**{name: arguments[name] for name in sections})
-        config.check_cpus(sections)
+        config.check_cpus(set(sections) - set(unread(arguments)))
     except (ArgumentError, ValueError) as error:
         raise UserError(f"{plain_error(str(error), parser)}; see `{program(command)} --help`") from error
     return arguments, config

@@ -23,7 +23,7 @@ from pipelines.extraction.estimate_report import estimate_extraction
 from pipelines.features.feature_set import FeatureSet
 from pipelines.pipeline.plan import pipeline_plan
 from pipelines.pipeline.run import PipelineResult, Stopwatch, run_pipeline
-from pipelines.pipeline.setup import PipelineData, PipelineSetup, Stage, check_pipeline
+from pipelines.pipeline.setup import STAGES, PipelineData, PipelineSetup, Stage, check_pipeline
 from pipelines.training.train import training_summary
 
 _SECTIONS: dict[Stage, tuple[str, ...]] = {
@@ -69,6 +69,7 @@ def main() -> None:
             "register",
             "cluster",
         ),
+        unread=lambda arguments: _unread(arguments.until),
     )
     dataset, name = options.dataset_files(arguments), arguments.name
     assert dataset is not None, "--dataset is required"
@@ -88,6 +89,11 @@ def main() -> None:
     print(_summary(result, watch))
 
 
+def _unread(until: Stage) -> set[str]:
+    """Returns the sections that only stages after the last one read."""
+    return {section for stage in STAGES[STAGES.index(until) + 1 :] for section in _SECTIONS[stage]}
+
+
 def _setup(arguments: Any, config: Config) -> PipelineSetup:
     """Opens the champion's features. Raises UserError for an option that has no effect; warns of those of sections."""
     features = arguments.champion_features
@@ -103,9 +109,7 @@ def _setup(arguments: Any, config: Config) -> PipelineSetup:
     )
     if not arguments.dry_run:
         options.warn_without_effect(arguments, {"estimate"}, "without --dry-run")
-    for stage, sections in _SECTIONS.items():
-        if not setup.runs(stage):
-            options.warn_without_effect(arguments, sections, f"with --until {arguments.until}")
+    options.warn_without_effect(arguments, _unread(arguments.until), f"with --until {arguments.until}")
     for option, given in (("--champion-features", features is not None), ("--intersect", arguments.intersect)):
         if given and not setup.runs("promote"):
             raise UserError(f"{option} has no effect with --until {arguments.until}; omit it")

@@ -78,8 +78,13 @@ def test_a_command_that_reads_models_does_not_create_a_store(
         (["pipeline", "--name=m", "--dataset=good.json"], ["--estimate.num_nodes=2"], "without --dry-run"),
         (
             ["pipeline", "--name=m", "--dataset=good.json", "--photos=photos", "--until=train"],
-            ["--score.num_actors=1", "--promote.split=val", "--index.actor_cpus=1"],
+            ["--score.num_actors=1", "--promote.split=val", "--index.num_actors=99"],  # more than cluster.local_cpus
             "with --until train",
+        ),
+        (
+            ["pipeline", "--name=m", "--dataset=good.json", "--photos=photos", "--until=extract", "--intersect"],
+            ["--train.num_workers=9"],
+            "with --until extract",
         ),
     ],
 )
