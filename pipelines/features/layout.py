@@ -125,10 +125,20 @@ def resolve_uri(uri: str) -> tuple[Store, str]:
     return (open_store(match[1]), snapshot_name(match[2])) if match else (open_store(uri), INDEX)
 
 
+def is_pinned(uri: str) -> bool:
+    """Returns whether a feature set's URI is `<uri>@<12 hex>`."""
+    return _SNAPSHOT_URI.fullmatch(uri) is not None
+
+
+def snapshot_digests(names: Iterable[str]) -> list[str]:
+    """Returns the first 12 hex digits of each snapshot among object names."""
+    return [name[len("snapshot-") : -len(".json")] for name in names if kind_of(name) == "snapshot"]
+
+
 def nothing_at(uri: str, missing: str, command: str) -> str:
     """Returns the error for a URI whose object of `resolve_uri` is `missing`; `command` makes it."""
     _, at, digest = uri.rpartition("@")
-    if _SNAPSHOT_URI.fullmatch(uri):
+    if is_pinned(uri):
         return (
             f"{uri}: no snapshot {digest} here; omit '@{digest}' for the current state, or take the digits of a "
             "snapshot-<12 hex>.json there"

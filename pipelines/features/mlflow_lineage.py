@@ -36,9 +36,15 @@ def recorded_lineage(tags: Mapping[str, str]) -> dict[str, str]:
     return {name.removeprefix(LINEAGE): value for name, value in tags.items() if name.startswith(LINEAGE)}
 
 
-def readers_filter(features: FeatureSet) -> str:
-    """Returns MLflow's search filter for the runs that read exactly this feature set."""
-    return f"tags.`{LINEAGE}feature_set` = '{features.index.feature_set}'"
+def readers_filter(digest: str) -> str:
+    """Returns MLflow's search filter for the runs that read a feature set, by the first digits of its digest."""
+    return f"tags.`{LINEAGE}feature_set` LIKE '{digest}%'"
+
+
+def readers_at_filter(uri: str) -> str:
+    """Returns MLflow's search filter for the runs that read any snapshot of the feature set at a URI without digest."""
+    quote = '"' if "'" in uri else "'"
+    return f"tags.{FEATURE_SET_URI} = {quote}{uri}{quote}"
 
 
 def log_datasets(tracking: Tracking, run_id: str, features: FeatureSet, contexts: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import CorruptDataError, StorageError, UserError
 from infra.model_artifacts import StoredModel, download_folder, download_model
+from infra.registry import champions
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import RUN_TAGS, recorded_lineage
@@ -66,9 +67,12 @@ def missing_run_node(run_id: str) -> Node:
 
 
 def version_node(tracking: Tracking, version: "ModelVersion", run: "Run | None") -> Node:
-    """Returns a version and whether its tags, its stored files and its detector are those of its run."""
+    """Returns a version, whether it is or was champion, and whether tags, files and detector are those of its run."""
     uri, tags = f"models:/{version.name}/{version.version}", dict(version.tags)
-    checks = []
+    checks, history = [], champions(tracking, version.name)
+    if int(version.version) in history:
+        is_champion = int(version.version) == history[-1]
+        checks.append(Check("ok", "it is the champion" if is_champion else "it was champion, and may be again"))
     if run is not None:
         recorded = recorded_lineage(run.data.tags) | {"run": run.info.run_id}
         checks.append(agreement(tags, recorded, "its tags", "the run"))

@@ -8,11 +8,13 @@ from infra.errors import StorageError, UserError
 from infra.registry import find_version
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.mlflow_lineage import FEATURE_SET_URI, RUN_TAGS, readers_filter, recorded_lineage
+from pipelines.features.layout import is_pinned
+from pipelines.features.mlflow_lineage import FEATURE_SET_URI, RUN_TAGS, recorded_lineage
 from pipelines.lineage.indexed import index_nodes
 from pipelines.lineage.registered import find_run, missing_run_node, run_node, version_node
 from pipelines.lineage.report import Check, Lineage, Node
 from pipelines.lineage.stored import feature_set_nodes, open_snapshot, unopened_nodes
+from pipelines.lineage.users import user_nodes, versions_of
 from pipelines.search.index_format import is_search_index, read_index_document
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 URI_HELP = (
     "models:/<name>@champion, models:/<name>/<version>, runs:/<run id>, the URI of a search index, or the URI of a "
-    "feature set, with all runs and versions that were made from it"
+    "feature set, with all runs and versions that were made from any of its snapshots"
 )
 
 
@@ -42,7 +44,9 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
         store, document = read_index_document(uri)
         return Lineage(uri, (*_model_nodes(document.model.uri, config), *index_nodes(store, document, config)))
     features = FeatureSet.open(uri)
-    return Lineage(uri, (*feature_set_nodes(features), *_users(features, config)))
+    return Lineage(
+        uri, (*feature_set_nodes(features), *user_nodes(features, config, every_snapshot=not is_pinned(uri)))
+    )
 
 
 def _of_version(tracking: Tracking, version: "ModelVersion") -> list[Node]:
@@ -69,7 +73,7 @@ def _model_nodes(uri: str, config: TrackingConfig) -> list[Node]:
 
 def _of_run(tracking: Tracking, run: "Run") -> list[Node]:
     """Raises UserError for a run that read no feature set."""
-    versions = _versions(tracking, run)
+    versions = versions_of(tracking, run.info.run_id)
     if not versions and run.data.tags.keys().isdisjoint(RUN_TAGS):
         raise UserError(
             f"runs:/{run.info.run_id} has no lineage (tags {FEATURE_SET_URI} and lineage.*); give a run of jobs.train"
@@ -90,36 +94,3 @@ def _up_to_run(run: "Run", of_version: Mapping[str, str]) -> list[Node]:
     if isinstance(opened, Check):
         return [*unopened_nodes(pinned, recorded, opened), run_node(run, None)]
     return [*feature_set_nodes(opened), run_node(run, opened)]
-
-
-def _users(features: FeatureSet, config: TrackingConfig) -> list[Node]:
-    """Returns the runs that read exactly this feature set, and the versions of each."""
-    try:
-        tracking = infra.tracking.find_store(config)
-        if tracking is None:
-            return [Node("run", "unknown", (Check("not checked", f"tracking.uri {config.uri} does not exist"),))]
-        runs = _readers(tracking, features)
-    except (UserError, StorageError) as error:
-        return [Node("run", "unknown", (Check("not checked", str(error)),))]
-    nodes = []
-    for run in runs:
-        nodes += [run_node(run, features)]
-        nodes += [version_node(tracking, version, run) for version in _versions(tracking, run)]
-    return nodes
-
-
-def _readers(tracking: Tracking, features: FeatureSet) -> "list[Run]":
-    """Returns the runs of all experiments that read exactly this feature set; the store returns pages of them."""
-    client, token = tracking.client(), None
-    runs: list[Run] = []
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    while True:
-        page = client.search_runs(experiments, readers_filter(features), page_token=token)
-        runs += page
-        if not (token := page.token):
-            return runs
-
-
-def _versions(tracking: Tracking, run: "Run") -> list["ModelVersion"]:
-    found = tracking.client().search_model_versions(f"run_id = '{run.info.run_id}'")
-    return sorted(found, key=lambda version: (version.name, int(version.version)))

@@ -82,7 +82,7 @@ def test_every_link_of_the_champions_lineage_holds(
 ):
     monkeypatch.chdir(demo.folder)
     code, said, _ = call_command(monkeypatch, capsys, "jobs.lineage", demo.model)
-    assert (code, said.splitlines()[-1]) == (0, f"lineage of {demo.model}: 11 ok"), said
+    assert (code, said.splitlines()[-1]) == (0, f"lineage of {demo.model}: 12 ok"), said
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -1,4 +1,4 @@
-"""A registered version with everything that it was made from, intact or for a test that changes it."""
+"""A champion with everything that it was made from, intact or for a test that changes it."""
 
 import shutil
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.registry import set_champions
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.detectors import registry
 from pipelines.features.feature_set import FeatureSet
@@ -48,6 +49,7 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     features = feature_sets.write_set(folder, photos, detector=detector, fingerprint=fingerprint)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db"))
     register_model(tracking, "m", model(features), features, folder / "bundle")
+    set_champions(tracking, "m", [1])
     run_id = tracking.client().get_model_version("m", "1").run_id
     yield Chain(folder, features, tracking, run_id)
     sys.path.remove(str(folder / "plugin"))
@@ -75,6 +77,7 @@ def chain(intact: Chain, tmp_path: Path) -> Iterator[Chain]:
     for version in client.search_model_versions("name = 'm'"):
         if str(version.version) != "1":
             client.delete_model_version("m", version.version)
+    set_champions(intact.tracking, "m", [1])
 
 
 def found(lineage: Lineage, state: str) -> list[tuple[str, str]]:

@@ -27,8 +27,8 @@ def test_a_run_agrees_with_its_feature_set(intact: Chain):
 def test_a_version_agrees_with_its_run_files_and_detector(intact: Chain):
     version = intact.tracking.client().get_model_version("m", "1")
     run = find_run(intact.tracking, intact.run_id)
-    assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 6
-    assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 5
+    assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 7
+    assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 6
 
 
 def test_a_run_that_the_store_does_not_have_is_broken(tracking: Tracking):

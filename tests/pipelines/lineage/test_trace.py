@@ -2,27 +2,23 @@
 
 import sys
 from collections.abc import Callable
-from functools import partialmethod
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from infra.errors import UserError
-from infra.registry import set_champions
 from infra.tracking import TrackingConfig
 from pipelines.features.layout import manifest_name, snapshot_name
-from pipelines.features.mlflow_lineage import RUN_TAGS, run_tags
+from pipelines.features.mlflow_lineage import RUN_TAGS
 from pipelines.lineage.trace import trace
 from tests.pipelines.lineage.conftest import KINDS, Chain, found, rewrite
 from tests.support import feature_sets
 
 
 def test_every_link_of_an_intact_chain_holds(intact: Chain):
-    set_champions(intact.tracking, "m", [1])
     by_version = intact.trace("models:/m@champion")
     assert [node.kind for node in by_version.nodes] == KINDS
-    assert by_version.count("ok") == 11
+    assert by_version.count("ok") == 12
     assert not found(by_version, "broken") + found(by_version, "not checked")
     by_run, by_set = intact.trace(f"runs:/{intact.run_id}"), intact.trace(intact.features.uri)
     assert by_run.nodes == by_set.nodes == by_version.nodes == intact.trace().nodes
@@ -96,7 +92,7 @@ def test_deleted_tags_of_a_run_are_broken(chain: Chain, deleted: list[str], unch
     lineage = chain.trace()
     assert found(lineage, "broken") == [("run", f"its tags {', '.join(deleted)} are missing")]
     assert [kind for kind, _ in found(lineage, "not checked")] == unchecked
-    assert [kind for kind, _ in found(lineage, "ok")].count("version") == 6
+    assert [kind for kind, _ in found(lineage, "ok")].count("version") == 7
     assert chain.trace(f"runs:/{chain.run_id}").nodes == lineage.nodes
 
 
@@ -105,10 +101,10 @@ def test_a_moved_feature_set_is_found_by_its_new_uri(chain: Chain):
     lineage = chain.trace()
     assert not lineage.is_broken, lineage.text()
     assert ("feature set", "it is not there: moved, deleted, or on another machine") in found(lineage, "not checked")
-    assert [kind for kind, _ in found(lineage, "ok")] == ["run", *["version"] * 6]
+    assert [kind for kind, _ in found(lineage, "ok")] == ["run", *["version"] * 7]
     at_its_new_place = chain.trace(str(moved))
     assert [node.kind for node in at_its_new_place.nodes] == KINDS
-    assert at_its_new_place.count("ok") == 11
+    assert at_its_new_place.count("ok") == 12
 
 
 def test_an_extended_feature_set_is_checked_by_its_snapshot(chain: Chain):
@@ -117,8 +113,7 @@ def test_an_extended_feature_set_is_checked_by_its_snapshot(chain: Chain):
     photos = feature_sets.manifest(chain.folder, 18)
     extended = feature_sets.write_set(chain.folder, photos, detector=detector, fingerprint=fingerprint)
     assert extended.index.feature_set != chain.features.index.feature_set
-    assert chain.trace().count("ok") == 11
-    assert [node.kind for node in chain.trace(extended.uri).nodes] == KINDS[:3]  # no run read it
+    assert chain.trace().count("ok") == 12
     Path(extended.uri, snapshot_name(chain.features.index.feature_set)).unlink()
     assert [kind for kind, _ in found(chain.trace(), "not checked")] == KINDS[:3]
 
@@ -139,24 +134,6 @@ def test_imported_features_and_an_unreachable_tracking_store(tmp_path: Path, uri
     assert not lineage.is_broken
     assert [kind for kind, _ in found(lineage, "not checked")] == ["detector", "run"]
     assert "the features were imported (made-up)" in found(lineage, "not checked")[0][1]
-
-
-def test_all_pages_of_runs_are_read(chain: Chain, monkeypatch: pytest.MonkeyPatch):
-    """A page has 1,000 runs; here it has one."""
-    others = {chain.tracking.create_run("again", run_tags(chain.features)) for _ in range(2)}
-    monkeypatch.setattr(MlflowClient, "search_runs", partialmethod(MlflowClient.search_runs, max_results=1))
-    runs = [node.name for node in chain.trace(chain.features.uri).nodes if node.kind == "run"]
-    for run_id in others:
-        chain.tracking.client().delete_run(run_id)
-    assert sorted(runs) == sorted(f"runs:/{run_id}" for run_id in {chain.run_id, *others})
-
-
-def test_a_feature_set_is_traced_without_a_tracking_store(tmp_path: Path):
-    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path))
-    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    unchecked = found(trace(features.uri, TrackingConfig(uri=uri)), "not checked")
-    assert unchecked[-1] == ("run", f"tracking.uri {uri} does not exist")
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
