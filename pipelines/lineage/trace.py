@@ -42,7 +42,9 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
         return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
     if is_search_index(uri):
         store, document = read_index_document(uri)
-        return Lineage(uri, (*_model_nodes(document.model.uri, config), *index_nodes(store, document, config)))
+        model = _model_nodes(document.model.uri, config)
+        traced = [node.name for node in model if node.kind == "feature set"]
+        return Lineage(uri, (*model, *index_nodes(store, document, config, traced)))
     features = FeatureSet.open(uri)
     return Lineage(
         uri, (*feature_set_nodes(features), *user_nodes(features, config, every_snapshot=not is_pinned(uri)))
