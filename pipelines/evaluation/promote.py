@@ -5,7 +5,7 @@ MLflow has no compare-and-swap for aliases, so the alias moves only while a regi
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
@@ -14,7 +14,7 @@ from infra.registry_lock import registry_lock
 from infra.source_tree import program
 from infra.tracking import Tracking
 from pipelines.evaluation.comparison import ComparisonData
-from pipelines.evaluation.criterion import decide
+from pipelines.evaluation.criterion import Decision, decide
 from pipelines.evaluation.decision_tags import decision_holds, now, record_decision
 from pipelines.evaluation.evaluated_version import (
     EvaluatedVersion,
@@ -26,6 +26,7 @@ from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits, pairing_note
+from pipelines.features.split import Split
 
 _IS_CHAMPION = "it is already the champion"
 
@@ -65,25 +66,12 @@ def promote(
     made for other features, if the feature sets do not have the same photos and captions, and if the lock cannot be
     acquired.
     """
-    evaluated: dict[tuple[int, str, tuple[str, ...] | None], EvaluatedVersion] = {}
+    comparison = _Comparison(tracking, name, challenger, data, config, score, cluster, device)
     while True:
         champion = champion_version(tracking, name)
         if champion == challenger:
             return ChampionState(name, challenger, _IS_CHAMPION)
-        feature_sets = {challenger: data.features}
-        if champion is not None:
-            feature_sets[champion] = data.of_champion(tracking, name, champion)
-        splits = paired_splits(list(feature_sets.values()), config.split, data.intersect)
-        compared = []
-        for (version, features), split in zip(feature_sets.items(), splits, strict=True):
-            key = version, features.pinned_uri, split.selected
-            if key not in evaluated:
-                evaluated[key] = evaluate_version(tracking, name, version, features, split, score, cluster, device)
-            compared.append(evaluated[key])
-        decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, config)
-        left_out = pairing_note(splits)
-        notes = _selection_note(compared) + (left_out and f"; {left_out}")
-        decision = replace(decision, reason=decision.reason + notes)
+        compared, decision = comparison.with_champion(champion)
         state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
             return state
@@ -98,6 +86,44 @@ def promote(
                 set_champions(tracking, name, [*history, challenger])
         log_compared_data(tracking, compared)
         return state
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A challenger, and what it is compared on. No version is evaluated twice on the same photos."""
+
+    tracking: Tracking
+    name: str
+    challenger: int
+    data: ComparisonData
+    config: PromoteConfig
+    score: ScoreConfig
+    cluster: ClusterConfig
+    device: str
+    evaluated: dict[tuple[int, str, tuple[str, ...] | None], EvaluatedVersion] = field(default_factory=dict)
+
+    def with_champion(self, champion: int | None) -> tuple[list[EvaluatedVersion], Decision]:
+        """Returns the evaluations of the challenger and of the champion, if there is one, and the decision."""
+        feature_sets = {self.challenger: self.data.features}
+        if champion is not None:
+            feature_sets[champion] = self.data.of_champion(self.tracking, self.name, champion)
+        splits = paired_splits(list(feature_sets.values()), self.config.split, self.data.intersect)
+        compared = [
+            self._evaluate(version, features, split)
+            for (version, features), split in zip(feature_sets.items(), splits, strict=True)
+        ]
+        decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, self.config)
+        left_out = pairing_note(splits)
+        notes = _selection_note(compared) + (left_out and f"; {left_out}")
+        return compared, replace(decision, reason=decision.reason + notes)
+
+    def _evaluate(self, version: int, features: FeatureSet, split: Split) -> EvaluatedVersion:
+        key = version, features.pinned_uri, split.selected
+        if key not in self.evaluated:
+            self.evaluated[key] = evaluate_version(
+                self.tracking, self.name, version, features, split, self.score, self.cluster, self.device
+            )
+        return self.evaluated[key]
 
 
 def earlier_decision(

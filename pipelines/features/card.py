@@ -18,6 +18,26 @@ _MEMBERS = (
     ("`<key>.boxes.npy`", "float32, R x 4: x0 y0 x1 y1 in pixels of the upright photo"),
     ("`<key>.json`", "source, sha256, captions, width, height, classes and confidences of the regions"),
 )
+_USE = """\
+## Licence
+
+Photos, captions and features derived from them keep the licence of the data set, which is not recorded here: state it \
+in `license` above before you share this folder. Later extractions keep that field and write the rest of this file \
+again.
+
+## Read it
+
+```python
+import json
+
+import webdataset
+
+tars = list(json.load(open("sizes.json")))  # in this folder
+for sample in webdataset.WebDataset(tars, shardshuffle=False).decode():
+    print(sample["__key__"], sample["regions.npy"].shape, sample["json"]["captions"])
+```
+
+"""
 _UNKNOWN = "license: unknown"
 _LICENSE = re.compile(r"^license:.*(?:\n(?: |- ).*)*", re.MULTILINE)
 """The field of the header: a value on its line, or a list below it."""
@@ -64,24 +84,7 @@ def data_card(index: FeatureSetIndex, manifest: Manifest, license_: str) -> byte
             "",
             Table("", ("member of a tar", "content"), members).markdown(),
             "",
-            "## Licence",
-            "",
-            "Photos, captions and features derived from them keep the licence of the data set, which is not recorded "
-            "here: state it in `license` above before you share this folder. Later extractions keep that field and "
-            "write the rest of this file again.",
-            "",
-            "## Read it",
-            "",
-            "```python",
-            "import json",
-            "",
-            "import webdataset",
-            "",
-            'tars = list(json.load(open("sizes.json")))  # in this folder',
-            "for sample in webdataset.WebDataset(tars, shardshuffle=False).decode():",
-            '    print(sample["__key__"], sample["regions.npy"].shape, sample["json"]["captions"])',
-            "```",
-            "",
+            *_USE.splitlines(),
             "## Lineage",
             "",
             f"Manifest `{index.manifest}`, feature set `{index.feature_set}`.",

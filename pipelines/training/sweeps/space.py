@@ -32,50 +32,56 @@ _LIMIT = 2**62
 def parse_space(entries: Sequence[str]) -> dict[str, Any]:
     """Returns Ray Tune's search space by dotted field, with absolute paths, because trials run elsewhere.
 
-    Raises UserError naming the invalid entry and the fix.
-
-    `check_space` checks its values.
+    Raises UserError naming the invalid entry and the fix. `check_space` checks the values.
     """
-    from ray import tune
-
     space: dict[str, Any] = {}
     for entry in entries:
-        match = _ENTRY.fullmatch(entry.strip())
-        if match is None or match[3] not in _DISTRIBUTIONS:
-            raise UserError(
-                f"--space '{entry}' is not valid; write section.field=distribution(values), where distribution is one "
-                f"of {', '.join(_DISTRIBUTIONS)}"
-            )
-        section, name, distribution, written = match.groups()
-        if section not in SECTIONS or name not in fields_of(section):
-            raise UserError(
-                f"--space '{entry}': {section}.{name} is not a field of the model or train section; write one "
-                f"that `{program('sweep')} --help` lists"
-            )
-        field = f"{section}.{name}"
-        if field == "train.epochs":
-            raise UserError(
-                f"--space '{entry}': trials are compared at equal epochs; set --train.epochs for all trials"
-            )
-        if section == "train" and name in OPERATIONAL_FIELDS:
-            raise UserError(f"--space '{entry}': {field} does not affect the result; set --{field} for all trials")
+        field, distribution, written = _parts(entry)
         if field in space:
             raise UserError(f"--space names {field} twice; give it once")
-        try:
-            values = [located(field, _number(value)) for value in yaml.safe_load(f"[{written}]")]
-            space[field] = _domain(tune, distribution, values)
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"--space '{entry}': the values in the parentheses are not valid YAML "
-                f"({getattr(error, 'problem', error)}); check quotes, commas and brackets"
-            ) from error
-        except (TypeError, ValueError) as error:
-            raise UserError(f"--space '{entry}': {_line(error)}") from error
+        space[field] = _parsed_domain(entry, field, distribution, written)
     if not space:
         raise UserError(
             "--space is empty; give at least one field, for example train.learning_rate=loguniform(1e-4, 1e-2)"
         )
     return space
+
+
+def _parts(entry: str) -> tuple[str, str, str]:
+    """Returns the dotted field of an entry, its distribution and the text in the parentheses."""
+    match = _ENTRY.fullmatch(entry.strip())
+    if match is None or match[3] not in _DISTRIBUTIONS:
+        raise UserError(
+            f"--space '{entry}' is not valid; write section.field=distribution(values), where distribution is one "
+            f"of {', '.join(_DISTRIBUTIONS)}"
+        )
+    section, name, distribution, written = match.groups()
+    field = f"{section}.{name}"
+    if section not in SECTIONS or name not in fields_of(section):
+        raise UserError(
+            f"--space '{entry}': {field} is not a field of the model or train section; write one that "
+            f"`{program('sweep')} --help` lists"
+        )
+    if field == "train.epochs":
+        raise UserError(f"--space '{entry}': trials are compared at equal epochs; set --train.epochs for all trials")
+    if section == "train" and name in OPERATIONAL_FIELDS:
+        raise UserError(f"--space '{entry}': {field} does not affect the result; set --{field} for all trials")
+    return field, distribution, written
+
+
+def _parsed_domain(entry: str, field: str, distribution: str, written: str) -> Any:
+    """Returns Ray Tune's domain of an entry."""
+    from ray import tune
+
+    try:
+        return _domain(tune, distribution, [located(field, _number(value)) for value in yaml.safe_load(f"[{written}]")])
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--space '{entry}': the values in the parentheses are not valid YAML "
+            f"({getattr(error, 'problem', error)}); check quotes, commas and brackets"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--space '{entry}': {_line(error)}") from error
 
 
 def check_space(space: dict[str, Any], sampled: Sequence[dict[str, Any]], setup: TrainingSetup) -> None:
