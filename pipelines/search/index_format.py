@@ -112,6 +112,11 @@ class IndexedFeatures:
     photo_root: str
     """Folder or URI of the photos. Not part of the digest, either."""
 
+    @property
+    def location(self) -> str:
+        """URI of the feature set, without the digest."""
+        return self.uri.rpartition("@")[0]
+
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "IndexedFeatures":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""

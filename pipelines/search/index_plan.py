@@ -108,6 +108,26 @@ def require_one_gallery(feature_sets: Sequence[FeatureSet]) -> None:
         )
 
 
+def require_data_sets(store: Store, feature_sets: Sequence[FeatureSet], tasks: Sequence[PartitionTask]) -> None:
+    """Raises UserError if the index in the store, which would be replaced, is of another data set of the same name.
+
+    The same data set has its feature set at the same URI, or, after a move, some of the indexed partitions.
+    """
+    try:
+        document = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
+    except (FileNotFoundError, InvalidSearchIndexError):
+        return
+    indexed = {partition.name for partition in document.receipts().values()}
+    given = {features.dataset: features.uri for features in feature_sets}
+    kept = {task.dataset for task in tasks if task.name in indexed}
+    for features in document.features:
+        if features.location != given[features.dataset] and features.dataset not in kept:
+            raise UserError(
+                f"{store.uri} is the index of another data set named '{features.dataset}', {features.location}; "
+                f"extract {given[features.dataset]} under a name of its own, or choose another index.output"
+            )
+
+
 @dataclass(frozen=True)
 class IndexPlan:
     """The partitions of an index, and those that are complete."""
@@ -136,7 +156,8 @@ class IndexPlan:
 def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: IndexConfig) -> IndexPlan:
     """Returns the plan of the index of feature sets by a model. Nothing is written.
 
-    Raises UserError if the feature sets are not those of the model or cannot form one gallery, and without FAISS.
+    Raises UserError if the feature sets are not those of the model or cannot form one gallery, if the index there is
+    of other data sets, and without FAISS.
     """
     require_folder(config.output, "index.output")
     require_one_gallery(feature_sets)
@@ -149,6 +170,7 @@ def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: I
     tasks = [
         task for name in config.wanted for task in plan_partitions(feature_sets, name, config.photos_per_partition)
     ]
+    require_data_sets(store, feature_sets, tasks)
     return IndexPlan(store, published, tasks, find_complete(store, tasks))
 
 

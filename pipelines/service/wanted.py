@@ -7,9 +7,11 @@ import infra.tracking
 from infra.errors import UserError
 from infra.registry import champion_version
 from infra.source_tree import program
+from infra.storage.base import Store
 from infra.storage.open import open_store
 from infra.tracking import TrackingConfig
 from pipelines.features.layout import INDEX
+from pipelines.search.data_sets import has_same_data_sets
 from pipelines.search.index_format import IndexDocument, InvalidSearchIndexError, parse_document, read_index_document
 from pipelines.service.generation import Generation
 
@@ -50,16 +52,18 @@ def wanted(uri: str, pin: int | None, tracking: TrackingConfig) -> Wanted:
     if number is None:
         return Wanted(given)
     chosen = f"models:/{name}/{number}"
-    found = given if document.model.uri == chosen else find_index(store.uri, document, chosen)
-    features = " ".join(features.uri.rpartition("@")[0] for features in document.features)
+    found = given if document.model.uri == chosen else find_index(store, document, chosen)
+    features = " ".join(features.location for features in document.features)
     root = store.uri.rpartition("/")[0]
     fix = f"build it with `{program('index')} --model {chosen} --features {features} --index.output {root}`"
     if pin is not None:
         if found is None:
-            raise UserError(f"--pin {pin}: {chosen} has no index beside {store.uri}; {fix}")
+            raise UserError(f"--pin {pin}: {chosen} has no index beside {store.uri} with the same photos; {fix}")
         return Wanted(found)
     if found is None:
-        return Wanted(given, chosen, f"the champion {chosen} has no index beside {store.uri}; {fix}")
+        return Wanted(
+            given, chosen, f"the champion {chosen} has no index beside {store.uri} with the same photos; {fix}"
+        )
     return Wanted(found, chosen)
 
 
@@ -68,28 +72,23 @@ def generation_of(uri: str, document: IndexDocument) -> Generation:
     return Generation(f"{uri}@{document.index[:12]}", document.model.uri)
 
 
-def find_index(uri: str, like: IndexDocument, model: str) -> Generation | None:
-    """Returns the index of a model beside the one at `uri`, of the same data sets; None without a finished one.
+def find_index(like_store: Store, like: IndexDocument, model: str) -> Generation | None:
+    """Returns the index of a model beside another one, of the same data sets; None without a finished one.
 
     Raises UserError or OSError if none is found and one cannot be read, as during an outage: it may be the wanted one.
     """
-    store = open_store(uri.rpartition("/")[0])
+    root = open_store(like_store.uri.rpartition("/")[0])
     unreadable: Exception | None = None
-    for folder in sorted(store.folders()):
-        name = f"{folder}/{INDEX}"
+    for folder in sorted(root.folders()):
+        store = open_store(f"{root.uri}/{folder}")
         try:
-            document = parse_document(store.read(name), f"{store.uri}/{name}")
+            document = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
+            if document.model.uri == model and has_same_data_sets(like_store, like, store, document):
+                return generation_of(store.uri, document)
         except (FileNotFoundError, InvalidSearchIndexError):  # not finished, or something else
             continue
         except (UserError, OSError) as error:
             unreadable = error
-            continue
-        if document.model.uri == model and _datasets(document) == _datasets(like):
-            return generation_of(f"{store.uri}/{folder}", document)
     if unreadable is not None:
         raise unreadable
     return None
-
-
-def _datasets(document: IndexDocument) -> list[str]:
-    return sorted(features.dataset for features in document.features)

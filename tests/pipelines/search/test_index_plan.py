@@ -1,5 +1,6 @@
 """The plan of partitions: complete, stable while a feature set grows, and one gallery only."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
-from pipelines.search.index_plan import PartitionTask, plan_partitions, require_one_gallery
+from pipelines.search.index_plan import PartitionTask, plan_index, plan_partitions, require_one_gallery
 from tests.support.feature_sets import manifest, write_set
+from tests.support.indexes import SMALL, build_here, loaded
 from tests.support.small_models import small_set
 
 
@@ -59,3 +61,17 @@ def test_feature_sets_that_form_no_gallery_are_refused(tmp_path: Path, indexed_f
     again = replace(indexed_features)
     with pytest.raises(UserError, match="--features has two feature sets of the data set 'tiny'; give one of them"):
         require_one_gallery([indexed_features, again])
+
+
+def test_an_index_of_another_data_set_of_that_name_is_refused(tmp_path: Path):
+    first = write_set(tmp_path / "a", manifest(tmp_path / "a", 12))
+    photos = [replace(photo, key=f"p1{photo.key[1:]}") for photo in manifest(tmp_path / "b", 12).photos()]
+    other = write_set(tmp_path / "b", Manifest.build("tiny", str(tmp_path / "b"), photos))
+    model = loaded(tmp_path / "model", first)
+    build = build_here(model, [first], tmp_path / "indexes")
+    config = replace(SMALL, output=str(tmp_path / "indexes"))
+    error = rf"{build.store.uri} is the index of another data set named 'tiny', {first.uri}; extract {other.uri} under"
+    with pytest.raises(UserError, match=error):
+        plan_index(model, [other], config)
+    moved = FeatureSet.open(str(shutil.copytree(first.uri, tmp_path / "moved")))
+    assert plan_index(model, [moved], config).is_published()

@@ -39,12 +39,17 @@ def registry(tracking: Tracking) -> TrackingConfig:
 
 
 def write(
-    root: Path, name: str, document: IndexDocument, version: int | str, datasets: tuple[str, ...] = ("tiny",)
+    root: Path,
+    name: str,
+    document: IndexDocument,
+    version: int | str,
+    datasets: tuple[str, ...] = ("tiny",),
+    **fields: str,
 ) -> str:
     """Writes the document of an index, all that is read here, and returns its URI."""
     uri = f"models:/{NAME}/{version}" if isinstance(version, int) else version
     model = IndexedModel(uri, document.model.digest, document.model.fingerprint)
-    features = [replace(document.features[0], dataset=dataset) for dataset in datasets]
+    features = [replace(document.features[0], dataset=dataset, **fields) for dataset in datasets]
     store = open_store(f"{root}/{name}")
     store.replace(INDEX, IndexDocument.build(model, features, document.galleries).to_json())
     return store.uri
@@ -90,7 +95,7 @@ def test_an_index_that_cannot_be_read_is_not_a_missing_one(
     read = FolderStore.read
 
     def refuse(store: FolderStore, name: str, *arguments: int) -> bytes:
-        if name == f"b/{INDEX}":
+        if (store.uri, name) == (two, INDEX):
             raise UserError("the store rejects the credentials (ExpiredToken)")
         return read(store, name, *arguments)
 
@@ -106,10 +111,14 @@ def test_a_champion_without_an_index_leaves_the_given_one(
 ):
     one = write(tmp_path, "a", document, 1)
     write(tmp_path, "c", document, 3, datasets=("other",))
+    other = replace(document, galleries={})  # of another feature set and other photos
+    write(tmp_path, "d", other, 3, uri="/other/tiny@0123456789ab", photo_root="/other/photos")
     set_champions(tracking, NAME, [1, 3])
     found = wanted(one, None, registry)
     assert (found.generation, found.champion) == (chosen(one, 1, document), "models:/m/3")
-    assert found.problem.startswith(f"the champion models:/m/3 has no index beside {one}; build it with `")
+    assert found.problem.startswith(
+        f"the champion models:/m/3 has no index beside {one} with the same photos; build it with `"
+    )
     features = document.features[0].uri.rpartition("@")[0]
     assert f"--model models:/m/3 --features {features} --index.output {tmp_path}`" in found.problem
 
@@ -118,7 +127,9 @@ def test_a_pinned_version_is_served(tmp_path: Path, document: IndexDocument, reg
     one, two = write(tmp_path, "a", document, 1), write(tmp_path, "b", document, 2)
     found = wanted(one, 2, registry)
     assert (found.generation, found.champion) == (chosen(two, 2, document), "")
-    with pytest.raises(UserError, match=r"--pin 3: models:/m/3 has no index beside \S+; build it with"):
+    with pytest.raises(
+        UserError, match=r"--pin 3: models:/m/3 has no index beside \S+ with the same photos; build it with"
+    ):
         wanted(one, 3, registry)
 
 
