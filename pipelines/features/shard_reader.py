@@ -56,17 +56,36 @@ class StoredShards:
         self._last: tuple[str, memoryview] | None = None
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Returns bytes of the tar `name`. Raises CorruptDataError if the tar is corrupt."""
+        """Returns bytes of the tar `name`. Raises CorruptDataError if the tar is corrupt or lost."""
         if self._last is None or self._last[0] != name:
-            self._last = (name, memoryview(read_shard(self._store, name, self._checksums[name])))
+            self._last = (name, memoryview(read_published_shard(self._store, name, self._checksums[name])))
         return self._last[1][offset : offset + size]
 
 
 def read_shard(store: Store, tar: str, checksum: str) -> bytes:
-    """Returns the bytes of a tar. Raises CorruptDataError if their sha256 is not `checksum`."""
+    """Returns the bytes of a tar. Raises CorruptDataError if their sha256 is not `checksum`.
+
+    Raises FileNotFoundError if it does not exist: while shards are written, another job may have joined or deleted it.
+    """
     data = store.read(tar)
     verify_checksum(data, f"{store.uri}/{tar}", checksum)
     return data
+
+
+def read_published_shard(store: Store, tar: str, checksum: str) -> bytes:
+    """Returns the bytes of a tar of a published feature set. Raises CorruptDataError if it is corrupt or lost."""
+    try:
+        return read_shard(store, tar, checksum)
+    except FileNotFoundError as error:
+        raise lost_shard(f"{store.uri}/{tar}") from error
+
+
+def lost_shard(uri: str) -> CorruptDataError:
+    """Returns the error of a published feature set whose tar at `uri` does not exist."""
+    return CorruptDataError(
+        f"{uri} does not exist, but the index of its feature set lists it; run the extraction or import of the feature "
+        "set again to write it again, or restore it from a backup"
+    )
 
 
 def verify_shard_pieces(store: Store, tar: str, checksum: str) -> None:

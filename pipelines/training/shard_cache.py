@@ -23,11 +23,11 @@ from infra.errors import UserError
 from infra.paths import local_path
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
-from infra.storage.folder import FolderStore
+from infra.storage.folder import FolderStore, explained
 from infra.storage.open import require_folder
 from pipelines.features.index import IndexedShard
 from pipelines.features.layout import tar_name
-from pipelines.features.shard_reader import read_shard, verify_checksum
+from pipelines.features.shard_reader import lost_shard, read_published_shard, verify_checksum
 
 DOWNLOADS = 4
 """Concurrent downloads of a process. Each shard is held in memory until it is verified."""
@@ -63,14 +63,24 @@ class LocalShards:
         self._maps: dict[str, memoryview] = {}
 
     def read(self, name: str, offset: int, size: int) -> memoryview:
-        """Returns bytes of a shard without copying them. Raises UserError if the shard is corrupt."""
+        """Returns bytes of a shard without copying them. Raises CorruptDataError if the shard is corrupt or lost."""
         if name not in self._maps:
-            with self._paths[name].open("rb") as file:
-                shard = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            shard = _mapped(self._paths[name])
             if name in self._unverified:
                 verify_checksum(shard, str(self._paths[name]), self._unverified[name])
             self._maps[name] = shard
         return self._maps[name][offset : offset + size]
+
+
+def _mapped(path: Path) -> memoryview:
+    """Returns a shard as memory-mapped bytes; an empty file, which cannot be mapped, as no bytes."""
+    try:
+        with explained(path), path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise lost_shard(str(path)) from error
 
 
 def local_shards(
@@ -171,7 +181,7 @@ def _fetch(store: Store, shard: IndexedShard, path: Path) -> None:
     part = path.with_suffix(".part")
     with _locked(part) as file:
         if not _exists(path, shard):
-            data = read_shard(store, tar_name(shard.name), shard.sha256)
+            data = read_published_shard(store, tar_name(shard.name), shard.sha256)
             try:
                 with names_full_disk(path, _FULL_DISK):
                     file.truncate(0)

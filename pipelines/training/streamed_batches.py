@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import is_finite, load_npy
 from pipelines.features.receipt import MEMBERS
-from pipelines.features.shard_reader import read_shard
+from pipelines.features.shard_reader import read_published_shard
 from pipelines.features.split import Split, not_finite, stacked
 from pipelines.training.batches import Batch
 from pipelines.training.epoch_size import streamed_batches_per_epoch
@@ -140,5 +140,5 @@ class StreamedBatches:
         stored = self.split.photos
         shard = stored.shards[stored.shard_of[photos[0]]]
         name = tar_name(shard.name)
-        data = read_shard(self.split.store, name, shard.sha256)
+        data = read_published_shard(self.split.store, name, shard.sha256)
         return {"url": f"{self.split.store.uri}/{name}", "stream": io.BytesIO(data)}

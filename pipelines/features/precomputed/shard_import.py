@@ -21,11 +21,11 @@ from pipelines.datasets.manifest import SPLITS, Manifest
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, InvalidIndexError, read_index
-from pipelines.features.layout import INDEX, complete_shards, feature_set_name, receipt_name
+from pipelines.features.layout import INDEX, complete_shards, feature_set_name
 from pipelines.features.manifests import require_dataset, write_manifest
 from pipelines.features.publish import publish
 from pipelines.features.quarantine import check_max_rejected
-from pipelines.features.receipt import Receipt, Rejection
+from pipelines.features.receipt import Receipt, Rejection, read_receipt
 from pipelines.features.shard_plan import PlannedShard
 from pipelines.features.shards import Sample, commit_shard
 
@@ -108,9 +108,11 @@ class ShardImport:
         name = shard.name()
         if name in self._complete:
             self._reused += 1
-            self._pending.append(self._pool.submit(self._read_receipt, name))
+            self._pending.append(
+                self._pool.submit(lambda: read_receipt(self._store, name) or self._commit(name, build))
+            )
         else:
-            self._pending.append(self._pool.submit(lambda: commit_shard(self._store, name, *build())))
+            self._pending.append(self._pool.submit(self._commit, name, build))
         while len(self._pending) > _MAX_PENDING:
             self._collect()
 
@@ -128,8 +130,9 @@ class ShardImport:
         feature_set = publish(self._published, self._manifest, self._fingerprint, detector, accounts)
         return Imported(feature_set, len(accounts) - self._reused, self._reused, notes)
 
-    def _read_receipt(self, shard: str) -> Receipt:
-        return Receipt.from_json(self._store.read(receipt_name(shard)))
+    def _commit(self, shard: str, build: Callable[[], ShardContent]) -> Receipt:
+        """Writes what is missing of a shard, or its receipt if that is corrupt."""
+        return commit_shard(self._store, shard, *build())
 
     def _collect(self) -> None:
         receipt = self._pending.popleft().result()

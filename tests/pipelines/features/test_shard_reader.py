@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.storage.folder import FolderStore
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import tar_name
@@ -76,6 +76,16 @@ def test_a_corrupt_tar_is_an_error_that_names_the_fix(features: FeatureSet):
             f"{features.uri}/{tar} does not have the sha256 in its receipt; run `python -m jobs.features verify` to "
             "list every corrupt object, delete them and extract again"
         )
+
+
+def test_a_lost_tar_is_an_error_that_names_the_fix(features: FeatureSet):
+    receipt = features.receipts[0]
+    tar = tar_name(receipt.shard)
+    features.store.delete(tar)
+    with pytest.raises(CorruptDataError, match=rf"^{features.uri}/{tar} does not exist, but .*; run the extraction or"):
+        features.split("train")[:]
+    with pytest.raises(FileNotFoundError):  # while shards are written, another job may have deleted it
+        read_shard(features.store, tar, receipt.sha256)
 
 
 def test_an_intact_tar_passes_in_pieces(features: FeatureSet):

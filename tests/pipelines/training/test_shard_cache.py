@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import tar_name
@@ -62,6 +62,21 @@ def test_shard_that_differs_from_its_receipt_is_refused(on_s3: FeatureSet, tmp_p
     with pytest.raises(UserError, match=r"features-train-.*tar does not have the sha256 in its receipt; .* verify"):
         fetch(on_s3, tmp_path / "cache")
     assert f"{on_s3.receipts[0].sha256}.tar" not in tars(tmp_path / "cache")
+    on_s3.store.delete(name)
+    with pytest.raises(CorruptDataError, match=rf"^{on_s3.uri}/{name} does not exist, but .*; run the extraction or"):
+        fetch(on_s3, tmp_path / "cache")
+
+
+def test_a_lost_or_empty_file_of_a_folder_is_refused(tmp_path: Path):
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
+    first, second = (Path(features.uri, tar_name(shard.name)) for shard in features.index.shards[:2])
+    first.unlink()
+    second.write_bytes(b"")
+    shards = fetch(features, tmp_path / "cache")
+    with pytest.raises(CorruptDataError, match=f"^{first} does not exist, but .*; run the extraction or import"):
+        shards.read(first.name, 0, 10)
+    with pytest.raises(CorruptDataError, match=f"^{second} does not have the sha256 in its receipt; run"):
+        shards.read(second.name, 0, 10)
 
 
 def test_truncated_and_partial_shards_are_downloaded_again(on_s3: FeatureSet, tmp_path: Path):

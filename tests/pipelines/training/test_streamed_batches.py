@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.errors import UserError
+from infra.errors import CorruptDataError, UserError
 from pipelines.datasets.manifest import Manifest
+from pipelines.features.layout import tar_name
 from pipelines.training import streamed_batches
 from pipelines.training.streamed_batches import StreamedBatches
 from tests.support import feature_sets
@@ -45,4 +46,12 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path):
     split = feature_sets.write_set(tmp_path, photos, {"p7": {"regions_RF": nan}}).split("train")
     streamed = StreamedBatches(split, 4, seed=0, allow_same_photo=False, num_workers=1)
     with pytest.raises(UserError, match=r"\.tar: p7\.regions\.npy contains NaN or infinity; extract again"):
+        list(streamed.batches(0, 0, 0, 1))
+
+
+def test_a_lost_shard_is_refused(tmp_path: Path):
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 60))
+    features.store.delete(tar_name(features.index.shards[0].name))
+    streamed = StreamedBatches(features.split("train"), 4, seed=0, allow_same_photo=False, num_workers=1)
+    with pytest.raises(CorruptDataError, match=r"features-train-000000-\w+\.tar does not exist, but .*; run the"):
         list(streamed.batches(0, 0, 0, 1))
