@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.paths import exists
 from infra.ray_jobs import one_line
 from infra.signals import keeping_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
@@ -171,7 +172,7 @@ def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
     Ray puts the driver's current folder first on its workers' module search path. That folder may have packages with
     the names of this project's. Through a Ray client (`ray://`) it does not, nor in a submitted job.
     """
-    shadowed = Path.cwd() != SOURCE_ROOT and any(Path.cwd().joinpath(name).exists() for name in PACKAGES)
+    shadowed = Path.cwd() != SOURCE_ROOT and any(exists(Path.cwd() / name) for name in PACKAGES)
     if not shadowed or config.joined.startswith("ray://"):
         return None
     root, packages = str(SOURCE_ROOT), PACKAGES

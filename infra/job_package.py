@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import local_path
+from infra.paths import explained, is_dir, is_file, local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from infra.storage.disk import names_full_disk, temporary_folder
@@ -28,7 +28,7 @@ def packed_code() -> Iterator[Path]:
 
 def _not_code(folder: str, names: list[str]) -> list[str]:
     paths = [Path(folder, name) for name in names]
-    return [p.name for p in paths if p.name == "__pycache__" or (not p.is_dir() and p.suffix not in CODE_SUFFIXES)]
+    return [p.name for p in paths if p.name == "__pycache__" or (not is_dir(p) and p.suffix not in CODE_SUFFIXES)]
 
 
 def add_config_files(arguments: list[str], folder: Path) -> list[str]:
@@ -43,9 +43,11 @@ def add_config_files(arguments: list[str], folder: Path) -> list[str]:
             packed.append(argument)
             continue
         path = local_path(value or next(rest, ""), "--config")
-        if not path.is_file():
+        if not is_file(path):
             raise UserError(f"--config {path}: no such file; give the path of a YAML file")
-        refuse_secrets(path.read_text(encoding="utf-8", errors="replace"), str(path))
+        with explained(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+        refuse_secrets(text, str(path))
         shutil.copyfile(path, folder / f"config-{number}.yaml")
         packed.append(f"--config=config-{number}.yaml")
     return packed
@@ -66,6 +68,6 @@ def refuse_secrets(text: str, source: str) -> None:
 def package_digest(folder: Path, job: str, arguments: list[str]) -> str:
     """Returns 12 hex digits that identify a command line together with all packed files."""
     digest = sha256("\0".join([job, *arguments]).encode())
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob("*") if is_file(path)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]

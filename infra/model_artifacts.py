@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import CorruptDataError, StorageError
+from infra.paths import exists
 from infra.redaction import redact
 from infra.registry import NO_SUCH_MODEL, name_filter, no_such_model
 from infra.storage.disk import names_full_disk
@@ -147,7 +148,7 @@ class StoredModel:
             raise CorruptDataError(
                 f"{self.uri}: its MLmodel has a path outside of the model (path traversal); do not use this model"
             )
-        if not found.exists():
+        if not exists(found):
             raise CorruptDataError(f"{self.uri}: {found.relative_to(self.root)} is missing; use another version")
         return found
 

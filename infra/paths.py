@@ -5,17 +5,23 @@ other relative paths start at the current folder. A `file://` URI is percent-enc
 as they are.
 """
 
+import errno
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.redaction import redact
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):(/.*)", re.IGNORECASE | re.DOTALL)
 """A scheme and what follows it. Of the two slashes, `pathlib.Path` keeps one."""
 
+NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""What `stat` fails with for a path that names no object."""
 _MAX_NAME_BYTES = 255
 """Bytes of a file's or folder's name on the file systems of Linux and macOS."""
 
@@ -57,3 +63,51 @@ def local_path(location: str | Path, name: str = "path") -> Path:
     if _URI.fullmatch(found):
         raise UserError(f"{name} '{redact(str(location))}' is a URI; give a path on this machine")
     return Path(found)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raises StorageError, which names the path, for a disk or mount that fails or refuses access.
+
+    Errors about the names themselves (such as a missing file) pass.
+    """
+    try:
+        yield
+    except (StorageError, FileNotFoundError, NotADirectoryError, FileExistsError):
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be accessed ({error.strerror or error}); check its permissions and its disk or mount, "
+            "then re-run the command"
+        ) from error
+
+
+def exists(path: Path) -> bool:
+    """Returns whether a path exists. Raises StorageError if that cannot be found out.
+
+    `Path.exists` raises PermissionError below a folder that this user may not enter; so do `is_file` and `is_dir`.
+    """
+    return _mode(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Returns whether a path is a regular file. Raises StorageError as `exists`."""
+    return stat.S_ISREG(_mode(path) or 0)
+
+
+def is_dir(path: Path) -> bool:
+    """Returns whether a path is a folder. Raises StorageError as `exists`."""
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _mode(path: Path) -> int | None:
+    """Returns the type and permissions of a path, or None if it names nothing."""
+    with explained(path):
+        try:
+            return path.stat().st_mode
+        except ValueError:  # a NUL character
+            return None
+        except OSError as error:
+            if error.errno in NO_OBJECT:
+                return None
+            raise

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from urllib.parse import quote
 
 from infra.errors import StorageError, UserError
+from infra.paths import exists, is_dir, is_file
 from infra.tracking_errors import explained
 
 LOCK_S = 120.0
@@ -67,9 +68,9 @@ def prepare_file(file: Path) -> None:
 
 def _require_regular(file: Path) -> None:
     """Raises UserError for a device or a pipe, and for a link to a missing file, which a new file would replace."""
-    if file.is_symlink() and not file.exists():
+    if not exists(file) and file.is_symlink():
         problem = f"is a link to {file.readlink()}, which does not exist; mount its disk or remove the link"
-    elif file.exists() and not (file.is_file() or file.is_dir()):
+    elif exists(file) and not (is_file(file) or is_dir(file)):
         problem = "is not a regular file; give another path"
     else:
         return
@@ -78,7 +79,7 @@ def _require_regular(file: Path) -> None:
 
 def database_is_missing(file: Path) -> bool:
     """Returns whether `prepare_file` would create the database."""
-    return not file.exists() or (file.is_file() and file.stat().st_size == 0)
+    return not exists(file) or (is_file(file) and file.stat().st_size == 0)
 
 
 def _create(file: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from infra.errors import UserError
+from infra.paths import is_dir
 from infra.redaction import redact
 from infra.tracking_errors import TrackingError, explained, refusal
 
@@ -49,7 +50,7 @@ def require_artifact_root(experiment: str, location: str) -> None:
 
     if urlsplit(location).scheme in ("", "file"):
         root = Path(local_file_uri_to_path(location)).parent
-        if not root.is_dir():
+        if not is_dir(root):
             raise UserError(
                 f"{experiment} keeps artifacts in {root}, which does not exist on this machine; start the server "
                 "with --artifacts-destination and set another tracking.experiment, or mount that folder"

@@ -77,6 +77,7 @@ def parse(
 def run(main: Callable[[], None]) -> NoReturn:
     """Runs a command's main function. A UserError or StorageError is printed as one line, with exit code 2.
 
+    So is a PermissionError that names a path: a file or folder that this user may not read, write or enter.
     Ctrl-C and SIGTERM end it with exit codes 130 and 143, and one line that states how to continue.
     """
     _quiet_libraries()
@@ -85,6 +86,13 @@ def run(main: Callable[[], None]) -> NoReturn:
         main()
     except (UserError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}; change its permissions or give another path", file=sys.stderr
+        )
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output is gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds

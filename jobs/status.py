@@ -10,6 +10,7 @@ from typing import Any
 
 import infra.tracking
 from infra.errors import StorageError, UserError
+from infra.paths import is_dir, is_file
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
@@ -44,9 +45,9 @@ def _show_root(option: str, uri: str, table: Callable[[Store], Table]) -> None:
     """Prints the table of a root, and whether the folder does not exist. Raises UserError for a file."""
     root = open_store(uri)
     folder = root.root if isinstance(root, FolderStore) else None
-    if folder is not None and folder.is_file():
+    if folder is not None and is_file(folder):
         raise UserError(f"{option} '{uri}' is a file; give the folder that contains it")
-    _show(table(root), "" if folder is None or folder.is_dir() else ", the folder does not exist")
+    _show(table(root), "" if folder is None or is_dir(folder) else ", the folder does not exist")
 
 
 def main() -> None:

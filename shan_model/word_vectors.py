@@ -69,12 +69,14 @@ class WordVectors:
 
 def read_word_vectors(path: Path, vocabulary: Vocabulary) -> WordVectors:
     """Reads the vectors of the vocabulary's words; raises WordVectorsError naming the file, the line and the fix."""
-    if not path.is_file():
-        raise WordVectorsError(
-            f"word vector file {path} does not exist; give a GloVe or word2vec text file, or an .npz file"
-        )
     wanted = frozenset(vocabulary.words[4:])
-    width, vectors = (_read_npz if path.suffix == ".npz" else _read_text)(path, wanted)
+    try:
+        width, vectors = (_read_npz if path.suffix == ".npz" else _read_text)(path, wanted)
+    except OSError as error:
+        raise WordVectorsError(
+            f"word vector file {path} cannot be read ({error.strerror or error}); give a GloVe or word2vec text file, "
+            "or an .npz file"
+        ) from error
     vectors_VE = np.zeros((len(vocabulary), width), np.float32)
     for row, word in enumerate(vocabulary.words):
         if word in vectors:

@@ -5,11 +5,11 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.errors import StorageError
+from infra.paths import NO_OBJECT, exists, explained, is_dir, is_file
 from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import replace_file, temporary_file
 
@@ -22,8 +22,6 @@ _NO_HARD_LINKS = {
 The last three are such refusals, too, since the file to link was just created in the folder of the link: it has one
 name, its folder is writable, and it is on the same file system.
 """
-_NO_OBJECT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-"""What `stat` fails with for a path that names no object."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class FolderStore:
             try:
                 mode = path.stat().st_mode
             except OSError as error:
-                if error.errno in _NO_OBJECT:
+                if error.errno in NO_OBJECT:
                     raise FileNotFoundError(error.errno, error.strerror, str(path)) from error
                 raise
             if not stat.S_ISREG(mode):
@@ -84,7 +82,7 @@ class FolderStore:
             try:
                 status = self._path(name).stat()
             except OSError as error:
-                if error.errno in _NO_OBJECT:
+                if error.errno in NO_OBJECT:
                     return None
                 raise
         return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
@@ -101,8 +99,8 @@ class FolderStore:
 
     def folders(self) -> Iterator[str]:
         """Reads the root."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            yield from (path.name for path in self.root.iterdir() if path.is_dir())
+        with suppress(FileNotFoundError, NotADirectoryError), explained(self.root):
+            yield from [path.name for path in self.root.iterdir() if is_dir(path)]
 
     def objects(self) -> dict[str, ObjectInfo]:
         """Sorts the listing."""
@@ -138,7 +136,7 @@ class FolderStore:
         """Yields every file. Subfolders that this user may not list are left out, such as `lost+found` of a disk."""
 
         def skip(error: OSError) -> None:
-            missing = error.errno in _NO_OBJECT
+            missing = error.errno in NO_OBJECT
             if missing or (isinstance(error, PermissionError) and error.filename != str(self.root)):
                 return
             with explained(Path(error.filename)):
@@ -146,27 +144,8 @@ class FolderStore:
 
         for folder, _, names in os.walk(self.root, onerror=skip):
             for path in (Path(folder, name) for name in names):
-                with explained(path):
-                    is_file = path.is_file()
-                if is_file:
+                if is_file(path):
                     yield path
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Raises StorageError, which names the path, for a disk or mount that fails or refuses access.
-
-    Errors about the names themselves (such as a missing file) pass.
-    """
-    try:
-        yield
-    except (StorageError, FileNotFoundError, NotADirectoryError, FileExistsError):
-        raise
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be accessed ({error.strerror or error}); check its permissions and its disk or mount, "
-            "then re-run the command"
-        ) from error
 
 
 def _rename_if_absent(source: Path, target: Path) -> bool:
@@ -174,7 +153,7 @@ def _rename_if_absent(source: Path, target: Path) -> bool:
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        if target.exists():
+        if exists(target):
             return False
         source.rename(target)
         return True

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import absolute
+from infra.paths import absolute, is_dir
 from infra.storage.base import Store
 
 RAY_WORKING_DIRS = "working_dir_files"
@@ -21,16 +21,16 @@ def require_folder(location: str | Path, name: str) -> None:
     if not path.startswith("/"):
         return
     existing = Path(path)
-    while not existing.exists():
+    while not os.path.exists(existing):  # noqa: PTH110 - the folder that may not be entered is the one to name
         existing = existing.parent
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not is_dir(existing) or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"{name} '{location}' cannot be written ({existing} is not a writable folder); choose another")
 
 
 def require_writable_file(path: Path, name: str) -> None:
     """Raises UserError if a file cannot be written at a path of this machine. `name` is the option in messages."""
     require_folder(path.parent, name)
-    if path.is_dir():
+    if is_dir(path):
         raise UserError(f"{name} '{path}' is a folder; give a file in it")
 
 

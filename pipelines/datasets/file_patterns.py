@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from braceexpand import braceexpand
 
 from infra.errors import UserError
+from infra.paths import exists
 from infra.storage.open import open_store
 from pipelines.datasets.listing import Listing
 
@@ -19,7 +20,7 @@ ENDINGS = (".tar", ".parquet")
 def is_pattern(location: str) -> bool:
     """Returns whether a location is a pattern rather than a file."""
     is_named = location.lower().endswith(ENDINGS) and re.search("[{*]", location) is not None
-    return is_named and ("://" in location or not Path(location).exists())
+    return is_named and ("://" in location or not exists(Path(location)))
 
 
 def base_folder(location: str) -> str:

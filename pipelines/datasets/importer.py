@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
-from infra.paths import absolute
+from infra.paths import absolute, exists, is_dir
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
 from infra.storage.pieces import object_pieces
@@ -122,10 +122,10 @@ def _split_and_location(given: str) -> tuple[str, str]:
 def _check_split(name: str, path: str, given: str) -> None:
     """Raises UserError for `<name>=<path>` with an unknown split, unless it is the path of a file."""
 
-    def exists(location: str) -> bool:
-        return existing_path(Path(absolute(location, "data set"))).exists()
+    def is_path(location: str) -> bool:
+        return exists(existing_path(Path(absolute(location, "data set"))))
 
-    if re.fullmatch(r"[\w-]+", name) and path and not exists(given) and ("://" in path or exists(path)):
+    if re.fullmatch(r"[\w-]+", name) and path and not is_path(given) and ("://" in path or is_path(path)):
         raise UserError(f"--dataset {given}: '{name}' is not a split; give one of {', '.join(SPLITS)}")
 
 
@@ -140,9 +140,9 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
         return
     if location.startswith("/"):
         path = existing_path(Path(location))
-        if not path.exists():
+        if not exists(path):
             raise UserError(f"{path}: no such file; check the path of the data set")
-        yield DatasetFile(str(path), path, columns, listing=Listing(str(path)) if path.is_dir() else None)
+        yield DatasetFile(str(path), path, columns, listing=Listing(str(path)) if is_dir(path) else None)
         return
     parent, name = parent_and_name(location)
     listing = None

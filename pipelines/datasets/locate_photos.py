@@ -1,6 +1,5 @@
 """Finds which photos of a data set exist, and the version token by which a change is detected. Reads none of them."""
 
-import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors import UserError
-from infra.paths import absolute
-from infra.storage.folder import file_version_token
+from infra.paths import absolute, exists, explained, is_dir, is_file
+from infra.storage.folder import FolderStore
 from pipelines.datasets.listing import ObjectTokens
 from pipelines.datasets.manifest import Manifest, Photo, Photos, photo_tables
 from pipelines.datasets.photo_sources import (
@@ -40,7 +39,8 @@ def version_tokens(uris: Iterable[str], objects: ObjectTokens | None = None) -> 
     The cost is one `stat` per local file, the listings of `ObjectTokens`, which `objects` saves, and one request per
     tar or Parquet file of a bucket.
     Web servers are not queried: their photos are assumed to exist and not to change, and have an empty version token.
-    Raises UserError for a URI of another scheme, and for one of S3 that names no object.
+    Raises UserError for a URI of another scheme, and for one of S3 that names no object; StorageError for a path that
+    may exist but cannot be looked at.
     """
     found: dict[str, str] = {}
     of_container = lru_cache(maxsize=1024)(_version_token)  # one request for all photos of a tar
@@ -65,10 +65,11 @@ def _version_token(path: str) -> str | None:
     if path.startswith("s3://"):
         return _object_version_token(path)
     try:
-        status = Path(absolute(path, "photo")).stat()
-        return file_version_token(status) if stat.S_ISREG(status.st_mode) else None
-    except (OSError, UserError):  # UserError: not a valid file name
+        found = Path(absolute(path, "photo"))
+    except UserError:  # not a valid file name
         return None
+    info = FolderStore(found.parent).info(found.name)
+    return info.version_token if info else None
 
 
 @lru_cache(maxsize=1024)
@@ -157,16 +158,16 @@ def _checked_root(root: str) -> str:
             raise UserError(f"photo folder {root} {unreadable}")
         return root
     path = existing_path(Path(root))
-    if not path.exists():
+    if not exists(path):
         raise UserError(f"{path}: no such photo folder; give the folder that holds the photos of the data set")
-    if not (_is_uncompressed_tar(path) if is_tar(root) else path.is_dir()):
+    if not (is_file(path) and _is_uncompressed_tar(path) if is_tar(root) else is_dir(path)):
         raise UserError(f"photo folder {path} {unreadable}")
     return str(path)
 
 
 def _is_uncompressed_tar(path: Path) -> bool:
     try:
-        with tarfile.open(path, "r:"):
+        with explained(path), tarfile.open(path, "r:"):
             return True
-    except (OSError, tarfile.TarError):
+    except tarfile.TarError:
         return False

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra.errors import CorruptDataError, StorageError, UserError
 from infra.model_artifacts import StoredModel, download_folder, download_model
+from infra.paths import is_file
 from infra.registry import champions
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -111,7 +112,7 @@ def _contents(model: StoredModel, tags: Mapping[str, str]) -> list[Check]:
         }
     except CorruptDataError as error:
         return [unreadable(error)]
-    if missing := [name for name in FILES if not (bundle / name).is_file()]:
+    if missing := [name for name in FILES if not is_file(bundle / name)]:
         return [Check("broken", f"its bundle has no {', '.join(missing)}")]
     expected = {name: digest for name in DIGESTS if (digest := tags.get(name) or model.metadata.get(name))}
     checks = []

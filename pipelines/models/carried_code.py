@@ -15,6 +15,7 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.paths import is_dir, is_file
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 PREFIX = "shan_line"
@@ -78,8 +79,8 @@ def _needed_files(
         seen.add(module)
         root = roots[module.split(".")[0]]
         path = root.joinpath(*module.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if not path.is_file():  # a name within a module, or a folder without code
+        path = path / "__init__.py" if is_dir(path) else path.with_suffix(".py")
+        if not is_file(path):  # a name within a module, or a folder without code
             continue
         name, parent = path.relative_to(root), module.rpartition(".")[0]
         source = _Source(path.read_text(encoding="utf-8"), module if path.name == "__init__.py" else parent, roots)

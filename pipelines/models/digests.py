@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
+from infra.paths import is_dir, is_file
 from shan_model.bundle import FILES, HF_FILES
 
 BUNDLE_SHA256, CODE_SHA256 = "bundle.sha256", "code.sha256"
@@ -17,7 +18,7 @@ DETECTOR_SHA256, REQUIREMENTS_SHA256 = "detector.sha256", "requirements.sha256"
 
 def bundle_digest(bundle: Path) -> str:
     """Returns a sha256 over the names and bytes of those files of a model bundle that exist."""
-    return _digest(bundle, (path for name in (*FILES, *HF_FILES) if (path := bundle / name).is_file()))
+    return _digest(bundle, (path for name in (*FILES, *HF_FILES) if is_file(path := bundle / name)))
 
 
 def code_digest(script: Path, *packages: Path) -> str:
@@ -27,15 +28,15 @@ def code_digest(script: Path, *packages: Path) -> str:
     """
     digest = sha256(script.read_bytes())
     for package in sorted(packages):
-        paths = package.rglob("*") if package.is_dir() else [package]
-        files = (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+        paths = package.rglob("*") if is_dir(package) else [package]
+        files = (path for path in paths if is_file(path) and "__pycache__" not in path.parts)
         digest.update(_digest(package.parent, files).encode())
     return digest.hexdigest()
 
 
 def detector_digest(folder: Path) -> str:
     """Returns a sha256 over the names and bytes of the files in the artifact of the detector."""
-    return _digest(folder, (path for path in folder.rglob("*") if path.is_file()))
+    return _digest(folder, (path for path in folder.rglob("*") if is_file(path)))
 
 
 def requirements_digest(requirements: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from infra.storage.base import Store
 from pipelines.search.index_format import IndexDocument
+from pipelines.search.partition import Partition
 from pipelines.search.partition_reader import read_table
 
 
@@ -38,7 +39,7 @@ def _share_photos(one_store: Store, one: IndexDocument, other_store: Store, othe
 
 def _first_sources(store: Store, document: IndexDocument, name: str) -> dict[str, set[str]]:
     """Returns the sources of the photos of the first partition of each split of a data set, by split."""
-    first = {}
+    first: dict[str, Partition] = {}
     for gallery in document.galleries.values():
         for partition in gallery.partitions:
             if partition.dataset == name:

@@ -17,9 +17,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from infra.errors import CorruptDataError
+from infra.paths import explained
 from infra.source_tree import program
 from infra.storage.base import Store
-from infra.storage.folder import explained
 from pipelines.features.npy import HEADER_BYTES, is_finite, view_npy
 from pipelines.search.layout import TABLE, file_name
 from pipelines.search.partition import Partition, StoredFile

@@ -13,6 +13,7 @@ from typing import Any
 
 from infra.canonical_json import canonical_json
 from infra.errors import UserError
+from infra.paths import is_dir, is_file
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.setup import FILE_FIELDS, TrainingSetup, located
 
@@ -110,8 +111,8 @@ def directory_name(name: str, identity: dict[str, Any]) -> str:
 
 def content_digest(path: Path) -> str:
     """Returns the sha256 of a file, or of the paths and digests of all files below a folder. Raises OSError."""
-    if path.is_dir():
-        files = {file.relative_to(path).as_posix(): content_digest(file) for file in path.rglob("*") if file.is_file()}
+    if is_dir(path):
+        files = {file.relative_to(path).as_posix(): content_digest(file) for file in path.rglob("*") if is_file(file)}
         return sha256(canonical_json(files)).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

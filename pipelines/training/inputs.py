@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import infra.cluster
 from infra.errors import UserError
+from infra.paths import is_file
 from infra.registry import name_filter
 from infra.storage.folder import FolderStore
 from infra.tracking import Tracking
@@ -54,7 +55,7 @@ def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> No
             f"set model.region_dim to {width}"
         )
     _ = batches_of(train, setup.train).batches_per_epoch
-    if setup.train.word_vectors and not Path(setup.train.word_vectors).is_file():
+    if setup.train.word_vectors and not is_file(Path(setup.train.word_vectors)):
         path = setup.train.word_vectors
         raise UserError(f"train.word_vectors '{path}' cannot be read (No such file or directory); correct the path")
     check_text_encoder(setup)

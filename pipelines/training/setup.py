@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.cluster import ClusterConfig
-from infra.paths import absolute
+from infra.paths import absolute, is_dir
 from infra.redaction import redact
 from infra.tracking import TrackingConfig
 from pipelines.models.config import RegisterConfig
@@ -25,7 +25,7 @@ def located(field: str, value: Any) -> Any:
     if field not in FILE_FIELDS or not value or not isinstance(value, str):
         return value
     path = absolute(value, field)
-    return value if field == "model.hf_model" and not Path(path).is_dir() else path
+    return value if field == "model.hf_model" and not is_dir(Path(path)) else path
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO
 
 from infra.errors import UserError
-from infra.paths import local_path
+from infra.paths import explained, local_path
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
-from infra.storage.folder import FolderStore, explained
+from infra.storage.folder import FolderStore
 from infra.storage.open import require_folder
 from pipelines.features.index import IndexedShard
 from pipelines.features.layout import tar_name

@@ -1,11 +1,14 @@
 """The rule for paths and URIs: `~`, relative paths, and characters that mean something in a URI."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
-from infra.paths import absolute, local_path
+from infra.errors import StorageError, UserError
+from infra.paths import absolute, exists, is_dir, is_file, local_path
+from tests.support.bad_stores import closed
+from tests.test_imports import MODULES
 
 NAME = "a b%20c?d#e"
 
@@ -68,3 +71,37 @@ def test_local_paths(tmp_path: Path):
 def test_what_is_not_a_location(given: str, message: str):
     with pytest.raises(UserError, match=message):
         absolute(given, "train.output")
+
+
+def test_what_a_path_is(tmp_path: Path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, expected in (("cwd", (True, False, True)), ("file", (True, True, False))):
+        assert (exists(tmp_path / name), is_file(tmp_path / name), is_dir(tmp_path / name)) == expected
+    for name in ("none", "link", "loop", "file/x", "x" * 256, "nul\0"):
+        assert not any(find(tmp_path / name) for find in (exists, is_file, is_dir))
+
+
+def test_a_path_in_a_closed_folder_is_an_error_not_missing(tmp_path: Path):
+    with closed(tmp_path / "home"):
+        for find in (exists, is_file, is_dir):
+            with pytest.raises(StorageError, match=rf"^{tmp_path}/home/x: cannot be accessed \(Permission denied\);"):
+                find(tmp_path / "home" / "x")
+
+
+def test_paths_are_looked_at_by_the_functions_that_explain():
+    """`Path.exists`, `is_file` and `is_dir` raise PermissionError below a closed folder."""
+    allowed = {
+        "infra.tracking_file": 1,  # is_symlink, after `exists`
+        "pipelines.models.pyfunc": 1,  # runs before the modules of the model can be imported
+        "pipelines.service.process_folder": 1,  # a folder of this process
+        "pipelines.training.shard_cache": 2,  # in a folder of which all errors name the field
+    }
+    calls = re.compile(r"(?<!os\.path)\.(exists|is_file|is_dir|is_symlink|is_mount)\(")
+    found = {
+        name: len(calls.findall(path.read_text(encoding="utf-8")))
+        for name, path in MODULES.items()
+        if not name.startswith("shan_model")
+    }
+    assert {name: count for name, count in found.items() if count} == allowed

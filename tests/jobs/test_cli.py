@@ -9,6 +9,7 @@ import yaml
 from infra.errors import StorageError, UserError
 from jobs import cli
 from jobs.config import Config
+from tests.support.bad_stores import closed
 
 ALL = tuple(Config.__dataclass_fields__)
 
@@ -210,7 +211,16 @@ def test_user_and_store_errors_are_one_line_with_exit_code_2(error: Exception, c
     assert (caught.value.code, capsys.readouterr().err) == (2, f"error: {error}\n")
 
 
-@pytest.mark.parametrize("error", [ValueError("a defect"), OSError("a defect")])
+def test_a_path_without_permission_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "closed" / "x"
+    path.parent.mkdir()
+    with pytest.raises(SystemExit) as caught, closed(path.parent):
+        cli.run(lambda: path.write_text("x"))
+    line = f"error: {path}: Permission denied; change its permissions or give another path\n"
+    assert (caught.value.code, capsys.readouterr().err) == (2, line)
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), OSError("a defect"), PermissionError("a defect")])
 def test_a_defect_keeps_its_traceback(error: Exception):
     def main() -> None:
         raise error

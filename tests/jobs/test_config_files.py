@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from jobs import cli
 from jobs.config import Config
 from jobs.config_files import PRESETS
 from shan_model.config import ModelConfig
+from tests.support.bad_stores import closed
 
 ALL = tuple(Config.__dataclass_fields__)
 
@@ -81,3 +82,9 @@ def test_an_invalid_config_file_is_one_line(tmp_path: Path, text: str, message: 
         parse("--config", str(file))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_in_a_closed_folder_is_not_missing(tmp_path: Path):
+    parse()  # imports all that parsing needs
+    with closed(tmp_path), pytest.raises(StorageError, match=f"^{tmp_path}/a.yaml: cannot be accessed"):
+        parse("--config", f"{tmp_path}/a.yaml")

@@ -8,6 +8,7 @@ import pytest
 
 from shan_model.vocabulary import Vocabulary
 from shan_model.word_vectors import read_word_vectors
+from tests.support.bad_stores import closed
 
 VOCABULARY = Vocabulary.build(["dog dog dog", "dog café", "café cat"])  # dog, café, cat
 LINES = ["the 1 2 3", "dog 0.5 -1e-2 3", "CAT 7 7 7", "café 4 5 6"]
@@ -116,7 +117,12 @@ def test_an_invalid_text_file_is_refused_naming_the_line(text, message, written)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"file .*none\.txt does not exist"):
+    with pytest.raises(ValueError, match=r"file .*none\.txt cannot be read \(No such file or directory\); give"):
+        read_word_vectors(tmp_path / "none.txt", VOCABULARY)
+    with (
+        closed(tmp_path),
+        pytest.raises(ValueError, match=r"file .*none\.txt cannot be read \(Permission denied\)"),
+    ):
         read_word_vectors(tmp_path / "none.txt", VOCABULARY)
 
 

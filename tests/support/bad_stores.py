@@ -1,6 +1,8 @@
-"""Folders that fail as stores do: one whose token expires after some reads, and a file that its disk cannot read."""
+"""Folders that fail: one whose token expires after some reads, a closed one, and a file that its disk cannot read."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +18,21 @@ UNREADABLE = Path("/proc/self/mem")
 """A regular file whose first byte cannot be read (EIO). Linux has it."""
 
 T = TypeVar("T")
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Makes a folder one that this process may not enter. Root may enter every one, so it becomes another user."""
+    mode, is_root = folder.stat().st_mode, os.geteuid() == 0
+    folder.chmod(0)
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+        folder.chmod(mode)
 
 
 def at_every_expiry(work: Callable[[], T]) -> list[T | UserError]:

@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image
 
 from infra.errors import UserError
+from infra.paths import exists
 from infra.storage.disk import names_full_disk
 from pipelines.datasets.scenes.captions import CAPTIONS, tokens
 from pipelines.datasets.scenes.config import ScenesConfig
@@ -58,7 +59,7 @@ def generate(config: ScenesConfig, folder: Path, progress: Callable[[int], objec
     entries = draw_dataset(config)
     for entry in entries:
         path = folder / PHOTOS / entry.filename
-        if not path.exists():
+        if not exists(path):
             _write_photo(path, render(entry.scene).image)
         report(1)
     truth = {entry.filename: _describe(entry, find_boxes(entry.scene)) for entry in entries}
@@ -70,7 +71,7 @@ def generate(config: ScenesConfig, folder: Path, progress: Callable[[int], objec
 def _claim(config: ScenesConfig, folder: Path) -> None:
     """Records the settings in the folder before the first photo; UserError if it belongs to another data set."""
     found = _read_json(folder / CONFIG)
-    if found is None and any((folder / name).exists() for name in (DATASET, OBJECTS, PHOTOS)):
+    if found is None and any(exists(folder / name) for name in (DATASET, OBJECTS, PHOTOS)):
         raise UserError(f"{folder} contains files of another data set and no {CONFIG}; choose an empty folder")
     if found not in (None, config.as_json()):
         raise UserError(
@@ -84,7 +85,7 @@ def _claim(config: ScenesConfig, folder: Path) -> None:
 
 def _is_complete(config: ScenesConfig, folder: Path) -> bool:
     dataset = _read_json(folder / DATASET)
-    if dataset is None or dataset.get("config") != config.as_json() or not (folder / OBJECTS).exists():
+    if dataset is None or dataset.get("config") != config.as_json() or not exists(folder / OBJECTS):
         return False
     present = {path.name for path in (folder / PHOTOS).glob("*.png")}
     return all(image["filename"] in present for image in dataset["images"])
@@ -150,4 +151,4 @@ def _part(path: Path) -> Iterator[Path]:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if exists(path) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
-from infra.paths import local_path
+from infra.paths import is_dir, is_file, local_path
 
 _FIELD = "extract.detector_settings: model"
 _HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w./-]+)")
@@ -31,7 +31,7 @@ def pinned_model(model: Any) -> str:
 
     The files of a hub name are fetched. Raises UserError for anything else, and if they cannot be fetched.
     """
-    if isinstance(model, str) and (model.startswith(("/", ".", "~")) or ":/" in model or Path(model).is_dir()):
+    if isinstance(model, str) and (model.startswith(("/", ".", "~")) or ":/" in model or is_dir(Path(model))):
         return str(local_path(model, _FIELD))
     if isinstance(model, str) and (found := _HUB_NAME.fullmatch(model)):
         return f"{found[1]}@{fetch_model(model).name}"
@@ -69,15 +69,15 @@ def file_names(folder: Path, model: str) -> list[str]:
     Raises UserError naming `model` if one is missing, or if the weights are not safetensors.
     """
     shown = f"{_FIELD} {model}"
-    if not folder.is_dir():
+    if not is_dir(folder):
         raise UserError(f"{shown}: the folder does not exist; give one that exists on every node, or a hub name")
-    processors = [name for name in _PROCESSORS if (folder / name).is_file()]
-    if not (folder / _CONFIG).is_file() or not processors:
-        missing = _PROCESSORS[0] if (folder / _CONFIG).is_file() else _CONFIG
+    processors = [name for name in _PROCESSORS if is_file(folder / name)]
+    if not is_file(folder / _CONFIG) or not processors:
+        missing = _PROCESSORS[0] if is_file(folder / _CONFIG) else _CONFIG
         raise UserError(f"{shown}: it has no {missing}; save model and image processor with save_pretrained")
     names = [_CONFIG, *processors, *_weight_names(folder, shown)]
     for name in names:
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise UserError(f"{shown}: {name} is missing; download or save the model again")
     return names
 
@@ -104,9 +104,9 @@ def require_transformers() -> Any:
 
 
 def _weight_names(folder: Path, shown: str) -> list[str]:
-    if (folder / _WEIGHTS).is_file():
+    if is_file(folder / _WEIGHTS):
         return [_WEIGHTS]
-    if not (folder / _INDEX).is_file():
+    if not is_file(folder / _INDEX):
         pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
         found = f", only {pickles[0]}, a pickle, which could run code" if pickles else ""
         raise UserError(

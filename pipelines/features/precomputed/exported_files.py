@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import StorageError, UserError
+from infra.paths import exists
 from infra.storage.open import require_folder
 
 
@@ -29,7 +30,7 @@ def complete_files(folder: Path, names: Sequence[str]) -> Iterator[None]:
     Raises UserError before the block if one of the names is taken, and if the folder cannot be written.
     """
     require_folder(folder, "PATH")
-    taken = [name for name in names if (folder / name).exists()]
+    taken = [name for name in names if exists(folder / name)]
     if taken:
         raise UserError(f"{folder}/{taken[0]} exists already; export to another folder, or delete it")
     try:

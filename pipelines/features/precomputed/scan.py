@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.paths import exists, is_file
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.datasets.names import dataset_name, safe_key
 from pipelines.features.precomputed.float16 import rejection_reason, to_float16
@@ -67,8 +68,8 @@ def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: i
 
 
 def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
-    found = {split: name for split, name in NAMES.items() if (folder / f"{name}_ims.npy").is_file()}
-    if (folder / "testall_ims.npy").is_file():
+    found = {split: name for split, name in NAMES.items() if is_file(folder / f"{name}_ims.npy")}
+    if is_file(folder / "testall_ims.npy"):
         if "test" in found:
             notes.append("testall_ims.npy is left out: test_ims.npy is the test split")
         else:
@@ -81,9 +82,9 @@ def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
 def _read_split(folder: Path, split: str, name: str) -> _Split:
     rows = NpyRows.open(folder / f"{name}_ims.npy")
     pairs, lines = folder / f"{name}_caps.tsv", folder / f"{name}_caps.txt"
-    if pairs.exists() and lines.exists():
+    if exists(pairs) and exists(lines):
         raise UserError(f"{folder}: it has both {pairs.name} and {lines.name}; remove one of them")
-    by_line = None if pairs.exists() else read_scan_captions(lines, rows.shape[0])
+    by_line = None if exists(pairs) else read_scan_captions(lines, rows.shape[0])
     repeats = CAPTIONS if by_line and len(by_line[0]) == 1 and _repeats_rows(rows) else 1
     images = rows.shape[0] // repeats
     ids = read_ids(folder / f"{name}_ids.txt", images)

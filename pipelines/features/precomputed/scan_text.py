@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.paths import exists
 from pipelines.datasets.names import safe_key
 from pipelines.datasets.rows import numbered
 from pipelines.datasets.text_lines import text_lines
@@ -65,7 +66,7 @@ def read_ids(path: Path, images: int) -> list[str] | None:
 
     Raises UserError if their number is wrong, or if an id is empty or occurs twice.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     ids = read_lines(path)
     if ids and len(ids) % images == 0 and len(ids) != images:

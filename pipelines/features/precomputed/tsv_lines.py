@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
+from infra.paths import explained, is_dir, is_file
 from pipelines.features.precomputed.tsv_row import ORDERS
 
 _BUFFER = 2**20
@@ -27,11 +28,12 @@ def tsv_files(path: Path) -> list[Path]:
 
     Raises UserError if it has no such file.
     """
-    if path.is_file():
+    if is_file(path):
         return [path]
-    listed = path.iterdir() if path.is_dir() else ()
+    with explained(path):
+        listed = list(path.iterdir()) if is_dir(path) else []
     files = sorted(
-        file for file in listed if ".tsv" in file.name.lower() and file.is_file() and not file.name.startswith(".")
+        file for file in listed if ".tsv" in file.name.lower() and is_file(file) and not file.name.startswith(".")
     )
     if not files:
         raise UserError(f"{path}: no TSV file there; pass a .tsv (or .tsv.gz) or a folder of them")

@@ -10,7 +10,7 @@ import pytest
 from infra.errors import StorageError
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
-from tests.support.bad_stores import UNREADABLE
+from tests.support.bad_stores import UNREADABLE, closed
 
 
 @pytest.mark.timeout(20)
@@ -99,6 +99,14 @@ def test_a_disk_or_file_system_that_refuses_is_a_storage_error(tmp_path: Path):
     ):
         with pytest.raises(StorageError, match=r"^/(sys|proc)/.*: cannot be accessed \("):
             refused()
+
+
+def test_a_folder_that_may_not_be_listed_is_an_error(tmp_path: Path):
+    store = FolderStore(tmp_path / "root")
+    store.put_if_absent("a/x", b"1")
+    with closed(store.root), pytest.raises(StorageError, match=rf"^{store.uri}: cannot be accessed \("):
+        list(store.folders())
+    assert list(store.folders()) == ["a"]
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.ESTALE])

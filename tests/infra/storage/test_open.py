@@ -6,6 +6,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.open import open_store, require_durable_path, require_folder
+from tests.support.bad_stores import closed
 
 
 def test_uris_of_stores(tmp_path: Path):
@@ -48,3 +49,9 @@ def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path):
     with pytest.raises(UserError, match=r"--page '.*/file/a' cannot be written \(.*/file is not a writable folder\)"):
         require_folder(tmp_path / "file" / "a", "--page")
     require_folder("s3://bucket/a", "train.output")  # checked at the first write
+    (tmp_path / "closed").mkdir()
+    with (
+        closed(tmp_path / "closed"),
+        pytest.raises(UserError, match=r"--page '.*/closed/a/b' cannot be written \(.* is"),
+    ):
+        require_folder(tmp_path / "closed" / "a" / "b", "--page")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from pipelines.datasets import listing
 from pipelines.datasets import locate_photos as locate
 from pipelines.datasets.locate_photos import is_missing, locate_photos, version_tokens
 from pipelines.datasets.manifest import Photo
 from pipelines.datasets.photo_sources import photo_uri, read_photo
+from tests.support.bad_stores import closed
 from tests.support.servers import S3Server
 
 
@@ -124,6 +125,16 @@ def test_other_photo_folders_are_refused_with_the_reason(tmp_path: Path):
     for uri in ("s3://bucket/photos.zip", "s3://bucket/photos.tar.gz"):
         with pytest.raises(UserError, match=f"photo folder {uri} is neither"):
             locate_photos("archive", uri, [Photo("a", "a.jpg", "train", ("x",))])
+
+
+def test_photos_that_may_not_be_looked_at_are_not_missing(tmp_path: Path, tar: Path):
+    (tmp_path / "closed").mkdir()
+    photo = tmp_path / "closed" / "a.jpg"
+    for uri in (str(photo), f"tar://a.jpg::{photo}"):
+        with closed(photo.parent), pytest.raises(StorageError, match=f"^{photo}: cannot be accessed"):
+            version_tokens([uri])
+    with closed(tar.parent), pytest.raises(StorageError, match=f"^{tar}: cannot be accessed"):
+        locate_photos("closed", tar, [Photo("a", "a.jpg", "train", ("x",))])
 
 
 def test_only_the_folders_of_the_photos_are_listed(
