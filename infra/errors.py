@@ -22,6 +22,10 @@ class LocationError(UserError):
     """A bucket or object that does not exist or is forbidden. Others of the same store may be usable."""
 
 
+class StoreAccessError(UserError):
+    """A store that cannot be reached, or that rejects the credentials: none of its objects can be read."""
+
+
 class CorruptDataError(UserError):
     """A stored object that was read, or looked for, and is corrupt or lost.
 

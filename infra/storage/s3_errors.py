@@ -1,6 +1,6 @@
 """Translates botocore's exceptions: UserError for what the user can fix, StorageError for the rest.
 
-Of the former, LocationError is about one bucket or object; the others concern every object of the store.
+Of the former, LocationError is about one bucket or object, and StoreAccessError concerns every object of the store.
 
 botocore's own texts are not passed on, because some contain request headers or URLs with credentials.
 """
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 
-from infra.errors import LocationError, StorageError, UserError
+from infra.errors import LocationError, StorageError, StoreAccessError
 
 PRECONDITION = {"PreconditionFailed", "412"}
 """Error codes of a condition that does not hold."""
@@ -56,7 +56,7 @@ def _from_response(error: Any, uri: str) -> Exception:
     if code == "InvalidBucketName":
         return LocationError(f"{uri}: '{bucket}' is not a bucket name; correct the URI")
     if code in _BAD_CREDENTIALS:
-        return UserError(
+        return StoreAccessError(
             f"{uri}: the store rejects the credentials ({code}); "
             "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set another AWS_PROFILE"
         )
@@ -66,7 +66,7 @@ def _from_response(error: Any, uri: str) -> Exception:
             "grant it or use other credentials (AWS_ACCESS_KEY_ID or AWS_PROFILE)"
         )
     if code == "RequestTimeTooSkewed":
-        return UserError(f"{uri}: this machine's clock differs from the store's; synchronise it")
+        return StoreAccessError(f"{uri}: this machine's clock differs from the store's; synchronise it")
     if code in _OTHER_REGION:
         return LocationError(f"{uri}: the bucket is in another region; set AWS_REGION to it")
     return StorageError(f"{uri}: {error.operation_name} failed: {code or 'no error code'}; {_RETRY}")
@@ -75,17 +75,19 @@ def _from_response(error: Any, uri: str) -> Exception:
 def _from_client(error: Any, uri: str) -> Exception:
     name = type(error).__name__
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
-        return UserError(f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+        return StoreAccessError(
+            f"{uri}: no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if isinstance(error, boto.ProfileNotFound | boto.ConfigParseError | boto.ConfigNotFound):
-        return UserError(f"{uri}: the AWS profile cannot be read ({name}); correct AWS_PROFILE or ~/.aws/config")
+        return StoreAccessError(f"{uri}: the AWS profile cannot be read ({name}); correct AWS_PROFILE or ~/.aws/config")
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.SSOError):
-        return UserError(f"{uri}: the S3 credentials could not be fetched ({name}); log in again")
+        return StoreAccessError(f"{uri}: the S3 credentials could not be fetched ({name}); log in again")
     if isinstance(error, boto.SSLError):
-        return UserError(
+        return StoreAccessError(
             f"{uri}: the certificate of {_host(error)} is not trusted; set AWS_CA_BUNDLE or correct AWS_ENDPOINT_URL"
         )
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
-        return UserError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
+        return StoreAccessError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
     return StorageError(f"{uri}: the S3 server does not respond properly ({name}); {_RETRY}")
 
 

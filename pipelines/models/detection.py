@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.errors import UserError
+from infra.errors import StorageError, StoreAccessError, UserError
 from pipelines.datasets.decode import DecodedPhoto
 from pipelines.detectors import registry
 from pipelines.detectors.contract import DetectorSpec, Regions, check_regions
@@ -108,6 +108,8 @@ class ModelDetector:
         if device not in self._built:
             try:
                 self._built[device] = self._spec.build(device)
+            except (StorageError, StoreAccessError):  # the files may be intact
+                raise
             except (Exception, SystemExit) as error:
                 raise self._unavailable(str(error)) from error
 
@@ -162,6 +164,8 @@ class ModelDetector:
         try:
             spec = registry.resolve(name, settings)
             found = registry.fingerprint(name, spec)
+        except StoreAccessError:
+            raise
         except UserError as error:
             raise self._unavailable(str(error)) from error
         if found != stored.fingerprint:

@@ -11,7 +11,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
-from infra.errors import LocationError, StorageError, UserError
+from infra.errors import LocationError, StorageError, StoreAccessError, UserError
 from pipelines.datasets.decode import DecodedPhoto, PhotoError
 from pipelines.datasets.http_download import SilentServers
 from pipelines.models.artifacts import BUNDLE, DETECTOR
@@ -54,15 +54,15 @@ class RegisteredMatcher:
         """Returns the result of the task that `params` names (`Params`).
 
         Raises MlflowException, INVALID_PARAMETER_VALUE for input that cannot be used and TEMPORARILY_UNAVAILABLE for a
-        store that fails. A server answers with status 400 and 503.
+        disk or store that fails or cannot be reached. A server answers with status 400 and 503.
         """
         try:
             with self._lock, torch.inference_mode():
                 return self._predict(frame, Params.of(params))
+        except (StorageError, StoreAccessError) as error:
+            raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        except StorageError as error:
-            raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
 
     def _predict(self, frame: pd.DataFrame, params: Params) -> list[float | None] | pd.DataFrame:
         made_for = self.detector.stored.fingerprint

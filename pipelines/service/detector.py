@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import infra.tracking
-from infra.errors import UserError
+from infra.errors import StoreAccessError, UserError
 from infra.process_deadline import process_deadline
 from infra.tracking import TrackingConfig
 from pipelines.datasets.decode import PhotoError, decode_photo
@@ -78,7 +78,9 @@ class PhotoDetector:
         try:
             with self._servers.photo(uri):
                 return read_photo(uri, self._limits)
-        except (UserError, OSError) as error:
+        except (StoreAccessError, OSError) as error:  # the client's photo may be intact
+            raise ServiceError(503, "the store of image_uri cannot be read; try again", "image_uri", uri, 5) from error
+        except UserError as error:
             raise PhotoError(f"{uri[:200]}: {error}") from error
 
     def _detect(self, image: bytes, field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 
-from infra.errors import UserError
+from infra.errors import LocationError, UserError
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.http_download import DownloadLimits
 from pipelines.datasets.photo_sources import read_photo
@@ -30,7 +30,7 @@ def read_thumbnail(uri: str) -> Thumbnail:
 
     try:
         photo = decode_photo(read_photo(uri, LIMITS))
-    except PhotoError as error:
+    except (PhotoError, LocationError) as error:
         raise ServiceError(404, "the photo cannot be read where it was extracted", "key") from error
     except (OSError, UserError) as error:
         raise ServiceError(503, "the store of the photo cannot be read; try again", "key", retry_after_s=5) from error

@@ -1,4 +1,4 @@
-"""Folders that fail: one whose token expires after some reads, a closed one, and a file that its disk cannot read."""
+"""Stores that fail: one whose token expires, one that is down, a closed folder, a file that its disk cannot read."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,13 +11,24 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.errors import UserError
+from infra.storage import s3_client
 from infra.storage.folder import FolderStore
 from infra.storage.s3_errors import explained
+from tests.support.servers import aws_environment
 
 UNREADABLE = Path("/proc/self/mem")
 """A regular file whose first byte cannot be read (EIO). Linux has it."""
 
 T = TypeVar("T")
+
+
+@contextmanager
+def no_s3_server() -> Iterator[None]:
+    """Gives this process the address of an S3 server that does not run, which it tries for a moment."""
+    down = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "x"}
+    with pytest.MonkeyPatch.context() as patch, aws_environment(down):
+        patch.setattr(s3_client, "DEADLINE_S", 0.1)
+        yield
 
 
 @contextmanager

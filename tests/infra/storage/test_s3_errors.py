@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.errors import LocationError, StorageError, UserError
+from infra.errors import LocationError, StorageError, StoreAccessError, UserError
 from infra.storage.s3 import S3Store
 from infra.storage.s3_errors import explained
 from tests.support.servers import S3Server, aws_environment
@@ -72,7 +72,7 @@ def test_errors_of_one_location_have_their_own_type(code: str, is_location: bool
     """With the others, no object of the store can be read."""
     with pytest.raises(UserError, match=r"^s3://b/p: ") as caught, explained("s3://b/p"):
         raise ClientError({"Error": {"Code": code}}, "GetObject")
-    assert isinstance(caught.value, LocationError) == is_location
+    assert type(caught.value) is (LocationError if is_location else StoreAccessError)
 
 
 def test_no_server_responds(s3_store: S3Store, s3_server: S3Server, short_deadline: None):

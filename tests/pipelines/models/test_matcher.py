@@ -21,7 +21,7 @@ from pipelines.models.matcher import RegisteredMatcher
 from pipelines.models.params import Params
 from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, all_pairs, png, regions_of
-from tests.support.bad_stores import UNREADABLE, at_every_expiry
+from tests.support.bad_stores import UNREADABLE, at_every_expiry, no_s3_server
 from tests.support.registered import CAPTIONS
 from tests.support.web_server import drips, web_server
 
@@ -135,6 +135,13 @@ def test_a_store_that_refuses_is_an_error_with_the_row(model: RegisteredMatcher,
     assert [str(error).split(":")[0] for error in refused] == ["row 0, column image", "row 1, column image"]
     assert "s3://bucket" in str(refused[0])
     assert len(scores) == 2
+
+
+def test_a_store_that_is_down_is_status_503(model: RegisteredMatcher):
+    frame = pd.DataFrame({"image": [IMAGES[0], "s3://bucket/photos/a.jpg"], "caption": "a dog"})
+    with no_s3_server(), pytest.raises(MlflowException, match=r"^row 1, .*no S3 server responds") as caught:
+        model.predict(frame, {"on_error": "null"})
+    assert caught.value.get_http_status_code() == 503
 
 
 @pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")

@@ -22,6 +22,7 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.detector import HANGING, PhotoDetector
 from pipelines.service.errors import ServiceError
 from pipelines.service.generation import Generation
+from tests.support.bad_stores import no_s3_server
 from tests.support.web_server import OK, sends, status, web_server
 
 Load = Callable[..., Any]
@@ -71,6 +72,16 @@ def test_a_photo_is_bytes_or_a_uri(start: Callable[[Load], PhotoDetector], tmp_p
         with pytest.raises(ServiceError, match=f"{field} cannot be used") as caught:
             detect(found, unusable)
         assert (caught.value.status, caught.value.field) == (400, field)
+
+
+def test_a_store_that_is_down_is_not_the_fault_of_the_client(start: Callable[[Load], PhotoDetector]):
+    found = start(lambda *_: Regions())
+    with (
+        no_s3_server(),
+        pytest.raises(ServiceError, match="the store of image_uri cannot be read") as caught,
+    ):
+        detect(found, "s3://bucket/photos/a.jpg")
+    assert (caught.value.status, caught.value.field, caught.value.retry_after_s) == (503, "image_uri", 5)
 
 
 def test_a_redirect_out_of_the_image_sources_is_refused(start: Callable[[Load], PhotoDetector]):

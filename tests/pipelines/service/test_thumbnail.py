@@ -8,6 +8,7 @@ from PIL import Image
 
 from pipelines.service.errors import ServiceError
 from pipelines.service.thumbnail import SIDE, read_thumbnail
+from tests.support.bad_stores import no_s3_server
 
 
 def test_a_thumbnail_is_smaller_and_states_the_original_size(tmp_path: Path):
@@ -33,3 +34,9 @@ def test_a_photo_that_cannot_be_read_does_not_show_its_place(tmp_path: Path):
             read_thumbnail(str(tmp_path / name))
         assert caught.value.status == 404
         assert str(tmp_path) not in str(caught.value)
+    with (
+        no_s3_server(),
+        pytest.raises(ServiceError, match="the store of the photo cannot be read") as caught,
+    ):
+        read_thumbnail("s3://bucket/photos/a.jpg")
+    assert caught.value.status == 503
