@@ -66,17 +66,16 @@ def registry_lock(
 ) -> Iterator[HeldLock]:
     """Holds the lock of registered model `name` for the body.
 
-    Raises UserError, naming the holder and `free_command`, if the lock cannot be acquired within `deadline_s`.
+    Raises UserError, naming the holder and `free_command`, if the lock cannot be acquired within `deadline_s`. A lock
+    that cannot be released is a warning with `free_command`, since what the body has done is done.
     """
     lock = HeldLock(tracking.client(), lock_name(name), secrets.token_hex(16))
     _acquire(lock, free_command, deadline_s)
     try:
         yield lock
-    except BaseException:
+    finally:
         with outage_as_warning(f"{lock.model} could not be released; `{free_command}` releases it"):
             lock.release()
-        raise
-    lock.release()
 
 
 def free_lock(tracking: Tracking, name: str) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.outages import outage_as_warning
 from infra.registry import annotate, champion_version, champions, set_champions
 from infra.registry_lock import registry_lock
 from infra.source_tree import program
@@ -84,7 +85,8 @@ def promote(
                 history = champions(tracking, name)
                 lock.check()
                 set_champions(tracking, name, [*history, challenger])
-        log_compared_data(tracking, compared)
+        with outage_as_warning("the runs do not list what their versions were compared on"):
+            log_compared_data(tracking, compared)
         return state
 
 

@@ -11,6 +11,7 @@ from infra.errors import UserError
 from infra.registry_lock import free_lock, lock_name, registry_lock
 from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
+from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
 PROCESSES, TIMES = 3, 3
 COUNT = f"""
@@ -102,3 +103,14 @@ def test_a_body_that_raises_releases_the_lock(store: Tracking):
         1 / 0  # noqa: B018
     with registry_lock(store, "m", "free it", deadline_s=0):
         pass
+
+
+def test_a_lock_that_cannot_be_released_is_a_warning(mlflow_uri: str, capsys: pytest.CaptureFixture[str]):
+    """An error would hide that the alias has moved."""
+    with faulty_proxy(mlflow_uri) as proxy:
+        tracking = connect(TrackingConfig(uri=proxy.endpoint))
+        with registry_lock(tracking, "unreleased", "free it"):
+            proxy.next(CUT_BEFORE, 100)
+    warning = "warning: unreleased.promotion-lock could not be released; `free it` releases it (tracking.uri "
+    assert capsys.readouterr().err.startswith(warning)
+    assert free_lock(connect(TrackingConfig(uri=mlflow_uri)), "unreleased") is not None
