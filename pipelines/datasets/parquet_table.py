@@ -50,13 +50,19 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
 
 
 def embeds_images(file: DatasetFile) -> bool:
-    """Returns whether the images are in the table; False if it cannot be read, which `parquet_rows` reports."""
+    """Returns whether the images are in the table; False if that is none, which `parquet_rows` reports.
+
+    Raises UserError for missing columns, and the UserError or StorageError of a store that refuses or fails.
+    """
+    folder, names = find_files(file.location, file.listing, ".parquet")
     try:
-        folder, names = find_files(file.location, file.listing, ".parquet")
         schema = pq.read_schema(RangedFile(open_store(folder), names[0]))
-        return is_image_type(schema.field(resolve_columns(schema.names, file.columns, "")["image"]).type)
-    except (OSError, ValueError, pa.ArrowException, UserError):
+    except StorageError:
+        raise
+    except (OSError, ValueError, pa.ArrowException):
         return False
+    columns = resolve_columns(schema.names, file.columns, f"{folder.rstrip('/')}/{names[0]}: columns")
+    return is_image_type(schema.field(columns["image"]).type)
 
 
 def _images(uri: str, relative: str, table: Any, columns: dict[str, str]) -> Iterator[Row]:

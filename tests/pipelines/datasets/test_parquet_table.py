@@ -1,12 +1,14 @@
 """Tests of Parquet tables that contain their images, as Hugging Face `datasets` writes them."""
 
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, StoreAccessError, UserError
+from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import DatasetFiles, import_dataset
@@ -122,6 +124,32 @@ def test_the_photo_root_is_above_the_file(tmp_path: Path):
         UserError, match=r"the photos are in .*, not in .*/x; omit --photos, or give a folder above them"
     ):
         import_dataset(tmp_path / "d.parquet", tmp_path / "x")
+
+
+@pytest.mark.parametrize("error", [StorageError("s3://b: 503"), StoreAccessError("s3://b: ExpiredToken")], ids=repr)
+def test_a_read_that_fails_once_does_not_change_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    write(tmp_path / "d.parquet", ["a.jpg", "b.jpg"])
+    files, reads, read = DatasetFiles((str(tmp_path / "d.parquet"),), None, {}), 0, FolderStore.read
+
+    def fails_once(store: FolderStore, name: str, *extent: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == failing:
+            raise error
+        return read(store, name, *extent)
+
+    monkeypatch.setattr(FolderStore, "read", fails_once)
+    for failing in count(1):
+        reads = 0
+        try:
+            found = import_dataset(files, None)
+        except type(error):
+            continue
+        assert found.root == str(tmp_path)
+        if reads < failing:
+            break
 
 
 def test_a_bad_row_is_named(tmp_path: Path):
