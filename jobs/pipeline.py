@@ -84,8 +84,6 @@ def main() -> None:
         tracking = infra.tracking.connect(config.tracking) if setup.runs("train") else None
         watch = Stopwatch(setup.stages)
         result = run_pipeline(manifest, name, setup, tracking, watch)
-        if tracking is not None and result.trained is not None:
-            watch.log(tracking, result.trained.run_id)
     print(_summary(result, watch))
 
 

@@ -56,7 +56,6 @@ def run_quickstart(
     uri = f"models:/{name}/{result.trained.version}" if version is None else f"models:/{name}@champion"
     with watch.stage("search", f"a fresh process loads {uri} and runs five queries"):
         _search_in_fresh_process(uri, result.features, tracking)
-    watch.log(tracking, result.trained.run_id)
     print(_summary(watch, result, tracking))
 
 

@@ -21,8 +21,8 @@ from pipelines.datasets.http_download import DownloadLimits, SilentServers
 KINDS = "bytes, base64 text, a path, a URI, a PIL image or an RGB array"
 DOWNLOAD_S = 30.0
 """Seconds for the download of an image; a caller waits for it."""
-_MIN_BASE64 = 64
-"""Characters; no image file is shorter in base64, and hardly a path that consists of such characters is longer."""
+_MIN_BASE64 = 32
+"""Characters; the smallest WebP file has 26 bytes, 36 characters. Few paths of so many characters have no dot."""
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/\s]++|[A-Za-z0-9_\-\s]++)={0,2}+\s*+")
 """The two alphabets of RFC 4648; the one for URLs has no `/`, so it is not taken for a path.
 
@@ -99,7 +99,7 @@ def _read_text(text: str, servers: SilentServers) -> DecodedPhoto:
     try:
         return decode_photo(from_base64(text))
     except (ValueError, PhotoError) as error:
-        if os.path.isabs(text) and os.path.isfile(text):  # noqa: PTH117, PTH113 - Path raises for a long text
+        if os.path.isfile(text):  # noqa: PTH113 - Path raises for a long text
             return _read_named(text, servers)
         raise error if isinstance(error, PhotoError) else PhotoError(f"invalid base64 text ({error})") from error
 

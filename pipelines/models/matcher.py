@@ -84,7 +84,7 @@ class RegisteredMatcher:
         result = TASKS[params.task](request, scorer, self._batches(request, params.batch_size, device), params)
         if request.problems:
             first = request.problems[min(request.problems)]
-            _log.warning("%d of %d rows have no result; the first: %s", len(request.problems), len(frame), first)
+            _log.warning("%d of %d rows cannot be used; the first: %s", len(request.problems), len(frame), first)
         return result
 
     def _batches(

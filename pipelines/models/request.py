@@ -36,22 +36,23 @@ class Request:
     """Distinct images and captions, and which of them each row has."""
 
     raises: bool
-    """Whether a row that cannot be used raises UserError. Otherwise it is recorded in `problems`."""
+    """Whether an image or caption that cannot be used raises UserError. Otherwise it is recorded in `problems`."""
     images: list[Any] = field(default_factory=list)
     """PhotoRegions where a row gives regions, else what `images.decode` takes."""
     captions: list[str] = field(default_factory=list)
     image_of_row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """Position in `images`; -1 for a row without an image and for a row that cannot be used."""
+    """Position in `images`; -1 for a row without an image or with one that cannot be used."""
     caption_of_row: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Position in `captions`; -1 for a row without a caption or with one that cannot be used."""
     problems: dict[int, str] = field(default_factory=dict)
-    """Why a row cannot be used, by row."""
+    """Why the image or the caption of a row cannot be used, by row; the first reason of each."""
 
     def fail(self, row: int, column: str, reason: str) -> None:
-        """Raises UserError for a row that cannot be used, or records it."""
-        self.problems[row] = f"row {row}, column {column}: {reason}"
+        """Raises UserError for an image or caption that cannot be used, or records it."""
+        problem = f"row {row}, column {column}: {reason}"
         if self.raises:
-            raise UserError(self.problems[row] + _NO_RESULT)
+            raise UserError(problem + _NO_RESULT)
+        self.problems.setdefault(row, problem)
 
     def first_row(self, image: int) -> int:
         """Returns the first row of an image."""
@@ -73,8 +74,9 @@ class Request:
 def read_request(frame: pd.DataFrame, feature_dim: int, *, pairs: bool, raises: bool) -> Request:
     """Reads and checks all rows, before any image is decoded and any score computed.
 
-    With `pairs`, each row needs an image (or regions) and a caption, otherwise at least one of them. Raises UserError
-    if a column or all are missing, and for a row as `Request.fail`.
+    With `pairs`, each row needs an image (or regions) and a caption, otherwise at least one of them, and an image is
+    used although its caption cannot be, and vice versa. Raises UserError if a column or all are missing, and for a row
+    as `Request.fail`.
     """
     if twice := [name for name in COLUMNS if list(frame.columns).count(name) > 1]:
         raise UserError(f"the input has column {twice[0]} twice; give it once")
@@ -87,30 +89,40 @@ def read_request(frame: pd.DataFrame, feature_dim: int, *, pairs: bool, raises: 
     images, captions = np.full(len(frame), -1), np.full(len(frame), -1)
     for row, cells in enumerate(zip(*columns.values(), strict=True)):
         image, regions, boxes, caption = (None if _is_null(cell) else cell for cell in cells)
+        has_image = image is not None or regions is not None
         try:
-            _check_cells(image, regions, boxes, caption, pairs)
-            if caption is not None:
-                captions[row] = seen.caption(caption, request.captions)
+            _check_image(image, regions, boxes, required=pairs)
             if regions is not None:
                 images[row] = seen.regions(regions, boxes, feature_dim, request.images)
             elif image is not None:
                 images[row] = seen.image(image, request.images)
         except _CellError as error:
             request.fail(row, error.column, str(error))
+        try:
+            _check_caption(caption, required=pairs or not has_image)
+            if caption is not None:
+                captions[row] = seen.caption(caption, request.captions)
+        except _CellError as error:
+            request.fail(row, error.column, str(error))
+        if pairs and row in request.problems:
+            images[row] = captions[row] = -1
     request.image_of_row, request.caption_of_row = images, captions
     return request
 
 
-def _check_cells(image: Any, regions: Any, boxes: Any, caption: Any, pairs: bool) -> None:
-    """Raises _CellError unless the cells of a row, None where they are null, belong together."""
+def _check_image(image: Any, regions: Any, boxes: Any, *, required: bool) -> None:
+    """Raises _CellError unless the cells of an image, None where they are null, belong together."""
     if image is not None and regions is not None:
         raise _CellError("image", "is given together with regions; give one of them")
     if boxes is not None and regions is None:
         raise _CellError("boxes", "is given without regions; give both or none")
-    no_image = image is None and regions is None
-    if no_image and pairs:
+    if required and image is None and regions is None:
         raise _CellError("image", "is missing, and so is regions; give one of them in each row")
-    if caption is None and (pairs or no_image):
+
+
+def _check_caption(caption: Any, *, required: bool) -> None:
+    """Raises _CellError unless a caption, None where it is null, is text with a word."""
+    if required and caption is None:
         raise _CellError("caption", "is missing; give one in each row")
     if caption is not None and not isinstance(caption, str):
         by_rows = " in a row of its own (REST: dataframe_records)" if isinstance(caption, list) else ""

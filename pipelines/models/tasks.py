@@ -1,7 +1,8 @@
 """What a registered model computes: scores, rankings, explanations and encodings of the rows of a request.
 
-Each task takes the request, the scorer of its captions, and batches of its images with their regions. A row that cannot
-be used has None in each column; a ranking leaves out the image or caption that cannot be used.
+Each task takes the request, the scorer of its captions, and batches of its images with their regions. Where an image or
+caption cannot be used, `score` and `explain` return None for its row, `encode` in the columns of this image or caption,
+and `rank` leaves it out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -135,8 +136,7 @@ def encode(request: Request, scorer: PairScorer, batches: Batches, params: Param
             results["region_vectors"][row], results["boxes"][row] = encoded[photo], photos[photo].boxes_R4
     rows_of_caption: dict[int, list[int]] = {}
     for row in np.flatnonzero(request.caption_of_row >= 0).tolist():
-        if row not in request.problems:
-            rows_of_caption.setdefault(int(request.caption_of_row[row]), []).append(row)
+        rows_of_caption.setdefault(int(request.caption_of_row[row]), []).append(row)
     captions = sorted(rows_of_caption)
     for start in range(0, len(captions), params.batch_size):
         batch = captions[start : start + params.batch_size]

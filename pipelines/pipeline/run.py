@@ -46,10 +46,6 @@ class Stopwatch:
         times = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.seconds.items())
         return f"{times}; {sum(self.seconds.values()):.0f} in all"
 
-    def log(self, tracking: Tracking, run_id: str) -> None:
-        """Logs the seconds of the stages as metrics of a run."""
-        tracking.log_metrics(run_id, {f"seconds_{k.replace(' ', '_')}": v for k, v in self.seconds.items()})
-
 
 @dataclass(frozen=True)
 class PipelineResult:

@@ -126,9 +126,8 @@ def fresh(real_photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> Iter
             models.append(matcher(here, shan, detector))
             package = package_model(here / "bundle", shan.config, {"dataset": "tiny"}, detector, here / "parts")
             assert register(tracking, tracking.create_run("m", {}), NAME, package) == number
-            if number == 1:
-                python = install(folder / "environment", package.requirements)
         set_champions(tracking, NAME, [1])
+        python = install(folder)
         shutil.rmtree(folder / "plugin")  # the version carries it
         for package_name in PACKAGES:
             (folder / "user" / package_name).mkdir(parents=True)
@@ -142,11 +141,14 @@ def fresh(real_photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> Iter
         del sys.modules[name]
 
 
-def install(folder: Path, requirements: list[str]) -> Path:
-    """Creates a virtual environment with these packages; returns its Python."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+def install(folder: Path) -> Path:
+    """Creates a virtual environment with the packages of the champion, as the how-to does; returns its Python."""
+    store = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    download = ["-m", "mlflow", "artifacts", "download", "-u", CHAMPION, "-d", folder / "model"]
+    subprocess.run([sys.executable, *download], check=True, env=store)
+    subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
+    python = folder / "environment" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", folder / "model" / "requirements.txt"], check=True)
     installed = subprocess.run([python, "-m", "pip", "list"], check=True, capture_output=True, text=True).stdout
     assert "shan-line" not in installed
     return python

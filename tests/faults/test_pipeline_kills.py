@@ -1,6 +1,7 @@
 """A pipeline that is killed and started again ends with the results of an uninterrupted one."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,13 +20,13 @@ OPTIONS = [
     "--model.joint_dim=16", "--model.word_dim=8", "--extract.photos_per_shard=8", "--cluster.local_object_store_mb=200",
 ]  # fmt: skip
 KILLS = {
-    "extract": "build/features/*/*.tar",
-    "train": "build/runs/m-*/epoch-*",
-    "evaluate": "build/runs/m-*/finished.json",  # the training has just recorded its result
-    "promote": "build/mlflow/artifacts/**/evaluation_test.md",
-    "index": "build/indexes/*/*.receipt.json",
+    "extract": ("build/features/*/*.tar", "build/features/*/index.json"),
+    "train": ("build/runs/m-*/epoch-002*", "build/runs/m-*/finished.json"),
+    "evaluate": ("build/runs/m-*/finished.json", "build/mlflow/artifacts/**/evaluation_test.md"),
+    "promote": ("build/mlflow/artifacts/**/evaluation_test.md", "build/indexes"),
+    "index": ("build/indexes/*/*.receipt.json", "build/indexes/*/index.json"),
 }
-"""The first file of each stage, or the last one of the stage before."""
+"""For each stage, a file that appears while it runs or right before, and one that appears after it."""
 
 
 def start(folder: Path, data: Path, epochs: int) -> "subprocess.Popen[bytes]":
@@ -40,12 +41,14 @@ def finish(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
     assert driver.wait(DEADLINE_S) == 0, (folder / "log").read_text()
 
 
-def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, pattern: str) -> None:
-    """Kills a driver with all of its processes as soon as a file exists."""
+def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, sign: str, end: str) -> None:
+    """Kills a driver with all of its processes as soon as the first file exists, and before the other one does."""
+    assert not any(folder.glob(sign)), "an earlier kill came too late"
     try:
-        wait_during(driver, folder / "log", lambda: any(folder.glob(pattern)))
+        wait_during(driver, folder / "log", lambda: any(folder.glob(sign)))
     finally:
         kill_tree(driver)
+    assert not any(folder.glob(end)), "the kill came too late"
 
 
 def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str, float], dict[str, str]]:
@@ -70,9 +73,13 @@ def test_killed_pipeline_gives_same_result(tmp_path: Path):
     scenes, epochs = ScenesConfig(train=96, val=16, test=16, seed=5), 6
     data, whole, killed = generate(scenes, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, data, epochs), whole)
-    for stage in KILLS:
-        kill_when(start(killed, data, epochs), killed, KILLS[stage])
+    for files in KILLS.values():
+        kill_when(start(killed, data, epochs), killed, *files)
     finish(start(killed, data, epochs), killed)
+    log = (killed / "log").read_text()
+    assert "; 0 detected now" in log
+    assert re.search(r"\n  train +resumes after [1-5] of 6 epochs in ", log)
+    assert re.search(r"\n  evaluate +done\n", log)
     (shards, weights, *rest), (expected_shards, expected_weights, *expected) = result(killed), result(whole)
     assert shards == expected_shards
     assert [name for name, tensor in weights.items() if not tensor.equal(expected_weights[name])] == []

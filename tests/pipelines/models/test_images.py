@@ -58,6 +58,15 @@ def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path
         np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
+def test_an_image_of_60_megapixels_is_read():
+    file = io.BytesIO()
+    Image.new("RGB", (10_000, 6_000), (200, 30, 30)).save(file, "JPEG")
+    found = read_image(file.getvalue())
+    assert (found.width, found.height) == (10_000, 6_000)
+    assert max(found.pixels.shape) <= LONGEST_SIDE
+    assert np.abs(found.pixels.reshape(-1, 3).mean(axis=0) - (200, 30, 30)).max() < 3
+
+
 def test_a_large_jpeg_opened_by_pil_is_the_file(tmp_path: Path):
     """A JPEG is reduced while it is decoded, a loaded image afterwards."""
     size = (2 * LONGEST_SIDE + 30, 2 * LONGEST_SIDE)
@@ -169,8 +178,17 @@ def test_base64_for_urls_is_read():
     np.testing.assert_array_equal(read_image(text).pixels, read_image(data).pixels)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_the_smallest_files_are_read_as_base64(kind: str):
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1), (200, 10, 10)).save(file, kind, lossless=True)
+    text = base64.b64encode(file.getvalue()).decode()
+    assert len(text) < 64
+    np.testing.assert_array_equal(read_image(text).pixels, read_image(file.getvalue()).pixels)
+
+
 @pytest.mark.parametrize("form", [str, Path])
-def test_a_path_of_base64_characters_is_read(form: type):
+def test_a_path_of_base64_characters_is_read(form: type, monkeypatch: pytest.MonkeyPatch):
     data = png(Image.new("RGB", (9, 7), (200, 10, 10)))
     path = Path(tempfile.gettempdir()) / f"{uuid4().hex}{uuid4().hex}"  # as content-addressed files are named
     assert _BASE64.fullmatch(str(path))
@@ -178,6 +196,8 @@ def test_a_path_of_base64_characters_is_read(form: type):
     try:
         path.write_bytes(data)
         np.testing.assert_array_equal(read_image(form(path)).pixels, read_image(data).pixels)
+        monkeypatch.chdir(path.parent)
+        np.testing.assert_array_equal(read_image(form(path.name)).pixels, read_image(data).pixels)
     finally:
         path.unlink(missing_ok=True)
 

@@ -99,9 +99,23 @@ def test_bad_image_returns_error_with_row_or_null(model: RegisteredMatcher, task
     elif task == "rank":
         assert set(result.image_row) == {0, 2}
         assert set(result.caption_row) == {0, 1}
+    elif task == "encode":
+        assert result.loc[1, ["region_vectors", "boxes"]].tolist() == [None, None]
+        assert result.tokens[1] == ["<start>", "two", "men", "<end>"]
     else:
         assert result.iloc[1].tolist() == [None] * len(result.columns)
+    if task in ("explain", "encode"):
         assert str(result.iloc[[0, 2]].reset_index(drop=True)) == str(good)
+
+
+def test_a_bad_caption_leaves_its_image_to_tasks_without_pairs(model: RegisteredMatcher):
+    frame = pd.DataFrame({"image": [IMAGES[0], IMAGES[1], None], "caption": ["?!", None, "a dog"]})
+    ranked = model.predict(frame, {"task": "rank", "on_error": "null"})
+    assert set(ranked.image_row) == {0, 1}
+    assert set(ranked.caption_row) == {2}
+    encoded = model.predict(frame, {"task": "encode", "on_error": "null"})
+    assert [value is None for value in encoded.region_vectors] == [False, False, True]
+    assert [value is None for value in encoded.word_vectors] == [True, True, False]
 
 
 def test_other_bad_input(model: RegisteredMatcher):

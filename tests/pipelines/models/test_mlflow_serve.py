@@ -58,11 +58,12 @@ def test_a_base64_photo_has_the_scores_of_this_process(server: str, real_photos:
 
     rows = photo_rows(real_photos)
     expected = matcher(tmp_path, tiny_network(), embedded_detector()).predict(pd.DataFrame(rows), None)
-    with ThreadPoolExecutor(4) as pool:
-        responses = list(pool.map(lambda _: post(server, rows), range(4)))
-    for response in responses:
+    with ThreadPoolExecutor(8) as pool:
+        responses = list(pool.map(lambda row: post(server, [row]), rows * 4))
+    for response, score in zip(responses, expected * 4, strict=True):
         assert response.status_code == 200, response.text
-        np.testing.assert_allclose(response.json()["predictions"], expected, atol=1e-5)
+        np.testing.assert_allclose(response.json()["predictions"], [score], atol=1e-5)
+    np.testing.assert_allclose(post(server, rows).json()["predictions"], expected, atol=1e-5)
     explained = post(server, rows[:1], task="explain").json()["predictions"]
     assert [word["word"] for word in explained[0]["words"]] == CAPTIONS[0].split()
     ranked = post(server, rows, task="rank", query="caption", top_k=1).json()["predictions"]

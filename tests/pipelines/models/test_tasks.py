@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mlflow.types import DataType
+from mlflow.models import infer_signature
 
 from pipelines.models.matcher import RegisteredMatcher
 from pipelines.models.signature import signature
@@ -16,8 +16,6 @@ from shan_model.scoring import score_matrix
 from tests.pipelines.models.conftest import IMAGES, SENTENCES, Plugin, all_pairs, regions_of
 from tests.support import ROOT
 from tests.support.registered import matcher, tiny_network
-
-PYTHON_TYPES = {DataType.double: float, DataType.long: int, DataType.string: str}
 
 
 def test_rank_orders_captions_for_images_and_images_for_captions(model: RegisteredMatcher):
@@ -46,10 +44,14 @@ def test_columns_are_those_of_signature_and_documentation(model: RegisteredMatch
     columns = ["score"] if isinstance(result, list) else result.columns.tolist()
     assert tuple(columns) == OUTPUTS[task]
     outputs = {spec.name: spec.type for spec in signature().outputs.inputs}
-    for name in {"caption", "rank", "score"} & set(columns):
-        values = result if isinstance(result, list) else result[name].tolist()
-        assert {type(value) for value in values} == {PYTHON_TYPES[outputs[name]]}, name
-    assert set(columns) <= outputs.keys()
+    table = pd.DataFrame({"score": result}) if isinstance(result, list) else result
+    for name in columns:
+        values = table[name].tolist()
+        assert {v.dtype.name for v in values if isinstance(v, np.ndarray)} <= {"float32"}, name
+        (found,) = infer_signature([v.tolist() if isinstance(v, np.ndarray) else v for v in values]).inputs
+        assert str(found.type) == str(outputs[name]).replace("Array(float)", "Array(double)").replace(
+            "(optional)", "(required)"
+        ), name
     page = (ROOT / "docs" / "how-to" / "use-a-registered-model.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{task}` \| ((?:a list|table).*) \|$", page, re.MULTILINE)
     documented = set(re.findall(r"`(\w+)`", row)) or {"score"}
