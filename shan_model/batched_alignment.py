@@ -135,7 +135,8 @@ class BatchedAlignment(BatchedMatcher, Alignment):
 
         def gates(branch: Branch, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             of_gates = functional.linear(local_KND, weight, bias).chunk(branch.gates, dim=-1)
-            return torch.stack([arrange(x) for x in of_gates], dim=1)
+            arranged = [arrange(x) for x in of_gates]
+            return torch.stack(arranged, dim=1) if len(arranged) > 1 else arranged[0].unsqueeze(1)  # without a copy
 
         items = {
             "local": local_KND,

@@ -63,8 +63,13 @@ def usable(x: Tensor) -> bool:
 
 def panels(x_KND: Tensor) -> Tensor:
     """Rearranges K x N x D to K x ceil(D / PANEL) x N x PANEL; the last panel is padded with zeros."""
-    padded = functional.pad(x_KND, (0, -x_KND.shape[-1] % PANEL))
-    return padded.unflatten(-1, (-1, PANEL)).transpose(1, 2).contiguous()
+    return _padded(x_KND, PANEL).unflatten(-1, (-1, PANEL)).transpose(1, 2).contiguous()
+
+
+def _padded(x: Tensor, multiple: int) -> Tensor:
+    """Returns a tensor with zeros behind its last axis, up to a multiple; `pad` would copy one that needs none."""
+    missing = -x.shape[-1] % multiple
+    return functional.pad(x, (0, missing)) if missing else x
 
 
 def context(
@@ -86,7 +91,7 @@ def context(
     """
     items, panel_count, vectors, _ = query.shape
     width = panel_count * PANEL
-    pool = functional.pad(pool_D, (0, width - len(pool_D))).contiguous()
+    pool = _padded(pool_D, PANEL).contiguous()
     cosines, sums = query.new_empty(weights.shape[:-2]), query.new_empty(*weights.shape[:-2], width)
     arrays = (
         query,
@@ -113,14 +118,12 @@ def attend(
     """
     vectors, keys = logits.shape[-2:]
     assert dots.stride() == logits.stride()
-    padding = -keys % LANES
-    gram = functional.pad(gram_LMM, (0, padding)).contiguous()
-    values = functional.pad(values_LM, (0, padding)).contiguous()
+    gram, values = _padded(gram_LMM, LANES).contiguous(), _padded(values_LM, LANES).contiguous()
     weights = logits.new_empty(logits.shape)
     cosines, sums = logits.new_empty(logits.shape[:-1]), logits.new_empty(logits.shape[:-1])
     arrays = logits, dots, norms_KN.contiguous(), gram, values, weights, cosines, sums
     strides = logits.stride()[-2:]
-    _run("attend", arrays, len(norms_KN), len(gram), vectors, keys, query_axis, keys + padding, *strides)
+    _run("attend", arrays, len(norms_KN), len(gram), vectors, keys, query_axis, values.shape[-1], *strides)
     return weights, cosines, sums
 
 

@@ -136,16 +136,17 @@ class HeldGallery:
         """Returns the stored vectors of items, N_k x D each, as float32. Raises UserError if they are corrupt."""
         found: list[Tensor | None] = [None] * len(rows)
         for partition, at in self._by_partition(rows):
-            for position, vectors in zip(at, partition.vectors.read(partition.spans(rows[at])), strict=True):
-                found[position] = torch.from_numpy(vectors.astype(np.float32))
+            spans = partition.spans(rows[at])
+            read = torch.from_numpy(partition.vectors.read(spans).astype(np.float32))
+            for position, vectors in zip(at, read.split([stop - start for start, stop in spans]), strict=True):
+                found[position] = vectors
         return [vectors for vectors in found if vectors is not None]
 
     def boxes(self, row: int) -> NDArray[np.float32]:
         """Returns the boxes of a photo, R x 4, or 0 x 4 if it has none."""
         rows = np.array([row])
         ((partition, _),) = self._by_partition(rows)
-        (boxes,) = partition.boxes.read(partition.box_spans(rows))
-        return boxes
+        return partition.boxes.read(partition.box_spans(rows))
 
     def item(self, row: int) -> Item:
         """Returns an item by its row."""

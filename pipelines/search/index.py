@@ -153,8 +153,8 @@ class SearchIndex:
     @torch.inference_mode()
     def exact_scores(self, gallery: str, queries: Sequence[Tensor], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Returns the exact scores Q x K of queries, W x D or R x D each, with items that this process holds."""
-        alignment = self.shan.alignment
-        items = [vectors.to(self.shan.device) for vectors in self.gallery(gallery).vectors(rows)]
+        alignment, device = self.shan.alignment, self.shan.device
+        items = [vectors.to(device) for vectors in self.gallery(gallery).vectors(rows)]
         if gallery == "photos":
             scores = alignment.score_block(alignment.photo_groups(_stacked(items)), alignment.caption_groups(queries)).T
         else:

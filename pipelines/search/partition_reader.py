@@ -106,20 +106,19 @@ class StoredMatrix:
             found = "does not exist" if info is None else f"has {info.size} bytes"
             raise corrupt(self.store, self.name, f"{found}, expected {self.stored.size}")
 
-    def read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
-        """Returns the rows of each span, given as (first, behind the last).
+    def read(self, spans: Sequence[tuple[int, int]]) -> NDArray[Any]:
+        """Returns the rows of at least one span, given as (first, behind the last), one span after the other.
 
         Raises CorruptDataError for NaN or infinity.
         """
-        found = self._read(spans)
-        for rows in found:
-            if not (is_finite(rows) if self.dtype == np.float16 else np.isfinite(rows).all()):
-                raise corrupt(self.store, self.name, "contains NaN or infinity")
+        found = np.concatenate(self._read(spans))
+        if not (is_finite(found) if self.dtype == np.float16 else np.isfinite(found).all()):
+            raise corrupt(self.store, self.name, "contains NaN or infinity")
         return found
 
     def _read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
         if self.store.uri.startswith("/"):
-            return [np.array(self._mapped[start:stop]) for start, stop in spans]
+            return [self._mapped[start:stop] for start, stop in spans]
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(self._requested, spans))
 

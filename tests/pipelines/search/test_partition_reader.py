@@ -45,10 +45,8 @@ def partition(store: FolderStore, table: pa.Table, **counts: int) -> Partition:
 
 
 def test_rows_of_spans_are_read(store: FolderStore):
-    first, nothing, last = stored(store).read([(0, 2), (3, 3), (5, 6)])
-    np.testing.assert_array_equal(first, ROWS[:2])
-    assert nothing.shape == (0, 2)
-    np.testing.assert_array_equal(last, ROWS[5:])
+    np.testing.assert_array_equal(stored(store).read([(5, 6), (3, 3), (0, 2)]), ROWS[[5, 0, 1]])
+    assert stored(store).read([(3, 3)]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -57,7 +55,7 @@ def test_values_that_are_not_finite_are_an_error(store: FolderStore, dtype: type
     values = ROWS.astype(dtype)
     values[4, 1] = value
     matrix = stored(store, values)
-    assert len(matrix.read([(0, 4)])) == 1
+    assert len(matrix.read([(0, 4)])) == 4
     with pytest.raises(UserError, match=r"x\.npy contains NaN or infinity; run `.* verify`"):
         matrix.read([(0, 4), (4, 6)])
 
