@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 import infra.tracking
+from infra.errors import UserError
 from infra.redaction import redact
 from infra.source_tree import SOURCE_ROOT
 from infra.tracking import Tracking
@@ -72,14 +73,22 @@ def _render_scenes(config: ScenesConfig) -> Manifest:
 
 
 def _search_in_fresh_process(uri: str, features: FeatureSet, tracking: Tracking) -> None:
-    """Runs `jobs.search` with five captions of test photos; its output marks the right result of each."""
+    """Runs `jobs.search` with five captions of test photos; its output marks the right result of each.
+
+    Raises UserError if it fails; it has printed its own error.
+    """
     captions = features.split("test").captions
     queries = [captions[i] for i in np.linspace(0, len(captions) - 1, num=5, dtype=int)]
     options = [f"--model={uri}", f"--features={features.uri}", f"--tracking.uri={tracking.uri}"]
     # -P and PYTHONPATH: the current folder may contain packages with the names of this project's.
     path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-P", "-m", "jobs.search", *options, "--top=3", f"--page={PAGE}", "--", *queries]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path})
+    code = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": path}).returncode
+    if code:
+        raise UserError(
+            f"the search, the last stage, ended with exit code {code}; fix the error above, then re-run the same "
+            "command: the other stages are complete"
+        )
 
 
 def _summary(watch: Stopwatch, result: PipelineResult, tracking: Tracking) -> str:

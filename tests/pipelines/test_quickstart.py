@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines import quickstart
 from pipelines.datasets.scenes.config import ScenesConfig
+from tests.support.feature_sets import manifest, write_set
 
 
 def test_rendered_scenes_are_known_before_they_are_drawn():
@@ -33,6 +35,13 @@ def test_the_command_for_the_runs_of_a_file_can_be_pasted(tracking: Tracking, tm
     program, *options = shlex.split(quickstart._mlflow_command(tracking))
     assert os.access(program, os.X_OK)
     assert options == ["ui", "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+
+
+def test_a_search_that_fails_is_an_error_without_a_traceback(tracking: Tracking, tmp_path: Path, capfd):
+    features = write_set(tmp_path, manifest(tmp_path))
+    with pytest.raises(UserError, match="the search, the last stage, ended with exit code 2; fix the error above"):
+        quickstart._search_in_fresh_process("models:/none/1", features, tracking)
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: models:/none/1")
 
 
 def test_the_address_of_a_server_is_printed_without_its_password(tracking: Tracking):
