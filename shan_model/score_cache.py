@@ -128,7 +128,7 @@ class ScoreCache:
         try:
             found = json.loads(self._header.read_text(encoding="utf-8"))
             return str(found["identity"]), (tuple(found["edges"][0]), tuple(found["edges"][1]))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             message = f"{self._header} is not the header of a score cache; delete it or choose another file"
             raise ScoringError(message) from error
 

@@ -88,7 +88,7 @@ def _read(features: FeatureSet, photos: Sequence[_Photo], boxes: bool) -> list[S
         try:
             meta = json.loads(features.store.read(tar, *photo.offsets[2]))
             boxes_R4 = load_npy(features.store.read(tar, *photo.offsets[1])) if boxes else no_boxes
-        except (FileNotFoundError, ValueError) as error:
+        except (FileNotFoundError, ValueError, RecursionError) as error:
             raise UserError(
                 f"{features.uri}/{tar}: {photo.key} cannot be read; run `{program('features')} verify` to list every "
                 "corrupt object"

@@ -173,7 +173,7 @@ def _report_errors(store: Store, index: FeatureSetIndex, accounts: Sequence[Acco
 def _parse_json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

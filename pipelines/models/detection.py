@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.canonical_json import load_object
 from infra.errors import StorageError, StoreAccessError, UserError
 from pipelines.datasets.decode import DecodedPhoto
 from pipelines.detectors import registry
@@ -56,7 +57,7 @@ class StoredDetector:
     @classmethod
     def read(cls, folder: Path) -> "StoredDetector":
         """Reads the file of the artifact. Raises UserError if it has another format."""
-        document = json.loads((folder / DETECTOR_FILE).read_text(encoding="utf-8"))
+        document = load_object((folder / DETECTOR_FILE).read_bytes())
         if (found := document.pop("format", FORMAT)) != FORMAT:
             raise UserError(
                 f"{folder / DETECTOR_FILE}: format is {found!r}, but this release reads {FORMAT!r}; use the release of "

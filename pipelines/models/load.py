@@ -1,6 +1,5 @@
 """Loads the network behind a model URI: a registered version, the model of a run, or a checkpoint folder."""
 
-import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 import infra.tracking
+from infra.canonical_json import load_object
 from infra.errors import UserError
 from infra.model_artifacts import download_folder, download_model
 from infra.storage.disk import replace_file
@@ -134,8 +134,8 @@ def _from_checkpoint(uri: str) -> LoadedModel:
     store = open_store(uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            lineage = dict(json.loads(store.read(LINEAGE)))
-            config = dict(json.loads(store.read(CONFIG)))
+            lineage = load_object(store.read(LINEAGE))
+            config = load_object(store.read(CONFIG))
             for name in (*FILES, *(HF_FILES if config.get("text_encoder") == "hf" else ())):
                 replace_file(Path(folder) / name, store.read(name))
         except (FileNotFoundError, NotADirectoryError) as error:

@@ -157,7 +157,7 @@ def read_progress(folder: Path) -> TrainingProgress:
     path = folder / PROGRESS
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     return parse_progress(document, str(path))
 

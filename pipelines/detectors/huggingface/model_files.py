@@ -6,11 +6,11 @@ Only config, preprocessing and safetensors are fetched and read, never a pickle 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from infra.canonical_json import load_object
 from infra.errors import UserError
 from infra.paths import is_dir, is_file, local_path
 
@@ -114,7 +114,7 @@ def _weight_names(folder: Path, shown: str) -> list[str]:
             "give a revision with safetensors, or load the model where you trust it and save it with save_pretrained"
         )
     try:
-        parts = sorted(set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        parts = sorted(set(load_object((folder / _INDEX).read_bytes())["weight_map"].values()))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{shown}: {_INDEX} is corrupt ({error}); download or save the model again") from error
     if not parts or not all(isinstance(part, str) and _PART_NAME.fullmatch(part) for part in parts):

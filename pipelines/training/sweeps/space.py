@@ -80,7 +80,7 @@ def _parsed_domain(entry: str, field: str, distribution: str, written: str) -> A
             f"--space '{entry}': the values in the parentheses are not valid YAML "
             f"({getattr(error, 'problem', error)}); check quotes, commas and brackets"
         ) from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"--space '{entry}': {_line(error)}") from error
 
 

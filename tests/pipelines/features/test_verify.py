@@ -77,6 +77,7 @@ CORRUPTIONS: list[tuple[Callable[[FeatureSet], object], str]] = [
     ),
     (lambda f: (Path(f.uri) / "sizes.json").write_text("{}"), "sizes.json: differs from the index"),
     (lambda f: (Path(f.uri) / "sizes.json").write_text("{"), "sizes.json: differs from the index"),
+    (lambda f: (Path(f.uri) / "sizes.json").write_text("[" * 100_000), "sizes.json: differs from the index"),
     (lambda f: (Path(f.uri) / "sizes.json").unlink(), "sizes.json: does not exist"),
     (lambda f: (Path(f.uri) / "quarantine.parquet").unlink(), "quarantine.parquet: does not exist"),
     (lambda f: truncate(Path(f.uri) / "quarantine.parquet"), "quarantine.parquet: differs from the receipts"),

@@ -122,6 +122,7 @@ def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
         "words": (VOCABULARY, json.dumps(words[:-1]).encode()),
         "no words": (VOCABULARY, b"{}"),
         "lineage": ("lineage.json", b"[1, 2]"),
+        "nested": ("lineage.json", b"[" * 100_000),
     }
 
 
@@ -140,6 +141,7 @@ def corruptions(folder: Path, canary: Path) -> dict[str, tuple[str, bytes]]:
         "words",
         "no words",
         "lineage",
+        "nested",
     ],
 )
 def test_a_corrupt_checkpoint_is_a_one_line_error(stored, tmp_path: Path, which: str):

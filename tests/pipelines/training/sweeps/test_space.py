@@ -52,6 +52,7 @@ def test_samples_are_within_their_distributions():
         ("train.margin=choice('0.1)", "the parentheses are not valid YAML (found unexpected end of stream)"),
         ("train.margin=choice(0.1, [0.2)", "the values in the parentheses are not valid YAML"),
         ("train.margin=choice([0.1, 0.2])", "a value is a list or a mapping; give numbers and words"),
+        pytest.param(f"train.margin=choice({'[' * 5000})", "maximum recursion depth exceeded", id="nested"),
         ("train.margin=choice(a: 1)", "a value is a list or a mapping; give numbers and words"),
         ("train.epochs=choice(2, 3)", "set --train.epochs for all"),
         ("train.seed=choice()", "no values in the parentheses"),
