@@ -40,5 +40,9 @@ class StorageError(OSError):
     """
 
 
+class AccessDeniedError(StorageError):
+    """A path that this user has no permission for. Unlike a disk that fails, it stays so until somebody changes it."""
+
+
 class LeaseLostError(UserError):
     """Another process acquired the lease of this work. The holder of the lost lease must stop and write nothing."""

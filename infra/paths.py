@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from infra.errors import StorageError, UserError
+from infra.errors import AccessDeniedError, StorageError, UserError
 from infra.redaction import redact
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+):(/.*)", re.IGNORECASE | re.DOTALL)
@@ -67,7 +67,7 @@ def local_path(location: str | Path, name: str = "path") -> Path:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Raises StorageError, which names the path, for a disk or mount that fails or refuses access.
+    """Raises StorageError for a disk or mount that fails, and AccessDeniedError without permission; both name the path.
 
     Errors about the names themselves (such as a missing file) pass.
     """
@@ -76,7 +76,8 @@ def explained(path: Path) -> Iterator[None]:
     except (StorageError, FileNotFoundError, NotADirectoryError, FileExistsError):
         raise
     except OSError as error:
-        raise StorageError(
+        kind = AccessDeniedError if isinstance(error, PermissionError) else StorageError
+        raise kind(
             f"{path}: cannot be accessed ({error.strerror or error}); check its permissions and its disk or mount, "
             "then re-run the command"
         ) from error

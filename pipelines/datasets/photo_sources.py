@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from urllib.parse import quote
 
-from infra.errors import StorageError, UserError
+from infra.errors import AccessDeniedError, UserError
 from infra.paths import absolute
 from infra.storage.base import Store
 from infra.storage.open import open_store
@@ -68,10 +68,8 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
     except (FileNotFoundError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "No such file or directory"
         raise PhotoError(f"cannot be read: {reason}") from error
-    except StorageError as error:
-        if isinstance(error.__cause__, PermissionError):
-            raise PhotoError(f"cannot be read: {error.__cause__.strerror}") from error
-        raise
+    except AccessDeniedError as error:
+        raise PhotoError("cannot be read: Permission denied") from error
     return _limited(data)
 
 

@@ -12,13 +12,13 @@ from ray.exceptions import RayError
 from ray.train import ControllerError, TrainingFailedError, UserCallback
 from torch.distributed import DistError
 
-from infra.errors import UserError
+from infra.errors import AccessDeniedError, UserError
 from pipelines.training.config import TrainConfig
 
 RESTARTABLE = (OSError, RuntimeError, MemoryError, RayError)
 """Connections and stores (OSError), collectives and devices (torch: RuntimeError), lost processes and nodes (Ray)."""
 PERMANENT = (
-    *(PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError),
+    *(AccessDeniedError, PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError),
     *(NotImplementedError, RecursionError),
 )
 """Subclasses of OSError and RuntimeError that a restart repeats: paths and code that do not change meanwhile."""

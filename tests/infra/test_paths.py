@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import StorageError, UserError
+from infra.errors import AccessDeniedError, UserError
 from infra.paths import absolute, exists, is_dir, is_file, local_path
 from tests.support.bad_stores import closed
 from tests.test_imports import MODULES
@@ -86,7 +86,7 @@ def test_what_a_path_is(tmp_path: Path):
 def test_a_path_in_a_closed_folder_is_an_error_not_missing(tmp_path: Path):
     with closed(tmp_path / "home"):
         for find in (exists, is_file, is_dir):
-            with pytest.raises(StorageError, match=rf"^{tmp_path}/home/x: cannot be accessed \(Permission denied\);"):
+            with pytest.raises(AccessDeniedError, match=rf"^{tmp_path}/home/x: cannot be accessed \(Permission"):
                 find(tmp_path / "home" / "x")
 
 

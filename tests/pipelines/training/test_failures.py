@@ -11,7 +11,7 @@ from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from torch.distributed import DistBackendError
 
-from infra.errors import LeaseLostError, StorageError, UserError
+from infra.errors import AccessDeniedError, LeaseLostError, StorageError, UserError
 from pipelines.training import worker
 from pipelines.training.config import TrainConfig
 from pipelines.training.failures import FailAtOnce, permanent_cause
@@ -25,6 +25,7 @@ PERMANENT = [
     RuntimeError("The size of tensor a (3) must match the size of tensor b (4) at non-singleton dimension 0"),
     RuntimeError("CUDA error: device-side assert triggered"),
     NotImplementedError("Could not run 'aten::a' with arguments from the 'CUDA' backend: connection"),
+    AccessDeniedError("/shards/a.tar: cannot be accessed (Permission denied)"),
     PermissionError(errno.EACCES, "Permission denied", "/cache"),
     FileNotFoundError(errno.ENOENT, "No such file or directory", "/cache"),
 ]
