@@ -22,6 +22,10 @@ class ComparisonData:
     intersect: bool = False
     """Whether photos that only one of the two has are left out; otherwise they are an error."""
 
+    def feature_sets(self, tracking: Tracking, name: str, champion: int | None) -> list[FeatureSet]:
+        """Returns that of the challenger, and that of a champion. Raises UserError as `own_features`."""
+        return [self.features] if champion is None else [self.features, self.of_champion(tracking, name, champion)]
+
     def of_champion(self, tracking: Tracking, name: str, champion: int) -> FeatureSet:
         """Returns the feature set for a champion. Raises UserError as `own_features`."""
         fingerprint = self.features.index.fingerprint

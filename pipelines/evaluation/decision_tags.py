@@ -1,6 +1,6 @@
 """The decision on a challenger, as tags of its version: written after a comparison, and read before the next one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from infra.registry import annotate
@@ -11,15 +11,36 @@ from pipelines.evaluation.evaluated_version import EvaluatedVersion, selected_on
 from pipelines.evaluation.promotion_config import PromoteConfig
 from pipelines.features.feature_set import FeatureSet
 
+_ALL = "all"
+"""Value of `promotion.photos` if no photo was left out."""
 
-def decision_holds(tags: Mapping[str, str], champion: int | None, features: FeatureSet, config: PromoteConfig) -> bool:
-    """Returns whether the tags have a rejection by these thresholds, on these photos, against the present champion."""
-    if tags.get("promotion.decision") != "rejected":
+
+def is_rejected(tags: Mapping[str, str]) -> bool:
+    """Returns whether the tags have a rejection, which `rejection_holds` compares with what is asked now."""
+    return tags.get("promotion.decision") == "rejected"
+
+
+def rejection_holds(
+    tags: Mapping[str, str],
+    champion: int | None,
+    feature_sets: Sequence[FeatureSet],
+    intersect: bool,
+    config: PromoteConfig,
+    precision: str,
+) -> bool:
+    """Returns whether a rejection was made against the present champion, by these settings, on these photos.
+
+    `feature_sets` are those of the challenger and of the champion. A rejection by an early 0.2, which did not record
+    the photos and the precision, does not hold.
+    """
+    photos = tags.get("promotion.photos")
+    if photos is None or (photos != _ALL and not intersect):
         return False
     expected = {
         "compared_with": _opponent(champion),
-        "feature_set": snapshot_uri(features),
         "split": config.split,
+        "precision": precision,
+        **_feature_sets(feature_sets),
         **({} if champion is None else _thresholds(config)),
     }
     return all(tags.get(f"promotion.{key}") == value for key, value in expected.items())
@@ -34,8 +55,18 @@ def _thresholds(config: PromoteConfig) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in thresholds(config).items()}
 
 
-def record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVersion], decision: Decision) -> None:
-    """Writes the decision, its metrics and the data behind them as tags of the challenger, and its model card."""
+def _feature_sets(feature_sets: Sequence[FeatureSet]) -> dict[str, str]:
+    """Returns those of the challenger and, if there is one, of the champion."""
+    return dict(zip(("feature_set", "champion_feature_set"), map(snapshot_uri, feature_sets), strict=False))
+
+
+def record_decision(
+    tracking: Tracking, name: str, compared: list[EvaluatedVersion], decision: Decision, left_out: str, precision: str
+) -> None:
+    """Writes the decision, its metrics and the data behind them as tags of the challenger, and its model card.
+
+    `left_out` is the `pairing_note` of the photos, `precision` that of the scores.
+    """
     challenger, *champion = compared
     time, selected, features = now(), selected_on_split(compared), challenger.features
     tags: dict[str, object] = {
@@ -43,17 +74,16 @@ def record_decision(tracking: Tracking, name: str, compared: list[EvaluatedVersi
         "promotion.reason": decision.reason,
         "promotion.decided_at": time.isoformat(),
         "promotion.compared_with": _opponent(champion[0].number if champion else None),
-        "promotion.feature_set": snapshot_uri(features),
+        **{f"promotion.{key}": uri for key, uri in _feature_sets([each.features for each in compared]).items()},
         "promotion.fingerprint": features.index.fingerprint,
         "promotion.split": challenger.evaluation.split,
+        "promotion.photos": left_out or _ALL,
+        "promotion.precision": precision,
         "promotion.selected_on_split": ", ".join(map(str, selected)) or "none",
         **{f"promotion.{key}": f"{value:.4f}" for key, value in decision.metrics.items()},
     }
     if champion:
-        tags |= {
-            "promotion.champion_feature_set": snapshot_uri(champion[0].features),
-            "promotion.champion_fingerprint": champion[0].features.index.fingerprint,
-        }
+        tags["promotion.champion_fingerprint"] = champion[0].features.index.fingerprint
     if decision.promote:
         tags |= {"promoted_at": time.isoformat(), "replaced_version": champion[0].number if champion else ""}
     evaluations = [version.evaluation for version in compared]

@@ -16,7 +16,7 @@ from infra.source_tree import program
 from infra.tracking import Tracking
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.criterion import Decision, decide
-from pipelines.evaluation.decision_tags import decision_holds, now, record_decision
+from pipelines.evaluation.decision_tags import is_rejected, now, record_decision, rejection_holds
 from pipelines.evaluation.evaluated_version import (
     EvaluatedVersion,
     evaluate_version,
@@ -72,7 +72,7 @@ def promote(
         champion = champion_version(tracking, name)
         if champion == challenger:
             return ChampionState(name, challenger, _IS_CHAMPION)
-        compared, decision = comparison.with_champion(champion)
+        compared, decision, left_out = comparison.with_champion(champion)
         state = ChampionState(name, challenger if decision.promote else champion, decision.reason)
         if dry_run:
             return state
@@ -80,7 +80,7 @@ def promote(
             if champion_version(tracking, name) != champion:
                 continue
             lock.check()  # before the tags, which record the decision
-            record_decision(tracking, name, compared, decision)
+            record_decision(tracking, name, compared, decision, left_out, score.precision)
             if decision.promote:
                 history = champions(tracking, name)
                 lock.check()
@@ -104,20 +104,16 @@ class _Comparison:
     device: str
     evaluated: dict[tuple[int, str, tuple[str, ...] | None], EvaluatedVersion] = field(default_factory=dict)
 
-    def with_champion(self, champion: int | None) -> tuple[list[EvaluatedVersion], Decision]:
-        """Returns the evaluations of the challenger and of the champion, if there is one, and the decision."""
-        feature_sets = {self.challenger: self.data.features}
-        if champion is not None:
-            feature_sets[champion] = self.data.of_champion(self.tracking, self.name, champion)
-        splits = paired_splits(list(feature_sets.values()), self.config.split, self.data.intersect)
-        compared = [
-            self._evaluate(version, features, split)
-            for (version, features), split in zip(feature_sets.items(), splits, strict=True)
-        ]
+    def with_champion(self, champion: int | None) -> tuple[list[EvaluatedVersion], Decision, str]:
+        """Returns the evaluations of the challenger and of a champion, the decision, and which photos were left out."""
+        versions = [self.challenger] if champion is None else [self.challenger, champion]
+        feature_sets = self.data.feature_sets(self.tracking, self.name, champion)
+        splits = paired_splits(feature_sets, self.config.split, self.data.intersect)
+        compared = [self._evaluate(*each) for each in zip(versions, feature_sets, splits, strict=True)]
         decision = decide(compared[0].evaluation, None if champion is None else compared[1].evaluation, self.config)
         left_out = pairing_note(splits)
         notes = _selection_note(compared) + (left_out and f"; {left_out}")
-        return compared, replace(decision, reason=decision.reason + notes)
+        return compared, replace(decision, reason=decision.reason + notes), left_out
 
     def _evaluate(self, version: int, features: FeatureSet, split: Split) -> EvaluatedVersion:
         key = version, features.pinned_uri, split.selected
@@ -129,12 +125,13 @@ class _Comparison:
 
 
 def earlier_decision(
-    tracking: Tracking, name: str, challenger: int, features: FeatureSet, config: PromoteConfig
+    tracking: Tracking, name: str, challenger: int, data: ComparisonData, config: PromoteConfig, score: ScoreConfig
 ) -> ChampionState | None:
     """Returns the decision on a challenger that still holds; None if the challenger is to be compared.
 
-    It holds if the challenger is the champion, if it was rolled back, and if it was rejected with the same thresholds,
-    on the same photos, against the version that is champion now.
+    It holds if the challenger is the champion, if it was rolled back, and if it was rejected with the same thresholds
+    and precision, on the same features of both versions and the same photos, against the version that is champion now.
+    Raises UserError if the features of the champion cannot be opened.
     """
     champion = champion_version(tracking, name)
     tags = tracking.client().get_model_version(name, str(challenger)).tags
@@ -145,7 +142,9 @@ def earlier_decision(
             f"version {challenger} was rolled back ({tags['rollback_reason']}); {program('promote')} promotes it again"
         )
         return ChampionState(name, champion, reason)
-    if decision_holds(tags, champion, features, config):
+    if is_rejected(tags) and rejection_holds(
+        tags, champion, data.feature_sets(tracking, name, champion), data.intersect, config, score.precision
+    ):
         return ChampionState(name, champion, tags["promotion.reason"])
     return None
 

@@ -95,7 +95,7 @@ def _decided(
     """Returns the decision on the new version if it exists and still holds."""
     if features is None or trained is None or tracking is None:
         return None
-    return earlier_decision(tracking, name, trained.version, features, setup.promote)
+    return earlier_decision(tracking, name, trained.version, setup.comparison(features), setup.promote, setup.score)
 
 
 def _promote_line(decided: ChampionState | None, name: str, setup: PipelineSetup, tracking: Tracking | None) -> str:

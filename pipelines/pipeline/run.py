@@ -112,12 +112,13 @@ def _evaluate(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup,
 
 
 def _promote(trained: TrainedModel, features: FeatureSet, setup: PipelineSetup, tracking: Tracking) -> ChampionState:
-    found = earlier_decision(tracking, trained.name, trained.version, features, setup.promote)
+    data = setup.comparison(features)
+    found = earlier_decision(tracking, trained.name, trained.version, data, setup.promote, setup.score)
     return found or promote(
         tracking,
         trained.name,
         trained.version,
-        setup.comparison(features),
+        data,
         setup.promote,
         setup.score,
         setup.training.cluster,

@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,9 @@ class Registry:
             )
         )
 
+    def earlier(self, name: str, version: int, data: ComparisonData, **config: Any) -> str:
+        return str(earlier_decision(self.tracking, name, version, data, PromoteConfig(**config), ScoreConfig()))
+
     def tags(self, name: str, version: int) -> dict[str, str]:
         return self.tracking.client().get_model_version(name, str(version)).tags
 
@@ -74,6 +78,10 @@ class Registry:
         client = self.tracking.client()
         versions = client.search_model_versions(f"name = '{name}'")
         return [dict(client.get_registered_model(name)), sorted(str(dict(version)) for version in versions)]
+
+
+def another_snapshot(features: FeatureSet) -> FeatureSet:
+    return replace(features, index=replace(features.index, feature_set="0" * 64))
 
 
 def stock(tracking: Tracking, folder: Path, name: str = "stock") -> Registry:
@@ -178,23 +186,17 @@ def test_the_first_version_is_compared_with_the_random_baseline(registry: Regist
 
 
 def test_a_decision_holds_until_its_inputs_change(registry: Registry):
-    name, config = registry.name("held", champion=BETTER), PromoteConfig()
-
-    def earlier(version: int, config: PromoteConfig = config, features: FeatureSet = registry.features) -> str | None:
-        found = earlier_decision(registry.tracking, name, version, features, config)
-        return None if found is None else str(found)
-
-    assert earlier(UNTRAINED) is None
-    assert registry.promote(name, UNTRAINED) == earlier(UNTRAINED)
+    name, data = registry.name("held", champion=BETTER), ComparisonData(registry.features)
+    assert registry.earlier(name, UNTRAINED, data) == "None"
+    assert registry.promote(name, UNTRAINED) == registry.earlier(name, UNTRAINED, data)
     for change in ({"margin": 1.0}, {"confidence": 0.9}, {"max_drop": 1.0}, {"split": "test"}):
-        assert earlier(UNTRAINED, replace(config, **change)) is None, change
-    extended = replace(registry.features, index=replace(registry.features.index, feature_set="0" * 64))
-    assert earlier(UNTRAINED, features=extended) is None
+        assert registry.earlier(name, UNTRAINED, data, **change) == "None", change
+    assert registry.earlier(name, UNTRAINED, ComparisonData(another_snapshot(registry.features))) == "None"
     registry.promote(name, BEST)
-    assert str(earlier(BEST)).endswith(f"is version {BEST}: it is already the champion")
-    assert earlier(UNTRAINED) is None  # there is another champion
+    assert registry.earlier(name, BEST, data).endswith(f"is version {BEST}: it is already the champion")
+    assert registry.earlier(name, UNTRAINED, data) == "None"  # there is another champion
     rollback(registry.tracking, name, "bad at night")
-    assert f"version {BEST} was rolled back (bad at night)" in str(earlier(BEST))
+    assert f"version {BEST} was rolled back (bad at night)" in registry.earlier(name, BEST, data)
 
 
 def test_a_dry_run_makes_the_same_decision_and_writes_nothing(registry: Registry):
@@ -239,8 +241,7 @@ def test_the_history_follows_an_interrupted_or_manual_move(registry: Registry):
 
 def test_the_configured_margin_is_applied(registry: Registry):
     name = registry.name("margin")
-    strict = PromoteConfig(margin=590)
-    assert "is not better" in registry.promote(name, BEST, strict)
+    assert "is not better" in registry.promote(name, BEST, PromoteConfig(margin=590))
     assert champion_version(registry.tracking, name) == UNTRAINED
 
 
@@ -322,7 +323,12 @@ def test_photos_of_both_detectors_are_equal_or_intersected(registry: Registry, t
     new = upgrade(registry, tmp_path, "intersect", photos=150)
     with pytest.raises(UserError, match=r"split 'val' has 25 photos .* 30 photos .*; add --intersect to compare on"):
         registry.promote(new.name, new.version, data=ComparisonData(new.features))
-    said = registry.promote(new.name, new.version, data=ComparisonData(new.features, intersect=True))
+    data = ComparisonData(new.features, intersect=True)
+    rejected = registry.promote(new.name, new.version, PromoteConfig(margin=590), data=data)
+    assert registry.earlier(new.name, new.version, data, margin=590) == rejected
+    for change in ({"intersect": False}, {"champion_features": another_snapshot(registry.features)}):
+        assert registry.earlier(new.name, new.version, replace(data, **change), margin=590) == "None", change
+    said = registry.promote(new.name, new.version, data=data)
     note = "; on the 25 photos that both feature sets have, of 25 and 30"
     assert said.endswith(note)
     assert registry.tags(new.name, new.version)["promotion.reason"].endswith(note)
