@@ -1,6 +1,7 @@
 """Whether two search indexes are of the same data sets. Names do not decide: two data sets may have the same."""
 
 from infra.storage.base import Store
+from pipelines.features.feature_set import FeatureSet
 from pipelines.search.index_format import IndexDocument
 from pipelines.search.partition import Partition
 from pipelines.search.partition_reader import read_table
@@ -25,6 +26,27 @@ def has_same_data_sets(one_store: Store, one: IndexDocument, other_store: Store,
             ours[name].photo_root == theirs[name].photo_root and _share_photos(one_store, one, other_store, other, name)
         )
         for name in ours
+    )
+
+
+def has_photos_of(store: Store, document: IndexDocument, features: FeatureSet) -> bool:
+    """Returns whether an index has photos of a feature set of the same name: the same source below the same photo root.
+
+    Compared are the first partition and the first shard of each split. Raises as `has_same_data_sets`.
+    """
+    roots = {indexed.dataset: indexed.photo_root for indexed in document.features}
+    if roots[features.dataset] != features.index.photo_root:
+        return False
+    first: dict[str, int] = {}
+    for number, shard in enumerate(features.index.shards):
+        if shard.written:
+            first.setdefault(shard.split, number)
+    indexed = _first_sources(store, document, features.dataset)
+    return any(
+        photo.source in indexed[split]
+        for split, number in first.items()
+        if split in indexed
+        for photo in features.receipts[number].written
     )
 
 

@@ -24,6 +24,7 @@ from pipelines.features.layout import INDEX
 from pipelines.models.load import LoadedModel, require_fingerprint
 from pipelines.search.candidate_search import faiss
 from pipelines.search.config import IndexConfig
+from pipelines.search.data_sets import has_photos_of
 from pipelines.search.index_format import InvalidSearchIndexError, parse_document
 from pipelines.search.layout import FORMAT, file_name, partition_receipt_name
 from pipelines.search.partition import Partition, read_partition_receipt
@@ -111,20 +112,24 @@ def require_one_gallery(feature_sets: Sequence[FeatureSet]) -> None:
 def require_data_sets(store: Store, feature_sets: Sequence[FeatureSet], tasks: Sequence[PartitionTask]) -> None:
     """Raises UserError if the index in the store, which would be replaced, is of another data set of the same name.
 
-    The same data set has its feature set at the same URI, or, after a move, some of the indexed partitions.
+    The same data set has its feature set at the same URI, or has some of the indexed partitions (it was moved) or
+    photos (it has other shards).
     """
     try:
         document = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
     except (FileNotFoundError, InvalidSearchIndexError):
         return
     indexed = {partition.name for partition in document.receipts().values()}
-    given = {features.dataset: features.uri for features in feature_sets}
     kept = {task.dataset for task in tasks if task.name in indexed}
-    for features in document.features:
-        if features.location != given[features.dataset] and features.dataset not in kept:
+    location = {features.dataset: features.location for features in document.features}
+    for features in feature_sets:
+        if features.uri == location[features.dataset] or features.dataset in kept:
+            continue
+        if not has_photos_of(store, document, features):
             raise UserError(
-                f"{store.uri} is the index of another data set named '{features.dataset}', {features.location}; "
-                f"extract {given[features.dataset]} under a name of its own, or choose another index.output"
+                f"{store.uri} is the index of another data set named '{features.dataset}', "
+                f"{location[features.dataset]}; extract {features.uri} under a name of its own, or choose another "
+                "index.output"
             )
 
 

@@ -75,3 +75,6 @@ def test_an_index_of_another_data_set_of_that_name_is_refused(tmp_path: Path):
         plan_index(model, [other], config)
     moved = FeatureSet.open(str(shutil.copytree(first.uri, tmp_path / "moved")))
     assert plan_index(model, [moved], config).is_published()
+    edited = {key: {"meta": {"captions": ["edited"]}} for key in ("p0", "p4", "p5")}  # one of each split
+    again = write_set(tmp_path / "again", manifest(tmp_path / "a", 12), edited)
+    assert not plan_index(model, [again], config).is_published()
