@@ -36,6 +36,7 @@ from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
 from pipelines.training.shard_cache import CacheConfig
 from pipelines.training.step import objective_of, take_step
+from pipelines.training.stop_requests import StopRequests
 from pipelines.training.validation import validation_scores
 from pipelines.training.validation_report import validation_report
 from shan_model.config import ModelConfig
@@ -48,12 +49,8 @@ from shan_model.vocabulary import Vocabulary
 
 PREEMPTION_CHECK_STEPS = 10
 """Steps between checks for an announced preemption. Each check synchronizes all ranks."""
-STOP_CHECK_S = 1.0
-"""Seconds between checks of the first rank whether the driver has asked it to stop."""
 SHOW_S = 0.2
 """Seconds between updates of the progress bar, each of which is a message to the driver's node."""
-STOP_DELAY_S = 5.0
-"""Seconds for which a stop waits for a step that logs metrics; then the interrupt does not show in them."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +118,11 @@ class TrainWorker:
         self.state = TrainState(shan, self.config, self.device)
         self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(shan, self.config))
         self.writer = CheckpointWriter(job.lease, job.run_id, job.lineage) if self.rank == 0 else None
+        self.stop_requests = StopRequests(job.bar, self.config.log_every_n_steps) if self.rank == 0 else None
         self.unreported: list[MetricRow] = []
         self.preempted = self.stopped = False
         self.window = MetricWindow()
-        self.stop_checked = self.shown = time.monotonic()
-        self.stop_requested: float | None = None
+        self.shown = time.monotonic()
 
     def system_metrics(self) -> AbstractContextManager[None]:
         """Returns a context that logs the metrics of this node, from one of its workers, to a tracking server."""
@@ -177,7 +174,8 @@ class TrainWorker:
 
     def _step(self, batches: list[Batch]) -> None:
         inputs = self.objective, batches, self.config, self.steps_per_epoch, self.rank
-        loss, norm, self.stopped = take_step(self.state, *inputs, stop=self._must_stop())
+        stop = self.stop_requests is not None and self.stop_requests.must_stop(self.state.progress.step + 1)
+        loss, norm, self.stopped = take_step(self.state, *inputs, stop=stop)
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)
@@ -190,21 +188,6 @@ class TrainWorker:
             return False
         self.preempted = ray.train.get_preemption_info() is not None
         return self.preempted
-
-    def _must_stop(self) -> bool:
-        """Returns whether this is the last step, because the driver has asked the first rank to stop."""
-        now = time.monotonic()
-        if self.rank:
-            return False
-        if self.stop_requested is None and now > self.stop_checked + STOP_CHECK_S:
-            self.stop_checked = now
-            with suppress(ray.exceptions.RayError):  # training does not depend on the driver's progress bar
-                if ray.get(self.job.bar.stop_requested.remote(), timeout=5):
-                    self.stop_requested = now
-        if self.stop_requested is None:
-            return False
-        logs = (self.state.progress.step + 1) % self.config.log_every_n_steps == 0
-        return logs or now > self.stop_requested + STOP_DELAY_S
 
     def _log_window(self) -> None:
         """Logs the metrics since the last call, on every rank."""
