@@ -104,6 +104,36 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
             handler.addFilter(lambda record: record.levelno >= logging.ERROR and not record.exc_info)
 
 
+def require_dashboard(reason: str) -> None:
+    """Raises UserError unless the head of the connected cluster runs its dashboard, which serves Ray's state API.
+
+    A cluster without a dashboard names a port for it nevertheless, at which another cluster's may respond. `reason`
+    states who needs it.
+    """
+    import ray
+    from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+
+    on_head = {"resources": {HEAD_NODE_RESOURCE_NAME: 0.001}, "num_cpus": 0, "max_retries": 0}
+    if not ray.get(ray.remote(_finds_its_node).options(**on_head).remote()):
+        raise UserError(
+            f"the cluster has no dashboard, which {reason}; start its head with `ray start --head "
+            "--include-dashboard=true`"
+        )
+
+
+def _finds_its_node() -> bool:
+    """Returns whether the dashboard knows the node that this task runs on."""
+    import ray
+    from ray.util.state import get_node
+    from ray.util.state.exception import RayStateApiException
+
+    context = ray.get_runtime_context()
+    try:
+        return get_node(context.get_node_id(), address=context.gcs_address, timeout=10) is not None
+    except (RayStateApiException, OSError, RuntimeError, ValueError):
+        return False
+
+
 def _join(config: ClusterConfig, logging_config: object) -> None:
     import ray
     from ray.exceptions import RayError

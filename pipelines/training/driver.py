@@ -102,7 +102,8 @@ def _trainer(
 
         Of Ray 2.60, it asks a dashboard whether the training's controller lives. On a machine with another cluster that
         can be the other one's, which knows no such controller; then it ends the workers. A placement group ends with
-        its job, too, but that of a sweep has many trainings.
+        its job, too, but that of a sweep has many trainings; there, `run_trial` and `require_dashboard` make sure that
+        the dashboard is that of the sweep's cluster.
         """
 
         def _create_default_callbacks(self) -> list[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
-from infra.cluster import ClusterConfig, _runtime_env, _start_fix, check_address
+from infra.cluster import ClusterConfig, _runtime_env, _start_fix, check_address, require_dashboard
 from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from tests.support.servers import free_ports
@@ -91,6 +91,11 @@ def test_the_url_of_a_dashboard_is_refused():
 def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
     with pytest.raises(ValueError, match=rf"cluster\.{field} is {value}"):
         ClusterConfig(**{field: value})
+
+
+def test_a_cluster_without_a_dashboard_is_refused_where_one_is_needed(ray_session: None):
+    with pytest.raises(UserError, match=r"^the cluster has no dashboard, which counts; start its head with .*=true`$"):
+        require_dashboard("counts")
 
 
 @pytest.mark.parametrize(("field", "value"), [("local_cpus", 2), ("local_object_store_mb", 100)])

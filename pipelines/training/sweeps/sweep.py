@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.canonical_json import count, require_fields, typed
+from infra.cluster import require_dashboard
 from infra.errors import StorageError, UserError
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
@@ -82,8 +83,8 @@ def run_sweep(
         tracking.require_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
     with temporary_folder("shan-sweep-") as folder:
-        # Ray Train asks Ray's state API, which the dashboard serves, whether a stopped trial has ended.
         connect_cluster(setup, dashboard=True)
+        require_dashboard("Ray Train asks whether a trial has ended, to free its CPUs")
         with after_outage(AGAIN), when_interrupted(AGAIN):
             lease = directory.acquire_lease()
             tags = run_tags(features) | {"run_directory": directory.uri}
