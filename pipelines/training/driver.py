@@ -91,24 +91,10 @@ def _trainer(
 ) -> "TorchTrainer":
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     from pipelines.training.failures import FailAtOnce
     from pipelines.training.mlflow_callback import MlflowMetrics
     from pipelines.training.worker import TrainJob, train_loop
-
-    class Trainer(TorchTrainer):
-        """Without Ray Train's clean-up of placement groups, unless a sweep reports by callbacks.
-
-        Of Ray 2.60, it asks a dashboard whether the training's controller lives. On a machine with another cluster that
-        can be the other one's, which knows no such controller; then it ends the workers. A placement group ends with
-        its job, too, but that of a sweep has many trainings; there, `run_trial` and `require_dashboard` make sure that
-        the dashboard is that of the sweep's cluster.
-        """
-
-        def _create_default_callbacks(self) -> list[Any]:
-            found: list[Any] = super()._create_default_callbacks()
-            return found if callbacks else [c for c in found if not isinstance(c, PlacementGroupCleanerCallback)]
 
     inputs, directory = training.inputs, training.inputs.directory
     features, train = inputs.features, inputs.setup.train
@@ -125,7 +111,8 @@ def _trainer(
         bar=bar,
     )
     files, path = leased_files(ray_path(directory.root), training.lease)
-    return Trainer(
+    trainer = TorchTrainer if callbacks else _trainer_without_clean_up()  # a sweep has callbacks
+    return trainer(
         train_loop,
         train_loop_config={"job": job},
         scaling_config=ScalingConfig(
@@ -144,6 +131,25 @@ def _trainer(
             callbacks=[FailAtOnce(), MlflowMetrics(tracking, training.run_id, bar), *callbacks],
         ),
     )
+
+
+def _trainer_without_clean_up() -> "type[TorchTrainer]":
+    """Returns the trainer without Ray Train's clean-up of placement groups.
+
+    Of Ray 2.60, it asks a dashboard whether the training's controller lives. On a machine with another cluster that can
+    be the other one's, which knows no such controller; then it ends the workers. A placement group ends with its job,
+    too, but that of a sweep has many trainings; there, `run_trial` and `require_dashboard` make sure that the dashboard
+    is that of the sweep's cluster.
+    """
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            found: list[Any] = super()._create_default_callbacks()
+            return [each for each in found if not isinstance(each, PlacementGroupCleanerCallback)]
+
+    return Trainer
 
 
 def _given_up(training: ClaimedTraining, error: Exception) -> UserError:

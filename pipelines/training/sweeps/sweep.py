@@ -66,14 +66,7 @@ def run_sweep(
     from pipelines.training.sweeps.trial import SweepContext
 
     space = parse_space(entries)
-    sampled = samples(space, sweep.num_trials, sweep.seed)
-    check_space(space, sampled, setup)
-    train, width = features.captioned("train"), features.index.detector.feature_dim
-    for values in sampled:
-        check_setup(train, width, name, with_fields(setup, values))
-    if sweep.grace_period_epochs >= setup.train.epochs:
-        fields = f"sweep.grace_period_epochs is {sweep.grace_period_epochs} and train.epochs {setup.train.epochs}"
-        print(f"warning: {fields}, so no trial is stopped early; lower the first", file=sys.stderr)
+    sampled = _checked_samples(space, features, name, sweep, setup)
     identity = sweep_identity(features, space_identity(entries, space), sweep, setup)
     directory = open_run_directory(setup.train.output, directory_name(f"{name}-sweep", identity))
     if (result := directory.result(lambda document: _stored_result(document, list(space)))) is not None:
@@ -97,6 +90,21 @@ def run_sweep(
     if len(trials) == len(sampled):  # otherwise the same command tries the failed ones again
         directory.record_result({"trials": [asdict(trial) for trial in trials], "best": asdict(best)})
     return trials, best
+
+
+def _checked_samples(
+    space: dict[str, Any], features: FeatureSet, name: str, sweep: SweepConfig, setup: TrainingSetup
+) -> list[dict[str, Any]]:
+    """Returns the samples of a space. Raises UserError for one that cannot be trained. Warns if ASHA stops none."""
+    sampled = samples(space, sweep.num_trials, sweep.seed)
+    check_space(space, sampled, setup)
+    train, width = features.captioned("train"), features.index.detector.feature_dim
+    for values in sampled:
+        check_setup(train, width, name, with_fields(setup, values))
+    if sweep.grace_period_epochs >= setup.train.epochs:
+        fields = f"sweep.grace_period_epochs is {sweep.grace_period_epochs} and train.epochs {setup.train.epochs}"
+        print(f"warning: {fields}, so no trial is stopped early; lower the first", file=sys.stderr)
+    return sampled
 
 
 def _run_trials(
