@@ -1,7 +1,7 @@
 """How the first worker of a training learns that the driver was interrupted, and which step is then the last one.
 
 The driver sets a flag in the actor of the progress bar (`driver.fit`). After the last step every worker saves a
-checkpoint and returns; `take_step` tells the other ranks.
+checkpoint and returns; `take_step` passes the stop on to the other ranks.
 """
 
 import time

@@ -93,7 +93,7 @@ def test_a_local_cluster_that_is_too_small_is_an_error(field: str, value: int):
         ClusterConfig(**{field: value})
 
 
-def test_a_cluster_without_a_dashboard_is_refused_where_one_is_needed(ray_session: None):
+def test_a_cluster_without_a_needed_dashboard_is_refused(ray_session: None):
     with pytest.raises(UserError, match=r"^the cluster has no dashboard, which counts; start its head with .*=true`$"):
         require_dashboard("counts")
 
