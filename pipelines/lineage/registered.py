@@ -56,7 +56,7 @@ def run_node(run: "Run", features: FeatureSet | None) -> Node:
     checks = [exists]
     tags = run.data.tags
     if missing := [name for name in RUN_TAGS if name not in tags]:
-        checks.append(Check("broken", f"its tags {', '.join(missing)} are missing"))
+        checks.append(Check("broken", f"it has no tag {', '.join(missing)}"))
     elif features is not None:
         checks.append(agreement(recorded_lineage(tags), features.lineage, "its tags", "the feature set"))
     return Node("run", f"runs:/{run.info.run_id}", tuple(checks))

@@ -92,7 +92,7 @@ def _users(tracking: Tracking, features: FeatureSet, every_snapshot: bool) -> li
     filters = [readers_filter(digest) for digest in sorted(digests)]
     if every_snapshot:
         filters.append(readers_at_filter(features.uri))
-    experiments = [each.experiment_id for each in client.search_experiments(view_type=ViewType.ALL)]
+    experiments = [each.experiment_id for each in _pages(partial(client.search_experiments, ViewType.ALL))]
     runs: dict[str, Run | None] = {}
     for text in filters:
         for run in _pages(partial(client.search_runs, experiments, text, ViewType.ALL)):

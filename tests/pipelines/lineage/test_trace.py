@@ -90,7 +90,7 @@ def test_deleted_tags_of_a_run_are_broken(chain: Chain, deleted: list[str], unch
     for name in deleted:
         chain.tracking.client().delete_tag(chain.run_id, name)
     lineage = chain.trace()
-    assert found(lineage, "broken") == [("run", f"its tags {', '.join(deleted)} are missing")]
+    assert found(lineage, "broken") == [("run", f"it has no tag {', '.join(deleted)}")]
     assert [kind for kind, _ in found(lineage, "not checked")] == unchecked
     assert [kind for kind, _ in found(lineage, "ok")].count("version") == 7
     assert chain.trace(f"runs:/{chain.run_id}").nodes == lineage.nodes

@@ -72,7 +72,7 @@ def test_versions_of_a_run_without_tags_are_listed(chain: Chain, deleted: list[s
         chain.tracking.client().delete_tag(chain.run_id, name)
     lineage = chain.trace(chain.features.uri)
     assert [node.kind for node in lineage.nodes] == KINDS
-    assert found(lineage, "broken") == [("run", f"its tags {', '.join(deleted)} are missing")]
+    assert found(lineage, "broken") == [("run", f"it has no tag {', '.join(deleted)}")]
 
 
 def test_champions_are_named(chain: Chain):
