@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from infra.errors import UserError
+from infra.paths import explained
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
 from pipelines.datasets.file_patterns import is_pattern, pattern_name
@@ -38,13 +39,13 @@ _PARQUET = b"PAR1"
 def detect_format(file: DatasetFile) -> str:
     """Returns the format of a file: one of FORMATS, or `json` for Karpathy or COCO. Content decides before the ending.
 
-    Raises UserError for an archive, and if neither decides.
+    Raises UserError for an archive, and if neither decides, and StorageError for a file that its disk cannot read.
     """
     if is_pattern(file.location):
         return "webdataset" if file.location.lower().endswith(".tar") else "parquet"
     if file.listing is not None:
         return _folder_format(file.listing)
-    with file.path.open("rb") as opened:
+    with explained(file.path), file.path.open("rb") as opened:
         head = opened.read(HEAD)
     is_tar = file.path.suffix.lower() == ".tar"
     if head.startswith(_COMPRESSED) or (head[257:262] == b"ustar" and not is_tar):

@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.canonical_json import load_object
 from infra.errors import UserError
-from infra.paths import is_dir, is_file, local_path
+from infra.paths import explained, is_dir, is_file, local_path
 
 _FIELD = "extract.detector_settings: model"
 _HUB_NAME = re.compile(r"([\w.-]+(?:/[\w.-]+)?)@([\w./-]+)")
@@ -114,7 +114,9 @@ def _weight_names(folder: Path, shown: str) -> list[str]:
             "give a revision with safetensors, or load the model where you trust it and save it with save_pretrained"
         )
     try:
-        parts = sorted(set(load_object((folder / _INDEX).read_bytes())["weight_map"].values()))
+        with explained(folder / _INDEX):
+            index = (folder / _INDEX).read_bytes()
+        parts = sorted(set(load_object(index)["weight_map"].values()))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{shown}: {_INDEX} is corrupt ({error}); download or save the model again") from error
     if not parts or not all(isinstance(part, str) and _PART_NAME.fullmatch(part) for part in parts):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from infra.paths import explained
 from pipelines.detectors.contract import fingerprint_of
 
 _BLOCKS, _BLOCK_BYTES = 64, 64 * 2**10
@@ -19,10 +20,12 @@ def sampled_digest(path: Path) -> str:
 
     A file of up to 4 MiB is read in full. In a larger one an edit between the blocks is not noticed: the digest
     distinguishes exports, detectors and truncated copies, but does not prove that every byte is the same.
+
+    Raises StorageError for a file that its disk cannot read.
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
+    with explained(path), path.open("rb") as file:
         if size <= _BLOCKS * _BLOCK_BYTES:
             digest.update(file.read())
         else:

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from pipelines.datasets.formats import detect_format
 from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.rows import DatasetFile
+from tests.support.bad_stores import UNREADABLE
 
 KARPATHY = {"images": [{"filename": "a.jpg", "split": "val", "sentences": [{"raw": "x"}]}], "dataset": "d"}
 ROW = '{"uri": "a.jpg", "caption": "x"}\n'
@@ -111,3 +112,11 @@ def test_the_option_overrides_the_content(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=message):
             import_dataset(DatasetFiles((f"{tmp_path}/d.txt",), format_), tmp_path)
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_file_that_its_disk_cannot_read_is_named(tmp_path: Path):
+    path = tmp_path / "d.json"
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match=f"{path}: cannot be accessed .Input/output error"):
+        detect_format(file(path, {}))

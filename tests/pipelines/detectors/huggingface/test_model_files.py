@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from pipelines.detectors.huggingface.config import PatchesConfig
 from pipelines.detectors.huggingface.model_files import fetch_model, file_names, pinned_model, sha256_of
 from tests.pipelines.detectors.huggingface.conftest import Models
+from tests.support.bad_stores import UNREADABLE
 
 NAME, COMMIT = "someone/tiny-vit", "0123456789abcdef0123456789abcdef01234567"
 
@@ -86,6 +87,10 @@ def test_weights_in_parts_are_those_of_their_index(folder: Path):
         index.write_text(wrong)
         with pytest.raises(UserError, match=r"index.json (names files other than|is corrupt)"):
             file_names(folder, "vit")
+    index.unlink()
+    index.symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match=f"{index}: cannot be accessed"):
+        file_names(folder, "vit")
 
 
 @pytest.fixture

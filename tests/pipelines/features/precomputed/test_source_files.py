@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from infra.errors import StorageError
 from pipelines.features.precomputed.source_files import sampled_digest
+from tests.support.bad_stores import UNREADABLE
 
 
 def test_the_sampled_digest_covers_size_ends_and_middle(tmp_path: Path):
@@ -17,3 +21,11 @@ def test_the_sampled_digest_covers_size_ends_and_middle(tmp_path: Path):
     path.write_bytes(data + b"\0")
     seen.add(sampled_digest(path))
     assert len(seen) == 5
+
+
+@pytest.mark.skipif(not UNREADABLE.exists(), reason="needs /proc")
+def test_a_file_that_its_disk_cannot_read_is_named(tmp_path: Path):
+    path = tmp_path / "f.tsv"
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(StorageError, match=f"{path}: cannot be accessed .Input/output error"):
+        sampled_digest(path)
