@@ -118,13 +118,18 @@ class StoredMatrix:
 
     def _read(self, spans: Sequence[tuple[int, int]]) -> list[NDArray[Any]]:
         if self.store.uri.startswith("/"):
-            return [self._mapped[start:stop] for start, stop in spans]
+            mapped = self._mapped
+            for start, stop in spans:  # the disk reads all of them at once, not one after the other as they are touched
+                mapped.expect(start, stop)
+            return [mapped.rows[start:stop] for start, stop in spans]
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(self._requested, spans))
 
     @cached_property
-    def _mapped(self) -> NDArray[Any]:
-        return matrix_of(self.store, self.name, object_buffer(self.store, self.name), self.dtype, self.shape)
+    def _mapped(self) -> "_MappedMatrix":
+        buffer = object_buffer(self.store, self.name)
+        assert isinstance(buffer.obj, mmap.mmap), "the store is a folder"
+        return _MappedMatrix(buffer.obj, matrix_of(self.store, self.name, buffer, self.dtype, self.shape))
 
     def _requested(self, span: tuple[int, int]) -> NDArray[Any]:
         width = self.shape[1] * np.dtype(self.dtype).itemsize
@@ -133,3 +138,17 @@ class StoredMatrix:
         if len(data) != size:
             raise corrupt(self.store, self.name, "is shorter than its receipt states")
         return np.frombuffer(data, self.dtype).reshape(-1, self.shape[1])
+
+
+class _MappedMatrix:
+    """A memory-mapped matrix whose rows are read in any order."""
+
+    def __init__(self, file: mmap.mmap, rows: NDArray[Any]) -> None:
+        self._file, self.rows = file, rows
+        file.madvise(mmap.MADV_RANDOM)  # no other pages are read with one
+
+    def expect(self, start: int, stop: int) -> None:
+        """Starts to read some rows from the disk."""
+        begin, end = (HEADER_BYTES + row * self.rows.strides[0] for row in (start, stop))
+        begin -= begin % mmap.PAGESIZE
+        self._file.madvise(mmap.MADV_WILLNEED, begin, end - begin)
