@@ -23,7 +23,7 @@ class LocationError(UserError):
 
 
 class StoreAccessError(UserError):
-    """A store that cannot be reached, or that rejects the credentials: none of its objects can be read."""
+    """A store that rejects the credentials or has no valid certificate: none of its objects can be read."""
 
 
 class CorruptDataError(UserError):

@@ -19,6 +19,7 @@ from infra.tracking_server import require_artifact_root, require_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 _SQLITE = "sqlite:///"
 DEFAULT_URI = f"{_SQLITE}build/mlflow/mlflow.db"
@@ -74,16 +75,23 @@ class Tracking:
         run_id: str = run.info.run_id
         return run_id
 
-    def require_run(self, run_id: str) -> None:
-        """Raises UserError if this store has no such run."""
+    def require_run(self, run_id: str) -> "Run":
+        """Returns a run. Raises UserError if this store has no such run."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client().get_run(run_id)
+            return self.client().get_run(run_id)
         except MlflowException as error:  # a store that fails raises TrackingError
             raise UserError(
                 f"tracking.uri {redact(self.uri)} has no run {run_id}; set the URI of the store that has it"
             ) from error
+
+    def require_active_run(self, run_id: str) -> None:
+        """Raises UserError if this store has no such run, or if the run was deleted, so that nothing can be logged."""
+        if self.require_run(run_id).info.lifecycle_stage == "deleted":
+            raise UserError(
+                f"run {run_id} was deleted; restore it with `python -m mlflow runs restore --run-id {run_id}`"
+            )
 
     @contextmanager
     def running(self, run_id: str, is_lost: Callable[[], bool] = lambda: False) -> Iterator[None]:

@@ -15,7 +15,7 @@ from infra.errors import UserError
 from infra.registry_lock import free_lock
 from jobs import cli, options
 from jobs.config import Config
-from pipelines.evaluation.comparison import ComparisonData
+from pipelines.evaluation.comparison import ComparisonData, require_features_of_champion
 from pipelines.evaluation.promote import promote, rollback
 from pipelines.evaluation.score import driver_device
 from pipelines.features.feature_set import FeatureSet
@@ -65,6 +65,8 @@ def _run(arguments: Any, config: Config) -> str:
     if arguments.unlock:
         holder = free_lock(tracking, name)
         return f"models:/{name}: {f'released the lock of {holder}' if holder else 'the lock is not held'}"
+    if data is not None and data.champion_features is not None:
+        require_features_of_champion(tracking, name, data.champion_features)
     if data is None:
         state = rollback(tracking, name, arguments.rollback, arguments.dry_run)
     else:

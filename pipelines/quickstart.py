@@ -36,7 +36,7 @@ PAGE = Path("build/search.html")
 def run_quickstart(
     dataset: DatasetFiles | None, photos: str | None, scenes: ScenesConfig, setup: PipelineSetup
 ) -> None:
-    """Runs every stage, prints what each produced, and logs the seconds of the stages to the training's run.
+    """Runs every stage, and prints what each produced and how long it took.
 
     `dataset` and `photos` are as for `jobs.extract`; without them, scenes are rendered. Raises UserError for invalid
     input, also for what a stage would refuse, before anything is written.

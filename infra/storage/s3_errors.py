@@ -87,7 +87,7 @@ def _from_client(error: Any, uri: str) -> Exception:
             f"{uri}: the certificate of {_host(error)} is not trusted; set AWS_CA_BUNDLE or correct AWS_ENDPOINT_URL"
         )
     if isinstance(error, boto.EndpointConnectionError | boto.ConnectTimeoutError | boto.ProxyConnectionError):
-        return StoreAccessError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
+        return StorageError(f"{uri}: no S3 server responds at {_host(error)}; start it or correct AWS_ENDPOINT_URL")
     return StorageError(f"{uri}: the S3 server does not respond properly ({name}); {_RETRY}")
 
 

@@ -53,11 +53,21 @@ def own_features(
     if made_for == fingerprint:
         return None
     if given is not None:
+        require_features_of_champion(tracking, name, given)
+    return features_of_champion(tracking, name, champion)
+
+
+def require_features_of_champion(tracking: Tracking, name: str, given: FeatureSet) -> None:
+    """Raises UserError if there is a champion, and features of another detector are given for it."""
+    champion = champion_version(tracking, name)
+    if champion is None:
+        return
+    made_for = tracking.client().get_model_version(name, str(champion)).tags.get("fingerprint")
+    if given.index.fingerprint != made_for:
         raise UserError(
             f"models:/{name}/{champion} was made for features of {made_for}, but --champion-features {given.uri} has "
             f"features of {given.index.fingerprint}; give a feature set of the champion's detector, or omit it"
         )
-    return features_of_champion(tracking, name, champion)
 
 
 def features_of_champion(tracking: Tracking, name: str, champion: int) -> FeatureSet:

@@ -36,9 +36,10 @@ def decide(challenger: Evaluation, champion: Evaluation | None, config: PromoteC
     return _against_champion(challenger, champion, config)
 
 
-def thresholds(config: PromoteConfig) -> dict[str, float]:
-    """Returns the thresholds that apply against a champion, by name."""
-    return {name: getattr(config, name) for name in ("margin", "confidence", "max_drop")}
+def thresholds(config: PromoteConfig, *, has_champion: bool) -> dict[str, float]:
+    """Returns the thresholds that apply against a champion, or against the random baseline, by name."""
+    names = ("margin", "confidence", "max_drop") if has_champion else ("confidence",)
+    return {name: getattr(config, name) for name in names}
 
 
 def _against_random_baseline(challenger: Evaluation, config: PromoteConfig) -> Decision:
@@ -50,6 +51,7 @@ def _against_random_baseline(challenger: Evaluation, config: PromoteConfig) -> D
         f"random baseline {baseline:.1f}"
     )
     metrics = {"rsum": rsum, "rsum_upper_bound": high, "random_rsum": baseline}
+    metrics |= thresholds(config, has_champion=False)
     if high > baseline:
         return Decision(True, f"the first version ({details})", metrics)
     return Decision(False, f"{challenger.model} is not better than the random baseline ({details})", metrics)
@@ -65,7 +67,7 @@ def _against_champion(challenger: Evaluation, champion: Evaluation, config: Prom
     )
     sums = ("image_to_text_sum", "text_to_image_sum", "rsum")
     metrics = {name: ours[name] for name in sums} | {f"champion_{name}": theirs[name] for name in sums}
-    metrics |= {"rsum_lower_bound": low, **thresholds(config)}
+    metrics |= {"rsum_lower_bound": low, **thresholds(config, has_champion=True)}
     if not low > config.margin:
         return Decision(False, f"{challenger.model} is not better ({details})", metrics)
     for direction, title in DIRECTIONS.items():

@@ -41,7 +41,7 @@ def rejection_holds(
         "split": config.split,
         "precision": precision,
         **_feature_sets(feature_sets),
-        **({} if champion is None else _thresholds(config)),
+        **{name: f"{value:.4f}" for name, value in thresholds(config, has_champion=champion is not None).items()},
     }
     return all(tags.get(f"promotion.{key}") == value for key, value in expected.items())
 
@@ -49,10 +49,6 @@ def rejection_holds(
 def _opponent(champion: int | None) -> str:
     """Returns what a challenger is compared with, as the tag `promotion.compared_with` names it."""
     return "random baseline" if champion is None else str(champion)
-
-
-def _thresholds(config: PromoteConfig) -> dict[str, str]:
-    return {name: f"{value:.4f}" for name, value in thresholds(config).items()}
 
 
 def _feature_sets(feature_sets: Sequence[FeatureSet]) -> dict[str, str]:

@@ -38,8 +38,7 @@ def trace(uri: str, config: TrackingConfig) -> Lineage:
     if uri.startswith("runs:/"):
         tracking = infra.tracking.require_store(config)
         run_id = uri.removeprefix("runs:/").strip("/")
-        tracking.require_run(run_id)
-        return Lineage(uri, tuple(_of_run(tracking, tracking.client().get_run(run_id))))
+        return Lineage(uri, tuple(_of_run(tracking, tracking.require_run(run_id))))
     if is_search_index(uri):
         store, document = read_index_document(uri)
         model = _model_nodes(document.model.uri, config)

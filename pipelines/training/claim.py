@@ -57,7 +57,7 @@ def claim_training(
         lease = directory.claim()
     else:
         if (found := directory.run_id()) is not None:
-            tracking.require_run(found)
+            tracking.require_active_run(found)
             stored_progress(directory)  # raises for a format that cannot be read
         lease = directory.acquire_lease()
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))

@@ -88,18 +88,23 @@ def run_training(
 def finished_training(directory: RunDirectory, tracking: Tracking | None) -> TrainedModel | None:
     """Returns the stored result of a training; None if it has not finished.
 
-    Raises UserError if the tracking store does not have its run or its version: it finished with another store, or
-    they were deleted.
+    Raises UserError if the tracking store, None if it does not exist, does not have its run or its version: it finished
+    with another store, or they were deleted.
     """
     result = directory.result(TrainedModel.parse)
-    if result is not None and tracking is not None:
-        try:
-            tracking.require_run(result.run_id)
-            find_version(tracking, f"models:/{result.name}/{result.version}")
-        except UserError as error:
-            raise UserError(
-                f"the training in {directory.uri} has finished, but {error}; or delete that folder"
-            ) from error
+    if result is None:
+        return None
+    finished = f"the training in {directory.uri} has finished"
+    if tracking is None:
+        raise UserError(
+            f"{finished}, but there is no tracking store; set tracking.uri to the one that has run {result.run_id}, or "
+            "delete that folder"
+        )
+    try:
+        tracking.require_active_run(result.run_id)
+        find_version(tracking, f"models:/{result.name}/{result.version}")
+    except UserError as error:
+        raise UserError(f"{finished}, but {error}; or delete that folder") from error
     return result
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from infra.tracking import TrackingConfig, connect
+from infra.registry import champion_version
+from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from tests.support.clusters import ENVIRONMENT, kill_tree
@@ -23,10 +24,10 @@ KILLS = {
     "extract": ("build/features/*/*.tar", "build/features/*/index.json"),
     "train": ("build/runs/m-*/epoch-002*", "build/runs/m-*/finished.json"),
     "evaluate": ("build/runs/m-*/finished.json", "build/mlflow/artifacts/**/evaluation_test.md"),
-    "promote": ("build/mlflow/artifacts/**/evaluation_test.md", "build/indexes"),
+    "promote": ("] the better version becomes champion", "build/indexes"),
     "index": ("build/indexes/*/*.receipt.json", "build/indexes/*/index.json"),
 }
-"""For each stage, a file that appears while it runs or right before, and one that appears after it."""
+"""For each stage, a file, or text of the log, that appears while it runs or right before; and a file that ends it."""
 
 
 def start(folder: Path, data: Path, epochs: int) -> "subprocess.Popen[bytes]":
@@ -42,13 +43,21 @@ def finish(driver: "subprocess.Popen[bytes]", folder: Path) -> None:
 
 
 def kill_when(driver: "subprocess.Popen[bytes]", folder: Path, sign: str, end: str) -> None:
-    """Kills a driver with all of its processes as soon as the first file exists, and before the other one does."""
-    assert not any(folder.glob(sign)), "an earlier kill came too late"
+    """Kills a driver with all of its processes as soon as the sign appears, and before the end does."""
+
+    def appeared() -> bool:
+        return any(folder.glob(sign)) or sign in (folder / "log").read_text()
+
+    assert not appeared(), "an earlier kill came too late"
     try:
-        wait_during(driver, folder / "log", lambda: any(folder.glob(sign)))
+        wait_during(driver, folder / "log", appeared)
     finally:
         kill_tree(driver)
     assert not any(folder.glob(end)), "the kill came too late"
+
+
+def tracking_of(folder: Path) -> Tracking:
+    return connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
 
 
 def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str, float], dict[str, str]]:
@@ -57,7 +66,7 @@ def result(folder: Path) -> tuple[dict[str, bytes], dict[str, object], dict[str,
     stored = [path for path in stored if not path.name.startswith(".")]  # a killed writer leaves its temporary file
     # The digest of an index is in the name of its snapshot, whose content names the folder of the features.
     shards = {path.name: b"" if path.name.startswith("snapshot-") else path.read_bytes() for path in stored}
-    client = (tracking := connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))).client()
+    client = (tracking := tracking_of(folder)).client()
     (version,) = client.search_model_versions("name = 'm'")
     (run,) = client.search_runs([tracking.experiment_id])
     assert run.info.status == "FINISHED"
@@ -73,8 +82,10 @@ def test_killed_pipeline_gives_same_result(tmp_path: Path):
     scenes, epochs = ScenesConfig(train=96, val=16, test=16, seed=5), 6
     data, whole, killed = generate(scenes, tmp_path / "scenes"), tmp_path / "whole", tmp_path / "killed"
     finish(start(whole, data, epochs), whole)
-    for files in KILLS.values():
+    for stage, files in KILLS.items():
         kill_when(start(killed, data, epochs), killed, *files)
+        if stage == "promote":
+            assert champion_version(tracking_of(killed), "m") is None, "the kill came too late"
     finish(start(killed, data, epochs), killed)
     log = (killed / "log").read_text()
     assert "; 0 detected now" in log

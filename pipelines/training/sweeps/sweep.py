@@ -73,7 +73,7 @@ def run_sweep(
         return result
     _ = detector_package(features.index.detector, features.index.fingerprint, setup.register)  # raises early
     if (found := directory.run_id()) is not None:
-        tracking.require_run(found)
+        tracking.require_active_run(found)
     require_dataset_of_model(tracking, name, features.dataset)
     with temporary_folder("shan-sweep-") as folder:
         connect_cluster(setup, dashboard=True)

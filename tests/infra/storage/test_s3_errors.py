@@ -77,7 +77,12 @@ def test_errors_of_one_location_have_their_own_type(code: str, is_location: bool
 
 def test_no_server_responds(s3_store: S3Store, s3_server: S3Server, short_deadline: None):
     address = "http://me:pass-word@127.0.0.1:1"
-    message = error_of(s3_store, {**s3_server.environment(), "AWS_ENDPOINT_URL": address})
+    with (
+        aws_environment({**s3_server.environment(), "AWS_ENDPOINT_URL": address}),
+        pytest.raises(StorageError) as caught,  # an outage, which trainings and sweeps wait for
+    ):
+        s3_store.objects()
+    message = str(caught.value)
     assert "no S3 server responds at 127.0.0.1:1; start it or correct AWS_ENDPOINT_URL" in message
     assert "pass-word" not in message
 

@@ -7,7 +7,7 @@ import pytest
 from infra.errors import UserError
 from infra.registry import set_champions
 from infra.tracking import Tracking
-from pipelines.evaluation.comparison import ComparisonData, own_features
+from pipelines.evaluation.comparison import ComparisonData, own_features, require_features_of_champion
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import run_tags
 from tests.support.feature_sets import manifest, write_set
@@ -76,6 +76,9 @@ def test_given_features_of_a_third_detector_are_refused(
         ComparisonData(new, third).of_champion(tracking, "m", champion)
     # After a promotion, the champion has the challenger's detector: the same command indexes its features.
     assert ComparisonData(old, third).of_champion(tracking, "m", champion) is old
+    with pytest.raises(UserError, match=r"--champion-features .* made-up-third; give"):  # jobs.promote refuses it
+        require_features_of_champion(tracking, "m", third)
+    require_features_of_champion(tracking, "without a champion", third)
 
 
 def test_photos_are_compared_before_a_training(tracking: Tracking, champion: int, old: FeatureSet, tmp_path: Path):

@@ -26,7 +26,8 @@ def rejected(*feature_sets: FeatureSet, photos: str = "all") -> dict[str, str]:
     tags |= {"photos": photos, "feature_set": feature_sets[0].pinned_uri}
     if len(feature_sets) == 2:
         tags |= {"compared_with": "2", "champion_feature_set": feature_sets[1].pinned_uri}
-        tags |= {name: f"{value:.4f}" for name, value in thresholds(CONFIG).items()}
+    applied = thresholds(CONFIG, has_champion=len(feature_sets) == 2)
+    tags |= {name: f"{value:.4f}" for name, value in applied.items()}
     return {f"promotion.{name}": value for name, value in tags.items()}
 
 
@@ -54,8 +55,9 @@ def test_a_rejection_holds_against_the_same_champion(features: FeatureSet):
     assert not holds(tags, features, champion=None)
 
 
-def test_a_rejection_by_the_random_baseline_has_no_thresholds(features: FeatureSet):
+def test_a_rejection_by_the_random_baseline_has_one_threshold(features: FeatureSet):
     assert holds(rejected(features), features, champion=None, margin=5.0)
+    assert not holds(rejected(features), features, champion=None, confidence=0.5)
 
 
 @pytest.mark.parametrize("change", [{"margin": 5.0}, {"split": "test"}, {"precision": "bf16"}])

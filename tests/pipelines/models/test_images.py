@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infra.errors import StorageError, StoreAccessError
+from infra.errors import StorageError
 from pipelines.datasets.decode import LONGEST_SIDE, DecodedPhoto, PhotoError, decode_photo
 from pipelines.datasets.http_download import SILENT_PHOTOS, SilentServers
 from pipelines.models import images as images_module
@@ -58,9 +58,10 @@ def test_every_form_gives_the_pixels_of_the_extraction(kind: str, tmp_path: Path
         np.testing.assert_array_equal(found.pixels, expected.pixels)
 
 
-def test_an_image_of_60_megapixels_is_read():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])  # a JPEG is reduced while it is decoded
+def test_an_image_of_60_megapixels_is_read(kind: str):
     file = io.BytesIO()
-    Image.new("RGB", (10_000, 6_000), (200, 30, 30)).save(file, "JPEG")
+    Image.new("RGB", (10_000, 6_000), (200, 30, 30)).save(file, kind)
     found = read_image(file.getvalue())
     assert (found.width, found.height) == (10_000, 6_000)
     assert max(found.pixels.shape) <= LONGEST_SIDE
@@ -210,7 +211,7 @@ def test_the_time_for_text_grows_with_its_length():
 
 def test_a_store_that_fails_is_not_the_fault_of_an_image():
     """With `on_error` null, an expired token made every image of a batch null."""
-    with no_s3_server(), pytest.raises(StoreAccessError, match=r"^s3://bucket/photos: no S3 server responds"):
+    with no_s3_server(), pytest.raises(StorageError, match=r"^s3://bucket/photos: no S3 server responds"):
         read_image("s3://bucket/photos/a.jpg")
 
 

@@ -65,9 +65,11 @@ def test_complete_shards_without_their_index_are_not_trained_on(
 ):
     training = claim_training(resolve_inputs(features, "m", setup.training), tracking, resume=False)
     training.inputs.directory.record_result(asdict(TrainedModel(training.run_id, "m", 1, 2, {"val_rsum": 9.0})))
-    assert lines(manifest, setup)["train"].startswith("done, m version 1 (run ")
+    tracking.client().create_registered_model("m")
+    tracking.client().create_model_version("m", "file:///x", run_id=training.run_id)
+    assert lines(manifest, setup, tracking)["train"].startswith("done, m version 1 (run ")
     features.store.delete("index.json")
-    assert lines(manifest, setup)["train"] == "30 epochs on 1 workers"
+    assert lines(manifest, setup, tracking)["train"] == "30 epochs on 1 workers"
 
 
 def test_a_refused_read_is_not_taken_for_an_extraction_to_do(
@@ -102,6 +104,12 @@ def test_a_decided_version_is_done(manifest: Manifest, setup: PipelineSetup, fea
     assert found["promote"] == "if it is better than the champion, version 1, on split 'val'"
     set_champions(tracking, "m", [1, 2])
     assert lines(manifest, setup, tracking)["promote"].startswith("done, models:/m@champion is version 2")
+    client.delete_run(training.run_id)
+    with pytest.raises(UserError, match=r"has finished, but run .* was deleted; restore it .*; or delete that folder$"):
+        lines(manifest, setup, tracking)
+    client.restore_run(training.run_id)
+    with pytest.raises(UserError, match=r"has finished, but there is no tracking store; set tracking.uri to the one"):
+        lines(manifest, setup)
     set_champions(tracking, "m", [1])
     client.delete_model_version("m", "2")
     with pytest.raises(UserError, match=r"has finished, but models:/m/2: .*; or delete that folder$"):
