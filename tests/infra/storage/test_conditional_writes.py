@@ -54,6 +54,21 @@ def test_a_store_without_conditional_writes_is_an_error(
     assert s3_store.objects() == {}
 
 
+def test_a_store_that_was_away_and_returns_passes(
+    s3_store: S3Store, proxy: FaultyProxy, short_deadline: None, monkeypatch: pytest.MonkeyPatch
+):
+    replace = S3Store.replace
+
+    def return_and_replace(store: S3Store, name: str, data: bytes) -> None:
+        proxy.always(None)
+        replace(store, name, data)
+
+    monkeypatch.setattr(S3Store, "replace", return_and_replace)
+    proxy.always(BUSY)
+    require_conditional_writes(s3_store)
+    assert s3_store.objects() == {}
+
+
 def test_other_errors_are_reported_as_such(
     s3_store: S3Store, s3_server: S3Server, proxy: FaultyProxy, short_deadline: None
 ):
