@@ -3,20 +3,21 @@
 import logging
 import os
 import socket
-import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.notice import notice
 from infra.paths import exists
 from infra.ray_jobs import one_line
 from infra.signals import keeping_sigterm
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 
 NOTICE_S = 30.0
-"""Seconds after which a line states that Ray has not started; it takes 5 to 20 s, and waits for minutes for itself."""
+"""Seconds after which a line states what is waited for; Ray starts in 5 to 20 s, and waits for minutes for itself."""
+HEAD_S = 20.0
+"""Seconds in which the head of a cluster has to answer."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ClusterConfig:
 
 
 def check_address(config: ClusterConfig) -> None:
-    """Raises UserError within seconds if nothing listens at the configured address; Ray would retry for minutes."""
+    """Raises UserError within HEAD_S if no head responds at the configured address; Ray would retry for minutes."""
     address = config.joined
     if address.startswith(("http://", "https://")):
         raise UserError(
@@ -75,6 +76,29 @@ def check_address(config: ClusterConfig) -> None:
         raise UserError(
             f"cluster.address {address} is unreachable ({error.strerror or error}); start the cluster or leave it empty"
         ) from error
+    if not address.startswith("ray://") and not _has_head(address):  # for a client, Ray has a deadline itself
+        raise UserError(
+            f"cluster.address {address} is not the head of a Ray cluster: its control store does not answer; give the "
+            "address that `ray start --head` prints, usually with port 6379, or ray://host:10001"
+        )
+
+
+def _has_head(address: str) -> bool:
+    """Returns whether the control store (GCS) of a cluster answers at an address, be it with a refusal."""
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    from ray.exceptions import RayError
+
+    try:
+        with init_grpc_channel(address) as channel:
+            head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+            head.GetClusterId(gcs_service_pb2.GetClusterIdRequest(), timeout=HEAD_S, wait_for_ready=True)
+    except grpc.RpcError as error:
+        return error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNIMPLEMENTED)
+    except (RayError, RuntimeError):  # of the token or the certificates: `ray.init` explains it
+        return True
+    return True
 
 
 def connect(config: ClusterConfig, dashboard: bool = False) -> None:
@@ -138,8 +162,10 @@ def _join(config: ClusterConfig, logging_config: object) -> None:
     import ray
     from ray.exceptions import RayError
 
+    line = f"waiting for cluster.address {config.joined}, which has not accepted this process for {NOTICE_S:.0f} s"
     try:
-        ray.init(address=config.address or None, logging_config=logging_config, runtime_env=_runtime_env(config))
+        with notice(line, NOTICE_S):
+            ray.init(address=config.address or None, logging_config=logging_config, runtime_env=_runtime_env(config))
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
             f"cluster.address {config.joined} is unreachable or rejects this process ({one_line(error)}); start "
@@ -154,23 +180,19 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
     # Ray turns token authentication on after the first init; a local cluster needs none.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     line = f"waiting for Ray, which has not started for {NOTICE_S:.0f} s; its logs are below ray/session_latest/logs"
-    notice = threading.Timer(NOTICE_S, lambda: print(line, file=sys.stderr, flush=True))
-    notice.daemon = True
-    notice.start()
     try:
-        ray.init(
-            address="local",  # without it, Ray joins any cluster that runs on this machine
-            num_cpus=config.local_cpus,
-            object_store_memory=config.local_object_store_mb * 2**20,
-            include_dashboard=dashboard,
-            logging_config=logging_config,
-            runtime_env=_runtime_env(config),
-            log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
-        )
+        with notice(line, NOTICE_S):
+            ray.init(
+                address="local",  # without it, Ray joins any cluster that runs on this machine
+                num_cpus=config.local_cpus,
+                object_store_memory=config.local_object_store_mb * 2**20,
+                include_dashboard=dashboard,
+                logging_config=logging_config,
+                runtime_env=_runtime_env(config),
+                log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
+            )
     except Exception as error:  # Ray has many types for what a machine lacks
         raise UserError(f"Ray does not start on this machine ({one_line(error)}); {_start_fix(error)}") from error
-    finally:
-        notice.cancel()
 
 
 def _require_absolute_folder() -> None:

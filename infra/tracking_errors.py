@@ -5,13 +5,12 @@ unchanged. Its clients of artifact stores let errors of requests, botocore and t
 """
 
 import re
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from infra.errors import StorageError
+from infra.notice import notice
 from infra.redaction import redact
 
 NOTICE_S = 10.0
@@ -39,19 +38,15 @@ def explained(uri: str, transfer: str = "") -> Iterator[None]:
     line = f"waiting for {store}, which has not answered for {NOTICE_S:.0f} s"
     if transfer:
         line = f"{transfer} {store} takes more than {NOTICE_S:.0f} s; waiting"
-    notice = threading.Timer(NOTICE_S, lambda: print(line, file=sys.stderr, flush=True))
-    notice.daemon = True
-    notice.start()
     try:
-        yield
+        with notice(line, NOTICE_S):
+            yield
     except Exception as error:
         if (problem := _problem(error)) is None:
             raise
         found = TrackingError(f"tracking.uri {redact(uri)} {problem}")
         found.error_code = getattr(error, "error_code", "")
         raise found from error
-    finally:
-        notice.cancel()
 
 
 def refusal(status: int) -> str | None:

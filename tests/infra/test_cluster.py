@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from infra import cluster
 from infra.cluster import ClusterConfig, _runtime_env, _start_fix, check_address, require_dashboard
 from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
+from tests.support.http_answers import Answer, answering
 from tests.support.servers import free_ports
 
 WORKER = """
@@ -59,6 +62,22 @@ def test_an_unreachable_cluster_is_an_error_within_seconds():
     with pytest.raises(UserError, match=rf"cluster\.address ray://127\.0\.0\.1:{port} is unreachable"):
         check_address(ClusterConfig(address=f"ray://127.0.0.1:{port}"))
     check_address(ClusterConfig(address="auto"))
+
+
+@pytest.mark.parametrize("other", ["silent", "http"])
+def test_an_address_without_a_head_is_an_error(other: str, monkeypatch: pytest.MonkeyPatch):
+    """Ray would wait for its control store without end."""
+    monkeypatch.setattr(cluster, "HEAD_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, answering(lambda _: Answer(200)) as uri:
+        address = uri.removeprefix("http://") if other == "http" else f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UserError, match=rf"^cluster\.address {address} is not the head of a Ray cluster: .*6379"):
+            check_address(ClusterConfig(address=address))
+
+
+def test_a_running_head_is_accepted(ray_session: None):
+    import ray
+
+    check_address(ClusterConfig(address=ray.get_runtime_context().gcs_address))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +126,7 @@ def test_settings_of_a_local_cluster_need_one(field: str, value: int):
 
 STARTS = """
 import sys
+from infra import cluster
 from infra.cluster import ClusterConfig, connect
 from jobs import cli
 cli.run(lambda: connect(ClusterConfig(local_cpus=1, local_object_store_mb=int(sys.argv[1]))))
