@@ -1,7 +1,6 @@
 """The object store in a local or mounted folder."""
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.file_lock import wait_for_lock
 from infra.paths import NO_OBJECT, exists, explained, is_dir, is_file
 from infra.storage.base import Content, ObjectInfo
 from infra.storage.disk import replace_file, temporary_file
@@ -149,10 +149,10 @@ class FolderStore:
 
 
 def _rename_if_absent(source: Path, target: Path) -> bool:
-    """Renames a file unless the target exists, under a lock that the kernel releases if this process dies."""
+    """Renames a file unless the target exists, under a lock on its folder."""
     folder = os.open(target.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        wait_for_lock(folder, target.parent)
         if exists(target):
             return False
         source.rename(target)

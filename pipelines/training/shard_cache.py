@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from infra.errors import UserError
+from infra.file_lock import wait_for_lock
 from infra.paths import explained, local_path
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
@@ -202,7 +203,7 @@ def _exists(path: Path, shard: IndexedShard) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
-    """Locks a file among the processes of this node; the kernel releases the lock if the process dies."""
+    """Locks a file among the processes of this node."""
     with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_lock(file.fileno(), path)
         yield file

@@ -1,14 +1,16 @@
 """What a folder does as a store beyond the contract that `test_base.py` checks: it has more than regular files."""
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.errors import StorageError
-from infra.storage.folder import FolderStore
+from infra import file_lock
+from infra.errors import StorageError, UserError
+from infra.storage.folder import FolderStore, _rename_if_absent
 from infra.storage.open import open_store
 from tests.support.bad_stores import UNREADABLE, closed
 
@@ -54,6 +56,16 @@ def test_objects_are_put_once_without_hard_links(tmp_path: Path, code: str, monk
     store = FolderStore(tmp_path)
     assert [store.put_if_absent("a/x", data) for data in (b"1", b"2")] == [True, False]
     assert (store.read("a/x"), store.incomplete_uploads()) == (b"1", [])
+
+
+def test_a_folder_that_stays_locked_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file_lock, "DEADLINE_S", 0.1)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    (tmp_path / "new").touch()
+    with pytest.raises(UserError, match=f"^{tmp_path}: another process has held its lock"):
+        _rename_if_absent(tmp_path / "new", tmp_path / "x")
+    os.close(holder)
 
 
 def test_a_link_that_fails_otherwise_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """Local shard cache: one verified download per shard, size limit, eviction of shards that are not pinned."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra import file_lock
 from infra.errors import CorruptDataError, UserError
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
@@ -122,6 +124,17 @@ def test_a_file_that_cannot_be_used_is_named(on_s3: FeatureSet, tmp_path: Path):
     (folder / "lock").symlink_to(tmp_path / "gone" / "lock")
     with pytest.raises(UserError, match=r"^cache.folder '.*cache' cannot be used \(No such file or .*lock\); give"):
         fetch(on_s3, folder)
+
+
+def test_a_cache_that_stays_locked_is_given_up(on_s3: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(file_lock, "DEADLINE_S", 0.1)
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for locked in (folder / "lock", folder / f"{on_s3.receipts[0].sha256}.part"):
+        with locked.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(UserError, match=f"^{locked}: another process has held its lock"):
+                fetch(on_s3, folder)
 
 
 def test_concurrent_processes_share_the_downloads(on_s3: FeatureSet, tmp_path: Path):
