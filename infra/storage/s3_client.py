@@ -2,7 +2,8 @@
 
 botocore makes few attempts, and all threads share its retry quota, so a server that restarts for 20 s exhausts it.
 Therefore a second handler of botocore's `needs-retry` event continues until DEADLINE_S after a request first failed.
-Its read timeout starts again with every byte, so a handler of `before-send` requires a minimum rate of responses.
+Its read timeout starts again with every byte, so a handler of `before-send` has a deadline for the headers of responses
+and requires a minimum rate of their bodies.
 """
 
 import os
@@ -10,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,13 +22,14 @@ from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
 from infra.errors import StorageError, UserError
-from infra.minimum_rate import MinimumRate
+from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from infra.storage.s3_errors import CONFLICT
 
 DEADLINE_S = 40.0
 """Seconds for which a request is retried: longer than a server's restart, short enough for a wrong address."""
 RESPONSE_GRACE_S = 60.0
-"""Seconds for the body of a response, such as a page of a listing, beyond those that it takes at the minimum rate."""
+"""Seconds for the headers of a response, and again for its body, such as a page of a listing, beyond those that they
+(the headers: with the body of the request) take at the minimum rate."""
 
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
 
@@ -73,22 +76,47 @@ def _new_client() -> Any:
     return made
 
 
-def _send(session: Any, request: Any) -> AWSResponse | None:
-    """Handles `before-send`: sends a request and reads its response. Returns None for a download: see `s3_download`.
+def _send(session: Any, request: Any) -> AWSResponse:
+    """Handles `before-send`: sends a request and reads its response. `s3_download` reads the body of a download.
 
     Raises StorageError if the server is slower than the minimum rate.
     """
-    if request.stream_output:
-        return None
-    request.stream_output = True  # so that `session` does not read the body
-    sent = session.send(request)
+    is_download, request.stream_output = request.stream_output, True  # so that `session` does not read the body
     url = urlsplit(request.url)
-    response = AWSResponse(request.url, sent.status_code, sent.headers, _Body(sent.raw, f"{url.hostname}{url.path}"))
+    name = f"{url.hostname}{url.path}"
+    sent: AWSResponse = _send_in_time(session, request, name)
+    if is_download:
+        return sent
+    response = AWSResponse(request.url, sent.status_code, sent.headers, _Body(sent.raw, name))
     try:
         _ = response.content  # reads it
     except HTTPError as error:
         raise boto.ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
     return response
+
+
+def _send_in_time(session: Any, request: Any, name: str) -> Any:
+    """Returns the response of `session` with an unread body. Raises StorageError if its headers come too slowly.
+
+    A thread sends, because reading headers cannot be interrupted; it ends with the connection.
+    """
+    seconds = RESPONSE_GRACE_S + int(request.headers.get("Content-Length") or 0) / BYTES_PER_S
+    response: Future[Any] = Future()
+
+    def send() -> None:
+        try:
+            response.set_result(session.send(request))
+        except BaseException as error:  # noqa: BLE001 - raised by `result` below
+            response.set_exception(error)
+
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        return response.result(seconds)
+    except TimeoutError:
+        raise StorageError(
+            f"{name}: the S3 server has not sent the headers of a response for {seconds:.0f} s; re-run the command "
+            "when the store responds"
+        ) from None
 
 
 class _Body:

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from infra.storage import s3_client
 from infra.storage.s3 import S3Store
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, DRIP, FaultyProxy
 from tests.support.servers import S3Server, aws_environment
+from tests.support.web_server import drips, web_server
 
 
 @pytest.mark.parametrize("fault", [CUT_BEFORE, CUT_HEADERS])
@@ -47,6 +49,22 @@ def test_a_listing_that_drips_is_given_up(s3_store: S3Store, proxy: FaultyProxy,
     with pytest.raises(StorageError, match=f"^127.0.0.1/{s3_store.bucket}: {slow}$"):
         s3_store.objects()
     assert proxy.counts == {DRIP: 1}
+
+
+@pytest.mark.parametrize("method", ["objects", "read", "put_if_absent"])
+def test_headers_that_drip_are_given_up(s3_server: S3Server, method: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(s3_client, "RESPONSE_GRACE_S", 0.3)
+    arguments: tuple[Any, ...] = {"objects": (), "read": ("x",), "put_if_absent": ("x", b"1")}[method]
+    with web_server(drips(b"HTTP/1.1 200 OK\r\nX-Part: ", b"a" * 400, 0.1)) as (uri, connections):
+        endpoint = {"AWS_ENDPOINT_URL": uri.removesuffix("/a.jpg")}
+        with (
+            aws_environment({**s3_server.environment(), **endpoint}),
+            pytest.raises(
+                StorageError, match=r"^127\.0\.0\.1/bucket\S*: the S3 server has not sent the headers .* re-run"
+            ),
+        ):
+            getattr(S3Store("bucket", ""), method)(*arguments)
+        assert len(connections) == 1
 
 
 def test_an_invalid_endpoint_url(s3_store: S3Store, s3_server: S3Server):
