@@ -20,8 +20,9 @@ from typing import Any
 
 from PIL import Image
 
+from infra.canonical_json import load_object
 from infra.errors import UserError
-from infra.paths import exists
+from infra.paths import exists, explained
 from infra.storage.disk import names_full_disk
 from pipelines.datasets.scenes.captions import CAPTIONS, tokens
 from pipelines.datasets.scenes.config import ScenesConfig
@@ -46,7 +47,7 @@ def generate(config: ScenesConfig, folder: Path, progress: Callable[[int], objec
 
     A complete data set is not changed; an incomplete one is completed by drawing the missing photos. `progress` is
     called with the number of photos finished since its last call. Raises UserError, before any change, if the folder
-    contains another data set or scenes of other settings.
+    contains another data set, scenes of other settings or a corrupt JSON file.
     """
     folder = Path(folder)
     report = progress or (lambda _: None)
@@ -140,15 +141,28 @@ def _write_json(path: Path, content: object) -> None:
 
 @contextmanager
 def _part(path: Path) -> Iterator[Path]:
-    """Yields a temporary file that becomes `path` after the body. Raises UserError for a full disk."""
+    """Yields a temporary file that becomes `path` after the body, once its bytes are on the disk.
+
+    Raises UserError for a full disk.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with names_full_disk(path):
         try:
             yield part
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if exists(path) else None
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a file, or None if it does not exist. Raises UserError if it is corrupt."""
+    if not exists(path):
+        return None
+    with explained(path):
+        data = path.read_bytes()
+    try:
+        return load_object(data)
+    except ValueError as error:
+        raise UserError(f"{path} is corrupt ({error}); delete its folder, then re-run the command") from error

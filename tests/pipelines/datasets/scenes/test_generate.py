@@ -91,6 +91,15 @@ def test_a_folder_with_foreign_files_is_refused(tmp_path):
         generate(SMALL, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "dataset_scenes.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": ', b"\xff"])
+def test_a_folder_with_a_corrupt_file_is_refused(small, tmp_path, name, content):
+    (tmp_path / "config.json").write_bytes((small / "config.json").read_bytes())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{tmp_path / name} is corrupt .*; delete its folder, then re-run"):
+        generate(SMALL, tmp_path)
+
+
 def test_another_hash_seed_gives_the_same_bytes(small, tmp_path):
     script = (
         "import sys; from pathlib import Path; from pipelines.datasets.scenes.generate import ScenesConfig, generate;"
