@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from infra.ray_jobs import UnreachableError, client_errors, last_log_line, one_line
+from infra.ray_jobs import UnreachableError, last_log_line, one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -37,15 +37,13 @@ def follow(client: "JobSubmissionClient", submission: str) -> int:
             if ended and complete:
                 return report_end(client.get_job_info(submission))
             last_response = time.monotonic()
-        except BrokenPipeError:  # the reader of our output is gone, not the cluster
-            raise
-        except client_errors() as error:
+        except UnreachableError as error:
             if log.printed > printed:
                 last_response = time.monotonic()
             if time.monotonic() - last_response > RECONNECT_DEADLINE_S:
                 raise UnreachableError(
-                    f"the cluster does not respond any more ({one_line(error)}); `logs {submission}` follows the job "
-                    "again"
+                    f"the cluster does not respond any more ({one_line(error.__cause__ or error)}); "
+                    f"`logs {submission}` follows the job again"
                 ) from error
         time.sleep(POLL_S)
 

@@ -7,7 +7,7 @@ command therefore attaches to its running job instead of submitting a second one
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +27,48 @@ class UnreachableError(UserError):
     """The cluster does not respond or rejects requests. The message names its address, the reason and the fix."""
 
 
-@contextmanager
-def job_client(address: str) -> Iterator["JobSubmissionClient"]:
-    """Yields a client of the job API at `http://<head>:8265`.
+def job_client(address: str) -> "JobSubmissionClient":
+    """Returns a client of the job API at `http://<head>:8265`.
 
-    Raises UnreachableError if the cluster is unreachable or rejects requests, now or within the body, and UserError for
-    an address that is not a URL.
+    Raises UnreachableError if the cluster is unreachable or rejects requests, now or in a later call of the client, and
+    UserError for an address that is not a URL.
     """
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        """Adds a timeout, without which Ray's own client waits indefinitely on a connection that the network dropped.
+
+        Also raises UnreachableError for the errors of Ray's client.
+        """
+
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=RESPONSE_TIMEOUT_S, **options)
+
+        async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+            with _explained(address):
+                async for text in super().tail_job_logs(job_id):
+                    yield text
+
+        get_job_info = _explained(address)(JobSubmissionClient.get_job_info)
+        list_jobs = _explained(address)(JobSubmissionClient.list_jobs)
+        stop_job = _explained(address)(JobSubmissionClient.stop_job)
+        submit_job = _explained(address)(JobSubmissionClient.submit_job)
+
+    with _explained(address):
+        try:
+            return Client(address)
+        except ValueError as error:
+            raise UserError(
+                f"--address {address} is not a URL ({one_line(error)}); give it as http://<head>:8265"
+            ) from error
+
+
+@contextmanager
+def _explained(address: str) -> Iterator[None]:
+    """Raises UnreachableError for the errors of Ray's client. The body calls the client and does nothing else."""
     try:
-        yield _connect(address)
-    except BrokenPipeError:  # raised by our own output, not by the connection
-        raise
-    except client_errors() as error:
+        yield
+    except _client_errors() as error:
         raise UnreachableError(
             f"the Ray cluster at {address} is unreachable or rejects requests ({one_line(error)}); give --address as "
             "http://<head>:8265, and set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN if it requires a token"
@@ -67,11 +97,14 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
             name = f"{stem}.{max(attempts, default=0) + 1}"
             try:
                 return str(client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env))
-            except RuntimeError as error:
-                if "already exists" in str(error):  # another process submitted the same command at the same moment
+            except UnreachableError as error:
+                cause = error.__cause__
+                if not isinstance(cause, RuntimeError):  # Ray's type for a response with an error
+                    raise
+                if "already exists" in str(cause):  # another process submitted the same command at the same moment
                     continue
                 raise UnreachableError(
-                    f"the cluster rejected the job ({one_line(error)}); fix the cause and submit it again"
+                    f"the cluster rejected the job ({one_line(cause)}); fix the cause and submit it again"
                 ) from error
 
 
@@ -95,11 +128,12 @@ def last_log_line(client: "JobSubmissionClient", submission: str) -> str:
     if not (node := client.get_job_info(submission).driver_node_id):
         return ""
     query = f"submission_id={submission}&node_id={node}&lines=1"
-    response = client._do_request("GET", f"/api/v0/logs/file?{query}")  # noqa: SLF001
+    with _explained(client.get_address()):
+        response = client._do_request("GET", f"/api/v0/logs/file?{query}")  # noqa: SLF001
     return str(response.text) if response.ok else ""
 
 
-def client_errors() -> tuple[type[Exception], ...]:
+def _client_errors() -> tuple[type[Exception], ...]:
     """Returns the exceptions that Ray's client raises if the cluster does not respond, or responds with an error."""
     import aiohttp
     import requests
@@ -118,23 +152,6 @@ def client_errors() -> tuple[type[Exception], ...]:
 def one_line(error: BaseException) -> str:
     """Returns the first 200 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:200]
-
-
-def _connect(address: str) -> "JobSubmissionClient":
-    from ray.job_submission import JobSubmissionClient
-
-    class Client(JobSubmissionClient):
-        """Adds a timeout: Ray's own client waits indefinitely on a connection that the network dropped."""
-
-        def _do_request(self, *arguments: Any, **options: Any) -> Any:
-            return super()._do_request(*arguments, timeout=RESPONSE_TIMEOUT_S, **options)
-
-    try:
-        return Client(address)
-    except ValueError as error:
-        raise UserError(
-            f"--address {address} is not a URL ({one_line(error)}); give it as http://<head>:8265"
-        ) from error
 
 
 def _attempt(job: "JobDetails", stem: str) -> str:

@@ -108,8 +108,7 @@ def main() -> None:
     known, rest = _parse()
     logging.disable(logging.INFO)  # Ray's client logs every package and connection
     try:
-        with job_client(known.address) as client:
-            code = _run(client, known, rest)
+        code = _run(job_client(known.address), known, rest)
     except UnreachableError as error:
         print(f"error: {error}", file=sys.stderr)
         code = UNREACHABLE

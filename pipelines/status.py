@@ -120,9 +120,7 @@ def _model(tracking: Tracking, name: str, locked: bool) -> list[str]:
 
 def cluster_jobs(address: str) -> Table:
     """Returns the submitted jobs of a cluster that have not ended. Raises UnreachableError."""
-    with job_client(address) as client:
-        jobs = client.list_jobs()
-    found = [job for job in jobs if job.submission_id and not job.status.is_terminal()]
+    found = [job for job in job_client(address).list_jobs() if job.submission_id and not job.status.is_terminal()]
     rows = [
         [str(job.submission_id), job.status.lower(), _when(job.start_time), redact(job.entrypoint)] for job in found
     ]

@@ -127,41 +127,41 @@ def test_log_lines_survive_a_network_outage(address: str, tmp_path: Path, monkey
     def continues() -> bool:
         return said.tell() > len(before)
 
-    with ray_jobs.job_client(f"http://127.0.0.1:{relay.port}") as client:
-        (tmp_path / "count.py").write_text(COUNT_UNTIL)
-        name = client.submit_job(entrypoint=f"python {tmp_path}/count.py {tmp_path}/end")
-        ask = client.get_job_info
+    client = ray_jobs.job_client(f"http://127.0.0.1:{relay.port}")
+    (tmp_path / "count.py").write_text(COUNT_UNTIL)
+    name = client.submit_job(entrypoint=f"python {tmp_path}/count.py {tmp_path}/end")
+    ask = client.get_job_info
 
-        def job_info(job: str) -> object:
-            try:
-                return ask(job)
-            except Exception as error:
-                refused.append(error)
-                raise
+    def job_info(job: str) -> object:
+        try:
+            return ask(job)
+        except Exception as error:
+            refused.append(error)
+            raise
 
-        monkeypatch.setattr(client, "get_job_info", job_info)
-        monkeypatch.setattr(sys, "stdout", said)
-        follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
-        follower.start()
-        wait_until(lambda: "line 9" in said.getvalue())
-        relay.cut()
-        before = said.getvalue()
-        wait_until(lambda: len(refused) > 0)
-        relay.listen()
-        wait_until(continues)
-        relay.stall()
-        before = said.getvalue()
-        wait_until(continues)
-        monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 120)
-        before = said.getvalue()
-        wait_until(continues)
-        relay.stall()
-        (tmp_path / "end").touch()
-        wait_until(lambda: client.get_job_status(name).is_terminal(), every_s=0.2)
-        assert "the last line" not in said.getvalue()
-        relay.drop()
-        follower.join(DEADLINE_S)
-        monkeypatch.undo()
+    monkeypatch.setattr(client, "get_job_info", job_info)
+    monkeypatch.setattr(sys, "stdout", said)
+    follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
+    follower.start()
+    wait_until(lambda: "line 9" in said.getvalue())
+    relay.cut()
+    before = said.getvalue()
+    wait_until(lambda: len(refused) > 0)
+    relay.listen()
+    wait_until(continues)
+    relay.stall()
+    before = said.getvalue()
+    wait_until(continues)
+    monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 120)
+    before = said.getvalue()
+    wait_until(continues)
+    relay.stall()
+    (tmp_path / "end").touch()
+    wait_until(lambda: client.get_job_status(name).is_terminal(), every_s=0.2)
+    assert "the last line" not in said.getvalue()
+    relay.drop()
+    follower.join(DEADLINE_S)
+    monkeypatch.undo()
     assert codes == [0]
     lines = [line for line in said.getvalue().splitlines() if line.startswith(("line", "the last"))]
     assert lines == [*(f"line {number}" for number in range(1, len(lines))), "the last line"]
@@ -175,30 +175,30 @@ def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(job_log, "IDLE_TIMEOUT_S", 4)  # Ray ends a stream some 2 s after its job
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     (tmp_path / "quiet.py").write_text(QUIET_UNTIL)
-    with ray_jobs.job_client(address) as client:
-        name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py {tmp_path}/end")
-        wait_until(lambda: "first" in client.get_job_logs(name))
-        while_quiet, tail, checks = list[bool](), client.tail_job_logs, list[str]()
+    client = ray_jobs.job_client(address)
+    name = client.submit_job(entrypoint=f"python {tmp_path}/quiet.py {tmp_path}/end")
+    wait_until(lambda: "first" in client.get_job_logs(name))
+    while_quiet, tail, checks = list[bool](), client.tail_job_logs, list[str]()
 
-        def counted_tail(job: str) -> object:
-            printed = "first" in said.getvalue()
-            while_quiet.append(printed and not client.get_job_status(job).is_terminal())
-            return tail(job)
+    def counted_tail(job: str) -> object:
+        printed = "first" in said.getvalue()
+        while_quiet.append(printed and not client.get_job_status(job).is_terminal())
+        return tail(job)
 
-        def counted_check(*arguments: Any) -> str:
-            """Is called after IDLE_TIMEOUT_S without a line."""
-            checks.append(ray_jobs.last_log_line(*arguments))
-            return checks[-1]
+    def counted_check(*arguments: Any) -> str:
+        """Is called after IDLE_TIMEOUT_S without a line."""
+        checks.append(ray_jobs.last_log_line(*arguments))
+        return checks[-1]
 
-        monkeypatch.setattr(client, "tail_job_logs", counted_tail)
-        monkeypatch.setattr(job_log, "last_log_line", counted_check)
-        monkeypatch.setattr(sys, "stdout", said)
-        follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
-        follower.start()
-        wait_until(lambda: len(checks) >= 2)
-        (tmp_path / "end").touch()
-        follower.join(DEADLINE_S)
-        monkeypatch.undo()
+    monkeypatch.setattr(client, "tail_job_logs", counted_tail)
+    monkeypatch.setattr(job_log, "last_log_line", counted_check)
+    monkeypatch.setattr(sys, "stdout", said)
+    follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
+    follower.start()
+    wait_until(lambda: len(checks) >= 2)
+    (tmp_path / "end").touch()
+    follower.join(DEADLINE_S)
+    monkeypatch.undo()
     assert codes == [0]
     assert re.findall(r"first|second", said.getvalue()) == ["first", "second"]
     assert not any(while_quiet)  # but again after its end, which Ray does not pass on at once
@@ -228,9 +228,9 @@ def test_a_cluster_lost_later_is_unreachable(address: str, monkeypatch: pytest.M
     relay = Relay(int(address.rpartition(":")[2]))
 
     def ask() -> None:
-        with ray_jobs.job_client(f"http://127.0.0.1:{relay.port}") as client:
-            relay.cut()
-            client.list_jobs()
+        client = ray_jobs.job_client(f"http://127.0.0.1:{relay.port}")
+        relay.cut()
+        client.list_jobs()
 
     with pytest.raises(ray_jobs.UnreachableError, match="is unreachable or rejects requests"):
         ask()

@@ -5,19 +5,20 @@ from typing import Any
 
 import pytest
 
-from infra import ray_jobs
+from infra import job_log, ray_jobs
 from infra.errors import UserError
+from tests.support.web_server import ray_head_that_rejects
 
 
-def test_a_closed_output_pipe_is_not_an_unreachable_cluster(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ray_jobs, "_connect", lambda address: None)
-
-    def print_on() -> None:
-        with ray_jobs.job_client("http://127.0.0.1:8265"):
-            raise BrokenPipeError
-
-    with pytest.raises(BrokenPipeError):
-        print_on()
+def test_a_rejected_request_is_an_unreachable_cluster(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(job_log, "RECONNECT_DEADLINE_S", 0)
+    with ray_head_that_rejects() as address:
+        client = ray_jobs.job_client(address)
+        for request in (client.list_jobs, lambda: client.stop_job("x")):
+            with pytest.raises(ray_jobs.UnreachableError, match=f"{address} is unreachable or rejects .*418"):
+                request()
+        with pytest.raises(ray_jobs.UnreachableError, match=r"does not respond any more .*418"):
+            job_log.follow(client, "x")
 
 
 def test_a_command_line_with_a_password_is_an_error():
@@ -31,5 +32,5 @@ def test_a_cluster_that_never_responds_is_unreachable(monkeypatch: pytest.Monkey
     monkeypatch.setattr(ray_jobs, "RESPONSE_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(ray_jobs.UnreachableError, match=f"{address}.*timed out"), ray_jobs.job_client(address):
-            pass
+        with pytest.raises(ray_jobs.UnreachableError, match=f"{address}.*timed out"):
+            ray_jobs.job_client(address)

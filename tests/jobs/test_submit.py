@@ -8,11 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from infra import ray_jobs
 from jobs.main import COMMANDS
 from jobs.submit import ACTIONS, UNREACHABLE
 from jobs.submit import COMMANDS as SUBMITTED
 from tests.jobs.conftest import Call, UserErrorOf
 from tests.support.servers import free_ports
+from tests.support.web_server import ray_head_that_rejects
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,15 @@ def test_an_unreachable_cluster_has_its_own_exit_code(call: Call, arguments: lis
     (line,) = err.splitlines()
     assert line.startswith(f"error: the Ray cluster at {address} is unreachable or rejects requests (")
     assert "give --address as http://<head>:8265" in line
+
+
+def test_a_defect_is_not_an_unreachable_cluster(call: Call, monkeypatch: pytest.MonkeyPatch):
+    def defect() -> None:
+        raise NotImplementedError("a defect")
+
+    monkeypatch.setattr(ray_jobs, "packed_code", defect)
+    with ray_head_that_rejects() as address, pytest.raises(NotImplementedError, match="a defect"):
+        call("jobs.submit", "train", f"--address={address}")
 
 
 @pytest.mark.parametrize("arguments", [["status", "a", "b"], ["logs"], ["stop", "a", "--force"]])

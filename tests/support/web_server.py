@@ -1,5 +1,6 @@
 """A web server that is slow, silent, busy or broken: each connection is answered as a test wants."""
 
+import json
 import socket
 import threading
 import time
@@ -62,3 +63,16 @@ def drips(head: bytes, part: bytes, every_s: float) -> Answer:
 def status(code: int, *headers: str) -> bytes:
     lines = (f"HTTP/1.1 {code} Status", "Content-Length: 0", "Connection: close", *headers)
     return "\r\n".join([*lines, "", ""]).encode()
+
+
+@contextmanager
+def ray_head_that_rejects() -> Iterator[str]:
+    """Yields the address of a server that states its version as the head of a Ray cluster and rejects all else."""
+    version = json.dumps({"ray_version": "2.0"}).encode()
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(version)
+
+    def answer(connection: socket.socket, number: int) -> None:
+        connection.sendall(head + version if number < 2 else status(418))  # the client asks twice
+
+    with web_server(answer) as (uri, _):
+        yield uri.removesuffix("/a.jpg")
