@@ -25,6 +25,8 @@ _MAX_REQUESTS = 5
 """Requests in one attempt: each redirect takes another one."""
 SILENT_PHOTOS = 3
 """Photos in a row without a response of their web server, after which it is given up."""
+AGAIN_S = 60.0
+"""Seconds after which one photo tries again a web server that was given up."""
 
 
 class NoResponseError(PhotoError):
@@ -32,26 +34,35 @@ class NoResponseError(PhotoError):
 
 
 class SilentServers:
-    """Counts for each web server the photos in a row without a response, and gives it up after SILENT_PHOTOS."""
+    """Counts for each web server the photos in a row without a response, and gives it up after SILENT_PHOTOS.
+
+    After AGAIN_S one photo tries it again.
+    """
 
     def __init__(self) -> None:
-        self._silent = Counter[str]()
+        self._silent, self._again_at = Counter[str](), dict[str, float]()
 
     @contextmanager
     def photo(self, uri: str) -> Iterator[None]:
         """Encloses the download of a photo. Raises PhotoError if its web server was given up."""
         server = uri.split("/")[2] if uri.startswith(("http://", "https://")) else ""
         if self._silent[server] >= SILENT_PHOTOS:
-            raise PhotoError(f"not downloaded: {server} gave no response for {SILENT_PHOTOS} other photos")
+            if time.monotonic() < self._again_at[server]:
+                raise PhotoError(f"not downloaded: {server} gave no response for {SILENT_PHOTOS} other photos")
+            self._try_later(server)
         try:
             yield
         except NoResponseError:
+            self._try_later(server)
             self._silent[server] += 1
             raise
         except PhotoError:
             self._silent[server] = 0
             raise
         self._silent[server] = 0
+
+    def _try_later(self, server: str) -> None:
+        self._again_at[server] = time.monotonic() + AGAIN_S
 
 
 @dataclass(frozen=True)

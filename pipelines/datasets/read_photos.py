@@ -10,19 +10,22 @@ from pipelines.datasets.photo_sources import read_photo
 
 READERS = 8
 """Photos that are read at a time."""
+_SERVERS = SilentServers()
+"""Web servers as the photos found them that this process has read: one part of a shard has few photos of a server."""
 
 
 def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
     """Yields the bytes of each photo, or the reason why it is unavailable, in order.
 
     Photos of a web server that was given up are not requested: 32 photos of a server that does not respond take as long
-    as one of them. Raises the errors of `read_photo` that are failures of a disk or store.
+    as one of them, and those of later calls take no time until the server is tried again. Raises the errors of
+    `read_photo` that are failures of a disk or store.
     """
-    pool, servers = ThreadPoolExecutor(READERS), SilentServers()
+    pool = ThreadPoolExecutor(READERS)
     pending: deque[Future[bytes | PhotoError]] = deque()
     try:
         for uri in uris:
-            pending.append(pool.submit(_read, uri, servers))
+            pending.append(pool.submit(_read, uri))
             if len(pending) == READERS:
                 yield pending.popleft().result()
         while pending:
@@ -31,9 +34,9 @@ def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(uri: str, servers: SilentServers) -> bytes | PhotoError:
+def _read(uri: str) -> bytes | PhotoError:
     try:
-        with servers.photo(uri):
+        with _SERVERS.photo(uri):
             return read_photo(uri)
     except PhotoError as error:
         return error

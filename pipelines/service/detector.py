@@ -25,7 +25,7 @@ from pipelines.service.generation import Generation
 from pipelines.service.process_folder import ProcessFolder
 
 AGAIN_S = 60.0
-"""Seconds after which a detector that cannot be used, and a web server that does not respond, are tried again."""
+"""Seconds after which a detector that cannot be used is tried again."""
 HANGING = 3
 """Multiple of a request's deadline after which the detector hangs, and its process ends; Ray Serve starts another."""
 
@@ -43,7 +43,7 @@ class PhotoDetector:
         )
         self._tracking = infra.tracking.require_store(tracking)
         self._thread, self._readers = ThreadPoolExecutor(1), ThreadPoolExecutor(READERS)
-        self._servers, self._forget_at = SilentServers(), 0.0
+        self._servers = SilentServers()
         self._load()
 
     def __del__(self) -> None:
@@ -73,8 +73,6 @@ class PhotoDetector:
 
     def _read(self, uri: str) -> bytes:
         """Returns the bytes of a photo, within the deadline of a request if a web server has it."""
-        if (now := time.monotonic()) > self._forget_at:
-            self._servers, self._forget_at = SilentServers(), now + AGAIN_S
         try:
             with self._servers.photo(uri):
                 return read_photo(uri, self._limits)

@@ -43,6 +43,19 @@ def test_a_silent_server_takes_the_time_of_one_photo():
         assert len(connections) <= 2 * READERS * LIMITS.attempts
 
 
+def test_a_silent_server_is_given_up_for_later_calls(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_download, "AGAIN_S", 1)
+    with web_server(drips(b"", b"", 0.05)) as (uri, connections):
+        first = [str(error) for error in read_photos([uri] * READERS)]
+        before = len(connections)
+        assert {str(error)[:15] for error in read_photos([uri] * READERS)} == {"not downloaded:"}
+        assert len(connections) == before
+        time.sleep(1)
+        later = [str(error) for error in read_photos([uri] * READERS)]
+        assert "no response from the web server within 0.3 s" in first
+        assert "no response from the web server within 0.3 s" in later
+
+
 def test_only_the_server_without_a_response_is_given_up():
     with web_server(drips(b"", b"", 0.05)) as (silent, _), web_server(sends(OK, b"0123456789")) as (good, _):
         found = list(read_photos([silent] * 20 + [good] * 10))
