@@ -24,12 +24,12 @@ def bundle_digest(bundle: Path) -> str:
 def code_digest(script: Path, *packages: Path) -> str:
     """Returns a sha256 over the bytes of the script of a model, and the names and bytes of packages that it may import.
 
-    Bytecode that Python caches does not count.
+    Bytecode that Python caches does not count: loading a model in place writes it.
     """
     digest = sha256(script.read_bytes())
     for package in sorted(packages):
         paths = package.rglob("*") if is_dir(package) else [package]
-        files = (path for path in paths if is_file(path) and "__pycache__" not in path.parts)
+        files = (path for path in paths if is_file(path) and "__pycache__" not in path.relative_to(package).parts)
         digest.update(_digest(package.parent, files).encode())
     return digest.hexdigest()
 

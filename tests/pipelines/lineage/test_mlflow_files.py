@@ -55,6 +55,28 @@ def test_a_file_of_no_registered_version_is_broken(version: StoredModel):
 
 
 @pytest.mark.parametrize(
+    ("name", "state"), [("vocab.txt", "ok"), ("special_tokens_map.json", "ok"), ("a.py", "broken")]
+)
+def test_only_files_of_tokenizers_are_beside_the_text_encoder(version: StoredModel, name: str, state: str):
+    folder = version.artifact("bundle") / "text_encoder"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("")
+    check = loader_check(version)
+    (folder / name).unlink()
+    assert check.state == state, check.finding
+
+
+def test_bytecode_of_another_python_is_not_checked(version: StoredModel):
+    cached = next((version.root / "code").iterdir()) / "__pycache__" / "__init__.cpython-39.pyc"
+    cached.parent.mkdir(exist_ok=True)
+    cached.write_bytes(bytes(16))
+    check = loader_check(version)
+    cached.unlink()
+    assert check.state == "not checked"
+    assert f"another version of Python: {cached.relative_to(version.root)}; trace it with that" in check.finding
+
+
+@pytest.mark.parametrize(
     ("name", "old", "new", "finding"),
     [
         ("conda.yaml", "numpy==", "numpie==", "its conda.yaml installs numpie=="),
@@ -65,6 +87,7 @@ def test_a_file_of_no_registered_version_is_broken(version: StoredModel):
             "its conda.yaml installs conda-package, which its requirem",
         ),
         ("conda.yaml", "dependencies:", "other:", "its conda.yaml is corrupt ('dependencies')"),
+        ("conda.yaml", "name:", "variables: {PIP_INDEX_URL: https://x}\nname:", "'variables': {'PIP_INDEX_URL': 'http"),
         ("python_env.yaml", "- wheel", "- wheel @ https://x", "its python_env.yaml installs wheel @ https://x, which"),
         ("python_env.yaml", "- -r req", "- -r other", "its python_env.yaml installs -r otheruirements.txt, which its "),
         ("requirements.txt", "numpy==", "numpie==", "its conda.yaml installs numpy=="),

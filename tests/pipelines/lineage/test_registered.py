@@ -1,8 +1,14 @@
 """What runs and registered versions record and carry: it agrees with what they were made from, or is found broken."""
 
+import os
+import py_compile
 import shutil
+import sys
 from collections.abc import Callable
+from importlib.util import cache_from_source
+from pathlib import Path
 
+import mlflow
 import pytest
 import yaml
 
@@ -29,6 +35,20 @@ def test_a_version_agrees_with_its_run_files_and_detector(intact: Chain):
     run = find_run(intact.tracking, intact.run_id)
     assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 7
     assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 6
+
+
+def test_a_version_that_was_loaded_in_place_stays_intact(chain: Chain, monkeypatch: pytest.MonkeyPatch):
+    """Python writes bytecode beside the code of a version in a store that is a folder."""
+    for name in [name for name in sys.modules if name.startswith("shan_line_")]:
+        monkeypatch.delitem(sys.modules, name)  # imported from another folder
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    mlflow.set_tracking_uri(chain.tracking.mlflow_uri)
+    mlflow.pyfunc.load_model("models:/m/1")
+    written = chain.stored("MLmodel").parent.rglob("*.pyc")
+    assert {"pyfunc", "matcher"} <= {path.name.split(".")[0] for path in written}
+    lineage = chain.trace()
+    assert lineage.count("ok") == sum(len(node.checks) for node in lineage.nodes), lineage.text()
 
 
 def test_a_run_that_the_store_does_not_have_is_broken(tracking: Tracking):
@@ -119,6 +139,35 @@ def add_pickle(chain: Chain) -> None:
     chain.stored("MLmodel").with_name("python_model.pkl").write_text("pickle")
 
 
+def cache_other_code(source: Path, mode: py_compile.PycInvalidationMode) -> None:
+    """Writes bytecode that Python runs instead of a source, of the same size and time."""
+    other = source.with_name("other")
+    other.write_text("x = 1\n".ljust(source.stat().st_size))
+    os.utime(other, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    py_compile.compile(str(other), cfile=cache_from_source(source), doraise=True, invalidation_mode=mode)
+    other.unlink()
+
+
+def cache_other_matcher(chain: Chain) -> None:
+    cache_other_code(chain.stored("matcher.py"), py_compile.PycInvalidationMode.TIMESTAMP)
+
+
+def cache_unchecked_script(chain: Chain) -> None:
+    cache_other_code(chain.stored("pyfunc.py"), py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+def add_artifact(chain: Chain) -> None:
+    chain.stored("vocabulary.json").parent.with_name("other.json").write_text("{}")
+
+
+def add_to_bundle(chain: Chain) -> None:
+    chain.stored("vocabulary.json").with_name("python_model.pkl").write_text("pickle")
+
+
+def break_channels(chain: Chain) -> None:
+    rewrite(chain.stored("conda.yaml"), "conda-forge", "https://conda.example.com")
+
+
 def break_requirements(chain: Chain) -> None:
     rewrite(chain.stored("requirements.txt"), "numpy==", "numpie==")
 
@@ -150,6 +199,15 @@ def delete_stored_model(chain: Chain) -> None:
         (break_class_names, ["version"], "detector.sha256 of its stored files is "),
         (break_loader, ["version"], "loader_module of its MLmodel is 'mlflow.sklearn', but a registered version has"),
         (add_pickle, ["version"], "it has files that no registered version has: python_model.pkl"),
+        (cache_other_matcher, ["version"], "it has bytecode that is not compiled from its code: code/shan_line_"),
+        (
+            cache_unchecked_script,
+            ["version"],
+            "it has bytecode that is not compiled from its code: __pycache__/pyfunc.",
+        ),
+        (add_artifact, ["version"], "it has files that no registered version has: artifacts/other.json"),
+        (add_to_bundle, ["version"], "it has files that no registered version has: artifacts/bundle/python_model.pkl"),
+        (break_channels, ["version"], "its conda.yaml states {'channels': ['https://conda.example.com']}, but that of"),
         (break_requirements, ["version"] * 2, "requirements.sha256 of its stored files is "),
         (delete_stored_model, ["version"], "not a model of this project (its MLmodel"),
     ],
