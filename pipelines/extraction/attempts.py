@@ -41,12 +41,16 @@ class Attempts:
             self._save()
 
     @contextmanager
-    def photo(self, key: str) -> Iterator[None]:
-        """Encloses the work on one photo. Raises PhotoError instead if too many processes died of it."""
-        attempt = f"{self._action} {key}"
+    def photo(self, key: str, action: str = "") -> Iterator[None]:
+        """Encloses the work on one photo. Raises PhotoError instead if too many processes died of it.
+
+        `action` is counted apart from that of the operator.
+        """
+        action = action or self._action
+        attempt = f"{action} {key}"
         deaths = self._deaths.get(attempt, 0)
         if deaths >= MAX_ATTEMPTS:
-            raise PhotoError(f"its process died in {deaths} attempts to {self._action} it")
+            raise PhotoError(f"its process died in {deaths} attempts to {action} it")
         if self.isolate:
             self._deaths[attempt] = deaths + 1
             self._save()

@@ -86,13 +86,14 @@ class Fetch:
         """Maps the row of a part to a fetched row."""
         photos, pixels, watch = json.loads(row["photos"]), [], PartStopwatch(row)
         new = [photo for photo in photos if not photo["reuse"]]
-        files = read_photos(photo_uri(self._root, photo["source"]) for photo in new)
+        uris = [photo_uri(self._root, photo["source"]) for photo in new]
         isolate = bool(noted_deaths(self._store, row["part"]))
         with Attempts(self._store, row["part"], "decode", isolate) as attempts:
-            for photo in new:
-                with watch("fetch"):
-                    data = next(files)
+            ahead = read_photos([] if attempts.isolate else uris)
+            for photo, uri in zip(new, uris, strict=True):
                 try:
+                    with attempts.photo(photo["key"], "read"), watch("fetch"):
+                        data = next(read_photos([uri]) if attempts.isolate else ahead)
                     if isinstance(data, PhotoError):
                         raise data
                     photo["sha256"] = sha256(data).hexdigest()

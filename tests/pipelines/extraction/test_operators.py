@@ -13,6 +13,7 @@ import skimage.data
 from PIL import Image
 
 from infra.storage.folder import FolderStore
+from pipelines.datasets import read_photos
 from pipelines.datasets.decode import DecodedPhoto, decode_photo
 from pipelines.datasets.manifest import Photo
 from pipelines.extraction import operators
@@ -65,6 +66,25 @@ def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path
     receipt = Receipt.from_json(done["receipt"])
     assert (receipt.keys, [row.key for row in receipt.rejected]) == (("good", "other"), ["bad"])
     assert set(store.objects()) == {f"{SHARD}.tar", f"{SHARD}.receipt.json"}
+
+
+def test_a_photo_that_kills_its_reader_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def read(uri: str) -> bytes:
+        return os._exit(11) if uri.endswith("/bad.png") else b"no photo"
+
+    monkeypatch.setattr(read_photos, "read_photo", read)
+    store = FolderStore(tmp_path)
+    store.replace(f"{SHARD}.attempts.json", b'{"read good": 1}')  # of a process that was lost with its node
+    fetch = Fetch(str(tmp_path), store)
+    for deaths in range(1, MAX_ATTEMPTS + 1):
+        process = multiprocessing.get_context("fork").Process(target=fetch, args=(ROW,))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 11
+        assert noted_deaths(store, SHARD) == {"read bad": deaths}
+    _, bad, other = json.loads(fetch(ROW)["photos"])
+    assert bad["reason"] == "its process died in 3 attempts to read it"
+    assert other["sha256"] == sha256(b"no photo").hexdigest()
 
 
 def test_tasks_do_not_load_torch(tmp_path: Path):
