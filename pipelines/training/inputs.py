@@ -70,6 +70,7 @@ def check_name(name: str) -> None:
 def check_text_encoder(setup: TrainingSetup) -> None:
     """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported.
 
+    AccessDeniedError for a folder that this user may not enter.
     Also for word vectors, which this encoder does not use, and for a width of word vectors without a file of them.
     """
     if setup.model.fixed_word_dim and not setup.train.word_vectors:
@@ -82,6 +83,8 @@ def check_text_encoder(setup: TrainingSetup) -> None:
 
         if path := setup.train.word_vectors:
             raise UserError(f"train.word_vectors is {path}, but has no effect with model.text_encoder=hf; omit it")
+        # Raises for a folder that this user may not enter, whose path transformers takes for an invalid hub name.
+        is_file(Path(setup.model.hf_model, "config.json"))
         try:
             check_pretrained(setup.model.hf_model)
         except ValueError as error:

@@ -25,7 +25,7 @@ def partial_file(folder: Path, name: str) -> Path:
 
 @contextmanager
 def complete_files(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Names the files when the block, which writes the `partial_file` of each, has ended.
+    """Names the files when the block, which writes the `partial_file` of each, has ended; an error removes them.
 
     Raises UserError before the block if one of the names is taken, and if the folder cannot be written.
     """
@@ -35,14 +35,16 @@ def complete_files(folder: Path, names: Sequence[str]) -> Iterator[None]:
         raise UserError(f"{folder}/{taken[0]} exists already; export to another folder, or delete it")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        yield
-        for name in names:
-            partial_file(folder, name).rename(folder / name)
+        try:
+            yield
+            for name in names:
+                partial_file(folder, name).rename(folder / name)
+        finally:
+            for name in names:
+                partial_file(folder, name).unlink(missing_ok=True)
+    except StorageError:  # the store of the feature set
+        raise
     except OSError as error:
-        for name in names:
-            partial_file(folder, name).unlink(missing_ok=True)
-        if isinstance(error, StorageError):  # the store of the feature set
-            raise
         raise UserError(
             f"{folder}: cannot be written ({error.strerror or error}); free disk space or choose another folder"
         ) from error

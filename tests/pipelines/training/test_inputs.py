@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from infra.errors import UserError
+from infra.errors import AccessDeniedError, UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.config import TrainConfig
-from pipelines.training.inputs import TrainingInputs, require_dataset_of_model, resolve_inputs
+from pipelines.training.inputs import TrainingInputs, check_text_encoder, require_dataset_of_model, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
+from tests.support.bad_stores import closed
 from tests.support.feature_sets import FEATURE_DIM
 from tests.support.tiny_bert import write_tiny_bert
 
@@ -93,6 +94,13 @@ def test_an_unusable_text_encoder_is_an_error_first(
         resolve_inputs(features, "m", replace(setup, model=model))
     assert "\n" not in str(caught.value)
     assert not Path(setup.train.output).exists()
+
+
+def test_a_closed_folder_of_a_text_encoder_is_named(setup: TrainingSetup, tmp_path: Path):
+    folder = write_tiny_bert(tmp_path / "bert")
+    closed_setup = replace(setup, model=replace(setup.model, text_encoder="hf", hf_model=str(folder)))
+    with closed(folder), pytest.raises(AccessDeniedError, match=f"^{folder}/config.json: cannot be accessed"):
+        check_text_encoder(closed_setup)
 
 
 def test_a_local_text_encoder_is_accepted(features: FeatureSet, setup: TrainingSetup, tmp_path: Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import StorageError, UserError
+from infra.errors import CorruptDataError, StorageError, UserError
 from pipelines.features.precomputed.exported_files import complete_files, partial_file
 
 
@@ -27,6 +27,14 @@ def test_a_full_disk_leaves_no_file(tmp_path: Path):
     partial_file(tmp_path, "a").write_text("")
     with pytest.raises(UserError, match="cannot be written"), complete_files(tmp_path, ["a"]):
         raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [CorruptDataError("s3://b/x: corrupt"), KeyboardInterrupt()])
+def test_an_ended_export_leaves_no_file(tmp_path: Path, error: BaseException):
+    partial_file(tmp_path, "a").write_text("")
+    with pytest.raises(type(error)), complete_files(tmp_path, ["a"]):
+        raise error
     assert list(tmp_path.iterdir()) == []
 
 
