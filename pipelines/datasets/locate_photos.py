@@ -23,6 +23,7 @@ from pipelines.datasets.photo_sources import (
     parent_and_name,
     photo_uri,
     require_photo_scheme,
+    split_container,
     store_of,
 )
 from pipelines.datasets.spellings import existing_path, spellings
@@ -53,7 +54,7 @@ def version_tokens(uris: Iterable[str], objects: ObjectTokens | None = None) -> 
             in_buckets.append(uri)
         else:
             require_photo_scheme(uri)
-            token = of_container(rest.partition("::")[2]) if scheme in CONTAINERS else _version_token(uri)
+            token = of_container(split_container(rest)[1]) if scheme in CONTAINERS else _version_token(uri)
             if token is not None:
                 found[uri] = token
     if in_buckets:

@@ -26,6 +26,8 @@ _IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
 """Source of an image in a Parquet file: the file, the column, the row and, where it has one, the image's own name."""
 _IN_WEBDATASET = re.compile(r"(.+\.tar)/(\d+-\d+/.+)", re.IGNORECASE | re.DOTALL)
 """Source of an image in a webdataset tar: the tar, the bytes of headers and content, and the member."""
+_IN_CONTAINER = re.compile("(.*?)::((?:[a-z][a-z0-9+.-]*:/)?/.*)", re.IGNORECASE | re.DOTALL)
+"""The rest of the URI of a photo in a file of many: what is inside it, and the file's absolute path or URI."""
 CONTAINERS = {"tar": read_member, "parquet": read_parquet_image, "webdataset": read_located_member}
 """Readers of a photo in a file of many, by scheme."""
 
@@ -58,7 +60,7 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
     if scheme in ("http", "https"):
         return _limited(download_uri(uri, MAX_BYTES + 1, limits))
     if scheme in CONTAINERS:
-        member, _, container = rest.partition("::")
+        member, container = split_container(rest)
         if not container:
             raise PhotoError(f"cannot be read: names no file that contains it; write {scheme}://{member}::URI")
         return _limited(CONTAINERS[scheme](*_located(container), member, MAX_BYTES + 1))
@@ -71,6 +73,17 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
     except AccessDeniedError as error:
         raise PhotoError("cannot be read: Permission denied") from error
     return _limited(data)
+
+
+def split_container(rest: str) -> tuple[str, str]:
+    """Returns the member and the file of a URI of CONTAINERS without its scheme. The file is "" if it names none.
+
+    A member may have `::` in its name, because the file is an absolute path or a URI, unless a user wrote it otherwise.
+    """
+    if match := _IN_CONTAINER.fullmatch(rest):
+        return match[1], match[2]
+    member, _, container = rest.partition("::")
+    return member, container
 
 
 def _located(uri: str) -> tuple[Store, str]:

@@ -30,6 +30,12 @@ def test_members_are_read_by_name(tar: Path):
     assert read_photo(f"tar://./a.jpg::{tar}") == b"a" * 3000
 
 
+@pytest.mark.parametrize("name", ["a::b.jpg", "a::b::c/d.jpg"])
+def test_a_member_may_have_two_colons_in_its_name(tmp_path: Path, name: str):
+    tar = write_tar(tmp_path / "photos::of me.tar", [(name, b"a" * 3000)])
+    assert read_photo(photo_uri(str(tar), name)) == b"a" * 3000
+
+
 def test_at_most_the_requested_bytes_are_read(tar: Path):
     assert read_member(open_store(str(tar.parent)), tar.name, "deep/b.jpg", max_bytes=10) == b"b" * 10
 
