@@ -106,7 +106,7 @@ def test_an_unavailable_store_ends_the_job_and_rejects_no_photo(
 ):
     """A rejection would silently drop the photo from the feature set."""
     monkeypatch.setattr(s3_client, "DEADLINE_S", 0.5)
-    with aws_environment(s3_server.environment() | broken), pytest.raises(UserError):
+    with aws_environment(s3_server.environment() | broken), pytest.raises((UserError, StorageError)):
         read_photo(f"s3://{s3_server.bucket}/a.jpg")
 
 
