@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
 from infra.errors import StorageError, UserError
+from infra.in_thread import in_thread
 from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from infra.storage.s3_errors import CONFLICT
 
@@ -101,17 +101,8 @@ def _send_in_time(session: Any, request: Any, name: str) -> Any:
     A thread sends, because reading headers cannot be interrupted; it ends with the connection.
     """
     seconds = RESPONSE_GRACE_S + int(request.headers.get("Content-Length") or 0) / BYTES_PER_S
-    response: Future[Any] = Future()
-
-    def send() -> None:
-        try:
-            response.set_result(session.send(request))
-        except BaseException as error:  # noqa: BLE001 - raised by `result` below
-            response.set_exception(error)
-
-    threading.Thread(target=send, daemon=True).start()
     try:
-        return response.result(seconds)
+        return in_thread(lambda: session.send(request)).result(seconds)
     except TimeoutError:
         raise StorageError(
             f"{name}: the S3 server has not sent the headers of a response for {seconds:.0f} s; re-run the command "

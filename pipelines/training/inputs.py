@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import infra.cluster
 from infra.errors import UserError
+from infra.hub import within_rate
 from infra.paths import is_file
 from infra.registry import name_filter
 from infra.storage.folder import FolderStore
@@ -86,7 +87,12 @@ def check_text_encoder(setup: TrainingSetup) -> None:
         # Raises for a folder that this user may not enter, whose path transformers takes for an invalid hub name.
         is_file(Path(setup.model.hf_model, "config.json"))
         try:
-            check_pretrained(setup.model.hf_model)
+            within_rate(setup.model.hf_model, lambda: check_pretrained(setup.model.hf_model))
+        except TimeoutError as error:
+            raise UserError(
+                f"model.hf_model {setup.model.hf_model!r} cannot be fetched ({error}); check HF_ENDPOINT and the "
+                f"network, or fill the cache of each node: hf download {setup.model.hf_model}"
+            ) from error
         except ValueError as error:
             raise UserError(str(error)) from error
 

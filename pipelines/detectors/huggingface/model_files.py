@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.canonical_json import load_object
 from infra.errors import UserError
+from infra.hub import within_rate
 from infra.paths import explained, is_dir, is_file, local_path
 
 _FIELD = "extract.detector_settings: model"
@@ -54,7 +55,7 @@ def fetch_model(model: str) -> Path:
     name, _, revision = model.partition("@")
     patterns = [_CONFIG, *_PROCESSORS, _WEIGHTS, _INDEX, _PART]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(within_rate(model, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
     except Exception as error:  # the library's own, those of HTTP and of the disk
         reason = " ".join(str(error).split())[:200]
         raise UserError(

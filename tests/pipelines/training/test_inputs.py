@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infra import hub
 from infra.errors import AccessDeniedError, UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -18,6 +19,7 @@ from shan_model.config import ModelConfig
 from tests.support.bad_stores import closed
 from tests.support.feature_sets import FEATURE_DIM
 from tests.support.tiny_bert import write_tiny_bert
+from tests.support.web_server import drips, web_server
 
 
 def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
@@ -148,3 +150,16 @@ def test_another_width_than_that_of_the_word_vectors_is_an_error(
         assert resolve_inputs(features, "m", given).setup.model.fixed_word_dim == 3
     with pytest.raises(UserError, match=r"^model\.fixed_word_dim is 2, but .*/vectors\.txt' has vectors of width 3"):
         resolve_inputs(features, "m", replace(given, model=replace(setup.model, fixed_word_dim=2)))
+
+
+def test_a_hub_that_drips_is_given_up(setup: TrainingSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(hub, "GRACE_S", 0.3)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model = replace(setup.model, text_encoder="hf", hf_model="someone/bert")
+    with web_server(drips(b"HTTP/1.1 200 OK\r\nX-Part: ", b"a", 1.0)) as (uri, _):
+        monkeypatch.setattr(constants, "ENDPOINT", uri.removesuffix("/a.jpg"))
+        with pytest.raises(UserError, match=r"^model\.hf_model 'someone/bert' cannot be fetched \(the hub http://127"):
+            check_text_encoder(replace(setup, model=model))

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from infra import hub
 from infra.errors import StorageError, UserError
 from pipelines.detectors.huggingface.config import PatchesConfig
 from pipelines.detectors.huggingface.model_files import fetch_model, file_names, pinned_model, sha256_of
 from tests.pipelines.detectors.huggingface.conftest import Models
 from tests.support.bad_stores import UNREADABLE
+from tests.support.web_server import drips, web_server
 
 NAME, COMMIT = "someone/tiny-vit", "0123456789abcdef0123456789abcdef01234567"
 
@@ -124,6 +126,18 @@ def test_a_model_that_cannot_be_fetched_is_one_line(hub_cache: Path):
     with pytest.raises(UserError, match=r"cannot be fetched .*hf download other/model --revision v1") as raised:
         fetch_model("other/model@v1")
     assert "\n" not in str(raised.value)
+
+
+def test_a_hub_that_drips_is_given_up(hub_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(hub, "GRACE_S", 0.3)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with web_server(drips(b"HTTP/1.1 200 OK\r\nX-Part: ", b"a", 1.0)) as (uri, connections):
+        monkeypatch.setattr(constants, "ENDPOINT", uri.removesuffix("/a.jpg"))
+        with pytest.raises(UserError, match=r"cannot be fetched from the hub \(the hub http://127\S+ sends less than"):
+            fetch_model("other/model@v1")
+        assert connections
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
