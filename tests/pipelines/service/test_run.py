@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pipelines.service.deployments import DRAIN_S
 from pipelines.service.generation import Generation
 from pipelines.service.http_api import PATHS, PHOTO_CACHE
 from pipelines.service.run import gallery_resources, running_service
+from tests.benchmarks import service_load
 from tests.support.feature_sets import HEIGHT, WIDTH
 from tests.support.processes import wait_until, workers
 from tests.support.services import NAME, Served, ask, served_models
@@ -101,6 +103,18 @@ def test_requests_at_once_have_the_results_of_single_ones(url: str):
     with ThreadPoolExecutor(8) as clients:
         for sentence, found in zip(SENTENCES * 6, clients.map(search, SENTENCES * 6), strict=True):
             assert found == single[sentence]
+
+
+def test_its_load_is_measured(
+    url: str, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(service_load, "TrackingConfig", lambda: served.config)
+    arguments = [url, served.index(1).store.uri, "--clients", "2", "--seconds", "3"]
+    monkeypatch.setattr(sys, "argv", ["service_load", *arguments])
+    service_load.main()
+    table = capsys.readouterr().out
+    assert "photos, 2 clients; 40 of 40 rankings equal those of one process" in table
+    assert table.count("200: ") == service_load.WINDOWS
 
 
 def test_a_photo_finds_captions_and_has_scores(url: str):
