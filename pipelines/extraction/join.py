@@ -7,7 +7,7 @@ from typing import Any
 from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.extraction.worker_errors import as_user_errors, keep_error_message
+from pipelines.extraction.worker_errors import as_user_errors, idle_notice, keep_error_message
 from pipelines.features.layout import kind_of, part_number, receipt_name, renamed, tar_name
 from pipelines.features.receipt import Receipt, read_receipt
 from pipelines.features.shards import OtherPhotosError, join_shards
@@ -48,7 +48,8 @@ class Joins:
                 parts = [part for _, part in sorted(self._parts.pop(shard).items())]
                 running = _join_task().remote(self._store, shard, self._tasks.pop(shard).plan_digest, parts)
                 self._running[running] = shard
-            done, _ = ray.wait(list(self._running), num_returns=1, timeout=None if wait else 0)
+            with idle_notice():
+                done, _ = ray.wait(list(self._running), num_returns=1, timeout=None if wait else 0)
             for reference in done:
                 with as_user_errors():
                     yield self._running.pop(reference), Receipt.from_json(ray.get(reference))

@@ -4,15 +4,19 @@ Ray Data 2.60 appends advice about retries to the arguments of an exception that
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from infra.errors import UserError
+from infra.notice import notice
 from infra.ray_jobs import one_line
 
 ADVICE = "\nFailed to apply "
 AGAIN = "what is complete is kept, re-run the same command to resume"
+
+IDLE_S = 300.0
+"""Seconds without a result of any worker after which a line states what is waited for."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,11 +62,29 @@ def as_user_errors() -> Iterator[None]:
 
 
 def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Executes a Ray Data dataset and yields its rows. Raises UserError as `as_user_errors` does."""
+    """Executes a Ray Data dataset and yields its rows. Raises UserError as `as_user_errors` does.
+
+    Prints a line when no row arrives for IDLE_S.
+    """
     dataset.context.enable_progress_bars = False  # the job shows one bar of its own, in photos
     dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
     with as_user_errors():
-        yield from dataset.iter_rows()
+        rows = iter(dataset.iter_rows())
+        while True:
+            with idle_notice():
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row
+
+
+def idle_notice() -> AbstractContextManager[None]:
+    """Prints a line if the body, a wait for results of workers, takes longer than IDLE_S. Ray waits silently."""
+    return notice(
+        f"waiting for workers, which have completed nothing for {IDLE_S:.0f} s; if a node has left, add one with its "
+        "resources (`ray status` shows what is missing)",
+        IDLE_S,
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,12 +1,17 @@
 """Errors of Ray Data workers as the driver prints them. `test_run.py` has them from real workers."""
 
 import re
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import WorkerCrashedError
 
 from infra.errors import UserError
+from pipelines.extraction import worker_errors
 from pipelines.extraction.worker_errors import ADVICE, as_user_errors, keep_error_message
+from tests.support.processes import wait_until
 
 
 class Wrapped(UserError):
@@ -47,3 +52,20 @@ def test_lost_processes_are_one_line():
 def test_a_defect_is_passed_on():
     with pytest.raises(ZeroDivisionError), as_user_errors():
         raise ZeroDivisionError
+
+
+class SlowRows:
+    """A dataset whose second row arrives only after a line was printed."""
+
+    context = SimpleNamespace()
+
+    def iter_rows(self) -> Iterator[dict[str, int]]:
+        yield {"row": 0}
+        wait_until(lambda: "waiting" in sys.stderr.getvalue(), timeout_s=60)
+        yield {"row": 1}
+
+
+def test_idle_workers_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(worker_errors, "IDLE_S", 0.2)
+    assert list(worker_errors.iter_rows(SlowRows())) == [{"row": 0}, {"row": 1}]
+    assert capsys.readouterr().err.startswith("waiting for workers, which have completed nothing for 0 s; if a node")
