@@ -1,4 +1,4 @@
-"""An object that a long job replaces at its end: a second look prevents that it replaces its successor's."""
+"""An object that a long job replaces at its end, unless another job has replaced it meanwhile."""
 
 from dataclasses import dataclass
 

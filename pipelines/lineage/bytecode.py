@@ -6,9 +6,10 @@ neither run nor unmarshalled, as `marshal.loads` is not safe for data from elsew
 Python/marshal.c, which is the same from Python 3.11 to 3.13.
 """
 
-import marshal
+import py_compile
 import re
 import sys
+import tempfile
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
@@ -43,18 +44,21 @@ def changed_bytecode(root: Path) -> tuple[list[str], list[str]]:
             changed.append(name.as_posix())
         elif match["python"] != sys.implementation.cache_tag:
             unknown.append(name.as_posix())
-        elif not _is_compiled_from(content, source.read_bytes(), int(match["optimize"] or 0)):
+        elif not _is_compiled_from(content, source, int(match["optimize"] or 0)):
             changed.append(name.as_posix())
     return changed, unknown
 
 
-def _is_compiled_from(content: bytes, source: bytes, optimize: int) -> bool:
+def _is_compiled_from(content: bytes, source: Path, optimize: int) -> bool:
     if not content.startswith(MAGIC_NUMBER):
         return False
     try:
-        compiled = marshal.dumps(compile(source, "source", "exec", dont_inherit=True, optimize=optimize))
-        return _Reader(content[_CODE]).digest() == _Reader(compiled).digest()
-    except (ValueError, IndexError, SyntaxError, RecursionError):
+        with tempfile.TemporaryDirectory() as folder:
+            cached = Path(folder, "compiled.pyc")
+            py_compile.compile(str(source), str(cached), doraise=True, optimize=optimize)
+            compiled = cached.read_bytes()
+        return _Reader(content[_CODE]).digest() == _Reader(compiled[_CODE]).digest()
+    except (ValueError, IndexError, RecursionError, py_compile.PyCompileError):
         return False
 
 

@@ -213,12 +213,12 @@ def test_a_repeated_pipeline_with_index_writes_nothing(demo: Demo, tmp_path: Pat
     assert stored(demo, tmp_path) == before
 
 
-@pytest.mark.parametrize("option", ["--dry-run", "--until=extract"])
-def test_only_a_training_pipeline_creates_a_tracking_store(demo: Demo, tmp_path: Path, option: str):
+@pytest.mark.parametrize("options", [("--dry-run", "--train.seed=9"), ("--until=extract",)])
+def test_only_a_training_pipeline_creates_a_tracking_store(demo: Demo, tmp_path: Path, options: tuple[str, ...]):
     (photos,) = demo.folder.glob("build/scenes/*/photos")
     (dataset,) = photos.parent.glob("dataset_*.json")
     command = ["jobs.pipeline", f"--dataset={dataset}", f"--photos={photos}", f"--name={NAME}", "--preset=quickstart"]
-    said = demo.run(*command, f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", option)
+    said = demo.run(*command, f"--tracking.uri=sqlite:///{tmp_path}/mlflow.db", *options)
     assert said.splitlines()[1].split()[:2] == ["extract", "done,"]
     assert list(tmp_path.iterdir()) == []
 
