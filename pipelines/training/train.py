@@ -97,7 +97,7 @@ def finished_training(directory: RunDirectory, tracking: Tracking | None) -> Tra
     finished = f"the training in {directory.uri} has finished"
     if tracking is None:
         raise UserError(
-            f"{finished}, but there is no tracking store; set tracking.uri to the one that has run {result.run_id}, or "
+            f"{finished}, but no tracking store exists; set tracking.uri to the one that has run {result.run_id}, or "
             "delete that folder"
         )
     try:

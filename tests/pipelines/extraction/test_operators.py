@@ -46,15 +46,20 @@ def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
     return Fetch(str(tmp_path), FolderStore(tmp_path / "features"))
 
 
-def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path):
-    store = FolderStore(tmp_path / "features")
-    store.replace(f"{SHARD}.attempts.json", b'{"decode good": 1}')  # of a process that was lost with its node
+def kill_by_photo(fetch: Fetch, store: FolderStore, attempt: str) -> None:
+    """Has a photo end its process as often as it may; each death is noted."""
     for deaths in range(1, MAX_ATTEMPTS + 1):
         process = multiprocessing.get_context("fork").Process(target=fetch, args=(ROW,))
         process.start()
         process.join(20)
         assert process.exitcode == 11
-        assert noted_deaths(store, SHARD) == {"decode bad": deaths}
+        assert noted_deaths(store, SHARD) == {attempt: deaths}
+
+
+def test_a_photo_that_kills_its_decoder_is_rejected(fetch: Fetch, tmp_path: Path):
+    store = FolderStore(tmp_path / "features")
+    store.replace(f"{SHARD}.attempts.json", b'{"decode good": 1}')  # of a process that was lost with its node
+    kill_by_photo(fetch, store, "decode bad")
     row = fetch(ROW)
     photos = {photo["key"]: photo for photo in json.loads(row["photos"])}
     assert [key for key, photo in photos.items() if "reason" in photo] == ["bad"]
@@ -76,12 +81,7 @@ def test_a_photo_that_kills_its_reader_is_rejected(tmp_path: Path, monkeypatch: 
     store = FolderStore(tmp_path)
     store.replace(f"{SHARD}.attempts.json", b'{"read good": 1}')  # of a process that was lost with its node
     fetch = Fetch(str(tmp_path), store)
-    for deaths in range(1, MAX_ATTEMPTS + 1):
-        process = multiprocessing.get_context("fork").Process(target=fetch, args=(ROW,))
-        process.start()
-        process.join(20)
-        assert process.exitcode == 11
-        assert noted_deaths(store, SHARD) == {"read bad": deaths}
+    kill_by_photo(fetch, store, "read bad")
     _, bad, other = json.loads(fetch(ROW)["photos"])
     assert bad["reason"] == "its process died in 3 attempts to read it"
     assert other["sha256"] == sha256(b"no photo").hexdigest()

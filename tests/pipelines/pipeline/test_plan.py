@@ -108,7 +108,7 @@ def test_a_decided_version_is_done(manifest: Manifest, setup: PipelineSetup, fea
     with pytest.raises(UserError, match=r"has finished, but run .* was deleted; restore it .*; or delete that folder$"):
         lines(manifest, setup, tracking)
     client.restore_run(training.run_id)
-    with pytest.raises(UserError, match=r"has finished, but there is no tracking store; set tracking.uri to the one"):
+    with pytest.raises(UserError, match=r"has finished, but no tracking store exists; set tracking.uri to the one"):
         lines(manifest, setup)
     set_champions(tracking, "m", [1])
     client.delete_model_version("m", "2")
