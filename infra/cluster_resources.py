@@ -73,15 +73,20 @@ class Wait:
         self._noticed = False
 
     def check(self, autoscaler_can_help: Callable[[], bool] = lambda: True) -> None:
-        """Called while waiting. Raises UserError if neither the nodes nor what an autoscaler may add can suffice."""
+        """Called while waiting. Prints a line once, and raises as `require` does."""
+        self.require(autoscaler_can_help)
+        if time.monotonic() - self._start > NOTICE_S and not self._noticed:
+            self._noticed = True
+            bundles = describe(self._request.bundles)
+            _say(f"waiting for free resources on the cluster: {bundles} ({self._request.setting})")
+
+    def require(self, autoscaler_can_help: Callable[[], bool] = lambda: True) -> None:
+        """Raises UserError if neither the nodes nor what an autoscaler may add have sufficed for a while."""
         now, bundles = time.monotonic(), self._request.bundles
         if placeable(bundles) or (may_scale() and autoscaler_can_help()):
             self._last_hope = now
         elif now - self._last_hope > self._deadline_s:
             raise UserError(self._too_small())
-        if now - self._start > NOTICE_S and not self._noticed:
-            self._noticed = True
-            _say(f"waiting for free resources on the cluster: {describe(bundles)} ({self._request.setting})")
 
     def end(self) -> None:
         """Called when the resources are available."""

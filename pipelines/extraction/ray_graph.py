@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.cluster_resources import Wait
 from infra.storage.base import Store
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import CUT_CPUS, TASK_CPUS, ExtractConfig
@@ -43,11 +44,12 @@ def run_graph(
     manifest: StoredManifest,
     spec: DetectorSpec,
     config: ExtractConfig,
+    wait: Wait,
 ) -> Iterator[Committed]:
     """Writes shards and yields the receipts of parts and shards, in the order in which they are committed.
 
     Shards that need no detection are written first, without starting a detector. Raises UserError if a store, a disk
-    or the detector fails.
+    or the detector fails, or if the nodes that are left cannot run what `wait` requests.
     """
     import ray.data
 
@@ -56,7 +58,9 @@ def run_graph(
     names = {task.name for task in detect}
     rewrite = [task for task in tasks if task.name not in names and len(task.done) < task.part_count]
     if rewrite:
-        yield from _commits(_parts(rewrite, store, manifest, config).map(Commit(store), num_cpus=TASK_CPUS), joins)
+        yield from _commits(
+            _parts(rewrite, store, manifest, config).map(Commit(store), num_cpus=TASK_CPUS), joins, wait
+        )
     if detect:
         most = sum(task.part_count - len(task.done) for task in detect)
         actors = ray.data.ActorPoolStrategy(
@@ -70,7 +74,7 @@ def run_graph(
             num_cpus=config.detector_cpus,
             num_gpus=config.detector_gpus,
         )
-        yield from _commits(detected.map(Commit(store), num_cpus=TASK_CPUS), joins)
+        yield from _commits(detected.map(Commit(store), num_cpus=TASK_CPUS), joins, wait)
     for shard, receipt in joins.finished(wait=True):
         yield Committed(shard, receipt)
 
@@ -82,9 +86,9 @@ def _parts(tasks: Sequence[ShardTask], store: Store, manifest: StoredManifest, c
     return shards.flat_map(Cut(store, manifest, config.photos_per_part), num_cpus=CUT_CPUS)
 
 
-def _commits(dataset: Any, joins: Joins) -> Iterator[Committed]:
+def _commits(dataset: Any, joins: Joins, wait: Wait) -> Iterator[Committed]:
     dataset.context.target_max_block_size = 1  # bytes: every row becomes a block, as soon as it is yielded
-    for row in iter_rows(dataset):
+    for row in iter_rows(dataset, wait):
         receipt = Receipt.from_json(row["receipt"])
         yield Committed(row["shard"], receipt, len(receipt.written) - row["reused"], row["times"])
         if shard_of_part(receipt.shard):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
-from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
+from infra.cluster_resources import ResourceRequest, Wait, may_scale, wait_for_resources
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
@@ -90,7 +90,7 @@ def extract(
         before_writing()
         parts = sum(task.part_count for task in plan.feature_set.missing)
         start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
-    ledger = _write_shards(plan, config, progress)
+    ledger = _write_shards(plan, config, Wait(cluster, _request(config, 1)), progress)
     feature_set = _publish(plan, config, ledger)
     written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
     if times := ledger.times.report():
@@ -124,11 +124,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
 
     def hash_on_cluster(photos: Photos) -> dict[str, str]:
         print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)
-        connect(cluster)
-        wait_for_resources(
-            cluster, ResourceRequest([{"CPU": TASK_CPUS}], "photos have changed", "add a node with CPUs")
-        )
-        return hash_photos(photos, manifest)
+        return hash_photos(photos, manifest, cluster)
 
     feature_set = reconcile(
         manifest, photos_per_shard, config.photos_per_part, store, hash_on_cluster, config.retry_downloads
@@ -204,7 +200,7 @@ def extraction_summary(extraction: Extraction) -> str:
     return text
 
 
-def _write_shards(plan: ExtractionPlan, config: ExtractConfig, progress: Callable[[int], object]) -> Ledger:
+def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progress: Callable[[int], object]) -> Ledger:
     """Writes the manifest and the missing shards. Returns the accounts of all shards."""
     work = plan.feature_set
     write_manifest(plan.store, plan.manifest, exact=bool(work.missing))
@@ -213,7 +209,7 @@ def _write_shards(plan: ExtractionPlan, config: ExtractConfig, progress: Callabl
     ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
     if work.missing:
         stored = StoredManifest.find(plan.store, plan.manifest.digest())
-        for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config):
+        for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
             if added := ledger.add(done):
                 progress(added)
                 ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)

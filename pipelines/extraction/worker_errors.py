@@ -4,11 +4,14 @@ Ray Data 2.60 appends advice about retries to the arguments of an exception that
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from infra.cluster_resources import Wait
 from infra.errors import UserError
+from infra.in_thread import in_thread
 from infra.notice import notice
 from infra.ray_jobs import one_line
 
@@ -17,6 +20,9 @@ AGAIN = "what is complete is kept, re-run the same command to resume"
 
 IDLE_S = 300.0
 """Seconds without a result of any worker after which a line states what is waited for."""
+
+CHECK_S = 10.0
+"""Seconds between looks at the cluster's nodes while no result arrives."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,10 +67,11 @@ def as_user_errors() -> Iterator[None]:
         ) from error
 
 
-def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
+def iter_rows(dataset: Any, wait: Wait) -> Iterator[dict[str, Any]]:
     """Executes a Ray Data dataset and yields its rows. Raises UserError as `as_user_errors` does.
 
-    Prints a line when no row arrives for IDLE_S.
+    While no row arrives: raises UserError if the nodes that are left cannot run what `wait` requests, and prints a line
+    after IDLE_S. Ray Data waits silently and without end for resources that have left.
     """
     dataset.context.enable_progress_bars = False  # the job shows one bar of its own, in photos
     dataset.context.raise_original_map_exception = True  # so that an OSError of a worker is one here
@@ -72,10 +79,20 @@ def iter_rows(dataset: Any) -> Iterator[dict[str, Any]]:
         rows = iter(dataset.iter_rows())
         while True:
             with idle_notice():
-                row = next(rows, None)
+                row = _next(rows, wait)
             if row is None:
                 return
             yield row
+
+
+def _next(rows: Iterator[dict[str, Any]], wait: Wait) -> dict[str, Any] | None:
+    row = in_thread(lambda: next(rows, None))
+    while True:
+        try:
+            return row.result(CHECK_S)
+        except FutureTimeoutError:
+            if not row.done():
+                wait.require()
 
 
 def idle_notice() -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from infra.cluster import ClusterConfig, connect
-from infra.cluster_resources import ResourceRequest, may_scale, wait_for_resources
+from infra.cluster_resources import ResourceRequest, Wait, may_scale, wait_for_resources
 from infra.errors import UserError
 from infra.storage.base import Store, put_if_changed
 from infra.storage.conditional_writes import require_conditional_writes
@@ -94,7 +94,7 @@ def build_index(
         require_conditional_writes(store)
         start_actors(config, cluster, len(missing))
         photos = {task.name: sum(shard.written for shard in task.shards) for task in missing}
-        for partition in _encode(missing, model, feature_sets, store, config):
+        for partition in _encode(missing, model, feature_sets, store, config, cluster):
             done[partition.name] = partition
             progress(total - sum(photos[name] for name in photos.keys() - done.keys()), total)
     partitions = [done[task.name] for task in tasks]
@@ -129,6 +129,7 @@ def _encode(
     feature_sets: Sequence[FeatureSet],
     store: Store,
     config: IndexConfig,
+    cluster: ClusterConfig,
 ) -> Iterator[Partition]:
     """Encodes partitions on actors and yields them as they are committed."""
     import ray
@@ -146,7 +147,7 @@ def _encode(
         max_task_retries=RETRIES,
     )
     dataset.context.target_max_block_size = 1  # bytes: every receipt is passed on as soon as it is written
-    for row in iter_rows(dataset):
+    for row in iter_rows(dataset, Wait(cluster, actors_request(config, 1))):
         yield Partition.from_json(row["receipt"])
 
 

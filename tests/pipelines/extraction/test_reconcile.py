@@ -190,9 +190,9 @@ def test_touched_photos_are_hashed_once(tmp_path: Path, first: FeatureSet, monke
     folder = tmp_path / "photos"
     read: list[int] = []
 
-    def counted(photos: Photos, manifest: Manifest) -> dict[str, str]:
+    def counted(photos: Photos, manifest: Manifest, cluster: ClusterConfig) -> dict[str, str]:
         read.append(len(photos))
-        return hash_photos(photos, manifest)
+        return hash_photos(photos, manifest, cluster)
 
     monkeypatch.setattr(extract, "hash_photos", counted)
     for path in folder.iterdir():

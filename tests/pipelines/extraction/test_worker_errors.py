@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import WorkerCrashedError
 
+from infra.cluster import ClusterConfig
+from infra.cluster_resources import ResourceRequest, Wait
 from infra.errors import UserError
 from pipelines.extraction import worker_errors
 from pipelines.extraction.worker_errors import ADVICE, as_user_errors, keep_error_message
@@ -65,7 +67,12 @@ class SlowRows:
         yield {"row": 1}
 
 
+REQUEST = ResourceRequest([{"CPU": 2.0}], "extract.detector_cpus is 2", "use a larger cluster")
+
+
 def test_idle_workers_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     monkeypatch.setattr(worker_errors, "IDLE_S", 0.2)
-    assert list(worker_errors.iter_rows(SlowRows())) == [{"row": 0}, {"row": 1}]
+    monkeypatch.setattr(worker_errors, "CHECK_S", 0.01)
+    assert list(worker_errors.iter_rows(SlowRows(), Wait(ClusterConfig(), REQUEST))) == [{"row": 0}, {"row": 1}]
     assert capsys.readouterr().err.startswith("waiting for workers, which have completed nothing for 0 s; if a node")
