@@ -21,6 +21,9 @@ class ServiceConfig:
     query is sent to all of them."""
     num_replicas: int = 1
     """Processes of each share. With two, a search continues while one of them restarts."""
+    max_replicas: int = 0
+    """Processes of each share under load: Ray Serve adds some while requests wait, and removes them after 10 minutes
+    without. 0 keeps their number at `num_replicas`."""
     num_detectors: int = 1
     """Processes that detect the regions of query photos; 0 refuses photos. They exist only if the model carries its
     detector."""
@@ -53,6 +56,11 @@ class ServiceConfig:
         for name in ("num_shares", "num_replicas", "max_requests", "max_body_mb", "max_k", "max_candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"service.{name} is {getattr(self, name)}; it must be at least 1")
+        if 0 != self.max_replicas < self.num_replicas:
+            raise ValueError(
+                f"service.max_replicas is {self.max_replicas} and service.num_replicas is {self.num_replicas}; it must "
+                "be at least that, or 0"
+            )
         if not 0 < self.port < 65536:
             raise ValueError(f"service.port is {self.port}; it must be between 1 and 65535")
         if self.num_detectors < 0:
@@ -80,5 +88,6 @@ class ServiceConfig:
 
     @property
     def gallery_cpus(self) -> float:
-        """Logical CPUs of all processes of one index."""
-        return (self.num_shares * self.num_replicas + self.num_detectors) * self.cpus
+        """Logical CPUs of all processes of one index under load."""
+        replicas = max(self.num_replicas, self.max_replicas)
+        return (self.num_shares * replicas + self.num_detectors) * self.cpus

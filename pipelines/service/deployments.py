@@ -20,6 +20,9 @@ from pipelines.service.wanted import wanted
 
 DRAIN_S = 3.0
 """Seconds in which every router finds a new gallery, beside the deadline of a request."""
+ONGOING_REQUESTS = 4
+"""Requests in progress in each process of a share above which another process is started. A process computes one at a
+time, so a request waits for three others."""
 _HEALTH = {"health_check_period_s": 2, "health_check_timeout_s": 30, "graceful_shutdown_wait_loop_s": 0.2}
 
 
@@ -47,7 +50,7 @@ def gallery_application(generation: Generation, config: ServiceConfig, tracking:
         detector = _deployment(PhotoDetector, DETECTOR, num_replicas=config.num_detectors, **options)
         others.append(detector.bind(generation, tracking, config))
     for number in reversed(range(config.num_shares)):
-        share = _deployment(Share, f"{SHARE}-{number}", num_replicas=config.num_replicas, **options)
+        share = _deployment(Share, f"{SHARE}-{number}", **_replicas(config), **options)
         bound = share.bind(
             generation, number, config.num_shares, tracking, config.device, *(others if not number else [])
         )
@@ -75,6 +78,14 @@ class ServeApplications:
     def delete(self, name: str) -> None:
         """Stops an application, after its requests in progress."""
         serve.delete(name, _blocking=False)
+
+
+def _replicas(config: ServiceConfig) -> dict[str, Any]:
+    """Returns the number of a share's processes, fixed or by load, for `serve.deployment`."""
+    if not config.max_replicas:
+        return {"num_replicas": config.num_replicas}
+    limits = {"min_replicas": config.num_replicas, "max_replicas": config.max_replicas}
+    return {"autoscaling_config": limits | {"target_ongoing_requests": ONGOING_REQUESTS}}
 
 
 def _messages(application: Any) -> str:

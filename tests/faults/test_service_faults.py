@@ -17,6 +17,7 @@ from tests.support.services import Served, ask, served_models
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 CLIENTS = 3
+"""Fewer than a share's processes handle before another one is started."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
-    config = ServiceConfig(port=port, num_replicas=2, num_detectors=0, cpus=0.5, follow_every_s=1)
+    config = ServiceConfig(port=port, num_replicas=2, max_replicas=3, num_detectors=0, cpus=0.5, follow_every_s=1)
     with running_service(served.index(1).store.uri, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
         yield found
@@ -38,7 +39,7 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
 
 
 @contextmanager
-def load(url: str) -> Iterator[list[tuple[int, tuple[str, ...]]]]:
+def load(url: str, clients: int = CLIENTS) -> Iterator[list[tuple[int, tuple[str, ...]]]]:
     """Searches all the time during the body. The list has status and keys of every response; 0 for none."""
     seen: list[tuple[int, tuple[str, ...]]] = []
     ended = threading.Event()
@@ -51,8 +52,8 @@ def load(url: str) -> Iterator[list[tuple[int, tuple[str, ...]]]]:
             except requests.RequestException:
                 seen.append((0, ()))
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        running = [pool.submit(client) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(clients) as pool:
+        running = [pool.submit(client) for _ in range(clients)]
         try:
             wait_until(lambda: len(seen) >= 10, 60)
             yield seen
@@ -114,4 +115,13 @@ def test_a_store_that_is_unreachable_leaves_what_is_held(url: str, served: Serve
         finally:
             away.rename(indexes)
         wait_until(lambda: ask(f"{url}/healthz")[1]["problem"] == "", 60)
+    require_correct(seen, 0)
+
+
+@pytest.mark.long
+def test_load_adds_a_process_and_changes_no_ranking(url: str):
+    with load(url, 24) as seen:
+        wait_until(lambda: len(workers("ServeReplica:shan-gallery")) == 3, 180)
+        at = len(seen)
+        wait_until(lambda: len(seen) > at + 200, 120)
     require_correct(seen, 0)

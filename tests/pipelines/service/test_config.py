@@ -1,5 +1,6 @@
 """Settings of the service: constraints, and which addresses only this machine can reach."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pipelines.service.config import ServiceConfig
     ("fields", "message"),
     [
         ({"num_shares": 0}, "service.num_shares is 0; it must be at least 1"),
+        ({"num_replicas": 3, "max_replicas": 2}, "service.max_replicas is 2 and service.num_replicas is 3; it must be"),
+        ({"max_replicas": -1}, "service.max_replicas is -1 and service.num_replicas is 1; it must be at least that"),
         ({"port": 0}, "service.port is 0; it must be between 1 and 65535"),
         ({"num_detectors": -1}, "service.num_detectors is -1; it must be at least 0"),
         ({"deadline_s": float("nan")}, "service.deadline_s is nan; it must be positive"),
@@ -35,6 +38,7 @@ def test_folders_of_photos_are_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_processes_and_addresses():
     config = ServiceConfig(num_shares=3, num_replicas=2, num_detectors=1, cpus=2)
     assert config.gallery_cpus == 14
+    assert replace(config, max_replicas=4).gallery_cpus == 26
     assert [ServiceConfig(host=host).is_loopback for host in ("127.0.0.1", "localhost", "192.0.2.1")] == [
         True,
         True,
