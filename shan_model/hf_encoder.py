@@ -5,6 +5,7 @@ Models cannot run code of their own (`trust_remote_code` is off) and no pickles 
 Shapes: C captions, W tokens of a caption, H width of the encoder, D joint width.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -18,6 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from shan_model.config import ModelConfig
 from shan_model.encoders import TextEncoder
+from shan_model.frozen_states import FrozenStates
+from shan_model.ragged import Ragged
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +38,7 @@ class HuggingFaceEncoder(TextEncoder):
     The start and end tokens of the tokenizer are kept, like `<start>` and `<end>` of the GRU. Captions longer than the
     encoder's limit are truncated. In training, the encoder's own dropout is active, so each encoding of a caption is a
     new sample. A step encodes each caption once and uses that encoding for mining and loss, so the loss stays exact.
+    A frozen encoder (`freeze`) has no dropout.
     """
 
     def __init__(self, config: ModelConfig, files: Path | None = None) -> None:
@@ -44,6 +48,8 @@ class HuggingFaceEncoder(TextEncoder):
         """
         super().__init__()
         self.normalize = config.normalize
+        self.frozen = False
+        self.states: FrozenStates | None = None
         with _load_errors(files or config.hf_model):
             self.tokenizer, self.encoder = _pretrained(config.hf_model) if files is None else _saved(files)
         _check_supported(config.hf_model, self.tokenizer, self.encoder.config)
@@ -52,12 +58,45 @@ class HuggingFaceEncoder(TextEncoder):
         nn.init.xavier_uniform_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 
-    def forward(self, captions: Sequence[str]) -> list[Tensor]:
+    def forward(self, captions: Sequence[str]) -> Sequence[Tensor]:
         """Encodes C sentences to C matrices W_c x D."""
+        if self.states is not None and self.training:
+            states = Ragged.of(self.states.of(captions, self._hidden))
+            return Ragged(self._words(states.rows_TD.to(self.project.weight.device)), states.starts, states.lengths)
         encoded: list[Tensor] = []
-        for start in range(0, len(captions), BATCH_SIZE):
-            encoded += self._encode(captions[start : start + BATCH_SIZE])
+        for hidden_CWH, lengths in self._batches(captions):
+            encoded += _rows(self._words(hidden_CWH), lengths)
         return encoded
+
+    def train(self, mode: bool = True) -> "HuggingFaceEncoder":
+        """Sets the mode of training or evaluation; frozen weights stay in that of evaluation."""
+        super().train(mode)
+        self.encoder.train(mode and not self.frozen)
+        return self
+
+    def freeze(self) -> None:
+        """Excludes the pretrained weights from training. Those of the projection still train."""
+        self.frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def keep_states(self, captions: Sequence[str], limit: int) -> None:
+        """Makes training encode each of these captions once, with frozen weights, and keep up to `limit` bytes."""
+        assert self.frozen, "states of weights that train change in every step"
+        tokens = dict(zip(captions, map(len, self._ids(captions)), strict=True))
+        self.states = FrozenStates(tokens, 4 * self.encoder.config.hidden_size, limit)
+
+    def layers_above(self) -> Iterator[tuple[nn.Parameter, int]]:
+        """Yields each pretrained weight, and how many layers of the encoder are above it.
+
+        The first number in the name of a weight is that of its layer. Weights before those of the first layer are
+        embeddings, below all layers. Other weights without a number, such as a last norm, count with the top layer.
+        """
+        weights = dict(self.encoder.named_parameters())
+        layer = {name: int(match[1]) for name in weights if (match := re.search(r"(?:^|\.)(\d+)\.", name))}
+        top, is_embedding = max(layer.values(), default=-1), True
+        for name, weight in weights.items():
+            is_embedding = is_embedding and name not in layer
+            yield weight, top - (-1 if is_embedding else layer.get(name, top))
 
     def tokens(self, caption: str) -> list[str]:
         """Returns the tokenizer's subword tokens of the sentence, including its special tokens."""
@@ -79,16 +118,30 @@ class HuggingFaceEncoder(TextEncoder):
         ids: list[list[int]] = self.tokenizer(valid, truncation=True, max_length=self.limit)["input_ids"]
         return ids
 
-    def _encode(self, captions: Sequence[str]) -> list[Tensor]:
-        ids, device = [torch.tensor(i) for i in self._ids(captions)], self.project.weight.device
-        # Masked positions are not attended, so any id that exists in the embedding table can fill them.
-        padded_CW = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
-        mask_CW = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
-        hidden_CWH = self.encoder(input_ids=padded_CW.to(device), attention_mask=mask_CW.to(device)).last_hidden_state
-        words_CWD = self.project(hidden_CWH)
-        if self.normalize:
-            words_CWD = functional.normalize(words_CWD, dim=-1)
-        return [words_WD[: len(i)] for words_WD, i in zip(words_CWD, ids, strict=True)]
+    def _batches(self, captions: Sequence[str]) -> Iterator[tuple[Tensor, list[int]]]:
+        """Yields the last hidden states C x W x H of at most BATCH_SIZE captions each, with their numbers of tokens."""
+        device = self.project.weight.device
+        for start in range(0, len(captions), BATCH_SIZE):
+            ids = [torch.tensor(i) for i in self._ids(captions[start : start + BATCH_SIZE])]
+            # Masked positions are not attended, so any id that exists in the embedding table can fill them.
+            padded_CW = pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad_token_id or 0)
+            mask_CW = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
+            output = self.encoder(input_ids=padded_CW.to(device), attention_mask=mask_CW.to(device))
+            yield output.last_hidden_state, [len(i) for i in ids]
+
+    def _hidden(self, captions: Sequence[str]) -> list[Tensor]:
+        """Returns C matrices W_c x H, the last hidden states."""
+        return [states_WH for batch in self._batches(captions) for states_WH in _rows(*batch)]
+
+    def _words(self, hidden: Tensor) -> Tensor:
+        """Returns the word features of hidden states, with D in place of H."""
+        words = self.project(hidden)
+        return functional.normalize(words, dim=-1) if self.normalize else words
+
+
+def _rows(padded_CWX: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """Returns C matrices W_c x X without padding."""
+    return [rows_WX[:length] for rows_WX, length in zip(padded_CWX, lengths, strict=True)]
 
 
 @cache  # the trials of a sweep share encoders

@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from infra.errors import UserError
 from pipelines.models.package import LINEAGE
 from pipelines.training.config import TrainConfig
+from pipelines.training.optimizer import optimizer_of
 from shan_model.bundle import WEIGHTS, save_bundle
 from shan_model.finite import NotFiniteError, require_finite_weights
 from shan_model.model import SHAN
@@ -84,7 +85,7 @@ class TrainState:
 
     def __init__(self, shan: SHAN, config: TrainConfig, device: torch.device) -> None:
         self.shan = shan.to(device)
-        self.optimizer = torch.optim.Adam(shan.parameters(), lr=config.learning_rate)
+        self.optimizer = optimizer_of(shan, config)
         self.average = (
             AveragedModel(self.shan, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay)) if config.ema_decay else None
         )
@@ -146,9 +147,9 @@ class TrainState:
             self.average.module.load_state_dict(evaluated)
             self.average.n_averaged.copy_(tensors["averaged"])
         for name, parameter in self.shan.named_parameters():
-            if self.progress.step:
+            if self.progress.step and parameter.requires_grad:
                 moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
-                # Adam counts steps per parameter; here every parameter takes part in every step.
+                # Adam counts steps per parameter; here every parameter that it has takes part in every step.
                 self.optimizer.state[parameter] = {"step": torch.tensor(float(self.progress.step)), **moments}
 
 

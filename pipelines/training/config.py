@@ -69,6 +69,15 @@ class TrainConfig:
     """`bf16` runs the encoders under autocast and multiplies the widest products of the alignment in bfloat16."""
     learning_rate: float = 2e-4
     """Peak learning rate of Adam (not stated in the paper)."""
+    text_encoder_learning_rate: float = 0.0
+    """Peak learning rate of the pretrained weights of `model.text_encoder=hf`, usually a tenth of `learning_rate`. 0
+    for the same. Schedule and warm-up apply to both."""
+    text_encoder_layer_decay: float = 1.0
+    """Factor of the learning rate from each layer of the pretrained text encoder to the layer below it, at most 1. Its
+    embeddings are below the lowest layer."""
+    freeze_text_encoder: bool = False
+    """Keep the pretrained weights of `model.text_encoder=hf` as they are, without dropout, and train only the
+    projection of its hidden states. Each worker encodes a training caption once and keeps up to 4 GiB of states."""
     lr_schedule: Literal["step", "cosine", "constant"] = "step"
     """`step` divides the learning rate by 10 at `lr_decay_epoch`; `cosine` decays it to 0 at the last step."""
     lr_decay_epoch: int = 15
@@ -124,6 +133,15 @@ class TrainConfig:
         for name in ("learning_rate", "margin", "max_grad_norm"):
             if not 0 < getattr(self, name) <= _LARGEST:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g}")
+        if not 0 <= self.text_encoder_learning_rate <= _LARGEST:
+            raise ValueError(
+                f"train.text_encoder_learning_rate is {self.text_encoder_learning_rate}; it must be positive and at "
+                f"most {_LARGEST:g}, or 0 for train.learning_rate"
+            )
+        if not 0 < self.text_encoder_layer_decay <= 1:
+            raise ValueError(
+                f"train.text_encoder_layer_decay is {self.text_encoder_layer_decay}; it must be above 0 and at most 1"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
         if self.hard_negative_warmup_epochs > self.epochs:

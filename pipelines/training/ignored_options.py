@@ -9,6 +9,7 @@ _SHAN_FIELDS = (
 )  # fmt: skip
 _G2L_FIELDS = ("context_temperature", "g2l_weight", "g2l_scale", "gate")
 _G2G_FIELDS = ("g2g_scale", "gate_per_level")
+_PRETRAINED_FIELDS = ("text_encoder_learning_rate", "text_encoder_layer_decay")
 _DIRECTION_FIELDS = ("l2l_weight", "g2l_weight")
 """Weights of the two directions, of which a one-directional variant has one."""
 
@@ -20,7 +21,7 @@ def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
     """
     model, train = setup.model, setup.train
     hf, matcher, levels = "model.text_encoder=hf", f"model.matcher={model.matcher}", f"model.levels={model.levels}"
-    is_shan, epochs = model.matcher == "shan", f"train.epochs={train.epochs}"
+    is_shan, epochs, frozen = model.matcher == "shan", f"train.epochs={train.epochs}", "train.freeze_text_encoder=true"
     rules = (  # section, fields, whether they are ignored, and with what
         ("model", _GRU_FIELDS, model.text_encoder == "hf", hf),
         ("model", _SHAN_FIELDS, not is_shan, matcher),
@@ -29,6 +30,8 @@ def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
         ("model", _DIRECTION_FIELDS, is_shan and model.variant != "full", f"model.variant={model.variant}"),
         ("model", ("scan_pooling",), not model.matcher.startswith("scan"), matcher),
         ("train", ("min_word_count",), model.text_encoder == "hf", hf),
+        ("train", (*_PRETRAINED_FIELDS, "freeze_text_encoder"), model.text_encoder == "gru", "model.text_encoder=gru"),
+        ("train", _PRETRAINED_FIELDS, model.text_encoder == "hf" and train.freeze_text_encoder, frozen),
         ("train", ("lr_decay_epoch",), train.lr_schedule != "step", f"train.lr_schedule={train.lr_schedule}"),
         ("train", ("lr_decay_epoch",), train.lr_schedule == "step" and train.lr_decay_epoch >= train.epochs, epochs),
         ("train", ("early_stopping_patience",), train.early_stopping_patience >= train.epochs, epochs),

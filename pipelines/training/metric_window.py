@@ -22,8 +22,8 @@ class MetricWindow:
     """Time that the steps waited for their batches."""
     start: float = field(default_factory=time.perf_counter)
 
-    def summary(self, ranks: int, lr: float, device: torch.device) -> dict[str, float]:
-        """Returns the metrics of the window over all ranks, each of which has to call this.
+    def summary(self, ranks: int, rates: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Returns `rates` and the metrics of the window over all ranks, each of which has to call this.
 
         `captions_per_s` is the throughput of all ranks, `data_wait_fraction` that of the rank that waited longest, and
         `memory_gb` the peak of this rank's GPU, or of its process.
@@ -32,7 +32,7 @@ class MetricWindow:
         return {
             "loss": sum_over_ranks(torch.stack(self.losses).mean()).item() / ranks,
             "grad_norm": torch.stack(self.norms).mean().item(),
-            "lr": lr,
+            **rates,
             "captions_per_s": self.captions * ranks / seconds,
             "data_wait_fraction": max_over_ranks(torch.tensor(self.waited_s / seconds, device=device)).item(),
             "memory_gb": _peak_memory(device) / 1e9,

@@ -5,8 +5,8 @@ import math
 from pipelines.training.config import TrainConfig
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Returns the learning rate of the optimizer step after `step` finished ones."""
+def learning_rate(config: TrainConfig, peak: float, step: int, steps_per_epoch: int) -> float:
+    """Returns the learning rate of the optimizer step after `step` finished ones, for weights with that peak rate."""
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     if config.lr_schedule == "cosine":
         total = max(1, config.epochs * steps_per_epoch - config.warmup_steps)
@@ -15,7 +15,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     else:
         decayed = config.lr_schedule == "step" and step >= config.lr_decay_epoch * steps_per_epoch
         factor = 0.1 if decayed else 1.0
-    return config.learning_rate * warmup * factor
+    return peak * warmup * factor
 
 
 def uses_hardest_negatives(config: TrainConfig, step: int, steps_per_epoch: int) -> bool:

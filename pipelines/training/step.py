@@ -69,7 +69,7 @@ def take_step(
     if diverged:
         raise divergence(step, steps_per_epoch, loss.item(), norm.item(), len(batches), config)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(config, step, steps_per_epoch)
+        group["lr"] = learning_rate(config, group["peak"], step, steps_per_epoch)
     state.optimizer.step()
     if state.average:
         state.average.update_parameters(state.shan)

@@ -32,6 +32,7 @@ from pipelines.training.data import batches_of, local_splits
 from pipelines.training.divergence import require_finite_scores
 from pipelines.training.failures import out_of_memory
 from pipelines.training.metric_window import MetricWindow
+from pipelines.training.optimizer import current_rates
 from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
 from pipelines.training.shard_cache import CacheConfig
@@ -42,6 +43,7 @@ from pipelines.training.validation_report import validation_report
 from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
 from shan_model.gather import sum_over_ranks
+from shan_model.hf_encoder import HuggingFaceEncoder
 from shan_model.loss import is_collapsed
 from shan_model.metrics import Recalls, random_recalls, retrieval_recalls
 from shan_model.model import SHAN
@@ -51,6 +53,8 @@ PREEMPTION_CHECK_STEPS = 10
 """Steps between checks for an announced preemption. Each check synchronizes all ranks."""
 SHOW_S = 0.2
 """Seconds between updates of the progress bar, each of which is a message to the driver's node."""
+KEPT_STATES_BYTES = 4 * 2**30
+"""Largest size of the hidden states of captions that a worker keeps for a frozen text encoder."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class TrainWorker:
             shan.text_encoder.set_fixed(job.word_vectors)
         self.device = ray.train.torch.get_device()
         self.state = TrainState(shan, self.config, self.device)
+        if isinstance(shan.text_encoder, HuggingFaceEncoder) and self.config.freeze_text_encoder:
+            shan.text_encoder.keep_states(train.captions, KEPT_STATES_BYTES)
         self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(shan, self.config))
         self.writer = CheckpointWriter(job.lease, job.run_id, job.lineage) if self.rank == 0 else None
         self.stop_requests = StopRequests(job.bar, self.config.log_every_n_steps) if self.rank == 0 else None
@@ -191,7 +197,7 @@ class TrainWorker:
 
     def _log_window(self) -> None:
         """Logs the metrics since the last call, on every rank."""
-        self._log(self.window.summary(self.ranks, self.state.optimizer.param_groups[0]["lr"], self.device))
+        self._log(self.window.summary(self.ranks, current_rates(self.state.optimizer, self.config), self.device))
         self.window = MetricWindow()
 
     def _finish_epoch(self, epoch: int) -> None:

@@ -83,7 +83,7 @@ def with_word_vectors(folder: Path) -> list[str]:
 def with_hugging_face(folder: Path) -> list[str]:
     """Nothing gets better by such steps, so training ends after the second of 9 epochs."""
     write_tiny_bert(folder / "bert")
-    more = ["--model.text_encoder=hf", f"--model.hf_model={folder}/bert"]
+    more = ["--model.text_encoder=hf", f"--model.hf_model={folder}/bert", "--train.freeze_text_encoder=true"]
     return [
         *more,
         "--train.num_workers=1",

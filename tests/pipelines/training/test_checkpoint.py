@@ -46,15 +46,22 @@ def steps(state: TrainState, config: TrainConfig, count: int) -> None:
         take_step(state, objective_of(state.shan, config), [batch], config, steps_per_epoch=5)
 
 
-@pytest.mark.parametrize("encoder", ["gru", "hf"])
+@pytest.mark.parametrize("encoder", ["gru", "hf", "hf-layers", "hf-frozen"])
 @pytest.mark.parametrize("ema", [0.0, 0.7])
 @pytest.mark.parametrize("before", [0, 3])
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, ema: float, before: int, encoder: str):
     """A Hugging Face encoder also has dropout."""
-    more = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder == "hf" else {}
-    model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **more)
-    config = TrainConfig(ema_decay=ema, hard_negative_warmup_epochs=1, learning_rate=1e-3)
+    hf = {"text_encoder": "hf", "hf_model": str(write_tiny_bert(tmp_path / "bert"))} if encoder != "gru" else {}
+    model = ModelConfig(region_dim=6, joint_dim=8, word_dim=4, **hf)
+    more = {
+        "hf-layers": {"text_encoder_learning_rate": 1e-4, "text_encoder_layer_decay": 0.5},
+        "hf-frozen": {"freeze_text_encoder": True},
+    }.get(encoder, {})
+    config = TrainConfig(ema_decay=ema, hard_negative_warmup_epochs=1, learning_rate=1e-3, **more)
     uninterrupted, first, second = (fresh(config, model, seed) for seed in (0, 0, 9))
+    if encoder == "hf-frozen":
+        for state in (uninterrupted, first, second):
+            state.shan.text_encoder.keep_states(CAPTIONS, 2**20)
     steps(uninterrupted, config, before + 4)
     steps(first, config, before)
     first.progress.history = [(1, 2, {"loss": 0.5}), *((5 * e, 2, {"epoch": e, "val_rsum": 124.5 - e}) for e in (1, 2))]

@@ -7,7 +7,7 @@ from pipelines.training.schedule import learning_rate, uses_hardest_negatives
 
 
 def rates(steps: list[int], **fields) -> list[float]:
-    return [learning_rate(TrainConfig(learning_rate=1e-3, **fields), step, 10) for step in steps]
+    return [learning_rate(TrainConfig(**fields), 1e-3, step, 10) for step in steps]
 
 
 def test_step_schedule_decays_once():
