@@ -1,6 +1,6 @@
 """Downloads from the Hugging Face hub or a mirror, whose client has a timeout per read, but no deadline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +33,17 @@ def within_rate(model: str, request: Callable[[], T]) -> T:
             if rate.is_missed(_size(folder) - before):
                 raise TimeoutError(f"the hub {constants.ENDPOINT} sends less than {rate}")
     return result.result()
+
+
+def fetch_snapshot(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Returns the folder, named by its commit, with the files of a model; those that the hub's cache lacks are fetched.
+
+    Raises what `huggingface_hub` raises, and TimeoutError as `within_rate`.
+    """
+    from huggingface_hub import snapshot_download
+
+    model = name if revision is None else f"{name}@{revision}"
+    return Path(within_rate(model, lambda: snapshot_download(name, revision=revision, allow_patterns=list(patterns))))
 
 
 def _size(folder: Path) -> int:

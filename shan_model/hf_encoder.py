@@ -44,6 +44,7 @@ class HuggingFaceEncoder(TextEncoder):
     def __init__(self, config: ModelConfig, files: Path | None = None) -> None:
         """Builds the encoder from `files` without weights and network, or loads `config.hf_model` pretrained.
 
+        The files of a hub name have to be in the hub's cache on this machine: nothing is downloaded.
         Raises ValueError if transformers is not installed or the model is not supported.
         """
         super().__init__()
@@ -179,9 +180,10 @@ def _load_errors(shown: str | Path) -> Iterator[None]:
 def _pretrained(name: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    # transformers has no deadline for downloads, and requests each file's version before it reads its cache.
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=True)
     encoder, found = AutoModel.from_pretrained(
-        name, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        name, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:

@@ -30,8 +30,9 @@ from pipelines.search.index_build import actors_request
 from pipelines.training.driver import workers_request
 from pipelines.training.epoch_size import batches_per_epoch
 from pipelines.training.identity import settings_identity
-from pipelines.training.inputs import check_name, check_text_encoder, require_dataset_of_model
+from pipelines.training.inputs import check_name, require_dataset_of_model
 from pipelines.training.setup import TrainingSetup
+from pipelines.training.text_encoder import check_text_encoder
 
 Stage = Literal["extract", "train", "evaluate", "promote", "index"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

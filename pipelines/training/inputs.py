@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import infra.cluster
 from infra.errors import UserError
-from infra.hub import within_rate
 from infra.paths import is_file
 from infra.registry import name_filter
 from infra.storage.folder import FolderStore
@@ -21,6 +20,7 @@ from pipelines.training.identity import directory_name, training_identity
 from pipelines.training.ignored_options import ignored_options
 from pipelines.training.run_directory import RunDirectory, open_run_directory
 from pipelines.training.setup import TrainingSetup
+from pipelines.training.text_encoder import check_text_encoder
 from shan_model.vocabulary import Vocabulary
 from shan_model.word_vectors import WordVectorsError, read_word_vectors
 
@@ -66,35 +66,6 @@ def check_name(name: str) -> None:
     """Raises UserError for a name that a registered model and its run directories cannot have."""
     if not name or dataset_name(name.replace(".", "_")) != name.replace(".", "_"):
         raise UserError(f"--name '{name}' is not a valid model name; it may contain letters, digits, '-', '_' and '.'")
-
-
-def check_text_encoder(setup: TrainingSetup) -> None:
-    """Raises UserError if the config or tokenizer of `model.hf_model` cannot be loaded, or is not supported.
-
-    AccessDeniedError for a folder that this user may not enter.
-    Also for word vectors, which this encoder does not use, and for a width of word vectors without a file of them.
-    """
-    if setup.model.fixed_word_dim and not setup.train.word_vectors:
-        raise UserError(
-            f"model.fixed_word_dim is {setup.model.fixed_word_dim}, but train.word_vectors, whose width it is, is not "
-            "set; omit it"
-        )
-    if setup.model.text_encoder == "hf":
-        from shan_model.hf_encoder import check_pretrained
-
-        if path := setup.train.word_vectors:
-            raise UserError(f"train.word_vectors is {path}, but has no effect with model.text_encoder=hf; omit it")
-        # Raises for a folder that this user may not enter, whose path transformers takes for an invalid hub name.
-        is_file(Path(setup.model.hf_model, "config.json"))
-        try:
-            within_rate(setup.model.hf_model, lambda: check_pretrained(setup.model.hf_model))
-        except TimeoutError as error:
-            raise UserError(
-                f"model.hf_model {setup.model.hf_model!r} cannot be fetched ({error}); check HF_ENDPOINT and the "
-                f"network, or fill the cache of each node: hf download {setup.model.hf_model}"
-            ) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
 
 def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> TrainingInputs:

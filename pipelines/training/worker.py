@@ -38,6 +38,7 @@ from pipelines.training.run_directory import Lease
 from pipelines.training.shard_cache import CacheConfig
 from pipelines.training.step import objective_of, take_step
 from pipelines.training.stop_requests import StopRequests
+from pipelines.training.text_encoder import fetch_text_encoder
 from pipelines.training.validation import validation_scores
 from pipelines.training.validation_report import validation_report
 from shan_model.config import ModelConfig
@@ -113,6 +114,7 @@ class TrainWorker:
         train, self.val = local_splits(features, self.config, job.cache)
         self.batches = batches_of(train, self.config)
         self.steps_per_epoch = steps_per_epoch(self.batches.batches_per_epoch, self.config)
+        fetch_text_encoder(job.model)
         torch.manual_seed(self.config.seed)
         shan = SHAN(job.model, Vocabulary.build(train.captions, self.config.min_word_count))
         if job.word_vectors is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.canonical_json import load_object
 from infra.errors import UserError
-from infra.hub import within_rate
+from infra.hub import fetch_snapshot
 from infra.paths import explained, is_dir, is_file, local_path
 
 _FIELD = "extract.detector_settings: model"
@@ -50,12 +50,10 @@ def fetch_model(model: str) -> Path:
     if model.startswith("/"):
         return Path(model)
     require_transformers()
-    from huggingface_hub import snapshot_download
-
     name, _, revision = model.partition("@")
     patterns = [_CONFIG, *_PROCESSORS, _WEIGHTS, _INDEX, _PART]
     try:
-        return Path(within_rate(model, lambda: snapshot_download(name, revision=revision, allow_patterns=patterns)))
+        return fetch_snapshot(name, revision, patterns)
     except Exception as error:  # the library's own, those of HTTP and of the disk
         reason = " ".join(str(error).split())[:200]
         raise UserError(

@@ -1,25 +1,19 @@
 """Inputs of a training: resolved without writing, and invalid ones refused before anything is written."""
 
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra import hub
-from infra.errors import AccessDeniedError, UserError
+from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.config import TrainConfig
-from pipelines.training.inputs import TrainingInputs, check_text_encoder, require_dataset_of_model, resolve_inputs
+from pipelines.training.inputs import TrainingInputs, require_dataset_of_model, resolve_inputs
 from pipelines.training.setup import TrainingSetup
 from shan_model.config import ModelConfig
-from tests.support.bad_stores import closed
 from tests.support.feature_sets import FEATURE_DIM
-from tests.support.tiny_bert import write_tiny_bert
-from tests.support.web_server import drips, web_server
 
 
 def test_inputs_are_resolved_without_writing(inputs: TrainingInputs):
@@ -62,54 +56,6 @@ def test_invalid_input_is_an_error_before_anything_is_written(
     assert not Path(setup.train.output).exists()
 
 
-def without(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).unlink()
-
-
-def with_config(text: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / "config.json").write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("corrupt", "reason"),
-    [
-        (shutil.rmtree, r"cannot be loaded \(.*\); give a folder or hub name"),
-        (without("config.json"), r"cannot be loaded \(.*\); give a folder or hub name"),
-        (without("model.safetensors"), r"cannot be loaded \(it has no model\.safetensors\); give a folder or hub name"),
-        (without("tokenizer.json"), "has a tokenizer without words; save tokenizer.json with the model"),
-        (with_config('{"model_type": "own"}'), r"cannot be loaded \(.*own.*\); give a folder or hub name"),
-        (
-            with_config('{"model_type": "bert", "hidden_size": "x"}'),
-            r"cannot be loaded \(.*hidden_size.*\); give a folder",
-        ),
-        (with_config('{"model_type": "t5"}'), "is a t5, not a text encoder; use one such as BERT or RoBERTa"),
-    ],
-    ids=["missing", "no config", "no weights", "no tokenizer", "unknown kind", "wrong type", "not an encoder"],
-)
-def test_an_unusable_text_encoder_is_an_error_first(
-    features: FeatureSet, setup: TrainingSetup, tmp_path: Path, corrupt: Callable[[Path], object], reason: str
-):
-    folder = write_tiny_bert(tmp_path / "bert")
-    corrupt(folder)
-    model = replace(setup.model, text_encoder="hf", hf_model=str(folder))
-    with pytest.raises(UserError, match=f"^model.hf_model '{folder}' {reason}") as caught:
-        resolve_inputs(features, "m", replace(setup, model=model))
-    assert "\n" not in str(caught.value)
-    assert not Path(setup.train.output).exists()
-
-
-def test_a_closed_folder_of_a_text_encoder_is_named(setup: TrainingSetup, tmp_path: Path):
-    folder = write_tiny_bert(tmp_path / "bert")
-    closed_setup = replace(setup, model=replace(setup.model, text_encoder="hf", hf_model=str(folder)))
-    with closed(folder), pytest.raises(AccessDeniedError, match=f"^{folder}/config.json: cannot be accessed"):
-        check_text_encoder(closed_setup)
-
-
-def test_a_local_text_encoder_is_accepted(features: FeatureSet, setup: TrainingSetup, tmp_path: Path):
-    model = replace(setup.model, text_encoder="hf", hf_model=str(write_tiny_bert(tmp_path / "bert")))
-    assert resolve_inputs(features, "m", replace(setup, model=model)).setup.model == model
-
-
 @pytest.mark.parametrize("name", ["m", "shan-写真", "M_1.2"])
 def test_names_of_models_have_characters_of_any_script(features: FeatureSet, setup: TrainingSetup, name: str):
     assert resolve_inputs(features, name, setup).directory.name.startswith(f"{name}-")
@@ -150,16 +96,3 @@ def test_another_width_than_that_of_the_word_vectors_is_an_error(
         assert resolve_inputs(features, "m", given).setup.model.fixed_word_dim == 3
     with pytest.raises(UserError, match=r"^model\.fixed_word_dim is 2, but .*/vectors\.txt' has vectors of width 3"):
         resolve_inputs(features, "m", replace(given, model=replace(setup.model, fixed_word_dim=2)))
-
-
-def test_a_hub_that_drips_is_given_up(setup: TrainingSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(hub, "GRACE_S", 0.3)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    model = replace(setup.model, text_encoder="hf", hf_model="someone/bert")
-    with web_server(drips(b"HTTP/1.1 200 OK\r\nX-Part: ", b"a", 1.0)) as (uri, _):
-        monkeypatch.setattr(constants, "ENDPOINT", uri.removesuffix("/a.jpg"))
-        with pytest.raises(UserError, match=r"^model\.hf_model 'someone/bert' cannot be fetched \(the hub http://127"):
-            check_text_encoder(replace(setup, model=model))
