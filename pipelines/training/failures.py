@@ -27,7 +27,8 @@ LOST_PEER_OR_DEVICE = re.compile(
     r"|CUDA GPUs|can't allocate memory|start new thread",
     re.IGNORECASE,
 )
-"""Texts of a RuntimeError that a restart can cure. Gloo's errors, and most of CUDA, have no type of their own.
+"""Texts of a RuntimeError that a restart can cure. Gloo's errors, cuDNN's and those of memory have no type of their own;
+those of CUDA have one, torch.AcceleratorError, only since torch 2.8, with the texts of before.
 
 Any other RuntimeError, such as one of shapes, depends on the batch and the weights only, which a restart repeats."""
 
