@@ -191,7 +191,9 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
                 runtime_env=_runtime_env(config),
                 log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
             )
-    except Exception as error:  # Ray has many types for what a machine lacks
+    except Exception as error:
+        if not _is_failed_start(error):
+            raise
         raise UserError(f"Ray does not start on this machine ({one_line(error)}); {_start_fix(error)}") from error
 
 
@@ -204,6 +206,17 @@ def _require_absolute_folder() -> None:
             f"{name} is {folder!r}, which Ray does not take; set RAY_TMPDIR to the absolute path of a folder that this "
             "user can write"
         )
+
+
+def _is_failed_start(error: Exception) -> bool:
+    """Returns whether Ray raises an error for what a machine lacks, and not for a defect.
+
+    `ray._private.node` and `services` raise `Exception` itself, of no subclass, for processes that do not start in
+    time; ValueError for ports, addresses and a socket's path; RuntimeError for files of processes that do not appear.
+    """
+    from ray.exceptions import RayError
+
+    return type(error) is Exception or isinstance(error, (OSError, ValueError, RuntimeError, RayError))
 
 
 def _start_fix(error: Exception) -> str:

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from infra import cluster
-from infra.cluster import ClusterConfig, _runtime_env, _start_fix, check_address, require_dashboard
+from infra.cluster import ClusterConfig, _is_failed_start, _runtime_env, _start_fix, check_address, require_dashboard
 from infra.errors import UserError
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from tests.support.http_answers import Answer, answering
@@ -181,6 +181,12 @@ def test_other_reasons_get_a_general_fix():
     assert _start_fix(RuntimeError("The current node timed out during startup")).startswith(
         "free memory, ports or space"
     )
+
+
+def test_defects_at_the_start_of_ray_are_no_user_errors():
+    raised_by_ray = (Exception("The current node timed out during startup"), ConnectionError(), ValueError(), OSError())
+    assert all(map(_is_failed_start, raised_by_ray))
+    assert not any(map(_is_failed_start, (TypeError(), AttributeError(), ImportError(), KeyError(), AssertionError())))
 
 
 @pytest.mark.usefixtures("ray_session")
