@@ -27,10 +27,11 @@ LOST_PEER_OR_DEVICE = re.compile(
     r"|CUDA GPUs|can't allocate memory|start new thread",
     re.IGNORECASE,
 )
-"""Texts of a RuntimeError that a restart can cure. Gloo's errors, cuDNN's and those of memory have no type of their own;
-those of CUDA have one, torch.AcceleratorError, only since torch 2.8, with the texts of before.
+"""Texts of a RuntimeError that a restart can cure.
 
-Any other RuntimeError, such as one of shapes, depends on the batch and the weights only, which a restart repeats."""
+Gloo's errors, cuDNN's and those of memory have no type of their own. Those of CUDA have one, torch.AcceleratorError,
+only since torch 2.8, and the same texts. Any other RuntimeError, such as one of shapes, depends on the batch and the
+weights only, which a restart repeats."""
 
 
 class FailAtOnce(UserCallback):
