@@ -4,8 +4,9 @@ In a folder, files are memory-mapped. In a bucket, rows are read by ranged reque
 """
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -36,18 +37,26 @@ def corrupt(store: Store, name: str, reason: str) -> CorruptDataError:
     )
 
 
+@contextmanager
+def required(store: Store, name: str) -> Iterator[None]:
+    """Raises CorruptDataError if the body, which reads an object, does not find it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise corrupt(store, name, "does not exist") from error
+
+
 def object_buffer(store: Store, name: str) -> memoryview:
     """Returns the bytes of an object, memory-mapped if it is a file. Raises CorruptDataError for a missing one."""
-    try:
+    with required(store, name):
         if not store.uri.startswith("/"):
             return memoryview(store.read(name))
         path = Path(store.uri, name)
-        with explained(path), path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError as error:
-        raise corrupt(store, name, "does not exist") from error
-    except ValueError as error:  # an empty file cannot be mapped
-        raise corrupt(store, name, "is empty") from error
+        try:
+            with explained(path), path.open("rb") as file:
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError as error:  # an empty file cannot be mapped
+            raise corrupt(store, name, "is empty") from error
 
 
 def verified(store: Store, name: str, stored: StoredFile) -> memoryview:
@@ -134,7 +143,8 @@ class StoredMatrix:
     def _requested(self, span: tuple[int, int]) -> NDArray[Any]:
         width = self.shape[1] * np.dtype(self.dtype).itemsize
         size = (span[1] - span[0]) * width
-        data = self.store.read(self.name, HEADER_BYTES + span[0] * width, size) if size else b""
+        with required(self.store, self.name):  # it may have been deleted since the index was opened
+            data = self.store.read(self.name, HEADER_BYTES + span[0] * width, size) if size else b""
         if len(data) != size:
             raise corrupt(self.store, self.name, "is shorter than its receipt states")
         return np.frombuffer(data, self.dtype).reshape(-1, self.shape[1])

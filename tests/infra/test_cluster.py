@@ -183,7 +183,7 @@ def test_other_reasons_get_a_general_fix():
     )
 
 
-def test_defects_at_the_start_of_ray_are_no_user_errors():
+def test_defects_at_the_start_of_ray_keep_their_type():
     raised_by_ray = (Exception("The current node timed out during startup"), ConnectionError(), ValueError(), OSError())
     assert all(map(_is_failed_start, raised_by_ray))
     assert not any(map(_is_failed_start, (TypeError(), AttributeError(), ImportError(), KeyError(), AssertionError())))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from infra.errors import CorruptDataError
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
@@ -18,7 +21,7 @@ def names(store: Store) -> set[str]:
     return {name for name, _ in store.scan()}
 
 
-def test_searches_do_not_need_the_bucket(ray_session: None, s3_server: S3Server, tmp_path: Path):
+def test_only_searches_without_a_copy_need_the_bucket(ray_session: None, s3_server: S3Server, tmp_path: Path):
     features = small_set(tmp_path, 30)
     model = loaded(tmp_path / "model", features)
     config = IndexConfig(photos_per_partition=8, candidate_search="ivf", num_lists=4, num_probes=4)
@@ -28,8 +31,13 @@ def test_searches_do_not_need_the_bucket(ray_session: None, s3_server: S3Server,
         bucket.replace(name, build.store.read(name))
     partitions = partitions_of(build.document, 0, 2)
     copy = copy_partitions(bucket, build.document, partitions, tmp_path / "copy")
+    opened = SearchIndex.of(bucket, build.document, model, partitions)
     for name in names(bucket):
         bucket.delete(name)
+    with pytest.raises(CorruptDataError, match=rf"^{bucket.uri}/photos-.*\.npy does not exist; run .* build the index"):
+        opened.search_photos(["a photo of 7"], 5)
+    with pytest.raises(CorruptDataError, match=rf"^{bucket.uri}/.* does not exist; run .* build the index again"):
+        copy_partitions(bucket, build.document, partitions, tmp_path / "second")
     found = SearchIndex.of(copy, build.document, model, partitions).search_photos(["a photo of 7"], 5)
     assert found == SearchIndex.of(build.store, build.document, model, partitions).search_photos(["a photo of 7"], 5)
     others = set(partitions_of(build.document, 1, 2))
