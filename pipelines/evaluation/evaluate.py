@@ -13,6 +13,7 @@ from infra.model_artifacts import download_artifact, download_folder
 from infra.outages import outage_as_warning
 from infra.tracking import Tracking
 from infra.tracking_errors import explained
+from pipelines.evaluation.ensemble import Ensemble
 from pipelines.evaluation.results import Evaluation, evaluation_tables
 from pipelines.evaluation.score import ScoreConfig, score_all_pairs
 from pipelines.features.feature_set import FeatureSet
@@ -27,11 +28,18 @@ from shan_model.scoring import OnPairs, identity
 
 
 def evaluate(
-    shan: SHAN, name: str, split: Split, config: ScoreConfig, cluster: ClusterConfig, protocol: str | None = None
+    shan: SHAN,
+    name: str,
+    split: Split,
+    config: ScoreConfig,
+    cluster: ClusterConfig,
+    protocol: str | None = None,
+    ensemble: Ensemble | None = None,
 ) -> Evaluation:
     """Scores all photos of the split with all its captions and ranks them in both directions, per fold of the protocol.
 
-    `name` is the model's name in tables. Raises UserError if the split does not have the protocol's size.
+    `name` is the model's name in tables. Scores are also added to `ensemble`. Raises UserError if the split does not
+    have the protocol's size.
     """
     try:
         folds = cut_folds(protocol, len(split), split.photo_of_caption)
@@ -43,6 +51,8 @@ def evaluate(
         for number, fold in enumerate(folds):
             scores_NC = _score_fold(shan, split, fold, number if len(folds) > 1 else None, config, cluster, bar.update)
             ranks.append(retrieval_ranks(scores_NC, fold.photo_of_caption))
+            if ensemble is not None:
+                ensemble.add(number, scores_NC)
     split_name = split.name if protocol is None else f"{split.name}, {protocol}"
     return Evaluation(name, split_name, len(split), len(split.captions), folds, ranks)
 
@@ -58,13 +68,18 @@ def _score_fold(
 ) -> NDArray[np.floating]:
     """Scores one gallery; every fold of several has a cache file of its own."""
     captions = [split.captions[c] for c in fold.captions]
-    if config.cache_file and number is not None:
-        path = Path(config.cache_file)
-        config = replace(config, cache_file=str(path.with_stem(f"{path.stem}-fold{number}")))
+    if number is not None:
+        config = with_own_cache(config, f"fold{number}")
     photos = (*(shard.sha256 for shard in split.stored.shards), *(split.selected or ()))
     features = "|".join((*photos, str(fold.photos)))
     scores_of = identity(shan, captions, features=features) if config.cache_file else ""
     return score_all_pairs(shan, RowRange(split, fold.photos), captions, config, cluster, scores_of, progress)
+
+
+def with_own_cache(config: ScoreConfig, name: str) -> ScoreConfig:
+    """Returns the config with `-<name>` appended to the name of its score cache, if it has one."""
+    path = Path(config.cache_file)
+    return replace(config, cache_file=str(path.with_stem(f"{path.stem}-{name}"))) if config.cache_file else config
 
 
 def log_evaluated_data(

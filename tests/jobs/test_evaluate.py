@@ -88,9 +88,29 @@ def test_features_and_protocol_are_checked_before_models_load(features, tmp_path
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("--report=r.pdf", "end the name in .md"), ("--score.cache_file=s.npy", "score.cache_file is set")],
+    [("--report=r.pdf", "end the name in .md"), ("--ensemble=best", "^--ensemble names 1 model; give at least two")],
 )
-def test_errors_name_the_option(features, tmp_path, monkeypatch, option, message):
-    uri = write_checkpoint(tmp_path / "best", model(features), features)
+def test_errors_name_the_option(features, monkeypatch, option, message):
     with pytest.raises(UserError, match=message):
-        run(monkeypatch, "--model", uri, uri, f"--features={features.uri}", "--split=val", option)
+        run(monkeypatch, "--model=best", f"--features={features.uri}", "--split=val", option)
+
+
+def test_models_are_missing(features, monkeypatch):
+    with pytest.raises(UserError, match=r"^--model is missing; give it, or --ensemble"):
+        run(monkeypatch, f"--features={features.uri}")
+
+
+def test_ensemble_follows_its_members(features, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one, two, three = (write_checkpoint(tmp_path / str(n), model(features, 3, n), features) for n in (1, 2, 3))
+    options = [f"--features={features.uri}", "--split=val", "--score.cache_file=s.npy", "--report=r.md"]
+    run(monkeypatch, "--model", three, two, "--ensemble", one, two, *options)
+    members, *tables = capsys.readouterr().out.strip().split("\n\n**")
+    assert re.fullmatch(
+        r"\*\*ensemble: mean of the scores of 2 models\*\*\n\n.*"
+        rf"\| {two} \| vse\+\+ \| [0-9a-f]{{12}} \|\n\| {one} \| vse\+\+ \| [0-9a-f]{{12}} \|", members, re.S
+    )  # fmt: skip
+    assert re.findall(r"^\| (\S+) \| \d+\.\d \(", tables[2], re.M) == [three, two, one, "ensemble"]
+    assert tables[-1].startswith(f"ensemble minus {three}**")
+    assert "mean of the scores of 2 models" in Path("r.md").read_text()
+    assert {path.name for path in tmp_path.glob("*.npy")} == {"s-model1.npy", "s-model2.npy", "s-model3.npy"}
