@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
 """Endings of images, in any case. Other files of a folder or tar are not read as images."""
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def escapes_root(source: str) -> bool:
@@ -20,7 +21,7 @@ def safe_key(source: str) -> str:
     if name in ("", "."):
         name = PurePosixPath(source).name
     end = name.rfind(".")  # a path object takes 3 s per million photos
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name[:end] if 0 < end < len(name) - 1 else name)
+    return _UNSAFE.sub("_", name[:end] if 0 < end < len(name) - 1 else name)
 
 
 def dataset_name(text: str) -> str:

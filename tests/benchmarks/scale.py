@@ -4,6 +4,7 @@ No photo is read. Shards have regions of zeros, 4 KB per photo; beyond MOST_VERI
 tars are empty files. Each step runs in a process of its own, whose peak memory counts.
 """
 
+import gc
 import io
 import os
 import tarfile
@@ -21,6 +22,7 @@ from PIL import Image
 
 from infra.cluster import ClusterConfig
 from infra.storage.base import Store
+from jobs.cli import NEW_OBJECTS
 from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import SCHEMA, Manifest, Photo
@@ -225,6 +227,7 @@ def _read(step: str, count: int, place: str, page: Path) -> None:
 
 def _run(step: str, count: int, folder: Path) -> Measured:
     """Runs one step, and returns its seconds and the peak memory of this process."""
+    gc.set_threshold(NEW_OBJECTS)  # as every command does
     manifest = made_up_manifest(count) if step in ("write", "plan", "rerun") else None
     started = time.perf_counter()
     _step(step, count, manifest, folder)
