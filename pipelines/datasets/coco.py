@@ -5,6 +5,7 @@ states. Its images are in a folder of the photo root, such as `train2017`, or di
 """
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -30,6 +31,9 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
     images = document["images"]
     folder, ids = _folder(file, images[0]) if images else "", set[int]()
     split = file.split or _split_in(file.path.stem)
+    if split and not file.split:
+        note = f"all photos are in {split}, as its name states; SPLIT={file.path.name} puts them into another split"
+        print(f"{file.location}: {note}", file=sys.stderr)
     for number, image in enumerate(images, 1):
         if not _is_image(image):
             raise UserError(

@@ -55,12 +55,17 @@ def test_several_files_have_their_splits_and_folders(coco: Path):
     assert manifest.name == "captions_train2017"
 
 
-def test_names_of_files_state_their_splits(coco: Path):
+def test_names_of_files_state_their_splits(coco: Path, capsys: pytest.CaptureFixture[str]):
     names = (str(coco / f"captions_{split}2017.json") for split in ("train", "val"))
     manifest = import_dataset(DatasetFiles(tuple(names)), coco)
     assert [photo.split for photo in manifest.photos()] == ["train", "train", "val"]
+    printed = capsys.readouterr().err
+    assert all(
+        f"{split}2017.json: all photos are in {split}, as its name states" in printed for split in ("train", "val")
+    )
     manifest = import_dataset(f"gallery={coco}/captions_val2017.json", coco)
     assert [photo.split for photo in manifest.photos()] == ["gallery"]
+    assert capsys.readouterr().err == ""
     for name in ("captions_trainval2017.json", "latest.json", "train_and_val.json"):
         (coco / name).write_bytes((coco / "captions_val2017.json").read_bytes())
         manifest = import_dataset(str(coco / name), coco)
