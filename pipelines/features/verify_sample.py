@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.features.index import DetectorDescription
-from pipelines.features.npy import load_npy
+from pipelines.features.npy import view_npy
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _is_count(value: Any) -> bool:
 
 def _array(data: bytes) -> NDArray[Any] | None:
     try:
-        return load_npy(data)
+        return view_npy(memoryview(data))
     except Exception:  # noqa: BLE001 - a corrupt header can raise anything
         return None
 
