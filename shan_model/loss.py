@@ -56,12 +56,3 @@ def hardest_negatives(scores_BB: Tensor, photo_of_row_B: Tensor, *, margin: floa
         photo=torch.cat([text_rows, photo.indices[photo_rows]]),
         caption=torch.cat([text.indices[text_rows], photo_rows]),
     )
-
-
-def is_collapsed(loss: float, batch_size: int, margin: float, rsum: float, random_rsum: float) -> bool:
-    """Returns whether all scores are equal, so that training has collapsed: the hardest-negative loss is 2 B margin.
-
-    A model that still ranks passes through this value, too: its hardest negatives score as high as its positives. So
-    `rsum` of the validation split must also be below twice that of a random ranking.
-    """
-    return math.isclose(loss, 2 * batch_size * margin, rel_tol=1e-3) and rsum < 2 * random_rsum

@@ -33,6 +33,8 @@ from shan_model.model import SHAN
 
 FORMAT = "shan-checkpoint/1"
 STATE, PROGRESS, VALIDATION = "state.safetensors", "progress.json", "validation.json"
+ON_PLATEAU = "on_plateau"
+"""Metric of a validation: 1 if all pairs had almost the same score, else 0."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 MetricRow = tuple[int, int, dict[str, float]]
@@ -73,6 +75,11 @@ class TrainingProgress:
         first, last = self.validated * steps_per_epoch, (self.validated + 1) * steps_per_epoch
         if not first <= self.step <= last:
             raise _corrupt(source, f"step is {self.step}, but after epoch {self.validated} it is {first} to {last}")
+
+    def is_on_plateau(self) -> bool:
+        """Returns whether all pairs had almost the same score in the last validation."""
+        last = next((metrics for _, _, metrics in reversed(self.history) if "epoch" in metrics), {})
+        return last.get(ON_PLATEAU) == 1
 
     def is_finished(self, config: TrainConfig) -> bool:
         """Returns whether all epochs are done, or early stopping applies."""

@@ -1,7 +1,8 @@
-"""Learning rate and loss as functions of the step number alone, which a resumed training follows exactly."""
+"""Learning rate and loss as functions of the stored progress, which a resumed training follows exactly."""
 
 import math
 
+from pipelines.training.checkpoint import TrainingProgress
 from pipelines.training.config import TrainConfig
 
 
@@ -18,6 +19,11 @@ def learning_rate(config: TrainConfig, peak: float, step: int, steps_per_epoch: 
     return peak * warmup * factor
 
 
-def uses_hardest_negatives(config: TrainConfig, step: int, steps_per_epoch: int) -> bool:
-    """Returns whether the loss of that step takes only the hardest negatives, and not the mean of all violations."""
-    return step >= config.hard_negative_warmup_epochs * steps_per_epoch
+def uses_hardest_negatives(config: TrainConfig, progress: TrainingProgress, steps_per_epoch: int) -> bool:
+    """Returns whether the loss of the next step takes only the hardest negatives, and not the mean of all violations.
+
+    A training with a warm-up also takes the mean in an epoch that starts on the plateau of equal scores.
+    """
+    warmup = config.hard_negative_warmup_epochs
+    is_extended = warmup > 0 and progress.is_on_plateau()
+    return progress.step // steps_per_epoch >= warmup and not is_extended

@@ -51,7 +51,7 @@ def take_step(
     not finite.
     """
     step = state.progress.step
-    hardest = uses_hardest_negatives(config, step, steps_per_epoch)
+    hardest = uses_hardest_negatives(config, state.progress, steps_per_epoch)
     # Seeded per step, so that the dropout of a text encoder is the same after a restart.
     torch.manual_seed(int(np.random.SeedSequence([config.seed, step, rank]).generate_state(1)[0]))
     objective.train()

@@ -25,7 +25,14 @@ from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.batches import Batch
-from pipelines.training.checkpoint import PROGRESS, MetricRow, TrainState, epoch_checkpoint, step_checkpoint
+from pipelines.training.checkpoint import (
+    ON_PLATEAU,
+    PROGRESS,
+    MetricRow,
+    TrainState,
+    epoch_checkpoint,
+    step_checkpoint,
+)
 from pipelines.training.checkpoint_writer import CheckpointWriter
 from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
@@ -33,6 +40,7 @@ from pipelines.training.divergence import require_finite_scores
 from pipelines.training.failures import out_of_memory
 from pipelines.training.metric_window import MetricWindow
 from pipelines.training.optimizer import current_rates
+from pipelines.training.plateau import on_plateau, plateau_warning
 from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
 from pipelines.training.shard_cache import CacheConfig
@@ -45,8 +53,7 @@ from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
 from shan_model.gather import sum_over_ranks
 from shan_model.hf_encoder import HuggingFaceEncoder
-from shan_model.loss import is_collapsed
-from shan_model.metrics import Recalls, random_recalls, retrieval_recalls
+from shan_model.metrics import Recalls, retrieval_recalls
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
 
@@ -213,7 +220,10 @@ class TrainWorker:
         if recalls.rsum > progress.best_rsum:
             progress.best_rsum, progress.best_epoch = recalls.rsum, epoch + 1
         metrics = {f"val_{name}": value for name, value in recalls.as_metrics().items()}
-        self._log({**metrics, "epoch": epoch + 1})
+        plateau = on_plateau(scores_NC, self.val.photo_of_caption, self.config.margin)
+        self._log({**metrics, ON_PLATEAU: float(plateau), "epoch": epoch + 1})
+        if plateau and self.rank == 0:
+            self.job.bar.warn.remote(plateau_warning(epoch + 1, self.config))
         reported = {"score": recalls.rsum, "best": progress.best_rsum, "epoch": epoch + 1, **metrics}
         self._report(reported, epoch_checkpoint(epoch + 1, self.job.lease.token), scores_NC)
         self.show(self._note(recalls))
@@ -247,14 +257,10 @@ class TrainWorker:
         self.unreported = []
 
     def _note(self, recalls: Recalls) -> str:
-        """Returns the text of the progress bar after an epoch, with a warning if the model has collapsed."""
+        """Returns the text of the progress bar after an epoch."""
         progress = self.state.progress
         losses = [metrics["loss"] for _, _, metrics in progress.history if "loss" in metrics]
-        note = f"epoch {progress.validated}: loss {losses[-1]:.2f}, validation rSum {recalls.rsum:.1f}"
-        baseline = random_recalls(self.val.photo_of_caption)
-        if is_collapsed(losses[-1], self.config.batch_size, self.config.margin, recalls.rsum, baseline.rsum):
-            note += "; collapsed: restart with train.hard_negative_warmup_epochs=1 or more"
-        return note
+        return f"epoch {progress.validated}: loss {losses[-1]:.2f}, validation rSum {recalls.rsum:.1f}"
 
 
 def steps_per_epoch(batches: int, config: TrainConfig) -> int:
