@@ -92,6 +92,10 @@ class PhotoRegions:
     """Name of the class of each region."""
 
 
+class MissingDetectorError(UserError):
+    """A model that was registered without a detector."""
+
+
 class ModelDetector:
     """Detects regions with the detector that made the model's training features. It is built when first used."""
 
@@ -154,7 +158,7 @@ class ModelDetector:
     def _resolve(self) -> DetectorSpec:
         stored = self.stored
         if stored.mode == "none":
-            raise UserError(
+            raise MissingDetectorError(
                 f"this model has no detector, because it was trained on imported features ({stored.fingerprint}); "
                 "give column regions instead of image"
             )

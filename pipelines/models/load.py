@@ -18,7 +18,7 @@ from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.artifacts import BUNDLE, DETECTOR
-from pipelines.models.detection import ModelDetector
+from pipelines.models.detection import MissingDetectorError, ModelDetector
 from pipelines.models.digests import bundle_digest
 from pipelines.models.package import LINEAGE
 from shan_model.bundle import CONFIG, FILES, HF_FILES, ModelFormatError, load_bundle
@@ -110,10 +110,12 @@ def _model_uri(uri: str) -> str:
 def load_detector(tracking: Tracking | None, uri: str, folder: Path) -> ModelDetector:
     """Returns the detector of a registered model, whose files are copied into `folder`.
 
-    Raises UserError for a checkpoint folder, which has no detector, and for a detector of an unknown format.
+    Raises MissingDetectorError for a checkpoint folder, which has none, and UserError for one of an unknown format.
     """
     if not is_registered(uri):
-        raise UserError(f"{uri} is a checkpoint folder, which has no detector; give a models:/ or runs:/ URI")
+        raise MissingDetectorError(
+            f"{uri} is a checkpoint folder, which has no detector; give a models:/ or runs:/ URI"
+        )
     assert tracking is not None
     model = download_model(tracking, _model_uri(uri), folder)
     try:

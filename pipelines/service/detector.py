@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 import infra.tracking
-from infra.errors import StoreAccessError, UserError
+from infra.errors import StorageError, StoreAccessError, UserError
 from infra.process_deadline import process_deadline
 from infra.tracking import TrackingConfig
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.http_download import DownloadLimits, SilentServers
 from pipelines.datasets.photo_sources import read_photo
 from pipelines.datasets.read_photos import READERS
+from pipelines.models.detection import MissingDetectorError
 from pipelines.models.load import load_detector
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
@@ -64,12 +65,13 @@ class PhotoDetector:
             raise ServiceError(400, f"{field} cannot be used ({error}); send a photo, such as a JPEG", field) from error
 
     def _load(self) -> None:
-        self._problem, self._again_at = "", time.monotonic() + AGAIN_S
+        self._problem: UserError | StorageError | None
+        self._problem, self._again_at = None, time.monotonic() + AGAIN_S
         try:
             self._detector = load_detector(self._tracking, self._model, self._folder.path)
             self._detector.require(self._device)
-        except UserError as error:
-            self._problem = str(error)
+        except (UserError, StorageError) as error:
+            self._problem = error
 
     def _read(self, uri: str) -> bytes:
         """Returns the bytes of a photo, within the deadline of a request if a web server has it."""
@@ -83,13 +85,21 @@ class PhotoDetector:
 
     def _detect(self, image: bytes, field: str) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Decodes a photo and runs the detector, in the detector's thread."""
-        if self._problem and time.monotonic() > self._again_at:
+        if self._problem is not None and time.monotonic() > self._again_at:
             self._load()
-        if self._problem:
-            raise ServiceError(422, f"photos cannot be used: {self._problem}; search by sentence", field)
+        if self._problem is not None:
+            raise _unusable(self._problem, field)
         with process_deadline(HANGING * self._deadline_s):
             (regions,) = self._detector([decode_photo(image)], self._device)
         if isinstance(regions, str):
             raise ServiceError(422, f"{field} cannot be used ({regions}); send another photo", field)
         boxes_R4 = np.empty((0, 4), np.float32) if regions.boxes_R4 is None else regions.boxes_R4
         return regions.features_RF, boxes_R4
+
+
+def _unusable(problem: UserError | StorageError, field: str) -> ServiceError:
+    """Returns the error of a photo that the detector cannot process: the client's only if the model never has one."""
+    message = f"photos cannot be used: {problem}; search by sentence"
+    if isinstance(problem, MissingDetectorError):
+        return ServiceError(422, message, field)
+    return ServiceError(503, message, retry_after_s=int(AGAIN_S))

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import infra.tracking
-from infra.errors import UserError
+from infra.errors import StorageError, UserError
 from infra.tracking import TrackingConfig
+from pipelines.models.detection import MissingDetectorError
 from pipelines.service import detector as detector_module
 from pipelines.service.config import ServiceConfig
 from pipelines.service.detector import HANGING, PhotoDetector
@@ -133,20 +134,33 @@ def test_a_detector_that_hangs_ends_its_process(
     assert seen == [f"{HANGING} s", "detects", "end"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "field"),
+    [
+        (UserError("the weights have another sha256"), 503, None),
+        (StorageError("the weights have another sha256"), 503, None),
+        (MissingDetectorError("the weights have another sha256"), 422, "image"),
+    ],
+    ids=["weights", "store", "no detector"],
+)
 def test_a_detector_that_cannot_be_used_is_tried_again(
-    start: Callable[[Load], PhotoDetector], monkeypatch: pytest.MonkeyPatch
+    start: Callable[[Load], PhotoDetector],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    field: str | None,
 ):
-    problems = ["the store rejects the credentials", ""]
+    problems = [error]
 
     def load(*_: Any) -> Regions:
-        if problem := problems.pop(0):
-            raise UserError(problem)
+        if problems:
+            raise problems.pop()
         return Regions()
 
     found = start(load)
-    with pytest.raises(ServiceError, match="photos cannot be used: the store rejects the credentials") as caught:
+    with pytest.raises(ServiceError, match="photos cannot be used: the weights have another sha256; search") as caught:
         detect(found, png())
-    assert caught.value.status == 422
+    assert (caught.value.status, caught.value.field) == (status, field)
     monkeypatch.setattr(found, "_again_at", 0.0)
     assert detect(found, png())[0].shape == (1, 3)
 
