@@ -10,7 +10,8 @@ from infra.errors import UserError
 from infra.paths import explained, is_dir, is_file, local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
-from infra.storage.disk import names_full_disk, temporary_folder
+from infra.storage.disk import names_full_disk
+from infra.storage.process_folder import temporary_folder
 
 CODE_SUFFIXES = (".cpp", ".css", ".html", ".js", ".py", ".safetensors", ".svg", ".yaml")
 """Suffixes of the files that are packed. Others in the packages' folders may be an .env file or data."""

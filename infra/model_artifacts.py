@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import CorruptDataError, StorageError
@@ -16,6 +15,7 @@ from infra.paths import exists
 from infra.redaction import redact
 from infra.registry import NO_SUCH_MODEL, name_filter, no_such_model
 from infra.storage.disk import names_full_disk
+from infra.storage.process_folder import temporary_folder
 from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError, explained
 
@@ -111,10 +111,10 @@ def register(
 def download_folder() -> Iterator[Path]:
     """Yields a temporary folder for `download_artifact`.
 
-    At an interrupt, threads of MLflow may still write to it. It is then left behind, because deleting it would fail.
+    At an interrupt, threads of MLflow may still write to it. What they leave behind stays until the next download.
     """
-    with TemporaryDirectory(prefix="shan-model-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with temporary_folder("shan-model-") as folder:
+        yield folder
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, temporary folders, and errors that name the path and the fix."""
+"""Files that appear complete or not at all, and errors that name the path and the fix."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
 
@@ -42,23 +41,6 @@ def temporary_file(target: Path, data: bytes | Iterable[bytes]) -> Iterator[Path
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Yields a new folder below TMPDIR, and removes it after the body.
-
-    Raises UserError, before the body, if none can be made.
-    """
-    try:
-        folder = TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    except OSError as error:
-        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
-        raise UserError(
-            f"no temporary folder can be made ({reason}); set TMPDIR to a writable folder with free space"
-        ) from error
-    with folder as name:
-        yield Path(name)
 
 
 def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:

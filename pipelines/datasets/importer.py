@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
 from infra.paths import absolute, exists, is_dir
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
 from infra.storage.pieces import object_pieces
+from infra.storage.process_folder import temporary_folder
 from pipelines.datasets.file_patterns import base_folder, is_pattern
 from pipelines.datasets.flickr import split_list
 from pipelines.datasets.formats import HEAD, TABLES, UNPACK, detect_format, is_read_in_place, read_file
@@ -146,8 +146,8 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
         return
     parent, name = parent_and_name(location)
     listing = None
-    with TemporaryDirectory() as folder:
-        path = Path(folder, name)
+    with temporary_folder("shan-import-") as folder:
+        path = folder / name
         try:
             store = open_store(parent)
             head = store.read(name, 0, HEAD)

@@ -9,11 +9,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from tempfile import TemporaryDirectory
 
 from infra.cluster_resources import result_of
 from infra.errors import UserError
 from infra.storage.open import open_store
+from infra.storage.process_folder import temporary_folder
 from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
@@ -100,8 +100,8 @@ def choose_probe_photos(plan: FeatureSetPlan) -> list[Photo]:
 def probe(photos: Sequence[Photo], root: str, spec: DetectorSpec, config: ExtractConfig) -> Probe:
     """Runs the operators on photos in this process and measures them. Raises UserError if no photo can be used."""
     clock = time.perf_counter
-    with TemporaryDirectory() as folder:
-        store = open_store(folder)
+    with temporary_folder("shan-estimate-") as folder:
+        store = open_store(str(folder))
         detect = Detect(spec, config.device, config.detector_batch_size, store)
         fetch = Fetch(root, store)
         detect(fetch(part_row(_PROBE_SHARD, PlannedPart(_PROBE_SHARD, photos[: config.detector_batch_size]), {})))

@@ -9,12 +9,12 @@ Python/marshal.c, which is the same from Python 3.11 to 3.13.
 import py_compile
 import re
 import sys
-import tempfile
 from hashlib import sha256
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 from infra.paths import is_file
+from infra.storage.process_folder import temporary_folder
 
 FOLDER = "__pycache__"
 _NAME = re.compile(r"(?P<module>\w+)\.(?P<python>[\w-]+)(\.opt-(?P<optimize>[12]))?\.pyc")
@@ -53,8 +53,8 @@ def _is_compiled_from(content: bytes, source: Path, optimize: int) -> bool:
     if not content.startswith(MAGIC_NUMBER):
         return False
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            cached = Path(folder, "compiled.pyc")
+        with temporary_folder("shan-lineage-") as folder:
+            cached = folder / "compiled.pyc"
             py_compile.compile(str(source), str(cached), doraise=True, optimize=optimize)
             compiled = cached.read_bytes()
         return _Reader(content[_CODE]).digest() == _Reader(compiled[_CODE]).digest()

@@ -5,10 +5,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from infra.errors import UserError
 from infra.storage.open import open_store
+from infra.storage.process_folder import temporary_folder
 from pipelines.detectors import registry
 from pipelines.features.index import DetectorDescription
 from pipelines.models.carried_code import PROJECT, carry_code
@@ -93,8 +93,8 @@ def detector_package(description: DetectorDescription, fingerprint: str, config:
     folders = getattr(spec, "folders", {}) if mode == "carry" else {}
     package = DetectorPackage(stored, (module,), {**PROJECT, **_root_of(module)}, folders)
     if registry.is_plugin(name):
-        with TemporaryDirectory() as folder:
-            carry_code(Path(folder), package.modules, package.roots)  # raises for a module that cannot be carried
+        with temporary_folder("shan-detector-") as folder:
+            carry_code(folder, package.modules, package.roots)  # raises for a module that cannot be carried
     return package
 
 

@@ -1,7 +1,6 @@
 """Loads the network behind a model URI: a registered version, the model of a run, or a checkpoint folder."""
 
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from infra.errors import UserError
 from infra.model_artifacts import download_folder, download_model
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store
+from infra.storage.process_folder import temporary_folder
 from infra.tracking import Tracking, TrackingConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.artifacts import BUNDLE, DETECTOR
@@ -134,12 +134,12 @@ def _from_registry(tracking: Tracking | None, uri: str) -> LoadedModel:
 def _from_checkpoint(uri: str) -> LoadedModel:
     """Copies the checkpoint's model files to a local folder, since a bundle is read from a folder."""
     store = open_store(uri)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("shan-model-") as folder:
         try:
             lineage = load_object(store.read(LINEAGE))
             config = load_object(store.read(CONFIG))
             for name in (*FILES, *(HF_FILES if config.get("text_encoder") == "hf" else ())):
-                replace_file(Path(folder) / name, store.read(name))
+                replace_file(folder / name, store.read(name))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(
                 f"{uri}: not a checkpoint folder of a model (needs {', '.join((*FILES, LINEAGE))}); "
@@ -147,7 +147,7 @@ def _from_checkpoint(uri: str) -> LoadedModel:
             ) from error
         except (ValueError, TypeError) as error:
             raise UserError(f"{uri}: {LINEAGE} or {CONFIG} is corrupt ({error}); use another checkpoint") from error
-        return _load(Path(folder), uri, lineage)
+        return _load(folder, uri, lineage)
 
 
 def _load(bundle: Path, uri: str, lineage: dict[str, Any]) -> LoadedModel:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from infra.errors import UserError
 from infra.storage.base import Store
-from infra.storage.disk import names_full_disk, temporary_folder
+from infra.storage.disk import names_full_disk
 from infra.storage.pieces import file_pieces, object_pieces
+from infra.storage.process_folder import temporary_folder
 from pipelines.features.layout import tar_name
 from pipelines.features.npy import HEADER_BYTES, is_finite
 from pipelines.features.photo_table import PhotoTable

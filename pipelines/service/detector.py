@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import infra.tracking
 from infra.errors import StorageError, StoreAccessError, UserError
 from infra.process_deadline import process_deadline
+from infra.storage.process_folder import ProcessFolder
 from infra.tracking import TrackingConfig
 from pipelines.datasets.decode import PhotoError, decode_photo
 from pipelines.datasets.http_download import DownloadLimits, SilentServers
@@ -22,8 +23,7 @@ from pipelines.models.detection import MissingDetectorError
 from pipelines.models.load import load_detector
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
-from pipelines.service.generation import Generation
-from pipelines.service.process_folder import ProcessFolder
+from pipelines.service.generation import FOLDERS, Generation
 
 AGAIN_S = 60.0
 """Seconds after which a detector that cannot be used is tried again."""
@@ -36,7 +36,7 @@ class PhotoDetector:
 
     def __init__(self, generation: Generation, tracking: TrackingConfig, config: ServiceConfig) -> None:
         """A model without a detector that can be used here is served, too; `detect` states the reason."""
-        self._folder = ProcessFolder()  # weights are read when the detector is built
+        self._folder = ProcessFolder(FOLDERS)  # weights are read when the detector is built
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self._model, self._device, self._deadline_s = generation.model, config.device, config.deadline_s
         self._limits = DownloadLimits(

@@ -16,6 +16,8 @@ SERVICE = "shan-search"
 """The application of the router and the follower."""
 FOLLOWER, ROUTER = "follower", "router"
 """Names of its deployments."""
+FOLDERS = "shan-service-"
+"""Prefix of the temporary folders of the service's processes."""
 SHARE, DETECTOR = "share", "detector"
 """Names of deployments of a gallery; those of shares are numbered."""
 _NAME = re.compile(r"shan-gallery-(\d{6,})-([0-9a-f]{12})")

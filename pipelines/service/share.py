@@ -20,6 +20,7 @@ from ray import serve
 
 import infra.tracking
 from infra.redaction import redact
+from infra.storage.process_folder import ProcessFolder
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered, load_model
 from pipelines.search.gallery import Filter
@@ -28,9 +29,8 @@ from pipelines.search.index import EncodedQueries, RankedRows, SearchIndex
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.service.calls import retried
 from pipelines.service.errors import several
-from pipelines.service.generation import SHARE, Generation
+from pipelines.service.generation import FOLDERS, SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
-from pipelines.service.process_folder import ProcessFolder
 from pipelines.service.ranking import Found, Ranked, ShareClient, ShareQuery, search
 from pipelines.service.thumbnail import Thumbnail, read_thumbnail
 
@@ -48,7 +48,7 @@ class Share:
         self, generation: Generation, number: int, shares: int, tracking: TrackingConfig, device: str, *_others: Any
     ) -> None:
         """`_others` are the other deployments of the application, which Serve starts because they are named here."""
-        self._folder = ProcessFolder()
+        self._folder = ProcessFolder(FOLDERS)
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         store, document = read_index_document(generation.index)
         connected = infra.tracking.require_store(tracking) if is_registered(generation.model) else None

@@ -9,6 +9,7 @@ import ray.train
 
 from infra.errors import UserError
 from infra.storage.disk import names_full_disk
+from infra.storage.process_folder import names_tmpdir
 from pipelines.training.checkpoint import TrainState, write_validation
 from pipelines.training.run_directory import Lease
 
@@ -25,7 +26,8 @@ class CheckpointWriter:
 
     def write(self, state: TrainState, validation: dict[str, Any] | None) -> ray.train.Checkpoint:
         """Returns a checkpoint on this node. Raises UserError if the disk is full or the state is not finite."""
-        folder = Path(tempfile.mkdtemp(prefix=self._prefix))
+        with names_tmpdir():
+            folder = Path(tempfile.mkdtemp(prefix=self._prefix))
         try:
             with names_full_disk(folder, "free space, or set TMPDIR on this node to a folder on a larger disk"):
                 state.save(folder, self._lineage)

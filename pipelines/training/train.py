@@ -15,6 +15,7 @@ from infra.redaction import redact
 from infra.registry import annotate, find_version
 from infra.signals import when_interrupted
 from infra.storage.disk import names_full_disk
+from infra.storage.process_folder import temporary_folder
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -123,8 +124,8 @@ def _publish(
     """Registers the best epoch, and logs its figures and the metrics that did not reach MLflow before."""
     inputs, run_id = training.inputs, training.run_id
     checkpoint, metrics = max(fitted.best_checkpoints, key=lambda pair: pair[1]["score"])
-    with _downloaded(checkpoint) as best, tempfile.TemporaryDirectory() as temporary:
-        bundle, parts, shan = Path(temporary) / "bundle", Path(temporary) / "parts", load_bundle(best)
+    with _downloaded(checkpoint) as best, temporary_folder("shan-register-") as temporary:
+        bundle, parts, shan = temporary / "bundle", temporary / "parts", load_bundle(best)
         save_bundle(shan, bundle)  # without the state of the optimizer
         validation = read_validation(best)
         packaged = package_model(bundle, shan.config, training.lineage, detector, parts)

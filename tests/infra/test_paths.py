@@ -95,7 +95,7 @@ def test_paths_are_looked_at_by_the_functions_that_explain():
     allowed = {
         "infra.tracking_file": 1,  # is_symlink, after `exists`
         "pipelines.models.pyfunc": 1,  # runs before the modules of the model can be imported
-        "pipelines.service.process_folder": 1,  # a folder of this process
+        "infra.storage.process_folder": 1,  # a folder of this process
         "pipelines.training.shard_cache": 2,  # in a folder of which all errors name the field
     }
     calls = re.compile(r"(?<!os\.path)\.(exists|is_file|is_dir|is_symlink|is_mount)\(")

@@ -11,7 +11,7 @@ from infra.cluster import require_dashboard
 from infra.errors import StorageError, UserError
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
-from infra.storage.disk import temporary_folder
+from infra.storage.process_folder import temporary_folder
 from infra.tracking import Tracking
 from infra.tracking_errors import TrackingError
 from pipelines.features.feature_set import FeatureSet
