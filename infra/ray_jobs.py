@@ -33,16 +33,26 @@ def job_client(address: str) -> "JobSubmissionClient":
     Raises UnreachableError if the cluster is unreachable or rejects requests, now or in a later call of the client, and
     UserError for an address that is not a URL.
     """
+    from packaging.version import InvalidVersion
     from ray.job_submission import JobSubmissionClient
 
     class Client(JobSubmissionClient):
         """Adds a timeout, without which Ray's own client waits indefinitely on a connection that the network dropped.
 
-        Also raises UnreachableError for the errors of Ray's client.
+        Also raises UnreachableError for the errors of Ray's client, and for a server that is not a Ray dashboard.
         """
 
         def _do_request(self, *arguments: Any, **options: Any) -> Any:
-            return super()._do_request(*arguments, timeout=RESPONSE_TIMEOUT_S, **options)
+            response = super()._do_request(*arguments, timeout=RESPONSE_TIMEOUT_S, **options)
+            if "html" in response.headers.get("Content-Type", ""):
+                raise ConnectionError(f"HTTP {response.status_code} with a web page, such as the login page of a proxy")
+            return response
+
+        def _check_connection_and_version(self, *arguments: Any, **options: Any) -> None:
+            try:
+                super()._check_connection_and_version(*arguments, **options)
+            except (json.JSONDecodeError, LookupError, TypeError, InvalidVersion) as error:
+                raise ConnectionError("its /api/version does not state a version of Ray") from error
 
         async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
             with _explained(address):

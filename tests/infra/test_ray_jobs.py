@@ -7,6 +7,7 @@ import pytest
 
 from infra import job_log, ray_jobs
 from infra.errors import UserError
+from tests.support.http_answers import Answer, answering
 from tests.support.web_server import ray_head_that_rejects
 
 
@@ -19,6 +20,26 @@ def test_a_rejected_request_is_an_unreachable_cluster(monkeypatch: pytest.Monkey
                 request()
         with pytest.raises(ray_jobs.UnreachableError, match=r"does not respond any more .*418"):
             job_log.follow(client, "x")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Answer(200, "<html>Sign in</html>"), "HTTP 200 with a web page, such as the login page of a proxy"),
+        (Answer(502, "<html>Bad gateway</html>"), "HTTP 502 with a web page, such as the login page of a proxy"),
+        (Answer(200, "ready", "text/plain"), "its /api/version does not state a version of Ray"),
+        (Answer(200, "[]", "application/json"), "its /api/version does not state a version of Ray"),
+        (Answer(200, '{"ray_version": "x"}', "application/json"), "its /api/version does not state a version of Ray"),
+    ],
+    ids=["login page", "gateway", "text", "other JSON", "other version"],
+)
+def test_a_server_other_than_a_dashboard_is_named(answer: Answer, reason: str):
+    with answering(lambda _: answer) as address:
+        with pytest.raises(ray_jobs.UnreachableError) as caught:
+            ray_jobs.job_client(address)
+        assert str(caught.value).startswith(
+            f"the Ray cluster at {address} is unreachable or rejects requests ({reason})"
+        )
 
 
 def test_a_command_line_with_a_password_is_an_error():
