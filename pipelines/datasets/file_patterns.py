@@ -8,19 +8,29 @@ from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
-from infra.errors import UserError
+from infra.errors import LocationError, UserError
 from infra.paths import exists
 from infra.storage.open import open_store
 from pipelines.datasets.listing import Listing
+from pipelines.datasets.photo_sources import parent_and_name, store_of
 
 ENDINGS = (".tar", ".parquet")
 """Endings of the files that a pattern may name, in any case."""
 
 
 def is_pattern(location: str) -> bool:
-    """Returns whether a location is a pattern rather than a file."""
+    """Returns whether a location is a pattern rather than the path of a file, or the URI of an object, that exists."""
     is_named = location.lower().endswith(ENDINGS) and re.search("[{*]", location) is not None
-    return is_named and ("://" in location or not exists(Path(location)))
+    return is_named and not (_is_object(location) if "://" in location else exists(Path(location)))
+
+
+def _is_object(uri: str) -> bool:
+    """Returns whether an object of this name exists, as far as one may look: reading objects needs no such right."""
+    folder, name = parent_and_name(uri)
+    try:
+        return store_of(folder).info(name) is not None
+    except LocationError:
+        return False
 
 
 def base_folder(location: str) -> str:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
+from infra.storage.open import open_store
 from pipelines.datasets.file_patterns import base_folder, find_files, is_pattern, pattern_name
 from pipelines.datasets.listing import Listing
+from tests.support.servers import S3Server
 
 NAMES = ("a-0.tar", "a-1.tar", "a-10.tar", "b/a-2.tar", "b/c.parquet", "d?.tar", "note.txt")
 
@@ -59,6 +61,16 @@ def test_a_name_with_braces_or_a_star_is_taken_literally(folder: Path):
     for name in ("{0..3}.tar", "*.parquet"):
         (folder / name).touch()
         assert not is_pattern(f"{folder}/{name}")
+
+
+def test_a_key_with_braces_or_a_star_is_taken_literally(s3_server: S3Server, tmp_path: Path):
+    uri = f"s3://{s3_server.bucket}/{tmp_path.name}"
+    for name in ("{0..3}.tar", "b{1/*.parquet"):
+        assert is_pattern(f"{uri}/{name}")
+        open_store(uri).replace(name, b"x")
+        assert not is_pattern(f"{uri}/{name}")
+        assert find_files(f"{uri}/{name}", None, "")[1] == [name.rpartition("/")[2]]
+    assert is_pattern("s3://no-such-bucket/{0..3}.tar")
 
 
 @pytest.mark.parametrize(
