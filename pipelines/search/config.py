@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infra.paths import absolute
+from pipelines.search.vector_rows import VectorType
 
 CANDIDATES = 100
 """Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
@@ -25,6 +26,9 @@ class IndexConfig:
     photos_per_partition: int = 4096
     """Photos of a partition, about: a partition holds complete shards. It is what a worker encodes at once and what a
     process of a service loads."""
+    vector_type: VectorType = "float16"
+    """How encodings are stored: `float16`, or `int8`, which takes about half the space and changes scores
+    slightly."""
     candidate_search: Literal["auto", "flat", "ivf"] = "auto"
     """How candidates are found: `flat` compares a query with every item, `ivf` with the items of the nearest lists.
     `auto` takes `ivf` from 50,000 items on."""

@@ -23,6 +23,7 @@ from pipelines.search.index_format import Gallery
 from pipelines.search.layout import centroids_name, file_name, lists_name
 from pipelines.search.partition import Partition
 from pipelines.search.partition_reader import REQUESTS, StoredMatrix, matrix_of, read_matrix, read_table, verified
+from pipelines.search.vector_rows import decode_rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class HeldPartition:
         """
         self.partition, self.start, self.held = partition, start, held
         self.table = read_table(store, partition)
-        self.vectors = self._rows(store, "vectors", np.float16, (partition.vectors, partition.width))
+        self.vectors = self._rows(
+            store, "vectors", np.dtype(partition.vector_type), (partition.vectors, partition.columns)
+        )
         self.boxes = self._rows(store, "boxes", np.float32, (partition.boxes, 4))
         self._vector_edges = self._edges("vectors")
         self._box_edges = self._edges("boxes")
@@ -137,7 +140,7 @@ class HeldGallery:
         found: list[Tensor | None] = [None] * len(rows)
         for partition, at in self._by_partition(rows):
             spans = partition.spans(rows[at])
-            read = torch.from_numpy(partition.vectors.read(spans).astype(np.float32))
+            read = torch.from_numpy(decode_rows(partition.vectors.read(spans)))
             for position, vectors in zip(at, read.split([stop - start for start, stop in spans]), strict=True):
                 found[position] = vectors
         return [vectors for vectors in found if vectors is not None]

@@ -18,7 +18,7 @@ from infra.storage.conditional_writes import require_conditional_writes
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import INDEX, snapshot_name
-from pipelines.models.device import Device, choose_device
+from pipelines.models.device import choose_device
 from pipelines.models.load import LoadedModel
 from pipelines.search.candidate_search_build import build_candidate_search
 from pipelines.search.config import IndexConfig
@@ -57,20 +57,20 @@ class IndexBuild:
 class EncodePartition:
     """A Ray Data operator that encodes a partition and maps its task to its receipt."""
 
-    def __init__(self, model: Any, stores: Sequence[Store], output: Store, device: Device, threads: int) -> None:
+    def __init__(self, model: Any, stores: Sequence[Store], output: Store, config: IndexConfig) -> None:
         """`model` is a reference to the network, `stores` are those of the feature sets."""
         import ray
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, round(config.actor_cpus)))
         self._shan = ray.get(model).eval()
-        self._stores, self._output, self._device = stores, output, device
+        self._stores, self._output, self._config = stores, output, config
 
     @keep_error_message
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Maps the row of a task to that of the receipt."""
         task = PartitionTask.from_row(row)
-        shan = self._shan.to(choose_device(self._device, "the device of an actor (index.actor_gpus)"))
-        partition = write_partition(self._output, task, self._stores[task.feature_set], shan)
+        shan = self._shan.to(choose_device(self._config.device, "the device of an actor (index.actor_gpus)"))
+        partition = write_partition(self._output, task, self._stores[task.feature_set], shan, self._config.vector_type)
         return {"receipt": partition.to_json()}
 
 
@@ -136,11 +136,10 @@ def _encode(
     import ray.data
 
     count = min(config.num_actors, len(tasks))
-    threads = max(1, round(config.actor_cpus))
     stores = [features.store for features in feature_sets]
     dataset = ray.data.from_items([task.to_row() for task in tasks], override_num_blocks=len(tasks)).map(
         EncodePartition,
-        fn_constructor_args=(ray.put(model.shan.cpu()), stores, store, config.device, threads),
+        fn_constructor_args=(ray.put(model.shan.cpu()), stores, store, config),
         compute=ray.data.ActorPoolStrategy(size=count),
         num_cpus=config.actor_cpus,
         num_gpus=config.actor_gpus,

@@ -169,7 +169,7 @@ def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: I
     for features in feature_sets:
         require_fingerprint(model, features)
     faiss()
-    name = index_name(model, feature_sets, config.photos_per_partition)
+    name = index_name(model, feature_sets, config)
     store = open_store(f"{config.output.rstrip('/')}/{name}")
     published = Replacement.of(store, INDEX)
     tasks = [
@@ -179,14 +179,17 @@ def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: I
     return IndexPlan(store, published, tasks, find_complete(store, tasks))
 
 
-def index_name(model: LoadedModel, feature_sets: Sequence[FeatureSet], photos_per_partition: int) -> str:
+def index_name(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: IndexConfig) -> str:
     """Returns the folder of an index, `<data sets>-<12 hex>`.
 
-    The hex digits hash the format, the model, the names of the data sets and the partition size. Another version of a
-    model has an index beside that of the first; a feature set that has grown extends its index.
+    The hex digits hash the format, the model, the names of the data sets, the partition size, and the type of the
+    vectors unless it is float16. Another version of a model has an index beside that of the first; a feature set that
+    has grown extends its index.
     """
     datasets = sorted(features.dataset for features in feature_sets)
-    content = canonical_json({"identity": [FORMAT, model.digest, model.fingerprint, datasets, photos_per_partition]})
+    kind = [] if config.vector_type == "float16" else [config.vector_type]
+    identity = [FORMAT, model.digest, model.fingerprint, datasets, config.photos_per_partition, *kind]
+    content = canonical_json({"identity": identity})
     shown = re.sub(r"[^\w.-]+", "-", "-".join(datasets))[:80]
     return f"{shown}-{sha256(content).hexdigest()[:12]}"
 

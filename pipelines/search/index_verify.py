@@ -16,15 +16,15 @@ from infra.errors import CorruptDataError, StorageError
 from infra.storage.base import Store
 from infra.storage.pieces import object_pieces
 from pipelines.features.layout import snapshot_name
-from pipelines.features.npy import is_finite
 from pipelines.features.verify_shard import disk_error, reported
 from pipelines.search.candidate_search_build import read_pooled
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.search.layout import file_name
 from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
 from pipelines.search.partition_reader import read_matrix, read_table
+from pipelines.search.vector_rows import VectorType, decode_rows, rows_are_finite
 
-TOLERANCE = 5e-3
+TOLERANCE: dict[VectorType, float] = {"float16": 5e-3, "int8": 2e-2}
 """Largest difference of a pooled vector's number from the mean of the stored vectors, both of which are rounded."""
 
 
@@ -119,20 +119,23 @@ def _content_errors(store: Store, partition: Partition) -> Iterator[str]:
     try:
         table = read_table(store, partition)
         pooled_ND = read_pooled(store, partition).astype(np.float32)
-        shape = (partition.vectors, partition.width)
-        vectors_VD = read_matrix(store, name, partition.files["vectors"], np.float16, shape)
+        shape = (partition.vectors, partition.columns)
+        stored = read_matrix(store, name, partition.files["vectors"], np.dtype(partition.vector_type), shape)
     except CorruptDataError as error:
         yield str(error)
         return
-    if not is_finite(vectors_VD):
+    if not rows_are_finite(stored):
         yield f"{name}: contains NaN or infinity"
         return
     if partition.gallery == "photos" and pc.count_distinct(table["key"]).as_py() != partition.items:
         yield f"{file_name(partition.name, 'items')}: has a photo twice"
     edges = np.concatenate([[0], np.cumsum(table["vectors"].to_numpy(), dtype=np.int64)])
     for row in range(partition.items):
-        mean_D = vectors_VD[edges[row] : edges[row + 1]].astype(np.float32).mean(axis=0)
+        mean_D = decode_rows(stored[edges[row] : edges[row + 1]]).mean(axis=0)
         length = np.linalg.norm(mean_D)
-        if np.abs(mean_D / max(length, 1e-12) - pooled_ND[row]).max() > TOLERANCE and length > TOLERANCE:
+        if (
+            np.abs(mean_D / max(length, 1e-12) - pooled_ND[row]).max() > TOLERANCE[partition.vector_type]
+            and length > TOLERANCE[partition.vector_type]
+        ):
             yield f"{file_name(partition.name, 'pooled')}: row {row} is not the mean of its vectors"
             return

@@ -6,7 +6,9 @@ from typing import Any
 
 from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.storage.base import Store
+from pipelines.features.npy import HEADER_BYTES
 from pipelines.search.layout import FILES, FORMAT, PARTITION_NAME, partition_receipt_name
+from pipelines.search.vector_rows import VectorType, columns
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ class Partition:
     def split(self) -> str:
         """The split of its photos, taken from its name."""
         return self.name.split("-")[1]
+
+    @property
+    def vector_type(self) -> VectorType:
+        """How its vectors are stored, taken from the size of their file."""
+        size = HEADER_BYTES + 2 * self.vectors * self.width
+        return "float16" if self.files["vectors"].size == size else "int8"
+
+    @property
+    def columns(self) -> int:
+        """Columns of the stored matrix of vectors."""
+        return columns(self.vector_type, self.width)
 
     @property
     def size(self) -> int:

@@ -21,9 +21,10 @@ from infra.errors import CorruptDataError
 from infra.paths import explained
 from infra.source_tree import program
 from infra.storage.base import Store
-from pipelines.features.npy import HEADER_BYTES, is_finite, view_npy
+from pipelines.features.npy import HEADER_BYTES, view_npy
 from pipelines.search.layout import TABLE, file_name
 from pipelines.search.partition import Partition, StoredFile
+from pipelines.search.vector_rows import rows_are_finite
 
 REQUESTS = 16
 """Concurrent ranged requests."""
@@ -121,7 +122,7 @@ class StoredMatrix:
         Raises CorruptDataError for NaN or infinity.
         """
         found = np.concatenate(self._read(spans))
-        if not (is_finite(found) if self.dtype == np.float16 else np.isfinite(found).all()):
+        if not rows_are_finite(found):
             raise corrupt(self.store, self.name, "contains NaN or infinity")
         return found
 

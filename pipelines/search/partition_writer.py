@@ -19,7 +19,7 @@ from infra.storage.disk import names_full_disk
 from infra.storage.pieces import file_pieces, object_pieces
 from infra.storage.process_folder import temporary_folder
 from pipelines.features.layout import tar_name
-from pipelines.features.npy import HEADER_BYTES, is_finite
+from pipelines.features.npy import HEADER_BYTES
 from pipelines.features.photo_table import PhotoTable
 from pipelines.features.shard_reader import StoredShards
 from pipelines.features.split import Split
@@ -27,16 +27,12 @@ from pipelines.features.stored_receipts import StoredReceipts
 from pipelines.search.index_plan import PartitionTask
 from pipelines.search.layout import ARRAYS, TABLE, file_name, partition_receipt_name
 from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
+from pipelines.search.vector_rows import VectorType, columns, encode_rows, rows_are_finite
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
 
 PHOTOS, CAPTIONS = 64, 256
 """Photos and captions that are encoded at once. Fixed, because sums of other shapes differ in their last digits."""
-_TYPES: dict[str, np.dtype[Any]] = {
-    "vectors": np.dtype(np.float16),
-    "pooled": np.dtype(np.float16),
-    "boxes": np.dtype(np.float32),
-}
 _FULL_DISK = "free space, or set TMPDIR to a folder on a larger disk"
 
 
@@ -77,28 +73,29 @@ class PartitionFiles:
 
     folder: Path
     width: int
+    kind: VectorType = "float16"
     arrays: dict[str, NpyFile] = field(init=False)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Creates the files."""
-        widths = {"vectors": self.width, "pooled": self.width, "boxes": 4}
-        self.arrays = {name: NpyFile(self.folder / name, _TYPES[name], widths[name]) for name in ARRAYS}
+        columns_ = {"vectors": columns(self.kind, self.width), "pooled": self.width, "boxes": 4}
+        types = {"vectors": self.kind, "pooled": "float16", "boxes": "float32"}
+        self.arrays = {name: NpyFile(self.folder / name, np.dtype(types[name]), columns_[name]) for name in ARRAYS}
 
     def add(self, items: Sequence[Tensor], boxes: Sequence[NDArray[np.float32]], rows: list[dict[str, Any]]) -> None:
         """Adds items: the vectors of each, its boxes, and its row of the table without the two numbers.
 
-        Raises UserError for a vector beyond float16.
+        Raises UserError for a vector beyond the type that stores it.
         """
         self.arrays["pooled"].append(mean_directions(items).cpu().numpy())
         for item_ND, boxes_B4, row in zip(items, boxes, rows, strict=True):
-            with np.errstate(over="ignore"):
-                vectors_ND = item_ND.cpu().numpy().astype(np.float16)
-            if not is_finite(vectors_ND):
-                raise UserError(f"{row['source']}: its encoding is beyond float16 (65504); use another model")
-            self.arrays["vectors"].append(vectors_ND)
+            stored = encode_rows(item_ND.cpu().numpy(), self.kind)
+            if not rows_are_finite(stored):
+                raise UserError(f"{row['source']}: its encoding is beyond {self.kind}; use another model")
+            self.arrays["vectors"].append(stored)
             self.arrays["boxes"].append(boxes_B4)
-            self.rows.append(row | {"vectors": len(vectors_ND), "boxes": len(boxes_B4)})
+            self.rows.append(row | {"vectors": len(stored), "boxes": len(boxes_B4)})
 
     def table_pieces(self) -> Iterator[bytes]:
         """Yields the bytes of the Arrow IPC file."""
@@ -108,13 +105,13 @@ class PartitionFiles:
         yield buffer.getvalue()
 
 
-def write_partition(store: Store, task: PartitionTask, features: Store, shan: SHAN) -> Partition:
+def write_partition(store: Store, task: PartitionTask, features: Store, shan: SHAN, kind: VectorType) -> Partition:
     """Encodes a partition and writes it. Returns the partition that is stored, which another process may have written.
 
     A shard and a few encoded photos are in memory at a time. Raises UserError for a corrupt shard.
     """
     with temporary_folder("shan-index-") as folder, names_full_disk(folder, _FULL_DISK):
-        files = PartitionFiles(folder, shan.config.joint_dim)
+        files = PartitionFiles(folder, shan.config.joint_dim, kind)
         for shard in task.shards:
             photos = PhotoTable.read((shard,), StoredReceipts(features, (shard,)))
             shards = StoredShards(features, {tar_name(shard.name): shard.sha256})

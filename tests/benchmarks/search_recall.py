@@ -1,9 +1,10 @@
 """Recall of the candidates of a search index against exhaustive exact scoring, in both directions.
 
-    python -m tests.benchmarks.search_recall URI [--split test] [--queries 500]
+    python -m tests.benchmarks.search_recall URI [--split test] [--queries 500] [--other URI]
 
 Queries are photos of a split and captions of theirs, spread evenly over it. Both are compared with all items of the
-index, by the model that the index records.
+index, by the model that the index records. `--other` is an index of the same items with other stored vectors
+(`index.vector_type`); it adds how much of the exhaustive results both have.
 """
 
 import argparse
@@ -42,12 +43,22 @@ def _queries(items: Sequence[Tensor]) -> EncodedQueries:
     return EncodedQueries(floats, mean_directions(floats).numpy())
 
 
-def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterator[list[str]]:
-    """Yields the row of a table for each number of candidates that the gallery exceeds."""
+def exhaustive(index: SearchIndex, gallery: str, queries: EncodedQueries) -> NDArray[np.int64]:
+    """Returns the best rows Q x BEST of the complete gallery, by exact scores."""
     total = index.gallery(gallery).total
     chunks = [np.arange(start, min(start + SCORED_AT_ONCE, total)) for start in range(0, total, SCORED_AT_ONCE)]
     scores = [index.exact_scores(gallery, queries.items, rows) for rows in tqdm(chunks, desc=f"exact {gallery}")]
-    best_QT = np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :BEST]
+    return np.argsort(-np.concatenate(scores, axis=1), axis=1, kind="stable")[:, :BEST]
+
+
+def recall(index: SearchIndex, other: SearchIndex | None, gallery: str, queries: EncodedQueries) -> Iterator[list[str]]:
+    """Yields the row of a table for each number of candidates that the gallery exceeds, and that of the other index."""
+    total, best_QT = index.gallery(gallery).total, exhaustive(index, gallery, queries)
+    if other is not None:
+        other_QT = exhaustive(other, gallery, queries)
+        kept_QT = np.stack([np.isin(best, found) for best, found in zip(best_QT, other_QT, strict=True)])
+        fractions = [f"{100 * (best_QT[:, 0] == other_QT[:, 0]).mean():.1f} %", f"{100 * kept_QT.mean():.2f} %"]
+        yield [gallery, f"{total:,}", "all, of the other index", *fractions, "all"]
     for candidates in CANDIDATES:
         if candidates >= total:
             return
@@ -57,15 +68,15 @@ def recall(index: SearchIndex, gallery: str, queries: EncodedQueries) -> Iterato
         yield [gallery, f"{total:,}", str(candidates), *fractions, f"1/{total / candidates:,.0f}"]
 
 
-def measure(index: SearchIndex, split: str, queries: int) -> list[list[str]]:
+def measure(index: SearchIndex, split: str, queries: int, other: SearchIndex | None = None) -> list[list[str]]:
     """Returns the rows of the table for both directions. Photos without captions do not query."""
     held = index.gallery("photos")
     inside = np.concatenate([p.start + np.flatnonzero(p.allowed(Filter(split))) for p in held.partitions])
     chosen = inside[np.linspace(0, len(inside) - 1, min(queries, len(inside))).astype(int)]
     captioned = np.array([row for row in chosen if held.item(int(row)).captions], np.int64)
-    rows = list(recall(index, "photos", caption_queries(index, captioned)))
+    rows = list(recall(index, other, "photos", caption_queries(index, captioned)))
     if "captions" in index.document.galleries:
-        rows += recall(index, "captions", photo_queries(index, captioned))
+        rows += recall(index, other, "captions", photo_queries(index, captioned))
     return rows
 
 
@@ -75,10 +86,15 @@ def main() -> None:
     parser.add_argument("index")
     parser.add_argument("--split", default="test")
     parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--other")
     arguments = parser.parse_args()
-    store, document = read_index_document(arguments.index)
-    index = SearchIndex.of(store, document, load_version(document.model.uri, TrackingConfig()))
-    print(Table("recall of candidates", HEADER, measure(index, arguments.split, arguments.queries)).markdown())
+    index, other = _opened(arguments.index), None if arguments.other is None else _opened(arguments.other)
+    print(Table("recall of candidates", HEADER, measure(index, arguments.split, arguments.queries, other)).markdown())
+
+
+def _opened(uri: str) -> SearchIndex:
+    store, document = read_index_document(uri)
+    return SearchIndex.of(store, document, load_version(document.model.uri, TrackingConfig()))
 
 
 if __name__ == "__main__":

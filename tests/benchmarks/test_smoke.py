@@ -116,7 +116,9 @@ def test_recall_of_an_index_is_measured_in_both_directions(tmp_path: Path):
     features = small_set(tmp_path / "features", 60)
     built = build_here(loaded(tmp_path / "model", features), [features], tmp_path / "indexes")
     index = SearchIndex.open(built.uri, load_model(None, built.document.model.uri))
-    rows = search_recall.measure(index, "test", 8)
+    rows = search_recall.measure(index, "test", 8, index)
+    assert rows.pop(0)[:5] == ["photos", "59", "all, of the other index", "100.0 %", "100.00 %"]
+    assert rows.pop(3)[:5] == ["captions", "118", "all, of the other index", "100.0 %", "100.00 %"]
     assert [(row[0], row[2]) for row in rows] == [
         *(("photos", count) for count in ("10", "20", "50")),
         *(("captions", count) for count in ("10", "20", "50", "100")),

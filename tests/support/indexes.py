@@ -46,9 +46,9 @@ def build_here(
 ) -> IndexBuild:
     """Builds an index without Ray: its partitions are written first, and the build finds them complete."""
     config = replace(config, output=str(root))
-    store = open_store(f"{root}/{index_name(model, feature_sets, config.photos_per_partition)}")
+    store = open_store(f"{root}/{index_name(model, feature_sets, config)}")
     for task in tasks(feature_sets, config):
-        write_partition(store, task, feature_sets[task.feature_set].store, model.shan)
+        write_partition(store, task, feature_sets[task.feature_set].store, model.shan, config.vector_type)
     return build_index(model, feature_sets, config, ClusterConfig())
 
 

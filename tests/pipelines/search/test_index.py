@@ -17,6 +17,7 @@ from pipelines.search.gallery import Filter
 from pipelines.search.index import RankedRows, SearchIndex, merge
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import read_index_document
+from pipelines.search.index_verify import verify_index
 from shan_model.scoring import score_matrix
 from tests.support.feature_sets import manifest, sample, write_set
 from tests.support.indexes import SMALL, build_here, loaded
@@ -58,6 +59,20 @@ def test_float16_changes_scores_by_less_than_a_thousandth(index: SearchIndex, in
     for q, hits in enumerate(index.search_photos(SENTENCES, k=ALL, where=Filter("val"))):
         found = {hit.key: hit.score for hit in hits}
         np.testing.assert_allclose([found[key] for key in split.keys], expected_NQ[:, q], atol=1e-3)
+
+
+def test_int8_changes_scores_by_less_than_a_hundredth(
+    indexed_model: LoadedModel, indexed_features: FeatureSet, built: IndexBuild, tmp_path: Path
+):
+    found = build_here(indexed_model, [indexed_features], tmp_path, replace(SMALL, vector_type="int8"))
+    assert verify_index(found.store.uri, lambda _done, _total: None).errors == ()
+    sizes = [sum(p.files["vectors"].size for p in build.document.receipts().values()) for build in (built, found)]
+    assert sizes[1] < 0.8 * sizes[0]  # headers included: a vector of width 16 takes 20 bytes instead of 32
+    index, split = SearchIndex.open(found.store.uri, indexed_model), indexed_features.split("val")
+    expected_NQ = score_matrix(index.shan, split, SENTENCES)
+    for q, hits in enumerate(index.search_photos(SENTENCES, k=ALL, where=Filter("val"))):
+        scores = {hit.key: hit.score for hit in hits}
+        np.testing.assert_allclose([scores[key] for key in split.keys], expected_NQ[:, q], atol=1e-2)
 
 
 def test_every_caption_has_its_exact_score_for_a_photo(index: SearchIndex, indexed_features: FeatureSet):

@@ -19,6 +19,7 @@ from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel, load_model
 from pipelines.search import index_build
+from pipelines.search.config import IndexConfig
 from pipelines.search.gallery import Filter
 from pipelines.search.index import SearchIndex
 from pipelines.search.index_build import EncodePartition, IndexBuild, build_index
@@ -154,7 +155,7 @@ def test_a_corrupt_shard_is_one_line_and_partitions_stay(ray_session: None, tmp_
     model = loaded(tmp_path / "model", features)
     first, *_, last = tasks([features])
     store = open_store(build_here(model, [features], tmp_path / "other").store.uri.replace("other", "out"))
-    write_partition(store, first, features.store, model.shan)
+    write_partition(store, first, features.store, model.shan, "float16")
     tar = Path(features.uri, f"{last.shards[-1].name}.tar")
     tar.write_bytes(tar.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"\.tar does not have the sha256 in its receipt; run") as caught:
@@ -193,7 +194,7 @@ def test_an_encoder_whose_torch_has_no_gpu_is_an_error(
 ):
     (features,) = built.document.features
     feature_set = FeatureSet.open(features.uri)
-    encode = EncodePartition(ray.put(indexed_model.shan), [feature_set.store], built.store, "cuda", 1)
+    encode = EncodePartition(ray.put(indexed_model.shan), [feature_set.store], built.store, IndexConfig(actor_gpus=1))
     with pytest.raises(UserError, match=r"\(index\.actor_gpus\) is cuda, but torch finds no GPU"):
         encode(tasks([feature_set])[0].to_row())
 

@@ -44,7 +44,7 @@ def test_partitions_of_an_unfinished_build_are_kept_apart(tmp_path: Path):
     build = build_here(model, [features], tmp_path / "out")
     more = small_set(tmp_path, 60)
     task = next(task for task in tasks([more]) if task.name not in {p.name for p in build.document.receipts().values()})
-    write_partition(build.store, task, more.store, model.shan)
+    write_partition(build.store, task, more.store, model.shan, "float16")
     cut = f"{task.name[:-1]}{'0' if task.name[-1] != '0' else '1'}"
     Path(build.store.uri, f"{cut}.vectors.npy").write_bytes(b"left behind")
     orphans = find_index_orphans(build.store, earlier_snapshots=False)

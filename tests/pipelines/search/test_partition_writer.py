@@ -42,7 +42,7 @@ def test_a_partition_has_encodings_means_boxes_and_items(
 ):
     store, shan = FolderStore(tmp_path), indexed_model.shan
     task = next(task for task in tasks([indexed_features]) if task.name.startswith("photos-val"))
-    partition = write_partition(store, task, indexed_features.store, shan)
+    partition = write_partition(store, task, indexed_features.store, shan, "float16")
     split = indexed_features.split("val")
     with torch.inference_mode():
         encoded = shan.encode_photos(torch.from_numpy(split[: partition.items])).numpy()
@@ -66,7 +66,7 @@ def test_a_partition_of_captions_has_a_row_for_each(
 ):
     store = FolderStore(tmp_path)
     task = next(task for task in tasks([indexed_features]) if task.name.startswith("captions-val"))
-    partition = write_partition(store, task, indexed_features.store, indexed_model.shan)
+    partition = write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
     table = read_table(store, partition).to_pylist()
     assert [row["captions"] for row in table[:2]] == [["a photo of 4"], ["number 4 <again>"]]
     assert (partition.boxes, table[0]["vectors"]) == (0, len(indexed_model.shan.text_encoder.tokens("a photo of 4")))
@@ -78,12 +78,14 @@ def test_an_interrupted_partition_ends_with_the_same_bytes(
 ):
     task = tasks([indexed_features])[0]
     whole = FolderStore(tmp_path / "whole")
-    write_partition(whole, task, indexed_features.store, indexed_model.shan)
+    write_partition(whole, task, indexed_features.store, indexed_model.shan, "float16")
     with pytest.raises(InterruptedError_):
-        write_partition(Interrupted(tmp_path / "cut", [before]), task, indexed_features.store, indexed_model.shan)
+        write_partition(
+            Interrupted(tmp_path / "cut", [before]), task, indexed_features.store, indexed_model.shan, "float16"
+        )
     store = FolderStore(tmp_path / "cut")
     assert read_partition_receipt(store, task.name) is None
-    write_partition(store, task, indexed_features.store, indexed_model.shan)
+    write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
     assert len(contents(tmp_path / "cut")) == len(FILES) + 1
 
@@ -93,11 +95,11 @@ def test_a_second_writer_adopts_what_the_first_one_wrote(
 ):
     """A machine with other arithmetic has other last digits: files of both must not be mixed under one receipt."""
     task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
-    first = write_partition(store, task, indexed_features.store, network(indexed_features, seed=1))
-    again = write_partition(store, task, indexed_features.store, indexed_model.shan)
+    first = write_partition(store, task, indexed_features.store, network(indexed_features, seed=1), "float16")
+    again = write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
     assert again == first
     (tmp_path / partition_receipt_name(task.name)).unlink()
-    assert write_partition(store, task, indexed_features.store, indexed_model.shan) == first
+    assert write_partition(store, task, indexed_features.store, indexed_model.shan, "float16") == first
 
 
 def test_a_file_of_another_size_without_a_receipt_is_refused(
@@ -106,14 +108,14 @@ def test_a_file_of_another_size_without_a_receipt_is_refused(
     task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
     (tmp_path / file_name(task.name, "vectors")).write_bytes(b"something else")
     with pytest.raises(UserError, match=r"vectors\.npy has no receipt and 14 bytes, expected \d+; delete it and run"):
-        write_partition(store, task, indexed_features.store, indexed_model.shan)
+        write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
 
 
 def test_a_corrupt_receipt_is_replaced(indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path):
     task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
-    first = write_partition(store, task, indexed_features.store, indexed_model.shan)
+    first = write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
     (tmp_path / partition_receipt_name(task.name)).write_bytes(b"{}")
-    write_partition(store, task, indexed_features.store, indexed_model.shan)
+    write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
     assert read_partition_receipt(store, task.name) == first
 
 
@@ -124,5 +126,5 @@ def test_encodings_beyond_float16_are_refused(tmp_path: Path):
     shan = network(features, normalize=False)
     with torch.no_grad():
         shan.image_encoder.project.weight.fill_(1.0)
-    with pytest.raises(UserError, match=r"p0\.png: its encoding is beyond float16 \(65504\); use another model"):
-        write_partition(FolderStore(tmp_path / "out"), tasks([features])[0], features.store, shan)
+    with pytest.raises(UserError, match=r"p0\.png: its encoding is beyond float16; use another model"):
+        write_partition(FolderStore(tmp_path / "out"), tasks([features])[0], features.store, shan, "float16")
