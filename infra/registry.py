@@ -18,12 +18,19 @@ HISTORY_TAG = "champions"
 """Tag of a registered model: the versions that were champion, oldest first, separated by spaces."""
 MAX_HISTORY = 200
 """Versions that the tag keeps; MLflow limits a tag to 5,000 characters."""
+MAX_VERSION = 2**31 - 1
+"""Largest number that MLflow's database can hold; for a larger one its error is that of the database."""
 NO_SUCH_MODEL = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}
 """MLflow's codes for a name, version, alias or run that does not exist."""
 
 
 def name_filter(name: str) -> str:
-    """Returns MLflow's search filter for the model `name`, which may contain a quote."""
+    """Returns MLflow's search filter for the model `name`, which may contain a quote.
+
+    Raises UserError for a name with both kinds of quotes, which a filter cannot contain.
+    """
+    if "'" in name and '"' in name:
+        raise UserError(f"MLflow cannot search for the model name {name}, which has ' and \"; use another name")
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"
 
@@ -39,6 +46,8 @@ def find_version(tracking: Tracking, uri: str) -> "ModelVersion":
     if match is None:
         raise UserError(f"{uri} is not the URI of a version; give models:/<name>@champion or models:/<name>/<version>")
     name, alias, number = match.groups()
+    if number and int(number) > MAX_VERSION:
+        raise CorruptDataError(f"{uri}: no such model; the largest version is {MAX_VERSION}")
     client = tracking.client()
     try:
         return client.get_model_version(name, number) if number else client.get_model_version_by_alias(name, alias)
@@ -65,7 +74,13 @@ def champions(tracking: Tracking, name: str) -> list[int]:
     if champion is None:
         return []
     client = tracking.client()
-    history = [int(version) for version in client.get_registered_model(name).tags.get(HISTORY_TAG, "").split()]
+    tag = client.get_registered_model(name).tags.get(HISTORY_TAG, "")
+    if not re.fullmatch(r"[0-9 ]*", tag):
+        raise UserError(
+            f"the tag {HISTORY_TAG} of the model {name} is {tag[:80]!r}; set it to the numbers of the versions that "
+            "were champion, oldest first, separated by spaces"
+        )
+    history = [int(version) for version in tag.split()]
     if champion in history:
         while history[-1] != champion:
             history.pop()

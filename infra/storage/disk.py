@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,11 +24,15 @@ def names_full_disk(path: str | Path, fix: str = "free space there") -> Iterator
         raise UserError(f"{path}: no space is left on this disk; {fix}, then re-run the command") from error
 
 
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
+"""Names of the files that `temporary_file` writes."""
+
+
 @contextmanager
 def temporary_file(target: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
     """Writes a file beside `target`, whose folder is created if necessary, and removes it after the body.
 
-    Its name starts with a dot. Raises UserError for a full disk.
+    Its name is a TEMPORARY_NAME. Raises UserError for a full disk.
     """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     with names_full_disk(target):

@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.file_lock import wait_for_lock
 from infra.paths import NO_OBJECT, exists, explained, is_dir, is_file
 from infra.storage.base import Content, ObjectInfo
-from infra.storage.disk import replace_file, temporary_file
+from infra.storage.disk import TEMPORARY_NAME, replace_file, temporary_file
 
 _NO_HARD_LINKS = {
     *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS),
@@ -88,7 +88,7 @@ class FolderStore:
         return ObjectInfo(status.st_size, file_version_token(status)) if stat.S_ISREG(status.st_mode) else None
 
     def scan(self, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
-        """Walks the folder and leaves out temporary files, whose names start with a dot."""
+        """Walks the folder and leaves out files whose names start with a dot, such as temporary ones."""
         for path in self._files():
             if path.name.startswith(".") or not (name := self._name(path)).startswith(prefix):
                 continue
@@ -114,7 +114,7 @@ class FolderStore:
 
     def incomplete_uploads(self) -> list[str]:
         """Temporary files."""
-        return sorted(self._name(path) for path in self._files() if path.name.startswith("."))
+        return sorted(self._name(path) for path in self._files() if TEMPORARY_NAME.fullmatch(path.name))
 
     def abort_incomplete_uploads(self) -> list[str]:
         """Deletes temporary files."""

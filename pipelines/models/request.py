@@ -19,6 +19,8 @@ _MAX_FEATURE = float(np.finfo(np.float16).max)
 """Feature sets store features as float16; the extraction rejects larger ones."""
 _MAX_CAPTION_CHARS = 10_000
 """A GRU reads words one after the other: a caption of 20,000 words takes half a minute on a CPU."""
+_MAX_REGIONS = 10_000
+"""The memory of a score grows with the square of this number: 0.4 GB. Detectors find 10 to 100 regions."""
 COLUMNS = ("image", "regions", "boxes", "caption")
 _NO_RESULT = "; params={'on_error': 'null'} returns null for such rows"
 
@@ -176,6 +178,8 @@ def _features(value: Any, feature_dim: int) -> NDArray[Any]:
         raise _CellError(
             "regions", f"has shape {features_RF.shape}; give (regions, {feature_dim}), at least one region"
         )
+    if len(features_RF) > _MAX_REGIONS:
+        raise _CellError("regions", f"has {len(features_RF)} regions; give at most {_MAX_REGIONS}")
     _require("regions", features_RF, np.abs(features_RF) <= _MAX_FEATURE, f"finite numbers up to {_MAX_FEATURE:.0f}")
     return features_RF
 

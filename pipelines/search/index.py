@@ -30,6 +30,7 @@ from pipelines.search.hits import Explanation, Hit, explain_pair
 from pipelines.search.index_format import IndexDocument, read_index_document
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
+from shan_model.vocabulary import has_word
 
 SCORED_AT_ONCE = 256
 """Candidates whose encodings are in memory at a time."""
@@ -203,14 +204,21 @@ class SearchIndex:
         ]
 
 
+def sentence_problem(sentence: str) -> str | None:
+    """Returns why a text query cannot be used, as a part of messages; None if it can."""
+    words = len(sentence.split())
+    if not words:
+        return "is empty; give a sentence"
+    if words > MAX_WORDS:
+        return f"has {words} words; give at most {MAX_WORDS}"
+    return None if has_word(sentence) else "has no word; give text with a letter or a digit"
+
+
 def require_sentences(sentences: Sequence[str]) -> None:
-    """Raises UserError for a text query that is empty or too long."""
+    """Raises UserError for a text query that is empty, too long or without a word."""
     for number, sentence in enumerate(sentences, 1):
-        words = len(sentence.split())
-        if not words:
-            raise UserError(f"query {number} is empty; give a sentence")
-        if words > MAX_WORDS:
-            raise UserError(f"query {number} has {words} words; give at most {MAX_WORDS}")
+        if problem := sentence_problem(sentence):
+            raise UserError(f"query {number} {problem}")
 
 
 def require_regions(photos: Sequence[NDArray[Any]], width: int) -> None:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from infra.errors import UserError
 from infra.paths import absolute
-from pipelines.search.config import CANDIDATES, MAX_WORDS
+from pipelines.search.config import CANDIDATES
+from pipelines.search.index import sentence_problem
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError, shown
 
@@ -48,11 +49,8 @@ class _WithImage(_Request):
     @field_validator("sentence")
     @classmethod
     def _has_words(cls, sentence: str | None) -> str | None:
-        words = None if sentence is None else len(sentence.split())
-        if words == 0:
-            raise ValueError("is empty; give a sentence")
-        if words is not None and words > MAX_WORDS:
-            raise ValueError(f"has {words} words; give at most {MAX_WORDS}")
+        if sentence is not None and (problem := sentence_problem(sentence)):
+            raise ValueError(problem)
         return sentence
 
 

@@ -14,6 +14,7 @@ No random state is stored, because every step is seeded by its number.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -39,6 +40,10 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 MetricRow = tuple[int, int, dict[str, float]]
 """Finished steps, milliseconds since 1970, and metrics by name."""
+
+
+CHECKPOINT_NAME = re.compile(r"(?:step-\d{8,}|epoch-\d{3,})-lease-\d{6,}")
+"""What `step_checkpoint` and `epoch_checkpoint` return."""
 
 
 def step_checkpoint(step: int, token: int) -> str:

@@ -23,6 +23,7 @@ from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
 from infra.tracking import Tracking
+from pipelines.training.checkpoint import CHECKPOINT_NAME
 
 FORMAT = "shan-run/1"
 RUN, FINISHED = "run.json", "finished.json"
@@ -133,10 +134,10 @@ class RunDirectory:
         return document
 
     def delete_checkpoints(self, is_wanted: Callable[[str], bool]) -> None:
-        """Deletes the checkpoints that are not wanted, given their names; a run directory has no other folders."""
+        """Deletes the checkpoints that are not wanted, given their names. Other folders stay."""
         for name in self.store.objects():
             checkpoint, separator, _ = name.partition("/")
-            if separator and not is_wanted(checkpoint):
+            if separator and CHECKPOINT_NAME.fullmatch(checkpoint) and not is_wanted(checkpoint):
                 self.store.delete(name)
 
     def read(self, name: str) -> dict[str, Any] | None:

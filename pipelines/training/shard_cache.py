@@ -9,8 +9,10 @@ Shards of a feature set in a folder are read in place.
 
 import fcntl
 import json
+import math
 import mmap
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,8 @@ from pipelines.features.shard_reader import lost_shard, read_published_shard, ve
 
 DOWNLOADS = 4
 """Concurrent downloads of a process. Each shard is held in memory until it is verified."""
+_CACHED = re.compile(r"[0-9a-f]{64}\.(?:tar|part)")
+"""A cached shard, by its sha256, or what was downloaded of it."""
 _FULL_DISK = "free space, lower cache.max_gb or set another cache.folder"
 
 
@@ -48,8 +52,8 @@ class CacheConfig:
         """Makes `folder` absolute. Raises ValueError or UserError naming the field and the fix."""
         if not self.folder.startswith("~"):
             object.__setattr__(self, "folder", str(local_path(self.folder, "cache.folder")))
-        if not self.max_gb > 0:
-            raise ValueError(f"cache.max_gb is {self.max_gb}; it must be positive")
+        if not 0 < self.max_gb < math.inf:
+            raise ValueError(f"cache.max_gb is {self.max_gb}; it must be a positive number")
 
 
 class LocalShards:
@@ -162,11 +166,15 @@ def _pinned(folder: Path) -> dict[str, int]:
 
 
 def _evict(folder: Path, keep: set[str], room: int) -> None:
-    """Deletes the least recently used shards outside `keep`, until those outside take at most `room` bytes."""
-    for part in folder.glob("*.part"):
-        if part.stem not in keep:
-            part.unlink()  # left by a process that was killed
-    idle = sorted((p for p in folder.glob("*.tar") if p.stem not in keep), key=lambda p: p.stat().st_mtime)
+    """Deletes the least recently used shards outside `keep`, until those outside take at most `room` bytes.
+
+    Other files of the folder stay.
+    """
+    others = [path for path in folder.iterdir() if _CACHED.fullmatch(path.name) and path.stem not in keep]
+    for path in others:
+        if path.suffix == ".part":
+            path.unlink()  # left by a process that was killed
+    idle = sorted((path for path in others if path.suffix == ".tar"), key=lambda path: path.stat().st_mtime)
     taken = sum(path.stat().st_size for path in idle)
     for path in idle:
         if taken <= room:

@@ -78,6 +78,23 @@ def test_a_missing_version_is_a_one_line_error(registry: Tracking, uri: str):
     assert "\n" not in str(caught.value)
 
 
+def test_a_number_that_no_database_holds_is_a_one_line_error(registry: Tracking):
+    with pytest.raises(UserError, match=r"^models:/m/9{20}: no such model; the largest version is 2147483647$"):
+        find_version(registry, f"models:/m/{'9' * 20}")
+
+
+def test_a_name_with_both_quotes_is_a_one_line_error(registry: Tracking):
+    with pytest.raises(UserError, match=r"^MLflow cannot search for the model name a'b\"c, which has ' and \"; use"):
+        champion_version(registry, "a'b\"c")
+
+
+def test_a_history_edited_by_hand_is_named(registry: Tracking):
+    set_champions(registry, NAME, [2])
+    registry.client().set_registered_model_tag(NAME, HISTORY_TAG, "1 v2")
+    with pytest.raises(UserError, match=r"^the tag champions of the model .* is '1 v2'; set it to the numbers"):
+        champions(registry, NAME)
+
+
 @pytest.mark.parametrize("uri", ["runs:/0123", f"models:/{NAME}", "models:/a/b/1", f"models:/{NAME}/x"])
 def test_other_uris_name_no_version(registry: Tracking, uri: str):
     with pytest.raises(UserError, match="is not the URI of a version; give models:/<name>@champion or"):

@@ -170,7 +170,10 @@ def _read(uri: str) -> bytes:
 def _names(kind: str, uri: str | None, count: int) -> Mapping[int, str]:
     if uri is None:
         return {id_: f"{kind} {id_}" for id_ in range(count)}
-    lines = _read(uri).decode("utf-8-sig").strip().splitlines()
+    try:
+        lines = _read(uri).decode("utf-8-sig").strip().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{uri} is not UTF-8 text ({error.reason}); save the {kind} names as UTF-8") from error
     if len(lines) != count:
         raise UserError(f"{uri} has {len(lines)} lines; it must have {count} {kind} names, one per line")
     return {id_: line.partition(",")[0].strip() for id_, line in enumerate(lines)}

@@ -204,6 +204,7 @@ def leave_incomplete_upload(store: Store) -> None:
     if isinstance(store, FolderStore):
         (store.root / "a").mkdir()
         (store.root / "a" / ".big.0123abcd").write_bytes(b"half")
+        (store.root / "a" / ".env").write_bytes(b"a file of the user")
     else:
         assert isinstance(store, S3Store)
         target = {"Bucket": store.bucket, "Key": f"{store.prefix}/a/big"}
@@ -220,6 +221,8 @@ def test_incomplete_uploads_are_listed_and_aborted(store: Store):
         assert name.startswith(("a/.big", "a/big"))
     assert store.incomplete_uploads() == store.abort_incomplete_uploads() == []
     assert store.read("x") == b"1"
+    if isinstance(store, FolderStore):
+        assert store.read("a/.env") == b"a file of the user"
 
 
 def test_a_killed_writer_leaves_no_partial_object(store: Store):

@@ -76,12 +76,12 @@ def test_rerun_of_killed_extraction_gives_the_same_bytes(tmp_path: Path, manifes
     (broken / f"{train}.receipt.json").unlink()
     (broken / f"{val}.receipt.json").unlink()
     (broken / f"{val}.tar").unlink()
-    (broken / f".{val}.tar.dead").write_bytes(b"half")
+    (broken / f".{val}.tar.0000dead").write_bytes(b"half")
     with pytest.raises(UserError, match="no finished feature set here"):
         FeatureSet.open(str(broken))
     extraction, _ = run(manifest, tmp_path)
     assert (len(extraction.written), extraction.shards_reused) == (2, 2)
-    (broken / f".{val}.tar.dead").unlink()
+    (broken / f".{val}.tar.0000dead").unlink()
     assert contents(broken) == contents(extracted.uri)
 
 

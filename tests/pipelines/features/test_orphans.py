@@ -74,13 +74,13 @@ def test_with_earlier_snapshots_only_the_current_index_counts(
 
 def test_unfinished_extractions_are_listed_and_counted(store: FolderStore, tmp_path: Path):
     shard = unfinished_shard(store, tmp_path)
-    (store.root / ".index.json.dead").write_bytes(b"half")
+    (store.root / ".index.json.0000dead").write_bytes(b"half")
     (store.root / "features-val-000009-0123abcd.tar").write_bytes(b"tar without a receipt")
     before = names(store.root)
     orphans = find_orphans(store, earlier_snapshots=False)
     assert names(store.root) == before
     found = {item.name for item in orphans.items}
-    left = {f"{shard}.tar", f"{shard}.receipt.json", ".index.json.dead", "features-val-000009-0123abcd.tar"}
+    left = {f"{shard}.tar", f"{shard}.receipt.json", ".index.json.0000dead", "features-val-000009-0123abcd.tar"}
     assert left <= found
     assert {item.kind for item in orphans.items} == {"receipt", "tar", "manifest", "incomplete"}
     assert (len(found), orphans.complete_shards) == (5, 1)

@@ -106,6 +106,10 @@ def test_equal_images_of_any_form_are_one(tmp_path: Path):
         ({"regions": REGIONS, "caption": " "}, "column caption: has no word; give text with a letter or a digit"),
         ({"regions": REGIONS, "caption": "?!"}, "column caption: has no word"),
         ({"regions": REGIONS, "caption": "\u200b"}, "column caption: has no word"),
+        (
+            {"regions": np.ones((10_001, 8)), "caption": "a"},
+            "column regions: has 10001 regions; give at most 10000",
+        ),
         ({"regions": REGIONS, "caption": "a " * 5001}, "column caption: has 10002 characters; give at most 10000"),
         (
             {"regions": REGIONS, "boxes": BOXES[:, ::-1], "caption": "a"},

@@ -51,6 +51,7 @@ def test_a_photo_may_be_the_body(content_type: str):
         ({}, 422, None, "give exactly one of sentence, image and image_uri"),
         ({"sentence": "a", "image": "aa"}, 422, None, "give exactly one of"),
         ({"sentence": "  "}, 422, "sentence", "is empty; give a sentence"),
+        ({"sentence": "!!! \U0001f600"}, 422, "sentence", "has no word; give text with a letter or a digit"),
         ({"sentence": "a " * (MAX_WORDS + 1)}, 422, "sentence", f"has 513 words; give at most {MAX_WORDS}"),
         ({"sentence": "a" * 20_001}, 422, "sentence", "at most 20000 characters"),
         ({"sentence": 7}, 422, "sentence", "sentence: input should be a valid string"),

@@ -129,10 +129,11 @@ def test_process_that_records_its_run_too_late_deletes_it(directory: RunDirector
 def test_checkpoints_that_are_not_wanted_are_deleted(directory: RunDirectory):
     directory.claim()
     directory.record_run("r", {})
-    for name in ("epoch-001-lease-000001/a", "epoch-001-lease-000002/a", "epoch-001-lease-000002/b/c"):
+    deleted = ("epoch-001-lease-000002/a", "epoch-001-lease-000002/b/c", "step-00000012-lease-000001/a")
+    for name in ("epoch-001-lease-000001/a", "notes/a", *deleted):
         directory.store.replace(name, b"1")
     directory.delete_checkpoints({"epoch-001-lease-000001"}.__contains__)
-    assert files(directory) == {"epoch-001-lease-000001/a", "lease-000001.json", "run.json"}
+    assert files(directory) == {"epoch-001-lease-000001/a", "notes/a", "lease-000001.json", "run.json"}
 
 
 @pytest.mark.parametrize("found", [{"run": "r"}, {"run": "r", "format": "shan-run/2"}])

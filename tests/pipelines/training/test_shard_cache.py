@@ -1,6 +1,7 @@
 """Local shard cache: one verified download per shard, size limit, eviction of shards that are not pinned."""
 
 import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,9 +89,13 @@ def test_truncated_and_partial_shards_are_downloaded_again(on_s3: FeatureSet, tm
     intact = first.read_bytes(), second.read_bytes()
     first.write_bytes(intact[0][:100])
     second.rename(second.with_suffix(".part")).write_bytes(intact[1][:100])
+    left = second.with_name(f"{'0' * 64}.part")
+    users = folder / "download.iso.part"
+    for path in (left, users):
+        path.write_bytes(b"half")
     fetch(on_s3, folder)
     assert (first.read_bytes(), second.read_bytes()) == intact
-    assert not list(folder.glob("*.part"))
+    assert list(folder.glob("*.part")) == [users]
 
 
 def test_least_recently_used_shards_are_evicted_unless_pinned(s3_server: S3Server, on_s3: FeatureSet, tmp_path: Path):
@@ -102,11 +107,14 @@ def test_least_recently_used_shards_are_evicted_unless_pinned(s3_server: S3Serve
     other = FeatureSet.open(store.uri)
     more = sum(receipt.size for receipt in other.receipts)
     pinned = fetch(on_s3, folder)
+    (folder / "photos.tar").write_bytes(bytes(10 * size))  # a file of the user
+    os.utime(folder / "photos.tar", (0, 0))
     with pytest.raises(UserError, match=r"cache.max_gb is .* and other processes read"):
         fetch(other, folder, (size + more - 1) / 1e9)
     del pinned
     fetch(other, folder, (size + more - 1) / 1e9)
     left = tars(folder)
+    assert left.pop("photos.tar", None)
     assert {f"{receipt.sha256}.tar" for receipt in other.receipts} <= left.keys()
     gone = [receipt for receipt in on_s3.receipts if f"{receipt.sha256}.tar" not in left]
     assert len(gone) == 1  # no more than what was needed
@@ -135,6 +143,12 @@ def test_a_cache_that_stays_locked_is_given_up(on_s3: FeatureSet, tmp_path: Path
             fcntl.flock(file, fcntl.LOCK_EX)
             with pytest.raises(UserError, match=f"^{locked}: another process has held its lock"):
                 fetch(on_s3, folder)
+
+
+def test_a_limit_that_is_no_size_is_refused():
+    for limit in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"cache.max_gb is {limit}; it must be a positive number"):
+            CacheConfig(max_gb=limit)
 
 
 def test_concurrent_processes_share_the_downloads(on_s3: FeatureSet, tmp_path: Path):
