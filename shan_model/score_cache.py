@@ -80,6 +80,8 @@ class ScoreCache:
     def _lock(self) -> None:
         if self.path.exists() and not self._header.exists():
             raise ScoringError(f"{self.path} exists and is not a score cache; choose another file")
+        if self._flags.exists() and not self._header.exists() and self._flags.read_bytes().strip(b"\0"):
+            raise ScoringError(f"{self._flags} exists and is not that of a score cache; choose another file")
         # The mode "w" would truncate the file, and "a" would only append.
         self._handle = os.fdopen(os.open(self._flags, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         try:
@@ -92,7 +94,7 @@ class ScoreCache:
         assert self._handle is not None
         if self._header.exists():
             self._read_header()  # raises if the file belongs to something else and must not be overwritten
-        part = self.path.with_suffix(".part")
+        part = self.path.with_name(f"{self.path.name}.part")
         try:
             np.lib.format.open_memmap(part, mode="w+", dtype=self._dtype, shape=shape).flush()
             if hasattr(os, "posix_fallocate"):  # not on macOS

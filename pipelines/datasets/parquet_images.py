@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from infra.errors import StorageError
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.ranged_file import RangedFile
+from pipelines.datasets.ranged_file import RangedFile, recent_version
 
 
 def is_image_type(type_: pa.DataType) -> bool:
@@ -46,7 +46,8 @@ def read_parquet_image(store: Store, name: str, member: str, max_bytes: int) -> 
 
 def _image(store: Store, name: str, column: str, row: int) -> bytes | None:
     """Returns an image; None if the file has no such column or row, or if the value is missing."""
-    file = _open(store, name)
+    version = recent_version(store, name)
+    file = _open(store, name, version)
     type_ = file.schema_arrow.field(column).type if column in file.schema_arrow.names else None
     if type_ is None or not is_image_type(type_):
         return None
@@ -54,18 +55,18 @@ def _image(store: Store, name: str, column: str, row: int) -> bytes | None:
     for group in range(file.num_row_groups):
         count = file.metadata.row_group(group).num_rows
         if row < count:
-            value = _row_group(store, name, leaf, group)[row].as_py()
+            value = _row_group(store, name, version, leaf, group)[row].as_py()
             return value.get("bytes") if isinstance(value, dict) else value
         row -= count
     return None
 
 
 @lru_cache(maxsize=8)
-def _open(store: Store, name: str) -> Any:
+def _open(store: Store, name: str, _version: str) -> Any:
     return pq.ParquetFile(RangedFile(store, name))
 
 
 @lru_cache(maxsize=1)
-def _row_group(store: Store, name: str, leaf: str, group: int) -> Any:
+def _row_group(store: Store, name: str, version: str, leaf: str, group: int) -> Any:
     # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-    return _open(store, name).read_row_group(group, columns=[leaf], use_threads=False).column(0)
+    return _open(store, name, version).read_row_group(group, columns=[leaf], use_threads=False).column(0)

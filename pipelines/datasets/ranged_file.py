@@ -1,9 +1,25 @@
 """An object of a store as a seekable file, whose reads are ranged reads."""
 
 import io
+import time
+from functools import lru_cache
 from typing import Any
 
 from infra.storage.base import Store
+
+
+def recent_version(store: Store, name: str) -> str:
+    """Returns the version token of an object, at most a second old; "" if it does not exist.
+
+    As a part of a cache's key, it makes a process that lives long read an object again that was replaced.
+    """
+    return _version_token(store, name, int(time.monotonic()))
+
+
+@lru_cache(maxsize=64)
+def _version_token(store: Store, name: str, _second: int) -> str:
+    info = store.info(name)
+    return "" if info is None else info.version_token
 
 
 class RangedFile(io.RawIOBase):

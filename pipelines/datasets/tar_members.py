@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
-from pipelines.datasets.ranged_file import RangedFile
+from pipelines.datasets.ranged_file import RangedFile, recent_version
 from pipelines.datasets.spellings import spellings
 from pipelines.datasets.tar_index import is_plain, member_name
 
@@ -27,7 +27,7 @@ def read_member(store: Store, tar: str, member: str, max_bytes: int) -> bytes:
     Raises PhotoError if the tar file does not exist, is not an uncompressed tar, is truncated, or lacks the member.
     """
     try:
-        locations = _member_locations(store, tar)
+        locations = _member_locations(store, tar, recent_version(store, tar))
     except (FileNotFoundError, tarfile.TarError) as error:
         raise PhotoError("its tar file does not exist or is not an uncompressed tar") from error
     member = posixpath.normpath(member)
@@ -70,7 +70,7 @@ def read_located_member(store: Store, tar: str, location: str, max_bytes: int) -
 
 
 @lru_cache(maxsize=8)
-def _member_locations(store: Store, tar: str) -> dict[str, tuple[int, int]]:
+def _member_locations(store: Store, tar: str, _version: str) -> dict[str, tuple[int, int]]:
     """Returns offset and size of each plain file in an uncompressed tar, from one pass over it."""
     with tarfile.open(fileobj=io.BufferedReader(RangedFile(store, tar), 2**20), mode="r:") as opened:
         return {posixpath.normpath(entry.name): (entry.offset_data, entry.size) for entry in opened if is_plain(entry)}

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from infra.errors import UserError
 from pipelines.datasets.decode import PhotoError, decode_photo
-from pipelines.datasets.http_download import DownloadLimits
+from pipelines.datasets.http_download import DownloadLimits, SilentServers
 from pipelines.datasets.photo_sources import read_photo
 
 COLOURS = ("#d62728", "#1a7f37", "#2f55d4", "#b35900", "#8e24aa", "#00798c", "#ad1457", "#6d4c41")
@@ -32,7 +32,8 @@ def photo_html(uri: str, boxes: Sequence[LabelledBox], width: int) -> str:
     For a photo that cannot be read it returns a `<p>` with the URI and the reason.
     """
     try:
-        photo = decode_photo(read_photo(uri, LIMITS))
+        with _web_servers().photo(uri):
+            photo = decode_photo(read_photo(uri, LIMITS))
     except (PhotoError, OSError, UserError) as error:
         return f"<p class=gone>{html.escape(uri)}: {html.escape(str(error))}</p>"
     scale = min(width / photo.width, MAX_ASPECT * width / photo.height)
@@ -80,6 +81,12 @@ def _label_rectangle(
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+@cache
+def _web_servers() -> SilentServers:
+    """Those of all pages of this process, so that a page does not wait for a silent server once for each photo."""
+    return SilentServers()
 
 
 @cache

@@ -215,7 +215,7 @@ def sentence_problem(sentence: str) -> str | None:
 
 
 def require_sentences(sentences: Sequence[str]) -> None:
-    """Raises UserError for a text query that is empty, too long or without a word."""
+    """Raises UserError for a text query that is empty, is too long or has no word."""
     for number, sentence in enumerate(sentences, 1):
         if problem := sentence_problem(sentence):
             raise UserError(f"query {number} {problem}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shan_model.score_cache import ScoreCache
+from shan_model.score_cache import ScoreCache, ScoringError
 from shan_model.scoring import identity, score_matrix
 from tests.shan_model.test_scoring import LITTLE, regions
 
@@ -144,6 +144,16 @@ def test_corrupt_files_are_an_error_and_not_changed(started, model, captions, su
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         score_matrix(model, regions(400), captions * 50, memory=LITTLE, cache=ScoreCache(started, "me"))
     assert {path: path.read_bytes() for path in started.parent.iterdir()} == before
+
+
+def test_files_of_other_names_stay(tmp_path, model, captions):
+    (tmp_path / "r.part").write_bytes(b"a file of the user")
+    score_matrix(model, regions(8), captions, cache=ScoreCache(tmp_path / "r.npy", "me"))
+    assert (tmp_path / "r.part").read_bytes() == b"a file of the user"
+    (tmp_path / "s.done").write_bytes(b"a file of the user")
+    with pytest.raises(ScoringError, match=r"s\.done exists and is not that of a score cache; choose another file"):
+        score_matrix(model, regions(8), captions, cache=ScoreCache(tmp_path / "s.npy", "me"))
+    assert (tmp_path / "s.done").read_bytes() == b"a file of the user"
 
 
 def test_without_its_matrix_the_cache_starts_again(started, model, captions):

@@ -11,6 +11,7 @@ from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.locate_photos import version_tokens
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.photo_sources import read_photo
+from tests.support.processes import wait_until
 from tests.support.servers import S3Server
 
 
@@ -33,6 +34,14 @@ def test_images_of_all_row_groups_are_read(table: Path):
     for row in (0, 29, 30, 59, 60, 99, 1):
         assert read_photo(f"parquet://image/{row}::{table}") == row.to_bytes(1, "big") * 3000
     assert read_parquet_image(open_store(str(table.parent)), table.name, "image/7", 10) == b"\x07" * 10
+
+
+def test_a_replaced_file_is_read_again(table: Path):
+    store, member = open_store(str(table.parent)), "image/0"
+    first = read_parquet_image(store, table.name, member, 99)
+    pq.write_table(pa.table({"image": [b"another", b"one"]}), table)
+    wait_until(lambda: read_parquet_image(store, table.name, member, 99) != first, 10)
+    assert read_parquet_image(store, table.name, member, 99) == b"another"
 
 
 def test_absent_images_are_rejected(table: Path):

@@ -13,6 +13,7 @@ from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from pipelines.datasets.tar_index import index_tar
 from pipelines.datasets.tar_members import read_located_member, read_member
+from tests.support.processes import wait_until
 from tests.support.webdataset_tars import write_tar
 
 NOT_A_TAR = "its tar file does not exist or is not an uncompressed tar"
@@ -34,6 +35,16 @@ def test_members_are_read_by_name(tar: Path):
 def test_a_member_may_have_two_colons_in_its_name(tmp_path: Path, name: str):
     tar = write_tar(tmp_path / "photos::of me.tar", [(name, b"a" * 3000)])
     assert read_photo(photo_uri(str(tar), name)) == b"a" * 3000
+
+
+def test_a_replaced_tar_is_read_again(tmp_path: Path):
+    store, members = open_store(str(tmp_path)), [("a.jpg", b"first"), ("b.jpg", b"other")]
+    write_tar(tmp_path / "x.tar", members)
+    assert read_member(store, "x.tar", "a.jpg", 99) == b"first"
+    (tmp_path / "x.tar").unlink()
+    write_tar(tmp_path / "x.tar", reversed(members))
+    wait_until(lambda: read_member(store, "x.tar", "a.jpg", 99) == b"first", 10)
+    assert read_member(store, "x.tar", "b.jpg", 99) == b"other"
 
 
 def test_at_most_the_requested_bytes_are_read(tar: Path):

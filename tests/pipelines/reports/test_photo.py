@@ -3,13 +3,16 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.reports import photo
 from pipelines.reports.photo import COLOURS, draw_boxes, photo_html
+from tests.support.web_server import drips, web_server
 
 
 def image_of(html: str) -> Image.Image:
@@ -39,6 +42,15 @@ def test_a_tall_photo_is_shown_narrower(tmp_path: Path):
 @pytest.mark.parametrize("uri", ["nowhere/a.jpg", "tar://a.jpg::nowhere/a.tar", "ftp://host/a.jpg"])
 def test_unreadable_photo_is_replaced_by_its_name(uri: str):
     assert photo_html(uri, [], 300).startswith(f"<p class=gone>{uri}: ")
+
+
+def test_a_page_gives_up_a_web_server_without_responses(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photo, "LIMITS", replace(photo.LIMITS, deadline_s=5, silence_s=0.2))
+    with web_server(drips(b"", b"", 1)) as (url, connections):
+        pictures = [photo_html(url, [], 300) for _ in range(9)]
+    assert all(picture.startswith("<p class=gone>http") for picture in pictures)
+    assert "gave no response for" in pictures[-1]
+    assert len(connections) < 9
 
 
 def test_labels_do_not_cover_each_other():

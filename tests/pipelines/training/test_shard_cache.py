@@ -145,7 +145,7 @@ def test_a_cache_that_stays_locked_is_given_up(on_s3: FeatureSet, tmp_path: Path
                 fetch(on_s3, folder)
 
 
-def test_a_limit_that_is_no_size_is_refused():
+def test_an_invalid_limit_is_refused():
     for limit in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"cache.max_gb is {limit}; it must be a positive number"):
             CacheConfig(max_gb=limit)
