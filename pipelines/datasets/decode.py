@@ -35,8 +35,8 @@ _SCALED_GREY = ("JPEG2000", "PNG", "PPM", "TIFF")
 """Formats that define the range of 16-bit grey values. Pillow scales those of JPEG 2000 and PPM to 16 bits."""
 _NEARLY_BLACK = 16
 """An image of more than 8 bits per channel without a brighter value (of 255) uses only the low bits of its range."""
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
-"""TIFF tags: bits per sample; photometric interpretation, in which 0 is an inverted grey scale."""
+_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_FILL_ORDER, _TIFF_PLANES = 258, 259, 262, 266, 284
+"""TIFF tags: bits per sample; 1 for no compression; 0 for an inverted grey scale; 2 for reversed bits; 2 for planes."""
 
 _TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Maps EXIF orientations to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
@@ -132,6 +132,8 @@ def _decode(image: "Image.Image", size: tuple[int, int], *, keep: bool = False) 
 
     if image.width * image.height > MAX_PIXELS:
         raise PhotoError(f"more than {MAX_PIXELS // 10**6} megapixels")
+    if _has_misread_planes(image):
+        raise PhotoError("an uncompressed TIFF with separate planes, which are read correctly with plain 8 bits only")
     is_deep = _is_deep(image)
     image.load()
     transpose = _transpose(image)
@@ -154,6 +156,18 @@ def _is_deep(image: "Image.Image") -> bool:
     is_deep_ppm = image.format == "PPM" and any(isinstance(each, tuple) and each[-1] > 255 for each in arguments)
     is_deep_sgi = any(tile.codec_name == "SGI16" for tile in tiles)
     return image.mode.startswith("I") or ";16" in str(arguments) or is_deep_ppm or is_deep_sgi
+
+
+def _has_misread_planes(image: "Image.Image") -> bool:
+    """Returns whether an image is a TIFF whose planes Pillow reads as plain values of 8 bits, although they are not.
+
+    It keeps one letter of the raw mode, such as `RGB;16L`, for each plane, unless libtiff unpacks them.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_TIFF_PLANES) != 2 or tags.get(_TIFF_COMPRESSION, 1) != 1:
+        return False
+    is_plain = tags.get(_TIFF_PHOTOMETRIC) != 0 and tags.get(_TIFF_FILL_ORDER) != 2
+    return not (is_plain and {1, 8}.issuperset(tags.get(_TIFF_BITS, (1,))))
 
 
 def _transpose(image: "Image.Image") -> "Image.Transpose | None":

@@ -87,6 +87,23 @@ def tiff(samples: bytes, bits: int, photometric: int = 1, sample_format: int = 1
     return b"II*\0" + struct.pack("<I", 8 + len(samples)) + samples + struct.pack("<H", len(tags)) + entries + bytes(4)
 
 
+def planes(samples: np.ndarray, **values: int) -> bytes:
+    """Returns a little-endian uncompressed TIFF with a strip for each channel of h x w x c samples, and other tags."""
+    height, width, count = samples.shape
+    bits = samples.itemsize * 8
+    strips = [np.ascontiguousarray(samples[..., channel]).tobytes() for channel in range(count)]
+    tags = {256: [width], 257: [height], 258: [bits] * count, 259: [1], 262: [2 if count == 3 else 1], 266: [1]}
+    tags |= {273: [8 + sum(map(len, strips[:channel])) for channel in range(count)], 277: [count], 278: [height]}
+    tags |= {279: [len(each) for each in strips], 284: [2]} | {int(tag[1:]): [value] for tag, value in values.items()}
+    data, entries = b"".join(strips), b""
+    for tag, numbers in sorted(tags.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        entries += struct.pack("<HHI", tag, 4, len(numbers))
+        entries += packed if len(numbers) == 1 else struct.pack("<I", 8 + len(data))
+        data += packed if len(numbers) > 1 else b""
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 def packed12(values: np.ndarray) -> bytes:
     """Returns 12-bit values, two in three bytes; each row begins with a byte of its own."""
     rows = np.pad(values.astype(np.uint16) << 4, ((0, 0), (0, values.shape[1] % 2)))
@@ -159,6 +176,11 @@ def test_16_bit_colour_keeps_its_high_byte():
     assert np.array_equal(pixels[1:], CHELSEA[1:40, :60])
 
 
+def test_tiff_planes_of_8_bits_are_read():
+    assert np.array_equal(decode_photo(planes(CHELSEA)).pixels, CHELSEA)
+    assert np.array_equal(decode_photo(planes(GREY[..., None])).pixels, GREY_RGB)
+
+
 def fits(values: np.ndarray) -> bytes:
     cards = ["SIMPLE  =                    T", "BITPIX  =                   16", "NAXIS   =                    2"]
     cards += [f"NAXIS1  = {values.shape[1]:20}", f"NAXIS2  = {values.shape[0]:20}", "END"]
@@ -166,6 +188,7 @@ def fits(values: np.ndarray) -> bytes:
 
 
 NO_RANGE = "grey values of more than 8 bits have no defined range"
+PLANES = "an uncompressed TIFF with separate planes, which are read correctly with plain 8 bits only"
 LOW_BITS = "only the low bits of its 16-bit values are used, so it would be nearly black"
 WITHOUT_RANGE = {
     "float of 0 to 1": (encoded(Image.fromarray((GREY / 255).astype(np.float32)), "TIFF"), "pixels are floating-point"),
@@ -184,6 +207,9 @@ WITHOUT_RANGE = {
     ),
     "12 bits in colours of 16": (deep_png(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
     "12 bits and a transparent pixel": (deep_png(with_transparent_pixel(CHELSEA[:40, :60], 16)), LOW_BITS),
+    "colour planes of 16 bits": (planes(CHELSEA.astype(np.uint16) * 257), PLANES),
+    "an inverted grey plane": (planes(GREY[..., None], t262=0), PLANES),
+    "a plane of reversed bits": (planes(GREY[..., None], t266=2), PLANES),
     "12 bits in an SGI of 16": (sgi(CHELSEA[:40, :60].astype(np.uint16) * 16), LOW_BITS),
 }
 
