@@ -10,7 +10,7 @@ from braceexpand import braceexpand
 
 from infra.errors import LocationError, UserError
 from infra.paths import exists
-from infra.storage.open import open_store
+from pipelines.datasets.data_files import data_files
 from pipelines.datasets.listing import Listing
 from pipelines.datasets.photo_sources import parent_and_name, store_of
 
@@ -71,7 +71,7 @@ def _expanded(location: str, folder: str) -> list[str]:
     except ValueError as error:
         raise UserError(f"data set {location}: its braces are not balanced; write {{00000..00041}}") from error
     prefix = re.split("[{*]", location, maxsplit=1)[0].removeprefix(folder).removeprefix("/")
-    listed = sorted(name for name, _ in open_store(folder).scan(prefix)) if "*" in location else []
+    listed = sorted(name for name, _ in data_files(folder, prefix)) if "*" in location else []
     found = dict.fromkeys(name for pattern in patterns for name in _matching(pattern, listed))
     if not found:
         raise UserError(f"{location}: no such file; correct the data set")

@@ -1,5 +1,6 @@
 """Reader of a folder of images, or a prefix of a bucket, with all folders below it. The images have no captions."""
 
+import sys
 from collections.abc import Iterator
 
 from infra.errors import UserError
@@ -10,8 +11,8 @@ from pipelines.datasets.rows import DatasetFile
 
 
 def folder_rows(file: DatasetFile) -> Iterator[Row]:
-    """Yields the images sorted by path. Files whose names start with a dot are left out. UserError for no image."""
-    count = 0
+    """Yields the images sorted by path. Prints how many other files are left out. Raises UserError for no image."""
+    count, others, other = 0, 0, ""
     for name, token in file.listing or ():
         if name.lower().endswith(IMAGE_ENDINGS):
             count += 1
@@ -19,8 +20,15 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             source = file.below_root(location)
             found = token if photo_uri(file.photos, source) == location else ""  # else it is located later
             yield Row(f"image {count}", source, is_complete=True, version_token=found)
+        else:
+            others, other = others + 1, other or name
     if not count:
         raise UserError(
             f"{file.location}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)}); give the folder "
             "that holds the images, or rename them"
+        )
+    if others:
+        print(
+            f"{others} files in {file.location} are left out (first {other}): images end in {', '.join(IMAGE_ENDINGS)}",
+            file=sys.stderr,
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infra.errors import UserError
 from infra.storage.open import open_store
+from pipelines.datasets.data_files import data_files
 from pipelines.datasets.manifest_checks import text_hashes
 
 _CHUNK = 10_000
@@ -21,13 +22,13 @@ MOST_LISTINGS = 64
 
 
 class Listing:
-    """The objects below a folder or prefix, which is listed once: when they are first looked at."""
+    """The files below a folder or prefix (`data_files`), which is listed once: when they are first looked at."""
 
     def __init__(self, location: str) -> None:
         self.location = location
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Yields name and version token of every object, sorted by name."""
+        """Yields name and version token of every file, sorted by name."""
         for batch in self._table.to_batches(max_chunksize=_CHUNK):
             for name, token in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 yield name.decode(errors="surrogateescape"), token
@@ -35,10 +36,10 @@ class Listing:
     @cached_property
     def _table(self) -> pa.Table:
         schema = pa.schema([("name", pa.large_binary()), ("version_token", pa.large_string())])
-        objects, tables = open_store(self.location).scan(), [schema.empty_table()]
-        while some := list(islice(objects, _CHUNK)):
+        files, tables = data_files(self.location), [schema.empty_table()]
+        while some := list(islice(files, _CHUNK)):
             names = [name.encode(errors="surrogateescape") for name, _ in some]  # of a file, they may be any bytes
-            tables.append(pa.table([names, [info.version_token for _, info in some]], schema=schema))
+            tables.append(pa.table([names, [token for _, token in some]], schema=schema))
         return pa.concat_tables(tables).sort_by("name")
 
 

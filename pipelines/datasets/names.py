@@ -5,7 +5,10 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2")
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif"),
+    *(".gif", ".bmp", ".tif", ".tiff", ".jp2"),
+)
 """Endings of images, in any case. Other files of a folder or tar are not read as images."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 

@@ -88,14 +88,14 @@ def tiff(samples: bytes, bits: int, photometric: int = 1, sample_format: int = 1
 
 
 def planes(samples: np.ndarray, **values: int) -> bytes:
-    """Returns a little-endian uncompressed TIFF with a strip for each channel of h x w x c samples, and other tags."""
+    """Returns a little-endian uncompressed TIFF with a block for each channel of h x w x c samples, and other tags."""
     height, width, count = samples.shape
     bits = samples.itemsize * 8
-    strips = [np.ascontiguousarray(samples[..., channel]).tobytes() for channel in range(count)]
+    channels = [np.ascontiguousarray(samples[..., channel]).tobytes() for channel in range(count)]
     tags = {256: [width], 257: [height], 258: [bits] * count, 259: [1], 262: [2 if count == 3 else 1], 266: [1]}
-    tags |= {273: [8 + sum(map(len, strips[:channel])) for channel in range(count)], 277: [count], 278: [height]}
-    tags |= {279: [len(each) for each in strips], 284: [2]} | {int(tag[1:]): [value] for tag, value in values.items()}
-    data, entries = b"".join(strips), b""
+    tags |= {273: [8 + sum(map(len, channels[:channel])) for channel in range(count)], 277: [count], 278: [height]}
+    tags |= {279: [len(each) for each in channels], 284: [2]} | {int(tag[1:]): [value] for tag, value in values.items()}
+    data, entries = b"".join(channels), b""
     for tag, numbers in sorted(tags.items()):
         packed = struct.pack(f"<{len(numbers)}I", *numbers)
         entries += struct.pack("<HHI", tag, 4, len(numbers))

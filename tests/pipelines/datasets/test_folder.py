@@ -7,11 +7,11 @@ import pytest
 from infra.errors import UserError
 from infra.storage.open import open_store
 from pipelines.datasets.importer import DatasetFiles, import_dataset
-from pipelines.datasets.locate_photos import version_tokens
+from pipelines.datasets.locate_photos import is_missing, version_tokens
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from tests.support.servers import S3Server
 
-NAMES = ["a.jpg", "b/c/写真.webp", "b/ü 50%.PNG", "d.tif"]
+NAMES = ["a.jpg", "b/c/写真.webp", "b/ü 50%.PNG", "d.tif", "e.avif", "f.JFIF", "g.jpe"]
 OTHERS = ["notes.txt", "b/Thumbs.db", "b/._a.jpg", "a.jpg.json"]
 
 
@@ -24,21 +24,24 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def test_all_images_below_a_folder_are_in_the_gallery(images: Path):
+def test_all_images_below_a_folder_are_in_the_gallery(images: Path, capsys: pytest.CaptureFixture[str]):
     manifest = import_dataset(f"{images}/")
     photos = list(manifest.photos())
     assert [(photo.source, photo.split, photo.captions) for photo in photos] == [(n, "gallery", ()) for n in NAMES]
     assert [read_photo(photo_uri(manifest.root, photo.source)).decode() for photo in photos] == NAMES
     assert (manifest.root, manifest.name.partition("-")[0]) == (str(images), "my_images")
+    assert f"3 files in {images} are left out (first a.jpg.json): images end in .jpg" in capsys.readouterr().err
 
 
 def test_version_tokens_are_those_of_the_files(images: Path):
-    """Links have those of their targets."""
+    """Links have those of their targets. A link to nothing is a photo that is missing."""
     (images / "link.jpg").symlink_to(images / "a.jpg")
-    photos = list(import_dataset(images).photos())
+    (images / "z.jpg").symlink_to("nowhere")
+    *photos, missing = import_dataset(images).photos()
     uris = [f"{images}/{photo.source}" for photo in photos]
     assert [photo.version_token for photo in photos] == list(version_tokens(uris).values())
     assert len(uris) == len(NAMES) + 1
+    assert (missing.source, is_missing(missing, str(images))) == ("z.jpg", True)
 
 
 def test_a_folder_may_be_another_split(images: Path):

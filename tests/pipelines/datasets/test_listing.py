@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 
 from infra.errors import UserError
-from infra.storage.base import ObjectInfo, Store
-from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from pipelines.datasets import listing
 from pipelines.datasets.listing import Listing, ObjectTokens
@@ -24,13 +22,13 @@ def test_a_folder_is_listed_once_and_sorted(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode(errors="surrogateescape"))
     objects = [(name, info.version_token) for name, info in open_store(str(tmp_path)).objects().items()]
-    scans, scan = [], FolderStore.scan
+    scans, scan = [], listing.data_files
 
-    def counted(store: Store, prefix: str = "") -> Iterator[tuple[str, ObjectInfo]]:
-        scans.append(store.uri)
-        return scan(store, prefix)
+    def counted(location: str) -> Iterator[tuple[str, str]]:
+        scans.append(location)
+        return scan(location)
 
-    monkeypatch.setattr(FolderStore, "scan", counted)
+    monkeypatch.setattr(listing, "data_files", counted)
     listed = Listing(str(tmp_path))
     assert sorted(listed) == sorted(objects)
     assert [name for name, _ in listed if name.isprintable()] == ["a.jpg", "a/z.jpg", "b/é.jpg", "写真.png"]
