@@ -102,4 +102,4 @@ def _unusable(problem: UserError | StorageError, field: str) -> ServiceError:
     message = f"photos cannot be used: {problem}; search by sentence"
     if isinstance(problem, MissingDetectorError):
         return ServiceError(422, message, field)
-    return ServiceError(503, message, retry_after_s=int(AGAIN_S))
+    return ServiceError(503, message)  # without Retry-After, for which the search page would wait and show no reason

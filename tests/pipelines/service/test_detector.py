@@ -160,7 +160,7 @@ def test_a_detector_that_cannot_be_used_is_tried_again(
     found = start(load)
     with pytest.raises(ServiceError, match="photos cannot be used: the weights have another sha256; search") as caught:
         detect(found, png())
-    assert (caught.value.status, caught.value.field) == (status, field)
+    assert (caught.value.status, caught.value.field, caught.value.retry_after_s) == (status, field, None)
     monkeypatch.setattr(found, "_again_at", 0.0)
     assert detect(found, png())[0].shape == (1, 3)
 
