@@ -29,7 +29,8 @@ from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
 from pipelines.features.layout import INDEX, REPORT, feature_set_name
-from pipelines.features.manifests import StoredManifest, require_dataset, write_manifest
+from pipelines.features.manifests import StoredManifest, write_manifest
+from pipelines.features.ownership import require_dataset
 from pipelines.features.publish import publish
 from pipelines.features.rehashed import add_rehashed
 from pipelines.features.speed_report import speed_table

@@ -11,16 +11,13 @@ from typing import IO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from infra.errors import CorruptDataError, StorageError, UserError
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
 from infra.storage.pieces import PIECE_BYTES, file_pieces, object_pieces
 from pipelines.datasets.manifest import Manifest, Photo, Photos
-from pipelines.datasets.manifest_checks import column_hashes
 from pipelines.datasets.ranged_file import RangedFile
-from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import manifest_name
 
 
@@ -107,43 +104,6 @@ def _open(manifest: StoredManifest) -> pq.ParquetFile:
 def _row_group(manifest: StoredManifest, group: int) -> pa.Table:
     # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
     return _open(manifest).read_row_group(group, use_threads=False)
-
-
-def require_dataset(store: Store, manifest: Manifest) -> None:
-    """Raises UserError if the feature set in the store, whose index would be replaced, belongs to another data set.
-
-    Another data set has another name, or none of its photos in common: one that has changed keeps some of them.
-    """
-    try:
-        index = read_index(store)
-    except (FileNotFoundError, NotADirectoryError, InvalidIndexError):
-        return
-    if index.dataset == manifest.name and _shares_photos(store, index.manifest, manifest):
-        return
-    raise UserError(
-        f"{store.uri} belongs to another data set, '{index.dataset}' with other photos; give this data set "
-        f"('{manifest.name}') a name of its own, or choose another output"
-    )
-
-
-def _shares_photos(store: Store, earlier: str, manifest: Manifest) -> bool:
-    """Returns whether a manifest has a photo of an earlier one; True if the earlier one is lost or corrupt."""
-    if earlier == manifest.digest():
-        return True
-    try:
-        with local_copy(store, manifest_name(earlier)) as file:
-            keys = _key_hashes(file)
-    except FileNotFoundError:
-        return True
-    return keys is None or bool(np.isin(column_hashes(manifest.table, "key"), keys).any())
-
-
-def _key_hashes(file: IO[bytes]) -> NDArray[np.int64] | None:
-    """Returns the hashes of the keys of a local copy; None if it is corrupt."""
-    try:
-        return column_hashes(pq.read_table(file, columns=["key"], use_threads=False), "key")
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription, InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, complete_shards, feature_set_name
-from pipelines.features.manifests import require_dataset, write_manifest
+from pipelines.features.manifests import write_manifest
+from pipelines.features.ownership import require_dataset
 from pipelines.features.publish import publish
 from pipelines.features.quarantine import check_max_rejected
 from pipelines.features.receipt import Receipt, Rejection, read_receipt
