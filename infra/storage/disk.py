@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,27 @@ def temporary_file(target: Path, data: bytes | Iterable[bytes]) -> Iterator[Path
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def tmpdir() -> str:
+    """Returns the folder of temporary files. Raises UserError if none can be written.
+
+    Python's own error, of a missing file, would be taken for that of a missing object.
+    """
+    with names_tmpdir():
+        return tempfile.gettempdir()
+
+
+@contextmanager
+def names_tmpdir() -> Iterator[None]:
+    """Raises UserError with the fix if the body cannot find or make a temporary folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
+        raise UserError(
+            f"no temporary folder can be made ({reason}); set TMPDIR to a writable folder with free space"
+        ) from error
 
 
 def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from infra.errors import UserError
+from infra.storage.disk import names_tmpdir, tmpdir
 
 SUFFIX = ".locked"
 """Distinguishes these folders from those that no process locks, such as those of earlier releases."""
@@ -23,7 +23,7 @@ class ProcessFolder:
     def __init__(self, prefix: str) -> None:
         """Raises UserError if TMPDIR cannot be written."""
         with names_tmpdir():
-            for left in Path(tempfile.gettempdir()).glob(f"{prefix}*{SUFFIX}"):
+            for left in Path(tmpdir()).glob(f"{prefix}*{SUFFIX}"):
                 with suppress(OSError):  # of another user, or removed meanwhile
                     _remove_unlocked(left)
             while True:
@@ -50,18 +50,6 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         yield folder.path
     finally:
         folder.remove()
-
-
-@contextmanager
-def names_tmpdir() -> Iterator[None]:
-    """Raises UserError with the fix if the body cannot make a temporary folder."""
-    try:
-        yield
-    except OSError as error:
-        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or error
-        raise UserError(
-            f"no temporary folder can be made ({reason}); set TMPDIR to a writable folder with free space"
-        ) from error
 
 
 def _remove_unlocked(folder: Path) -> None:

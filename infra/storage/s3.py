@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from infra.errors import UserError
 from infra.storage import s3_client
 from infra.storage.base import Content, ObjectInfo
-from infra.storage.disk import names_full_disk
+from infra.storage.disk import names_full_disk, tmpdir
 from infra.storage.s3_download import download_object
 from infra.storage.s3_errors import PRECONDITION, code_of, explained
 
@@ -143,7 +143,7 @@ class S3Store:
 
     def _put(self, name: str, data: Content, token: str, condition: dict[str, str]) -> None:
         if not isinstance(data, bytes):
-            with SpooledTemporaryFile(SPOOL_BYTES) as file:
+            with SpooledTemporaryFile(SPOOL_BYTES, dir=tmpdir()) as file:
                 with names_full_disk(f"{self.uri}/{name}", "free space for temporary files (TMPDIR)"):
                     for piece in data:
                         file.write(piece)

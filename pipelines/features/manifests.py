@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import CorruptDataError, StorageError, UserError
 from infra.storage.base import Store
-from infra.storage.disk import names_full_disk
+from infra.storage.disk import names_full_disk, tmpdir
 from infra.storage.pieces import PIECE_BYTES, file_pieces, object_pieces
 from pipelines.datasets.manifest import Manifest, Photo, Photos
 from pipelines.datasets.ranged_file import RangedFile
@@ -32,7 +32,7 @@ def write_manifest(store: Store, manifest: Manifest, exact: bool = False) -> Non
     if exists and not exact:
         return
     try:
-        with SpooledTemporaryFile(PIECE_BYTES) as file:
+        with SpooledTemporaryFile(PIECE_BYTES, dir=tmpdir()) as file:
             manifest.write_parquet(file)
             if not exists:
                 store.put_if_absent(name, file_pieces(file))
@@ -109,7 +109,7 @@ def _row_group(manifest: StoredManifest, group: int) -> pa.Table:
 @contextmanager
 def local_copy(store: Store, name: str) -> Iterator[IO[bytes]]:
     """Gives an object as a temporary file. FileNotFoundError for a missing one."""
-    with SpooledTemporaryFile(PIECE_BYTES) as file:
+    with SpooledTemporaryFile(PIECE_BYTES, dir=tmpdir()) as file:
         with names_full_disk(f"{store.uri}/{name}", "free space for temporary files (TMPDIR)"):
             for piece in object_pieces(store, name):
                 file.write(piece)

@@ -8,8 +8,7 @@ from typing import Any
 import ray.train
 
 from infra.errors import UserError
-from infra.storage.disk import names_full_disk
-from infra.storage.process_folder import names_tmpdir
+from infra.storage.disk import names_full_disk, names_tmpdir, tmpdir
 from pipelines.training.checkpoint import TrainState, write_validation
 from pipelines.training.run_directory import Lease
 
@@ -21,7 +20,7 @@ class CheckpointWriter:
         """Removes the temporary folders that an earlier worker of this run left on this node when it was killed."""
         self._lease, self._lineage = lease, lineage
         self._prefix = f"shan-checkpoint-{run_id}-"
-        for left in Path(tempfile.gettempdir()).glob(f"{self._prefix}*"):
+        for left in Path(tmpdir()).glob(f"{self._prefix}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def write(self, state: TrainState, validation: dict[str, Any] | None) -> ray.train.Checkpoint:

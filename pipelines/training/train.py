@@ -1,6 +1,5 @@
 """Trains a model on a feature set and registers its best epoch as a version."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -14,7 +13,7 @@ from infra.outages import after_outage
 from infra.redaction import redact
 from infra.registry import annotate, find_version
 from infra.signals import when_interrupted
-from infra.storage.disk import names_full_disk
+from infra.storage.disk import names_full_disk, tmpdir
 from infra.storage.process_folder import temporary_folder
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
@@ -114,7 +113,7 @@ def _train(training: ClaimedTraining, detector: DetectorPackage, tracking: Track
     # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
     with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
         fitted = fit(training, tracking)
-    with names_full_disk(f"{tempfile.gettempdir()} or tracking.uri {redact(tracking.uri)}"):
+    with names_full_disk(f"{tmpdir()} or tracking.uri {redact(tracking.uri)}"):
         return _publish(training, fitted, detector, tracking)
 
 

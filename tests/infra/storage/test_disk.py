@@ -1,12 +1,15 @@
 """Files that appear complete or not at all, and the error and the remains of a full disk."""
 
 import errno
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
 from infra.storage.disk import names_full_disk, replace_file, temporary_file
+from infra.storage.folder import FolderStore
+from pipelines.features.manifests import local_copy
 from tests.support.small_disk import can_mount, run_on_small_disk
 
 FILL = """
@@ -55,6 +58,19 @@ def test_full_disk_is_one_line_with_path_and_fix(error: Exception):
 def test_other_errors_pass():
     with pytest.raises(PermissionError), names_full_disk("/data/x"):
         raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_an_unusable_tmpdir_is_not_a_missing_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Python looks for a folder that it can write; where each disk is full it finds none."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    store = FolderStore(tmp_path / "store")
+    store.replace("a", b"1")
+    with (
+        pytest.raises(UserError, match=r"^no temporary folder can be made \(No usable temporary directory.*set TMPDIR"),
+        local_copy(store, "a"),
+    ):
+        pass
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces")
