@@ -24,7 +24,8 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster
 from tests.support.hosts import Host, hosts
 from tests.support.postgres import Postgres, postgres
 from tests.support.processes import DEADLINE_S, ROOT, wait_until
-from tests.support.servers import S3Server, aws_environment, mlflow_server, seaweed
+from tests.support.servers import S3Server, aws_environment, free_ports, mlflow_server, seaweed
+from tests.support.services import ask
 
 NODE_CPUS = 3
 SCENES = ScenesConfig(train=24, val=8, test=8)
@@ -44,6 +45,7 @@ class Stack:
     cluster: LocalCluster
     nodes: list[Host]
     token: str
+    """What jobs are submitted with, and what clients of the search service send."""
     outputs: list[str] = field(default_factory=list)
     """What submitted jobs have printed."""
 
@@ -127,7 +129,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             )
         )
         environment = ENVIRONMENT | s3.environment() | {"MLFLOW_TRACKING_URI": mlflow.uri, "PYTHONPATH": ""}
-        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "SHAN_SERVICE_TOKEN": token}
         cluster = stack.enter_context(local_cluster(0, head, environment, dashboard=True))
         for node in nodes:
             cluster.add_node(NODE_CPUS, node)
@@ -185,6 +187,7 @@ def test_lost_nodes_in_extraction_and_training_change_nothing(stack: Stack, data
     status = stack.here("jobs.status", f"--feature-root={stack.uri('features')}")
     assert "| finished @" in status
     assert re.search(r"\| shan \| 1 \| 1 \| .*the first version", status)
+    search_the_champion(stack, uri)
 
 
 def extract_while_a_node_is_lost(stack: Stack, dataset: list[str]) -> str:
@@ -221,6 +224,28 @@ def train_while_a_node_is_lost(stack: Stack, uri: str) -> None:
     history = connect(TrackingConfig(uri=stack.mlflow_uri)).client().get_metric_history(found[1], "val_rsum")
     steps = [point.step for point in history]
     assert steps == [steps[0] * epoch for epoch in (1, 2, 3)]
+
+
+def search_the_champion(stack: Stack, uri: str) -> None:
+    """Builds the champion's index and serves it by submitted jobs, searches over HTTP, and stops the service."""
+    output = stack.uri("indexes")
+    built = stack.done("index", "--model=models:/shan@champion", f"--features={uri}", f"--index.output={output}")
+    found = re.search(rf"{output}/[\w-]+", built)
+    assert found, built
+    head, (port,) = stack.cluster.address.partition(":")[0], free_ports(1)
+    listen = [f"--service.host={head}", f"--service.port={port}", "--service.num_detectors=0"]
+    job = stack.submit("serve", f"--index={found[0]}", *listen)
+    assert job.stdout
+    line = next((line for line in job.stdout if "is served at" in line), "")
+    assert f"http://{head}:{port}" in line
+    query = f"http://{head}:{port}/search?sentence=a+red+circle&k=3"
+    assert ask(query)[0] == 401
+    status, hits, _ = ask(query, Authorization=f"Bearer {stack.token}")
+    assert (status, len(hits["hits"]), hits["partial"]) == (200, 3, False)
+    (name,) = re.findall(r"serve-\w+\.1", stack.here("jobs.status", f"--address={stack.cluster.dashboard}"))
+    stack.done("stop", name)
+    stack.outputs.append(job.communicate(timeout=DEADLINE_S)[0])
+    assert job.returncode == 4
 
 
 def test_a_cluster_rejects_requests_without_the_token(stack: Stack):
