@@ -1,5 +1,6 @@
 """Finds which photos of a data set exist, and the version token by which a change is detected. Reads none of them."""
 
+import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from infra.paths import absolute, exists, explained, is_dir, is_file
 from infra.storage.folder import FolderStore
 from pipelines.datasets.listing import ObjectTokens
 from pipelines.datasets.manifest import Manifest, Photo, Photos, photo_tables
+from pipelines.datasets.manifest_checks import repeated_rows, text_hashes
 from pipelines.datasets.photo_sources import (
     CONTAINERS,
     is_tar,
@@ -84,10 +86,34 @@ def locate_photos(name: str, root: str | Path, rows: Iterable[Photo]) -> Manifes
     """Returns the manifest of photos below `root`, with the version token of each, unless a reader found it already.
 
     A photo whose file name is another spelling of the listed one (`spellings`) gets the path of the file. A photo that
-    does not exist gets no version token (`is_missing`). Raises UserError if photos cannot be read from the root.
+    does not exist gets no version token (`is_missing`). Raises UserError if photos cannot be read from the root, and
+    if two of them are the same file: their captions, or one in `train` and one in `test`, would contradict each other.
     """
     root = _checked_root(absolute(root, "photo folder"))
-    return Manifest.build(name, root, _located(root, iter(rows)))
+    manifest = Manifest.build(name, root, _located(root, iter(rows)))
+    _require_distinct(manifest)
+    return manifest
+
+
+def _require_distinct(manifest: Manifest) -> None:
+    """Raises UserError naming two photos that are the same file, however their paths are written."""
+    hashes = text_hashes(_normal(manifest.root, photo.source) for photo in manifest.photos())
+    first: dict[str, Photo] = {}
+    for photo in manifest.rows(repeated_rows(hashes)):
+        other = first.setdefault(_normal(manifest.root, photo.source), photo)
+        if other is not photo:
+            raise UserError(
+                f"{other.source} (key {other.key}, split {other.split}) and {photo.source} (key {photo.key}, split "
+                f"{photo.split}) are the same file; write its path in one way, as the file is named, or remove one"
+            )
+
+
+def _normal(root: str, source: str) -> str:
+    """Returns the path below the root, without `.` and doubled `/`; the URI of a photo that is elsewhere."""
+    if source.startswith("file://"):
+        source = absolute(source, "photo")
+    source = source.removeprefix(f"{root.rstrip('/')}/")
+    return posixpath.normpath(source) if ("./" in source or "//" in source) and "://" not in source else source
 
 
 def _located(root: str, rows: Iterator[Photo]) -> Iterator[Photo]:

@@ -13,6 +13,21 @@ IMAGE_ENDINGS = (
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
+_URI = re.compile(r"\s*([a-z][a-z0-9+.-]*)(://.*)", re.IGNORECASE | re.DOTALL)
+
+
+def normal_uri(source: str) -> str:
+    """Returns a URI with its scheme in lower case and without blanks before it, of `http(s)` also behind it.
+
+    A path stays as it is.
+    """
+    match = _URI.fullmatch(source) if "://" in source else None
+    if match is None:
+        return source
+    uri = match[1].lower() + match[2]
+    return uri.rstrip() if uri.startswith(("http:", "https:")) else uri
+
+
 def escapes_root(source: str) -> bool:
     """Returns whether a photo's relative path leaves its root (path traversal); URIs are not relative paths."""
     return "://" not in source and (source.startswith("/") or ".." in source.split("/"))

@@ -17,6 +17,7 @@ from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.http_download import DownloadLimits, download_uri
+from pipelines.datasets.names import normal_uri
 from pipelines.datasets.parquet_images import read_parquet_image
 from pipelines.datasets.tar_members import read_located_member, read_member
 
@@ -56,6 +57,7 @@ def read_photo(uri: str, limits: DownloadLimits | None = None) -> bytes:
     MAX_BYTES, or a web server reports an error or does not respond after several attempts. Other errors (UserError,
     OSError) are failures of a disk or store rather than of the photo: they end the job, and a rerun resumes it.
     """
+    uri = normal_uri(uri)
     scheme, _, rest = uri.partition("://")
     if scheme in ("http", "https"):
         return _limited(download_uri(uri, MAX_BYTES + 1, limits))

@@ -18,7 +18,7 @@ from infra.errors import UserError
 from pipelines.datasets.listing import Listing
 from pipelines.datasets.manifest import Photo
 from pipelines.datasets.manifest_checks import repeated_rows
-from pipelines.datasets.names import escapes_root, safe_key
+from pipelines.datasets.names import escapes_root, normal_uri, safe_key
 from pipelines.datasets.row_table import Row, RowTable
 
 
@@ -80,7 +80,7 @@ class PhotoRows:
         sources |= {source: source for source in photos}
         rows = []
         for where, name in names:
-            source = sources.get(name)
+            source = sources.get(normal_uri(name))
             if source is None:
                 raise UserError(
                     f"{file}: {where}: '{name}' is not the name of one photo of the other files; correct it, or also "
@@ -151,7 +151,7 @@ def _checked(file: str, row: Row, split: str) -> Row:
         raise UserError(
             f"{file}: {row.where} ('{row.source}'): a photo's path must stay below the photo root; correct the path"
         )
-    return row if row.split == (own or split) else row._replace(split=own or split)
+    return row._replace(split=own or split, source=normal_uri(row.source))
 
 
 def _photo(row: Row, has_shared_key: bool) -> Photo:
@@ -191,7 +191,12 @@ def _joined(file: str, earlier: Row, row: Row) -> Row:
 
 
 def numbered(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yields `line <number>` and the line without its end, for lines that are not blank."""
+    """Yields `line <number>` and the line without its end, for lines that are not blank.
+
+    Raises ValueError for a line with a carriage return inside: a file with such line ends would be one line.
+    """
     for number, line in enumerate(lines, 1):
         if text := line.rstrip("\r\n"):
+            if "\r" in text:
+                raise ValueError(f"line {number} has a carriage return inside; end lines with \\n")
             yield f"line {number}", text

@@ -150,7 +150,7 @@ class _TarReader:
         """Returns the captions in a text; an empty one, or null, is none."""
         try:
             text = data.decode("utf-8-sig")
-            found = text.split("\n") if kind == "txt" else _json_captions(json.loads(text))
+            found = text.split("\n") if kind == "txt" else _json_captions(_document(text))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self._uri}: {name} is not valid {kind} ({error}); correct it") from error
         return tuple(filter(None, (caption.strip() for caption in found)))
@@ -161,8 +161,25 @@ def is_plain(entry: tarfile.TarInfo) -> bool:
     return entry.isreg() and not entry.issparse()
 
 
+def _document(text: str) -> Any:
+    """Returns a JSON document. Raises ValueError if an object has captions twice: Python would keep the last ones."""
+
+    def checked(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in fields]
+        twice = next((name for name in ("caption", "captions") if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"an object has `{twice}` twice")
+        return dict(fields)
+
+    return json.loads(text, object_pairs_hook=checked)
+
+
 def _json_captions(document: Any) -> list[str]:
-    """Returns the captions of a sample's JSON. Raises ValueError if they are not text."""
+    """Returns the captions of a sample's JSON. Raises ValueError if they are not text, or in a list of another form."""
+    if isinstance(document, list) and any(
+        isinstance(item, str) or (isinstance(item, dict) and {"caption", "captions"} & item.keys()) for item in document
+    ):
+        raise ValueError('it is a list; write {"captions": [...]}')
     fields = document if isinstance(document, dict) else {}
     found = fields.get("captions") or fields.get("caption") or []
     captions = [found] if isinstance(found, str) else found

@@ -90,10 +90,18 @@ def test_an_invalid_line_is_named(flickr: Path, line: str, message: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_line_that_is_not_text_is_named(flickr: Path):
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"a.jpg#0\tcaf\xe9\n", "is not UTF-8 text"),
+        (b"a.jpg#0\tx\rb.jpg#0\ty\r", r"has a carriage return inside; end lines with \\n"),
+    ],
+)
+def test_a_line_that_is_not_text_is_named(flickr: Path, line: bytes, reason: str):
+    """A file whose lines end in carriage returns was one photo."""
     with (flickr / "Flickr8k.token.txt").open("ab") as file:
-        file.write(b"a.jpg#0\tcaf\xe9\n")
-    with pytest.raises(UserError, match=r"not readable as text \(line 7 is not UTF-8 text\); save it as UTF-8"):
+        file.write(line)
+    with pytest.raises(UserError, match=rf"not readable as text \(line 7 {reason}\); save it as UTF-8"):
         import_dataset(files(flickr), flickr)
 
 

@@ -80,6 +80,30 @@ def test_photos_are_found_under_another_spelling(tmp_path: Path, name: str, list
     assert [read_photo(photo_uri(manifest.root, row.source)) for row in manifest.photos()] == [b"x"]
 
 
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ("a.jpg", "./a.jpg"),
+        ("x/a.jpg", "x//a.jpg"),
+        ("x/a.jpg", "x/./a.jpg"),
+        ("a.jpg", "a.JPG"),
+        (unicodedata.normalize("NFD", "é.jpg"), unicodedata.normalize("NFC", "é.jpg")),
+        ("a.jpg", "{root}/a.jpg"),
+    ],
+)
+def test_two_photos_of_one_file_are_refused(tmp_path: Path, first: str, other: str):
+    """One of them may be in `train` and the other in `test`."""
+    (tmp_path / "x").mkdir()
+    for name in ("a.jpg", "x/a.jpg", unicodedata.normalize("NFD", "é.jpg")):
+        (tmp_path / name).write_bytes(b"x")
+    other = other.format(root=tmp_path.as_uri())
+    rows = [Photo("a", first, "train", ("x",)), Photo("b", other, "test", ())]
+    for photos in (rows, rows[::-1]):
+        with pytest.raises(UserError, match=r"\(key [ab], split t.* are the same file; write its path in one way"):
+            locate_photos("twice", tmp_path, photos)
+    assert locate_photos("once", tmp_path, [rows[1]]).table.num_rows == 1
+
+
 def test_the_listed_spelling_comes_first(tmp_path: Path):
     for name in ("a.jpg", "a.JPG"):
         (tmp_path / name).write_text(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.datasets.names import dataset_name, escapes_root, safe_key
+from pipelines.datasets.names import dataset_name, escapes_root, normal_uri, safe_key
 
 
 @pytest.mark.parametrize("source", ["/a", "../a", "a/../../b"])
@@ -13,6 +13,19 @@ def test_path_traversal_is_detected(source: str):
 @pytest.mark.parametrize("source", ["a/b.jpg", "a..b.jpg", "http://host/../b.jpg"])
 def test_paths_below_the_root_and_uris_do_not_escape_it(source: str):
     assert not escapes_root(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "normal"),
+    [
+        (" HTTP://Host/A.jpg ", "http://Host/A.jpg"),
+        ("S3://bucket/a ", "s3://bucket/a "),
+        (" a.jpg ", " a.jpg "),
+        ("a/HTTP://b.jpg", "a/HTTP://b.jpg"),
+    ],
+)
+def test_a_uri_is_normalised_and_a_path_is_not(source: str, normal: str):
+    assert normal_uri(source) == normal
 
 
 def test_keys_are_safe_for_webdataset():

@@ -46,6 +46,7 @@ def test_a_path_below_a_web_root_is_percent_encoded(server: str, tmp_path: Path)
     for name in ("a#1.jpg", "50%25.jpg", "q?x.jpg", "a b.jpg", "é.jpg"):
         (tmp_path / name).write_text(name)
         assert read_photo(photo_uri(server, name)) == name.encode()
+    assert read_photo(f" {server.replace('http', 'HTTP')}/é.jpg\n") == "é.jpg".encode()
 
 
 def test_local_photos_are_read_by_path_and_uri(tmp_path: Path):

@@ -73,6 +73,14 @@ def test_listed_name_matches_one_photo():
     assert left_out == 1
 
 
+def test_rows_of_a_uri_are_joined_however_it_is_written():
+    rows = PhotoRows()
+    rows.add("f", [Row("line 1", "http://h/1.jpg", ("x",)), Row("line 2", " HTTP://h/1.jpg ", ("y",))], "")
+    rows.set_splits("l", [("line 1", "HTTP://h/1.jpg")], "test")
+    ((photo,), _) = rows.photos()
+    assert (photo.source, photo.split, photo.captions) == ("http://h/1.jpg", "test", ("x", "y"))
+
+
 def test_rows_of_a_photo_are_joined_and_must_agree():
     rows = PhotoRows()
     rows.add("f", [Row("line 1", "a.jpg", ("x",)), Row("line 2", "b.jpg", ("z",)), Row("line 3", "a.jpg", ("y",))], "")

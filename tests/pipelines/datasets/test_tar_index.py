@@ -81,6 +81,13 @@ def test_bad_members_are_named(tmp_path: Path):
         ("a.txt", b"\xff", "is not valid txt ('utf-8' codec"),
         ("a.json", b'{"caption": ', "is not valid json (Expecting value"),
         ("a.json", b"[" * 100_000, "is not valid json ("),
+        (
+            "a.json",
+            b'{"caption": "a", "caption": "b"}',
+            "is not valid json (an object has `caption` twice)",
+        ),
+        ("a.json", b'[{"caption": "a"}]', 'is not valid json (it is a list; write {"captions": [...]}); correct it'),
+        ("a.json", b'["a"]', "is not valid json (it is a list; write"),
         ("a.json", b'{"caption": 5}', "is not valid json (its captions are not text); correct it"),
         ("a.json", b'{"captions": ["a", null]}', "is not valid json (its captions are not text); correct it"),
         ("a.txt", bytes(2**24 + 1), "has 16777217 bytes, captions at most 16 MiB; remove it"),
