@@ -81,11 +81,14 @@ def test_evaluation_is_that_of_the_captioned_photos(features: FeatureSet):
     assert "12 photos, 24 captions" in reranking_table(shan, split).title
 
 
-def test_all_photos_are_searched(features: FeatureSet):
+def test_all_photos_are_searched_and_explained(features: FeatureSet):
     shan, split = model(features, 5), features.split("gallery")
-    (hits,) = FeatureSearch(shan, features, split).search_photos(["a photo of 5"], 100)
+    search = FeatureSearch(shan, features, split)
+    (hits,) = search.search_photos(["a photo of 5"], 100)
     assert len(hits) == len(split) == 16
     assert not any(hit.is_match for hit in hits)
+    explanation = search.explain("a photo of 5", hits[-1])
+    assert [attention.word for attention in explanation.words] == ["a", "photo", "of", "5"]
 
 
 def test_it_is_verified_inspected_and_exported(features: FeatureSet, tmp_path: Path):
