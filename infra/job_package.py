@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import explained, is_dir, is_file, local_path
+from infra.paths import exists, explained, is_dir, is_file, local_path
 from infra.redaction import redact
 from infra.source_tree import PACKAGES, SOURCE_ROOT
 from infra.storage.disk import names_full_disk
@@ -45,7 +45,8 @@ def add_config_files(arguments: list[str], folder: Path) -> list[str]:
             continue
         path = local_path(value or next(rest, ""), "--config")
         if not is_file(path):
-            raise UserError(f"--config {path}: no such file; give the path of a YAML file")
+            problem = "not a regular file" if exists(path) else "no such file"
+            raise UserError(f"--config {path}: {problem}; give the path of a YAML file")
         with explained(path):
             text = path.read_text(encoding="utf-8", errors="replace")
         refuse_secrets(text, str(path))

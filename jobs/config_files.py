@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from infra.errors import UserError
-from infra.paths import is_file, local_path
+from infra.paths import exists, is_file, local_path
 from jobs.config import Config
 
 PRESETS = Path(__file__).parent / "presets"
@@ -56,7 +56,8 @@ def files_first(argv: Sequence[str], sections: Sequence[str], default_preset: st
 def _read_sections(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     """Returns the given sections of a config file, which may also contain sections of other commands."""
     if not is_file(path):
-        raise UserError(f"--config '{path}': no such file; give a YAML file of config sections")
+        problem = "not a regular file" if exists(path) else "no such file"
+        raise UserError(f"--config '{path}': {problem}; give a YAML file of config sections")
     try:
         document = _UniqueKeys(path.read_text(encoding="utf-8-sig")).get_single_data() or {}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:

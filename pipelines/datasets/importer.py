@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import absolute, exists, is_dir
+from infra.paths import absolute, exists, is_dir, is_file
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
 from infra.storage.pieces import object_pieces
@@ -142,6 +142,8 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
         path = existing_path(Path(location))
         if not exists(path):
             raise UserError(f"{path}: no such file; check the path of the data set")
+        if not (is_dir(path) or is_file(path)):  # a pipe can be read once, a data set is read several times
+            raise UserError(f"{path}: not a regular file; save its content as a file")
         yield DatasetFile(str(path), path, columns, listing=Listing(str(path)) if is_dir(path) else None)
         return
     parent, name = parent_and_name(location)

@@ -4,7 +4,6 @@ A row may have one caption of its photo, all of them or none, and may leave spli
 """
 
 import hashlib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pipelines.datasets.manifest import Photo
 from pipelines.datasets.manifest_checks import repeated_rows
 from pipelines.datasets.names import escapes_root, normal_uri, safe_key
 from pipelines.datasets.row_table import Row, RowTable
+from pipelines.datasets.spellings import composed
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,18 @@ class PhotoRows:
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
 
-        Raises UserError for a name that no photo has, and for one without ending that several have.
+        Names may be in another Unicode form. Raises UserError for a name that no photo has, and for one without ending
+        that several have.
         """
         self._has_lists = True
         photos = dict.fromkeys(source for (source,) in self._rows.columns("source"))
-        stems = Counter(PurePosixPath(source).stem for source in photos)
-        sources = {stem: source for source in photos if stems[stem := PurePosixPath(source).stem] == 1}
+        stems = Counter(composed(PurePosixPath(source).stem) for source in photos)
+        sources = {stem: source for source in photos if stems[stem := composed(PurePosixPath(source).stem)] == 1}
+        sources |= {composed(source): source for source in photos}
         sources |= {source: source for source in photos}
         rows = []
         for where, name in names:
-            source = sources.get(normal_uri(name))
+            source = sources.get(normal_uri(name)) or sources.get(composed(name))
             if source is None:
                 raise UserError(
                     f"{file}: {where}: '{name}' is not the name of one photo of the other files; correct it, or also "
@@ -161,8 +163,7 @@ def _photo(row: Row, has_shared_key: bool) -> Photo:
     """
     key = row.key or safe_key(row.source)
     if has_shared_key and not row.key:
-        path = unicodedata.normalize("NFC", row.source)
-        key += f"-{hashlib.sha256(path.encode(errors='surrogatepass')).hexdigest()[:8]}"
+        key += f"-{hashlib.sha256(composed(row.source).encode(errors='surrogatepass')).hexdigest()[:8]}"
     return Photo(key, row.source, _split(row), row.captions, row.version_token)
 
 

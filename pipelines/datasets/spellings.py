@@ -11,6 +11,11 @@ from typing import Literal
 _FORMS: tuple[Literal["NFC"], Literal["NFD"]] = ("NFC", "NFD")
 
 
+def composed(name: str) -> str:
+    """Returns a name in NFC, in which names of both Unicode forms are compared."""
+    return unicodedata.normalize("NFC", name)
+
+
 def spellings(path: str) -> list[str]:
     """Returns other spellings of a relative path: Unicode forms, each with its ending in lower and in upper case.
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -97,7 +98,9 @@ def detect_regions(tracking: Tracking | None, model: str, images: Sequence[str],
         found, servers = [], SilentServers()
         for image in images:
             try:
-                photo = read_image(image, servers)
+                # A path is not taken for base64 text, as a long name without a dot would be.
+                is_path = "://" not in image and not image.startswith("data:")
+                photo = read_image(Path(image) if is_path else image, servers)
             except PhotoError as error:
                 raise UserError(f"--image: {error}; give an image file") from error
             (regions,) = detector([photo], device)

@@ -147,6 +147,7 @@ def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.Captur
         (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, paper, quickstart"),
         (["--preset"], "unknown preset ''"),
         (["--config", "nowhere.yaml"], "/nowhere.yaml': no such file; give a YAML file"),
+        (["--config", "/dev/null"], "--config '/dev/null': not a regular file; give a YAML file"),
         (["--train.epochs", "many"], "train.epochs is 'many'; give a whole number; see `"),
         (["--train.epochs"], "--train.epochs has no value; give one; see `"),
         (["--train.use_gpu", "x"], "train.use_gpu is 'x'; give true or false; see `"),

@@ -93,10 +93,11 @@ def test_a_photo_finds_captions_by_the_carried_detector(run: Run, tracking: Trac
         _, out, _ = run("--features", features.uri, "--model=models:/m/1", "--split=train", *given)
         assert [len(hit["captions"]) for hit in json.loads(out)[0]["hits"]] == [1, 1]
         (tmp_path / "text.png").write_text("no image")
-        code, _, err = run("--index", index.uri, f"--tracking.uri={tracking.uri}", "--image=text.png")
-        assert code == 2
-        assert err.startswith("error: --image: ")
-        assert len(err.splitlines()) == 1
+        for name in ("text.png", "a/path/that/could/be/base64/text"):
+            code, _, err = run("--index", index.uri, f"--tracking.uri={tracking.uri}", f"--image={name}")
+            assert code == 2
+            assert err.startswith(f"error: --image: {name}: ")
+            assert len(err.splitlines()) == 1
 
 
 def test_a_checkpoint_has_no_detector(run: Run, index: IndexBuild, tmp_path: Path):

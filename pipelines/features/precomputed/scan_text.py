@@ -7,6 +7,7 @@ from infra.errors import UserError
 from infra.paths import exists
 from pipelines.datasets.names import safe_key
 from pipelines.datasets.rows import numbered
+from pipelines.datasets.spellings import composed
 from pipelines.datasets.text_lines import text_lines
 
 CAPTIONS = 5
@@ -33,15 +34,16 @@ def read_pairs(path: Path, images: int, ids: Sequence[str] | None) -> list[tuple
 
     The image is its id, or without ids its number from 0. Raises UserError naming a line that is not valid.
     """
-    number = {name: row for row, name in enumerate(ids or map(str, range(images)))}
+    number = {composed(name): row for row, name in enumerate(ids or map(str, range(images)))}
     captions: list[list[str]] = [[] for _ in range(images)]
     try:
         for where, line in numbered(text_lines(path)):
             name, tab, caption = line.partition("\t")
-            if not tab or name.strip() not in number:
+            row = number.get(composed(name.strip()))
+            if not tab or row is None:
                 known = "an id of the images" if ids else f"an image's number from 0 to {images - 1}"
                 raise UserError(f"{path}: {where} ({line!r:.80}) is not {known}, a tab and a caption; correct it")
-            captions[number[name.strip()]].append(caption.strip())
+            captions[row].append(caption.strip())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as text ({error}); save it as UTF-8") from error
     return list(map(tuple, captions))

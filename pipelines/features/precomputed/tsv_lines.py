@@ -1,7 +1,9 @@
 """Reads the rows of bottom-up-attention TSV files, plain or gzip."""
 
+import ast
 import codecs
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader, FileIO
@@ -21,6 +23,9 @@ _OTHER_FORMATS = {
     codecs.BOM_UTF16_BE: "it is UTF-16 text; save it as UTF-8",
 }
 """First bytes of files that are often taken for a TSV, and the fix."""
+
+_BYTES = re.compile(r"b(['\"]).*\1")
+"""Text that Python 3 writes for bytes: with double quotes if they contain single ones."""
 
 
 def tsv_files(path: Path) -> list[Path]:
@@ -56,9 +61,15 @@ def tsv_lines(files: list[Path]) -> Iterator[bytes]:
 
 
 def image_id(line: bytes) -> str:
-    """Returns the first column of a row; text that Python 3 wrote for bytes without its `b'` and `'`."""
+    """Returns the first column of a row; of text that Python 3 wrote for bytes, such as `b'1.jpg'`, the bytes."""
     text = line[: max(line.find(b"\t"), 0)].decode("utf-8", "replace").strip()
-    return text[2:-1] if text.startswith("b'") and text.endswith("'") else text
+    if not _BYTES.fullmatch(text):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # not as Python writes it
+        return text[2:-1]
+    return value.decode("utf-8", "replace").strip()
 
 
 def _rows(path: Path, file: "BufferedReader[Any]") -> Iterator[bytes]:

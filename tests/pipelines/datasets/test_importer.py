@@ -1,6 +1,7 @@
 """Tests of the importer: the suffix selects the format, and data sets are read by path or URI."""
 
 import json
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -55,6 +56,9 @@ def test_paths_and_uris_give_the_same_manifest(folder: Path, name: str):
 
 def test_errors_name_the_file(folder: Path):
     """The path of a local file, and the URI of an object."""
+    os.mkfifo(folder / "pipe.csv")
+    with pytest.raises(UserError, match=rf"^{folder}/pipe.csv: not a regular file; save its content as a file"):
+        import_dataset(folder / "pipe.csv")
     with pytest.raises(UserError, match=rf"^{folder}/none.json: no such file"):
         import_dataset(f"file://{folder}/none.json", folder)
 

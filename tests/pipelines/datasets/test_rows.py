@@ -65,11 +65,18 @@ def test_a_key_of_the_file_wins():
 def test_listed_name_matches_one_photo():
     rows = PhotoRows()
     rows.add("f", [Row("line", source, ("x",)) for source in ("a/1.jpg", "b/1.jpg", "b/2.jpg")], "")
-    rows.set_splits("l", [("line 1", "a/1.jpg"), ("line 2", "2")], "test")
+    rows.add("f", [Row("line", "é.jpg", ("x",))], "")
+    rows.set_splits(
+        "l", [("line 1", "a/1.jpg"), ("line 2", "2"), ("line 3", unicodedata.normalize("NFD", "é"))], "test"
+    )
     with pytest.raises(UserError, match="l: line 3: '1' is not the name of one photo"):
         rows.set_splits("l", [("line 3", "1")], "test")
     photos, left_out = rows.photos()
-    assert [(photo.source, photo.split) for photo in photos] == [("a/1.jpg", "test"), ("b/2.jpg", "test")]
+    assert [(photo.source, photo.split) for photo in photos] == [
+        ("a/1.jpg", "test"),
+        ("b/2.jpg", "test"),
+        ("é.jpg", "test"),
+    ]
     assert left_out == 1
 
 

@@ -28,8 +28,21 @@ def test_parts_of_a_folder_are_read_in_name_order(tmp_path: Path):
         tsv_files(tmp_path / "none")
 
 
-def test_image_ids():
-    assert [image_id(line) for line in (b"1\tx", b" a.jpg \tx", b"b'7'\tx", b"no tab")] == ["1", "a.jpg", "7", ""]
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("1", "1"),
+        (" a.jpg ", "a.jpg"),
+        ("b'7'", "7"),
+        *((str(name.encode()), name) for name in ("café.jpg", "it's.jpg", "写\\'\".jpg", "a b.jpg")),
+        ("b'a\\x'", "a\\x"),
+        ("b'a\"", "b'a\""),
+        ("b", "b"),
+    ],
+)
+def test_image_ids(column: str, name: str):
+    assert image_id(f"{column}\tx".encode()) == name
+    assert image_id(column.encode()) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The photo of a data set that an image id of a TSV means."""
 
+import unicodedata
+
 import pytest
 
 from infra.errors import UserError
@@ -20,3 +22,12 @@ def test_photos_are_found_by_name_and_by_number():
     assert [finder.find(name) for name in ("b 5", "b.5", "b_5.tiff")] == [None, None, rows[3]]
     with pytest.raises(UserError, match=r"image_id 5 matches a_5\.jpg and b_5\.jpg"):
         finder.find("5")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_photos_are_found_in_both_unicode_forms(form: str):
+    photo = Photo("caf_", unicodedata.normalize(form, "é/café.jpg"), "train", ("x",))
+    finder = PhotoFinder([photo])
+    for image_id in ("é/café.jpg", "café.jpg", "café"):
+        for other in ("NFC", "NFD"):
+            assert finder.find(unicodedata.normalize(other, image_id)) is photo
