@@ -77,6 +77,11 @@ def read_word_vectors(path: Path, vocabulary: Vocabulary) -> WordVectors:
             f"word vector file {path} cannot be read ({error.strerror or error}); give a GloVe or word2vec text file, "
             "or an .npz file"
         ) from error
+    if wanted and not vectors:
+        raise WordVectorsError(
+            f"{path} has none of the vocabulary's {len(wanted)} words, such as {vocabulary.words[4]!r}; give vectors "
+            "of lower-case words in the language of the captions"
+        )
     vectors_VE = np.zeros((len(vocabulary), width), np.float32)
     for row, word in enumerate(vocabulary.words):
         if word in vectors:

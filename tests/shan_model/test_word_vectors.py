@@ -107,6 +107,7 @@ def test_coverage_of_the_vocabulary_and_of_the_captions(written):
         ("the 1 2 3\ndog 1 1e39 3\n", "line 2: '1e39' is not a finite number"),
         ("2 3\nthe 1 2 3\ndog 1 2\n", "line 3 has 2 numbers"),
         ("3 3\nthe 1 2 3\ndog 1 2 3\n", "states 3 words, but 2 lines follow; the file is truncated"),
+        ("chien 1 2 3\nDog 1 2 3\n", "has none of the vocabulary's 3 words, such as '.*'; give vectors of lower-case"),
         (b"\x00" * 3_000_000, "line 1 is longer"),
     ],
 )
@@ -176,6 +177,7 @@ def test_a_text_file_is_not_loaded_into_memory(tmp_path):
     path = tmp_path / "big.txt"
     numbers = " ".join(["0.12345"] * 100)
     with path.open("w", encoding="utf-8") as file:
+        file.write(f"dog {numbers}\n")
         file.writelines(f"word{n} {numbers}\n" for n in range(20_000))
     tracemalloc.start()
     try:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MAX_TRIALS = 10_000
+"""All trials are drawn and held before the first one starts."""
+
 
 @dataclass(frozen=True)
 class SweepConfig:
@@ -22,3 +25,5 @@ class SweepConfig:
         for name, least in (("num_trials", 1), ("grace_period_epochs", 1), ("reduction_factor", 2), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"sweep.{name} is {getattr(self, name)}; it must be at least {least}")
+        if self.num_trials > MAX_TRIALS:
+            raise ValueError(f"sweep.num_trials is {self.num_trials}; it must be at most {MAX_TRIALS}")
