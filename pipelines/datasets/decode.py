@@ -37,6 +37,7 @@ _NEARLY_BLACK = 16
 """An image of more than 8 bits per channel without a brighter value (of 255) uses only the low bits of its range."""
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_FILL_ORDER, _TIFF_PLANES = 258, 259, 262, 266, 284
 """TIFF tags: bits per sample; 1 for no compression; 0 for an inverted grey scale; 2 for reversed bits; 2 for planes."""
+_TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
 
 _TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Maps EXIF orientations to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
@@ -130,7 +131,7 @@ def _decode(image: "Image.Image", size: tuple[int, int], *, keep: bool = False) 
     """Decodes an opened image whose original has this width and height. With `keep`, its pixels are not changed."""
     from PIL import Image
 
-    if image.width * image.height > MAX_PIXELS:
+    if max(image.width * image.height, _tile_pixels(image)) > MAX_PIXELS:
         raise PhotoError(f"more than {MAX_PIXELS // 10**6} megapixels")
     if _has_misread_planes(image):
         raise PhotoError("an uncompressed TIFF with separate planes, which are read correctly with plain 8 bits only")
@@ -156,6 +157,13 @@ def _is_deep(image: "Image.Image") -> bool:
     is_deep_ppm = image.format == "PPM" and any(isinstance(each, tuple) and each[-1] > 255 for each in arguments)
     is_deep_sgi = any(tile.codec_name == "SGI16" for tile in tiles)
     return image.mode.startswith("I") or ";16" in str(arguments) or is_deep_ppm or is_deep_sgi
+
+
+def _tile_pixels(image: "Image.Image") -> int:
+    """Returns the pixels of a tile of a TIFF, which may be larger than the image; 0 without tiles."""
+    tags = getattr(image, "tag_v2", {})
+    sides = tags.get(_TIFF_TILE_WIDTH, 0), tags.get(_TIFF_TILE_HEIGHT, 0)
+    return sides[0] * sides[1] if all(isinstance(side, int) for side in sides) else 0
 
 
 def _has_misread_planes(image: "Image.Image") -> bool:

@@ -71,7 +71,9 @@ def dataset_rows(dataset: Dataset) -> tuple[str, list[Photo]]:
 
 def dataset_folder(dataset: Dataset) -> str:
     """Returns the folder or prefix URI of a data set's first file."""
-    return parent_and_name(_split_and_location(_as_files(dataset).files[0])[1])[0]
+    location = _split_and_location(_as_files(dataset).files[0])[1]
+    parent, _ = parent_and_name(location)
+    return location if parent.endswith(":/") else parent
 
 
 def _as_files(dataset: Dataset) -> DatasetFiles:
@@ -85,6 +87,7 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
     rows, names = PhotoRows(), list[str]()
     with ExitStack() as stack:
         locations = [_split_and_location(each) for each in given.files]
+        _refuse_repeated([location for _, location in locations])
         files = [(split, stack.enter_context(_opened(location, given.columns))) for split, location in locations]
         formats = [_format(file, given, split) for split, file in files]
         own = {_folder(file) for (_, file), found in zip(files, formats, strict=True) if _has_photos(file, found)}
@@ -103,6 +106,13 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
     if left_out:
         print(f"{left_out} photos of {given} are in no split list and left out", file=sys.stderr)
     return dataset_name(names[0]), found_photos, root
+
+
+def _refuse_repeated(locations: list[str]) -> None:
+    """Raises UserError for a file that is given twice: each photo would have each caption twice."""
+    repeated = next((each for number, each in enumerate(locations) if each in locations[:number]), None)
+    if repeated:
+        raise UserError(f"--dataset has {repeated} twice; give it once")
 
 
 def _split_and_location(given: str) -> tuple[str, str]:
@@ -150,19 +160,26 @@ def _opened(location: str, columns: Mapping[str, str]) -> Iterator[DatasetFile]:
     listing = None
     with temporary_folder("shan-import-") as folder:
         path = folder / name
-        try:
-            store = open_store(parent)
-            head = store.read(name, 0, HEAD)
-            replace_file(path, head if is_read_in_place(name, head) else object_pieces(store, name))
-        except (FileNotFoundError, IsADirectoryError) as error:
+        if parent.endswith(":/") or not _download(parent, name, path):  # a bucket by itself is a folder
             listing = Listing(location)
             if not any(True for _ in listing):
-                raise UserError(f"{location}: no such file; check the URI of the data set") from error
+                raise UserError(f"{location}: no such file; check the URI of the data set")
             path.mkdir()
         try:
             yield DatasetFile(location, path, columns, listing=listing)
         except UserError as error:
             raise UserError(str(error).replace(str(path), location)) from error
+
+
+def _download(parent: str, name: str, path: Path) -> bool:
+    """Downloads an object, or its head if it is read where it is. Returns False if it does not exist."""
+    try:
+        store = open_store(parent)
+        head = store.read(name, 0, HEAD)
+        replace_file(path, head if is_read_in_place(name, head) else object_pieces(store, name))
+    except (FileNotFoundError, IsADirectoryError):
+        return False
+    return True
 
 
 def _format(file: DatasetFile, given: DatasetFiles, split: str) -> str:

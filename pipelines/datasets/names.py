@@ -42,12 +42,18 @@ def safe_key(source: str) -> str:
     return _UNSAFE.sub("_", name[:end] if 0 < end < len(name) - 1 else name)
 
 
+_NAME_BYTES = 200
+"""Longest start of a text in the name of a data set: names of folders have at most 255 bytes, and detectors follow."""
+
+
 def dataset_name(text: str) -> str:
     """Returns the name of a data set, a part of the names of its feature sets and models.
 
     Letters, digits (of any script), `_` and `-` stay. Other characters become `_`, and a hash of the text follows, so
-    that different texts give different names. Unicode's composed and decomposed forms are the same text.
+    that different texts give different names. A text that is too long for a folder is cut, and a hash follows as well.
+    Unicode's composed and decomposed forms are the same text.
     """
     text = unicodedata.normalize("NFC", text)
     name = "".join(char if char in "_-" or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
+    name = name.encode()[:_NAME_BYTES].decode(errors="ignore")
     return name if name == text else f"{name}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"

@@ -19,7 +19,7 @@ from pipelines.datasets.manifest import Photo
 from pipelines.datasets.manifest_checks import repeated_rows
 from pipelines.datasets.names import escapes_root, normal_uri, safe_key
 from pipelines.datasets.row_table import Row, RowTable
-from pipelines.datasets.spellings import composed
+from pipelines.datasets.spellings import composed, spellings
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class PhotoRows:
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
 
-        Names may be in another Unicode form. Raises UserError for a name that no photo has, and for one without ending
-        that several have.
+        Names may be spelled otherwise (`spellings`). Raises UserError for a name that no photo has, and for one without
+        ending that several have.
         """
         self._has_lists = True
         photos = dict.fromkeys(source for (source,) in self._rows.columns("source"))
@@ -82,7 +82,7 @@ class PhotoRows:
         sources |= {source: source for source in photos}
         rows = []
         for where, name in names:
-            source = sources.get(normal_uri(name)) or sources.get(composed(name))
+            source = next((sources[each] for each in (normal_uri(name), *spellings(name)) if each in sources), None)
             if source is None:
                 raise UserError(
                     f"{file}: {where}: '{name}' is not the name of one photo of the other files; correct it, or also "

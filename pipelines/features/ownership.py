@@ -28,6 +28,8 @@ _FILE_TOKEN = re.compile(r"(\d+)-\d+")
 def require_dataset(store: Store, manifest: Manifest) -> None:
     """Raises UserError if the feature set in the store, whose index would be replaced, belongs to another data set.
 
+    Also raises it if the feature set has captions and the data set has none: they would be lost.
+
     Another data set has another name, or other photos. A data set that has changed keeps a photo: its key and URI. One
     whose photos were moved as well keeps half of the photos of the smaller of the two: key and source, and the
     captions, or, without captions, the size of the file if both are known.
@@ -56,6 +58,11 @@ def _has_photos_of(store: Store, earlier: str, earlier_root: str, manifest: Mani
     if table is None:
         return True
     ours, theirs = _hashes(manifest.table, manifest.root), _hashes(table, earlier_root)
+    if theirs[2].any() and not ours[2].any():
+        raise UserError(
+            f"{store.uri} has captions, and data set '{manifest.name}', which would replace them, has none; give the "
+            "data set with its captions, or choose another output"
+        )
     if np.isin(ours[0], theirs[0]).any():
         return True
     _, our_rows, their_rows = np.intersect1d(ours[1], theirs[1], return_indices=True)

@@ -332,6 +332,8 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks():
 def test_too_many_pixels_are_refused_before_decoding():
     with pytest.raises(PhotoError, match="more than 100 megapixels"):
         decode_photo(encoded(Image.new("1", (10_001, 10_000))))
+    with pytest.raises(PhotoError, match="more than 100 megapixels"):  # a tile may be larger than its image
+        decode_photo(planes(GREY[..., None], t322=10_001, t323=10_000))
     assert decode_photo(encoded(Image.new("L", (12_000, 9_000)), "JPEG")).width == 12_000  # it decodes at a fraction
 
 

@@ -64,6 +64,14 @@ def test_a_folder_of_a_bucket_is_listed_once_and_read(images: Path, s3_server: S
     assert [read_photo(photo_uri(root, photo.source)).decode() for photo in photos] == NAMES
 
 
+def test_a_whole_bucket_is_a_folder(images: Path, s3_server: S3Server):
+    root = f"s3://{s3_server.bucket}"
+    open_store(root).put_if_absent(f"{images.parent.name}/whole.jpg", b"x")
+    manifest = import_dataset(DatasetFiles((root,), "folder"))
+    assert (manifest.root, manifest.name) == (root, s3_server.bucket)
+    assert f"{images.parent.name}/whole.jpg" in {photo.source for photo in manifest.photos()}
+
+
 def test_an_empty_folder_and_another_photo_root_are_refused(images: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"/b/none: no such file; check the path"):
         import_dataset(images / "b" / "none")

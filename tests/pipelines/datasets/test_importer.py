@@ -10,7 +10,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.open import open_store
-from pipelines.datasets.importer import import_dataset
+from pipelines.datasets.importer import DatasetFiles, import_dataset
 from pipelines.datasets.names import dataset_name
 from tests.support.servers import S3Server
 
@@ -56,6 +56,9 @@ def test_paths_and_uris_give_the_same_manifest(folder: Path, name: str):
 
 def test_errors_name_the_file(folder: Path):
     """The path of a local file, and the URI of an object."""
+    (folder / "twice.csv").write_text("image,caption\na.jpg,x\n")
+    with pytest.raises(UserError, match=rf"^--dataset has {folder}/twice.csv twice; give it once"):
+        import_dataset(DatasetFiles((f"{folder}/twice.csv", f"{folder}/./twice.csv")))
     os.mkfifo(folder / "pipe.csv")
     with pytest.raises(UserError, match=rf"^{folder}/pipe.csv: not a regular file; save its content as a file"):
         import_dataset(folder / "pipe.csv")

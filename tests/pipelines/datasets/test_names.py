@@ -3,6 +3,7 @@
 import pytest
 
 from pipelines.datasets.names import dataset_name, escapes_root, normal_uri, safe_key
+from pipelines.features.layout import feature_set_name
 
 
 @pytest.mark.parametrize("source", ["/a", "../a", "a/../../b"])
@@ -62,6 +63,14 @@ def test_different_names_stay_different_and_are_names_of_folders():
     assert [names[1], names[10]] == ["a_b", "猫_犬"]
     assert not [name for name in names if set(name) & set("./:?%# ")]
     assert names[0] == "a_b-c8687a08"  # stored in names of folders, so it must not change
+
+
+def test_long_names_are_names_of_folders():
+    long = ["写" * 66, "写" * 67, "写" * 100, "a" * 200, "a" * 201]
+    names = [dataset_name(text) for text in long]
+    assert [names[0], names[3]] == [long[0], long[3]]
+    assert len(set(names)) == len(long)
+    assert max(len(feature_set_name(name, "embedded-ssdlite-0123", 32).encode()) for name in names) < 256
 
 
 def test_composed_and_decomposed_forms_are_one_name():

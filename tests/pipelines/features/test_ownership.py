@@ -106,23 +106,43 @@ MOVED = {
     "moved and cut": (PHOTOS[:2] + OTHERS[:2], True),
     "one photo of the same name": (PHOTOS[:1] + OTHERS, False),
     "the same names with other captions": (changed(("another",)), False),
+}
+UNCAPTIONED = {
+    "moved": (changed(()), True),
     "the same names of other files": (changed((), 1), False),
-    "the same names in a bucket": ([replace(photo, captions=(), version_token="etag") for photo in PHOTOS], True),
+    "the same names in a bucket": ([replace(photo, version_token="etag") for photo in changed(())], True),
 }
 
 
 @pytest.mark.parametrize("case", MOVED)
 def test_photos_elsewhere_are_compared(case: str, tmp_path: Path):
     """A file name such as IMG_0001.jpg or 1.jpg is not enough."""
-    photos, is_accepted = MOVED[case]
-    store = write_set(tmp_path, Manifest.build("tiny", str(tmp_path / "photos"), PHOTOS)).store
-    moved = Manifest.build("tiny", "/elsewhere/photos", photos)
+    check_moved(tmp_path, PHOTOS, *MOVED[case])
+
+
+@pytest.mark.parametrize("case", UNCAPTIONED)
+def test_photos_without_captions_are_compared_by_size(case: str, tmp_path: Path):
+    check_moved(tmp_path, changed(()), *UNCAPTIONED[case])
+
+
+def check_moved(folder: Path, photos: list[Photo], moved: list[Photo], is_accepted: bool) -> None:
+    """Checks whether photos elsewhere are those of a feature set. Below the same root they are."""
+    store = write_set(folder, Manifest.build("tiny", str(folder / "photos"), photos)).store
+    elsewhere = Manifest.build("tiny", "/elsewhere/photos", moved)
     if is_accepted:
-        require_dataset(store, moved)
+        require_dataset(store, elsewhere)
     else:
         with pytest.raises(UserError, match="belongs to another data set, 'tiny' with other photos"):
-            require_dataset(store, moved)
-    require_dataset(store, Manifest.build("tiny", str(tmp_path / "photos"), photos))
+            require_dataset(store, elsewhere)
+    require_dataset(store, Manifest.build("tiny", str(folder / "photos"), moved))
+
+
+def test_captions_are_not_replaced_by_none(tmp_path: Path):
+    """As by an import of the same TSV without its data set."""
+    store = write_set(tmp_path, manifest(tmp_path)).store
+    without = [replace(photo, captions=()) for photo in manifest(tmp_path).photos()]
+    with pytest.raises(UserError, match=r"^.* has captions, and data set 'tiny', which would replace them, has none"):
+        require_dataset(store, Manifest.build("tiny", str(tmp_path / "photos"), without))
 
 
 def test_uris_are_the_same_photos_below_any_root(tmp_path: Path):
