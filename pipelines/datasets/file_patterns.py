@@ -4,6 +4,7 @@ A pattern has brace ranges (`{00000..00041}.tar`), whose files must all exist, o
 """
 
 import re
+import sys
 from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
@@ -62,6 +63,22 @@ def find_files(location: str, listing: Listing | None, ending: str) -> tuple[str
         folder, _, name = location.rpartition("/")
         names = [name]
     return folder or "/", names
+
+
+def print_left_out(listing: Listing, ending: str) -> None:
+    """Prints how many files of a folder are not read, without those beside one that is read, as of img2dataset."""
+    known = {_without_ending(name) for name, _ in listing if name.lower().endswith(ending)}
+    others = [name for name, _ in listing if _without_ending(name) not in known]
+    if others:
+        print(
+            f"{len(others)} files in {listing.location} are left out (first {others[0]}): {ending} files are read",
+            file=sys.stderr,
+        )
+
+
+def _without_ending(name: str) -> str:
+    """Returns a name without its ending; `0_stats.json` of img2dataset is `0`."""
+    return name.rpartition(".")[0].removesuffix("_stats")
 
 
 def _expanded(location: str, folder: str) -> list[str]:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from infra.errors import StorageError, UserError
 from infra.storage.open import open_store
 from pipelines.datasets.columns import resolve_columns, row_of
-from pipelines.datasets.file_patterns import find_files
+from pipelines.datasets.file_patterns import find_files, print_left_out
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
 from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.row_table import Row
@@ -29,6 +29,8 @@ _BATCH = 10_000
 def parquet_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the rows of a table. Raises UserError naming the first that is not valid."""
     folder, names = find_files(file.location, file.listing, ".parquet")
+    if file.listing is not None:
+        print_left_out(file.listing, ".parquet")
     for name in names:
         uri = f"{folder.rstrip('/')}/{name}"
         try:

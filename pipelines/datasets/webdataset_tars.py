@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from infra.errors import UserError
 from infra.map_ahead import map_ahead
 from infra.storage.open import open_store
-from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name
+from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name, print_left_out
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.stored_tar_index import read_tar_index
@@ -51,6 +51,8 @@ def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
             orphans += [f"{name}/{member}" for member in index.orphans]
     if not count:
         raise UserError(f"{file.location}: no image in it; a tar of images has members such as 000.jpg and 000.txt")
+    if file.listing is not None:
+        print_left_out(file.listing, ".tar")
     if truncated:
         print(
             f"{len(truncated)} tars are truncated ({_first(truncated)}); photos beyond their end are missing",

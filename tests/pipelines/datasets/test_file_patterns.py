@@ -6,7 +6,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.open import open_store
-from pipelines.datasets.file_patterns import base_folder, find_files, is_pattern, pattern_name
+from pipelines.datasets.file_patterns import base_folder, find_files, is_pattern, pattern_name, print_left_out
 from pipelines.datasets.listing import Listing
 from tests.support.servers import S3Server
 
@@ -40,7 +40,9 @@ def test_files_of_a_pattern(folder: Path, pattern: str, names: list[str]):
     assert find_files(f"{folder}/{pattern}", None, "") == (str(folder), names)
 
 
-def test_files_of_a_folder_and_one_file(folder: Path):
+def test_files_of_a_folder_and_one_file(folder: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("a-0.parquet", "a-0_stats.json", "a-2.tar.gz"):
+        (folder / name).touch()
     assert find_files(str(folder), Listing(str(folder)), ".tar")[1] == [
         "a-0.tar",
         "a-1.tar",
@@ -48,6 +50,9 @@ def test_files_of_a_folder_and_one_file(folder: Path):
         "b/a-2.tar",
         "d?.tar",
     ]
+    print_left_out(Listing(str(folder)), ".tar")
+    note = f"3 files in {folder} are left out (first a-2.tar.gz): .tar files are read\n"
+    assert capsys.readouterr().err == note
     assert find_files(f"{folder}/a-0.tar", None, ".tar") == (str(folder), ["a-0.tar"])
     assert find_files("/a.tar", None, ".tar") == ("/", ["a.tar"])
 
