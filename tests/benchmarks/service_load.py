@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
+import requests
 
 from infra.tracking import TrackingConfig
 from pipelines.reports.tables import Table
@@ -62,12 +63,14 @@ def load(url: str, sentences: Sequence[str], clients: int, seconds: float) -> li
 
 
 def _send(url: str, sentences: Sequence[str], end: float) -> list[tuple[int, float]]:
-    """Sends one request after another until `end`. Returns the status and the seconds of each."""
+    """Sends one request after another on a connection until `end`. Returns the status and the seconds of each."""
     found = []
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        status = ask(f"{url}/search", {"sentence": sentences[len(found) % len(sentences)]})[0]
-        found.append((status, time.perf_counter() - start))
+    with requests.Session() as session:
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            query = {"sentence": sentences[len(found) % len(sentences)]}
+            status = session.post(f"{url}/search", json=query, timeout=30).status_code
+            found.append((status, time.perf_counter() - start))
     return found
 
 
