@@ -69,7 +69,9 @@ def several(photos: int, key: str) -> ServiceError:
 
 def timed_out() -> ServiceError:
     """Returns the error of a request whose deadline passed."""
-    return ServiceError(504, "the deadline of the request passed; try again, with fewer candidates", retry_after_s=1)
+    return ServiceError(
+        504, "the deadline of the request passed; try again, a search with fewer candidates", retry_after_s=1
+    )
 
 
 def unavailable() -> ServiceError:

@@ -6,13 +6,15 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from pipelines.service.config import ServiceConfig
-from pipelines.service.errors import ServiceError
+from pipelines.service.config import LOOPBACK, ServiceConfig
+from pipelines.service.errors import ServiceError, shown
 from pipelines.service.metrics import Metrics
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+CLOSED = 499
+"""Status in the metrics of a request whose client closed the connection before the response, as in nginx."""
 TRUSTED = "shan.trusted"
 """Name in the scope: whether the client has the token, or none is needed."""
 
@@ -42,7 +44,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, start, status = scope["path"], time.monotonic(), [500]
+        path, start, status = scope["path"], time.monotonic(), [CLOSED]
 
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -56,6 +58,9 @@ class Guard:
             await self._app(scope, self._limited(receive), recorded)
         except ServiceError as error:
             await respond(error, recorded)
+        except Exception:
+            status[0] = 500
+            raise
         finally:
             self._in_progress -= 1
             shown = path if path in self._paths else "other"
@@ -66,6 +71,8 @@ class Guard:
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         has_token = scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
         scope[TRUSTED] = not self._token or has_token
+        if not self._token and self._config.is_loopback:
+            _require_loopback(headers.get(b"host", b"").decode("latin-1"))
         if scope["path"] in self._open_paths:
             return
         if not scope[TRUSTED]:
@@ -100,6 +107,18 @@ class Guard:
         limit = self._config.max_body_mb
         return ServiceError(
             413, f"the body has {size} bytes; send at most {limit} MB, or a smaller photo", "body", size
+        )
+
+
+def _require_loopback(host: str) -> None:
+    """Raises ServiceError if a browser was led here by a name that a web site owns (DNS rebinding).
+
+    Every browser sends the header; other clients may not.
+    """
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if host and name.strip("[]").lower() not in LOOPBACK:
+        raise ServiceError(
+            403, f"the host is {shown(host)}, but without a token the service responds to localhost only", "Host", host
         )
 
 

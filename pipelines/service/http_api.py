@@ -94,16 +94,26 @@ def _add_page(api: FastAPI) -> None:
 
 async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:
     """Reads a request and returns the result of `work`. Raises the error that its failure is to a client."""
+    end = asyncio.get_running_loop().time() + served.config.deadline_s
     try:
-        async with asyncio.timeout(served.config.deadline_s):
+        body = await _read_body(request, end)
+        async with asyncio.timeout_at(end):
             content_type = request.headers.get("content-type", "")
-            parsed = parse_request(kind, request.query_params.multi_items(), content_type, await request.body())
+            parsed = parse_request(kind, request.query_params.multi_items(), content_type, body)
             return await work(served, parsed)
     except Exception as error:
         found = service_error(error)
         if found is None:
             raise
         raise found from error
+
+
+async def _read_body(request: Request, end: float) -> bytes:
+    try:
+        async with asyncio.timeout_at(end):
+            return await request.body()
+    except TimeoutError as error:
+        raise ServiceError(408, "the body did not arrive within the deadline; send a smaller one", "body") from error
 
 
 async def _respond_json(

@@ -166,6 +166,8 @@ def invalid(kind: type[BaseModel], error: ValidationError) -> ServiceError:
         message = f"{shown(field)} is not a field; the fields are {', '.join(kind.model_fields)}"
     elif found["type"] == "greater_than_equal":
         message = f"{field} is {shown(value)}; it must be at least {limits['ge']}"
+    elif found["type"] == "missing":
+        message, value = f"{field} is missing; give it", None
     elif field is None:
         message, value = reason, None
     else:

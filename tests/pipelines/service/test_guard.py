@@ -55,6 +55,43 @@ def test_without_a_token_every_request_is_accepted():
 
 
 @pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example:8000", 403),
+        ("evil.example:80@127.0.0.1", 403),
+    ],
+)
+def test_without_a_token_names_of_web_sites_are_refused(host: str, status: int):
+    found, document, _ = asyncio.run(respond(guard(), headers={"Host": host}))
+    assert found == status
+    if status == 403:
+        assert document["message"] == (
+            f"the host is {host}, but without a token the service responds to localhost only"
+        )
+    token = {"Host": host, "Authorization": "Bearer secret"}
+    assert asyncio.run(respond(guard("secret"), headers=token))[0] == 200
+
+
+def test_a_client_that_leaves_is_not_counted_as_a_defect():
+    async def left(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def defect(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    metrics = Metrics()
+    for app, error in ((left, asyncio.CancelledError), (defect, ZeroDivisionError)):
+        with pytest.raises(error):
+            asyncio.run(respond(guard(app=app, metrics=metrics)))
+    for status in ("499", "500"):
+        assert f'shan_requests_total{{path="/search",status="{status}"}} 1.0' in metrics.text().decode()
+
+
+@pytest.mark.parametrize(
     ("header", "status"),
     [
         ("Bearer secret", 200),

@@ -160,6 +160,7 @@ def test_a_photo_of_the_index_has_a_thumbnail(url: str):
         ("/search", b"{", 400, "the body is not JSON"),
         ("/search", b"x" * 1_100_000, 413, "send at most 1 MB"),
         ("/score", {"sentence": "a", "key": "none"}, 404, "key is none, which the index does not have"),
+        ("/photo", None, 422, "key is missing; give it"),
         ("/photo?key=none", None, 404, "key is none, which the index does not have"),
         ("/other", None, 404, "the paths are in /openapi.json"),
         ("/score", None, 405, "the paths are in /openapi.json"),
