@@ -87,7 +87,7 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
     rows, names = PhotoRows(), list[str]()
     with ExitStack() as stack:
         locations = [_split_and_location(each) for each in given.files]
-        _refuse_repeated([location for _, location in locations])
+        _refuse_repeated(locations)
         files = [(split, stack.enter_context(_opened(location, given.columns))) for split, location in locations]
         formats = [_format(file, given, split) for split, file in files]
         own = {_folder(file) for (_, file), found in zip(files, formats, strict=True) if _has_photos(file, found)}
@@ -108,11 +108,11 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
     return dataset_name(names[0]), found_photos, root
 
 
-def _refuse_repeated(locations: list[str]) -> None:
-    """Raises UserError for a file that is given twice: each photo would have each caption twice."""
-    repeated = next((each for number, each in enumerate(locations) if each in locations[:number]), None)
-    if repeated:
-        raise UserError(f"--dataset has {repeated} twice; give it once")
+def _refuse_repeated(files: list[tuple[str, str]]) -> None:
+    """Raises UserError for a file that is given twice for a split: each photo would have each caption twice."""
+    for number, file in enumerate(files):
+        if file in files[:number]:
+            raise UserError(f"--dataset has {file[1]} twice; give it once")
 
 
 def _split_and_location(given: str) -> tuple[str, str]:
