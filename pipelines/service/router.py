@@ -4,6 +4,7 @@ It holds no model and no index, so it starts in a second or two, and a restart l
 """
 
 import os
+import re
 from typing import Any
 
 from infra.errors import UserError
@@ -30,7 +31,12 @@ class Router:
 
 
 def require_token(config: ServiceConfig, token: str) -> None:
-    """Raises UserError if clients of other machines could use the service without a token."""
+    """Raises UserError for a token that no client can send, and if other machines could use the service without one."""
+    if token and not re.fullmatch("[!-~]+", token):
+        raise UserError(
+            f"the environment variable {TOKEN} has a blank, a line break or a character outside ASCII, which clients "
+            "cannot send in a header; set it to printable ASCII, such as the output of `openssl rand -hex 32`"
+        )
     if not config.is_loopback and not token:
         raise UserError(
             f"service.host is {config.host}, which other machines can reach, and the environment variable {TOKEN} is "

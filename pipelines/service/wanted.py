@@ -75,20 +75,33 @@ def generation_of(uri: str, document: IndexDocument) -> Generation:
 def find_index(like_store: Store, like: IndexDocument, model: str) -> Generation | None:
     """Returns the index of a model beside another one, of the same data sets; None without a finished one.
 
-    Raises UserError or OSError if none is found and one cannot be read, as during an outage: it may be the wanted one.
+    Of several, one with the same galleries and the same type of vectors is preferred. Raises UserError or OSError if
+    none is found and one cannot be read, as during an outage: it may be the wanted one.
     """
     root = open_store(like_store.uri.rpartition("/")[0])
     unreadable: Exception | None = None
+    others = list[Generation]()
     for folder in sorted(root.folders()):
         store = open_store(f"{root.uri}/{folder}")
         try:
             document = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
             if document.model.uri == model and has_same_data_sets(like_store, like, store, document):
-                return generation_of(store.uri, document)
+                found = generation_of(store.uri, document)
+                if _kinds(document) == _kinds(like):
+                    return found
+                others.append(found)
         except (FileNotFoundError, InvalidSearchIndexError):  # not finished, or something else
             continue
         except (UserError, OSError) as error:
             unreadable = error
     if unreadable is not None:
         raise unreadable
-    return None
+    return others[0] if others else None
+
+
+def _kinds(document: IndexDocument) -> dict[str, set[str]]:
+    """Returns the types of the vectors of each gallery."""
+    return {
+        name: {partition.vector_type for partition in gallery.partitions}
+        for name, gallery in document.galleries.items()
+    }

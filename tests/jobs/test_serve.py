@@ -46,6 +46,16 @@ def test_bad_input_is_one_line(run: Run, index: IndexBuild, arguments: list[str]
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("token", ["secret\n", "a secret", "schlüssel"])
+def test_a_token_that_no_client_can_send_is_refused(
+    run: Run, index: IndexBuild, monkeypatch: pytest.MonkeyPatch, token: str
+):
+    monkeypatch.setenv("SHAN_SERVICE_TOKEN", token)
+    code, _, err = run("--index", index.store.uri)
+    assert code == 2
+    assert err.startswith("error: the environment variable SHAN_SERVICE_TOKEN has a blank, a line break or a character")
+
+
 def test_a_port_in_use_is_named(run: Run, index: IndexBuild):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

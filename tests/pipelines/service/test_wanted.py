@@ -74,6 +74,18 @@ def test_the_index_of_the_champion_is_served(
     assert (found.generation, found.champion, found.problem) == (chosen(two, 2, document), "models:/m/2", "")
 
 
+def test_an_index_of_the_same_kind_is_preferred(
+    tmp_path: Path, document: IndexDocument, registry: TrackingConfig, tracking: Tracking
+):
+    one, both = write(tmp_path, "c", document, 1), write(tmp_path, "b", document, 2)
+    photos = replace(document, galleries={"photos": document.galleries["photos"]})
+    some = write(tmp_path, "a", photos, 2)
+    set_champions(tracking, NAME, [1, 2])
+    assert wanted(one, None, registry).generation == chosen(both, 2, document)
+    Path(both, INDEX).unlink()
+    assert wanted(one, None, registry).generation.index.startswith(f"{some}@")
+
+
 def test_the_order_of_the_data_sets_does_not_matter(
     tmp_path: Path, document: IndexDocument, registry: TrackingConfig, tracking: Tracking
 ):
