@@ -99,11 +99,16 @@ class CandidateIndex:
         return int(self._index.ntotal)
 
     def search(
-        self, queries_QD: NDArray[np.float32], count: int, allowed_N: NDArray[np.bool_] | None = None
+        self,
+        queries_QD: NDArray[np.float32],
+        count: int,
+        allowed_N: NDArray[np.bool_] | None = None,
+        every_list: bool = False,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Returns the items (Q x K) with the highest cosines, best first, and the cosines; -1 where there are fewer.
 
-        K is `count`, or N if that is less. With `allowed_N`, only these items are found, and all lists are compared.
+        K is `count`, or N if that is less. With `allowed_N`, only these items are found. With that or `every_list`, all
+        lists are compared, otherwise `probes`, which may have fewer than K items.
         """
         module, options = self._faiss, {}
         count = min(count, len(self))
@@ -113,9 +118,7 @@ class CandidateIndex:
             bits = np.packbits(allowed_N, bitorder="little")
             options["sel"] = module.IDSelectorBitmap(bits)
         if self._lists:
-            # A search for more items than the probed lists can have must see all of them.
-            everything = allowed_N is not None or count * self._lists > len(self) * self._probes
-            probes = self._lists if everything else min(self._probes, self._lists)
+            probes = self._lists if every_list or allowed_N is not None else min(self._probes, self._lists)
             parameters = module.SearchParametersIVF(nprobe=probes, **options)
         else:
             parameters = module.SearchParameters(**options)

@@ -121,14 +121,15 @@ class HeldGallery:
         return len(self._candidates)
 
     def nearest(
-        self, pooled_QD: NDArray[np.float32], count: int, where: Filter | None
+        self, pooled_QD: NDArray[np.float32], count: int, where: Filter | None, every_list: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Returns the rows (Q x K) of the `count` nearest items held, best first, and their cosines.
 
-        Where there are fewer, the row is -1 and the cosine -inf.
+        Where there are fewer, the row is -1 and the cosine -inf. Without `where` and `every_list`, an index with lists
+        compares those nearest to the query only.
         """
         allowed = None if where is None else self._allowed(where)
-        items_QK, cosines_QK = self._candidates.search(pooled_QD, count, allowed)
+        items_QK, cosines_QK = self._candidates.search(pooled_QD, count, allowed, every_list)
         number_QK = np.maximum(np.searchsorted(self._held, items_QK, side="right") - 1, 0)
         if not len(self.partitions):
             return items_QK, cosines_QK

@@ -62,6 +62,12 @@ def merge(rankings: Iterable[RankedRows], count: int) -> RankedRows:
     return RankedRows(np.take_along_axis(rows_QK, order_QK, axis=1), np.take_along_axis(scores_QK, order_QK, axis=1))
 
 
+def too_few(candidates: RankedRows, count: int) -> NDArray[np.bool_]:
+    """Returns for each of Q queries whether it has fewer candidates: the lists that were compared had no more."""
+    few_Q: NDArray[np.bool_] = (candidates.rows_QK >= 0).sum(axis=1) < count
+    return few_Q
+
+
 class SearchIndex:
     """An open index, or some of its partitions. `open` opens one."""
 
@@ -130,9 +136,19 @@ class SearchIndex:
         tensors = [torch.from_numpy(np.array(regions_RF)).to(self.shan.device) for regions_RF in photos]
         return self._queries([self.shan.encode_photos(regions_RF[None])[0] for regions_RF in tensors])
 
-    def candidates(self, gallery: str, queries: EncodedQueries, count: int, where: Filter | None = None) -> RankedRows:
-        """Returns the `count` nearest items held, by the cosine of pooled vectors."""
-        return RankedRows(*self.gallery(gallery).nearest(queries.pooled_QD, count, where))
+    def candidates(
+        self,
+        gallery: str,
+        queries: EncodedQueries,
+        count: int,
+        where: Filter | None = None,
+        every_list: bool = False,
+    ) -> RankedRows:
+        """Returns the `count` nearest items held, by the cosine of pooled vectors.
+
+        Fewer if the lists that are compared have fewer; `every_list` compares all.
+        """
+        return RankedRows(*self.gallery(gallery).nearest(queries.pooled_QD, count, where, every_list))
 
     @torch.inference_mode()
     def rerank(self, gallery: str, queries: EncodedQueries, candidates: RankedRows, k: int) -> RankedRows:
@@ -196,7 +212,13 @@ class SearchIndex:
         """Returns the rows and exact scores of the best k items for each query."""
         if k < 1 or candidates < 1:
             raise UserError(f"k is {k} and candidates is {candidates}; each must be at least 1")
-        nearest = self.candidates(gallery, queries, max(candidates, k), where)
+        count, held = max(candidates, k), len(self.gallery(gallery))
+        nearest = self.candidates(gallery, queries, count, where)
+        short_Q = too_few(nearest, min(count, held)) if where is None else np.zeros(len(queries.items), np.bool_)
+        if short_Q.any():
+            short = EncodedQueries([], queries.pooled_QD[short_Q])
+            every = self.candidates(gallery, short, count, every_list=True)
+            nearest.rows_QK[short_Q], nearest.scores_QK[short_Q] = every
         ranking = self.rerank(gallery, queries, nearest, k)
         return [
             [(row, score) for row, score in zip(rows, scores, strict=True) if row >= 0]

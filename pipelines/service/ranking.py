@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from pipelines.search.gallery import Filter
 from pipelines.search.hits import Explanation, Hit
-from pipelines.search.index import EncodedQueries, RankedRows, merge
+from pipelines.search.index import EncodedQueries, RankedRows, merge, too_few
 from pipelines.service.calls import lost_process
 from pipelines.service.errors import timed_out
 
@@ -31,6 +31,10 @@ class ShareQuery:
     candidates: int
     where: Filter | None = None
     sentence: str | None = None
+    items: int = 0
+    """Items of the gallery, of all shares."""
+    every_list: bool = False
+    """Whether candidates are sought in all lists, not only in those nearest to the query."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,7 @@ class ShareClient(Protocol):
 async def search(shares: Mapping[int, ShareClient], query: ShareQuery, seconds: float, explain: bool = False) -> Found:
     """Returns the best items of all shares. Raises TimeoutError if none responds in time."""
     start = time.monotonic()
-    count = max(query.candidates, query.k)
-    near = await _responses(
-        {n: share.candidates(query) for n, share in shares.items()}, start + CANDIDATES_BY * seconds
-    )
-    nearest = merge(near.values(), count)
+    near, nearest = await _candidates(shares, query, start + CANDIDATES_BY * seconds)
     scored = await _responses({n: shares[n].rerank(query, nearest) for n in near}, start + SCORES_BY * seconds)
     best = merge([part.ranking for part in scored.values()], query.k)
     share_of = {hit.row: (n, hit) for n, part in scored.items() for hit in part.hits}
@@ -83,6 +83,19 @@ async def search(shares: Mapping[int, ShareClient], query: ShareQuery, seconds: 
         return Found(hits, missing=tuple(sorted(missing)))
     explained, silent = await _explanations(shares, query.sentence, found, start + EXPLAINED_BY * seconds)
     return replace(Found(hits, explained), missing=tuple(sorted(missing | silent)))
+
+
+async def _candidates(
+    shares: Mapping[int, ShareClient], query: ShareQuery, until: float
+) -> tuple[Mapping[int, RankedRows], RankedRows]:
+    """Returns the candidates of the shares that respond, and the nearest among them, as one process finds them."""
+    count = max(query.candidates, query.k)
+    near = await _responses({n: share.candidates(query) for n, share in shares.items()}, until)
+    nearest = merge(near.values(), count)
+    is_complete = query.every_list or query.where is not None or len(near) < len(shares)
+    if is_complete or not too_few(nearest, min(count, query.items)).any():
+        return near, nearest
+    return await _candidates(shares, replace(query, every_list=True), until)
 
 
 async def _explanations(

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pipelines.service.calls import retried
+from pipelines.service.calls import lost_process, retried
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
 from pipelines.service.generation import DETECTOR, SHARE, current_gallery
 from pipelines.service.metrics import Metrics
 
 AVOID_S = 20.0
-"""Seconds for which a share that did not respond in time is left alone, if others can do the same."""
+"""Seconds for which a share that did not respond in time, or was lost, is left alone, if others can do the same."""
 EVERY_S = 1.0
 """Seconds between two checks which gallery is current."""
 
@@ -33,7 +33,7 @@ class ServedGallery:
     detector: Any = None
     _next: int = 0
     _avoided: dict[int, float] = field(default_factory=dict)
-    """Shares that did not respond in time, and until when another one is called where any can be."""
+    """Shares that did not respond, and until when another one is called where any can be."""
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Calls a method of any share; of another one, or of the restarted one, if its process ends meanwhile."""
@@ -42,8 +42,9 @@ class ServedGallery:
             number = self._choose()
             try:
                 return await _call(self.shares[number], method, *arguments)
-            except asyncio.CancelledError:  # the deadline has passed, or the client has gone
-                self._avoided[number] = time.monotonic() + AVOID_S
+            except (asyncio.CancelledError, Exception) as error:
+                if isinstance(error, asyncio.CancelledError) or lost_process(error):  # cancelled: past the deadline
+                    self._avoided[number] = time.monotonic() + AVOID_S
                 raise
 
         return await retried(call_next)

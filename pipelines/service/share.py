@@ -100,7 +100,8 @@ class Share:
             queries = await self._computed(lambda: self._index.encode_photos([query]))
         gallery = "photos" if is_text else "captions"
         filter_ = None if where is None else Filter(*where)
-        share_query = ShareQuery(gallery, queries, k, candidates, filter_, query if isinstance(query, str) else None)
+        sentence, items = query if isinstance(query, str) else None, self._index.gallery(gallery).total
+        share_query = ShareQuery(gallery, queries, k, candidates, filter_, sentence, items)
         return found_document(await search(self._clients, share_query, seconds, explain))
 
     async def candidates(self, query: ShareQuery) -> RankedRows:
@@ -251,15 +252,16 @@ def candidates_of(index: SearchIndex, batch: Sequence[ShareQuery]) -> list[Ranke
     """Returns the candidates of several queries; those with the same filter and number are searched at once."""
     groups: dict[str, list[int]] = {}
     for at, query in enumerate(batch):
-        group = repr((query.gallery, max(query.candidates, query.k), query.where and asdict(query.where)))
+        where = query.where and asdict(query.where)
+        group = repr((query.gallery, max(query.candidates, query.k), where, query.every_list))
         groups.setdefault(group, []).append(at)
     found: dict[int, RankedRows] = {}
     for positions in groups.values():
         first = batch[positions[0]]
         pooled_QD = np.concatenate([batch[at].queries.pooled_QD for at in positions])
-        ranking = index.candidates(
-            first.gallery, EncodedQueries([], pooled_QD), max(first.candidates, first.k), first.where
-        )
+        count = max(first.candidates, first.k)
+        queries = EncodedQueries([], pooled_QD)
+        ranking = index.candidates(first.gallery, queries, count, first.where, first.every_list)
         for q, at in enumerate(positions):
             found[at] = RankedRows(ranking.rows_QK[q : q + 1], ranking.scores_QK[q : q + 1])
     return [found[at] for at in range(len(batch))]

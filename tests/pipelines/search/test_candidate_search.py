@@ -81,9 +81,9 @@ def test_a_filter_finds_the_nearest_of_the_allowed_items(centroids: np.ndarray, 
     assert sorted(few[0].tolist()) == [-1] * 7 + [0, 1, 2]
 
 
-def test_more_items_than_the_probed_lists_have_are_found(centroids: np.ndarray):
+def test_every_list_is_compared_on_request(centroids: np.ndarray):
     index = CandidateIndex(WIDTH, [POOLED], centroids, [assign(POOLED, centroids)], probes=1)
-    items, _ = index.search(QUERIES, ITEMS)
+    items, _ = index.search(QUERIES, ITEMS, every_list=True)
     assert all(sorted(found) == list(range(ITEMS)) for found in items.tolist())
 
 

@@ -128,3 +128,11 @@ def test_without_a_gallery_the_service_is_not_healthy():
     assert ask(served(Handle()), "GET", "/healthz")[0] == 200
     status, document = ask(served(), "GET", "/healthz")
     assert (status, document["message"]) == (503, "no index is served yet; try again")
+
+
+def test_a_share_whose_process_ended_is_left_alone():
+    lost, other = Handle(search=ActorDiedError()), Handle(search=FOUND)
+    found = served(other, lost)
+    for _ in range(6):
+        assert ask(found, "GET", "/search?sentence=a")[0] == 200
+    assert len(lost.calls) == 1

@@ -2,16 +2,23 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ray.exceptions import ActorDiedError
 
+from infra.storage.base import Store
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import LoadedModel
+from pipelines.search.candidate_search_build import write_centroids, write_lists
 from pipelines.search.gallery import Filter
 from pipelines.search.hits import Explanation, Hit
 from pipelines.search.index import RankedRows, SearchIndex
+from pipelines.search.index_build import IndexBuild
+from pipelines.search.index_format import CandidateSearch, IndexDocument
+from pipelines.search.layout import centroids_name
 from pipelines.service.errors import ServiceError
 from pipelines.service.ranking import Found, Ranked, ShareQuery, search
 from pipelines.service.share import candidates_of, partitions_of
@@ -67,21 +74,45 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
 
 
 @pytest.fixture(scope="module")
-def shares(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> list[SearchIndex]:
+def model(features: FeatureSet, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return loaded(tmp_path_factory.mktemp("model"), features)
+
+
+@pytest.fixture(scope="module")
+def built(features: FeatureSet, model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> IndexBuild:
+    return build_here(model, [features], tmp_path_factory.mktemp("indexes"))
+
+
+@pytest.fixture(scope="module")
+def shares(built: IndexBuild, model: LoadedModel) -> list[SearchIndex]:
     """All partitions, and then those of each of three shares."""
-    model = loaded(tmp_path_factory.mktemp("model"), features)
-    uri = build_here(model, [features], tmp_path_factory.mktemp("indexes")).uri
-    alone = SearchIndex.open(uri, model)
-    parts = [partitions_of(alone.document, number, 3) for number in range(3)]
-    every = [p.name for gallery in alone.document.galleries.values() for p in gallery.partitions]
+    return opened(built.store, built.document, model)
+
+
+@pytest.fixture(scope="module")
+def shares_with_lists(built: IndexBuild, model: LoadedModel) -> list[SearchIndex]:
+    """The same with 4 lists of photos, of which one is compared with a query."""
+    store, gallery, lists, identity = built.store, built.document.galleries["photos"], 4, "0" * 64
+    name = centroids_name("photos", identity)
+    centroids = write_centroids(store, name, gallery.partitions, lists, 1)
+    found = {p.name: write_lists(store, p, name, centroids, lists, identity, 1) for p in gallery.partitions}
+    gallery = replace(gallery, first_stage=CandidateSearch("ivf", 1, identity, centroids, found))
+    document = IndexDocument.build(built.document.model, built.document.features, {"photos": gallery})
+    return opened(store, document, model)
+
+
+def opened(store: Store, document: IndexDocument, model: LoadedModel) -> list[SearchIndex]:
+    parts = [partitions_of(document, number, 3) for number in range(3)]
+    every = [p.name for gallery in document.galleries.values() for p in gallery.partitions]
     assert sorted(name for part in parts for name in part) == sorted(every)
-    return [alone, *(SearchIndex.open(uri, model, part) for part in parts)]
+    return [SearchIndex.of(store, document, model, part) for part in (None, *parts)]
 
 
 def share_query(
     index: SearchIndex, sentence: str, k: int = 5, candidates: int = 9, where: Filter | None = None
 ) -> ShareQuery:
-    return ShareQuery("photos", index.encode_sentences([sentence]), k, candidates, where, sentence)
+    items = index.gallery("photos").total
+    return ShareQuery("photos", index.encode_sentences([sentence]), k, candidates, where, sentence, items)
 
 
 def run(clients: Sequence[LocalShare], query: ShareQuery, seconds: float = 60, explain: bool = False) -> Found:
@@ -101,6 +132,17 @@ def test_three_shares_rank_as_one_process(shares: list[SearchIndex], sentence: s
     assert identified(found.hits) == identified(expected)
     assert [hit.score for hit in found.hits] == pytest.approx([hit.score for hit in expected], abs=1e-6)
     assert found.missing == ()
+
+
+@pytest.mark.parametrize("candidates", [3, 20, 40, 59])
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_shares_with_lists_rank_as_one_process(shares_with_lists: list[SearchIndex], sentence: str, candidates: int):
+    """Some lists have fewer items than are asked for, and those of a share have fewer still."""
+    alone, *parts = shares_with_lists
+    found = run([LocalShare(part) for part in parts], share_query(alone, sentence, candidates, candidates))
+    (expected,) = alone.search_photos([sentence], candidates, candidates)
+    assert identified(found.hits) == identified(expected)
+    assert len(found.hits) == candidates
 
 
 def test_a_photo_ranks_captions_as_one_process(shares: list[SearchIndex], features: FeatureSet):
