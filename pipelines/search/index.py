@@ -102,6 +102,13 @@ class SearchIndex:
         }
         return cls(document, model.shan, galleries)
 
+    def hold(self) -> None:
+        """Maps all files of an index in a folder, so that searches continue after they were moved or deleted."""
+        for gallery in self._galleries.values():
+            for partition in gallery.partitions:
+                partition.vectors.hold()
+                partition.boxes.hold()
+
     def search_photos(
         self, sentences: Sequence[str], k: int = 10, candidates: int = CANDIDATES, where: Filter | None = None
     ) -> list[list[Hit]]:

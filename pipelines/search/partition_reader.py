@@ -116,6 +116,11 @@ class StoredMatrix:
             found = "does not exist" if info is None else f"has {info.size} bytes"
             raise corrupt(self.store, self.name, f"{found}, expected {self.stored.size}")
 
+    def hold(self) -> None:
+        """Maps the file, so that it stays readable after it was moved or deleted. Does nothing in a bucket."""
+        if self.store.uri.startswith("/"):
+            self._mapped  # noqa: B018
+
     def read(self, spans: Sequence[tuple[int, int]]) -> NDArray[Any]:
         """Returns the rows of at least one span, given as (first, behind the last), one span after the other.
 

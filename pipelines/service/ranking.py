@@ -6,7 +6,7 @@ scores are the result. A share that is lost or slow is left out, and the result 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from pipelines.service.errors import timed_out
 
 CANDIDATES_BY, SCORES_BY, EXPLAINED_BY = 0.4, 0.75, 0.9
 """Parts of a request's time after which a share is left out that has not responded with these."""
+AGAIN_S = 2.0
+"""Seconds for which queries leave out a share that did not respond in time to one."""
 T = TypeVar("T")
 
 
@@ -67,6 +69,28 @@ class ShareClient(Protocol):
 
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
         """Explains photos that the share holds."""
+
+
+class SilentShares:
+    """The shares that did not respond in time. A query every AGAIN_S tries each of them; the others do not wait."""
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+
+    def others(self, shares: Mapping[int, ShareClient]) -> dict[int, ShareClient]:
+        """Returns the shares to ask now: all if none has responded."""
+        now = time.monotonic()
+        asked = {number: share for number, share in shares.items() if self._until.get(number, now) <= now}
+        self._until |= dict.fromkeys(asked.keys() & self._until.keys(), now + AGAIN_S)
+        return asked or dict(shares)
+
+    def record(self, asked: Iterable[int], missing: Collection[int]) -> None:
+        """Takes note of the shares that were asked, and of those that did not respond."""
+        for number in asked:
+            if number in missing:
+                self._until[number] = time.monotonic() + AGAIN_S
+            else:
+                self._until.pop(number, None)
 
 
 async def search(shares: Mapping[int, ShareClient], query: ShareQuery, seconds: float, explain: bool = False) -> Found:

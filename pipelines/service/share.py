@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -31,7 +31,7 @@ from pipelines.service.calls import retried
 from pipelines.service.errors import several
 from pipelines.service.generation import FOLDERS, SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
-from pipelines.service.ranking import Found, Ranked, ShareClient, ShareQuery, search
+from pipelines.service.ranking import Found, Ranked, ShareClient, ShareQuery, SilentShares, search
 from pipelines.service.thumbnail import Thumbnail, read_thumbnail
 
 BATCH = 16
@@ -59,6 +59,8 @@ class Share:
         partitions = partitions_of(document, number, shares)
         copy = copy_partitions(store, document, partitions, self._folder.path)
         self._index = SearchIndex.of(copy, document, model, partitions)
+        self._index.hold()
+        self._silent = SilentShares()
         self._thread, self._readers = ThreadPoolExecutor(1), ThreadPoolExecutor(READERS)
 
     def __del__(self) -> None:
@@ -102,7 +104,11 @@ class Share:
         filter_ = None if where is None else Filter(*where)
         sentence, items = query if isinstance(query, str) else None, self._index.gallery(gallery).total
         share_query = ShareQuery(gallery, queries, k, candidates, filter_, sentence, items)
-        return found_document(await search(self._clients, share_query, seconds, explain))
+        asked = self._silent.others(self._clients)
+        found = await search(asked, share_query, seconds, explain)
+        self._silent.record(asked, found.missing)
+        missing = {*found.missing, *(self._clients.keys() - asked.keys())}
+        return found_document(replace(found, missing=tuple(sorted(missing))))
 
     async def candidates(self, query: ShareQuery) -> RankedRows:
         """Returns the nearest items of this share."""

@@ -1,6 +1,7 @@
 """The search index at work: exact scores, merged partial results, filters, and everything that it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_int8_changes_scores_by_less_than_a_hundredth(
     for q, hits in enumerate(index.search_photos(SENTENCES, k=ALL, where=Filter("val"))):
         scores = {hit.key: hit.score for hit in hits}
         np.testing.assert_allclose([scores[key] for key in split.keys], expected_NQ[:, q], atol=1e-2)
+
+
+def test_an_index_that_is_held_outlives_its_files(copy: Path, indexed_model: LoadedModel):
+    index = SearchIndex.open(str(copy), indexed_model)
+    expected = index.search_photos(SENTENCES)
+    other = SearchIndex.open(str(copy), indexed_model)
+    other.hold()
+    shutil.rmtree(copy)
+    found = other.search_photos(SENTENCES)
+    assert found == expected
+    assert other.explain(SENTENCES[0], found[0][0]).words
 
 
 def test_every_caption_has_its_exact_score_for_a_photo(index: SearchIndex, indexed_features: FeatureSet):

@@ -1,6 +1,7 @@
 """Searches over several shares: the ranking of one process, and partial results where a share is slow or lost."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import CandidateSearch, IndexDocument
 from pipelines.search.layout import centroids_name
 from pipelines.service.errors import ServiceError
-from pipelines.service.ranking import Found, Ranked, ShareQuery, search
+from pipelines.service.ranking import AGAIN_S, Found, Ranked, ShareQuery, SilentShares, search
 from pipelines.service.share import candidates_of, partitions_of
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
@@ -168,6 +169,22 @@ def test_a_share_without_a_response_is_left_out(shares: list[SearchIndex], kind:
     held = np.array(sorted(hit.row for hit in found.hits))
     assert not second.gallery("photos").holds(held).any()
     assert len(held) == len(first.gallery("photos")) + len(third.gallery("photos"))
+
+
+def test_one_query_at_a_time_tries_a_silent_share(shares: list[SearchIndex], monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clients, silent = dict(enumerate(map(LocalShare, shares[1:]))), SilentShares()
+    assert silent.others(clients) == clients
+    silent.record(clients, (1,))
+    assert silent.others(clients).keys() == {0, 2}
+    now[0] += AGAIN_S
+    assert silent.others(clients) == clients
+    assert silent.others(clients).keys() == {0, 2}  # another query meanwhile
+    silent.record(clients, (0, 1, 2))
+    assert silent.others(clients) == clients  # rather than nothing
+    silent.record(clients, ())
+    assert silent.others(clients) == silent.others(clients) == clients
 
 
 def test_no_share_in_time_is_a_timeout(shares: list[SearchIndex]):
