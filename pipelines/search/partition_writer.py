@@ -176,8 +176,8 @@ def _encode(split: Split, gallery: str, shan: SHAN, files: PartitionFiles) -> No
     """Encodes the photos, or the captions, of one shard."""
     no_boxes = np.empty((0, 4), np.float32)
     if gallery == "captions":
-        # Reads complete tars for the few bytes of captions: one request a shard, which also verifies it. A request for
-        # each photo's member takes five times longer from a bucket, and six times the CPU time.
+        # Reads complete tars for the few bytes of captions: one request a shard, which also verifies it. From a
+        # bucket, a request for the member of each photo was slower.
         found = [_row(split, row, caption) for row in range(len(split)) for caption in split.meta[row]["captions"]]
         for at in range(0, len(found), CAPTIONS):
             rows = found[at : at + CAPTIONS]
