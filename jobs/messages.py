@@ -12,6 +12,7 @@ def plain_error(message: str, parser: Any) -> str:
     names = {action.dest: next(iter(action.option_strings), str(action.metavar)) for action in own}
     if value := re.fullmatch(r'Parser key "(.+?)": Expected (.+?)\. Got value: ?(.*)', text):
         wanted = re.sub(r"^a (?=text|true)", "", value[2])
+        wanted += f""", such as '["{value[3]}"]'""" if wanted == "a list" else ""
         return f"{names.get(value[1], value[1])} is '{value[3]}'; give {wanted}"
     if choice := re.fullmatch(r"argument (.+?): invalid choice: (.+) \(choose from (.*)\)", text):
         return f"{choice[1]} is {choice[2]}; give one of {choice[3]}"

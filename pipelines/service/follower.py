@@ -58,6 +58,9 @@ class Following:
         problem = ""
         try:
             found = self.find()
+            if self.champion and not found.champion:
+                self.problem = f"{self.champion} stays: no version is champion any more; promote one"
+                return
             self.champion, problem = found.champion, found.problem
             self.failure = self._serve(found.generation)
         except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service

@@ -68,12 +68,14 @@ def _add_paths(api: FastAPI, served: Served) -> None:
     async def photo(request: Request) -> Response:
         return await _respond(served, request, PhotoRequest, _thumbnail)
 
+    @api.head("/healthz", include_in_schema=False)
     @api.get("/healthz", summary="Whether an index is served, which one, and whether it is the champion's.")
     async def healthz(request: Request) -> JSONResponse:
         following = {name: served.following[name] for name in ("champion", "problem")}
         try:
             gallery = served.gallery
-            document, status = {"status": "ok", "names": gallery.names} | gallery.about, 200
+            state = "partial" if served.was_partial else "ok"
+            document, status = {"status": state, "names": gallery.names} | gallery.about, 200
         except ServiceError as error:
             document, status = error.document(), error.status
         details = document | following if request.scope[TRUSTED] else {"status": status}
@@ -89,7 +91,7 @@ def _add_page(api: FastAPI) -> None:
         return page_file(request.url.path)
 
     for path in PAGE:
-        api.add_api_route(path, page, include_in_schema=False)
+        api.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:
@@ -139,7 +141,7 @@ async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
     numbers = (request.k, request.candidates, where, request.explain, served.config.deadline_s)
     found = await gallery.call("search", query, *numbers)
     if found["partial"]:
-        served.metrics.partial()
+        served.record_partial()
     return {"gallery": request.gallery, **found, **gallery.names}
 
 

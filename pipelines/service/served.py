@@ -16,6 +16,8 @@ from pipelines.service.metrics import Metrics
 
 AVOID_S = 20.0
 """Seconds for which a share that did not respond in time, or was lost, is left alone, if others can do the same."""
+PARTIAL_S = 60.0
+"""Seconds after a partial result for which the service reports itself as partial."""
 EVERY_S = 1.0
 """Seconds between two checks which gallery is current."""
 
@@ -87,6 +89,7 @@ class Served:
         self.following: dict[str, Any] = {"champion": "", "problem": ""}
         self._follower = follower
         self._gallery: ServedGallery | None = None
+        self._partial_until = 0.0
 
     @property
     def gallery(self) -> ServedGallery:
@@ -94,6 +97,16 @@ class Served:
         if self._gallery is None:
             raise ServiceError(503, "no index is served yet; try again", retry_after_s=5)
         return self._gallery
+
+    @property
+    def was_partial(self) -> bool:
+        """Whether a search of the last PARTIAL_S lacked a share of the index."""
+        return time.monotonic() < self._partial_until
+
+    def record_partial(self) -> None:
+        """Takes note of a partial result."""
+        self.metrics.partial()
+        self._partial_until = time.monotonic() + PARTIAL_S
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

@@ -35,6 +35,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         (["--index=nowhere"], "nowhere: no finished search index here"),
         (["--index={index}", "--pin=3"], "--pin has no effect: "),
         (["--index={index}", "--service.num_shares=0"], "service.num_shares is 0; it must be at least 1"),
+        (
+            ["--index={index}", "--service.image_sources=/x/"],
+            """service.image_sources is '/x/'; give a list, such as '["/x/"]'""",
+        ),
         (["--index={index}", "--service.host=192.0.2.1"], "the environment variable SHAN_SERVICE_TOKEN is not set"),
         (["--index={index}", "--cluster.address=127.0.0.1:9"], "cluster.address 127.0.0.1:9 is unreachable"),
     ],

@@ -104,6 +104,15 @@ def test_a_champion_without_an_index_is_a_problem():
     assert (follower.champion, follower.problem) == (TWO.model, "the champion models:/m/2 has no index")
 
 
+def test_a_champion_that_is_no_longer_one_stays():
+    applications = Applications()
+    follower = following(applications, [Wanted(TWO, TWO.model), Wanted(ONE)])
+    follower.step()
+    follower.step()
+    assert list(applications.found) == [application_name(1, TWO)]
+    assert follower.problem == "models:/m/2 stays: no version is champion any more; promote one"
+
+
 def test_a_follower_that_restarts_finds_what_is_served():
     applications = Applications()
     following(applications, [Wanted(ONE)]).step()

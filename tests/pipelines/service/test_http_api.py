@@ -130,6 +130,14 @@ def test_without_a_gallery_the_service_is_not_healthy():
     assert (status, document["message"]) == (503, "no index is served yet; try again")
 
 
+def test_a_partial_result_is_reported_by_the_health_check():
+    found = served(Handle(search=FOUND | {"partial": True, "missing_shares": [1]}))
+    found._gallery.about |= {"index": "i", "model": "m"}
+    assert ask(found, "HEAD", "/healthz")[1]["status"] == "ok"
+    assert ask(found, "GET", "/search?sentence=a")[0] == 200
+    assert ask(found, "GET", "/healthz")[1]["status"] == "partial"
+
+
 def test_a_share_whose_process_ended_is_left_alone():
     lost, other = Handle(search=ActorDiedError()), Handle(search=FOUND)
     found = served(other, lost)
