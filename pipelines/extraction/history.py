@@ -23,6 +23,8 @@ HashPhotos = Callable[[Photos], dict[str, str]]
 """Returns the sha256 of photos as they are now, by key; '' for one that cannot be read."""
 _Rows = NDArray[np.int64]
 """Numbers of rows of a manifest."""
+_ROWS_AT_ONCE = 1_000_000
+"""Rows for which temporary arrays exist at a time."""
 
 
 class History:
@@ -34,10 +36,12 @@ class History:
         self._rows = np.arange(len(self._key))
         self._by_key = np.argsort(past.key, kind="stable")
         recorded, order = past.key[self._by_key], np.argsort(self._key)  # sorted needles are found much faster
-        first = np.searchsorted(recorded, self._key[order])
-        self._first, self._count = np.empty_like(first), np.empty(len(order), np.int32)
-        self._first[order] = first
-        self._count[order] = np.searchsorted(recorded, self._key[order], side="right") - first
+        self._first, self._count = np.empty_like(order), np.empty(len(order), np.int32)
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            rows = order[start : start + _ROWS_AT_ONCE]
+            first = np.searchsorted(recorded, self._key[rows])
+            self._first[rows] = first
+            self._count[rows] = np.searchsorted(recorded, self._key[rows], side="right") - first
         self._content = np.zeros(len(order), np.int64)
         """Hash of the present sha256 of every photo that a receipt records; 0 if it cannot be read."""
         self._sha256: dict[str, str] = {}
@@ -149,11 +153,12 @@ class History:
         return found.tolist()
 
     def _pairs(self, rows: _Rows) -> Iterator[tuple[_Rows, _Rows]]:
-        """Yields positions in `rows`, and an entry of each: the first of every row, then the second, and so on."""
-        at, number = np.arange(len(rows)), 0
-        while len(at := at[self._count[rows[at]] > number]):
-            yield at, self._by_key[self._first[rows[at]] + number]
-            number += 1
+        """Yields positions in `rows`, and an entry of each, in the order of a row's entries."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            at, number = np.arange(start, min(start + _ROWS_AT_ONCE, len(rows))), 0
+            while len(at := at[self._count[rows[at]] > number]):
+                yield at, self._by_key[self._first[rows[at]] + number]
+                number += 1
 
     def _set(self, rows: _Rows, sha256: Sequence[str]) -> None:
         """Sets the present content of photos."""

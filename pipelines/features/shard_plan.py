@@ -87,12 +87,12 @@ def plan_shards(
         rows = np.flatnonzero(codes == code)
         first = 0
         if earlier is not None:
-            numbers = earlier.number_of_row[rows]
-            kept, numbers, rows = rows[numbers >= 0], numbers[numbers >= 0], rows[numbers < 0]
-            kept, numbers = kept[order := np.argsort(numbers, kind="stable")], numbers[order]
-            distinct, starts = np.unique(numbers, return_index=True)
-            for number, group in zip(distinct.tolist(), np.split(kept, starts[1:]), strict=True) if len(kept) else ():
-                yield PlannedShard(split, number, manifest.rows(group))
+            is_kept = earlier.number_of_row[rows] >= 0
+            kept, rows = rows[is_kept], rows[~is_kept]
+            kept = kept[np.argsort(earlier.number_of_row[kept], kind="stable")]
+            starts = np.flatnonzero(np.diff(earlier.number_of_row[kept])) + 1
+            for group in np.split(kept, starts) if len(kept) else ():
+                yield PlannedShard(split, int(earlier.number_of_row[group[0]]), manifest.rows(group))
             first = earlier.next_number.get(split, 0)
         for number, start in enumerate(range(0, len(rows), photos_per_shard), first):
             yield PlannedShard(split, number, manifest.rows(rows[start : start + photos_per_shard]))
