@@ -4,7 +4,7 @@
 
 Trains with `jobs.train`, two trainings at a time with one core each, selects the epoch on `val` and reports `test`:
 the mean rSum of the seeds, and its difference to the first model's with a paired 95 % interval over resampled photos.
-A rerun resumes interrupted trainings and trains only what is missing.
+A rerun resumes interrupted trainings and evaluations, and does only what is missing.
 
 With `objects.json` of rendered scenes, attention is scored against the known boxes by the pointing game: a word that
 names exactly one object has to attend most to a region of that object.
@@ -151,7 +151,8 @@ def compare(runs: Sequence[Trained], features: FeatureSet, output: Path, objects
     evaluations, points = [], []
     for run in runs:
         shan = load(run, features, output)
-        evaluations.append(evaluate(shan, run.model, split, ScoreConfig(), ClusterConfig()))
+        scores = ScoreConfig(cache_file=str(output / name_of(run.model) / str(run.seed) / "test-scores.npy"))
+        evaluations.append(evaluate(shan, run.model, split, scores, ClusterConfig()))
         if known is not None:
             points.append(pointing(shan, split, known))
     return Compared(runs[0].model, evaluations, float(np.mean([run.seconds for run in runs])), points)
