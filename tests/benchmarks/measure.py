@@ -67,7 +67,10 @@ def _end_ray_after(function: Callable[..., T], *args: object, **kwargs: object) 
 
 
 def gib(field: str) -> float:
-    """VmRSS (resident now) or VmHWM (peak) of this process, in GiB; getrusage would start from the parent's peak."""
+    """VmRSS (resident now), RssAnon (without mapped files) or VmHWM (peak) of this process, in GiB.
+
+    getrusage would start from the parent's peak.
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
 
