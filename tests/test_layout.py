@@ -30,6 +30,7 @@ COVERS = {
 SEVERAL_MODULES = {
     "infra/test_ci_files.py": "the Makefile, the workflow and the hooks",
     "infra/test_deploy_files.py": "the files of infra/deploy",
+    "infra/test_monitoring_files.py": "dashboards, alerts and the configuration of Prometheus",
     "infra/test_platforms.py": "every module, as on macOS",
     "jobs/test_bad_input.py": "errors of every command",
     "jobs/test_failing_tracking_server.py": "errors of every command",

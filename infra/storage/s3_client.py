@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from infra.errors import StorageError, UserError
 from infra.in_thread import in_thread
+from infra.metrics import STORE_ERRORS, STORE_REQUESTS, STORE_RETRIES
 from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from infra.storage.s3_errors import CONFLICT
 
@@ -144,12 +145,40 @@ def _mark_truncated_response(operation_model: Any, response_dict: dict[str, Any]
 def _retry_delay(
     attempts: int, response: Any, caught_exception: Any, request_dict: dict[str, Any], operation: Any, **_: Any
 ) -> float | None:
-    """Handles `needs-retry`: returns the seconds to wait before the request is sent again, None to give up."""
+    """Handles `needs-retry`: returns the seconds to wait before the request is sent again, None to give up.
+
+    botocore emits this event after every attempt, also after one that has succeeded.
+    """
+    _record(operation.name, attempts, response, caught_exception)
     if not _is_transient(response, caught_exception, operation.name):
         return None
     deadline = request_dict["context"].setdefault("shan_deadline", time.monotonic() + DEADLINE_S)
     delay = back_off(attempts)
     return delay if time.monotonic() + delay < deadline else None
+
+
+def _record(operation: str, attempts: int, response: Any, caught: Any) -> None:
+    """Records an attempt in the metrics."""
+    STORE_REQUESTS.add(operation=operation)
+    if attempts > 1:
+        STORE_RETRIES.add(operation=operation)
+    if kind := _error_kind(caught, 0 if response is None else response[0].status_code):
+        STORE_ERRORS.add(kind=kind)
+
+
+def _error_kind(caught: Any, status: int) -> str:
+    """Returns the kind of a failed attempt; empty for a response, such as that an object exists or does not."""
+    if isinstance(caught, boto.ConnectTimeoutError | boto.ReadTimeoutError | StorageError):  # StorageError: too slow
+        return "timeout"
+    if isinstance(caught, boto.ConnectionError | boto.HTTPClientError):
+        return "connection"
+    if caught is not None:
+        return "other"
+    if status in (429, 503):
+        return "throttled"
+    if status in (401, 403):
+        return "denied"
+    return "server" if status >= 500 else ""
 
 
 def _is_transient(response: Any, caught: Any, operation: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.metrics import DETECTED_PHOTOS
 from infra.process_deadline import process_deadline
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
@@ -68,6 +69,7 @@ class Detect:
             photo["found"] = _region_meta(outcome)
             kept.append(features_RF)
             boxes.append(boxes_R4)
+        DETECTED_PHOTOS.add(len(kept))
         return {
             "shard": row["shard"],
             "part": row["part"],

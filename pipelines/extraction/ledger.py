@@ -21,7 +21,8 @@ class Ledger:
         """Photos that went through the detector and are in what was added."""
         self.times = PhaseTimes()
         self._parts = {task.name: list(task.done.values()) for task in plan.missing if task.done}
-        self._rejected = sum(len(account.rejected) for account in self.all())
+        self.rejected = sum(len(account.rejected) for account in self.all())
+        """Rejected photos, those of earlier runs included."""
 
     def all(self) -> Iterable[Account]:
         """Every account."""
@@ -41,10 +42,10 @@ class Ledger:
             self.accounts[done.shard] = account
             if self._parts.pop(done.shard, None) is not None:
                 return 0
-        self._rejected += len(account.rejected)
+        self.rejected += len(account.rejected)
         return len(account.keys)
 
     def check_max_rejected(self, store: Store, planned: int, cap: float) -> None:
         """Raises UserError if too many photos are rejected."""
-        if exceeds_cap(self._rejected, planned, cap):
+        if exceeds_cap(self.rejected, planned, cap):
             check_max_rejected(store, list(self.all()), planned, cap)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.metrics import DECODED_PHOTOS, FETCHED_BYTES, FETCHED_PHOTOS
 from infra.process_deadline import process_deadline
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError, decode_photo
@@ -84,7 +85,7 @@ class Fetch:
     @keep_error_message
     def __call__(self, row: PartRow) -> PartRow:
         """Maps the row of a part to a fetched row."""
-        photos, pixels, watch = json.loads(row["photos"]), [], PartStopwatch(row)
+        photos, pixels, sizes, watch = json.loads(row["photos"]), [], [], PartStopwatch(row)
         new = [photo for photo in photos if not photo["reuse"]]
         uris = [photo_uri(self._root, photo["source"]) for photo in new]
         isolate = bool(noted_deaths(self._store, row["part"]))
@@ -97,6 +98,7 @@ class Fetch:
                     if isinstance(data, PhotoError):
                         raise data
                     photo["sha256"] = sha256(data).hexdigest()
+                    sizes.append(len(data))
                     with attempts.photo(photo["key"]), process_deadline(DECODE_DEADLINE_S), watch("decode"):
                         decoded = decode_photo(data)
                 except PhotoError as error:
@@ -105,6 +107,9 @@ class Fetch:
                     photo["width"], photo["height"] = decoded.width, decoded.height
                     photo["shape"] = decoded.pixels.shape
                     pixels.append(decoded.pixels.tobytes())
+        FETCHED_PHOTOS.add(len(sizes))
+        FETCHED_BYTES.add(sum(sizes))
+        DECODED_PHOTOS.add(len(pixels))
         return {
             "shard": row["shard"],
             "part": row["part"],

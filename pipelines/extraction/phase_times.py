@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from infra.metrics import PHASE_SECONDS, WAIT_SECONDS
+
 OPERATORS = {"fetch": ("fetch", "decode"), "detect": ("detect",), "commit": ("pack", "put")}
 """Phases of each operator, in order. The time of a phase is that of its work alone."""
 _FULL = 0.5
@@ -68,16 +70,19 @@ class PhaseTimes:
         self._start, self._end = float("inf"), 0.0
 
     def add(self, times: str, photos: int) -> None:
-        """Adds a part that went through all operators."""
+        """Adds a part that went through all operators, here and to the metrics of the process."""
         before, *operators = json.loads(times)
         if len(operators) != len(OPERATORS):
             return  # its regions were copied
         self._photos += photos
         for operator, (start, end, seconds) in zip(OPERATORS, operators, strict=True):
             self._start, self._end = min(self._start, start), max(self._end, end)
-            self._waits[operator] += max(start - before[1], 0)
+            waited = max(start - before[1], 0)
+            self._waits[operator] += waited
+            WAIT_SECONDS.add(waited, operator=operator)
             for phase, spent in seconds.items():
                 self._seconds[phase] += spent
+                PHASE_SECONDS.add(spent, phase=phase)
             before = (start, end)
 
     def phases(self) -> list[Phase]:

@@ -23,6 +23,7 @@ from pipelines.extraction.hash_photos import hash_photos
 from pipelines.extraction.join import delete_parts
 from pipelines.extraction.ledger import Ledger
 from pipelines.extraction.missing_photos import check_missing_photos
+from pipelines.extraction.progress_metrics import ProgressMetrics
 from pipelines.extraction.ray_graph import run_graph
 from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
 from pipelines.features.account import Account
@@ -206,14 +207,18 @@ def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progr
     work = plan.feature_set
     write_manifest(plan.store, plan.manifest, exact=bool(work.missing))
     ledger = Ledger(work)
-    progress(sum(len(account.keys) for account in ledger.all()))
+    accounted = sum(len(account.keys) for account in ledger.all())
+    progress(accounted)
     ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
     if work.missing:
         stored = StoredManifest.find(plan.store, plan.manifest.digest())
-        for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
-            if added := ledger.add(done):
-                progress(added)
-                ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
+        limits = work.photo_count, config.max_rejected
+        with ProgressMetrics(plan.store.uri.rpartition("/")[2], *limits, accounted, ledger.rejected) as metrics:
+            for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
+                if added := ledger.add(done):
+                    progress(added)
+                    metrics.add(done.receipt)
+                    ledger.check_max_rejected(plan.store, *limits)
     if work.missing or work.has_parts:
         delete_parts(plan.store, set(work.shards))
     return ledger

@@ -136,13 +136,17 @@ async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
     is_all = request.split is None and not request.key_prefix
     where = None if is_all else (request.split, request.key_prefix)
     query: Any = request.sentence
+    stages: dict[str, float] = {}
     if query is None:
+        start = time.monotonic()
         query, _ = await gallery.detect(_photo(served, request))
+        stages["detect"] = time.monotonic() - start
     numbers = (request.k, request.candidates, where, request.explain, served.config.deadline_s)
     found = await gallery.call("search", query, *numbers)
-    if found["partial"]:
-        served.record_partial()
-    return {"gallery": request.gallery, **found, **gallery.names}
+    stages |= found["stages"]
+    served.record_search(request.gallery, max(request.candidates, request.k), found["partial"], stages)
+    result = {name: value for name, value in found.items() if name != "stages"}
+    return {"gallery": request.gallery, **result, **gallery.names}
 
 
 async def _explain(served: Served, request: PairRequest) -> dict[str, Any]:

@@ -1,30 +1,36 @@
-"""Metrics of a router in Prometheus' text format."""
+"""Metrics of a router in Prometheus' text format; infra/metrics.py declares them.
 
+The service has one router, so that its own registry has every request, with exact sums and without the delay of Ray's
+agents.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
-"""Upper edges of the histogram of latencies."""
+from infra import metrics as declared
+
+_CLASSES = {"counter": Counter, "gauge": Gauge}
 
 
 class Metrics:
     """The metrics of one process."""
 
-    def __init__(self) -> None:
-        registry = self._registry = CollectorRegistry()
-        self._requests = Counter("shan_requests", "Requests by path and status.", ["path", "status"], registry=registry)
-        self._seconds = Histogram(
-            "shan_request_seconds", "Seconds of a request.", ["path"], buckets=SECONDS, registry=registry
-        )
-        self._in_progress = Gauge("shan_requests_in_progress", "Requests in progress.", registry=registry)
-        self._partial = Counter("shan_partial_results", "Searches that a share did not respond to.", registry=registry)
-        self._problems = Counter("shan_watch_errors", "Failed checks of what is served.", ["error"], registry=registry)
-        self._serving = Gauge("shan_serving", "1 for the index that is served.", ["index", "model"], registry=registry)
-        self._champion = Gauge(
-            "shan_champion_served", "1 if the champion is served, 0 if another version is.", registry=registry
-        )
+    def __init__(self, deadline_s: float) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = self._made(declared.SERVICE_REQUESTS)
+        self._seconds = self._made(declared.REQUEST_SECONDS)
+        self._in_progress = self._made(declared.REQUESTS_IN_PROGRESS)
+        self._queries = self._made(declared.QUERIES)
+        self._candidates = self._made(declared.CANDIDATES)
+        self._stages = self._made(declared.STAGE_SECONDS)
+        self._partial = self._made(declared.PARTIAL_RESULTS)
+        self._problems = self._made(declared.WATCH_ERRORS)
+        self._serving = self._made(declared.SERVING)
+        self._champion = self._made(declared.CHAMPION_SERVED)
         self._champion.set(1)
+        self._made(declared.DEADLINE_SECONDS).set(deadline_s)
 
     def started(self) -> None:
         """Counts a request as in progress."""
@@ -36,9 +42,14 @@ class Metrics:
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def partial(self) -> None:
-        """Counts a partial result."""
-        self._partial.inc()
+    def searched(self, gallery: str, candidates: int, is_partial: bool, stages: Mapping[str, float]) -> None:
+        """Records the results of a search, and the seconds of its stages."""
+        self._queries.labels(gallery).inc()
+        self._candidates.inc(candidates)
+        if is_partial:
+            self._partial.inc()
+        for stage, seconds in stages.items():
+            self._stages.labels(stage).observe(seconds)
 
     def problem(self, error: str) -> None:
         """Counts a failed check."""
@@ -56,3 +67,8 @@ class Metrics:
     def text(self) -> bytes:
         """Returns all metrics as text."""
         return generate_latest(self._registry)
+
+    def _made(self, metric: declared.Metric) -> Any:
+        if metric.kind == "histogram":
+            return Histogram(metric.name, metric.meaning, metric.labels, buckets=metric.edges, registry=self._registry)
+        return _CLASSES[metric.kind](metric.name, metric.meaning, metric.labels, registry=self._registry)

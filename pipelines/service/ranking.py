@@ -7,7 +7,7 @@ scores are the result. A share that is lost or slow is left out, and the result 
 import asyncio
 import time
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from pipelines.search.gallery import Filter
@@ -56,6 +56,8 @@ class Found:
     """One for each hit if they were asked for; None where its share did not respond."""
     missing: tuple[int, ...] = ()
     """Shares that did not respond."""
+    stages: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each stage."""
 
 
 class ShareClient(Protocol):
@@ -97,16 +99,19 @@ async def search(shares: Mapping[int, ShareClient], query: ShareQuery, seconds: 
     """Returns the best items of all shares. Raises TimeoutError if none responds in time."""
     start = time.monotonic()
     near, nearest = await _candidates(shares, query, start + CANDIDATES_BY * seconds)
+    stages = {"candidates": time.monotonic() - start}
     scored = await _responses({n: shares[n].rerank(query, nearest) for n in near}, start + SCORES_BY * seconds)
+    stages["rerank"] = time.monotonic() - start - stages["candidates"]
     best = merge([part.ranking for part in scored.values()], query.k)
     share_of = {hit.row: (n, hit) for n, part in scored.items() for hit in part.hits}
     found = [share_of[row] for row in best.rows_QK[0].tolist() if row >= 0]
     missing = set(shares) - set(scored)
     hits = tuple(hit for _, hit in found)
     if not explain or query.sentence is None:
-        return Found(hits, missing=tuple(sorted(missing)))
+        return Found(hits, missing=tuple(sorted(missing)), stages=stages)
     explained, silent = await _explanations(shares, query.sentence, found, start + EXPLAINED_BY * seconds)
-    return replace(Found(hits, explained), missing=tuple(sorted(missing | silent)))
+    stages["explain"] = time.monotonic() - start - sum(stages.values())
+    return Found(hits, explained, tuple(sorted(missing | silent)), stages)
 
 
 async def _candidates(

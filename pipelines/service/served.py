@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,7 +85,7 @@ class Served:
 
     def __init__(self, config: ServiceConfig, follower: Any) -> None:
         """`follower` is the handle of the deployment."""
-        self.config, self.metrics = config, Metrics()
+        self.config, self.metrics = config, Metrics(config.deadline_s)
         self.following: dict[str, Any] = {"champion": "", "problem": ""}
         self._follower = follower
         self._gallery: ServedGallery | None = None
@@ -103,10 +103,11 @@ class Served:
         """Whether a search of the last PARTIAL_S lacked a share of the index."""
         return time.monotonic() < self._partial_until
 
-    def record_partial(self) -> None:
-        """Takes note of a partial result."""
-        self.metrics.partial()
-        self._partial_until = time.monotonic() + PARTIAL_S
+    def record_search(self, gallery: str, candidates: int, is_partial: bool, stages: Mapping[str, float]) -> None:
+        """Takes note of the result of a search, as `Metrics.searched` does, and of a partial one for PARTIAL_S."""
+        self.metrics.searched(gallery, candidates, is_partial, stages)
+        if is_partial:
+            self._partial_until = time.monotonic() + PARTIAL_S
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

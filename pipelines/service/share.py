@@ -6,6 +6,7 @@ process. Queries that arrive while another batch is computed form the next batch
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -95,11 +96,12 @@ class Share:
 
         `where` is a split and a prefix of keys. The result is a JSON value.
         """
-        is_text = isinstance(query, str)
+        is_text, start = isinstance(query, str), time.monotonic()
         if isinstance(query, str):
             queries = await self._encoded(query)
         else:
             queries = await self._computed(lambda: self._index.encode_photos([query]))
+        encoded = {"encode": time.monotonic() - start}
         gallery = "photos" if is_text else "captions"
         filter_ = None if where is None else Filter(*where)
         sentence, items = query if isinstance(query, str) else None, self._index.gallery(gallery).total
@@ -108,7 +110,7 @@ class Share:
         found = await search(asked, share_query, seconds, explain)
         self._silent.record(asked, found.missing)
         missing = {*found.missing, *(self._clients.keys() - asked.keys())}
-        return found_document(replace(found, missing=tuple(sorted(missing))))
+        return found_document(replace(found, missing=tuple(sorted(missing)), stages={**encoded, **found.stages}))
 
     async def candidates(self, query: ShareQuery) -> RankedRows:
         """Returns the nearest items of this share."""
@@ -239,7 +241,12 @@ def found_document(found: Found) -> dict[str, Any]:
     hits = [{"rank": rank, **hit_document(hit)} for rank, hit in enumerate(found.hits, 1)]
     for hit, explanation in zip(hits, found.explanations, strict=False):
         hit["explanation"] = None if explanation is None else asdict(explanation)
-    return {"hits": hits, "partial": bool(found.missing), "missing_shares": list(found.missing)}
+    return {
+        "hits": hits,
+        "partial": bool(found.missing),
+        "missing_shares": list(found.missing),
+        "stages": dict(found.stages),
+    }
 
 
 def hit_document(hit: Hit) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import ray.train
 
 from infra.errors import UserError
+from infra.metrics import CHECKPOINT_FAILURES, CHECKPOINT_SECONDS, CHECKPOINTS
 from infra.storage.disk import names_full_disk, names_tmpdir, tmpdir
 from pipelines.training.checkpoint import TrainState, write_validation
 from pipelines.training.run_directory import Lease
@@ -43,15 +45,20 @@ class CheckpointWriter:
 
         Raises LeaseLostError, and UserError if the disk of the run directory is full; nothing of the checkpoint stays.
         """
-        directory = self._lease.directory
+        directory, start = self._lease.directory, time.perf_counter()
         try:
             with names_full_disk(f"{directory.uri}/{name}"):
                 stored: ray.train.Checkpoint = (
                     ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
                 )
-        except UserError:
+        except BaseException as error:
+            CHECKPOINT_FAILURES.add()
+            if not isinstance(error, UserError):
+                raise
             directory.delete_checkpoints(lambda other: other != name)
             shutil.rmtree(checkpoint.path, ignore_errors=True)
             raise
+        CHECKPOINTS.add()
+        CHECKPOINT_SECONDS.observe(time.perf_counter() - start)
         self._lease.require()
         return stored

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pipelines.training.batches import Batch
 from shan_model.gather import max_over_ranks, sum_over_ranks
 
 
@@ -18,6 +19,11 @@ class MetricWindow:
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
     captions: int = 0
+    batches: int = 0
+    last: Batch | None = None
+    """The last batch of this rank."""
+    is_mined: bool = False
+    """Whether the loss of the last step takes only the hardest negatives."""
     waited_s: float = 0.0
     """Time that the steps waited for their batches."""
     start: float = field(default_factory=time.perf_counter)

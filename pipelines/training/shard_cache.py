@@ -23,6 +23,7 @@ from typing import IO
 
 from infra.errors import UserError
 from infra.file_lock import wait_for_lock
+from infra.metrics import CACHE_SHARDS
 from infra.paths import explained, local_path
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk
@@ -104,13 +105,16 @@ def local_shards(
     with names_full_disk(folder, _FULL_DISK), _names_unusable_file(folder):
         pin = _pin(folder, {shard.sha256: shard.size for shard in shards}, config.max_gb)
 
-    def fetch(shard: IndexedShard) -> None:
+    def fetch(shard: IndexedShard) -> bool:
         with _names_unusable_file(folder):
-            _fetch(store, shard, folder / f"{shard.sha256}.tar")
+            is_downloaded = _fetch(store, shard, folder / f"{shard.sha256}.tar")
         progress(shard.size)
+        return is_downloaded
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
-        list(pool.map(fetch, shards))
+        downloaded = sum(pool.map(fetch, shards))
+    CACHE_SHARDS.add(downloaded, result="download")
+    CACHE_SHARDS.add(len(shards) - downloaded, result="hit")
     return LocalShards({tar_name(s.name): folder / f"{s.sha256}.tar" for s in shards}, pin=pin)
 
 
@@ -183,10 +187,10 @@ def _evict(folder: Path, keep: set[str], room: int) -> None:
         path.unlink()
 
 
-def _fetch(store: Store, shard: IndexedShard, path: Path) -> None:
-    """Downloads a shard, unless it exists or another process downloads it meanwhile."""
+def _fetch(store: Store, shard: IndexedShard, path: Path) -> bool:
+    """Downloads a shard, unless it exists or another process downloads it meanwhile. Returns whether it did."""
     if _exists(path, shard):
-        return
+        return False
     part = path.with_suffix(".part")
     with _locked(part) as file:
         if not _exists(path, shard):
@@ -201,8 +205,9 @@ def _fetch(store: Store, shard: IndexedShard, path: Path) -> None:
                 file.truncate(0)  # gives the space back; the file stays, because other processes wait for its lock
                 raise
             part.replace(path)
-            return
+            return True
     part.unlink(missing_ok=True)  # created by waiting for the lock of a download that has finished
+    return False
 
 
 def _exists(path: Path, shard: IndexedShard) -> bool:

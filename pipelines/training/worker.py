@@ -43,12 +43,14 @@ from pipelines.training.optimizer import current_rates
 from pipelines.training.plateau import on_plateau, plateau_warning
 from pipelines.training.prefetch import prefetch
 from pipelines.training.run_directory import Lease
+from pipelines.training.schedule import uses_hardest_negatives
 from pipelines.training.shard_cache import CacheConfig
 from pipelines.training.step import objective_of, take_step
 from pipelines.training.stop_requests import StopRequests
 from pipelines.training.text_encoder import fetch_text_encoder
 from pipelines.training.validation import validation_scores
 from pipelines.training.validation_report import validation_report
+from pipelines.training.window_metrics import record_window
 from shan_model.config import ModelConfig
 from shan_model.encoders import GruEncoder
 from shan_model.gather import sum_over_ranks
@@ -189,11 +191,14 @@ class TrainWorker:
 
     def _step(self, batches: list[Batch]) -> None:
         inputs = self.objective, batches, self.config, self.steps_per_epoch, self.rank
+        self.window.is_mined = uses_hardest_negatives(self.config, self.state.progress, self.steps_per_epoch)
         stop = self.stop_requests is not None and self.stop_requests.must_stop(self.state.progress.step + 1)
         loss, norm, self.stopped = take_step(self.state, *inputs, stop=stop)
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)
+        self.window.batches += len(batches)
+        self.window.last = batches[-1]
         if time.monotonic() > self.shown + SHOW_S:
             self.show()
 
@@ -206,7 +211,10 @@ class TrainWorker:
 
     def _log_window(self) -> None:
         """Logs the metrics since the last call, on every rank."""
-        self._log(self.window.summary(self.ranks, current_rates(self.state.optimizer, self.config), self.device))
+        rates = current_rates(self.state.optimizer, self.config)
+        summary = self.window.summary(self.ranks, rates, self.device)
+        record_window(self.window, summary, self.state, self.config, self.job.run_id, self.rank)
+        self._log(summary)
         self.window = MetricWindow()
 
     def _finish_epoch(self, epoch: int) -> None:

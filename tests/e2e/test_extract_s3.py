@@ -9,14 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.metrics import (
+    ACCOUNTED_PHOTOS,
+    MAX_REJECTED_RATIO,
+    PLAN_PHOTOS,
+    PLANNED_PHOTOS,
+    REJECTED_PHOTOS,
+    REJECTED_RATIO,
+    STORE_REQUESTS,
+    WRITTEN_BYTES,
+    WRITTEN_PHOTOS,
+)
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from tests.support.commands import call_command, run_here
 from tests.support.photos import Photos
+from tests.support.scrape import Scraped
 from tests.support.servers import S3Server
 
 STRAY = "features-train-000099-0123abcd.tar"
 """The name of an object that no index refers to."""
+COUNTERS = [metric.exported for metric in (PLANNED_PHOTOS, WRITTEN_PHOTOS, WRITTEN_BYTES, REJECTED_PHOTOS)]
+"""Those that the driver counts, exactly."""
+GAUGES = (PLAN_PHOTOS, ACCOUNTED_PHOTOS, REJECTED_RATIO, MAX_REJECTED_RATIO)
 Call = Callable[..., tuple[int, str, str]]
 
 
@@ -30,6 +45,8 @@ class Extracted:
     count: int
     planned: str
     output: str
+    metrics: dict[str, float]
+    """Counters and gauges of the metrics after it; of counters, what it added."""
 
     @property
     def uri(self) -> str:
@@ -51,8 +68,18 @@ def extracted(
     job += ["--extract.max_rejected=0.05", f"--extract.output={root}/features"]
     planned = run_here(folder, "jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2")
     assert not any(name.endswith(".tar") for name in open_store(f"{root}/features").objects())
-    output = run_here(folder, "jobs.extract", *job)
-    return Extracted(folder, root, job, real_photos.count, planned, output)
+    with Scraped() as scraped:
+        scraped.settle()
+        before = {name: scraped.total(name) for name in COUNTERS}
+        output = run_here(folder, "jobs.extract", *job)
+        scraped.settle()
+        scraped.require("shan_extraction_")
+        after = {name: scraped.total(name) - before[name] for name in COUNTERS}
+        name = output.split()[0].partition("@")[0].rpartition("/")[2]
+        after |= {metric.name: scraped.total(metric.exported, feature_set=name) for metric in GAUGES}
+        after["corrupt"] = scraped.total(REJECTED_PHOTOS.exported, kind="corrupt")
+        after["puts"] = scraped.total(STORE_REQUESTS.exported, operation="PutObject")
+    return Extracted(folder, root, job, real_photos.count, planned, output, after)
 
 
 @pytest.fixture
@@ -71,6 +98,19 @@ def test_the_extraction_reports_every_photo_beside_its_plan(extracted: Extracted
     written = extracted.count - 1
     assert f"{extracted.count} photos planned = {written} written + 1 rejected" in extracted.output
     assert re.search(rf"photos detected \| {extracted.count} \| {written} \| 0.9\d", extracted.output)
+
+
+def test_its_metrics_account_for_every_photo(extracted: Extracted):
+    found, count = extracted.metrics, extracted.count
+    assert found[PLANNED_PHOTOS.exported] == count
+    assert (found[WRITTEN_PHOTOS.exported], found[REJECTED_PHOTOS.exported]) == (count - 1, 1)
+    assert (found[PLAN_PHOTOS.name], found[ACCOUNTED_PHOTOS.name]) == (count, count)
+    assert found[REJECTED_RATIO.name] == pytest.approx(1 / count)
+    assert found[MAX_REJECTED_RATIO.name] == 0.05
+    assert found["corrupt"] >= 1
+    stored = sum(shard.size for shard in FeatureSet.open(extracted.uri).index.shards)
+    assert 0 < found[WRITTEN_BYTES.exported] <= 1.1 * stored
+    assert found["puts"] >= len(FeatureSet.open(extracted.uri).index.shards)
 
 
 def test_the_corrupt_photo_is_recorded_with_its_reason(extracted: Extracted):

@@ -6,6 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from infra.metrics import (
+    CACHE_SHARDS,
+    CHECKPOINT_FAILURES,
+    CHECKPOINT_SECONDS,
+    CHECKPOINTS,
+    MFU_RATIO,
+    TRAINING_LOSS,
+    TRAINING_MEMORY,
+    TRAINING_STEP,
+    TRAINING_STEPS,
+    WAIT_RATIO,
+)
 from infra.storage.open import open_store
 from infra.tracking import TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
@@ -14,6 +26,7 @@ from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
 from tests.support import feature_sets
 from tests.support.commands import run_here
+from tests.support.scrape import Scraped
 from tests.support.servers import S3Server
 from tests.support.tiny_bert import write_tiny_bert
 
@@ -38,7 +51,10 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     features = in_bucket(written, f"s3://{s3_server.bucket}/{data_mode}-training")
     more = [f"--train.data_mode={data_mode}", f"--cache.folder={tmp_path}/cache"]
     more += with_word_vectors(tmp_path) if data_mode == "cache" else with_hugging_face(tmp_path)
-    said = run_here(tmp_path, "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more)
+    with Scraped() as scraped:
+        steps = scraped.total(TRAINING_STEPS.exported)
+        said = run_here(tmp_path, "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more)
+        require_training_metrics(scraped, data_mode, steps)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     card = tracking.client().get_model_version("options", "1").description
     assert "## Results\n\nNot compared with a champion yet" in card
@@ -67,6 +83,17 @@ def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_s
     stored = [path.name for path in (tmp_path / "build" / "mlflow" / "artifacts" / "models").rglob("*")]
     assert "weights.safetensors" in stored
     assert "state.safetensors" not in stored
+
+
+def require_training_metrics(scraped: Scraped, data_mode: str, before: float) -> None:
+    """Requires every metric of a training without a GPU or a failure, with the values of the one that has ended."""
+    absent = {MFU_RATIO.name, CHECKPOINT_FAILURES.name}
+    scraped.require("shan_training_", absent | ({CACHE_SHARDS.name} if data_mode == "stream" else set()))
+    assert scraped.total(TRAINING_STEPS.exported) - before == scraped.total(TRAINING_STEP.exported) > 0
+    assert 0 < scraped.total(WAIT_RATIO.exported) < 1
+    assert scraped.total(TRAINING_LOSS.exported) > 0
+    assert scraped.total(TRAINING_MEMORY.exported, device="cpu", rank="0") > 1e7
+    assert scraped.total(f"{CHECKPOINT_SECONDS.exported}_count") == scraped.total(CHECKPOINTS.exported) >= 2
 
 
 def with_word_vectors(folder: Path) -> list[str]:

@@ -5,28 +5,9 @@ from typing import Any
 
 import torch
 
+from pipelines.training import flop
 from tests.benchmarks.measure import gib, seconds
 from tests.benchmarks.report import Measurement
-
-PEAKS = {
-    "B200": (2250e12, 75e12),
-    "GH200": (989e12, 67e12),
-    "H200": (989e12, 67e12),
-    "H100 PCIe": (756e12, 51e12),
-    "H100 NVL": (835e12, 60e12),
-    "H100": (989e12, 67e12),
-    "A100": (312e12, 19.5e12),
-    "A10G": (70e12, 31e12),
-    "A10": (125e12, 31e12),
-    "L40S": (362e12, 91.6e12),
-    "L40": (181e12, 90.5e12),
-    "L4": (121e12, 30.3e12),
-    "RTX 6000 Ada": (364e12, 91.1e12),
-    "RTX 4090": (165e12, 82.6e12),
-    "RTX 3090": (71e12, 35.6e12),
-}
-"""FLOP/s of dense bf16 products on the tensor cores, and of float32 without TF32, by a part of the card's name (the
-first that fits counts). Source: NVIDIA's data sheets, without sparsity."""
 
 
 def name_of(device: str) -> str:
@@ -36,9 +17,7 @@ def name_of(device: str) -> str:
 
 def peak(device: str, dtype: torch.dtype) -> float | None:
     """Peak FLOP/s in bfloat16 or float32; None for a card that is not in the table."""
-    name = name_of(device)
-    bf16, fp32 = next((peaks for part, peaks in PEAKS.items() if part in name), (None, None))
-    return bf16 if dtype == torch.bfloat16 else fp32
+    return flop.peak(name_of(device), dtype == torch.bfloat16)
 
 
 def against_peak(

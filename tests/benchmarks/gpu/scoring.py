@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from pipelines.training import flop
 from shan_model.scoring import PRECISIONS, score_matrix
-from tests.benchmarks.gpu import flop
 from tests.benchmarks.gpu.card import against_peak, peak_memory_gib, reset_peak_memory, timed
 from tests.benchmarks.gpu.sizes import GpuSizes
 from tests.benchmarks.inputs import network, sentences

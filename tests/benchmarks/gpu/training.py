@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from pipelines.training import flop
 from pipelines.training.batches import Batch, ShuffledBatches
 from pipelines.training.checkpoint import TrainState
 from pipelines.training.config import TrainConfig
@@ -16,7 +17,6 @@ from pipelines.training.prefetch import prefetch
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.step import objective_of, take_step
 from shan_model.objective import RankingObjective
-from tests.benchmarks.gpu import flop
 from tests.benchmarks.gpu.card import (
     against_peak,
     memory_gib,

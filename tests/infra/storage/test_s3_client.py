@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from infra.errors import StorageError, UserError
+from infra.metrics import STORE_ERRORS, STORE_REQUESTS, STORE_RETRIES
 from infra.storage import s3_client
 from infra.storage.s3 import S3Store
 from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, DRIP, FaultyProxy
+from tests.support.scrape import Scraped
 from tests.support.servers import S3Server, aws_environment
 from tests.support.web_server import drips, web_server
 
@@ -32,6 +34,24 @@ def test_many_threads_survive_an_outage(s3_store: S3Store, proxy: FaultyProxy, f
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(lambda i: s3_store.put_if_absent(f"{i}", b"1"), range(64)))
     assert len(s3_store.objects()) == 64
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_failed_requests_are_counted_by_kind(s3_store: S3Store, proxy: FaultyProxy):
+    with Scraped() as scraped:
+        scraped.settle()
+        names = [STORE_REQUESTS.exported, STORE_RETRIES.exported]
+        before = {name: scraped.total(name, operation="DeleteObject") for name in names}
+        kinds = {kind: scraped.total(STORE_ERRORS.exported, kind=kind) for kind in ("throttled", "connection", "other")}
+        proxy.next(BUSY)
+        proxy.next(CUT_BEFORE)
+        s3_store.delete("x")
+        with pytest.raises(FileNotFoundError):  # which is not an error of the store
+            s3_store.read("x")
+        scraped.settle()
+        assert [scraped.total(name, operation="DeleteObject") - before[name] for name in names] == [3, 2]
+        found = {kind: scraped.total(STORE_ERRORS.exported, kind=kind) - kinds[kind] for kind in kinds}
+    assert found == {"throttled": 1, "connection": 1, "other": 0}
 
 
 def test_a_truncated_listing_is_an_error(s3_store: S3Store, proxy: FaultyProxy, short_deadline: None):

@@ -26,7 +26,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def guard(token: str = "", app: Callable[..., Awaitable[None]] = echo, metrics: Metrics | None = None) -> Guard:
-    return Guard(app, CONFIG, token, metrics or Metrics(), frozenset({"/search"}), frozenset({"/healthz"}))
+    return Guard(app, CONFIG, token, metrics or Metrics(5), frozenset({"/search"}), frozenset({"/healthz"}))
 
 
 async def respond(
@@ -83,12 +83,12 @@ def test_a_client_that_leaves_is_not_counted_as_a_defect():
     async def defect(scope: Any, receive: Any, send: Any) -> None:
         raise ZeroDivisionError
 
-    metrics = Metrics()
+    metrics = Metrics(5)
     for app, error in ((left, asyncio.CancelledError), (defect, ZeroDivisionError)):
         with pytest.raises(error):
             asyncio.run(respond(guard(app=app, metrics=metrics)))
     for status in ("499", "500"):
-        assert f'shan_requests_total{{path="/search",status="{status}"}} 1.0' in metrics.text().decode()
+        assert f'shan_service_requests_total{{path="/search",status="{status}"}} 1.0' in metrics.text().decode()
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ def test_requests_beyond_the_limit_are_refused():
 
 
 def test_metrics_count_requests_by_path_and_status():
-    metrics = Metrics()
+    metrics = Metrics(5)
     guarded = guard("secret", metrics=metrics)
     asyncio.run(respond(guarded))
     asyncio.run(respond(guarded, "/search", {"Authorization": "Bearer secret"}))
     asyncio.run(respond(guarded, "/other/path", {"Authorization": "Bearer secret"}))
     text = metrics.text().decode()
     for line in (
-        'shan_requests_total{path="/search",status="401"} 1.0',
-        'shan_requests_total{path="/search",status="200"} 1.0',
-        'shan_requests_total{path="other",status="200"} 1.0',
-        "shan_requests_in_progress 0.0",
+        'shan_service_requests_total{path="/search",status="401"} 1.0',
+        'shan_service_requests_total{path="/search",status="200"} 1.0',
+        'shan_service_requests_total{path="other",status="200"} 1.0',
+        "shan_service_requests_in_progress 0.0",
     ):
         assert line in text.splitlines()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from infra.cluster import ClusterConfig
 from infra.cluster_resources import wait_for_resources
@@ -204,8 +205,16 @@ def test_what_is_served_is_described(url: str):
     paths = ask(f"{url}/openapi.json")[1]["paths"]
     assert set(paths) == PATHS - {"/openapi.json"}
     text = ask(f"{url}/metrics")[1].decode()
-    assert "shan_champion_served 1.0" in text
-    assert 'shan_requests_total{path="/search",status="422"}' in text
+    assert "shan_service_champion_served 1.0" in text
+    assert 'shan_service_requests_total{path="/search",status="422"}' in text
+    sums = {
+        s.labels["stage"]: s.value
+        for f in text_string_to_metric_families(text)
+        for s in f.samples
+        if s.name == "shan_service_stage_seconds_sum"
+    }
+    assert set(sums) >= {"encode", "candidates", "rerank"}
+    assert all(0 < seconds < 600 for seconds in sums.values())
 
 
 def test_a_slow_share_is_left_out_until_it_responds(url: str):
@@ -224,7 +233,7 @@ def test_a_slow_share_is_left_out_until_it_responds(url: str):
     partial = {found for status, found in seen if status == 200}
     assert {found[:2] for found in partial} == {(True, (1,))}
     assert [status for status, _ in seen].count(504) <= 1
-    assert "shan_partial_results_total 0.0" not in ask(f"{url}/metrics")[1].decode()
+    assert "shan_service_partial_results_total 0.0" not in ask(f"{url}/metrics")[1].decode()
     wait_until(lambda: search() == complete, 60)
 
 
@@ -233,7 +242,7 @@ def test_a_new_champion_is_served_without_a_failed_request(url: str, served: Ser
     served.promote(1, 2)
     wait_until(lambda: "models:/served/2 has no index beside" in ask(f"{url}/healthz")[1]["problem"], 60)
     assert ask(f"{url}/search?sentence=a")[1]["model"] == "models:/served/1"
-    assert "shan_champion_served 0.0" in ask(f"{url}/metrics")[1].decode()
+    assert "shan_service_champion_served 0.0" in ask(f"{url}/metrics")[1].decode()
     seen: list[tuple[int, str]] = []
     ended = threading.Event()
 
@@ -256,7 +265,7 @@ def test_a_new_champion_is_served_without_a_failed_request(url: str, served: Ser
     assert {status for status, _ in seen} == {200}
     wait_until(lambda: not workers("shan-gallery-000001"), DRAIN_S + 60)
     assert seen[-1][1] == "models:/served/2"
-    assert "shan_champion_served 1.0" in ask(f"{url}/metrics")[1].decode()
+    assert "shan_service_champion_served 1.0" in ask(f"{url}/metrics")[1].decode()
     alone = SearchIndex.open(ask(f"{url}/healthz")[1]["index"], load_version(f"models:/{NAME}/2", served.config))
     (expected,) = alone.search_photos(["a photo of 7"], 5)
     assert ranking(ask(f"{url}/search?sentence=a+photo+of+7&k=5")[1]["hits"]) == ranking(
