@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,14 @@ def test_alerts_name_metrics_and_sections_that_exist(alert: dict[str, Any]):
     assert alert["labels"]["severity"] in ("warning", "critical")
     page, _, anchor = alert["annotations"]["runbook"].partition("#")
     assert anchor in anchors(ROOT / page)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian's package prometheus)")
+@pytest.mark.parametrize(
+    "arguments", [("check", "rules", str(ALERTS)), ("test", "rules", "tests/infra/alerts_test.yml")]
+)
+def test_promtool_accepts_the_alerts(arguments: tuple[str, ...]):
+    subprocess.run(["promtool", *arguments], cwd=ROOT, check=True)
 
 
 def test_there_is_an_alert_for_each_trouble():
