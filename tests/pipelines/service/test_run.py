@@ -204,6 +204,7 @@ def test_what_is_served_is_described(url: str):
     assert (health["items"], health["shares"]) == ({"photos": 59, "captions": 118}, 2)
     paths = ask(f"{url}/openapi.json")[1]["paths"]
     assert set(paths) == PATHS - {"/openapi.json"}
+    assert ask(f"{url}/search?sentence=a&k=0")[0] == 422
     text = ask(f"{url}/metrics")[1].decode()
     assert "shan_service_champion_served 1.0" in text
     assert 'shan_service_requests_total{path="/search",status="422"}' in text
