@@ -6,8 +6,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from infra.errors import UserError
+from infra.log import is_json, worker_environment
 from infra.notice import notice
 from infra.paths import exists
 from infra.ray_jobs import one_line
@@ -113,7 +115,7 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
         return
     check_address(config)
     # Ray's own messages go to its log files; errors, and what this project prints, still reach the terminal.
-    quiet = ray.LoggingConfig(log_level="ERROR")
+    quiet = ray.LoggingConfig(encoding="JSON" if is_json() else "TEXT", log_level="ERROR")
     with keeping_sigterm():
         if config.is_local:
             _start_local(config, quiet, dashboard)
@@ -231,8 +233,19 @@ def _start_fix(error: Exception) -> str:
     return "free memory, ports or space for its temporary files (RAY_TMPDIR), or use cluster.address"
 
 
-def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
-    """Returns a runtime environment in which workers find this project's packages; None if they find them anyway.
+def _runtime_env(config: ClusterConfig) -> dict[str, Any] | None:
+    """Returns the runtime environment of workers: their log format, and a hook if they need one to find the packages.
+
+    Workers of a local cluster inherit the environment of this process.
+    """
+    variables = {} if config.is_local else worker_environment()
+    hook = _import_hook(config)
+    found = ({"env_vars": variables} if variables else {}) | ({"worker_process_setup_hook": hook} if hook else {})
+    return found or None
+
+
+def _import_hook(config: ClusterConfig) -> Callable[[], None] | None:
+    """Returns a function with which workers find this project's packages; None if they find them anyway.
 
     Ray puts the driver's current folder first on its workers' module search path. That folder may have packages with
     the names of this project's. Through a Ray client (`ray://`) it does not, nor in a submitted job.
@@ -250,4 +263,4 @@ def _runtime_env(config: ClusterConfig) -> dict[str, Callable[[], None]] | None:
         for package in packages:
             importlib.import_module(package)
 
-    return {"worker_process_setup_hook": import_packages}
+    return import_packages

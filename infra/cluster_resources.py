@@ -3,17 +3,15 @@
 Ray itself waits silently and without end for resources that no node has.
 """
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.log import log
 
 Bundle = Mapping[str, float]
 """Resources of one process by Ray's names (`CPU`, `GPU`). A process runs on one node."""
@@ -178,4 +176,4 @@ def _place(bundle: Bundle, free: list[dict[str, float]]) -> bool:
 
 
 def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)  # above a progress bar
+    log.info(text, extra={"event": "waiting"})

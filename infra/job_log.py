@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from infra.ray_jobs import UnreachableError, last_log_line, one_line
+from infra.ray_jobs import UnreachableError, last_log_lines, one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -81,7 +81,9 @@ class _Log:
         if self._client.get_job_info(self._submission).status.is_terminal():
             return False
         # Without white space, because Ray changes line breaks where it streams a log.
-        last, printed = ("".join(text.split()) for text in (last_log_line(self._client, self._submission), self._end))
+        last, printed = (
+            "".join(text.split()) for text in (last_log_lines(self._client, self._submission, 1), self._end)
+        )
         return bool(last) and printed.endswith(last[-_COMPARED_CHARS:])
 
 

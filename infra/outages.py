@@ -1,11 +1,11 @@
 """Outages of a store: an error that states how to continue, or a warning."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from infra.errors import StorageError
+from infra.log import log
 from infra.tracking_errors import reason_of
 
 _SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -29,7 +29,7 @@ def outage_as_warning(consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - MLflow, SQLAlchemy, requests and object stores raise their own types
-        print(f"warning: {consequence} ({reason_of(error)})", file=sys.stderr)
+        log.warning("%s (%s)", consequence, reason_of(error), extra={"event": "tracking_outage"})
     finally:
         for name, value in before.items():
             if value is None:

@@ -1,12 +1,42 @@
-"""Progress bars: one that workers anywhere on the cluster update, and one whose total is known later."""
+"""Progress bars: one that workers anywhere on the cluster update, and one whose total is known later.
 
-import sys
+With `infra.log` in JSON, a bar logs an event every EVENT_S instead.
+"""
+
+import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from infra.log import event, is_json, replay
+
+EVENT_S = 10.0
+"""Seconds between two events of a bar."""
+T = TypeVar("T")
+Logged = tuple[str, int, str, dict[str, Any]]
+"""Logger, level, message and fields of what a process has logged."""
+
+
+class ProgressBar(tqdm[T]):
+    """The bar of tqdm on stderr, or events."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._logs = is_json()
+        if self._logs:
+            options |= {"file": io.StringIO(), "mininterval": EVENT_S, "maxinterval": EVENT_S, "miniters": 0}
+        super().__init__(*arguments, **options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Shows the present state. tqdm calls this at the start, about every `mininterval` seconds and at the end."""
+        if not self._logs:
+            return bool(super().display(msg, pos))
+        done = f"{self.n:g}" if self.total is None else f"{self.n:g} of {self.total:g}"
+        note = f", {self.postfix}" if self.postfix else ""
+        event("progress", f"{self.desc}: {done} {self.unit}s{note}", done=self.n, total=self.total, unit=self.unit)
+        return True
 
 
 @contextmanager
@@ -15,11 +45,11 @@ def counted_bar(description: str, unit: str) -> Iterator[Callable[[int, int], No
 
     The bar appears with the first call, so that input that is refused before any work leaves one line only.
     """
-    bars: list[tqdm[Any]] = []
+    bars: list[ProgressBar[Any]] = []
 
     def show(done: int, total: int) -> None:
         if not bars:
-            bars.append(tqdm(desc=description, unit=unit))
+            bars.append(ProgressBar(desc=description, unit=unit))
         bars[0].total = total
         bars[0].update(done - bars[0].n)
 
@@ -31,12 +61,12 @@ def counted_bar(description: str, unit: str) -> Iterator[Callable[[int, int], No
 
 
 class ProgressActor:
-    """A Ray actor between driver and workers: steps done, a note, warnings, and the driver's request to stop."""
+    """A Ray actor between driver and workers: steps done, a note, what they log, and the driver's request to stop."""
 
     def __init__(self, waiting_for: str) -> None:
         self._steps, self._note = 0, ""
         self._waiting_for = waiting_for
-        self._warnings: list[str] = []
+        self._logged: list[Logged] = []
         self._started = self._stop = False
 
     def wait(self, waiting_for: str) -> None:
@@ -47,9 +77,9 @@ class ProgressActor:
         """Sets the number of steps done in total, and the note unless it is empty."""
         self._steps, self._note, self._waiting_for, self._started = steps, note or self._note, "", True
 
-    def warn(self, text: str) -> None:
-        """Adds a warning that the driver prints; the work continues."""
-        self._warnings.append(text)
+    def log(self, logger: str, level: int, message: str, fields: dict[str, Any]) -> None:
+        """Adds a message or event that the driver logs (`infra.log.replay`)."""
+        self._logged.append((logger, level, message, fields))
 
     def request_stop(self) -> bool:
         """Asks the workers to save their work and stop. Returns whether they have started."""
@@ -60,10 +90,10 @@ class ProgressActor:
         """Returns whether `request_stop` was called."""
         return self._stop
 
-    def state(self) -> tuple[int, str, list[str]]:
-        """Returns the steps done, the note, and the warnings added since the last call."""
-        warnings, self._warnings = self._warnings, []
-        return self._steps, f"waiting for {self._waiting_for}" if self._waiting_for else self._note, warnings
+    def state(self) -> tuple[int, str, list[Logged]]:
+        """Returns the steps done, the note, and what was logged since the last call."""
+        logged, self._logged = self._logged, []
+        return self._steps, f"waiting for {self._waiting_for}" if self._waiting_for else self._note, logged
 
 
 @contextmanager
@@ -76,7 +106,7 @@ def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Ite
 
     actor = ray.remote(ProgressActor).options(num_cpus=0).remote(waiting_for)
     finished = threading.Event()
-    with tqdm(desc=description, total=total, unit=unit) as bar:
+    with ProgressBar(desc=description, total=total, unit=unit) as bar:
         thread = threading.Thread(target=_refresh, args=(actor, bar, finished), daemon=True)
         thread.start()
         try:
@@ -87,18 +117,18 @@ def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Ite
             ray.kill(actor)
 
 
-def _refresh(actor: Any, bar: "tqdm[Any]", finished: threading.Event) -> None:
+def _refresh(actor: Any, bar: "ProgressBar[Any]", finished: threading.Event) -> None:
     import ray
 
     last, shown = False, ""
     while not last:
         last = finished.wait(timeout=0.5)
         try:
-            steps, note, warnings = ray.get(actor.state.remote(), timeout=5)
+            steps, note, logged = ray.get(actor.state.remote(), timeout=5)
         except ray.exceptions.RayError:
             continue  # a bar that cannot be refreshed must not end the work
-        for warning in warnings:
-            bar.write(f"warning: {warning}", file=sys.stderr)
+        for each in logged:
+            replay(*each)
         if steps != bar.n or note != shown:
             shown = note
             bar.set_postfix_str(note, refresh=False)

@@ -6,13 +6,13 @@ command therefore attaches to its running job instead of submitting a second one
 
 import json
 import shlex
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
 from infra.job_package import add_config_files, package_digest, packed_code, refuse_secrets
+from infra.log import log
 from infra.redaction import redact
 from infra.source_tree import program
 
@@ -102,7 +102,7 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
             attempts = {int(number): each for each in client.list_jobs() if (number := _attempt(each, stem))}
             running = [number for number, each in attempts.items() if not each.status.is_terminal()]
             if running:
-                print(f"{stem}.{running[0]} is running; attaching to it", file=sys.stderr)
+                log.info("%s.%s is running; attaching to it", stem, running[0])
                 return f"{stem}.{running[0]}"
             name = f"{stem}.{max(attempts, default=0) + 1}"
             try:
@@ -133,11 +133,11 @@ def job_lines(client: "JobSubmissionClient") -> str:
     return "\n".join(rows) or "no job was submitted to this cluster"
 
 
-def last_log_line(client: "JobSubmissionClient", submission: str) -> str:
-    """Returns the last line of a job's log; an empty string if Ray does not serve it, as before the job has started."""
+def last_log_lines(client: "JobSubmissionClient", submission: str, lines: int) -> str:
+    """Returns the end of a job's log; an empty string if Ray does not serve it, as before the job has started."""
     if not (node := client.get_job_info(submission).driver_node_id):
         return ""
-    query = f"submission_id={submission}&node_id={node}&lines=1"
+    query = f"submission_id={submission}&node_id={node}&lines={lines}"
     with _explained(client.get_address()):
         response = client._do_request("GET", f"/api/v0/logs/file?{query}")  # noqa: SLF001
     return str(response.text) if response.ok else ""

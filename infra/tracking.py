@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra import failures
 from infra.errors import LeaseLostError, UserError
 from infra.outages import outage_as_warning
 from infra.paths import absolute, local_path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _SQLITE = "sqlite:///"
+RANK_LOG = "log.rank_"
+"""Prefix of the tags of a run with node and path of the log of each rank."""
 DEFAULT_URI = f"{_SQLITE}build/mlflow/mlflow.db"
 
 
@@ -105,7 +108,7 @@ class Tracking:
 
     @contextmanager
     def closing(self, run_id: str, is_lost: Callable[[], bool] = lambda: False) -> Iterator[None]:
-        """Sets the run's status to FAILED if the body raises, or to KILLED at an interrupt.
+        """Sets the run's status to FAILED if the body raises, or to KILLED at an interrupt, and records the error.
 
         The status is left alone after a LeaseLostError, and if `is_lost` returns that another process drives the run.
         If the status cannot be set, that is a warning: the error of the body is the one to report.
@@ -115,17 +118,27 @@ class Tracking:
         except LeaseLostError:
             raise
         except BaseException as error:
-            self.end(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", is_lost)
+            self.end(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", is_lost, error)
             raise
 
-    def end(self, run_id: str, status: str, is_lost: Callable[[], bool] = lambda: False) -> None:
-        """Sets the status of a running run that does not finish, as `closing` does.
+    def end(
+        self,
+        run_id: str,
+        status: str,
+        is_lost: Callable[[], bool] = lambda: False,
+        error: BaseException | None = None,
+    ) -> None:
+        """Sets the status of a running run that does not finish, as `closing` does, and records its error.
 
         A run that has ended keeps its status: a sweep ends the run of a trial that it stops before the trial fails.
         """
         with outage_as_warning(f"run {run_id} could not be set to {status}"):
-            if not is_lost() and self.client().get_run(run_id).info.status == "RUNNING":
+            if is_lost():
+                return
+            if self.client().get_run(run_id).info.status == "RUNNING":
                 self.client().set_terminated(run_id, status)
+            if error is not None:
+                self.set_tags(run_id, {failures.TAG: failures.Failure.of(error).to_json()})
 
     @property
     def is_file(self) -> bool:
@@ -155,6 +168,12 @@ class Tracking:
         client = self.client()
         for start in range(0, len(values), 1000):
             client.log_batch(run_id, metrics=values[start : start + 1000])
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Sets tags of a run in one request."""
+        from mlflow.entities import RunTag
+
+        self.client().log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def connect(config: TrackingConfig) -> Tracking:

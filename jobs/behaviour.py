@@ -5,8 +5,7 @@ python -m jobs.behaviour --model models:/shan-flickr30k@champion --features URI 
 
 from typing import Any
 
-from tqdm import tqdm
-
+from infra.progress import ProgressBar
 from jobs import cli, options
 from pipelines.evaluation.behaviour import run_behaviour_tests
 from pipelines.evaluation.behaviour_report import summary_table, write_behaviour_report
@@ -34,7 +33,7 @@ def main() -> None:
     split = features.captioned(arguments.split)
     tracking = store_of_models([arguments.model], config.tracking)
     model = load_model_for(tracking, arguments.model, features, device)
-    results = list(tqdm(run_behaviour_tests(model.shan, split), desc="behaviour", unit="test"))
+    results = list(ProgressBar(run_behaviour_tests(model.shan, split), desc="behaviour", unit="test"))
     title = f"Behaviour of {arguments.model} on {split.name}"
     print(summary_table(title, results).markdown(), flush=True)
     if arguments.report is not None:

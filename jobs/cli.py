@@ -6,17 +6,21 @@ Config fields get their values, in this order, from the defaults, `--preset NAME
 import gc
 import os
 import re
+import shlex
 import sys
+import time
 from argparse import SUPPRESS
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from textwrap import fill
 from typing import Any, NoReturn
 
 from infra.errors import StorageError, UserError
+from infra.log import FORMATS, Format, bind, bound, configure, event, is_json, log
 from infra.paths import local_path
+from infra.redaction import redact
 from infra.signals import ignore_signals_at_exit, interrupt_exit_code, raise_on_sigterm
 from infra.source_tree import program
 from jobs.config import Config
@@ -28,6 +32,10 @@ AddArguments = Callable[[Any], None]
 NEW_OBJECTS = 10_000
 """New objects before Python searches for cycles of them. With its default, 700, these searches take a third of the time
 of reading a data set or receipts of millions of photos, whose objects have no cycles."""
+
+
+LOG_FORMAT = "--log-format"
+"""The option of every command for the format of its messages."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,12 @@ def parse(
     """
     from jsonargparse import ArgumentError
 
+    argv = sys.argv[1:] if argv is None else argv
+    configure(_log_format(argv))
+    bind(job=command)
     parser = _parser(command, description, add_arguments, sections, default_preset)
     if subcommands:
         parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."
-    argv = sys.argv[1:] if argv is None else argv
     section_options = _section_options(argv)
     given = files_first(argv, sections, default_preset)
     try:
@@ -75,6 +85,8 @@ def parse(
         config.check_cpus(set(sections) - set(unread(arguments)))
     except (ArgumentError, ValueError) as error:
         raise UserError(f"{plain_error(str(error), parser)}; see `{program(command)} --help`") from error
+    bind(command=redact(shlex.join([*program(command).split(), *argv])))
+    event("job_started", bound("command"))
     return arguments, config
 
 
@@ -82,32 +94,65 @@ def run(main: Callable[[], None]) -> NoReturn:
     """Runs a command's main function. A UserError or StorageError is printed as one line, with exit code 2.
 
     So is a PermissionError that names a path: a file or folder that this user may not read, write or enter.
-    Ctrl-C and SIGTERM end it with exit codes 130 and 143, and one line that states how to continue.
+    Ctrl-C and SIGTERM end it with exit codes 130 and 143, and one line that states how to continue. A defect keeps its
+    traceback. The last event of a log is `job_finished`, `job_failed` or `job_interrupted`, with the exit code.
     """
     _quiet_libraries()
     gc.set_threshold(NEW_OBJECTS)
     raise_on_sigterm()
+    start = time.monotonic()
     try:
         main()
     except (UserError, StorageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error), 2)
     except PermissionError as error:
         if error.filename is None:
-            raise
-        print(
-            f"error: {error.filename}: {error.strerror}; change its permissions or give another path", file=sys.stderr
-        )
-        sys.exit(2)
+            _fail_by_defect(error)
+        _fail(f"{error.filename}: {error.strerror}; change its permissions or give another path", 2)
     except BrokenPipeError:  # the reader of the output is gone, as in `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's last flush succeeds
         sys.exit(141)
     except KeyboardInterrupt as interrupt:
-        print("; ".join(filter(None, ["interrupted", str(interrupt)])), file=sys.stderr)
-        sys.exit(interrupt_exit_code())
+        code, line = interrupt_exit_code(), "; ".join(filter(None, ["interrupted", str(interrupt)]))
+        log.info(line, extra={"event": "job_interrupted", "exit_code": code})
+        sys.exit(code)
+    except SystemExit as end:
+        _finish(end.code, start)
+        raise
+    except Exception as error:  # noqa: BLE001 - it is raised again, or logged with its traceback
+        _fail_by_defect(error)
     finally:
         ignore_signals_at_exit()
+    _finish(0, start)
     sys.exit(0)
+
+
+def _finish(code: Any, start: float) -> None:
+    """Logs the end of a command that has not failed; its exit code may state a result, such as a corrupt object."""
+    if bound("command"):  # it has begun its work; otherwise it has printed its help or configuration
+        event("job_finished", f"exit code {code or 0}", exit_code=code or 0, seconds=round(time.monotonic() - start, 1))
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    log.error(line, extra={"event": "job_failed", "exit_code": code})
+    sys.exit(code)
+
+
+def _fail_by_defect(error: Exception) -> NoReturn:
+    """Raises the error, or, in a log of JSON, logs it with its traceback and exits as Python does."""
+    if not is_json():
+        raise error
+    log.error("%s: %s", type(error).__name__, error, exc_info=error, extra={"event": "job_failed", "exit_code": 1})
+    sys.exit(1)
+
+
+def _log_format(argv: Sequence[str]) -> Format:
+    """Returns the format that `--log-format` selects, before the command line is parsed: its errors have it, too."""
+    given = [*takewhile(lambda argument: argument != "--", argv), ""]
+    for option, value in pairwise(given):
+        if option == f"{LOG_FORMAT}=json" or (option == LOG_FORMAT and value == "json"):
+            return "json"
+    return "text"
 
 
 def _parser(
@@ -128,6 +173,8 @@ def _parser(
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)
     add_arguments(parser)
+    help_ = "Format of messages and events on stderr: text, or a JSON object per line."
+    parser.add_argument(LOG_FORMAT, choices=FORMATS, default="text", help=help_)
     if sections:
         if presets := preset_names(sections):
             help_ = "Start from the settings of this preset."

@@ -1,11 +1,11 @@
 """The options that several commands have. Each means the same in all of them (tests/jobs/test_options.py checks it)."""
 
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from infra.errors import UserError
+from infra.log import log
 from pipelines.datasets.columns import parse_columns
 from pipelines.datasets.formats import FORMATS
 from pipelines.datasets.importer import DatasetFiles
@@ -119,4 +119,4 @@ def warn_without_effect(arguments: Any, sections: Collection[str], reason: str) 
     """
     for option in arguments.section_options:
         if option.removeprefix("--").partition(".")[0] in sections:
-            print(f"warning: {option} has no effect {reason}", file=sys.stderr)
+            log.warning("%s has no effect %s", option, reason)

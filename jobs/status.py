@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import infra.tracking
@@ -14,11 +15,13 @@ from infra.paths import is_dir, is_file
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
+from infra.tracking import TrackingConfig
 from jobs import cli, options
+from pipelines.failed import failed_folders, failed_jobs, failed_runs
 from pipelines.reports.tables import Table
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_table import index_table
-from pipelines.status import cluster_jobs, feature_sets, models, trainings
+from pipelines.status import cluster_jobs, feature_sets, models, running_logs, trainings
 
 
 def _arguments(parser: Any) -> None:
@@ -26,6 +29,8 @@ def _arguments(parser: Any) -> None:
     root = "Root of the search indexes: the folder or s3:// prefix that contains them."
     parser.add_argument("--index-root", type=str, default=IndexConfig.output, metavar="URI", help=root)
     options.add(parser, "--address", "Without it, no jobs are listed.")
+    failed = "Show only what failed: its error, the last lines of its log, and the command that resumes it."
+    parser.add_argument("--failed", action="store_true", help=failed)
 
 
 @contextmanager
@@ -50,27 +55,48 @@ def _show_root(option: str, uri: str, table: Callable[[Store], Table]) -> None:
     _show(table(root), "" if folder is None or is_dir(folder) else ", the folder does not exist")
 
 
+def _show_all(arguments: Any, config: TrackingConfig, errors: list[str]) -> None:
+    with _collected(errors):
+        _show_root("--feature-root", arguments.feature_root, feature_sets)
+    with _collected(errors):
+        _show_root("--index-root", arguments.index_root, index_table)
+    with _collected(errors):
+        tracking = infra.tracking.find_store(config)
+        if tracking is None:
+            print(f"**trainings and models**: none, tracking.uri {config.uri} does not exist\n", flush=True)
+        else:
+            for table in (trainings, models):
+                with _collected(errors):
+                    _show(table(tracking))
+            with _collected(errors):
+                if (logs := running_logs(tracking)).rows:
+                    _show(logs)
+    if arguments.address:
+        with _collected(errors):
+            _show(cluster_jobs(arguments.address))
+
+
+def _show_failed(arguments: Any, config: TrackingConfig, errors: list[str]) -> None:
+    sources = [partial(failed_folders, open_store(root)) for root in (arguments.feature_root, arguments.index_root)]
+    with _collected(errors):
+        if (tracking := infra.tracking.find_store(config)) is not None:
+            sources.append(partial(failed_runs, tracking))
+    if arguments.address:
+        sources.append(partial(failed_jobs, arguments.address))
+    for source in sources:
+        with _collected(errors):
+            for failed in source():
+                print(failed.text(), end="\n\n", flush=True)
+
+
 def main() -> None:
     """Runs the command line."""
     arguments, config = cli.parse(
         "status", "Print the state of feature sets, indexes, runs, models and jobs.", _arguments, ("tracking",)
     )
     errors: list[str] = []
-    with _collected(errors):
-        _show_root("--feature-root", arguments.feature_root, feature_sets)
-    with _collected(errors):
-        _show_root("--index-root", arguments.index_root, index_table)
-    with _collected(errors):
-        tracking = infra.tracking.find_store(config.tracking)
-        if tracking is None:
-            print(f"**trainings and models**: none, tracking.uri {config.tracking.uri} does not exist\n", flush=True)
-        else:
-            for table in (trainings, models):
-                with _collected(errors):
-                    _show(table(tracking))
-    if arguments.address:
-        with _collected(errors):
-            _show(cluster_jobs(arguments.address))
+    show = _show_failed if arguments.failed else _show_all
+    show(arguments, config.tracking, errors)
     if errors:
         raise UserError("; ".join(errors))
 

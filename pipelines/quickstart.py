@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import infra.tracking
 from infra.errors import UserError
+from infra.progress import ProgressBar
 from infra.redaction import redact
 from infra.source_tree import SOURCE_ROOT
 from infra.tracking import Tracking
@@ -68,7 +68,7 @@ def _render_scenes(config: ScenesConfig) -> Manifest:
     """Renders scenes into a folder that is named by a hash of their settings."""
     name = hashlib.sha256(json.dumps(config.as_json(), sort_keys=True).encode()).hexdigest()[:12]
     folder = Path("build/scenes").absolute() / name
-    with tqdm(total=config.train + config.val + config.test, desc="render", unit="scene") as bar:
+    with ProgressBar(total=config.train + config.val + config.test, desc="render", unit="scene") as bar:
         return import_dataset(generate(config, folder, bar.update), folder / "photos")
 
 

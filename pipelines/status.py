@@ -16,6 +16,7 @@ from infra.registry_lock import lock_name
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
 from infra.tracking import Tracking
+from pipelines.failed import rank_logs
 from pipelines.features.index import InvalidIndexError, read_index
 from pipelines.features.layout import INDEX, complete_shards, kind_of
 from pipelines.features.mlflow_lineage import FEATURE_SET_URI
@@ -90,6 +91,19 @@ def _training(tracking: Tracking, run: Any) -> list[str]:
         "" if last is None else f"{(datetime.now(UTC).timestamp() - last / 1000) / 60:.0f} min ago",
         run.data.tags.get(FEATURE_SET_URI, ""),
     ]
+
+
+def running_logs(tracking: Tracking) -> Table:
+    """Returns a row for the log of each rank of the trainings that are running."""
+    experiments = [tracking.experiment_id] if tracking.experiment_id else []
+    running = "attributes.status = 'RUNNING'"
+    runs = tracking.client().search_runs(
+        experiments, running, order_by=["attributes.start_time DESC"], max_results=MAX_RUNS
+    )
+    rows = [
+        [run.info.run_id, str(rank), *place.split(":", 1)] for run in runs for rank, place in rank_logs(run.data.tags)
+    ]
+    return Table("logs of running trainings", ["run", "rank", "node", "log"], rows)
 
 
 def models(tracking: Tracking) -> Table:

@@ -19,7 +19,7 @@ LAYERS = (
     ("pipelines.pipeline",),
     ("pipelines.evaluation", "pipelines.training", "pipelines.lineage", "pipelines.service", "pipelines.status"),
     ("pipelines.search",),
-    ("pipelines.extraction", "pipelines.models"),
+    ("pipelines.extraction", "pipelines.models", "pipelines.failed"),
     ("pipelines.features",),
     ("pipelines.reports",),
     ("pipelines.datasets", "pipelines.detectors"),
@@ -29,8 +29,8 @@ LAYERS = (
 ALSO: set[tuple[str, str]] = set()
 """Imports within a layer: (package, imported package)."""
 APART = {
-    *("infra.errors", "infra.file_lock", "infra.in_thread", "infra.metrics", "infra.minimum_rate", "infra.notice"),
-    *("infra.paths", "infra.redaction"),
+    *("infra.errors", "infra.file_lock", "infra.in_thread", "infra.log", "infra.metrics", "infra.minimum_rate"),
+    *("infra.notice", "infra.paths", "infra.redaction"),
     *("shan_model.batched_matcher", "shan_model.config", "shan_model.padding", "shan_model.ragged"),
     "pipelines.features.commands",
 }

@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from infra.errors import StorageError, UserError
 from infra.in_thread import in_thread
+from infra.log import event
 from infra.metrics import STORE_ERRORS, STORE_REQUESTS, STORE_RETRIES
 from infra.minimum_rate import BYTES_PER_S, MinimumRate
 from infra.storage.s3_errors import CONFLICT
@@ -154,7 +155,12 @@ def _retry_delay(
         return None
     deadline = request_dict["context"].setdefault("shan_deadline", time.monotonic() + DEADLINE_S)
     delay = back_off(attempts)
-    return delay if time.monotonic() + delay < deadline else None
+    if time.monotonic() + delay >= deadline:
+        return None
+    reason = type(caught_exception).__name__ if response is None else f"HTTP {response[0].status_code}"
+    text = f"{operation.name} of S3 failed ({reason}) and is repeated in {delay:.1f} s"
+    event("store_retry", text, operation=operation.name, reason=reason, attempt=attempts)
+    return delay
 
 
 def _record(operation: str, attempts: int, response: Any, caught: Any) -> None:

@@ -5,7 +5,6 @@ states. Its images are in a folder of the photo root, such as `train2017`, or di
 """
 
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infra.errors import UserError
+from infra.log import log
 from pipelines.datasets.locate_photos import version_tokens
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
@@ -33,7 +33,7 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
     split = file.split or _split_in(file.path.stem)
     if split and not file.split:
         note = f"all photos are in {split}, as its name states; SPLIT={file.path.name} puts them into another split"
-        print(f"{file.location}: {note}", file=sys.stderr)
+        log.info("%s: %s", file.location, note)
     for number, image in enumerate(images, 1):
         if not _is_image(image):
             raise UserError(

@@ -2,11 +2,11 @@
 
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from infra.errors import AccessDeniedError
+from infra.log import log
 from infra.paths import NO_OBJECT, exists, explained
 from infra.storage.folder import file_version_token
 from infra.storage.open import open_store
@@ -55,10 +55,9 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             elif not entry.name.startswith(".") and (entry.is_symlink() if status is None else _is_file(status)):
                 yield path.relative_to(root).as_posix(), file_version_token(status) if status else ""
     if closed:
-        print(
+        log.info(
             f"{len(closed)} folders are left out, since this user may not read them (first {min(closed)}); grant read "
-            "permission, or remove them",
-            file=sys.stderr,
+            "permission, or remove them"
         )
 
 

@@ -4,12 +4,12 @@ A pattern has brace ranges (`{00000..00041}.tar`), whose files must all exist, o
 """
 
 import re
-import sys
 from pathlib import Path, PurePosixPath
 
 from braceexpand import braceexpand
 
 from infra.errors import LocationError, UserError
+from infra.log import log
 from infra.paths import exists
 from pipelines.datasets.data_files import data_files
 from pipelines.datasets.listing import Listing
@@ -70,10 +70,7 @@ def print_left_out(listing: Listing, ending: str) -> None:
     known = {_without_ending(name) for name, _ in listing if name.lower().endswith(ending)}
     others = [name for name, _ in listing if _without_ending(name) not in known]
     if others:
-        print(
-            f"{len(others)} files in {listing.location} are left out (first {others[0]}): {ending} files are read",
-            file=sys.stderr,
-        )
+        log.info(f"{len(others)} files in {listing.location} are left out (first {others[0]}): {ending} files are read")
 
 
 def _without_ending(name: str) -> str:

@@ -1,9 +1,9 @@
 """Reader of a folder of images, or a prefix of a bucket, with all folders below it. The images have no captions."""
 
-import sys
 from collections.abc import Iterator
 
 from infra.errors import UserError
+from infra.log import log
 from pipelines.datasets.names import IMAGE_ENDINGS
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
@@ -28,7 +28,6 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             "that holds the images, or rename them"
         )
     if others:
-        print(
-            f"{others} files in {file.location} are left out (first {other}): images end in {', '.join(IMAGE_ENDINGS)}",
-            file=sys.stderr,
+        log.info(
+            f"{others} files in {file.location} are left out (first {other}): images end in {', '.join(IMAGE_ENDINGS)}"
         )

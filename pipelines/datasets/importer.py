@@ -1,13 +1,13 @@
 """Imports a data set: one or more files of any supported format, joined by photo."""
 
 import re
-import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from infra.errors import UserError
+from infra.log import log
 from infra.paths import absolute, exists, is_dir, is_file
 from infra.storage.disk import replace_file
 from infra.storage.open import open_store, require_folder
@@ -104,7 +104,7 @@ def _read(dataset: Dataset, photos: str | Path | None, indexes: str = "") -> tup
                 rows.set_splits(str(file.path), split_list(file.path), split)
     found_photos, left_out = rows.photos()
     if left_out:
-        print(f"{left_out} photos of {given} are in no split list and left out", file=sys.stderr)
+        log.info("%d photos of %s are in no split list and left out", left_out, given)
     return dataset_name(names[0]), found_photos, root
 
 

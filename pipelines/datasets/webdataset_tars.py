@@ -6,12 +6,12 @@ and content, so that it is one ranged read for a detector.
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 from infra.errors import UserError
+from infra.log import log
 from infra.map_ahead import map_ahead
 from infra.storage.open import open_store
 from pipelines.datasets.file_patterns import find_files, is_pattern, pattern_name, print_left_out
@@ -54,15 +54,9 @@ def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
     if file.listing is not None:
         print_left_out(file.listing, ".tar")
     if truncated:
-        print(
-            f"{len(truncated)} tars are truncated ({_first(truncated)}); photos beyond their end are missing",
-            file=sys.stderr,
-        )
+        log.info("%d tars are truncated (%s); photos beyond their end are missing", len(truncated), _first(truncated))
     if orphans:
-        print(
-            f"{len(orphans)} captions in tars are left out ({_first(orphans)}): no image has their name",
-            file=sys.stderr,
-        )
+        log.info("%d captions in tars are left out (%s): no image has their name", len(orphans), _first(orphans))
 
 
 def _first(names: list[str]) -> str:

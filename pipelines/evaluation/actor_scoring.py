@@ -1,6 +1,5 @@
 """Scores blocks on Ray actors. Work goes to actors that have started; the work of a lost actor goes to another one."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,10 +8,10 @@ import ray
 import torch
 from numpy.typing import NDArray
 from ray.exceptions import RayError, RayTaskError
-from tqdm import tqdm
 
 from infra.cluster_resources import Wait
 from infra.errors import UserError
+from infra.log import log
 from infra.ray_jobs import one_line
 from pipelines.models.device import Device, choose_device
 from shan_model.blocks import Blocks, RegionRows
@@ -128,6 +127,6 @@ class ActorPool:
             lost, remaining = self._scoring.pop(event)
             if remaining.columns:
                 work.insert(0, remaining)
-                tqdm.write("warning: a scoring actor was lost; another one scores its photos", file=sys.stderr)
+                log.warning("a scoring actor was lost; another one scores its photos", extra={"event": "actor_lost"})
         ray.kill(lost)
         self._start()

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.model_artifacts import download_artifact, download_folder
 from infra.outages import outage_as_warning
+from infra.progress import ProgressBar
 from infra.tracking import Tracking
 from infra.tracking_errors import explained
 from pipelines.evaluation.ensemble import Ensemble
@@ -47,7 +47,7 @@ def evaluate(
         raise UserError(str(error)) from error
     pairs = sum((fold.photos.stop - fold.photos.start) * len(fold.captions) for fold in folds)
     ranks = []
-    with tqdm(total=pairs, desc=f"score {split.name}", unit="pair", unit_scale=True) as bar:
+    with ProgressBar(total=pairs, desc=f"score {split.name}", unit="pair", unit_scale=True) as bar:
         for number, fold in enumerate(folds):
             scores_NC = _score_fold(shan, split, fold, number if len(folds) > 1 else None, config, cluster, bar.update)
             ranks.append(retrieval_ranks(scores_NC, fold.photo_of_caption))

@@ -1,7 +1,6 @@
 """Scores all pairs of photos and captions, in this process or on Ray actors; with a score cache it is resumable."""
 
 import functools
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import infra.cluster
 from infra.cluster import ClusterConfig
 from infra.cluster_resources import ResourceRequest, Wait, may_scale, placeable, wait_for_resources
 from infra.errors import UserError
+from infra.log import log
 from infra.paths import local_path
 from infra.signals import when_interrupted
 from infra.storage.open import require_durable_path
@@ -175,7 +175,7 @@ def _usable_actors(config: ScoreConfig, request: ResourceRequest) -> int:
 @functools.cache
 def _print_once(text: str) -> None:
     """Prints for the first of several models and folds only."""
-    print(text, file=sys.stderr)
+    log.info(text)
 
 
 def scorer_request(config: ScoreConfig) -> ResourceRequest:

@@ -1,15 +1,15 @@
 """The extraction of a feature set: plan -> start -> work -> publish, each step once."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from infra.canonical_json import canonical_json
 from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, Wait, may_scale, wait_for_resources
+from infra.failures import recorded_failure
+from infra.log import event, log
+from infra.progress import ProgressBar
 from infra.storage.base import Store
 from infra.storage.conditional_writes import require_conditional_writes
 from infra.storage.open import open_store, require_folder
@@ -24,12 +24,12 @@ from pipelines.extraction.join import delete_parts
 from pipelines.extraction.ledger import Ledger
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.extraction.progress_metrics import ProgressMetrics
-from pipelines.extraction.ray_graph import run_graph
+from pipelines.extraction.ray_graph import Committed, run_graph
 from pipelines.extraction.reconcile import FeatureSetPlan, reconcile
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
-from pipelines.features.layout import INDEX, REPORT, feature_set_name
+from pipelines.features.layout import INDEX, REPORT, feature_set_name, shard_of_part
 from pipelines.features.manifests import StoredManifest, write_manifest
 from pipelines.features.ownership import require_dataset
 from pipelines.features.publish import publish
@@ -87,11 +87,20 @@ def extract(
     rejected.
     """
     plan = plan_extraction(manifest, config, cluster)
-    if plan.feature_set.missing:
-        require_conditional_writes(plan.store)
-        before_writing()
-        parts = sum(task.part_count for task in plan.feature_set.missing)
+    if not plan.feature_set.missing:
+        return _complete(plan, config, cluster, progress)
+    require_conditional_writes(plan.store)
+    before_writing()
+    parts = sum(task.part_count for task in plan.feature_set.missing)
+    with recorded_failure(plan.store):
         start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
+        return _complete(plan, config, cluster, progress)
+
+
+def _complete(
+    plan: ExtractionPlan, config: ExtractConfig, cluster: ClusterConfig, progress: Callable[[int], object]
+) -> Extraction:
+    """Writes the missing shards and publishes the feature set."""
     ledger = _write_shards(plan, config, Wait(cluster, _request(config, 1)), progress)
     feature_set = _publish(plan, config, ledger)
     written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
@@ -107,7 +116,7 @@ def extract_with_progress_bar(
     before_writing: Callable[[], None] = lambda: None,
 ) -> Extraction:
     """Runs `extract` and shows a progress bar in photos."""
-    with tqdm(total=manifest.table.num_rows, desc="extract", unit="photo") as bar:
+    with ProgressBar(total=manifest.table.num_rows, desc="extract", unit="photo") as bar:
         return extract(manifest, config, cluster, bar.update, before_writing)
 
 
@@ -125,7 +134,7 @@ def plan_extraction(manifest: Manifest, config: ExtractConfig, cluster: ClusterC
     require_dataset(store, manifest)
 
     def hash_on_cluster(photos: Photos) -> dict[str, str]:
-        print(f"reading {len(photos)} photos that may have changed or could not be read", file=sys.stderr)
+        log.info("reading %d photos that may have changed or could not be read", len(photos))
         return hash_photos(photos, manifest, cluster)
 
     feature_set = reconcile(
@@ -151,10 +160,9 @@ def _find_store(manifest: Manifest, config: ExtractConfig, fingerprint: str, spe
     earlier = of_size(EARLIER_PHOTOS_PER_SHARD)
     if not _has_index(earlier):
         return of_size(size), size
-    print(
+    log.info(
         f"{earlier.uri} was extracted with {EARLIER_PHOTOS_PER_SHARD} photos per shard and is continued so; "
-        f"--extract.photos_per_shard {size} extracts it again with shards of about {config.shard_mb:g} MB",
-        file=sys.stderr,
+        f"--extract.photos_per_shard {size} extracts it again with shards of about {config.shard_mb:g} MB"
     )
     return earlier, EARLIER_PHOTOS_PER_SHARD
 
@@ -205,6 +213,8 @@ def extraction_summary(extraction: Extraction) -> str:
 def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progress: Callable[[int], object]) -> Ledger:
     """Writes the manifest and the missing shards. Returns the accounts of all shards."""
     work = plan.feature_set
+    text = f"{work.photo_count} photos: {len(work.complete)} shards are complete, {len(work.missing)} are missing"
+    event("extraction_planned", text, photos=work.photo_count, complete=len(work.complete), missing=len(work.missing))
     write_manifest(plan.store, plan.manifest, exact=bool(work.missing))
     ledger = Ledger(work)
     accounted = sum(len(account.keys) for account in ledger.all())
@@ -215,6 +225,7 @@ def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progr
         limits = work.photo_count, config.max_rejected
         with ProgressMetrics(plan.store.uri.rpartition("/")[2], *limits, accounted, ledger.rejected) as metrics:
             for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
+                _log_committed(done)
                 if added := ledger.add(done):
                     progress(added)
                     metrics.add(done.receipt)
@@ -222,6 +233,17 @@ def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progr
     if work.missing or work.has_parts:
         delete_parts(plan.store, set(work.shards))
     return ledger
+
+
+def _log_committed(done: Committed) -> None:
+    """Logs a shard or a part, and each rejected photo of it; those of a joined shard were logged with its parts."""
+    receipt = done.receipt
+    name, rejected = receipt.shard, receipt.rejected if done.times else ()
+    text = f"{name}: {len(receipt.written)} photos written, {len(receipt.rejected)} rejected"
+    kind = "part_written" if shard_of_part(name) else "shard_written"
+    event(kind, text, shard=name, written=len(receipt.written), rejected=len(receipt.rejected))
+    for each in rejected:
+        event("photo_rejected", f"{each.key}: {each.reason}", shard=name, key=each.key, reason=each.reason)
 
 
 def _publish(plan: ExtractionPlan, config: ExtractConfig, ledger: Ledger) -> FeatureSet:

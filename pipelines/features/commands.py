@@ -4,10 +4,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from infra.errors import UserError
-from infra.progress import counted_bar
+from infra.progress import ProgressBar, counted_bar
 from infra.storage.base import Store
 from infra.storage.open import open_store, require_writable_file
 from pipelines.datasets.importer import DatasetFiles
@@ -84,7 +82,7 @@ def import_features(
         raise UserError(
             "--dataset-name has no effect with --feature-format tsv; --dataset gives the name, or else PATH"
         )
-    with tqdm(desc="import", unit="photo") as bar:
+    with ProgressBar(desc="import", unit="photo") as bar:
         if feature_format == "tsv":
             imported = import_tsv(path, dataset, root, photos_per_shard, bar.update)
         else:
@@ -97,7 +95,7 @@ def export_features(uri: str, folder: Path, feature_format: FeatureFormat) -> st
     """Exports the feature set at `uri` to files in `folder`, and returns its photos by split and notes."""
     export, written = (export_scan, "in SCAN's format") if feature_format == "scan" else (export_tsv, "as TSV")
     features = FeatureSet.open(uri)
-    with tqdm(total=features.index.photos_written, desc="export", unit="photo") as bar:
+    with ProgressBar(total=features.index.photos_written, desc="export", unit="photo") as bar:
         exported = export(features, folder, bar.update)
     photos = ", ".join(f"{count} {split}" for split, count in exported.photos.items())
     return "\n".join([f"{folder}: {photos} photos {written}", *(f"  {note}" for note in exported.notes)])

@@ -1,11 +1,11 @@
 """A published feature set: its index, its receipts and its splits."""
 
 import functools
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 
 from infra.errors import CorruptDataError, UserError
+from infra.log import log
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.index import FeatureSetIndex, read_index
@@ -111,4 +111,4 @@ class FeatureSet:
 @functools.cache
 def _print_once(text: str) -> None:
     """Prints for the first of several readers only."""
-    print(text, file=sys.stderr)
+    log.info(text)

@@ -17,6 +17,7 @@ All objects lie directly below the feature set's URI:
 | `rehashed-photos.json` | checksums of photos that a rerun had to read again | `rehashed` |
 | `README.md` | the data set card | `card` |
 | `report.json` | speed of the phases of the last extraction that detected photos | extraction |
+| `failure.json` | why the last extraction failed; deleted by one that completes | `infra.failures` |
 | `estimate.json` | the estimate of `jobs.extract --plan`, deleted by the extraction that follows it | extraction |
 """
 

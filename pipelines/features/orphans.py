@@ -7,6 +7,7 @@ it is finished work: the report counts such shards apart, and they are deleted o
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from infra import failures
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
@@ -97,7 +98,7 @@ def delete_orphans(store: Store, items: Sequence[OrphanedObject]) -> None:
 
 def _referenced(store: Store, indexes: Iterable[str]) -> set[str]:
     """Returns every object that these indexes need, and their own names."""
-    names = {SIZES, QUARANTINE, CARD, REPORT}
+    names = {SIZES, QUARANTINE, CARD, REPORT, failures.OBJECT}
     for name in indexes:
         try:
             names |= {name, *_objects_of(read_index(store, name))}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from infra.log import event
 from infra.tracking import Tracking
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluation
@@ -36,10 +37,12 @@ class Stopwatch:
     def stage(self, name: str, heading: str) -> Iterator[None]:
         """Measures the body as one of `stages`."""
         print(f"\n[{self.stages.index(name) + 1}/{len(self.stages)}] {heading}", flush=True)
+        event("stage_started", f"{name}: {heading}", stage=name)
         start = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - start
         print(f"      {self.seconds[name]:.0f} s", flush=True)
+        event("stage_finished", f"{name}: {self.seconds[name]:.0f} s", stage=name, seconds=round(self.seconds[name], 1))
 
     def summary(self) -> str:
         """Returns the seconds of the stages in one line."""

@@ -13,6 +13,8 @@ import torch
 from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, Wait, may_scale, wait_for_resources
 from infra.errors import UserError
+from infra.failures import recorded_failure
+from infra.log import event
 from infra.storage.base import Store, put_if_changed
 from infra.storage.conditional_writes import require_conditional_writes
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
@@ -31,7 +33,7 @@ from pipelines.search.index_format import (
     InvalidSearchIndexError,
     parse_document,
 )
-from pipelines.search.index_plan import PartitionTask, plan_index
+from pipelines.search.index_plan import IndexPlan, PartitionTask, plan_index
 from pipelines.search.layout import GALLERIES
 from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import write_partition
@@ -87,15 +89,32 @@ def build_index(
     something is missing. Raises UserError as `plan_index`, and if another job has published an index meanwhile.
     """
     plan = plan_index(model, feature_sets, config)
+    if not plan.missing:
+        return _complete(plan, model, feature_sets, config, cluster, progress)
+    require_conditional_writes(plan.store)
+    with recorded_failure(plan.store):
+        return _complete(plan, model, feature_sets, config, cluster, progress)
+
+
+def _complete(
+    plan: IndexPlan,
+    model: LoadedModel,
+    feature_sets: Sequence[FeatureSet],
+    config: IndexConfig,
+    cluster: ClusterConfig,
+    progress: Callable[[int, int], object],
+) -> IndexBuild:
+    """Writes the missing partitions and publishes the index."""
     store, tasks, done, missing = plan.store, plan.tasks, dict(plan.complete), plan.missing
     total = sum(shard.written for task in tasks for shard in task.shards)
     progress(total - sum(shard.written for task in missing for shard in task.shards), total)
     if missing:
-        require_conditional_writes(store)
         start_actors(config, cluster, len(missing))
         photos = {task.name: sum(shard.written for shard in task.shards) for task in missing}
         for partition in _encode(missing, model, feature_sets, store, config, cluster):
             done[partition.name] = partition
+            text = f"{partition.name}: {partition.items} items written"
+            event("partition_written", text, partition=partition.name, items=partition.items)
             progress(total - sum(photos[name] for name in photos.keys() - done.keys()), total)
     partitions = [done[task.name] for task in tasks]
     galleries = _galleries(store, partitions, config, cluster)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from infra import failures
 from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
@@ -55,7 +56,7 @@ def find_index_orphans(store: Store, earlier_snapshots: bool) -> IndexOrphans:
 
 def _referenced(store: Store, names: Iterable[str]) -> set[str]:
     """Returns every object that these indexes need, and their own names."""
-    found = set()
+    found = {failures.OBJECT}
     for name in names:
         try:
             document = parse_document(store.read(name), f"{store.uri}/{name}")

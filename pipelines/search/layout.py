@@ -13,6 +13,7 @@ All objects lie directly below the index's URI:
 | `<partition>.receipt.json` | sizes and checksums of these: the partition is complete when this exists |
 | `<gallery>-<12 hex>.centroids.npy` | float32, L x D: centroids of the lists of `ivf` |
 | `<partition>.<12 hex>.lists.npy` | int32, N: list of every item, for the centroids with these hex digits |
+| `failure.json` | why the last build failed; deleted by one that completes |
 | `index.json` | the current index, written last |
 | `snapshot-<12 hex>.json` | every index so far, by its digest |
 

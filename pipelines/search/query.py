@@ -1,6 +1,5 @@
 """The work of `jobs.search`: opens what is searched with its model, and detects the regions of query photos."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 import infra.tracking
 from infra.errors import UserError
+from infra.log import log
 from infra.model_artifacts import download_folder
 from infra.source_tree import program
 from infra.tracking import Tracking, TrackingConfig
@@ -79,10 +79,9 @@ def open_features(uri: str, model: str, config: TrackingConfig, device: str, spl
     loaded = load_model(tracking, model, device)
     require_fingerprint(loaded, features)
     if len(photos) > LARGE:
-        print(
+        log.info(
             f"all {len(photos)} photos are read and encoded for this search; `{program('index')}` builds an index that "
-            "answers faster",
-            file=sys.stderr,
+            "answers faster"
         )
     return OpenSearch(loaded, tracking, device, FeatureSearch(loaded.shan, features, photos))
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from infra.progress import ProgressBar
 from pipelines.features.split import Split
 from pipelines.reports.tables import Table
 from shan_model.batched_matcher import BatchedMatcher
@@ -35,7 +35,7 @@ def reranking_table(shan: SHAN, split: Split) -> Table:
     counts: dict[Queries, list[int]] = {"photos": _candidates(len(words)), "captions": _candidates(len(regions))}
     pairs = len(regions) * len(words) + len(regions) * sum(counts["photos"]) + len(words) * sum(counts["captions"])
     rows = []
-    with tqdm(total=pairs, desc=f"score {split.name}", unit="pair", unit_scale=True) as bar:
+    with ProgressBar(total=pairs, desc=f"score {split.name}", unit="pair", unit_scale=True) as bar:
         start = time.perf_counter()
         exact_NC = _score_exactly(shan.alignment, regions, words, bar.update)
         title = (

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from infra.cluster import ClusterConfig, check_address, connect
 from infra.cluster_resources import NOTICE_S, ResourceRequest, wait_for_resources
 from infra.errors import UserError
+from infra.log import event, is_json, log
 from infra.paths import absolute
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered
@@ -47,7 +47,7 @@ def running_service(
     index = absolute(index, "--index")
     found = wanted(index, pin, tracking)
     if found.problem:
-        print(f"warning: {found.problem}", file=sys.stderr)
+        log.warning(found.problem)
     if cluster.is_local:
         _require_free_port(config)
     import ray
@@ -70,6 +70,7 @@ def serve_forever(
 ) -> None:
     """Serves an index until the process is interrupted."""
     with running_service(index, pin, config, tracking, cluster) as url:
+        event("service_started", f"{index} is served at {url}", index=index, url=url)
         print(f"{index} is served at {url} (search page; API: {url}/openapi.json)", flush=True)
         while True:
             time.sleep(1)
@@ -103,10 +104,15 @@ def _deploy(index: str, pin: int | None, config: ServiceConfig, tracking: Tracki
 
     http = {"host": config.host, "port": config.port, "request_timeout_s": 2 * config.deadline_s + 5}
     try:
-        serve.start(http_options=http, logging_config={"log_level": "WARNING", "enable_access_log": False})
+        serve.start(http_options=http, logging_config=_logging_config())
         serve.run(service_application(index, pin, config, tracking), name=SERVICE, route_prefix="/")
     except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
         raise UserError(f"the service does not start: {error_line(str(error)) or type(error).__name__}") from error
+
+
+def _logging_config() -> dict[str, Any]:
+    """Returns the settings of Ray Serve's logs. The service's own events (`events`) are in them at any level."""
+    return {"encoding": "JSON" if is_json() else "TEXT", "log_level": "WARNING", "enable_access_log": False}
 
 
 def _wait_until_served() -> None:
@@ -126,7 +132,7 @@ def _wait_until_served() -> None:
         if failure:
             raise UserError(f"the service does not start: {failure}")
         if waited > NOTICE_S and not is_noticed:
-            print("waiting for the processes that open the index", file=sys.stderr)
+            log.info("waiting for the processes that open the index", extra={"event": "waiting"})
             is_noticed = True
         time.sleep(0.5)
 
@@ -162,7 +168,7 @@ def _stopped_at_end(is_own_cluster: bool) -> Iterator[None]:
                 _delete_applications()
         except Exception as error:  # noqa: BLE001 - Ray and Serve raise their own types where the cluster is gone
             reason = error_line(str(error)) or type(error).__name__
-            print(f"warning: the service could not be stopped ({reason}); run `serve shutdown`", file=sys.stderr)
+            log.warning("the service could not be stopped (%s); run `serve shutdown`", reason)
 
 
 def _delete_applications() -> None:

@@ -2,6 +2,7 @@
 
 import time
 
+from infra.log import event
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.training.batches import Batches, ShuffledBatches
@@ -33,7 +34,8 @@ def local_splits(features: FeatureSet, config: TrainConfig, cache: CacheConfig) 
         done += size
         seconds = time.monotonic() - start
         if seconds > 10:  # only a download takes that long
-            print(f"shards on this node: {done / 1e9:.1f} of {total / 1e9:.1f} GB in {seconds:.0f} s", flush=True)
+            text = f"shards on this node: {done / 1e9:.1f} of {total / 1e9:.1f} GB in {seconds:.0f} s"
+            event("shards_downloaded", text, done_bytes=done, total_bytes=total)
 
     shards = local_shards(features.store, stored, cache, show)
     return train if streams else train.on_node(shards), val.on_node(shards)

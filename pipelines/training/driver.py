@@ -1,6 +1,5 @@
 """Runs Ray Train for a claimed training, from its last checkpoint if there is one."""
 
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -8,11 +7,10 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import infra.cluster
 from infra.cluster_resources import Bundle, ResourceRequest, wait_for_resources
 from infra.errors import UserError
+from infra.log import log
 from infra.progress import worker_bar
 from infra.tracking import Tracking
 from pipelines.training.claim import ClaimedTraining
@@ -192,7 +190,7 @@ def _stopped(fitted: "Future[Result]", bar: Any, end_run: Callable[[], None]) ->
         end_run()
         if not has_started:
             return ""
-        tqdm.write(f"saving a checkpoint, {STOP_S:.0f} s at most; interrupt again to skip it", file=sys.stderr)
+        log.info("saving a checkpoint, %.0f s at most; interrupt again to skip it", STOP_S)
         checkpoint = fitted.result(timeout=STOP_S).checkpoint
     except Exception:  # noqa: BLE001 - the training has ended, whatever the error was
         return f"no checkpoint was saved within {STOP_S:.0f} s"

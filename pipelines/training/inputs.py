@@ -1,12 +1,12 @@
 """The inputs of a training: validated and resolved before anything is written."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import infra.cluster
 from infra.errors import UserError
+from infra.log import log
 from infra.paths import is_file
 from infra.registry import name_filter
 from infra.storage.folder import FolderStore
@@ -80,7 +80,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     infra.cluster.check_address(setup.cluster)
     setup, word_vectors = _with_word_vectors(train.captions, setup)
     for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):
-        print(f"warning: {sentence}", file=sys.stderr)
+        log.warning(sentence)
     identity = training_identity(features, setup)
     directory = open_run_directory(setup.train.output, directory_name(name, identity))
     return TrainingInputs(features, name, setup, word_vectors, identity, directory)

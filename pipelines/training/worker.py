@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from infra.errors import LeaseLostError
+from infra.log import event, log, relayed
 from infra.system_metrics import system_metrics
 from infra.tracking import Tracking
 from pipelines.features.feature_set import FeatureSet
@@ -90,13 +91,16 @@ class TrainJob:
 
 def train_loop(settings: dict[str, TrainJob]) -> None:
     """Trains from the last checkpoint, or from the start, to the end or until the driver asks it to stop."""
-    try:
-        _train(settings["job"])
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory(error, settings["job"].train) from error
-    except Exception as error:
-        error.add_note(traceback.format_exc())  # Ray Train passes on the exception without its traceback
-        raise
+    job, rank = settings["job"], ray.train.get_context().get_world_rank()
+    with relayed(job.bar.log.remote, rank=rank, run=job.run_id):
+        try:
+            _train(job)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, job.train) from error
+        except Exception as error:
+            event("rank_failed", f"rank {rank} failed: {type(error).__name__}: {error}")
+            error.add_note(traceback.format_exc())  # Ray Train passes on the exception without its traceback
+            raise
 
 
 def _train(job: TrainJob) -> None:
@@ -107,6 +111,9 @@ def _train(job: TrainJob) -> None:
             worker.state.load(Path(folder), last.path)
         worker.state.progress.require_fits(worker.steps_per_epoch, f"{last.path}/{PROGRESS}")
     worker.show()
+    step, log_file = worker.state.progress.step, log_location()
+    started = f"rank {worker.rank} of {worker.ranks} trains from step {step}; its log is {log_file}"
+    event("rank_started", started, step=step, log=log_file)
     with worker.system_metrics(), suppress(LeaseLostError):  # the driver reports it
         while not worker.stopped and not worker.state.progress.is_finished(job.train):
             worker.run_epoch()
@@ -215,6 +222,9 @@ class TrainWorker:
         summary = self.window.summary(self.ranks, rates, self.device)
         record_window(self.window, summary, self.state, self.config, self.job.run_id, self.rank)
         self._log(summary)
+        if self.rank == 0:
+            step = self.state.progress.step
+            event("steps", f"step {step}: loss {summary['loss']:.4f}", step=step, **summary)
         self.window = MetricWindow()
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -230,8 +240,10 @@ class TrainWorker:
         metrics = {f"val_{name}": value for name, value in recalls.as_metrics().items()}
         plateau = on_plateau(scores_NC, self.val.photo_of_caption, self.config.margin)
         self._log({**metrics, ON_PLATEAU: float(plateau), "epoch": epoch + 1})
-        if plateau and self.rank == 0:
-            self.job.bar.warn.remote(plateau_warning(epoch + 1, self.config))
+        if self.rank == 0:
+            event("epoch", self._note(recalls), epoch=epoch + 1, step=progress.step, **metrics)
+            if plateau:
+                log.warning(plateau_warning(epoch + 1, self.config), extra={"event": "plateau", "epoch": epoch + 1})
         reported = {"score": recalls.rsum, "best": progress.best_rsum, "epoch": epoch + 1, **metrics}
         self._report(reported, epoch_checkpoint(epoch + 1, self.job.lease.token), scores_NC)
         self.show(self._note(recalls))
@@ -255,7 +267,7 @@ class TrainWorker:
             validation = None if scores_NC is None else validation_report(scores_NC, self.val)
             checkpoint = self.writer.write(self.state, validation)
         ray.train.report(
-            {**metrics, "rows": self.unreported},
+            {**metrics, "rows": self.unreported, "log": log_location()},
             checkpoint=checkpoint,
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
@@ -269,6 +281,13 @@ class TrainWorker:
         progress = self.state.progress
         losses = [metrics["loss"] for _, _, metrics in progress.history if "loss" in metrics]
         return f"epoch {progress.validated}: loss {losses[-1]:.2f}, validation rSum {recalls.rsum:.1f}"
+
+
+def log_location() -> str:
+    """Returns node and path of the log file that Ray Train writes for this rank, as `node:path`."""
+    from ray.train.v2._internal.logging.logging import get_train_application_worker_log_path
+
+    return f"{ray.util.get_node_ip_address()}:{get_train_application_worker_log_path()}"
 
 
 def steps_per_epoch(batches: int, config: TrainConfig) -> int:

@@ -187,11 +187,11 @@ def test_log_of_silent_job_is_fetched_once(address: str, tmp_path: Path, monkeyp
 
     def counted_check(*arguments: Any) -> str:
         """Is called after IDLE_TIMEOUT_S without a line."""
-        checks.append(ray_jobs.last_log_line(*arguments))
+        checks.append(ray_jobs.last_log_lines(*arguments))
         return checks[-1]
 
     monkeypatch.setattr(client, "tail_job_logs", counted_tail)
-    monkeypatch.setattr(job_log, "last_log_line", counted_check)
+    monkeypatch.setattr(job_log, "last_log_lines", counted_check)
     monkeypatch.setattr(sys, "stdout", said)
     follower = threading.Thread(target=lambda: codes.append(job_log.follow(client, name)), daemon=True)
     follower.start()

@@ -1,16 +1,18 @@
 """The actor behind a progress bar, and the bar that appears with its first count."""
 
+import logging
+
 import pytest
 
 from infra.errors import UserError
 from infra.progress import ProgressActor, counted_bar
 
 
-def test_the_actor_returns_each_warning_once():
+def test_the_actor_returns_each_message_once():
     actor = ProgressActor("2 workers")
     actor.update(3, "loss 1.5")
-    actor.warn("MLflow is unreachable")
-    assert actor.state() == (3, "loss 1.5", ["MLflow is unreachable"])
+    actor.log("shan", logging.WARNING, "MLflow is unreachable", {"rank": 0})
+    assert actor.state() == (3, "loss 1.5", [("shan", logging.WARNING, "MLflow is unreachable", {"rank": 0})])
     actor.update(4)
     assert actor.state() == (4, "loss 1.5", [])
 

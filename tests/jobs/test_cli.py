@@ -1,5 +1,6 @@
 """The command line that all commands share: presets, config files, options, and errors of one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from infra.errors import StorageError, UserError
+from infra.log import configure
 from jobs import cli
 from jobs.config import Config
 from tests.support.bad_stores import closed
@@ -219,6 +221,37 @@ def test_a_path_without_permission_is_one_line(tmp_path: Path, capsys: pytest.Ca
         cli.run(lambda: path.write_text("x"))
     line = f"error: {path}: Permission denied; change its permissions or give another path\n"
     assert (caught.value.code, capsys.readouterr().err) == (2, line)
+
+
+@pytest.mark.parametrize(
+    ("argv", "last"),
+    [
+        (["--log-format=json"], {"level": "info", "event": "job_finished", "exit_code": 0}),
+        (["--log-format", "json", "--name=user"], {"level": "error", "event": "job_failed", "exit_code": 2}),
+        (["--log-format=json", "--name=defect"], {"level": "error", "event": "job_failed", "exit_code": 1}),
+        (["--log-format=json", "--name=stop"], {"level": "info", "event": "job_interrupted", "exit_code": 130}),
+        (["--log-format=json", "--nam"], {"level": "error", "event": "job_failed", "exit_code": 2}),
+    ],
+)
+def test_the_end_of_a_command_is_an_event(argv: list[str], last: dict[str, object], capsys: pytest.CaptureFixture[str]):
+    errors = {"user": UserError("x is 1; set it"), "defect": ZeroDivisionError("x"), "stop": KeyboardInterrupt()}
+
+    def main() -> None:
+        arguments, _ = cli.parse("quickstart", "d", add_arguments, (), argv)
+        if arguments.name:
+            raise errors[arguments.name]
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    configure("text")
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert last.items() <= events[-1].items()
+    assert (caught.value.code, events[-1]["job"]) == (last["exit_code"], "quickstart")
+    if "--nam" not in argv:
+        assert events[0]["event"] == "job_started"
+        assert events[0]["message"].endswith(" ".join(["quickstart", *argv]))
+    if "--name=defect" in argv:
+        assert "ZeroDivisionError" in events[-1]["traceback"]
 
 
 @pytest.mark.parametrize("error", [ValueError("a defect"), OSError("a defect"), PermissionError("a defect")])

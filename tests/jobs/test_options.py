@@ -23,7 +23,7 @@ FROZEN = Path(__file__).with_name("options.txt")
 SUBCOMMANDS = [("features", name) for name in features.COMMANDS] + [("index", name) for name in index.COMMANDS]
 ALL = [*((name,) for name in COMMANDS if name != "features"), *SUBCOMMANDS]
 NOT_COMMANDS = {"__init__", "cli", "config", "config_files", "main", "messages", "options"}
-OF_CONFIG = {"--config", "--preset", "--print_config"}
+OF_CONFIG = {"--config", "--log-format", "--preset", "--print_config"}
 """Options that `cli.parse` adds, besides the fields of the sections."""
 
 PRINTS = "Print the configuration and exit."

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from infra.tracking import Tracking, TrackingConfig, connect
+import pytest
+
+from infra.errors import UserError
+from infra.failures import recorded_failure
+from infra.log import bind
+from infra.storage.open import open_store
+from infra.tracking import RANK_LOG, Tracking, TrackingConfig, connect
 from tests.jobs.conftest import Call
 from tests.support import feature_sets
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
@@ -18,6 +24,26 @@ def test_every_table_is_printed(call: Call, tracking: Tracking, tmp_path: Path):
     assert f"**search indexes at {tmp_path}/build/indexes**: none" in out
     assert "| a training | running |" in out
     assert "| a model | 0 | none |" in out
+
+
+def test_what_failed_is_printed_with_its_command(call: Call, tracking: Tracking, tmp_path: Path):
+    bind(command="shan extract --dataset d.json")
+    with pytest.raises(UserError), recorded_failure(open_store(f"{tmp_path}/set")):
+        raise UserError("too many are rejected; fix them")
+    run = tracking.create_run("a training", {f"{RANK_LOG}0": "10.0.0.1:/tmp/rank.log"})
+    arguments = f"--feature-root={tmp_path}", f"--tracking.uri={tracking.uri}"
+    _, out, _ = call("jobs.status", *arguments)
+    assert f"| {run} | 0 | 10.0.0.1 | /tmp/rank.log |" in out
+    with pytest.raises(UserError), tracking.running(run):
+        raise UserError("loss is nan; lower it")
+    code, out, err = call("jobs.status", "--failed", *arguments)
+    assert (code, err) == (0, "")
+    first, second = out.strip().split("\n\n**")
+    assert f"{tmp_path}/set" in first
+    assert "too many are rejected" in first
+    assert "resume: shan extract --dataset d.json" in first
+    assert second.startswith(f"run {run} (a training), failed**")
+    assert "log of rank 0: 10.0.0.1:/tmp/rank.log" in second
 
 
 def test_one_unreachable_service_does_not_hide_the_others(call: Call, tmp_path: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import log
 from jobs import cli
 from tests.support import ROOT
 
@@ -37,6 +38,7 @@ def run_here(folder: Path, *arguments: str, code: int = 0) -> str:
         patch.setattr(sys, "argv", list(arguments))
         with pytest.raises(SystemExit) as caught:
             cli.run(importlib.import_module(arguments[0]).main)
+    log.configure("text")  # the command may have set JSON
     assert caught.value.code == code, out.getvalue() + err.getvalue()
     return err.getvalue() if code else out.getvalue()
 
@@ -49,5 +51,6 @@ def call_command(
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         cli.run(importlib.import_module(module).main)
+    log.configure("text")  # the command may have set JSON
     out, err = capsys.readouterr()
     return int(str(caught.value.code)), out, err

@@ -1,6 +1,5 @@
 """Hyperparameter sweep: Ray Tune samples settings, ASHA stops the weaker trials, the best one is registered."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from infra.canonical_json import count, require_fields, typed
 from infra.cluster import require_dashboard
 from infra.errors import StorageError, UserError
+from infra.log import log
 from infra.outages import after_outage, outage_as_warning
 from infra.signals import when_interrupted
 from infra.storage.process_folder import temporary_folder
@@ -103,7 +103,7 @@ def _checked_samples(
         check_setup(train, width, name, with_fields(setup, values))
     if sweep.grace_period_epochs >= setup.train.epochs:
         fields = f"sweep.grace_period_epochs is {sweep.grace_period_epochs} and train.epochs {setup.train.epochs}"
-        print(f"warning: {fields}, so no trial is stopped early; lower the first", file=sys.stderr)
+        log.warning("%s, so no trial is stopped early; lower the first", fields)
     return sampled
 
 
@@ -134,7 +134,7 @@ def _run_trials(
     selection = Selection(parent, len(trials), "val", features.dataset)
     record_selection(tracking, context.name, best.version, selection)
     if grid.errors:
-        print(f"warning: {len(grid.errors)} of {len(sampled)} trials failed; {AGAIN}", file=sys.stderr)
+        log.warning("%d of %d trials failed; %s", len(grid.errors), len(sampled), AGAIN)
     return trials, best
 
 

@@ -1,7 +1,6 @@
 """Runs the trials of a sweep with Ray Tune and ASHA (Li et al., MLSys 2020)."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
-from tqdm import tqdm
 
 from infra.cluster_resources import may_scale, placeable
 from infra.errors import StorageError
+from infra.log import log
 from infra.outages import outage_as_warning
+from infra.progress import ProgressBar
 from infra.storage.disk import names_full_disk
 from pipelines.training.config import TrainConfig
 from pipelines.training.driver import worker_resources
@@ -45,7 +45,7 @@ def tune_trials(
     )
     search = BasicVariantGenerator(max_concurrent=_concurrent_trials(context.setup.train, len(sampled)))
     full_disk = names_full_disk(folder, "free space, or set TMPDIR to a folder on a larger disk")
-    with full_disk, tqdm(desc="sweep", unit="trial", total=len(sampled)) as bar:
+    with full_disk, ProgressBar(desc="sweep", unit="trial", total=len(sampled)) as bar:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(run_trial, sweep=context), TRIAL_RESOURCES),
             param_space={"values": tune.grid_search(sampled)},
@@ -76,7 +76,9 @@ class SweepCallback(tune.Callback):
     An outage of MLflow or of the object store is a warning; the sweep continues.
     """
 
-    def __init__(self, bar: "tqdm[Any]", context: SweepContext, lease: Lease, search: BasicVariantGenerator) -> None:
+    def __init__(
+        self, bar: "ProgressBar[Any]", context: SweepContext, lease: Lease, search: BasicVariantGenerator
+    ) -> None:
         self._bar, self._context, self._lease, self._search = bar, context, lease, search
         self._checked = 0.0
 
@@ -87,7 +89,7 @@ class SweepCallback(tune.Callback):
             try:
                 self._lease.require()
             except StorageError as error:
-                self._bar.write(f"warning: {error}; the sweep continues", file=sys.stderr)
+                log.warning("%s; the sweep continues", error, extra={"event": "store_outage"})
             self._search.max_concurrent = _concurrent_trials(self._context.setup.train, int(self._bar.total or 0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ARG002
@@ -103,4 +105,4 @@ class SweepCallback(tune.Callback):
         """Called by Tune when a trial has failed."""
         self._bar.update()
         reason = (str(trial.get_error()).strip().splitlines() or ["unknown"])[-1]
-        self._bar.write(f"warning: the trial {trial.config['values']} failed ({reason})", file=sys.stderr)
+        log.warning("the trial %s failed (%s)", trial.config["values"], reason, extra={"event": "trial_failed"})
