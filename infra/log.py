@@ -113,9 +113,9 @@ def replay(logger: str, level: int, message: str, fields: Mapping[str, Any]) -> 
     logging.getLogger(logger).log(level, message, extra=dict(fields))
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """Returns the fields that a message or event was given."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Returns the fields that a message or event was given. Those of Ray start with an underscore."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"}
 
 
 class JsonFormatter(logging.Formatter):
@@ -123,7 +123,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns one line."""
-        fields = _context | fields_of(record)
+        fields = _context | _fields_of(record)
         document = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -191,7 +191,7 @@ class _Relay(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._send(record.name, record.levelno, record.getMessage(), fields_of(record))
+        self._send(record.name, record.levelno, record.getMessage(), _fields_of(record))
 
 
 def _redacted(value: Any) -> Any:

@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
@@ -15,12 +15,11 @@ from infra.log import event, is_json, replay
 
 EVENT_S = 10.0
 """Seconds between two events of a bar."""
-T = TypeVar("T")
 Logged = tuple[str, int, str, dict[str, Any]]
 """Logger, level, message and fields of what a process has logged."""
 
 
-class ProgressBar(tqdm[T]):
+class ProgressBar(tqdm):
     """The bar of tqdm on stderr, or events."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -29,14 +28,14 @@ class ProgressBar(tqdm[T]):
             options |= {"file": io.StringIO(), "mininterval": EVENT_S, "maxinterval": EVENT_S, "miniters": 0}
         super().__init__(*arguments, **options)
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Shows the present state. tqdm calls this at the start, about every `mininterval` seconds and at the end."""
         if not self._logs:
-            return bool(super().display(msg, pos))
+            super().display(msg, pos)
+            return
         done = f"{self.n:g}" if self.total is None else f"{self.n:g} of {self.total:g}"
         note = f", {self.postfix}" if self.postfix else ""
         event("progress", f"{self.desc}: {done} {self.unit}s{note}", done=self.n, total=self.total, unit=self.unit)
-        return True
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def counted_bar(description: str, unit: str) -> Iterator[Callable[[int, int], No
 
     The bar appears with the first call, so that input that is refused before any work leaves one line only.
     """
-    bars: list[ProgressBar[Any]] = []
+    bars: list[ProgressBar] = []
 
     def show(done: int, total: int) -> None:
         if not bars:
@@ -117,7 +116,7 @@ def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Ite
             ray.kill(actor)
 
 
-def _refresh(actor: Any, bar: "ProgressBar[Any]", finished: threading.Event) -> None:
+def _refresh(actor: Any, bar: "ProgressBar", finished: threading.Event) -> None:
     import ray
 
     last, shown = False, ""

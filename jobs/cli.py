@@ -129,7 +129,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 def _finish(code: Any, start: float) -> None:
     """Logs the end of a command that has not failed; its exit code may state a result, such as a corrupt object."""
-    if bound("command"):  # it has begun its work; otherwise it has printed its help or configuration
+    if bound("command"):  # it has started its work; otherwise it has printed its help or configuration
         event("job_finished", f"exit code {code or 0}", exit_code=code or 0, seconds=round(time.monotonic() - start, 1))
 
 

@@ -1,7 +1,9 @@
 """Trainings with options that the quickstart does not use. The registered model must have them."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +21,13 @@ from infra.metrics import (
     WAIT_RATIO,
 )
 from infra.storage.open import open_store
-from infra.tracking import TrackingConfig, connect
+from infra.tracking import RANK_LOG, Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
 from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
 from tests.support import feature_sets
-from tests.support.commands import run_here
+from tests.support.commands import call_command
 from tests.support.scrape import Scraped
 from tests.support.servers import S3Server
 from tests.support.tiny_bert import write_tiny_bert
@@ -45,17 +47,27 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
 
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("data_mode", ["cache", pytest.param("stream", marks=pytest.mark.long)])
-def test_options_reach_the_registered_model(data_mode: str, tmp_path: Path, s3_server: S3Server):
+def test_options_reach_the_registered_model(
+    data_mode: str,
+    tmp_path: Path,
+    s3_server: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
+    monkeypatch.chdir(tmp_path)
     written = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
     features = in_bucket(written, f"s3://{s3_server.bucket}/{data_mode}-training")
     more = [f"--train.data_mode={data_mode}", f"--cache.folder={tmp_path}/cache"]
     more += with_word_vectors(tmp_path) if data_mode == "cache" else with_hugging_face(tmp_path)
+    arguments = [f"--features={features.uri}", "--name=options", "--log-format=json", *SETTINGS, *more]
     with Scraped() as scraped:
         steps = scraped.total(TRAINING_STEPS.exported)
-        said = run_here(tmp_path, "jobs.train", f"--features={features.uri}", "--name=options", *SETTINGS, *more)
+        code, said, log = call_command(monkeypatch, capsys, "jobs.train", *arguments)
+        assert code == 0, log
         require_training_metrics(scraped, data_mode, steps)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
+    require_events([json.loads(line) for line in log.splitlines()], tracking, data_mode)
     card = tracking.client().get_model_version("options", "1").description
     assert "## Results\n\nNot compared with a champion yet" in card
     assert re.search(r"\*\*val: \d+ photos, \d+ captions\*\*", card)
@@ -94,6 +106,24 @@ def require_training_metrics(scraped: Scraped, data_mode: str, before: float) ->
     assert scraped.total(TRAINING_LOSS.exported) > 0
     assert scraped.total(TRAINING_MEMORY.exported, device="cpu", rank="0") > 1e7
     assert scraped.total(f"{CHECKPOINT_SECONDS.exported}_count") == scraped.total(CHECKPOINTS.exported) >= 2
+
+
+def require_events(events: list[dict[str, Any]], tracking: Tracking, data_mode: str) -> None:
+    """Requires the events of a training in its log, and those of each rank in its file."""
+    names = [found["event"] for found in events]
+    assert (names[0], names[-1], events[-1]["exit_code"]) == ("job_started", "job_finished", 0)
+    assert {"progress", "rank_started", "steps", "epoch", "checkpoint_saved"} <= set(names)
+    epochs = [found for found in events if found["event"] == "epoch"]
+    assert [(found["epoch"], found["rank"], found["job"]) for found in epochs] == [(1, 0, "train"), (2, 0, "train")]
+    (version,) = tracking.client().search_model_versions("name='options'")
+    assert {found["run"] for found in epochs} == {version.run_id}
+    tags = tracking.client().get_run(str(version.run_id)).data.tags
+    ranks = 2 if data_mode == "cache" else 1
+    assert [name for name in sorted(tags) if name.startswith(RANK_LOG)] == [f"{RANK_LOG}{n}" for n in range(ranks)]
+    for rank in range(ranks):
+        lines = Path(tags[f"{RANK_LOG}{rank}"].partition(":")[2]).read_text(encoding="utf-8").splitlines()
+        (started,) = [found for found in map(json.loads, lines) if found.get("event") == "rank_started"]
+        assert (started["rank"], started["run"]) == (rank, version.run_id)
 
 
 def with_word_vectors(folder: Path) -> list[str]:

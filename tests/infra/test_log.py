@@ -26,7 +26,7 @@ def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_text_shows_messages_and_no_events(capsys: pytest.CaptureFixture[str]):
-    log.info("100 % of %s", "it")
+    log.info("100 %% of %s", "it")
     log.warning("odd")
     log.error("at %s", URI)
     event("shard_written", "a shard")

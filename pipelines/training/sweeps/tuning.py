@@ -76,9 +76,7 @@ class SweepCallback(tune.Callback):
     An outage of MLflow or of the object store is a warning; the sweep continues.
     """
 
-    def __init__(
-        self, bar: "ProgressBar[Any]", context: SweepContext, lease: Lease, search: BasicVariantGenerator
-    ) -> None:
+    def __init__(self, bar: ProgressBar, context: SweepContext, lease: Lease, search: BasicVariantGenerator) -> None:
         self._bar, self._context, self._lease, self._search = bar, context, lease, search
         self._checked = 0.0
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from infra.errors import UserError
+from infra.failures import OBJECT, Failure
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from infra.storage.replacement import Replacement
@@ -156,10 +157,14 @@ def test_too_many_rejected_photos_fail_the_job_with_a_report(tmp_path: Path, man
     (folder,) = (tmp_path / "features").iterdir()
     assert len(pq.read_table(folder / "quarantine-over-cap.parquet")) >= 1
     assert not (folder / "index.json").exists()
+    failure = Failure.parse((folder / OBJECT).read_bytes())
+    assert "photos are rejected, more than extract.max_rejected" in failure.error
+    assert any("photos written, " in line for line in failure.log)
     # Completed shards are kept: with a higher limit the rest follows.
     extraction, _ = run(manifest, tmp_path)
     assert extraction.shards_reused >= 1
     assert len(extraction.feature_set.rejected) == 2
+    assert not (folder / OBJECT).exists()
 
 
 def test_a_data_set_without_a_usable_photo_fails_with_the_reason(tmp_path: Path):
