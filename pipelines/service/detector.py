@@ -23,6 +23,7 @@ from pipelines.models.detection import MissingDetectorError
 from pipelines.models.load import load_detector
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
+from pipelines.service.events import traced
 from pipelines.service.generation import FOLDERS, Generation
 
 AGAIN_S = 60.0
@@ -51,6 +52,7 @@ class PhotoDetector:
         """Removes the files; Ray Serve calls this before it kills the process."""
         self._folder.remove()
 
+    @traced
     async def detect(self, image: bytes | str) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Returns the region features R x F and boxes R x 4 of a photo, given its bytes, or a URI that is allowed.
 

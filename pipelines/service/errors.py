@@ -25,9 +25,9 @@ class ServiceError(Exception):
     def __str__(self) -> str:
         return self.message
 
-    def document(self) -> dict[str, Any]:
-        """Returns the body of the response."""
-        return {"field": self.field, "value": self.value, "message": self.message}
+    def document(self, request_id: str | None = None) -> dict[str, Any]:
+        """Returns the body of the response. The id finds the request in the logs of the service's processes."""
+        return {"field": self.field, "value": self.value, "message": self.message, "request_id": request_id}
 
     def headers(self) -> dict[str, str]:
         """Returns the headers of the response that the status requires."""

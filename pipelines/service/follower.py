@@ -4,12 +4,14 @@ A new gallery gets an application beside the present one. When it is running, th
 earlier ones are deleted after the requests in progress have ended. If it does not start, the present one stays.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pipelines.service.events import service_event
 from pipelines.service.generation import Generation, application_name, galleries, gallery_number, serves
 from pipelines.service.wanted import Wanted
 
@@ -65,7 +67,9 @@ class Following:
             self.failure = self._serve(found.generation)
         except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service
             self.failure = f"cannot check for a new champion ({error_line(str(error))})"
-        self.problem = problem or self.failure
+        before, self.problem = self.problem, problem or self.failure
+        if self.problem not in ("", before):
+            service_event("problem", self.problem, logging.WARNING)
 
     def _serve(self, generation: Generation) -> str:
         """Deploys a gallery unless it is the newest one, and deletes the others when it runs. Returns the problem."""
@@ -77,6 +81,7 @@ class Following:
             if identity == generation.identity and time.monotonic() < until:
                 return reason
             present = application_name(max([0, *(gallery_number(name) or 0 for name in states)]) + 1, generation)
+            service_event("gallery_deployed", f"{generation.index} as {present}", application=present)
             self.applications.deploy(present, generation)
         state, message = self._started(present)
         if state not in _STARTED:
@@ -87,6 +92,7 @@ class Following:
         if earlier := [name for name in newest if name != present]:
             self.wait(self.drain_s)
             for name in earlier:
+                service_event("gallery_deleted", f"{name}, replaced by {present}", application=name)
                 self.applications.delete(name)
         return ""
 

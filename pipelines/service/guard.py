@@ -1,13 +1,16 @@
-"""What happens to every request before it is read: token, number of requests, size of the body; and its metrics."""
+"""What happens to every request before it is read: id, token, number of requests, size of the body; and its metrics."""
 
 import hmac
 import json
+import re
 import time
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pipelines.service.config import LOOPBACK, ServiceConfig
 from pipelines.service.errors import ServiceError, shown
+from pipelines.service.events import service_event
 from pipelines.service.metrics import Metrics
 
 Message = MutableMapping[str, Any]
@@ -17,6 +20,12 @@ CLOSED = 499
 """Status in the metrics of a request whose client closed the connection before the response, as in nginx."""
 TRUSTED = "shan.trusted"
 """Name in the scope: whether the client has the token, or none is needed."""
+REQUEST_ID = "shan.request_id"
+"""Name in the scope: the id of the request. None if the client sent one that is not valid."""
+_ID_HEADER = b"x-request-id"
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_UNLOGGED = frozenset({"/metrics", "/openapi.json"})
+"""Paths, beside the open ones, whose requests are not logged."""
 
 
 class Guard:
@@ -45,10 +54,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
         path, start, status = scope["path"], time.monotonic(), [CLOSED]
+        own_id = _take_id(scope)
 
         async def recorded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 status[0] = message["status"]
+                message["headers"] = [*message.get("headers", ()), *own_id]
             await send(message)
 
         self._in_progress += 1
@@ -57,20 +68,30 @@ class Guard:
             self._require_admission(scope)
             await self._app(scope, self._limited(receive), recorded)
         except ServiceError as error:
-            await respond(error, recorded)
+            await respond(error, scope[REQUEST_ID], recorded)
         except Exception:
             status[0] = 500
             raise
         finally:
             self._in_progress -= 1
-            shown = path if path in self._paths else "other"
-            self._metrics.finished(shown, status[0], time.monotonic() - start)
+            shown, seconds = path if path in self._paths else "other", time.monotonic() - start
+            self._metrics.finished(shown, status[0], seconds)
+            if scope[REQUEST_ID] is not None and shown not in self._open_paths | _UNLOGGED:
+                text = f"{scope.get('method')} {shown} {status[0]} in {1000 * seconds:.0f} ms"
+                service_event("request", text, path=shown, status=status[0], seconds=seconds)
 
     def _require_admission(self, scope: MutableMapping[str, Any]) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         has_token = scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._token)
         scope[TRUSTED] = not self._token or has_token
+        if scope[REQUEST_ID] is None:
+            raise ServiceError(
+                400,
+                "X-Request-ID is not valid; send 1 to 128 letters, digits, '.', '_' and '-', or omit it",
+                "X-Request-ID",
+                headers[_ID_HEADER].decode("latin-1"),
+            )
         if not self._token and self._config.is_loopback:
             _require_loopback(headers.get(b"host", b"").decode("latin-1"))
         if scope["path"] in self._open_paths:
@@ -122,9 +143,21 @@ def _require_loopback(host: str) -> None:
         )
 
 
-async def respond(error: ServiceError, send: Send) -> None:
+def _take_id(scope: MutableMapping[str, Any]) -> list[tuple[bytes, bytes]]:
+    """Sets the id of a request. Returns the header that the response needs for it.
+
+    The proxy of Ray Serve has given an id to a request without one, and adds it to the response. Without a proxy, as in
+    tests, this does both.
+    """
+    given = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == _ID_HEADER]
+    request_id = given[0] if given else str(uuid.uuid4())
+    scope[REQUEST_ID] = request_id if _VALID_ID.fullmatch(request_id) else None
+    return [] if given else [(_ID_HEADER, request_id.encode())]
+
+
+async def respond(error: ServiceError, request_id: str | None, send: Send) -> None:
     """Sends an error as a response."""
     headers = {"content-type": "application/json", **error.headers()}
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": json.dumps(error.document()).encode()})
+    await send({"type": "http.response.body", "body": json.dumps(error.document(request_id)).encode()})

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from pipelines.service.errors import ServiceError, service_error, several, shown
-from pipelines.service.guard import TRUSTED, Guard
+from pipelines.service.guard import REQUEST_ID, TRUSTED, Guard
 from pipelines.service.page.files import PAGE, page_file
 from pipelines.service.requests import (
     PairRequest,
@@ -77,7 +77,7 @@ def _add_paths(api: FastAPI, served: Served) -> None:
             state = "partial" if served.was_partial else "ok"
             document, status = {"status": state, "names": gallery.names} | gallery.about, 200
         except ServiceError as error:
-            document, status = error.document(), error.status
+            document, status = error.document(request.scope[REQUEST_ID]), error.status
         details = document | following if request.scope[TRUSTED] else {"status": status}
         return JSONResponse(details, status)
 
@@ -195,16 +195,18 @@ def _body(kind: Any) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def _service_error(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
-    return JSONResponse(error.document(), error.status, error.headers())
+async def _service_error(request: Request, error: Any) -> JSONResponse:
+    return JSONResponse(error.document(request.scope[REQUEST_ID]), error.status, error.headers())
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
     """Responds to an unknown path or method."""
     message = f"{request.method} {request.url.path[:100]}: {error.detail}; the paths are in /openapi.json"
-    return JSONResponse({"field": None, "value": None, "message": message}, error.status_code, error.headers)
+    found = ServiceError(error.status_code, message)
+    return JSONResponse(found.document(request.scope[REQUEST_ID]), found.status, error.headers)
 
 
 async def _defect(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001 - the signature of a handler
     """Responds to a defect, whose traceback goes to the log."""
-    return JSONResponse(ServiceError(500, "the service has a defect; its log has the traceback").document(), 500)
+    found = ServiceError(500, "the service has a defect; its log has the traceback")
+    return JSONResponse(found.document(request.scope[REQUEST_ID]), found.status)

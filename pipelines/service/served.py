@@ -1,6 +1,7 @@
 """What a router serves: the gallery that is current, and calls of its processes."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from pipelines.service.calls import lost_process, retried
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
+from pipelines.service.events import service_event
 from pipelines.service.generation import DETECTOR, SHARE, current_gallery
 from pipelines.service.metrics import Metrics
 
@@ -133,6 +135,7 @@ class Served:
             await refresh()
         except Exception as error:  # noqa: BLE001 - Serve's controller or a process may be restarting
             self.metrics.problem(type(error).__name__)
+            service_event("watch_failed", f"{type(error).__name__}: {error}", logging.WARNING)
 
     async def _refresh_gallery(self) -> None:
         from ray import serve
@@ -149,6 +152,7 @@ class Served:
         shares = [handles[f"{SHARE}-{number}"] for number in range(about["shares"])]
         self._gallery = ServedGallery(current, about, about.pop("names"), shares, handles.get(DETECTOR))
         self.metrics.serving(about)
+        service_event("serving", f"{about['index']} by {current}", application=current, index=about["index"])
 
     async def _refresh_following(self) -> None:
         self.following = await asyncio.wait_for(self._follower.state.remote(), self.config.deadline_s)

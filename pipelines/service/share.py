@@ -30,6 +30,7 @@ from pipelines.search.index import EncodedQueries, RankedRows, SearchIndex
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.service.calls import retried
 from pipelines.service.errors import several
+from pipelines.service.events import traced
 from pipelines.service.generation import FOLDERS, SHARE, Generation
 from pipelines.service.local_copy import copy_partitions
 from pipelines.service.ranking import Found, Ranked, ShareClient, ShareQuery, SilentShares, search
@@ -83,6 +84,7 @@ class Share:
             "names": {"model": model if is_registered(model) else name_of(model), "index": name_of(index)},
         }
 
+    @traced
     async def search(
         self,
         query: str | NDArray[Any],
@@ -97,10 +99,7 @@ class Share:
         `where` is a split and a prefix of keys. The result is a JSON value.
         """
         is_text, start = isinstance(query, str), time.monotonic()
-        if isinstance(query, str):
-            queries = await self._encoded(query)
-        else:
-            queries = await self._computed(lambda: self._index.encode_photos([query]))
+        queries = await self._encode(query)
         encoded = {"encode": time.monotonic() - start}
         gallery = "photos" if is_text else "captions"
         filter_ = None if where is None else Filter(*where)
@@ -112,11 +111,20 @@ class Share:
         missing = {*found.missing, *(self._clients.keys() - asked.keys())}
         return found_document(replace(found, missing=tuple(sorted(missing)), stages={**encoded, **found.stages}))
 
+    @traced
+    async def _encode(self, query: str | NDArray[Any]) -> EncodedQueries:
+        if isinstance(query, str):
+            encoded: EncodedQueries = await self._encoded(query)
+            return encoded
+        return await self._computed(lambda: self._index.encode_photos([query]))
+
+    @traced
     async def candidates(self, query: ShareQuery) -> RankedRows:
         """Returns the nearest items of this share."""
         found: RankedRows = await self._near(query)
         return found
 
+    @traced
     async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
         """Returns the best of the candidates that this share holds."""
 
@@ -128,10 +136,12 @@ class Share:
 
         return await self._computed(scored)
 
+    @traced
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:
         """Explains photos of this share."""
         return await self._computed(lambda: [self._index.explain(sentence, hit) for hit in hits])
 
+    @traced
     async def score_key(self, sentence: str, key: str, dataset: str | None) -> dict[str, Any] | None:
         """Returns the hit of a sentence and a photo of this share, explained; None if it has no such key.
 
@@ -150,6 +160,7 @@ class Share:
 
         return await self._computed(scored)
 
+    @traced
     async def photo(self, key: str, dataset: str | None) -> Thumbnail | None:
         """Returns the thumbnail of a photo of this share; None if it has no such key.
 
@@ -161,6 +172,7 @@ class Share:
         location = self._index.hit("photos", row, 0).photo
         return await asyncio.get_running_loop().run_in_executor(self._readers, read_thumbnail, location)
 
+    @traced
     async def score_photo(
         self, sentence: str, regions_RF: NDArray[Any], boxes_R4: NDArray[np.float32]
     ) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from pipelines.service.config import ServiceConfig
-from pipelines.service.guard import Guard
+from pipelines.service.errors import ServiceError
+from pipelines.service.guard import REQUEST_ID, Guard
 from pipelines.service.metrics import Metrics
 
 CONFIG = ServiceConfig(max_body_mb=1, max_requests=2)
@@ -44,7 +46,7 @@ async def respond(
         sent.append(message)
 
     named = [(name.lower().encode(), text.encode()) for name, text in (headers or {}).items()]
-    await guarded({"type": "http", "path": path, "headers": named}, receive, send)
+    await guarded({"type": "http", "method": "POST", "path": path, "headers": named}, receive, send)
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     text = b"".join(message["body"] for message in sent[1:])
     return sent[0]["status"], json.loads(text), found
@@ -130,6 +132,31 @@ def test_a_large_body_is_refused_stated_or_not(headers: dict[str, str], body: tu
 def test_a_body_at_the_limit_is_accepted():
     headers = {"Content-Length": "1000000"}
     assert asyncio.run(respond(guard(), "/search", headers, (b"x" * 1_000_000,)))[:2] == (200, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_valid"), [("a-B_7.", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)]
+)
+def test_a_valid_id_of_a_client_is_the_requests(given: str, is_valid: bool, service_log: list[logging.LogRecord]):
+    seen: list[str | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope[REQUEST_ID])
+        raise ServiceError(422, "k is 0; it must be at least 1", "k")
+
+    status, document, headers = asyncio.run(respond(guard(app=app), headers={"X-Request-ID": given}))
+    assert (status, seen) == ((422, [given]) if is_valid else (400, []))
+    assert document["request_id"] == (given if is_valid else None)
+    assert "x-request-id" not in headers  # the proxy of Ray Serve adds it
+    assert [vars(record)["status"] for record in service_log] == [422] * is_valid
+    assert (given in document["message"]) is False
+
+
+def test_a_request_without_an_id_gets_one():
+    found = [asyncio.run(respond(guard("secret")))[1:] for _ in range(2)]
+    assert len({document["request_id"] for document, _ in found}) == 2
+    for document, headers in found:
+        assert headers["x-request-id"] == document["request_id"]
 
 
 def test_requests_beyond_the_limit_are_refused():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -168,10 +169,37 @@ def test_a_photo_of_the_index_has_a_thumbnail(url: str):
     ],
 )
 def test_bad_input_has_a_status_and_a_fix(url: str, path: str, body: Any, status: int, message: str):
-    found, document, _ = ask(f"{url}{path}", body)
-    assert found == status
-    assert set(document) == {"field", "value", "message"}
+    found, document, headers = ask(f"{url}{path}", body)
+    assert (found, document["request_id"]) == (status, headers["X-Request-ID"])
+    assert set(document) == {"field", "value", "message", "request_id"}
     assert message in document["message"]
+
+
+def test_the_id_of_a_request_is_in_the_logs_of_its_processes(url: str):
+    given = "client-7.of_this-test"
+    _, _, headers = ask(f"{url}/search?sentence=a+photo+of+7", X_Request_ID=given)
+    assert headers["X-Request-ID"] == given
+    _, _, headers = ask(f"{url}/search?k=3", png(), Content_Type="image/png")
+    own = headers["X-Request-ID"]
+    by_share = {"candidates", "rerank"}
+    steps = {"router": {"request"}, "share-0": by_share, "share-1": by_share}
+    for request, expected in ((given, steps), (own, steps | {"detector": {"detect"}})):
+        found = steps_of(request)
+        searching = {deployment: names - by_share for deployment, names in found.items()}
+        assert {name for names in searching.values() for name in names} >= {"search", "_encode"}
+        assert {deployment: names - {"search", "_encode"} for deployment, names in found.items()} == expected
+
+
+def steps_of(request: str) -> dict[str, set[str]]:
+    """Returns the steps of a request that the logs of Ray Serve contain, by deployment."""
+    folder = Path(ray.nodes()[0]["ObjectStoreSocketName"]).parents[1] / "logs" / "serve"
+    found: dict[str, set[str]] = {}
+    for file in folder.glob("replica_*.log"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if request in line and (step := re.search(r" -- (\w+): ", line)):
+                deployment = file.stem.split("_")[-2]
+                found.setdefault(deployment, set()).add(step[1])
+    return found
 
 
 def test_another_service_is_refused(url: str, served: Served):
