@@ -70,11 +70,15 @@ class Failure:
 
 @contextmanager
 def recorded_failure(store: Store) -> Iterator[None]:
-    """Writes OBJECT if the body raises, and deletes it otherwise. A store that fails then hides no other error."""
+    """Writes OBJECT if the body raises and the store permits it, and deletes it otherwise.
+
+    Enter it when the work begins: a refusal before that, such as one of the cluster, leaves nothing in the store.
+    """
     try:
         yield
     except BaseException as error:
         with suppress(OSError, UserError):
             store.replace(OBJECT, Failure.of(error).to_json().encode())
         raise
-    store.delete(OBJECT)
+    if store.info(OBJECT) is not None:
+        store.delete(OBJECT)

@@ -87,22 +87,14 @@ def extract(
     rejected.
     """
     plan = plan_extraction(manifest, config, cluster)
-    if not plan.feature_set.missing:
-        return _complete(plan, config, cluster, progress)
-    require_conditional_writes(plan.store)
-    before_writing()
-    parts = sum(task.part_count for task in plan.feature_set.missing)
-    with recorded_failure(plan.store):
+    if plan.feature_set.missing:
+        require_conditional_writes(plan.store)
+        before_writing()
+        parts = sum(task.part_count for task in plan.feature_set.missing)
         start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
-        return _complete(plan, config, cluster, progress)
-
-
-def _complete(
-    plan: ExtractionPlan, config: ExtractConfig, cluster: ClusterConfig, progress: Callable[[int], object]
-) -> Extraction:
-    """Writes the missing shards and publishes the feature set."""
-    ledger = _write_shards(plan, config, Wait(cluster, _request(config, 1)), progress)
-    feature_set = _publish(plan, config, ledger)
+    with recorded_failure(plan.store):
+        ledger = _write_shards(plan, config, Wait(cluster, _request(config, 1)), progress)
+        feature_set = _publish(plan, config, ledger)
     written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
     if times := ledger.times.report():
         plan.store.replace(REPORT, canonical_json(times))

@@ -89,9 +89,9 @@ def build_index(
     something is missing. Raises UserError as `plan_index`, and if another job has published an index meanwhile.
     """
     plan = plan_index(model, feature_sets, config)
-    if not plan.missing:
-        return _complete(plan, model, feature_sets, config, cluster, progress)
-    require_conditional_writes(plan.store)
+    if plan.missing:
+        require_conditional_writes(plan.store)
+        start_actors(config, cluster, len(plan.missing))
     with recorded_failure(plan.store):
         return _complete(plan, model, feature_sets, config, cluster, progress)
 
@@ -109,7 +109,6 @@ def _complete(
     total = sum(shard.written for task in tasks for shard in task.shards)
     progress(total - sum(shard.written for task in missing for shard in task.shards), total)
     if missing:
-        start_actors(config, cluster, len(missing))
         photos = {task.name: sum(shard.written for shard in task.shards) for task in missing}
         for partition in _encode(missing, model, feature_sets, store, config, cluster):
             done[partition.name] = partition
