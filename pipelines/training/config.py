@@ -13,6 +13,7 @@ OPERATIONAL_FIELDS = (
     "max_failures",
     "checkpoint_every_n_steps",
     "log_every_n_steps",
+    "profile_steps",
     "output",
 )
 """Fields that affect where and how reliably a training runs, but not its result.
@@ -36,6 +37,7 @@ _NOT_NEGATIVE = (
     "hard_negative_warmup_epochs",
     "early_stopping_patience",
     "max_failures",
+    "profile_steps",
     "seed",
 )
 _LARGEST = 1e30
@@ -108,6 +110,9 @@ class TrainConfig:
     """Steps between checkpoints, in addition to the one after each epoch. A restart repeats at most this many steps."""
     log_every_n_steps: int = 10
     """Steps between logged metrics; loss and gradient norm are means over these steps."""
+    profile_steps: int = 0
+    """Steps that torch's profiler records on the first worker, after 5 steps of warm-up. The run gets the trace and the
+    ten most expensive operators as artifacts. 0 disables it."""
     max_failures: int = 3
     """Failures of workers after which training stops; each earlier one resumes from the last checkpoint. Preemptions do
     not count."""

@@ -5,7 +5,7 @@ Each step is a deterministic function of the previous checkpoint and the step nu
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -43,6 +43,7 @@ from pipelines.training.metric_window import MetricWindow
 from pipelines.training.optimizer import current_rates
 from pipelines.training.plateau import on_plateau, plateau_warning
 from pipelines.training.prefetch import prefetch
+from pipelines.training.profile import log_memory, profiled, record_allocations
 from pipelines.training.run_directory import Lease
 from pipelines.training.schedule import uses_hardest_negatives
 from pipelines.training.shard_cache import CacheConfig
@@ -96,6 +97,7 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
         try:
             _train(job)
         except torch.OutOfMemoryError as error:
+            log_memory(job.tracking, job.run_id, rank)
             raise out_of_memory(error, job.train) from error
         except Exception as error:
             event("rank_failed", f"rank {rank} failed: {type(error).__name__}: {error}")
@@ -105,6 +107,7 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
 
 def _train(job: TrainJob) -> None:
     torch.set_num_threads(job.train.cpus_per_worker)  # more threads than CPUs slow each other down
+    record_allocations(job.train.profile_steps)
     worker = TrainWorker(job)
     if (last := ray.train.get_checkpoint()) is not None:
         with last.as_directory() as folder:
@@ -114,7 +117,11 @@ def _train(job: TrainJob) -> None:
     step, log_file = worker.state.progress.step, log_location()
     started = f"rank {worker.rank} of {worker.ranks} trains from step {step}; its log is {log_file}"
     event("rank_started", started, step=step, log=log_file)
-    with worker.system_metrics(), suppress(LeaseLostError):  # the driver reports it
+    profiling = profiled(
+        job.train.profile_steps if worker.rank == 0 else 0, step, worker.device, job.tracking, job.run_id, job.lease
+    )
+    # The driver reports a lost lease.
+    with worker.system_metrics(), suppress(LeaseLostError), profiling as worker.after_step:
         while not worker.stopped and not worker.state.progress.is_finished(job.train):
             worker.run_epoch()
 
@@ -146,6 +153,7 @@ class TrainWorker:
         self.unreported: list[MetricRow] = []
         self.preempted = self.stopped = False
         self.window = MetricWindow()
+        self.after_step: Callable[[], object] = lambda: None
         self.shown = time.monotonic()
 
     def system_metrics(self) -> AbstractContextManager[None]:
@@ -201,6 +209,7 @@ class TrainWorker:
         self.window.is_mined = uses_hardest_negatives(self.config, self.state.progress, self.steps_per_epoch)
         stop = self.stop_requests is not None and self.stop_requests.must_stop(self.state.progress.step + 1)
         loss, norm, self.stopped = take_step(self.state, *inputs, stop=stop)
+        self.after_step()
         self.window.losses.append(loss)
         self.window.norms.append(norm)
         self.window.captions += sum(len(batch.captions) for batch in batches)

@@ -1,5 +1,6 @@
 """Trainings with options that the quickstart does not use. The registered model must have them."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -84,6 +85,7 @@ def test_options_reach_the_registered_model(
         assert fixed["number"] == [0, 1, 0, 0, 0]
         assert not any(fixed["of"])
         assert "word vectors for" in said
+        require_profile(tracking, tmp_path)
     else:
         assert isinstance(encoder, HuggingFaceEncoder)
         assert {path.name for path in tmp_path.glob("build/runs/options-*/epoch-*")} == {
@@ -126,6 +128,22 @@ def require_events(events: list[dict[str, Any]], tracking: Tracking, data_mode: 
         assert (started["rank"], started["run"]) == (rank, version.run_id)
 
 
+def require_profile(tracking: Tracking, folder: Path) -> None:
+    """Requires the trace and the table of operators of the two steps after the warm-up among the run's artifacts."""
+    (version,) = tracking.client().search_model_versions("name='options'")
+    names = [file.path for file in tracking.client().list_artifacts(str(version.run_id), "profile")]
+    assert names == ["profile/operators-from-step-000006.txt", "profile/trace-from-step-000006.json.gz"]
+    table, trace = (
+        Path(tracking.client().download_artifacts(str(version.run_id), name, str(folder))) for name in names
+    )
+    with gzip.open(trace, "rt", encoding="utf-8") as file:
+        operators = {found["name"] for found in json.load(file)["traceEvents"] if found.get("cat") == "cpu_op"}
+    assert {"aten::addmm", "autograd::engine::evaluate_function: AddmmBackward0"} & operators
+    rows = [line.split()[0] for line in table.read_text(encoding="utf-8").splitlines() if "%" in line][1:]
+    assert len(rows) == 10
+    assert {row for row in rows if row.startswith("aten::")} <= operators
+
+
 def with_word_vectors(folder: Path) -> list[str]:
     words = np.array(["photo", "number", "elsewhere"])
     np.savez(folder / "words.npz", words=words, vectors=np.eye(3, 5, dtype=np.float32))
@@ -134,7 +152,7 @@ def with_word_vectors(folder: Path) -> list[str]:
         "--train.precision=bf16",
         "--train.gradient_accumulation_steps=2",
     ]
-    return [*more, "--train.lr_schedule=cosine", "--train.warmup_steps=3"]
+    return [*more, "--train.lr_schedule=cosine", "--train.warmup_steps=3", "--train.profile_steps=2"]
 
 
 def with_hugging_face(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pipelines.training.config import TrainConfig
     [
         ({"epochs": 0}, "train.epochs is 0; it must be at least 1"),
         ({"checkpoint_every_n_steps": 0}, "train.checkpoint_every_n_steps is 0; it must be at least 1"),
+        ({"profile_steps": -1}, "train.profile_steps is -1; it must not be negative"),
         ({"early_stopping_patience": -1}, "train.early_stopping_patience is -1; it must not be negative"),
         (
             {"epochs": 4, "hard_negative_warmup_epochs": 5},

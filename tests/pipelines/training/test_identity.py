@@ -38,7 +38,7 @@ def test_only_settings_that_affect_the_result_enter(features: FeatureSet):
     default = training_identity(features, setup_of())
     operational = {
         "num_workers": 3, "min_workers": 1, "cpus_per_worker": 2, "use_gpu": True, "max_failures": 9,
-        "checkpoint_every_n_steps": 7, "log_every_n_steps": 7, "output": "elsewhere",
+        "checkpoint_every_n_steps": 7, "log_every_n_steps": 7, "profile_steps": 7, "output": "elsewhere",
     }  # fmt: skip
     assert operational.keys() == set(OPERATIONAL_FIELDS)
     assert training_identity(features, setup_of(**operational)) == default
