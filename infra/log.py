@@ -9,6 +9,7 @@ the environment variable FORMAT_VARIABLE (`worker_environment`). Workers of Ray 
 
 import json
 import logging
+import math
 import os
 import sys
 from collections import deque
@@ -133,7 +134,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({name: _redacted(value) for name, value in document.items()}, default=str)
+        return json.dumps({name: _plain(value) for name, value in document.items()}, default=str)
 
 
 class TextFormatter(logging.Formatter):
@@ -151,14 +152,14 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not is_json() and record.name == _events.name:
             return
-        line = (_JSON if is_json() else _TEXT).format(record)
         try:
+            line = (_JSON if is_json() else _TEXT).format(record)
             if "tqdm" in sys.modules:
                 sys.modules["tqdm"].tqdm.write(line, file=sys.stderr)
             else:
                 print(line, file=sys.stderr, flush=True)
-        except (OSError, ValueError):  # the terminal is gone, or stderr is closed
-            return
+        except Exception:  # noqa: BLE001 - as in every handler of `logging`: a log must not end the work
+            self.handleError(record)
 
 
 class _Recent(logging.Handler):
@@ -194,7 +195,10 @@ class _Relay(logging.Handler):
         self._send(record.name, record.levelno, record.getMessage(), _fields_of(record))
 
 
-def _redacted(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Returns text without credentials, and numbers that JSON does not have as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return redact(value) if isinstance(value, str) else value
 
 

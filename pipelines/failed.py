@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.errors import StorageError, UserError
-from infra.failures import OBJECT, TAG, Failure
+from infra.failures import MAX_LINE, OBJECT, TAG, Failure
 from infra.ray_jobs import job_client, last_log_lines
 from infra.redaction import redact
 from infra.source_tree import program
@@ -77,7 +77,8 @@ def failed_jobs(address: str) -> Iterator[FailedWork]:
     jobs = [job for job in client.list_jobs() if job.submission_id and job.status == "FAILED"]
     for job in sorted(jobs, key=lambda job: -(job.start_time or 0))[:MAX_FAILED]:
         ended = datetime.fromtimestamp((job.end_time or 0) / 1000, UTC).isoformat(timespec="seconds")
-        log = redact(last_log_lines(client, str(job.submission_id), LINES)).splitlines()
+        lines = redact(last_log_lines(client, str(job.submission_id), LINES)).splitlines()
+        log = [line.rpartition("\r")[2][:MAX_LINE] for line in lines]  # of a progress bar, its last state
         command = redact(job.entrypoint)
         resume = f"{program('submit')} {resuming(command).removeprefix('python -m jobs.')} --address {address}"
         yield FailedWork(f"job {job.submission_id}, failed {ended}", "", log, resume)

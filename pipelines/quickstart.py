@@ -15,6 +15,7 @@ import numpy as np
 
 import infra.tracking
 from infra.errors import UserError
+from infra.log import is_json
 from infra.progress import ProgressBar
 from infra.redaction import redact
 from infra.source_tree import SOURCE_ROOT
@@ -82,6 +83,7 @@ def _search_in_fresh_process(uri: str, features: FeatureSet, tracking: Tracking)
     options = [f"--model={uri}", f"--features={features.uri}", f"--tracking.uri={tracking.uri}"]
     # -P and PYTHONPATH: the current folder may contain packages with the names of this project's.
     path = os.pathsep.join(filter(None, [str(SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]))
+    options += [f"--log-format={'json' if is_json() else 'text'}"]
     command = [sys.executable, "-P", "-m", "jobs.search", *options, "--top=3", f"--page={PAGE}", "--", *queries]
     code = subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": path}).returncode
     if code:

@@ -75,7 +75,17 @@ def test_a_pipeline_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp
 def test_user_error_of_job_is_returned_by_submission(address: str, tmp_path: Path):
     lost = submit("train", *train_options(tmp_path, 2), "--train.output=build/runs", f"--address={address}")
     assert lost.returncode == 2, lost.stdout + lost.stderr
-    assert re.search(r"train\.output '/.*/build/runs' would be deleted with this submitted job's folder", lost.stdout)
+    error = re.compile(r"train\.output '/.*/build/runs' would be deleted with this submitted job's folder")
+    assert error.search(lost.stdout)
+    status = [sys.executable, "-m", "jobs.status", "--failed", f"--address={address}", f"--feature-root={tmp_path}"]
+    environment = os.environ | ENVIRONMENT
+    failed = subprocess.run(
+        status, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    (name,) = re.findall(r"train-[0-9a-f]{12}\.1", lost.stderr)
+    (found,) = [text for text in failed.stdout.split("\n\n**") if name in text]
+    assert error.search(found)
+    assert re.search(rf"resume: python -m jobs\.submit train .* --resume --address {address}$", found.rstrip())
 
 
 def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: Path):

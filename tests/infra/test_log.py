@@ -38,14 +38,14 @@ def test_json_is_an_object_a_line(capsys: pytest.CaptureFixture[str]):
     bind(job="extract")
     log.warning("two\nlines")
     with binding(run="r"):
-        event("shard_written", "a shard", shard="s", rejected=1)
+        event("shard_written", "a shard", shard="s", rejected=1, loss=float("nan"))
     event("shard_written", "another")
     first, second, third = events(capsys)
     assert (first["level"], first["event"], first["message"]) == ("warning", "message", "two\nlines")
     assert second.pop("time").endswith("+00:00")
     assert second == {
         "level": "info", "event": "shard_written", "message": "a shard", "job": "extract", "run": "r", "shard": "s",
-        "rejected": 1,
+        "rejected": 1, "loss": "nan",
     }  # fmt: skip
     assert ("run" in third, bound("job"), bound("run")) == (False, "extract", "")
 
