@@ -99,7 +99,7 @@ class Share:
         `where` is a split and a prefix of keys. The result is a JSON value.
         """
         is_text, start = isinstance(query, str), time.monotonic()
-        queries = await self._encode(query)
+        queries = await self.encode(query)
         encoded = {"encode": time.monotonic() - start}
         gallery = "photos" if is_text else "captions"
         filter_ = None if where is None else Filter(*where)
@@ -112,7 +112,8 @@ class Share:
         return found_document(replace(found, missing=tuple(sorted(missing)), stages={**encoded, **found.stages}))
 
     @traced
-    async def _encode(self, query: str | NDArray[Any]) -> EncodedQueries:
+    async def encode(self, query: str | NDArray[Any]) -> EncodedQueries:
+        """Returns the encoding of a sentence, or of a photo's regions R x F."""
         if isinstance(query, str):
             encoded: EncodedQueries = await self._encoded(query)
             return encoded

@@ -186,8 +186,8 @@ def test_the_id_of_a_request_is_in_the_logs_of_its_processes(url: str):
     for request, expected in ((given, steps), (own, steps | {"detector": {"detect"}})):
         found = steps_of(request)
         searching = {deployment: names - by_share for deployment, names in found.items()}
-        assert {name for names in searching.values() for name in names} >= {"search", "_encode"}
-        assert {deployment: names - {"search", "_encode"} for deployment, names in found.items()} == expected
+        assert {name for names in searching.values() for name in names} >= {"search", "encode"}
+        assert {deployment: names - {"search", "encode"} for deployment, names in found.items()} == expected
 
 
 def steps_of(request: str) -> dict[str, set[str]]:
