@@ -101,7 +101,9 @@ def running_logs(tracking: Tracking) -> Table:
         experiments, running, order_by=["attributes.start_time DESC"], max_results=MAX_RUNS
     )
     rows = [
-        [run.info.run_id, str(rank), *place.split(":", 1)] for run in runs for rank, place in rank_logs(run.data.tags)
+        [run.info.run_id, str(rank), *place.rpartition(":")[::2]]
+        for run in runs
+        for rank, place in rank_logs(run.data.tags)
     ]
     return Table("logs of running trainings", ["run", "rank", "node", "log"], rows)
 
