@@ -1,5 +1,6 @@
 """The command `jobs.status`: every table, also if the service of another does not respond."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def test_one_unreachable_service_does_not_hide_the_others(call: Call, tmp_path: 
     (line,) = err.splitlines()
     assert f"tracking.uri {away} is unreachable" in line
     assert f"the Ray cluster at {away} is unreachable" in line
+
+
+def test_a_log_in_json_has_no_password(call: Call, tmp_path: Path):
+    away = "http://me:hunter2@127.0.0.1:9"
+    arguments = f"--feature-root={tmp_path}", f"--tracking.uri={away}", "--log-format=json"
+    for more in ((), ("--failed",)):
+        code, out, err = call("jobs.status", *arguments, *more)
+        events = [json.loads(line) for line in err.splitlines()]
+        assert (code, events[0]["event"], events[-1]["event"]) == (2, "job_started", "job_failed")
+        assert "http://127.0.0.1:9 is unreachable" in events[-1]["message"]
+        assert "hunter2" not in out + err
 
 
 def test_a_server_that_fails_in_part_shows_the_rest(call: Call, mlflow_uri: str, tmp_path: Path, monkeypatch):

@@ -180,7 +180,7 @@ def test_requests_beyond_the_limit_are_refused():
     asyncio.run(exchange())
 
 
-def test_metrics_count_requests_by_path_and_status():
+def test_requests_are_counted_and_logged_without_the_token(service_log: list[logging.LogRecord]):
     metrics = Metrics(5)
     guarded = guard("secret", metrics=metrics)
     asyncio.run(respond(guarded))
@@ -194,3 +194,6 @@ def test_metrics_count_requests_by_path_and_status():
         "shan_service_requests_in_progress 0.0",
     ):
         assert line in text.splitlines()
+    found = [(vars(record)["path"], vars(record)["status"]) for record in service_log]
+    assert found == [("/search", 401), ("/search", 200), ("other", 200)]
+    assert "secret" not in text + "".join(str(vars(record)) for record in service_log)
