@@ -66,8 +66,11 @@ def test_too_little_gpu_memory_names_the_fields(monkeypatch: pytest.MonkeyPatch)
         raise torch.OutOfMemoryError(text)
 
     monkeypatch.setattr(worker, "_train", train)
+    monkeypatch.setattr(worker.ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
+    bar = SimpleNamespace(log=SimpleNamespace(remote=lambda *_: None))
+    job = SimpleNamespace(train=TrainConfig(batch_size=512, num_workers=4), bar=bar, run_id="r", tracking=None)
     with pytest.raises(UserError) as caught:
-        worker.train_loop({"job": SimpleNamespace(train=TrainConfig(batch_size=512, num_workers=4))})
+        worker.train_loop({"job": job})  # type: ignore[dict-item]
     assert str(caught.value) == (
         "train.batch_size is 512 with train.num_workers=4, for which a GPU has too little memory (CUDA out of memory. "
         "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB is free); lower "
