@@ -174,14 +174,15 @@ class _Recent(logging.Handler):
 
 
 class _Fields(logging.Handler):
-    """Adds fields to records, for the handlers after it."""
+    """Adds fields to records and removes credentials from them, for the handlers after it."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__()
         self._fields = fields
 
     def emit(self, record: logging.LogRecord) -> None:
-        vars(record).update(self._fields)
+        record.msg, record.args = redact(record.getMessage()), None
+        vars(record).update({name: _plain(value) for name, value in _fields_of(record).items()} | dict(self._fields))
 
 
 class _Relay(logging.Handler):
