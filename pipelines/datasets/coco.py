@@ -18,6 +18,9 @@ from pipelines.datasets.photo_sources import photo_uri
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 
+_MOST_LOOKED_AT = 1000
+"""Images of a folder that are looked at to find it."""
+
 
 def is_coco(document: dict[str, Any]) -> bool:
     """Returns whether a document with `images` is in the COCO format rather than in Karpathy's."""
@@ -29,7 +32,7 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
     """Yields the images of a document. Raises UserError naming the first image or annotation that is not valid."""
     captions = _captions(file, document.get("annotations", []))
     images = document["images"]
-    folder, ids = _folder(file, images[0]) if images else "", set[int]()
+    folders, ids = _folders(file, images), set[int]()
     split = file.split or _split_in(file.path.stem)
     if split and not file.split:
         note = f"all photos are in {split}, as its name states; SPLIT={file.path.name} puts them into another split"
@@ -46,7 +49,9 @@ def coco_rows(file: DatasetFile, document: dict[str, Any]) -> Iterator[Row]:
             )
         ids.add(image["id"])
         found = tuple(captions.pop(image["id"], ()))
-        yield Row(f"image {number}", folder + image["file_name"], found, split, is_complete=True)
+        folder = _folder(image)
+        path = f"{folder}/{image['file_name']}" if folder in folders else image["file_name"]
+        yield Row(f"image {number}", path, found, split, is_complete=True)
     if captions:
         raise UserError(
             f"{file.path}: {len(captions)} images of annotations are not in `images`, first id {min(captions)}; "
@@ -89,11 +94,17 @@ def _is_image(image: Any) -> bool:
     )
 
 
-def _folder(file: DatasetFile, image: Any) -> str:
-    """Returns the folder of the first image's `coco_url` with a `/`, if the image exists in it below the photo root."""
+def _folders(file: DatasetFile, images: list[Any]) -> set[str]:
+    """Returns the folders of the images' `coco_url` in which at least one of their first images exists."""
+    uris: dict[str, list[str]] = defaultdict(list)
+    for image in images if file.photos else ():
+        folder = _folder(image)
+        if folder and len(uris[folder]) < _MOST_LOOKED_AT:
+            uris[folder].append(photo_uri(file.photos, f"{folder}/{image['file_name']}"))
+    return {folder for folder, some in uris.items() if version_tokens(some)}
+
+
+def _folder(image: Any) -> str:
+    """Returns the name of the folder in the `coco_url` of an image; empty without one."""
     url = image.get("coco_url") if _is_image(image) else None
-    if not file.photos or not isinstance(url, str):
-        return ""
-    folder = PurePosixPath(urlsplit(url).path).parent.name
-    found = version_tokens([photo_uri(file.photos, f"{folder}/{image['file_name']}")])
-    return f"{folder}/" if folder and found else ""
+    return PurePosixPath(urlsplit(url).path).parent.name if isinstance(url, str) else ""

@@ -8,11 +8,12 @@
 | `split` | `split` | a split, empty where the file leaves it to others |
 | `key` | `key` | the photo's key, empty where it follows from the file name |
 
-Other columns are not read. Values are text, and no type is guessed.
+Other columns are not read. Values are text, keys may be whole numbers, and no type is guessed.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from infra.errors import UserError
@@ -77,13 +78,14 @@ def row_of(file: Path | str, number: int, values: Mapping[str, Any]) -> Row:
                 "in a column `caption`, or write .jsonl or .parquet"
             )
         captions = [captions] if captions.strip() else []
-    captions, key, split = ([] if captions is None else captions), key or "", split or ""
+    captions, key, split = ([] if captions is None else captions), "" if key is None else key, split or ""
     is_text = {
         "image": isinstance(source, str) and source != "",
         role: isinstance(captions, list) and all(isinstance(caption, str) for caption in captions),
-        **{name: isinstance(values.get(name), str | None) for name in ("key", "split")},
+        "key": type(values.get("key")) in (str, int, NoneType),
+        "split": isinstance(values.get("split"), str | None),
     }
     wrong = next((name for name, valid in is_text.items() if not valid), None)
     if wrong is not None:
         raise UserError(f"{file}: row {number} ({source!r:.80}): {wrong} is {values.get(wrong)!r:.80}; it must be text")
-    return Row(f"row {number}", source, tuple(caption.strip() for caption in captions), split, key, is_complete)
+    return Row(f"row {number}", source, tuple(caption.strip() for caption in captions), split, str(key), is_complete)

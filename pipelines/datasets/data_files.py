@@ -15,7 +15,7 @@ from infra.storage.open import open_store
 def data_files(location: str, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yields name and version token of every file whose name starts with `prefix`, in any order.
 
-    Files whose names start with a dot are left out below a folder.
+    Files and folders whose names start with a dot are left out.
 
     A linked folder is listed as the folder that it names, unless that one was listed before or contains the location. A
     link to nothing has an empty version token. Prints how many folders are left out because this user may not read
@@ -25,7 +25,8 @@ def data_files(location: str, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield from (file for file in _files(Path(location)) if file[0].startswith(prefix))
         return
     for name, info in open_store(location).scan(prefix):
-        yield name, info.version_token
+        if not f"/{name}".count("/."):
+            yield name, info.version_token
 
 
 def _files(root: Path) -> Iterator[tuple[str, str]]:
@@ -45,6 +46,8 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             closed.append(str(folder))
             continue
         for entry in entries:
+            if entry.name.startswith("."):
+                continue
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
@@ -52,7 +55,7 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             status = _status(path)
             if status is not None and stat.S_ISDIR(status.st_mode):
                 links.append(path)
-            elif not entry.name.startswith(".") and (entry.is_symlink() if status is None else _is_file(status)):
+            elif entry.is_symlink() if status is None else _is_file(status):
                 yield path.relative_to(root).as_posix(), file_version_token(status) if status else ""
     if closed:
         log.info(

@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         ("version_token", pa.string()),
     ]
 )
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _CHUNK = 10_000
 """Rows that exist as Python objects at a time."""
 ROW_GROUP = 32_768
@@ -220,13 +221,21 @@ def _checked(table: pa.Table) -> pa.Table:
 
 def _check(photo: Photo) -> None:
     """Raises UserError unless the row, by itself, is valid."""
-    if photo.split not in SPLITS:
-        raise UserError(f"{photo.source}: split is '{photo.split}'; it must be one of {', '.join(SPLITS)}")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", photo.key):
-        raise UserError(f"{photo.source}: key is '{photo.key}'; use A-Z, a-z, 0-9, _ and - only")
-    if escapes_root(photo.source):
-        raise UserError(f"{photo.source}: a photo's path must stay below the photo root; correct the path")
-    if redact(photo.source.partition("?")[0]) != photo.source.partition("?")[0]:
-        raise UserError(f"{redact(photo.source)}: the URI contains a user or password; remove them")
-    if not all(has_word(caption) for caption in photo.captions):
-        raise UserError(f"{photo.source}: a caption has no word; fill it in or remove it from the data set")
+    if problem := photo_problem(photo.key, photo.source, photo.split, photo.captions):
+        raise UserError(f"{redact(photo.source)}: {problem}")
+
+
+def photo_problem(key: str, source: str, split: str, captions: Sequence[str]) -> str:
+    """Returns what is not valid in a photo by itself, with the fix; empty if all is."""
+    if split not in SPLITS:
+        return f"split is '{split}'; it must be one of {', '.join(SPLITS)}"
+    if not _KEY.fullmatch(key):
+        return f"key is '{key}'; use A-Z, a-z, 0-9, _ and - only"
+    if escapes_root(source):
+        return "a photo's path must stay below the photo root; correct the path"
+    path = source.partition("?")[0]
+    if "@" in path and redact(path) != path:
+        return "the URI contains a user or password; remove them"
+    if not all(map(has_word, captions)):
+        return "a caption has no word; fill it in or remove it from the data set"
+    return ""

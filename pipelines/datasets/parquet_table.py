@@ -6,6 +6,7 @@ The column of the images holds paths and URIs, or the images themselves: binary 
 Hugging Face `datasets` writes them. Such an image is the source `<file>/<column>/<row>/<its own name>`.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,13 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import StorageError, UserError
+from infra.log import log
 from infra.storage.open import open_store
 from pipelines.datasets.columns import resolve_columns, row_of
 from pipelines.datasets.file_patterns import find_files, print_left_out
+from pipelines.datasets.manifest import SPLITS
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
 from pipelines.datasets.ranged_file import RangedFile
 from pipelines.datasets.row_table import Row
-from pipelines.datasets.rows import DatasetFile
+from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile
 
 _BATCH = 10_000
 """Rows that are in memory at a time."""
@@ -31,24 +34,44 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
     folder, names = find_files(file.location, file.listing, ".parquet")
     if file.listing is not None:
         print_left_out(file.listing, ".parquet")
+    splits = {} if file.split else {name: split for name in names if (split := split_in_path(name))}
+    if splits:
+        found = ", ".join(f"{name} in {split}" for name, split in list(splits.items())[:3])
+        log.info(f"{file.location}: photos without a split are in that of their file's name ({found})")
     for name in names:
-        uri = f"{folder.rstrip('/')}/{name}"
-        try:
-            table = pq.ParquetFile(RangedFile(open_store(folder), name))
-            columns = resolve_columns(table.schema_arrow.names, file.columns, f"{uri}: columns")
-            if is_image_type(table.schema_arrow.field(columns["image"]).type):
-                yield from _images(uri, file.below_root(uri), table, columns)
-            else:
-                for number, row in enumerate(_values(table, list(columns.values())), 1):
-                    yield row_of(uri, number, {role: row[name] for role, name in columns.items()})
-        except StorageError:
-            raise
-        except FileNotFoundError as error:
-            raise UserError(f"{uri}: no such file; correct the data set {file.location}") from error
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(
-                f"{uri}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md"
-            ) from error
+        rows = _rows_of(file, folder, name)
+        split = splits.get(name, "")
+        yield from (row._replace(split=row.split or split) for row in rows) if split else rows
+
+
+def split_in_path(name: str) -> str:
+    """Returns the split that Hugging Face's layout states: `test-00000-of-00001.parquet`, `test/0000.parquet`.
+
+    Empty without one.
+    """
+    path = PurePosixPath(name)
+    found = re.fullmatch(r"([a-z]+)(-\d+-of-\d+)?", path.stem)
+    stated = (found[1] if found else "", path.parent.name)
+    return next((SPLIT_NAMES.get(word, word) for word in stated if word in (*SPLITS, *SPLIT_NAMES)), "")
+
+
+def _rows_of(file: DatasetFile, folder: str, name: str) -> Iterator[Row]:
+    """Yields the rows of one file."""
+    uri = f"{folder.rstrip('/')}/{name}"
+    try:
+        table = pq.ParquetFile(RangedFile(open_store(folder), name))
+        columns = resolve_columns(table.schema_arrow.names, file.columns, f"{uri}: columns")
+        if is_image_type(table.schema_arrow.field(columns["image"]).type):
+            yield from _images(uri, file.below_root(uri), table, columns)
+        else:
+            for number, row in enumerate(_values(table, list(columns.values())), 1):
+                yield row_of(uri, number, {role: row[name] for role, name in columns.items()})
+    except StorageError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{uri}: no such file; correct the data set {file.location}") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{uri}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md") from error
 
 
 def embeds_images(file: DatasetFile) -> bool:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.redaction import redact
 from pipelines.datasets.listing import Listing
-from pipelines.datasets.manifest import Photo
+from pipelines.datasets.manifest import SPLITS, Photo, photo_problem
 from pipelines.datasets.manifest_checks import repeated_rows
-from pipelines.datasets.names import escapes_root, normal_uri, safe_key
+from pipelines.datasets.names import normal_uri, safe_key
 from pipelines.datasets.row_table import Row, RowTable
 from pipelines.datasets.spellings import composed, spellings
 
@@ -61,12 +62,9 @@ class PhotoRows:
     def add(self, file: str, rows: Iterable[Row], split: str) -> None:
         """Adds the rows of a file, which all belong to `split` if it is not empty. Raises UserError naming a row."""
         self._files.append(file)
-        try:
-            for row in rows:
-                self._rows.append(len(self._files) - 1, _checked(file, row, split))
-            self._rows.flush()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{file}: a caption or name is not valid Unicode ({error.reason}); correct it") from error
+        for row in rows:
+            self._rows.append(len(self._files) - 1, _checked(file, row, split))
+        self._rows.flush()
 
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
@@ -143,16 +141,20 @@ class PhotoRows:
 
 def _checked(file: str, row: Row, split: str) -> Row:
     """Returns a row with the split of its file. Raises UserError if it is not valid by itself."""
+    try:
+        "".join((row.source, row.key, row.split, *row.captions)).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{file}: {row.where}: a caption or name is not valid Unicode ({error.reason}); correct it"
+        ) from error
     own = SPLIT_NAMES.get(row.split, row.split)
     if own and split not in ("", own):
         raise UserError(
             f"{file}: {row.where} ({row.source}) has split '{own}', but the file is given as '{split}='; "
             "remove one of them"
         )
-    if escapes_root(row.source):
-        raise UserError(
-            f"{file}: {row.where} ('{row.source}'): a photo's path must stay below the photo root; correct the path"
-        )
+    if problem := photo_problem(row.key or "key", row.source, own or split or SPLITS[0], row.captions):
+        raise UserError(f"{file}: {row.where} ('{redact(row.source)}'): {problem}")
     return row._replace(split=own or split, source=normal_uri(row.source))
 
 

@@ -13,13 +13,16 @@ import pyarrow.parquet as pq
 from infra.errors import UserError
 from infra.storage.base import Store
 from infra.storage.open import open_store
-from pipelines.datasets.tar_index import TarImage, TarIndex, index_tar
+from pipelines.datasets.tar_index import TarImage, TarIndex, index_tar, sample_key
 
 INDEXES = "tar-indexes"
 """Folder below the root of feature sets."""
-_FORMAT = "shan-tar-index/2"
-_EARLIER = "shan-tar-index/1"
-"""It is also read. It has no metadata of what is wrong with a tar, and exists for sound tars only."""
+_FORMAT = "shan-tar-index/3"
+_EARLIER = ("shan-tar-index/2", "shan-tar-index/1")
+"""They are also read, unless the tar has images with several dots in their names, whose captions they lack.
+
+Version 1 has no metadata of what is wrong with a tar, and exists for sound tars only.
+"""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _SCHEMA = pa.schema(
     [("member", pa.string()), ("start", pa.int64()), ("end", pa.int64()), ("captions", pa.list_(pa.string()))]
@@ -37,12 +40,17 @@ def read_tar_index(store: Store, name: str, folder: str) -> TarIndex:
     if not folder:
         return index_tar(store, name)
     indexes = open_store(f"{folder.rstrip('/')}/{INDEXES}")
-    identity, earlier = (json.dumps([f, f"{store.uri}/{name}", info.version_token]) for f in (_FORMAT, _EARLIER))
-    index = stored_tar_index(indexes, identity) or stored_tar_index(indexes, earlier)
+    identity, *earlier = (json.dumps([f, f"{store.uri}/{name}", info.version_token]) for f in (_FORMAT, *_EARLIER))
+    found = (index for each in earlier if (index := stored_tar_index(indexes, each)))
+    index = stored_tar_index(indexes, identity) or next(filter(_has_all_captions, found), None)
     if index is None:
         index = index_tar(store, name)
         indexes.replace(_object_name(identity), _to_bytes(index, identity, f"{store.uri}/{name}"))
     return index
+
+
+def _has_all_captions(earlier: TarIndex) -> bool:
+    return not any("." in sample_key(image.member)[1] for image in earlier.images)
 
 
 def _object_name(identity: str) -> str:

@@ -2,7 +2,8 @@
 
 A sample is the members that share a directory and the part of the file name before the first dot (webdataset's key).
 Captions are `caption` or `captions` of the sample's `.json`, else the lines of its `.txt`; they belong to all images of
-the sample. Other members, and files whose names start with a dot, are not read.
+the sample. Those with further dots in their names belong to the image of that name (`a.b.jpg`, `a.b.txt`). Other
+members, and files whose names start with a dot, are not read.
 """
 
 import io
@@ -22,6 +23,8 @@ _BUFFER = 2**17
 """Bytes of a request. Images that are larger are skipped; to request more of them costs more than to read them."""
 _MAX_TEXT = 2**24
 """Largest accepted `.txt` or `.json` in bytes."""
+_PADDING = 2**16
+"""Bytes behind the end that are looked at: tar pads with zeros, to 10 KiB by default."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -74,6 +77,8 @@ class _TarReader:
         self._uri, self._file = uri, file
         self._images: dict[str, TarImage] = {}
         self._texts: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = defaultdict(dict)
+        self._dotted: dict[str, dict[str, tarfile.TarInfo]] = defaultdict(dict)
+        """`.txt` and `.json` of names with further dots, by the name without its ending."""
 
     def index(self) -> TarIndex:
         is_complete = self._read_members()
@@ -90,7 +95,17 @@ class _TarReader:
 
     def _captions(self, member: str) -> tuple[str, ...]:
         texts = self._texts.get(sample_key(member)[0], {})
-        return next((texts[kind][1] for kind in ("json", "txt") if kind in texts and texts[kind][1]), ())
+        of_sample = next((texts[kind][1] for kind in ("json", "txt") if kind in texts and texts[kind][1]), ())
+        return self._own_captions(posixpath.splitext(member)[0]) or of_sample
+
+    def _own_captions(self, stem: str) -> tuple[str, ...]:
+        """Returns the captions beside an image whose name has further dots."""
+        for kind, entry in sorted(self._dotted.get(stem, {}).items()):  # .json before .txt
+            text = self._text(f"{stem}.{kind}", entry)
+            captions = self._parsed(f"{stem}.{kind}", kind, text) if text else ()
+            if captions:
+                return captions
+        return ()
 
     def _read_members(self) -> bool:
         """Reads all headers and the captions. Returns whether the tar is complete."""
@@ -107,7 +122,10 @@ class _TarReader:
                     if not self._read_member(entry):
                         return False
                 self._file.seek(opened.offset)
-                return self._file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+                is_complete = self._file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+                if is_complete and self._file.read(_PADDING).strip(b"\0"):
+                    raise UserError(f"{self._uri}: members follow its end, as in joined tars; give the tars one by one")
+                return is_complete
         except (tarfile.TarError, ValueError, OverflowError) as error:
             if not end:
                 raise UserError(f"{self._uri}: not an uncompressed tar ({error}); pack it again") from error
@@ -123,6 +141,9 @@ class _TarReader:
         if kind.endswith(_COMPRESSED) and f".{kind}".rpartition(".")[0].endswith((*IMAGE_ENDINGS, ".txt", ".json")):
             raise UserError(f"{self._uri}: {name} is compressed; write the tar again with uncompressed members")
         if not is_image and kind not in ("txt", "json"):
+            stem, _, ending = name.rpartition(".")
+            if ending.lower() in ("txt", "json"):
+                self._dotted[stem][ending.lower()] = entry
             return True
         if name in self._images or kind in self._texts.get(key, {}):
             raise UserError(f"{self._uri}: {name} occurs twice in it; write the tar again with every member once")

@@ -112,17 +112,14 @@ class PhaseTimes:
 
 
 def bottleneck(phases: list[Phase]) -> str:
-    """Returns the slowest phase of the last operator with a queue.
+    """Returns the slowest phase of the last operator with a queue; without a queue anywhere the busiest phase.
 
-    Operators upstream of it wait for room, those downstream for work. Without a queue anywhere it is `fetch`, which
-    then waits for its processes to start.
+    Operators upstream of it wait for room, those downstream for work.
     """
     queues = {phase.name: phase.queue for phase in phases}
-    last = next(
-        (operator for operator, names in reversed(OPERATORS.items()) if queues[names[0]] >= _FULL),
-        next(iter(OPERATORS)),
-    )
-    return max((phase for phase in phases if phase.name in OPERATORS[last]), key=lambda phase: phase.processes).name
+    every = [phase.name for phase in phases]
+    candidates = next((names for names in reversed(OPERATORS.values()) if queues[names[0]] >= _FULL), every)
+    return max((phase for phase in phases if phase.name in candidates), key=lambda phase: phase.processes).name
 
 
 def _rounded(value: Any) -> Any:

@@ -130,7 +130,8 @@ def _siglip(fields: dict[str, Any]) -> Any:
 def _resnet_model(fields: dict[str, Any]) -> Any:
     from transformers import ResNetModel
 
-    return ResNetModel(_resnet(**fields)), _square("ViTImageProcessor", 128)
+    processor = _square("ConvNextImageProcessor", 128) | {"size": {"shortest_edge": 128}, "crop_pct": 0.875}
+    return ResNetModel(_resnet(**fields)), processor
 
 
 def _vit_sizes() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from pipelines.detectors.batches import detect_in_batches
@@ -51,6 +52,9 @@ class PatchDetector:
             return detect_in_batches(images, self.batch_size, detect)
 
     def _input(self, photo: np.ndarray) -> Tensor:
+        if hasattr(self.processor, "crop_pct"):  # ConvNeXt's own resize keeps the photo's shape, and crops it
+            square = Image.fromarray(photo).resize((self.side, self.side), Image.Resampling(self.processor.resample))
+            return processed(self.processor, np.asarray(square), do_resize=False)
         size = {"height": self.side, "width": self.side}
         return processed(self.processor, photo, do_resize=True, size=size, do_center_crop=False)
 

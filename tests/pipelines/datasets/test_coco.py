@@ -72,6 +72,20 @@ def test_names_of_files_state_their_splits(coco: Path, capsys: pytest.CaptureFix
         assert [photo.split for photo in manifest.photos()] == ["train"], name
 
 
+def test_images_of_a_merged_file_are_in_the_folders_of_their_urls(coco: Path):
+    """Also if the first image of a folder does not exist."""
+    train, val = document("train", 9, 25), document("val", 139)
+    merged = {name: [*train[name], *val[name]] for name in ("images", "annotations")}
+    (coco / "merged.json").write_text(json.dumps(merged))
+    (coco / "train2017" / "000000000009.jpg").unlink()
+    manifest = import_dataset(str(coco / "merged.json"), coco)
+    assert [photo.source for photo in manifest.photos()] == [
+        "train2017/000000000009.jpg",
+        "train2017/000000000025.jpg",
+        "val2017/000000000139.jpg",
+    ]
+
+
 def test_the_photo_root_may_be_the_folder_of_one_split(coco: Path):
     manifest = import_dataset(f"validation={coco}/captions_val2017.json", coco / "val2017")
     assert [(photo.source, photo.split) for photo in manifest.photos()] == [("000000000139.jpg", "val")]
@@ -103,7 +117,7 @@ def edited(field: str, value: Any, where: str = "images") -> dict[str, Any]:
         (edited("file_name", "../a.jpg"), "image 2 .*must stay below the photo root"),
         (edited("file_name", f"{139:012d}.jpg"), "image 2: 000000000139.jpg is listed twice"),
         (edited("caption", 3, "annotations"), "annotation 2 .* needs an `image_id` and a text `caption`"),
-        (edited("caption", " ", "annotations"), "000000000140.jpg: a caption has no word"),
+        (edited("caption", " ", "annotations"), r"image 2 \('000000000140.jpg'\): a caption has no word"),
         (edited("image_id", 7, "annotations"), "1 images of annotations are not in `images`, first id 7"),
         (edited("image_id", [7], "annotations"), r"annotation 2 has the image_id \[7\]"),
         ({**document("val", 139), "annotations": {}}, "`annotations` is not a list"),

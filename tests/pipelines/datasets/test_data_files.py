@@ -14,7 +14,13 @@ from tests.support.bad_stores import closed
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("photos/a/1.jpg", "photos/.hidden.jpg", "elsewhere/b/2.jpg", "elsewhere/3.jpg"):
+    for name in (
+        "photos/a/1.jpg",
+        "photos/.hidden.jpg",
+        "photos/.thumbnails/1.jpg",
+        "elsewhere/b/2.jpg",
+        "elsewhere/3.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     return tmp_path / "photos"

@@ -53,6 +53,23 @@ def test_images_in_a_file_are_photos(tmp_path: Path):
     assert found == [f"bytes {n}".encode() for n in [0, 1, 2, 3, 4, 4, 3, 2, 1, 0]]
 
 
+@pytest.mark.parametrize("name", ["validation-00000-of-00001.parquet", "default/test/0000.parquet", "scenes.parquet"])
+def test_names_state_the_split_of_photos_without_one(tmp_path: Path, name: str):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"image": "a.jpg", "caption": "a dog"}, {"image": "b.jpg", "caption": "a dog", "split": "train"}]
+    pq.write_table(
+        pa.Table.from_pylist(rows, pa.schema([(n, pa.string()) for n in ("image", "caption", "split")])),
+        tmp_path / name,
+    )
+    stated = {"validation-00000-of-00001.parquet": "val", "default/test/0000.parquet": "test"}.get(name, "train")
+    for dataset, split in ((str(tmp_path), stated), (f"gallery={tmp_path / name}", "gallery")):
+        if split == "gallery":
+            rows[1]["split"] = "gallery"
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+        found = [photo.split for photo in import_dataset(dataset, tmp_path).photos()]
+        assert found == [split, rows[1]["split"]]
+
+
 PATTERNS = ["train-{00000..00001}-of-00002.parquet", "train-*.parquet"]
 
 

@@ -110,7 +110,7 @@ def test_rows_of_a_photo_are_joined_and_must_agree():
         (Row("row 7", "c.jpg", (), "", "k"), "", r"h: row 7: c\.jpg and a\.jpg share the key k; change one of them"),
         (Row("row 8", "b.jpg", is_complete=True), "", r"h: row 8: b\.jpg is listed twice; remove one of the entries"),
         (Row("row 9", "../b.jpg"), "", r"h: row 9 \('\.\./b\.jpg'\): a photo's path must stay below the photo root"),
-        (Row("row 10", "d.jpg", ("\ud800",)), "", r"h: a caption or name is not valid Unicode"),
+        (Row("row 10", "d.jpg", ("\ud800",)), "", r"h: row 10: a caption or name is not valid Unicode"),
     ],
 )
 def test_invalid_or_contradictory_row_is_reported(row: Row, split: str, message: str):

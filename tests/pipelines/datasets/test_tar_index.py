@@ -32,14 +32,31 @@ def test_captions_are_found_by_key_in_any_order(tmp_path: Path):
         *(("a.txt", "\ufeffof ä\r\n".encode()), ("x/a.TXT", b"of x/a"), ("c.d/c.json", b'{"caption": "of c\\nd"}')),
         *(("._a.jpg", b""), ("a.cls", b"5"), ("README", b""), ("a.jpg.txt", b"of none")),
     ]
+    members += [
+        ("my.photo.1.txt", b"of 1"),
+        ("my.photo.1.jpg", b"6"),
+        ("my.photo.2.jpg", b"7"),
+        ("my.photo.2.json", b"{}"),
+    ]
     path = write_tar(tmp_path / "a.tar", members)
     assert captions(path) == {
+        "my.photo.1.jpg": ("of 1",),
+        "my.photo.2.jpg": (),
         "x/a.jpg": ("of x/a",),
         "a.jpg": ("of ä",),
         "b.jpg": ("of b",),
         "c.d/c.jpg": ("of c\nd",),
     }
     assert index(path).orphans == ()
+
+
+def test_members_behind_the_end_of_a_tar_are_refused(tmp_path: Path):
+    parts = [write_tar(tmp_path / f"{name}.tar", [(f"{name}.jpg", b"1")]).read_bytes() for name in "ab"]
+    (tmp_path / "joined.tar").write_bytes(b"".join(parts))
+    with pytest.raises(
+        UserError, match=r"joined\.tar: members follow its end, as in joined tars; give the tars one by"
+    ):
+        index(tmp_path / "joined.tar")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_speeds_and_queues_of_known_times():
 
 @pytest.mark.parametrize(
     ("waits", "slowest"),
-    [((9, 0, 0), "decode"), ((9, 9, 0), "detect"), ((9, 9, 9), "pack"), ((0, 0, 0), "decode")],
+    [((9, 0, 0), "decode"), ((9, 9, 0), "detect"), ((9, 9, 9), "pack"), ((0, 0, 0), "detect")],
 )
 def test_bottleneck_is_the_last_task_with_a_queue(waits: tuple[float, float, float], slowest: str):
     times = PhaseTimes()
