@@ -8,7 +8,7 @@
 | `split` | `split` | a split, empty where the file leaves it to others |
 | `key` | `key` | the photo's key, empty where it follows from the file name |
 
-Other columns are not read. Values are text, keys may be whole numbers, and no type is guessed.
+Other columns are not read. Values are text, keys may be integers, and no type is guessed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.parquet import read_parquet
 from infra.redaction import redact
 from pipelines.datasets.manifest_checks import repeated_keys, suspect_rows
 from pipelines.datasets.names import escapes_root
@@ -112,8 +113,7 @@ class Manifest:
     def from_parquet(cls, data: "bytes | IO[bytes]", origin: str) -> "Manifest":
         """Reads and validates a manifest; raises UserError naming `origin` if it is not a valid one."""
         try:
-            # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-            table = pq.read_table(pa.BufferReader(data) if isinstance(data, bytes) else data, use_threads=False)
+            table = read_parquet(pa.BufferReader(data) if isinstance(data, bytes) else data)
             columns = table.column_names  # raises ValueError for names that are not UTF-8
             metadata = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
         except (OSError, ValueError) as error:

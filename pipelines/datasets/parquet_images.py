@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra.errors import StorageError
+from infra.parquet import open_parquet
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.ranged_file import RangedFile, recent_version
@@ -63,10 +63,9 @@ def _image(store: Store, name: str, column: str, row: int) -> bytes | None:
 
 @lru_cache(maxsize=8)
 def _open(store: Store, name: str, _version: str) -> Any:
-    return pq.ParquetFile(RangedFile(store, name))
+    return open_parquet(RangedFile(store, name))
 
 
 @lru_cache(maxsize=1)
 def _row_group(store: Store, name: str, version: str, leaf: str, group: int) -> Any:
-    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
     return _open(store, name, version).read_row_group(group, columns=[leaf], use_threads=False).column(0)

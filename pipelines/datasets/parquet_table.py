@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from infra.errors import StorageError, UserError
 from infra.log import log
+from infra.parquet import open_parquet
 from infra.storage.open import open_store
 from pipelines.datasets.columns import resolve_columns, row_of
 from pipelines.datasets.file_patterns import find_files, print_left_out
@@ -59,7 +60,7 @@ def _rows_of(file: DatasetFile, folder: str, name: str) -> Iterator[Row]:
     """Yields the rows of one file."""
     uri = f"{folder.rstrip('/')}/{name}"
     try:
-        table = pq.ParquetFile(RangedFile(open_store(folder), name))
+        table = open_parquet(RangedFile(open_store(folder), name))
         columns = resolve_columns(table.schema_arrow.names, file.columns, f"{uri}: columns")
         if is_image_type(table.schema_arrow.field(columns["image"]).type):
             yield from _images(uri, file.below_root(uri), table, columns)
@@ -114,6 +115,5 @@ def _values(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:
     if not columns:
         yield from ({} for _ in range(table.metadata.num_rows))
         return
-    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
     for batch in table.iter_batches(_BATCH, columns=columns, use_threads=False):
         yield from batch.to_pylist()

@@ -4,7 +4,6 @@ A row may have one caption of its photo, all of them or none, and may leave spli
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -74,8 +73,7 @@ class PhotoRows:
         """
         self._has_lists = True
         photos = dict.fromkeys(source for (source,) in self._rows.columns("source"))
-        stems = Counter(composed(PurePosixPath(source).stem) for source in photos)
-        sources = {stem: source for source in photos if stems[stem := composed(PurePosixPath(source).stem)] == 1}
+        sources = _by_unique_name(photos)
         sources |= {composed(source): source for source in photos}
         sources |= {source: source for source in photos}
         rows = []
@@ -137,6 +135,16 @@ class PhotoRows:
         is_shared = np.zeros(len(keys), np.bool_)
         is_shared[repeated_rows(keys)] = True
         return is_shared
+
+
+def _by_unique_name(sources: Iterable[str]) -> dict[str, str]:
+    """Returns the sources by those of their names that no other has: path or file name, without or with ending."""
+    owners: dict[str, str | None] = {}
+    for source in sources:
+        path = PurePosixPath(composed(source))
+        for name in {path.name, path.stem, str(path.with_suffix(""))}:
+            owners[name] = source if name not in owners else None
+    return {name: source for name, source in owners.items() if source is not None}
 
 
 def _checked(file: str, row: Row, split: str) -> Row:

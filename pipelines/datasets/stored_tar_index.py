@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import UserError
+from infra.parquet import read_parquet
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.tar_index import TarImage, TarIndex, index_tar, sample_key
@@ -79,8 +80,7 @@ def stored_tar_index(indexes: Store, identity: str) -> TarIndex | None:
     digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(data).digest() != digest:
         return None
-    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    table = read_parquet(pa.BufferReader(data))
     metadata = table.schema.metadata
     if metadata[b"identity"] != identity.encode():
         return None

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra.errors import CorruptDataError, StorageError, UserError
+from infra.parquet import open_parquet
 from infra.storage.base import Store
 from infra.storage.disk import names_full_disk, tmpdir
 from infra.storage.pieces import PIECE_BYTES, file_pieces, object_pieces
@@ -97,12 +98,11 @@ class StoredManifest:
 
 @lru_cache(maxsize=2)
 def _open(manifest: StoredManifest) -> pq.ParquetFile:
-    return pq.ParquetFile(RangedFile(manifest.store, manifest.name))
+    return open_parquet(RangedFile(manifest.store, manifest.name))
 
 
 @lru_cache(maxsize=1)
 def _row_group(manifest: StoredManifest, group: int) -> pa.Table:
-    # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
     return _open(manifest).read_row_group(group, use_threads=False)
 
 

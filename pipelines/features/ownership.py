@@ -7,10 +7,10 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.parquet import read_parquet
 from infra.storage.base import Store
 from pipelines.datasets.manifest import Manifest
 from pipelines.datasets.photo_sources import photo_uri
@@ -21,6 +21,8 @@ from pipelines.features.manifests import local_copy
 _COLUMNS = ("key", "source", "captions", "version_token")
 _CHUNK = 10_000
 """Rows that exist as Python objects at a time."""
+_PLACE = re.compile(r"(\.tar|\.parquet/[^/]+)/\d+(?:-\d+)?(?=/|$)")
+"""Place of a photo in a tar or Parquet file: it changes when the file is written again with other photos."""
 _FILE_TOKEN = re.compile(r"(\d+)-\d+")
 """Version token of a file, which begins with its size in bytes."""
 
@@ -76,8 +78,7 @@ def _has_photos_of(store: Store, earlier: str, earlier_root: str, manifest: Mani
 def _read_table(file: IO[bytes]) -> pa.Table | None:
     """Returns the columns of a local copy of a manifest by which photos are compared; None if it is corrupt."""
     try:
-        # One thread: Arrow's thread pool can abort the process at exit (apache/arrow#34314).
-        return pq.read_table(file, columns=list(_COLUMNS), use_threads=False).select(_COLUMNS)
+        return read_parquet(file, _COLUMNS).select(_COLUMNS)
     except (OSError, ValueError, LookupError):
         return None
 
@@ -90,11 +91,12 @@ def _hashes(table: pa.Table, root: str) -> NDArray[np.int64]:
 def _facts(table: pa.Table, root: str) -> Iterator[tuple[int, int, int, int]]:
     for batch in table.to_batches(max_chunksize=_CHUNK):
         for key, source, captions, token in zip(*(batch[name].to_pylist() for name in _COLUMNS), strict=True):
-            match = _FILE_TOKEN.fullmatch(token)
+            name, is_member = _PLACE.subn(r"\1", source)
+            match = None if is_member else _FILE_TOKEN.fullmatch(token)
             size = hash(match[1]) if match else 0
             yield (
                 hash((key, photo_uri(root, source))),
-                hash((key, source)),
+                hash((key, name)),
                 hash(tuple(captions)) if captions else 0,
                 size,
             )

@@ -6,8 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-import pyarrow.parquet as pq
-
+from infra.parquet import read_parquet
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import QUARANTINE, tar_name
 from pipelines.features.orphans import OrphanedObject, Orphans
@@ -28,7 +27,7 @@ def published_text(features: FeatureSet, done: str) -> str:
         f"{len(features.index.shards)} shards {done}",
     ]
     if rejected:
-        quarantine = pq.read_table(io.BytesIO(features.store.read(QUARANTINE)), use_threads=False)
+        quarantine = read_parquet(io.BytesIO(features.store.read(QUARANTINE)))
         counts = Counter({row["values"]: row["counts"] for row in quarantine["reason"].value_counts().to_pylist()})
         lines += [f"  rejected {count} x '{reason}'" for reason, count in counts.most_common()]
         lines.append(f"  first {quarantine['source'][0]}; all of them in {features.uri}/{QUARANTINE}")

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.errors import CorruptDataError, UserError
+from infra.parquet import read_parquet
 from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.features.account import Account, key_hashes
@@ -180,7 +180,7 @@ def _parse_json(data: bytes) -> Any:
 def _parse_table(data: bytes) -> pa.Table | None:
     """Returns the rows without the metadata of the file; None if it cannot be read."""
     try:
-        table = pq.read_table(io.BytesIO(data), use_threads=False)
+        table = read_parquet(io.BytesIO(data))
         table.validate(full=True)
     except (OSError, pa.ArrowInvalid):
         return None

@@ -72,7 +72,7 @@ def test_names_of_files_state_their_splits(coco: Path, capsys: pytest.CaptureFix
         assert [photo.split for photo in manifest.photos()] == ["train"], name
 
 
-def test_images_of_a_merged_file_are_in_the_folders_of_their_urls(coco: Path):
+def test_images_of_a_merged_file_are_in_their_folders(coco: Path):
     """Also if the first image of a folder does not exist."""
     train, val = document("train", 9, 25), document("val", 139)
     merged = {name: [*train[name], *val[name]] for name in ("images", "annotations")}

@@ -80,6 +80,16 @@ def test_listed_name_matches_one_photo():
     assert left_out == 1
 
 
+@pytest.mark.parametrize("name", ["sub/b.jpg", "sub/b", "b.jpg", "b"])
+def test_lists_name_photos_by_path_or_file_name(name: str):
+    rows = PhotoRows()
+    rows.add("f", [Row("row 1", source, ("x",)) for source in ("a.jpg", "sub/a.jpg", "sub/b.jpg")], "")
+    rows.set_splits("l", [("line 1", name), ("line 2", "a.jpg")], "val")
+    photos, left_out = rows.photos()
+    assert [(photo.source, photo.split) for photo in photos] == [("a.jpg", "val"), ("sub/b.jpg", "val")]
+    assert left_out == 1
+
+
 def test_rows_of_a_uri_are_joined_however_it_is_written():
     rows = PhotoRows()
     rows.add("f", [Row("line 1", "http://h/1.jpg", ("x",)), Row("line 2", " HTTP://h/1.jpg ", ("y",))], "")

@@ -33,6 +33,20 @@ def test_a_changed_data_set_keeps_its_folder(tmp_path: Path):
         require_dataset(store, renamed(manifest(tmp_path), "small"))
 
 
+@pytest.mark.parametrize("source", ["a.tar/{}-{}00/p{}.png", "a.parquet/image/{}{}/p{}.png"])
+def test_a_file_of_photos_that_is_written_again_keeps_its_folder(tmp_path: Path, source: str):
+    """Its photos are at other places then."""
+
+    def packed(first: int) -> Manifest:
+        rows = manifest(tmp_path, 6).photos()
+        return Manifest.build(
+            "tiny", "/data", [replace(p, source=source.format(first + n, first + n, n)) for n, p in enumerate(rows)]
+        )
+
+    store = write_set(tmp_path, packed(1)).store
+    require_dataset(store, packed(2))
+
+
 def test_the_folder_of_another_data_set_is_refused(tmp_path: Path):
     photos = manifest(tmp_path)
     store = write_set(tmp_path, photos).store
