@@ -6,6 +6,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
   $$python -c '$(SUPPORTED)' 2>/dev/null && { echo $$python; break; }; done)
 BIN := .venv/bin
+# What the image installs of pyproject.toml
+EXTRAS := hf search serve server
 # Hides the warning of setuptools about editable installs, which are intended here
 INSTALL = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable
 
@@ -85,11 +87,20 @@ format: .venv/.installed-dev ## fix what the linter can fix, and format the code
 	$(BIN)/ruff format .
 
 .PHONY: lock
-lock: ## resolve pyproject.toml again and rewrite constraints.txt
+lock: ## resolve pyproject.toml again and rewrite constraints.txt, and the hashes of the image's requirements
 	rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --upgrade pip
 	build/lock/bin/pip install '.[dev]'
 	( echo "# Exact versions that are tested together (make lock). The allowed ranges are in pyproject.toml."; \
 	  build/lock/bin/pip freeze --exclude shan-line | sed 's/+cpu$$//' ) > constraints.txt
+	build/lock/bin/pip install --quiet uv
+	( echo "# The files of PyPI that the image installs, by hash (make lock)."; \
+	  build/lock/bin/uv pip compile pyproject.toml $(addprefix --extra ,$(EXTRAS)) --constraint constraints.txt --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet ) > infra/deploy/requirements.txt
+
+.PHONY: audit
+audit: ## list the known vulnerabilities of the versions that the image installs (asks PyPI)
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --requirement infra/deploy/requirements.txt --no-deps --disable-pip
 
 .PHONY: clean
 clean: ## delete build/, the output of runs; .venv stays

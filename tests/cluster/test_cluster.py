@@ -13,18 +13,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from infra.storage.open import open_store
-from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
 from tests.support.clusters import ENVIRONMENT, LocalCluster, local_cluster
 from tests.support.hosts import Host, hosts
 from tests.support.postgres import Postgres, postgres
 from tests.support.processes import DEADLINE_S, ROOT, wait_until
-from tests.support.servers import S3Server, aws_environment, free_ports, mlflow_server, seaweed
+from tests.support.servers import MlflowServer, S3Server, aws_environment, free_ports, mlflow_server, seaweed
 from tests.support.services import ask
 
 NODE_CPUS = 3
@@ -41,7 +42,7 @@ class Stack:
     folder: Path
     s3: S3Server
     database: Postgres
-    mlflow_uri: str
+    mlflow: MlflowServer
     cluster: LocalCluster
     nodes: list[Host]
     token: str
@@ -74,12 +75,23 @@ class Stack:
 
     def here(self, job: str, *arguments: str) -> str:
         """Runs a command outside the cluster, which finds the servers by its environment, and returns its output."""
-        environment = _without_aws() | self.s3.environment() | {"MLFLOW_TRACKING_URI": self.mlflow_uri}
+        environment = _without_aws() | self.s3.environment() | self.tracking()
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         command = [sys.executable, "-m", job, *arguments]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def tracking(self) -> dict[str, str]:
+        """Returns the variables of a client of MLflow."""
+        return _tracking(self.mlflow)
+
+    def history(self, run: str, metric: str) -> list[dict[str, Any]]:
+        """Returns all values of a metric; MLflow refuses the request without the password."""
+        url = f"{self.mlflow.uri}/api/2.0/mlflow/metrics/get-history"
+        parameters = {"run_id": run, "metric_key": metric}
+        assert requests.get(url, parameters, timeout=60).status_code == 401
+        return requests.get(url, parameters, auth=("admin", self.mlflow.password), timeout=60).json()["metrics"]
 
     def pulled(self, model: str) -> float:
         """Returns a score of a model that a process without the project loads from MLflow."""
@@ -88,7 +100,7 @@ class Stack:
             "row = {'regions': numpy.ones((36, 2048)).tolist(), 'caption': 'a red circle'};"
             "print(matcher.predict(pandas.DataFrame([row]))[0])"
         )
-        environment = _without_aws() | {"MLFLOW_TRACKING_URI": self.mlflow_uri, "PYTHONPATH": ""}
+        environment = _without_aws() | self.tracking() | {"PYTHONPATH": ""}
         return float(
             subprocess.run(
                 [sys.executable, "-c", code],
@@ -105,6 +117,11 @@ class Stack:
         store = open_store(self.uri(path))
         names = [name for name in store.objects() if not name.endswith("/report.json")]
         return {name: sha256(store.read(name)).hexdigest() for name in names}
+
+
+def _tracking(mlflow: MlflowServer) -> dict[str, str]:
+    users = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": mlflow.password}
+    return {"MLFLOW_TRACKING_URI": mlflow.uri} | users
 
 
 def _without_aws() -> dict[str, str]:
@@ -125,15 +142,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 host=here,
                 backend=database.uri,
                 artifacts=f"s3://{s3.bucket}/mlflow",
+                password=secrets.token_hex(32),
                 environment={"PGPASSWORD": database.password, "MLFLOW_S3_ENDPOINT_URL": s3.endpoint},
             )
         )
-        environment = ENVIRONMENT | s3.environment() | {"MLFLOW_TRACKING_URI": mlflow.uri, "PYTHONPATH": ""}
+        environment = ENVIRONMENT | s3.environment() | _tracking(mlflow) | {"PYTHONPATH": ""}
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "SHAN_SERVICE_TOKEN": token}
         cluster = stack.enter_context(local_cluster(0, head, environment, dashboard=True))
         for node in nodes:
             cluster.add_node(NODE_CPUS, node)
-        yield Stack(folder, s3, database, mlflow.uri, cluster, nodes, token)
+        yield Stack(folder, s3, database, mlflow, cluster, nodes, token)
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +239,7 @@ def train_while_a_node_is_lost(stack: Stack, uri: str) -> None:
     output = stack.finished(job)
     found = re.search(r"shan version 1 \(run ([0-9a-f]{32})\)", output)
     assert found, output
-    history = connect(TrackingConfig(uri=stack.mlflow_uri)).client().get_metric_history(found[1], "val_rsum")
-    steps = [point.step for point in history]
+    steps = [point["step"] for point in stack.history(found[1], "val_rsum")]
     assert steps == [steps[0] * epoch for epoch in (1, 2, 3)]
 
 
@@ -267,6 +284,7 @@ def test_no_secret_is_stored_or_logged(stack: Stack):
     Some jobs log JSON, others text.
     """
     secrets_ = {"token": stack.token, "S3": stack.s3.secret_key, "PostgreSQL": stack.database.password}
+    secrets_ |= {"MLflow": stack.mlflow.password}
     store = open_store(stack.uri(""))
     places = {f"s3 {name}": store.read(name) for name in store.objects()}
     places |= {"database": stack.database.dump(), "its log": stack.database.log.read_bytes()}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.tracking_file import prepare_file
+from tests.support import ROOT
 
 BUCKET = "vm-test"
 _PORTS = ("s3", "master", "volume", "filer", "admin")
@@ -75,6 +77,8 @@ class MlflowServer:
     """URI of its database. Empty: a SQLite file in the folder."""
     artifacts: str = ""
     """Where it stores artifacts. Empty: in the folder."""
+    password: str = ""
+    """Password of its user `admin`, with the configuration of the deployment. Empty: without users."""
     environment: dict[str, str] = field(default_factory=dict)
     """Further variables, such as the credentials of both."""
     process: "subprocess.Popen[bytes] | None" = None
@@ -92,16 +96,29 @@ class MlflowServer:
         options = [f"--host={self.host}", f"--port={self.port}", "--workers=1"]
         options += [f"--backend-store-uri={self.backend or f'sqlite:///{self.folder}/server.db'}"]
         options += [f"--artifacts-destination={self.artifacts or f'{self.folder}/artifacts'}"]
+        environment = {**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        if self.password:
+            options += ["--app-name=basic-auth"]
+            environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(self._users()), "MLFLOW_AUTH_ADMIN_PASSWORD": self.password}
+            environment |= {"MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32)}
         with (self.folder / "mlflow.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [mlflow, "server", *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env={**os.environ, **self.environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env=environment,
                 start_new_session=True,
             )
         _wait_for_health(self.uri, self.process, self.folder / "mlflow.log")
+
+    def _users(self) -> Path:
+        """Returns the configuration of the deployment, with this database."""
+        text = (ROOT / "infra" / "deploy" / "mlflow-auth.ini").read_text()
+        (deployed,) = re.findall(r"^database_uri = (.+)$", text, re.MULTILINE)
+        file = self.folder / "mlflow-auth.ini"
+        file.write_text(text.replace(deployed, self.backend or f"sqlite:///{self.folder}/server.db"))
+        return file
 
     def stop(self) -> None:
         """Kills all of its processes."""
