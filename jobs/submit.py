@@ -103,10 +103,17 @@ def _follow(client: "JobSubmissionClient", submission: str) -> int:
         return follow(client, submission)
 
 
+def _quiet_client() -> None:
+    """Hides the messages of Ray's client about every package and connection."""
+    import ray  # noqa: F401 - it sets the level when it is imported
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+
+
 def main() -> None:
     """Runs the command line."""
     known, rest = _parse()
-    logging.disable(logging.INFO)  # Ray's client logs every package and connection
+    _quiet_client()
     try:
         code = _run(job_client(known.address), known, rest)
     except UnreachableError as error:

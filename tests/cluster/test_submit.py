@@ -82,7 +82,7 @@ def test_user_error_of_job_is_returned_by_submission(address: str, tmp_path: Pat
     failed = subprocess.run(
         status, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    (name,) = re.findall(r"train-[0-9a-f]{12}\.1", lost.stderr)
+    (name,) = set(re.findall(r"train-[0-9a-f]{12}\.1", lost.stderr))
     (found,) = [text for text in failed.stdout.split("\n\n**") if name in text]
     assert error.search(found)
     assert re.search(rf"resume: python -m jobs\.submit train .* --resume --address {address}$", found.rstrip())
