@@ -18,6 +18,7 @@ from infra.errors import UserError
 from infra.storage.base import Store
 from pipelines.datasets.names import IMAGE_ENDINGS
 from pipelines.datasets.ranged_file import RangedFile
+from shan_model.vocabulary import has_word
 
 _BUFFER = 2**17
 """Bytes of a request. Images that are larger are skipped; to request more of them costs more than to read them."""
@@ -168,13 +169,13 @@ class _TarReader:
         return data if len(data) == entry.size else None
 
     def _parsed(self, name: str, kind: str, data: bytes) -> tuple[str, ...]:
-        """Returns the captions in a text; an empty one, or null, is none."""
+        """Returns the captions in a text; null, or one that has no word, is none: a tar cannot be edited in place."""
         try:
             text = data.decode("utf-8-sig")
             found = text.split("\n") if kind == "txt" else _json_captions(_document(text))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self._uri}: {name} is not valid {kind} ({error}); correct it") from error
-        return tuple(filter(None, (caption.strip() for caption in found)))
+        return tuple(filter(has_word, (caption.strip() for caption in found)))
 
 
 def is_plain(entry: tarfile.TarInfo) -> bool:

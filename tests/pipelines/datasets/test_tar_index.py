@@ -66,6 +66,7 @@ def test_members_behind_the_end_of_a_tar_are_refused(tmp_path: Path):
         ('{"caption": ["a", " c "]}', "b", ("a", "c")),
         ('{"captions": ["a", ""], "caption": "d"}', "b", ("a",)),
         ('{"caption": null}', "b\nc", ("b", "c")),
+        ('{"captions": ["...", "\\u2764"]}', "?\nc", ("c",)),
         ('{"url": "http://host"}', " b ", ("b",)),
         ("[1, 2]", "", ()),
     ],
