@@ -49,6 +49,14 @@ MODELS = {
     "full, scalar gate": ["--model.gate=scalar"],
     "full, cosine affinity": ["--model.affinity=cosine"],
     "full, sums in L2L": ["--model.l2l_pooling=sum"],
+    "full, weak globals": ["--model.g2l_scale=0.3", "--model.g2g_scale=0.3"],
+    "full, own gates": ["--model.gate_per_level=true", "--model.context_temperature=15"],
+    "full, weak globals and own gates": [
+        "--model.g2l_scale=0.3",
+        "--model.g2g_scale=0.3",
+        "--model.gate_per_level=true",
+        "--model.context_temperature=15",
+    ],
 }
 SEEDS = (0, 1, 2)
 BUDGET = [
