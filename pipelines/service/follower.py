@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,10 @@ RETRY_S = 600.0
 """Seconds after which a gallery that did not start is tried again."""
 
 
+LOOK_EVERY_S = 10.0
+"""Seconds between two looks, while a gallery starts, whether it is still wanted, as after a rollback."""
+_OUTDATED = "OUTDATED"
+"""State of an application that is not wanted any more before it has started."""
 _STARTED = ("RUNNING", "UNHEALTHY")
 """States of an application that has started. It is unhealthy while a process restarts."""
 
@@ -83,7 +88,10 @@ class Following:
             present = application_name(max([0, *(gallery_number(name) or 0 for name in states)]) + 1, generation)
             service_event("gallery_deployed", f"{generation.index} as {present}", application=present)
             self.applications.deploy(present, generation)
-        state, message = self._started(present)
+        state, message = self._started(present, generation)
+        if state == _OUTDATED:
+            self.applications.delete(present)
+            return ""
         if state not in _STARTED:
             reason = f"{generation.index} does not start ({error_line(message) or state})"
             self._failed = (generation.identity, time.monotonic() + RETRY_S, reason)
@@ -96,13 +104,23 @@ class Following:
                 self.applications.delete(name)
         return ""
 
-    def _started(self, name: str) -> tuple[str, str]:
-        """Waits until an application runs or fails. Returns its state and message."""
-        give_up = time.monotonic() + START_S
+    def _started(self, name: str, generation: Generation) -> tuple[str, str]:
+        """Waits until an application runs or fails, or is outdated. Returns its state and message.
+
+        It is outdated if another generation is wanted meanwhile. The first gallery is waited for in any case.
+        """
+        begin = looked = time.monotonic()
         while True:
-            state, message = self.applications.states().get(name, ("DELETING", ""))
-            if state not in ("NOT_STARTED", "DEPLOYING") or time.monotonic() > give_up:
+            states = self.applications.states()
+            state, message = states.get(name, ("DELETING", ""))
+            is_first = len(galleries({each: found for each, (found, _) in states.items()})) == 1
+            if state not in ("NOT_STARTED", "DEPLOYING") or time.monotonic() > begin + START_S:
                 return state, message
+            if not is_first and time.monotonic() > looked + LOOK_EVERY_S:
+                looked = time.monotonic()
+                with suppress(Exception):  # a store or registry that fails: the next step reports it
+                    if self.find().generation != generation:
+                        return _OUTDATED, ""
             self.wait(0.5)
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pytest
+
+import pipelines.service.follower
 from infra.errors import UserError
 from pipelines.service.follower import Following
 from pipelines.service.generation import Generation, application_name
@@ -66,6 +69,22 @@ def test_a_gallery_that_does_not_start_leaves_the_present_one():
     assert sum(done.startswith("deploy") for done in applications.done) == 2  # not tried again at once
     follower.step()
     assert follower.problem == ""
+
+
+def test_a_rollback_ends_the_start_of_a_gallery(monkeypatch: pytest.MonkeyPatch):
+    class Slow(Applications):
+        def deploy(self, name: str, generation: Generation) -> None:
+            super().deploy(name, generation)
+            if generation == TWO:
+                self.found[name] = "DEPLOYING", ""
+
+    monkeypatch.setattr(pipelines.service.follower, "LOOK_EVERY_S", 0.0)
+    applications = Slow()
+    follower = following(applications, [Wanted(ONE), Wanted(TWO), Wanted(TWO), Wanted(ONE), Wanted(ONE)])
+    for _ in range(3):
+        follower.step()
+        assert list(applications.found) == [application_name(1, ONE)]
+        assert follower.problem == ""
 
 
 def test_a_failed_check_keeps_the_reason_of_a_failed_start():
