@@ -13,6 +13,7 @@ from infra.ray_jobs import job_client
 from infra.redaction import redact
 from infra.registry import champion_version, name_filter
 from infra.registry_lock import lock_name
+from infra.source_tree import program
 from infra.storage.base import ObjectInfo, Store
 from infra.storage.open import open_store
 from infra.tracking import Tracking
@@ -140,7 +141,8 @@ def cluster_jobs(address: str) -> Table:
     rows = [
         [str(job.submission_id), job.status.lower(), _when(job.start_time), redact(job.entrypoint)] for job in found
     ]
-    return Table(f"running jobs at {address}", ["submission", "state", "started", "command"], rows)
+    log = f"`{program('submit')} logs SUBMISSION --address {address}` prints the log of one"
+    return Table(f"running jobs at {address}; {log}", ["submission", "state", "started", "command"], rows)
 
 
 def _when(milliseconds: int | None) -> str:
