@@ -72,8 +72,9 @@ def configure(log_format: Format) -> None:
     """
     if log_format == "json":
         os.environ[FORMAT_VARIABLE] = "json"
-    else:
-        os.environ.pop(FORMAT_VARIABLE, None)
+        os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"  # otherwise its warnings are text
+    elif os.environ.pop(FORMAT_VARIABLE, None):
+        os.environ.pop("MLFLOW_CONFIGURE_LOGGING", None)
     root = logging.getLogger()
     if log_format == "json" and _OTHERS not in root.handlers:
         root.addHandler(_OTHERS)

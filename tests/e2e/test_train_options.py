@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def test_options_reach_the_registered_model(
 ):
     """From shards in a bucket: cached ones with word vectors, streamed ones with an encoder of Hugging Face."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("mlflow"), "handlers", [])  # as where a command is the first to import it
     written = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 25))
     features = in_bucket(written, f"s3://{s3_server.bucket}/{data_mode}-training")
     more = [f"--train.data_mode={data_mode}", f"--cache.folder={tmp_path}/cache"]
