@@ -30,6 +30,7 @@ from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
 from tests.support import feature_sets
 from tests.support.commands import call_command
+from tests.support.processes import wait_until
 from tests.support.scrape import Scraped
 from tests.support.servers import S3Server
 from tests.support.tiny_bert import write_tiny_bert
@@ -105,11 +106,12 @@ def require_training_metrics(scraped: Scraped, data_mode: str, before: float) ->
     """Requires every metric of a training without a GPU or a failure, with the values of the one that has ended."""
     absent = {MFU_RATIO.name, CHECKPOINT_FAILURES.name}
     scraped.require("shan_training_", absent | ({CACHE_SHARDS.name} if data_mode == "stream" else set()))
-    assert scraped.total(TRAINING_STEPS.exported) - before == scraped.total(TRAINING_STEP.exported) > 0
+    wait_until(lambda: scraped.total(TRAINING_STEPS.exported) - before == scraped.total(TRAINING_STEP.exported) > 0, 30)
     assert 0 < scraped.total(WAIT_RATIO.exported) < 1
     assert scraped.total(TRAINING_LOSS.exported) > 0
     assert scraped.total(TRAINING_MEMORY.exported, device="cpu", rank="0") > 1e7
-    assert scraped.total(f"{CHECKPOINT_SECONDS.exported}_count") == scraped.total(CHECKPOINTS.exported) >= 2
+    uploads = f"{CHECKPOINT_SECONDS.exported}_count"
+    wait_until(lambda: scraped.total(uploads) == scraped.total(CHECKPOINTS.exported) >= 2, 30)
 
 
 def require_events(events: list[dict[str, Any]], tracking: Tracking, data_mode: str) -> None:

@@ -19,6 +19,7 @@ class Scraped:
 
     def __init__(self) -> None:
         self._values: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+        self._scrapes = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._scrape_again, daemon=True)
 
@@ -37,11 +38,17 @@ class Scraped:
         return sum(value for key, value in series.items() if labels.items() <= dict(key).items())
 
     def settle(self) -> None:
-        """Waits until what this process has recorded so far is scraped: processes send all their metrics at once."""
+        """Waits until what this process has recorded so far is scraped.
+
+        A process sends all its metrics at once, but the agent may be scraped while it takes them, so that two complete
+        scrapes must follow that of the marker.
+        """
         marker = secrets.token_hex(4)
         PLAN_PHOTOS.set(1, feature_set=marker)
         wait_until(lambda: self.total(PLAN_PHOTOS.exported, feature_set=marker) == 1, 60)
         PLAN_PHOTOS.remove(feature_set=marker)
+        enough = self._scrapes + 2
+        wait_until(lambda: self._scrapes >= enough, 60)
 
     def require(self, prefix: str, absent: Collection[str] = ()) -> None:
         """Waits until every metric whose name starts so is scraped, except `absent` ones.
@@ -63,3 +70,4 @@ class Scraped:
             for family in text_string_to_metric_families(requests.get(url, timeout=20).text):
                 for sample in family.samples:
                     self._values.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+        self._scrapes += 1
