@@ -55,6 +55,7 @@ class LocalCluster:
     environment: Mapping[str, str]
     dashboard: str
     """URL of the head's dashboard, which accepts jobs."""
+    head: "subprocess.Popen[bytes] | None" = None
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     """`ray start` processes of the nodes beside the head, in the order in which they were added."""
     hosts: dict[int, Host] = field(default_factory=dict)
