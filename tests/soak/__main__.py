@@ -1,0 +1,78 @@
+"""Work with faults for some minutes, then the verdict.
+
+    python -m tests.soak --minutes 60 [--seed 0]
+
+A stack of two nodes extracts growing data, trains, promotes, indexes and serves, while faults are injected by a plan
+that follows from the seed. Prints what was injected, what failed and was resumed, and the checks afterwards. The exit
+code is 1 if a check is not met.
+"""
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from pipelines.reports.tables import Table
+from tests.soak.memory import Memory
+from tests.soak.team import Team
+from tests.soak.trouble import Trouble, small_disk
+from tests.soak.verdict import Check, verdict
+from tests.support.servers import free_ports
+from tests.support.stack import running_stack
+
+
+def soak(minutes: float, seed: int) -> tuple[Team, Trouble, list[Check]]:
+    """Runs the stack for some minutes and returns what was done, what was injected, and the verdict."""
+    with tempfile.TemporaryDirectory() as temporary, small_disk(Path(temporary, "cache")) as cache:
+        folder = Path(temporary, "stack")
+        folder.mkdir()
+        with running_stack(folder) as stack:
+            team = Team(stack, folder / "scenes", cache, free_ports(1)[0])
+            trouble, memory = Trouble(stack, cache, seed), Memory()
+            team.prepare()
+            until, end = time.monotonic() + 60 * minutes, threading.Event()
+            threads = [
+                threading.Thread(target=trouble.run, args=(until,)),
+                threading.Thread(target=memory.watch, args=(until,)),
+                threading.Thread(target=team.serve, args=(end,)),
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                team.work(until)
+                threads[0].join()
+                team.settle()
+                found = verdict(team, memory.growth())
+            finally:
+                end.set()
+                for thread in threads:
+                    thread.join()
+                team.stop()
+    return team, trouble, found
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    team, trouble, checks = soak(arguments.minutes, arguments.seed)
+    kinds = Counter(what.partition(":")[0] for _, what in trouble.injected)
+    print(Table("faults", ["fault", "times"], [[kind, str(count)] for kind, count in kinds.items()]).markdown())
+    failed = Counter(command for command, _, _ in team.tries)
+    work = [[command, str(count), str(failed.pop(command, 0))] for command, count in team.done.items()]
+    work += [[command, "0", str(count)] for command, count in failed.items()]
+    print(Table(f"{team.rounds} rounds of work", ["command", "succeeded", "submitted again"], work).markdown())
+    statuses = [[str(status), str(count)] for status, count in sorted(team.responses.items())]
+    print(Table("responses of the service", ["status", "requests"], statuses).markdown())
+    rows = [[check.what, check.found, "met" if check.is_met else "**not met**"] for check in checks]
+    print(Table("afterwards", ["check", "found", ""], rows).markdown())
+    sys.exit(not all(check.is_met for check in checks))
+
+
+if __name__ == "__main__":
+    main()

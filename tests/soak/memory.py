@@ -1,0 +1,60 @@
+"""Memory of processes that live long, over time."""
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.clusters import tree
+from tests.support.processes import command_line
+
+WATCHED = {"gcs_server": "Ray's control store", "mlflow": "MLflow server", "ServeController": "Serve's controller",
+           "ServeReplica:shan:": "router", "dashboard.py": "Ray's dashboard"}  # fmt: skip
+"""Part of a command line, and what it is."""
+EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Growth of one process beyond the first third of its samples."""
+
+    name: str
+    mib_per_hour: float
+
+
+@dataclass
+class Memory:
+    """Samples of the resident memory of WATCHED processes, by process id."""
+
+    samples: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+
+    def watch(self, until: float) -> None:
+        """Samples until a time."""
+        while time.monotonic() < until:
+            for pid in tree(os.getpid()):
+                line = command_line(pid)
+                name = next((name for part, name in WATCHED.items() if part in line), "")
+                if name and (mib := _resident_mib(pid)):
+                    self.names[pid] = name
+                    self.samples.setdefault(pid, []).append((time.monotonic(), mib))
+            time.sleep(EVERY_S)
+
+    def growth(self) -> list[Growth]:
+        """Returns the slope of each process with enough samples, after its first third, when caches are warm."""
+        found = []
+        for pid, samples in self.samples.items():
+            late = np.array(samples[len(samples) // 3 :])
+            if len(late) >= 12:
+                slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
+                found.append(Growth(self.names[pid], float(3600 * slope)))
+        return sorted(found, key=lambda each: -each.mib_per_hour)
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, IndexError):
+        return 0.0
