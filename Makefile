@@ -41,6 +41,11 @@ faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outage
 e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes
 	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
+MINUTES ?= 60
+.PHONY: soak
+soak: .venv/.installed-dev ## MINUTES (60) of work on that stack while faults are injected, then final checks
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (9 to 14 minutes)
 	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10

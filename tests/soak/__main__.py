@@ -1,4 +1,4 @@
-"""Work with faults for some minutes, then the verdict.
+"""Work with faults for some minutes, then the final checks.
 
     python -m tests.soak --minutes 60 [--seed 0]
 
@@ -16,16 +16,16 @@ from collections import Counter
 from pathlib import Path
 
 from pipelines.reports.tables import Table
+from tests.soak.checks import Check, final_checks
 from tests.soak.memory import Memory
 from tests.soak.team import Team
 from tests.soak.trouble import Trouble, small_disk
-from tests.soak.verdict import Check, verdict
 from tests.support.servers import free_ports
 from tests.support.stack import running_stack
 
 
 def soak(minutes: float, seed: int) -> tuple[Team, Trouble, list[Check]]:
-    """Runs the stack for some minutes and returns what was done, what was injected, and the verdict."""
+    """Runs the stack for some minutes and returns what was done, what was injected, and the final checks."""
     with tempfile.TemporaryDirectory() as temporary, small_disk(Path(temporary, "cache")) as cache:
         folder = Path(temporary, "stack")
         folder.mkdir()
@@ -45,7 +45,7 @@ def soak(minutes: float, seed: int) -> tuple[Team, Trouble, list[Check]]:
                 team.work(until)
                 threads[0].join()
                 team.settle()
-                found = verdict(team, memory.growth())
+                found = final_checks(team, memory.growth())
             finally:
                 end.set()
                 for thread in threads:

@@ -1,6 +1,6 @@
 """The work of a team, round after round: more photos, extraction, training, promotion, index, and a service of it.
 
-A command that fails is submitted again, as its message says, until it succeeds.
+A command that fails is submitted again, as its message states, until it succeeds.
 """
 
 import json
@@ -59,7 +59,7 @@ class Team:
             store.put_if_absent(path.name, path.read_bytes())
 
     def work(self, until: float) -> None:
-        """Does rounds until a time; a round that has begun is finished."""
+        """Does rounds until a time; a round that has started is finished."""
         while time.monotonic() < until and self.rounds < ROUNDS:
             self._round()
 

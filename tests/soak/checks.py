@@ -20,14 +20,14 @@ MOST_GROWTH = 64.0
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the verdict."""
+    """One row of the final checks."""
 
     what: str
     found: str
     is_met: bool
 
 
-def verdict(team: Team, growth: list[Growth]) -> list[Check]:
+def final_checks(team: Team, growth: list[Growth]) -> list[Check]:
     """Returns all checks. A check that cannot be made is one that is not met."""
     stack = team.stack
     with _tracking_variables(team):
