@@ -193,6 +193,7 @@ def local_cluster(
         arguments.append(f"--autoscaling-config={config}")
     options = [f"--dashboard-host={host.address}", f"--dashboard-port={dashboard_port}"] if dashboard else []
     head = cluster.start(*arguments, f"--include-dashboard={str(dashboard).lower()}", *options, host=host)
+    cluster.head = head
     try:
         for needed in (port, dashboard_port) if dashboard else (port,):
             wait_until(lambda needed=needed: _listens(host.address, needed), timeout_s=60, every_s=0.2)  # type: ignore[misc]
