@@ -13,7 +13,8 @@ class ServiceConfig:
     """Where the search service listens, its processes and its limits."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Beyond loopback, clients need the token of the environment variable SHAN_SERVICE_TOKEN."""
+    """Address to listen on: loopback or 0.0.0.0 on every node that has processes of the service, or an address of the
+    head. Beyond loopback, clients need the token of the environment variable SHAN_SERVICE_TOKEN."""
     port: int = 8000
     """TCP port to listen on."""
     num_shares: int = 1
@@ -80,6 +81,14 @@ class ServiceConfig:
     def device(self) -> str:
         """Torch device of the processes."""
         return "cuda" if self.gpus else "cpu"
+
+    @property
+    def proxy_location(self) -> str:
+        """Nodes whose proxy listens (`serve.start`). An address of one node cannot be used on others.
+
+        Ray Serve would start proxies there again and again.
+        """
+        return "EveryNode" if self.is_loopback or self.host in ("0.0.0.0", "::") else "HeadOnly"  # noqa: S104 - compared
 
     @property
     def is_loopback(self) -> bool:

@@ -104,7 +104,7 @@ def _deploy(index: str, pin: int | None, config: ServiceConfig, tracking: Tracki
 
     http = {"host": config.host, "port": config.port, "request_timeout_s": 2 * config.deadline_s + 5}
     try:
-        serve.start(http_options=http, logging_config=_logging_config())
+        serve.start(proxy_location=config.proxy_location, http_options=http, logging_config=_logging_config())
         serve.run(service_application(index, pin, config, tracking), name=SERVICE, route_prefix="/")
     except (RuntimeError, TimeoutError, RayError, RayServeException) as error:
         raise UserError(f"the service does not start: {error_line(str(error)) or type(error).__name__}") from error

@@ -13,7 +13,8 @@ import pytest
 from infra.storage.open import open_store
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.datasets.scenes.generate import generate
-from tests.support.processes import DEADLINE_S, ROOT, wait_until
+from tests.support.clusters import tree
+from tests.support.processes import DEADLINE_S, ROOT, command_line, wait_until
 from tests.support.servers import free_ports
 from tests.support.services import ask
 from tests.support.stack import NODE_CPUS, Stack, clean_environment, running_stack
@@ -131,6 +132,9 @@ def search_the_champion(stack: Stack, uri: str) -> None:
     assert job.stdout
     line = next((line for line in job.stdout if "is served at" in line), "")
     assert f"http://{head}:{port}" in line
+    lines = [command_line(pid) for node in stack.cluster.nodes for pid in tree(node.pid)]
+    assert any("ServeReplica" in line for line in lines)
+    assert not any("ProxyActor" in line for line in lines), "they cannot listen on the head's address"
     query = f"http://{head}:{port}/search?sentence=a+red+circle&k=3"
     assert ask(query)[0] == 401
     status, hits, _ = ask(query, Authorization=f"Bearer {stack.token}")

@@ -45,3 +45,10 @@ def test_processes_and_addresses():
         False,
     ]
     assert [ServiceConfig(gpus=gpus).device for gpus in (0, 0.5)] == ["cpu", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("host", "location"), [("127.0.0.1", "EveryNode"), ("::", "EveryNode"), ("192.0.2.1", "HeadOnly")]
+)
+def test_proxies_run_where_the_address_can_be_used(host: str, location: str):
+    assert ServiceConfig(host=host).proxy_location == location
