@@ -237,6 +237,8 @@ TARGETS = (".", "..", "a", "a.jpg", "none", "../../a", __file__)
 def test_folder(tmp_path: Path, inputs: Inputs):
     """Every image that `os.walk` finds is read from its place, and a link to nothing is missing; pipes are left out.
 
+    So are files and folders whose names start with a dot.
+
     All folders that links name are above the folder or in it, so that they are listed once.
     """
     tally, rng = Tally("folder", inputs), random.Random(84)  # noqa: S311
@@ -286,7 +288,8 @@ def write_odd_folder(folder: Path, rng: random.Random) -> Path:
 def images_of(folder: Path) -> dict[str, bytes]:
     """Returns the content of all images by their paths below a folder; b"" for a link to nothing."""
     found = {}
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(parent, name)
             is_image = name.lower().endswith((".jpg", ".png", ".tif", ".webp")) and not name.startswith(".")

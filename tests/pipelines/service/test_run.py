@@ -59,7 +59,7 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
     with running_service(index, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
         # The first searches on a busy machine may exceed the deadline of the shares.
-        wait_until(lambda: not ask(f"{found}/search?sentence=a")[1]["partial"], 60)
+        wait_until(lambda: ask(f"{found}/search?sentence=a")[1].get("partial") is False, 60)
         yield found
     serve.shutdown()
 
