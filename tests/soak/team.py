@@ -122,7 +122,12 @@ class Team:
         self._round()
         store = open_store(self.index)
         wanted = json.loads(store.read("index.json"))["index"][:12]
-        wait_until(lambda: (self.search(QUERIES[0])[1] or {}).get("index", "").endswith(wanted), every_s=1)
+
+        def is_served() -> bool:
+            status, found = self.search(QUERIES[0])
+            return status == 200 and str(found["index"]).endswith(wanted)
+
+        wait_until(is_served, every_s=1)
 
     def search(self, sentence: str) -> tuple[int, Any]:
         """Returns status and body of a search; status 0 without a response."""
