@@ -22,6 +22,8 @@ class Growth:
 
     name: str
     mib_per_hour: float
+    seconds: float
+    """Time between the first and the last of these samples."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Memory:
             late = np.array(samples[len(samples) // 3 :])
             if len(late) >= 12:
                 slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
-                found.append(Growth(self.names[pid], float(3600 * slope)))
+                found.append(Growth(self.names[pid], float(3600 * slope), float(late[-1, 0] - late[0, 0])))
         return sorted(found, key=lambda each: -each.mib_per_hour)
 
 
