@@ -53,9 +53,9 @@ class Trouble:
             "node lost": self._lose_node,
             "driver killed": self._kill_driver,
             "share killed": self._kill_share,
-            "S3 paused": lambda draw: self._pause(draw, "weed"),
-            "MLflow paused": lambda draw: self._pause(draw, "mlflow"),
-            "PostgreSQL paused": lambda draw: self._pause(draw, "postgres"),
+            "S3 paused": lambda draw: self._pause(draw, "/bin/weed mini"),
+            "MLflow paused": lambda draw: self._pause(draw, "/bin/mlflow server"),
+            "PostgreSQL paused": lambda draw: self._pause(draw, "/bin/postgres -D"),
         }
         return found | ({"disk full": self._fill_disk} if os.path.ismount(self.cache) else {})
 
@@ -85,9 +85,10 @@ class Trouble:
         return line[:80].strip() if kill(pid) else ""
 
     def _pause(self, draw: random.Random, program: str) -> str:
-        """Stops a server's processes for some seconds."""
+        """Stops all processes of a server for some seconds; `program` is in the command line of the first."""
         seconds = draw.uniform(*PAUSE_S)
-        pids = [pid for pid in tree(os.getpid()) if f"/{program}" in command_line(pid).split("\0")[0][:200]]
+        first = [pid for pid in tree(os.getpid()) if program in command_line(pid)]
+        pids = [*first, *(child for pid in first for child in tree(pid))]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
