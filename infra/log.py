@@ -208,4 +208,5 @@ _JSON, _TEXT = JsonFormatter(), TextFormatter()
 _OTHERS, _RECENT = _Stderr(logging.WARNING), _Recent()
 log.setLevel(logging.INFO)
 log.propagate = False  # Ray and MLflow configure the root logger
-log.handlers = [_Stderr(), _RECENT]
+if __name__ == "infra.log" or not log.handlers:  # a model carries a copy of this module, which shares the handlers
+    log.handlers = [_Stderr(), _RECENT]

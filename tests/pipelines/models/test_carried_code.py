@@ -1,5 +1,6 @@
 """The code that registered versions carry: each runs its own, beside the other versions and the consumer's packages."""
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from infra.log import event, recent
 from infra.source_tree import PACKAGES
 from pipelines.models.carried_code import carry_code
 from pipelines.models.package import package_model
@@ -87,6 +89,15 @@ def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Pat
     assert (first, second) == (first_again, second_again)
     np.testing.assert_allclose(second, first + 1, rtol=1e-6)
     assert all(own)
+
+
+def test_a_job_keeps_its_log_beside_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    package = carry_code(tmp_path).package
+    monkeypatch.syspath_prepend(str(tmp_path))
+    copy = importlib.import_module(f"{package.name}.infra.log")
+    event("of_the_job", "from the job")
+    copy.event("of_the_model", "from the model")
+    assert recent()[-2:] == ["from the job", "from the model"]
 
 
 @pytest.mark.long
