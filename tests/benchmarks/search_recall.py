@@ -68,12 +68,17 @@ def recall(index: SearchIndex, other: SearchIndex | None, gallery: str, queries:
         yield [gallery, f"{total:,}", str(candidates), *fractions, f"1/{total / candidates:,.0f}"]
 
 
-def measure(index: SearchIndex, split: str, queries: int, other: SearchIndex | None = None) -> list[list[str]]:
-    """Returns the rows of the table for both directions. Photos without captions do not query."""
+def captioned_rows(index: SearchIndex, split: str, queries: int) -> NDArray[np.int64]:
+    """Returns the rows of photos of the split that have captions, spread evenly over it."""
     held = index.gallery("photos")
     inside = np.concatenate([p.start + np.flatnonzero(p.allowed(Filter(split))) for p in held.partitions])
     chosen = inside[np.linspace(0, len(inside) - 1, min(queries, len(inside))).astype(int)]
-    captioned = np.array([row for row in chosen if held.item(int(row)).captions], np.int64)
+    return np.array([row for row in chosen if held.item(int(row)).captions], np.int64)
+
+
+def measure(index: SearchIndex, split: str, queries: int, other: SearchIndex | None = None) -> list[list[str]]:
+    """Returns the rows of the table for both directions. Photos without captions do not query."""
+    captioned = captioned_rows(index, split, queries)
     rows = list(recall(index, other, "photos", caption_queries(index, captioned)))
     if "captions" in index.document.galleries:
         rows += recall(index, other, "captions", photo_queries(index, captioned))
@@ -88,11 +93,12 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--other")
     arguments = parser.parse_args()
-    index, other = _opened(arguments.index), None if arguments.other is None else _opened(arguments.other)
+    index, other = opened(arguments.index), None if arguments.other is None else opened(arguments.other)
     print(Table("recall of candidates", HEADER, measure(index, arguments.split, arguments.queries, other)).markdown())
 
 
-def _opened(uri: str) -> SearchIndex:
+def opened(uri: str) -> SearchIndex:
+    """Opens an index with the model that it records."""
     store, document = read_index_document(uri)
     return SearchIndex.of(store, document, load_version(document.model.uri, TrackingConfig()))
 

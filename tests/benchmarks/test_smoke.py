@@ -16,8 +16,17 @@ from infra.storage.folder import FolderStore
 from infra.tracking import TrackingConfig, connect
 from jobs import cli
 from pipelines.models.load import load_model
-from pipelines.search.index import SearchIndex
-from tests.benchmarks import bf16_ranks, commands, composed_index, full_split, measure, model_comparison, search_recall
+from pipelines.search.index import EncodedQueries, SearchIndex
+from tests.benchmarks import (
+    bf16_ranks,
+    commands,
+    composed_index,
+    full_split,
+    measure,
+    model_comparison,
+    quantized_search,
+    search_recall,
+)
 from tests.benchmarks.__main__ import FILES, main
 from tests.benchmarks.report import Benchmark, Measurement, run
 from tests.benchmarks.sizes import SMOKE
@@ -139,6 +148,18 @@ def test_a_composed_index_has_any_number_of_photos(tmp_path: Path):
     assert [bool(held.item(row).captions) for row in (0, real - 1, real, 199)] == [True, True, False, False]
     (first,), (same,) = (gallery.vectors(np.array([3])) for gallery in (source.gallery("photos"), held))
     assert (first == same).all()
+
+
+def test_quantized_vectors_keep_less_than_exact_ones():
+    pooled_ND = np.random.default_rng(0).standard_normal((1000, 32), np.float32)
+    queries = EncodedQueries([], pooled_ND[:20])
+    best_QT = np.argsort(-queries.pooled_QD @ pooled_ND.T, axis=1)[:, :10]
+    exact, *_, smallest = (
+        quantized_search.measure(form, 1000, pooled_ND, queries, best_QT) for form in quantized_search.forms(32)
+    )
+    assert (exact[:2], exact[3:]) == (["SQfp16", "64"], ["100.0 %"] * 3)
+    assert smallest[:2] == ["PQ4", "4"]
+    assert float(smallest[3].split()[0]) < 100
 
 
 def test_ranks_in_bf16_are_compared_in_both_directions(tmp_path: Path):
