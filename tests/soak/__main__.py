@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.reports.tables import Table
@@ -34,22 +35,20 @@ def soak(minutes: float, seed: int) -> tuple[Team, Trouble, list[Check]]:
             trouble, memory = Trouble(stack, cache, seed), Memory()
             team.prepare()
             until, end = time.monotonic() + 60 * minutes, threading.Event()
-            threads = [
-                threading.Thread(target=trouble.run, args=(until,)),
-                threading.Thread(target=memory.watch, args=(until,)),
-                threading.Thread(target=team.serve, args=(end,)),
-            ]
-            for thread in threads:
-                thread.start()
             try:
-                team.work(until)
-                threads[0].join()
-                team.settle()
-                found = final_checks(team, memory.growth())
+                with ThreadPoolExecutor(3) as pool:
+                    faults, samples = pool.submit(trouble.run, until), pool.submit(memory.watch, until)
+                    searches = pool.submit(team.serve, end)
+                    try:
+                        team.work(until)
+                        faults.result()
+                        samples.result()
+                        team.settle()
+                        found = final_checks(team, trouble, memory.growth())
+                    finally:
+                        end.set()
+                    searches.result()
             finally:
-                end.set()
-                for thread in threads:
-                    thread.join()
                 team.stop()
     return team, trouble, found
 
@@ -61,12 +60,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     team, trouble, checks = soak(arguments.minutes, arguments.seed)
-    kinds = Counter(what.partition(":")[0] for _, what in trouble.injected)
+    kinds = Counter(kind for _, kind, _ in trouble.injected)
     print(Table("faults", ["fault", "times"], [[kind, str(count)] for kind, count in kinds.items()]).markdown())
     failed = Counter(command for command, _, _ in team.tries)
     work = [[command, str(count), str(failed.pop(command, 0))] for command, count in team.done.items()]
     work += [[command, "0", str(count)] for command, count in failed.items()]
     print(Table(f"{team.rounds} rounds of work", ["command", "succeeded", "submitted again"], work).markdown())
+    tries = [[command, str(code), last[:160]] for command, code, last in team.tries]
+    print(Table("why commands were submitted again", ["command", "exit code", "last line"], tries).markdown())
     statuses = [[str(status), str(count)] for status, count in sorted(team.responses.items())]
     print(Table("responses of the service", ["status", "requests"], statuses).markdown())
     rows = [[check.what, check.found, "met" if check.is_met else "**not met**"] for check in checks]

@@ -6,18 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import environ
+from typing import Any
 
-from infra.registry import champion_version, champions
+from infra.registry import HISTORY_TAG, MAX_HISTORY, champion_version
 from infra.registry_lock import lock_name
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
-from tests.soak.memory import Growth
+from tests.soak.memory import PERMANENT, Growth
 from tests.soak.team import NAME, QUERIES, Team
+from tests.soak.trouble import DISK_FULL, Trouble
 
 MOST_GROWTH = 64.0
 """MiB per hour that a process may grow beyond the first third of the time."""
 SHORTEST_S = 1200.0
 """Seconds of samples from which growth counts: processes warm up for minutes."""
+MANY_FAULTS = 14
+"""Faults of which each kind must be one: the plan has each kind twice by then, and some find nothing to do."""
+LEAST_AVAILABLE = 0.75
+"""Fraction of requests that a service of one process, killed and moved again and again, must respond to."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +35,22 @@ class Check:
     is_met: bool
 
 
-def final_checks(team: Team, growth: list[Growth]) -> list[Check]:
+def final_checks(team: Team, trouble: Trouble, growth: list[Growth]) -> list[Check]:
     """Returns all checks. A check that cannot be made is one that is not met."""
     stack = team.stack
     with _tracking_variables(team):
         tracking = connect(TrackingConfig(uri=stack.mlflow.uri))
         checks: dict[str, Callable[[], tuple[str, bool]]] = {
             "planned = written + rejected": lambda: _account(team),
-            "the feature set verifies": lambda: _verified(team, "jobs.features", team.features),
-            "the index verifies": lambda: _verified(team, "jobs.index", team.index),
-            "one champion with a whole history": lambda: _champion(tracking),
+            "all feature sets verify": lambda: _verified(team, "features"),
+            "all indexes verify": lambda: _verified(team, "indexes", "jobs.index"),
+            "one champion, whose history has all promoted versions": lambda: _champion(tracking),
             "no run is left RUNNING": lambda: _running(tracking),
             "no lock is left": lambda: _locks(tracking),
-            "no temporary object is left": lambda: _temporary(team),
+            "no temporary object and no incomplete upload is left": lambda: _temporary(team),
             "results of the service are those of jobs.search": lambda: _results(team),
+            f"the service responds to {LEAST_AVAILABLE:.0%} of the requests": lambda: _available(team),
+            "all kinds of faults were injected": lambda: _injected(trouble),
             f"no process grows by more than {MOST_GROWTH:g} MiB an hour": lambda: _flat(growth),
         }
         return [_checked(what, check) for what, check in checks.items()]
@@ -66,17 +74,25 @@ def _tracking_variables(team: Team) -> Iterator[None]:
 
 
 def _account(team: Team) -> tuple[str, bool]:
-    planned, written, rejected = team.planned
-    return f"{planned} = {written} + {rejected}", planned == written + rejected > 0
+    written, rejected = team.accounted
+    return f"{team.photos} = {written} + {rejected}", team.photos == written + rejected > 0
 
 
-def _verified(team: Team, job: str, uri: str) -> tuple[str, bool]:
-    return team.stack.here(job, "verify", uri).strip().splitlines()[-1], True  # another exit code raises
+def _verified(team: Team, place: str, job: str = "jobs.features") -> tuple[str, bool]:
+    root = open_store(team.stack.uri(place))
+    # A corrupt one gives another exit code, for which `here` raises.
+    last = [team.stack.here(job, "verify", f"{root.uri}/{name}").strip().splitlines()[-1] for name in root.folders()]
+    return "; ".join(last), bool(last)
 
 
 def _champion(tracking: Tracking) -> tuple[str, bool]:
-    history, champion = champions(tracking, NAME), champion_version(tracking, NAME)
-    return f"version {champion}, history {history}", bool(history) and history[-1] == champion
+    client = tracking.client()
+    history = [int(version) for version in client.get_registered_model(NAME).tags[HISTORY_TAG].split()]
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    promoted = sorted(int(each.version) for each in versions if each.tags.get("promotion.decision") == "promoted")
+    champion = champion_version(tracking, NAME)
+    found = f"version {champion} of {len(versions)}, {len(history)} in its history, {len(promoted)} promoted"
+    return found, history == promoted[-MAX_HISTORY:] and history[-1:] == [champion]
 
 
 def _running(tracking: Tracking) -> tuple[str, bool]:
@@ -92,9 +108,10 @@ def _locks(tracking: Tracking) -> tuple[str, bool]:
 
 
 def _temporary(team: Team) -> tuple[str, bool]:
-    names = list(open_store(team.stack.uri("")).objects())
+    store = open_store(team.stack.uri(""))
+    names, uploads = list(store.objects()), store.incomplete_uploads()
     found = [name for name in names if re.search(r"\.part-|\.tmp|/temporary", name)]
-    return f"{len(found)} of {len(names)} objects", not found
+    return f"{len(found)} of {len(names)} objects, {len(uploads)} uploads", not found and not uploads
 
 
 def _results(team: Team) -> tuple[str, bool]:
@@ -102,12 +119,34 @@ def _results(team: Team) -> tuple[str, bool]:
     for sentence in QUERIES:
         status, served = team.search(sentence)
         (alone,) = json.loads(team.stack.here("jobs.search", sentence, "--index", team.index, "--top", "5", "--json"))
-        keys = [[hit["key"] for hit in found["hits"]] for found in (served, alone)] if status == 200 else [[], None]
-        equal += keys[0] == keys[1]
-    return f"{equal} of {len(QUERIES)} rankings", equal == len(QUERIES)
+        equal += status == 200 and not served["partial"] and _hits(served) == _hits(alone)
+    return f"{equal} of {len(QUERIES)} rankings with their scores", equal == len(QUERIES)
+
+
+def _hits(found: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(hit["key"], round(hit["score"], 4)) for hit in found["hits"]]
+
+
+def _available(team: Team) -> tuple[str, bool]:
+    total = sum(team.responses.values())
+    succeeded = team.responses.get(200, 0) / max(total, 1)
+    return f"{succeeded:.0%} of {total}", succeeded >= LEAST_AVAILABLE
+
+
+def _injected(trouble: Trouble) -> tuple[str, bool]:
+    kinds = {kind for _, kind, _ in trouble.injected}
+    missing = {*trouble.faults, DISK_FULL} - kinds
+    tried = len(trouble.injected) + len(trouble.skipped)
+    text = f"{len(trouble.injected)}, {len(trouble.skipped)} found nothing to do"
+    text += f"; without {', '.join(sorted(missing))}" if missing else ""
+    return text, tried > 0 and (not missing or tried < MANY_FAULTS)
 
 
 def _flat(growth: list[Growth]) -> tuple[str, bool]:
     text = ", ".join(f"{each.name} {each.mib_per_hour:+.0f}" for each in growth)
     counted = [each for each in growth if each.seconds >= SHORTEST_S]
-    return text if counted else f"too short to count: {text}", all(e.mib_per_hour <= MOST_GROWTH for e in counted)
+    if not counted:
+        return f"too short to count: {text}", True
+    unseen = set(PERMANENT.values()) - {each.name for each in counted}
+    text += f"; not seen: {', '.join(sorted(unseen))}" if unseen else ""
+    return text, not unseen and all(each.mib_per_hour <= MOST_GROWTH for each in counted)

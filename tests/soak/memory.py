@@ -10,9 +10,11 @@ import numpy as np
 from tests.support.clusters import tree
 from tests.support.processes import command_line
 
-WATCHED = {"gcs_server": "Ray's control store", "mlflow": "MLflow server", "ServeController": "Serve's controller",
-           "ServeReplica:shan:": "router", "dashboard.py": "Ray's dashboard"}  # fmt: skip
-"""Part of a command line, and what it is."""
+PERMANENT = {"gcs_server": "Ray's control store", "mlflow": "MLflow server", "ServeController": "Serve's controller",
+             "dashboard.py": "Ray's dashboard"}  # fmt: skip
+"""Processes that no fault ends: part of a command line, and what it is."""
+WATCHED = PERMANENT | {"ServeReplica:shan-search:router": "router", "ServeReplica:shan-search:follower": "follower",
+                       "ServeReplica:shan-gallery": "share", "/raylet --": "raylet"}  # fmt: skip
 EVERY_S = 10.0
 
 

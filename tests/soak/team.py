@@ -6,6 +6,7 @@ A command that fails is submitted again, as its message states, until it succeed
 import json
 import re
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -44,10 +45,12 @@ class Team:
     """Commands that succeeded."""
     features: str = ""
     index: str = ""
-    planned: tuple[int, int, int] = (0, 0, 0)
-    """Photos planned, written and rejected, as the last extraction prints them."""
+    photos: int = 0
+    """Photos of the data set of the last round."""
+    accounted: tuple[int, int] = (0, 0)
+    """Photos written and rejected, as the last extraction prints them."""
     responses: dict[int, int] = field(default_factory=dict)
-    """Responses of the service by status; 0 for none."""
+    """Responses of the service by status since its first result; 0 for none."""
     _service: "subprocess.Popen[str] | None" = None
 
     def prepare(self) -> None:
@@ -62,18 +65,19 @@ class Team:
         """Does rounds until a time; a round that has started is finished."""
         while time.monotonic() < until and self.rounds < ROUNDS:
             self._round()
+            print(f"round {self.rounds}: {self.photos} photos; {len(self.tries)} failed tries", file=sys.stderr)
 
     def _round(self) -> None:
         stack, sets = self.stack, open_store(self.stack.uri("sets"))
-        sets.replace("dataset.json", json.dumps(self._photos()).encode())
+        document = self._photos()
+        sets.replace("dataset.json", json.dumps(document).encode())
         dataset = [f"--dataset={stack.uri('sets/dataset.json')}", f"--photos={stack.uri('photos')}"]
         output = self._run(
             "extract", *dataset, f"--extract.output={stack.uri('features')}", "--extract.photos_per_shard=4"
         )
         self.features = _found(r"s3://\S+@[0-9a-f]{12}", output)
-        counts = _found(r"\d+ photos planned = \d+ written \+ \d+ rejected", output)
-        planned, written, rejected = map(int, re.findall(r"\d+", counts))
-        self.planned = planned, written, rejected
+        written, rejected = map(int, re.findall(r"\d+", _found(r"= \d+ written \+ \d+ rejected", output)))
+        self.photos, self.accounted = len(document["images"]), (written, rejected)
         runs = [f"--train.output={stack.uri('runs')}", f"--cache.folder={self.cache}", *SMALL]
         runs += [f"--train.seed={self.rounds}"]
         output = self._run("train", f"--features={self.features}", f"--name={NAME}", *runs)
@@ -112,10 +116,12 @@ class Team:
         while not end.wait(0.5):
             if self.index and (self._service is None or self._service.poll() is not None):
                 options = [f"--index={self.index}", *listen, "--service.follow_every_s=5", "--service.cpus=0.5"]
-                self._service = self.stack.submit("serve", *options)
+                with (self.folder / "serve.log").open("a") as log:
+                    self._service = self.stack.submit("serve", *options, output=log)
             if self._service is not None:
                 status, _ = self.search(QUERIES[0])
-                self.responses[status] = self.responses.get(status, 0) + 1
+                if self.responses or status == 200:
+                    self.responses[status] = self.responses.get(status, 0) + 1
 
     def settle(self) -> None:
         """Does a last round without faults, and waits until the service has its index. AssertionError otherwise."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import requests
 
@@ -42,12 +42,12 @@ class Stack:
         """Returns the URI of a path in the bucket."""
         return f"s3://{self.s3.bucket}/{path}"
 
-    def submit(self, *arguments: str) -> "subprocess.Popen[str]":
+    def submit(self, *arguments: str, output: int | TextIO = subprocess.PIPE) -> "subprocess.Popen[str]":
         """Starts `python -m jobs.submit` as a user who knows only the address and the token."""
         environment = clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.submit", *arguments, f"--address={self.cluster.dashboard}"],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def done(self, *arguments: str) -> str:
