@@ -32,18 +32,28 @@ def _not_code(folder: str, names: list[str]) -> list[str]:
     return [p.name for p in paths if p.name == "__pycache__" or (not is_dir(p) and p.suffix not in CODE_SUFFIXES)]
 
 
+def absolute_config_files(arguments: list[str]) -> list[str]:
+    """Returns the arguments with the absolute path of each file of `--config`, which is the same in every folder."""
+    found, rest = [], iter(arguments)
+    for argument in rest:
+        option, _, value = argument.partition("=")
+        is_file_option = option == "--config"
+        found.append(f"--config={local_path(value or next(rest, ''), '--config')}" if is_file_option else argument)
+    return found
+
+
 def add_config_files(arguments: list[str], folder: Path) -> list[str]:
     """Copies each file of `--config` into `folder`, and returns the arguments with the names of the copies.
 
     Raises UserError for a file that does not exist or that contains credentials.
     """
-    packed, rest = [], iter(arguments)
-    for number, argument in enumerate(rest):
+    packed = []
+    for number, argument in enumerate(absolute_config_files(arguments)):
         option, _, value = argument.partition("=")
         if option != "--config":
             packed.append(argument)
             continue
-        path = local_path(value or next(rest, ""), "--config")
+        path = Path(value)
         if not is_file(path):
             problem = "not a regular file" if exists(path) else "no such file"
             raise UserError(f"--config {path}: {problem}; give the path of a YAML file")

@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import UserError
-from infra.job_package import add_config_files, package_digest, packed_code, refuse_secrets
+from infra.job_package import absolute_config_files, add_config_files, package_digest, packed_code, refuse_secrets
 from infra.log import log
 from infra.redaction import redact
-from infra.source_tree import program
+from infra.source_tree import COMMAND_VARIABLE, program
+from infra.tracking import SUBMISSION_VARIABLE
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
+COMMAND = "command"
+"""Key of a job's metadata: the user's command line after `submit`, with the paths of config files on their machine."""
 RESPONSE_TIMEOUT_S = 60.0
 """Seconds that one request to the job API may take."""
 
@@ -93,10 +96,11 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
     """
     for argument in arguments:
         refuse_secrets(argument, "the command line")
+    command = shlex.join([job, *absolute_config_files(arguments)])
+    again = f"{program('submit')} {command} --address {client.get_address()}"
     with packed_code() as folder:
         arguments = add_config_files(arguments, folder)
         stem = f"{job}-{package_digest(folder, job, arguments)}"
-        runtime_env = {"working_dir": str(folder), "env_vars": _source_tags()}
         entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
         while True:
             attempts = {int(number): each for each in client.list_jobs() if (number := _attempt(each, stem))}
@@ -105,8 +109,11 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
                 log.info("%s.%s is running; attaching to it", stem, running[0])
                 return f"{stem}.{running[0]}"
             name = f"{stem}.{max(attempts, default=0) + 1}"
+            variables = {**_source_tags(), COMMAND_VARIABLE: again, SUBMISSION_VARIABLE: name}
+            runtime_env = {"working_dir": str(folder), "env_vars": variables}
+            options = {"runtime_env": runtime_env, "metadata": {COMMAND: command}}
             try:
-                return str(client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=runtime_env))
+                return str(client.submit_job(entrypoint=entrypoint, submission_id=name, **options))
             except UnreachableError as error:
                 cause = error.__cause__
                 if not isinstance(cause, RuntimeError):  # Ray's type for a response with an error

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 RANK_LOG = "log.rank_"
 """Prefix of the tags of a run with node and path of the log of each rank."""
+SUBMISSION = "submission"
+"""Tag of a run with the submission id of the job that created it."""
+SUBMISSION_VARIABLE = "SHAN_SUBMISSION"
+"""Environment variable of a submitted job: its submission id."""
 DEFAULT_URI = f"{_SQLITE}build/mlflow/mlflow.db"
 
 
@@ -63,7 +67,7 @@ class Tracking:
         return mlflow_uri(Path(self.uri.removeprefix(_SQLITE))) if self.is_file else self.uri
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """Creates a run with these tags and MLflow's own (user, command, git commit), and returns its id.
+        """Creates a run with these tags, MLflow's own (user, command, git commit) and SUBMISSION, and returns its id.
 
         The run has the status RUNNING until `running` or `closing` ends it. Raises UserError if this process would
         write its artifacts to a local folder, as with a SQLite file, and cannot.
@@ -74,7 +78,9 @@ class Tracking:
         location = absolute(client.get_experiment(self.experiment_id).artifact_location)
         if location.startswith("/"):
             require_folder(location, f"the artifact folder of tracking.uri {redact(self.uri)},")
-        run = client.create_run(self.experiment_id, run_name=name, tags=resolve_tags(dict(tags)))
+        submission = os.environ.get(SUBMISSION_VARIABLE)
+        tags = {**tags, **({SUBMISSION: submission} if submission else {})}
+        run = client.create_run(self.experiment_id, run_name=name, tags=resolve_tags(tags))
         run_id: str = run.info.run_id
         return run_id
 

@@ -6,7 +6,6 @@ Config fields get their values, in this order, from the defaults, `--preset NAME
 import gc
 import os
 import re
-import shlex
 import sys
 import time
 from argparse import SUPPRESS
@@ -22,7 +21,7 @@ from infra.log import FORMATS, Format, bind, bound, configure, event, is_json, l
 from infra.paths import local_path
 from infra.redaction import redact
 from infra.signals import ignore_signals_at_exit, interrupt_exit_code, raise_on_sigterm
-from infra.source_tree import program
+from infra.source_tree import command_line, program
 from jobs.config import Config
 from jobs.config_files import files_first, preset_names
 from jobs.messages import plain_error, plain_help
@@ -85,7 +84,7 @@ def parse(
         config.check_cpus(set(sections) - set(unread(arguments)))
     except (ArgumentError, ValueError) as error:
         raise UserError(f"{plain_error(str(error), parser)}; see `{program(command)} --help`") from error
-    bind(command=redact(shlex.join([*program(command).split(), *argv])))
+    bind(command=redact(command_line(command, argv)))
     event("job_started", bound("command"))
     return arguments, config
 

@@ -78,11 +78,12 @@ def _show_all(arguments: Any, config: TrackingConfig, errors: list[str]) -> None
 
 def _show_failed(arguments: Any, config: TrackingConfig, errors: list[str]) -> None:
     sources = [partial(failed_folders, open_store(root)) for root in (arguments.feature_root, arguments.index_root)]
+    tracking = None
     with _collected(errors):
         if (tracking := infra.tracking.find_store(config)) is not None:
             sources.append(partial(failed_runs, tracking))
     if arguments.address:
-        sources.append(partial(failed_jobs, arguments.address))
+        sources.append(partial(failed_jobs, arguments.address, tracking))
     for source in sources:
         with _collected(errors):
             for failed in source():

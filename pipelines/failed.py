@@ -1,24 +1,29 @@
 """What `jobs.status` shows of work that failed: its error, the last lines of its log, and the command to resume it."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
 from infra.failures import MAX_LINE, OBJECT, TAG, Failure
-from infra.ray_jobs import job_client, last_log_lines
+from infra.ray_jobs import COMMAND, job_client, last_log_lines
 from infra.redaction import redact
 from infra.source_tree import program
 from infra.storage.base import Store
-from infra.tracking import RANK_LOG, Tracking
+from infra.tracking import RANK_LOG, SUBMISSION, Tracking
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
 
 LINES = 10
 """Lines of a log that are shown."""
 MAX_FAILED = 20
 """Number of failed runs and of failed jobs that are shown, the newest ones."""
-_TRAIN = re.compile(r"(python -m jobs\.|shan )train ")
+_PROGRAM = re.compile(r"(python -m jobs\.|shan )(submit )?")
+_RESUME = re.compile(r" --resume(=\S*)?(?=\s|$)")
 
 
 @dataclass(frozen=True)
@@ -65,23 +70,55 @@ def failed_runs(tracking: Tracking) -> Iterator[FailedWork]:
             continue
         title = f"run {run.info.run_id} ({run.info.run_name}), {run.info.status.lower()}"
         try:
-            failed = _of(title, Failure.parse(tags[TAG].encode()))
+            failure = Failure.parse(tags[TAG].encode())
+            failed = replace(_of(title, failure), resume=resuming(failure.command))
         except (KeyError, ValueError):  # of an earlier release, or the store was unreachable
             failed = FailedWork(title, "no error is recorded", [], "")
         yield replace(failed, places=tuple(f"log of rank {rank}: {place}" for rank, place in rank_logs(tags)))
 
 
-def failed_jobs(address: str) -> Iterator[FailedWork]:
-    """Yields the newest submitted jobs of a cluster that failed. Raises UnreachableError."""
+def failed_jobs(address: str, tracking: Tracking | None = None) -> Iterator[FailedWork]:
+    """Yields the newest submitted commands whose last job failed. Raises UnreachableError.
+
+    The runs of `tracking` decide, beside the log of the job, whether a training that failed has a run to resume.
+    """
     client = job_client(address)
-    jobs = [job for job in client.list_jobs() if job.submission_id and job.status == "FAILED"]
-    for job in sorted(jobs, key=lambda job: -(job.start_time or 0))[:MAX_FAILED]:
+    failed = [job for job in _last_attempts(client.list_jobs()) if job.status == "FAILED"]
+    for job in failed[:MAX_FAILED]:
         ended = datetime.fromtimestamp((job.end_time or 0) / 1000, UTC).isoformat(timespec="seconds")
         lines = redact(last_log_lines(client, str(job.submission_id), LINES)).splitlines()
         log = [line.rpartition("\r")[2][:MAX_LINE] for line in lines]  # of a progress bar, its last state
-        command = redact(job.entrypoint)
-        resume = f"{program('submit')} {resuming(command).removeprefix('python -m jobs.')} --address {address}"
+        command = _submitted_command(job)
+        if command.startswith("train ") and (any("--resume" in line for line in log) or _has_run(job, tracking)):
+            command = resuming(command)
+        resume = f"{program('submit')} {command} --address {address}" if command else ""
         yield FailedWork(f"job {job.submission_id}, failed {ended}", "", log, resume)
+
+
+def _last_attempts(jobs: "Sequence[JobDetails]") -> "list[JobDetails]":
+    """Returns the last job of each command, the newest first. A training and its resumption are one command."""
+    submitted = [job for job in jobs if job.submission_id]
+    last = {
+        _RESUME.sub("", _submitted_command(job) or job.entrypoint): job
+        for job in sorted(submitted, key=lambda job: job.start_time or math.inf)
+    }
+    return sorted(last.values(), key=lambda job: -(job.start_time or math.inf))
+
+
+def _submitted_command(job: "JobDetails") -> str:
+    """Returns the command line of a job after `submit`; an empty string if it is not a command of this project."""
+    if command := (job.metadata or {}).get(COMMAND):
+        return redact(command)
+    found = _PROGRAM.match(job.entrypoint)  # submitted with Ray's own client or by KubeRay
+    return redact(job.entrypoint[found.end() :]) if found else ""
+
+
+def _has_run(job: "JobDetails", tracking: Tracking | None) -> bool:
+    """Returns whether this job or an earlier attempt of the same command has created a run."""
+    if tracking is None or not tracking.experiment_id or COMMAND not in (job.metadata or {}):
+        return False
+    attempts = f"tags.{SUBMISSION} LIKE '{str(job.submission_id).rpartition('.')[0]}.%'"
+    return bool(tracking.client().search_runs([tracking.experiment_id], attempts, max_results=1))
 
 
 def rank_logs(tags: dict[str, Any]) -> list[tuple[int, str]]:
@@ -91,9 +128,10 @@ def rank_logs(tags: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 def resuming(command: str) -> str:
-    """Returns the command that resumes what a command began: the same, and of a training with `--resume`."""
-    return f"{command} --resume" if _TRAIN.match(command) and "--resume" not in command.split() else command
+    """Returns the command that resumes work which has a run: the same, and of a training with `--resume`."""
+    name = _PROGRAM.sub("", command, count=1)
+    return f"{command} --resume" if name.startswith("train ") and not _RESUME.search(command) else command
 
 
 def _of(title: str, failure: Failure) -> FailedWork:
-    return FailedWork(title, failure.error, failure.log, resuming(failure.command))
+    return FailedWork(title, failure.error, failure.log, failure.command)

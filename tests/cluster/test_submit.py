@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,6 +52,17 @@ def train_options(folder: Path, epochs: int) -> list[str]:
     ]  # fmt: skip
 
 
+def failed_work(address: str, folder: Path, text: str = "") -> list[str]:
+    """Returns what `jobs.status --failed` prints, run elsewhere; of it, what contains the text and is in the folder."""
+    status = [sys.executable, "-m", "jobs.status", "--failed", f"--address={address}", f"--feature-root={folder}"]
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*status, f"--tracking.uri=sqlite:///{folder}/mlflow.db"], cwd=folder, env=environment, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    return [found for found in done.stdout.split("\n\n**") if text in found and str(folder) in found]
+
+
 @pytest.mark.long  # test_cluster.py submits its stages one by one
 def test_a_pipeline_runs_on_the_cluster_and_its_log_comes_back(address: str, tmp_path: Path):
     dataset = generate(ScenesConfig(train=24, val=8, test=8), tmp_path / "scenes")
@@ -77,15 +89,34 @@ def test_user_error_of_job_is_returned_by_submission(address: str, tmp_path: Pat
     assert lost.returncode == 2, lost.stdout + lost.stderr
     error = re.compile(r"train\.output '/.*/build/runs' would be deleted with this submitted job's folder")
     assert error.search(lost.stdout)
-    status = [sys.executable, "-m", "jobs.status", "--failed", f"--address={address}", f"--feature-root={tmp_path}"]
-    environment = os.environ | ENVIRONMENT
-    failed = subprocess.run(
-        status, cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
     (name,) = set(re.findall(r"train-[0-9a-f]{12}\.1", lost.stderr))
-    (found,) = [text for text in failed.stdout.split("\n\n**") if name in text]
+    (found,) = [text for text in failed_work(address, tmp_path) if name in text]
     assert error.search(found)
-    assert re.search(rf"resume: python -m jobs\.submit train .* --resume --address {address}$", found.rstrip())
+    command = found.rstrip().rpartition("resume: ")[2]
+    assert re.fullmatch(rf"python -m jobs\.submit train .* --address {address}", command)
+    assert "--resume" not in command  # it has no run
+
+
+@pytest.mark.long
+def test_a_failed_training_is_resumed_by_the_printed_command(address: str, tmp_path: Path):
+    """Its loss becomes infinite. The config file is on the user's machine, the run on the cluster."""
+    config = tmp_path / "mine.yaml"
+    config.write_text("train: {learning_rate: 1.0e+30, max_failures: 0}\n")
+    options = [*train_options(tmp_path, 2), f"--config={config}"]
+    assert submit("train", *options, f"--address={address}").returncode == 2
+    run, job = failed_work(address, tmp_path, "submitted")
+    lines = {text.rpartition("resume: ")[2].rstrip() for text in (run, job)}
+    shown = [set(shlex.split(line)) for line in lines]
+    given = {"python", "-m", "jobs.submit", "train", *options, "--address", address, "--resume"}
+    assert shown == [given] * len(lines)
+    again = submit(*shlex.split(lines.pop())[3:])
+    assert again.returncode == 2
+    assert "loss" in again.stdout  # it was resumed, and failed again
+    (first,), (second,) = (set(re.findall(r"train-[0-9a-f]{12}\.1", text)) for text in (job, again.stderr))
+    assert first != second
+    _, last = failed_work(address, tmp_path, "submitted")
+    assert second in last  # the first attempt is not listed any more
+    assert last.rpartition("resume: ")[2].count("--resume") == 1
 
 
 def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: Path):

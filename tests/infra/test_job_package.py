@@ -48,6 +48,12 @@ def test_config_files_are_packed(tmp_path: Path):
         job_package.add_config_files(["--config", "nowhere.yaml"], packed)
 
 
+def test_paths_of_config_files_hold_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    found = job_package.absolute_config_files(["--name=m", "--config", "a.yaml", "--config=/b.yaml", "--x", "a.yaml"])
+    assert found == ["--name=m", f"--config={tmp_path}/a.yaml", "--config=/b.yaml", "--x", "a.yaml"]
+
+
 def test_a_config_file_in_the_home_folder_is_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text("train: {epochs: 3}\n")

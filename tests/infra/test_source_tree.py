@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from infra.source_tree import PACKAGES, SOURCE_ROOT, program
+from infra.source_tree import COMMAND_VARIABLE, PACKAGES, SOURCE_ROOT, command_line, program
 from tests.support import ROOT
 
 
@@ -20,3 +20,10 @@ def test_the_packages_are_in_the_source_root():
 def test_a_command_is_shown_as_the_user_starts_it(started: str, shown: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", [started])
     assert program("train") == shown
+
+
+def test_a_submitted_job_is_started_by_what_submitted_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/shan"])
+    assert command_line("train", ["--name", "a b"]) == "shan train --name 'a b'"
+    monkeypatch.setenv(COMMAND_VARIABLE, "shan submit train --name 'a b' --address http://head:8265")
+    assert command_line("train", ["--name", "a b"]) == "shan submit train --name 'a b' --address http://head:8265"

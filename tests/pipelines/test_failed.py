@@ -1,15 +1,26 @@
 """What failed: feature sets, runs, with error, log and the command that resumes them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ray.job_submission import JobDetails, JobStatus, JobType
 
 from infra.errors import UserError
 from infra.failures import OBJECT, recorded_failure
 from infra.log import bind, configure, event
+from infra.ray_jobs import COMMAND
 from infra.storage.open import open_store
-from infra.tracking import RANK_LOG, Tracking
-from pipelines.failed import FailedWork, failed_folders, failed_runs, resuming
+from infra.tracking import RANK_LOG, SUBMISSION_VARIABLE, Tracking
+from pipelines.failed import (
+    FailedWork,
+    _has_run,
+    _last_attempts,
+    _submitted_command,
+    failed_folders,
+    failed_runs,
+    resuming,
+)
 
 
 def test_folders_whose_last_job_failed(tmp_path: Path):
@@ -53,10 +64,55 @@ def test_runs_that_failed_name_the_logs_of_ranks(tracking: Tracking):
     )
 
 
+def job(number: int, status: str, command: str, **more: Any) -> JobDetails:
+    submission = f"{command.partition(' ')[0]}-{number:012x}.1"
+    entrypoint = f"python -m jobs.{command} --config=config-0.yaml"
+    details = {"type": JobType.SUBMISSION, "entrypoint": entrypoint, "metadata": {COMMAND: command}, **more}
+    return JobDetails(submission_id=submission, status=JobStatus(status), start_time=number, **details)
+
+
+def test_an_attempt_before_the_last_one_is_left_out():
+    resumed = [job(1, "FAILED", "train --name m"), job(2, "RUNNING", "train --name m --resume")]
+    repeated = [job(3, "FAILED", "extract --config=/a.yaml"), job(4, "FAILED", "extract --config=/a.yaml")]
+    other = [job(5, "FAILED", "extract --config=/b.yaml"), job(6, "SUCCEEDED", "extract --config=/c.yaml")]
+    assert _last_attempts([*resumed, *repeated, *other]) == [other[1], other[0], repeated[1], resumed[1]]
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "metadata", "command"),
+    [
+        (
+            "python -m jobs.train --config=config-0.yaml",
+            {COMMAND: "train --config=/u/a.yaml"},
+            "train --config=/u/a.yaml",
+        ),
+        ("python -m jobs.train --name m", {}, "train --name m"),
+        ("shan train --name m", None, "train --name m"),
+        ("python theirs.py", {}, ""),
+    ],
+    ids=["submitted", "KubeRay", "installed", "another project"],
+)
+def test_the_command_of_a_job_is_the_users(entrypoint: str, metadata: dict[str, str] | None, command: str):
+    assert _submitted_command(job(1, "FAILED", "x", entrypoint=entrypoint, metadata=metadata)) == command
+
+
+def test_a_killed_training_has_the_run_that_its_job_created(tracking: Tracking, monkeypatch: pytest.MonkeyPatch):
+    """A driver that was killed leaves no line about `--resume` in its log."""
+    killed, refused = job(1, "FAILED", "train --name m"), job(2, "FAILED", "train --name n")
+    monkeypatch.setenv(SUBMISSION_VARIABLE, str(killed.submission_id))
+    tracking.create_run("m", {})
+    assert _has_run(killed, tracking)
+    assert not _has_run(refused, tracking)
+    assert not _has_run(killed, None)
+
+
 @pytest.mark.parametrize(
     ("command", "again"),
     [
         ("shan train --name m", "shan train --name m --resume"),
+        ("train --name m", "train --name m --resume"),
+        ("shan submit train --name m --address http://a", "shan submit train --name m --address http://a --resume"),
+        ("python -m jobs.submit train --resume=true --x y", "python -m jobs.submit train --resume=true --x y"),
         ("python -m jobs.train --resume", "python -m jobs.train --resume"),
         ("python -m jobs.extract --dataset train ", "python -m jobs.extract --dataset train "),
         ("", ""),
