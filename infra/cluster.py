@@ -234,7 +234,7 @@ def _start_fix(error: Exception) -> str:
 
 
 def _runtime_env(config: ClusterConfig) -> dict[str, Any] | None:
-    """Returns the runtime environment of workers: their log format, and a hook if they need one to find the packages.
+    """Returns the runtime environment of workers: format and job of their log, and a hook to find the packages.
 
     Workers of a local cluster inherit the environment of this process.
     """

@@ -4,7 +4,7 @@ A message (`log`) is shown in both formats. An event (`event`) has a name and fi
 is not shown, because the progress bars and the results show the same. Both pass `infra.redaction`.
 
 Every process starts with text. `configure` sets the format of a command; processes of Ray that it starts inherit it by
-the environment variable FORMAT_VARIABLE (`worker_environment`). Workers of Ray Train use `relayed`.
+environment variables (`worker_environment`), with the name of its job. Workers of Ray Train use `relayed`.
 """
 
 import json
@@ -22,7 +22,7 @@ from infra.redaction import redact
 
 Format = Literal["text", "json"]
 FORMATS: tuple[Format, ...] = ("text", "json")
-FORMAT_VARIABLE = "SHAN_LOG_FORMAT"
+FORMAT_VARIABLE, JOB_VARIABLE = "SHAN_LOG_FORMAT", "SHAN_LOG_JOB"
 RECENT = 20
 """Last messages and events that a process keeps for the record of a failure."""
 
@@ -30,7 +30,7 @@ log = logging.getLogger("shan")
 """Messages for people: INFO for notices, WARNING and ERROR with that prefix."""
 _events = logging.getLogger("shan.events")
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
-_context: dict[str, Any] = {}
+_context: dict[str, Any] = {"job": os.environ[JOB_VARIABLE]} if JOB_VARIABLE in os.environ else {}
 
 
 def event(name: str, message: str, **fields: Any) -> None:
@@ -65,13 +65,14 @@ def is_json() -> bool:
     return os.environ.get(FORMAT_VARIABLE) == "json"
 
 
-def configure(log_format: Format) -> None:
-    """Sets the format of this process and of the processes that it starts.
+def configure(log_format: Format, job: str = "") -> None:
+    """Sets the format of this process and of the processes that it starts, and the job of their messages and events.
 
     With JSON, warnings of Python and of other libraries are JSON, too.
     """
+    os.environ.pop(JOB_VARIABLE, None)
     if log_format == "json":
-        os.environ[FORMAT_VARIABLE] = "json"
+        os.environ |= {FORMAT_VARIABLE: "json", **({JOB_VARIABLE: job} if job else {})}
         os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"  # otherwise its warnings are text
     elif os.environ.pop(FORMAT_VARIABLE, None):
         os.environ.pop("MLFLOW_CONFIGURE_LOGGING", None)
@@ -82,12 +83,13 @@ def configure(log_format: Format) -> None:
         root.removeHandler(_OTHERS)
     logging.captureWarnings(log_format == "json")
     _context.clear()
+    _context.update({"job": job} if job else {})
     _RECENT.lines.clear()
 
 
 def worker_environment() -> dict[str, str]:
     """Returns the environment variables with which processes of a cluster log as this one does."""
-    return {FORMAT_VARIABLE: "json"} if is_json() else {}
+    return {name: os.environ[name] for name in (FORMAT_VARIABLE, JOB_VARIABLE) if name in os.environ}
 
 
 def recent() -> list[str]:
@@ -135,7 +137,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({name: _plain(value) for name, value in document.items()}, default=str)
+        return json.dumps(loggable(document))
 
 
 class TextFormatter(logging.Formatter):
@@ -183,7 +185,7 @@ class _Fields(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args = redact(record.getMessage()), None
-        vars(record).update({name: _plain(value) for name, value in _fields_of(record).items()} | dict(self._fields))
+        vars(record).update(loggable(_fields_of(record)) | dict(self._fields))
 
 
 class _Relay(logging.Handler):
@@ -197,11 +199,15 @@ class _Relay(logging.Handler):
         self._send(record.name, record.levelno, record.getMessage(), _fields_of(record))
 
 
-def _plain(value: Any) -> Any:
-    """Returns text without credentials, and numbers that JSON does not have as text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return redact(value) if isinstance(value, str) else value
+def loggable(value: Any) -> Any:
+    """Returns a value as JSON has it, at every level: text without credentials, and as text what JSON does not have."""
+    if isinstance(value, Mapping):
+        return {redact(str(name)): loggable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [loggable(each) for each in value]
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return redact(str(value))
 
 
 _JSON, _TEXT = JsonFormatter(), TextFormatter()

@@ -66,8 +66,7 @@ def parse(
     from jsonargparse import ArgumentError
 
     argv = sys.argv[1:] if argv is None else argv
-    configure(_log_format(argv))
-    bind(job=command)
+    configure(_log_format(argv), command)
     parser = _parser(command, description, add_arguments, sections, default_preset)
     if subcommands:
         parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."

@@ -1,5 +1,6 @@
-"""Checks the documentation against the code: links, paths, commands, options, fields, targets, messages, commits."""
+"""Checks the documentation against the code: links, paths, commands, options, fields, events, messages, commits."""
 
+import ast
 import json
 import re
 import shlex
@@ -26,6 +27,8 @@ SUBCOMMANDS = {"features": ("verify", "inspect", "gc", "import", "export"), "ind
 COMMIT = re.compile(r"\b(?=[0-9a-f]*[a-f])(?=[0-9a-f]*\d)[0-9a-f]{7}\b")
 FOREIGN_MESSAGES = {"No available agent"}
 """Messages of Ray that the troubleshooting table quotes."""
+EVENT_FUNCTIONS = {"event", "service_event", "_event"}
+"""Functions whose first argument is the name of an event."""
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -224,6 +227,37 @@ def test_names_of_mlflow_runs_are_those_of_the_code():
     for name in names - {"jobs.quickstart"}:
         last = name.rpartition(".")[2] if name.startswith(("lineage.", "promotion.", "selection.")) else name
         assert any(last in text for text in texts) or last in Recalls.__dataclass_fields__, f"nothing records {name}"
+
+
+def logged_events(tree: ast.AST) -> set[str]:
+    """Returns the names of a module's events: of calls, of the fields of messages, and of traced methods."""
+    nodes, named = list(ast.walk(tree)), list[ast.AST]()
+    assigned = {
+        ast.unparse(target): node.value for node in nodes if isinstance(node, ast.Assign) for target in node.targets
+    }
+    for node in nodes:
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in EVENT_FUNCTIONS:
+            named += [node.args[0], assigned.get(getattr(node.args[0], "id", ""), node.args[0])]
+        elif isinstance(node, ast.Dict):
+            pairs = zip(node.keys, node.values, strict=True)
+            named += [value for key, value in pairs if getattr(key, "value", "") == "event"]
+        elif isinstance(node, ast.AsyncFunctionDef) and "traced" in map(ast.unparse, node.decorator_list):
+            named.append(ast.Constant(node.name))
+    named += [branch for node in named if isinstance(node, ast.IfExp) for branch in (node.body, node.orelse)]
+    return {str(node.value) for node in named if isinstance(node, ast.Constant)}
+
+
+def test_documented_events_are_those_of_the_code():
+    text = (ROOT / "docs/debugging.md").read_text(encoding="utf-8")
+    section = text.split("\n## Events for machines\n")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    table = {name for cell in cells for name in inline(cell) if re.fullmatch(r"[a-z_]+", name)}
+    of_service = set(inline(section.rpartition("|")[2]))
+    modules = [path for package in CODE for path in (ROOT / package).rglob("*.py")]
+    names = set[str]().union(*(logged_events(ast.parse(path.read_text(encoding="utf-8"))) for path in modules))
+    assert {"part_written", "store_retry", "checkpoint_saved", "rerank", "watch_failed"} <= names  # of every kind
+    assert names - table - of_service == set()
+    assert table - names == set()
 
 
 def test_pages_named_by_code_exist():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from infra.log import loggable
 from infra.redaction import redact
 
 _log = logging.getLogger("ray.serve.shan")
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 def service_event(name: str, message: str, level: int = logging.INFO, **fields: Any) -> None:
     """Logs an event of this process."""
-    _log.log(level, redact(f"{name}: {message}"), extra={"event": name, "log_to_stderr": False, **fields})
+    _log.log(level, redact(f"{name}: {message}"), extra={"event": name, "log_to_stderr": False, **loggable(fields)})
 
 
 def traced(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

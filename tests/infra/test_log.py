@@ -2,14 +2,32 @@
 
 import json
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.log import RECENT, bind, binding, bound, configure, event, log, recent, relayed, replay
+from infra.log import (
+    RECENT,
+    Format,
+    bind,
+    binding,
+    bound,
+    configure,
+    event,
+    log,
+    recent,
+    relayed,
+    replay,
+    worker_environment,
+)
 from infra.progress import ProgressBar
+from tests.support import ROOT
 
 URI = "https://me:hunter2@host/path?token=hunter2"
 
@@ -54,10 +72,28 @@ def test_json_has_no_credentials(capsys: pytest.CaptureFixture[str]):
     configure("json")
     bind(command=f"shan train --tracking.uri {URI}")
     log.error("cannot read %s", URI, extra={"store": URI}, exc_info=ValueError(URI))
-    event("store_retry", URI, store=URI)
+    event("store_retry", URI, store=URI, stores=[{URI: (URI, [URI])}], error=OSError(URI))
     text = capsys.readouterr().err
     assert "ValueError" in text
     assert "hunter2" not in text + "\n".join(recent())
+
+
+def test_nested_values_are_json(capsys: pytest.CaptureFixture[str]):
+    configure("json")
+    event("steps", "s", losses=[float("inf"), 1.5], by_rank={0: None, 1: True}, names={"a"}, path=Path("/p"))
+    (found,) = events(capsys)
+    assert found["losses"] == ["inf", 1.5]
+    assert (found["by_rank"], found["names"], found["path"]) == ({"0": None, "1": True}, ["a"], "/p")
+
+
+@pytest.mark.parametrize(("log_format", "job"), [("json", "extract"), ("text", None)])
+def test_other_processes_have_the_job(log_format: Format, job: str | None):
+    configure(log_format, "extract")
+    assert bound("job") == "extract"
+    code = "from infra.log import log; log.info('here')"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **worker_environment()}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (json.loads(done.stderr)["job"] if job else done.stderr) == (job or "here\n")
 
 
 def test_json_includes_what_libraries_warn_of(capsys: pytest.CaptureFixture[str]):

@@ -26,5 +26,6 @@ def test_a_step_is_an_event_also_if_it_fails(service_log: list[logging.LogRecord
 
 
 def test_an_event_has_no_credentials(service_log: list[logging.LogRecord]):
-    service_event("problem", "https://me:hunter2@host/ is unreachable")
+    service_event("problem", "https://me:hunter2@host/ is unreachable", stores=["https://me:hunter2@host/"])
+    assert vars(service_log[0])["stores"] == ["https://host/"]
     assert service_log[0].getMessage() == "problem: https://host/ is unreachable"
