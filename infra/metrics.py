@@ -195,7 +195,12 @@ TRAINING_CAPTIONS = Metric(
     "shan_training_captions_total", "counter", "captions", "Captions of these steps, of all ranks."
 )
 TRAINING_STEP = Metric(
-    "shan_training_step", "gauge", "steps", "Last step of a running training that was logged.", ("run",)
+    "shan_training_step",
+    "gauge",
+    "steps",
+    "Highest step of a running training, 0 while it waits for its workers. Steps that they repeat after a restart do "
+    "not count.",
+    ("run",),
 )
 TRAINING_LOSS = Metric(
     "shan_training_loss", "gauge", "1", "Mean loss of the last `train.log_every_n_steps` steps.", ("run",)

@@ -96,17 +96,20 @@ class ProgressActor:
 
 
 @contextmanager
-def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Iterator[Any]:
+def worker_bar(
+    description: str, total: int, unit: str, waiting_for: str, on_steps: Callable[[int], object] = lambda _: None
+) -> Iterator[Any]:
     """Shows a bar while the body runs. Yields the `ProgressActor`; workers call `update.remote(steps, note)` on it.
 
-    Until they do, the bar shows that the work waits for `waiting_for`.
+    Until they do, the bar shows that the work waits for `waiting_for`. `on_steps` is called in this process with the
+    number of steps done, again and again.
     """
     import ray
 
     actor = ray.remote(ProgressActor).options(num_cpus=0).remote(waiting_for)
     finished = threading.Event()
     with ProgressBar(desc=description, total=total, unit=unit) as bar:
-        thread = threading.Thread(target=_refresh, args=(actor, bar, finished), daemon=True)
+        thread = threading.Thread(target=_refresh, args=(actor, bar, finished, on_steps), daemon=True)
         thread.start()
         try:
             yield actor
@@ -116,7 +119,7 @@ def worker_bar(description: str, total: int, unit: str, waiting_for: str) -> Ite
             ray.kill(actor)
 
 
-def _refresh(actor: Any, bar: "ProgressBar", finished: threading.Event) -> None:
+def _refresh(actor: Any, bar: "ProgressBar", finished: threading.Event, on_steps: Callable[[int], object]) -> None:
     import ray
 
     last, shown = False, ""
@@ -126,6 +129,7 @@ def _refresh(actor: Any, bar: "ProgressBar", finished: threading.Event) -> None:
             steps, note, logged = ray.get(actor.state.remote(), timeout=5)
         except ray.exceptions.RayError:
             continue  # a bar that cannot be refreshed must not end the work
+        on_steps(steps)
         for each in logged:
             replay(*each)
         if steps != bar.n or note != shown:

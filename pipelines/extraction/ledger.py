@@ -30,6 +30,10 @@ class Ledger:
         for parts in self._parts.values():
             yield from parts
 
+    def photo_count(self) -> int:
+        """Photos of all accounts."""
+        return sum(len(account.keys) for account in self.all())
+
     def add(self, done: Committed) -> int:
         """Adds what was committed. Returns the number of photos that were not accounted for before."""
         account = Account.of(done.receipt)

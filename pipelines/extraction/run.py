@@ -90,11 +90,15 @@ def extract(
     if plan.feature_set.missing:
         require_conditional_writes(plan.store)
         before_writing()
-        parts = sum(task.part_count for task in plan.feature_set.missing)
-        start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
-    with recorded_failure(plan.store):
-        ledger = _write_shards(plan, config, Wait(cluster, _request(config, 1)), progress)
-        feature_set = _publish(plan, config, ledger)
+        connect(cluster)
+    ledger = Ledger(plan.feature_set)
+    with _metrics(plan, config, ledger) as metrics:  # they show a wait for resources, too
+        if plan.feature_set.missing:
+            parts = sum(task.part_count for task in plan.feature_set.missing)
+            start_detectors(config, cluster, plan.spec, min(config.min_detector_actors, parts))
+        with recorded_failure(plan.store):
+            _write_shards(plan, config, Wait(cluster, _request(config, 1)), ledger, progress, metrics)
+            feature_set = _publish(plan, config, ledger)
     written = tuple(ledger.accounts[task.name] for task in plan.feature_set.missing)
     if times := ledger.times.report():
         plan.store.replace(REPORT, canonical_json(times))
@@ -202,29 +206,36 @@ def extraction_summary(extraction: Extraction) -> str:
     return text
 
 
-def _write_shards(plan: ExtractionPlan, config: ExtractConfig, wait: Wait, progress: Callable[[int], object]) -> Ledger:
-    """Writes the manifest and the missing shards. Returns the accounts of all shards."""
+def _metrics(plan: ExtractionPlan, config: ExtractConfig, ledger: Ledger) -> ProgressMetrics:
+    name, photos = plan.store.uri.rpartition("/")[2], plan.feature_set.photo_count
+    return ProgressMetrics(name, photos, config.max_rejected, ledger.photo_count(), ledger.rejected)
+
+
+def _write_shards(
+    plan: ExtractionPlan,
+    config: ExtractConfig,
+    wait: Wait,
+    ledger: Ledger,
+    progress: Callable[[int], object],
+    metrics: ProgressMetrics,
+) -> None:
+    """Writes the manifest and the missing shards, and adds them to the ledger."""
     work = plan.feature_set
     text = f"{work.photo_count} photos: {len(work.complete)} shards are complete, {len(work.missing)} are missing"
     event("extraction_planned", text, photos=work.photo_count, complete=len(work.complete), missing=len(work.missing))
     write_manifest(plan.store, plan.manifest, exact=bool(work.missing))
-    ledger = Ledger(work)
-    accounted = sum(len(account.keys) for account in ledger.all())
-    progress(accounted)
+    progress(ledger.photo_count())
     ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
     if work.missing:
         stored = StoredManifest.find(plan.store, plan.manifest.digest())
-        limits = work.photo_count, config.max_rejected
-        with ProgressMetrics(plan.store.uri.rpartition("/")[2], *limits, accounted, ledger.rejected) as metrics:
-            for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
-                _log_committed(done)
-                if added := ledger.add(done):
-                    progress(added)
-                    metrics.add(done.receipt)
-                    ledger.check_max_rejected(plan.store, *limits)
+        for done in run_graph(work.missing, plan.manifest.root, plan.store, stored, plan.spec, config, wait):
+            _log_committed(done)
+            if added := ledger.add(done):
+                progress(added)
+                metrics.add(done.receipt)
+                ledger.check_max_rejected(plan.store, work.photo_count, config.max_rejected)
     if work.missing or work.has_parts:
         delete_parts(plan.store, set(work.shards))
-    return ledger
 
 
 def _log_committed(done: Committed) -> None:

@@ -52,12 +52,18 @@ def worker_resources(train: TrainConfig) -> Bundle:
     return {"CPU": train.cpus_per_worker, **({"GPU": 1} if train.use_gpu else {})}
 
 
-def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[UserCallback]" = ()) -> "Result":
+def fit(
+    training: ClaimedTraining,
+    tracking: Tracking,
+    on_steps: Callable[[int], None],
+    callbacks: "Sequence[UserCallback]" = (),
+) -> "Result":
     """Trains to the end on the connected cluster and returns Ray Train's result.
 
-    Raises UserError if training fails more than `train.max_failures` times, the exception of a worker that a restart
-    would only repeat, and LeaseLostError if another process resumes the training, also at an interrupt. At an
-    interrupt, the workers save a checkpoint if they can within STOP_S; a second interrupt does not wait for them.
+    `on_steps` is called again and again with the step that the workers have reached. Raises UserError if training fails
+    more than `train.max_failures` times, the exception of a worker that a restart would only repeat, and LeaseLostError
+    if another process resumes the training, also at an interrupt. At an interrupt, the workers save a checkpoint if
+    they can within STOP_S; a second interrupt does not wait for them.
     """
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
@@ -68,7 +74,7 @@ def fit(training: ClaimedTraining, tracking: Tracking, callbacks: "Sequence[User
     lease, train = training.lease, training.inputs.setup.train
     batches = batches_of(training.inputs.features.captioned("train"), train).batches_per_epoch
     workers = f"{train.num_workers} workers"
-    with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step", workers) as bar:
+    with worker_bar("train", train.epochs * steps_per_epoch(batches, train), "step", workers, on_steps) as bar:
         trainer = _trainer(training, tracking, callbacks, bar)
         try:
             result = _fit_interruptibly(trainer, bar, lambda: tracking.end(training.run_id, "KILLED", lease.is_lost))

@@ -30,6 +30,7 @@ from pipelines.training.figures import log_figures
 from pipelines.training.inputs import require_dataset_of_model, resolve_inputs
 from pipelines.training.run_directory import RunDirectory
 from pipelines.training.setup import TrainingSetup
+from pipelines.training.step_gauge import step_gauge
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.metrics import random_recalls
 
@@ -111,10 +112,11 @@ def finished_training(directory: RunDirectory, tracking: Tracking | None) -> Tra
 def _train(training: ClaimedTraining, detector: DetectorPackage, tracking: Tracking) -> TrainedModel:
     """Trains to the end and registers the best epoch."""
     # With a tracking server, the workers log the metrics of their nodes; a file is written from here only.
-    with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
-        fitted = fit(training, tracking)
-    with names_full_disk(f"{tmpdir()} or tracking.uri {redact(tracking.uri)}"):
-        return _publish(training, fitted, detector, tracking)
+    with step_gauge(training.run_id) as on_steps:
+        with system_metrics(tracking, training.run_id) if tracking.is_file else nullcontext():
+            fitted = fit(training, tracking, on_steps)
+        with names_full_disk(f"{tmpdir()} or tracking.uri {redact(tracking.uri)}"):
+            return _publish(training, fitted, detector, tracking)
 
 
 def _publish(

@@ -11,7 +11,6 @@ from infra.metrics import (
     TRAINING_CAPTIONS,
     TRAINING_LOSS,
     TRAINING_MEMORY,
-    TRAINING_STEP,
     TRAINING_STEPS,
     WAIT_RATIO,
 )
@@ -34,7 +33,6 @@ def record_window(
     ranks = int(summary["num_workers"])
     TRAINING_STEPS.add(len(window.losses))
     TRAINING_CAPTIONS.add(window.captions * ranks)
-    TRAINING_STEP.set(state.progress.step, run=run)
     TRAINING_LOSS.set(summary["loss"], run=run)
     GRADIENT_NORM.set(summary["grad_norm"], run=run)
     CAPTIONS_PER_SECOND.set(summary["captions_per_s"], run=run)

@@ -107,8 +107,14 @@ def test_promtool_accepts_the_alerts(arguments: tuple[str, ...]):
 def test_there_is_an_alert_for_each_trouble():
     assert {alert["alert"] for alert in alerts()} == {
         *("ManyPhotosRejected", "ExtractionWithoutProgress", "TrainingWithoutProgress", "CheckpointUploadFails"),
-        *("TrainingWaitsForData", "SearchesBeyondDeadline", "ChampionWithoutIndex"),
+        *("TrainingWaitsForData", "SearchesBeyondDeadline", "PartialResults", "ChampionWithoutIndex"),
     }
+
+
+def test_documented_alerts_are_those_of_the_file():
+    text = (ROOT / "docs" / "how-to" / "monitor.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", text.split("\n## Alerts\n")[1].split("\n## ")[0], re.MULTILINE)
+    assert rows == [(alert["alert"], alert["labels"]["severity"]) for alert in alerts()]
 
 
 def test_compose_provisions_prometheus_and_grafana():

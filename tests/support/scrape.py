@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import ray
 import requests
@@ -34,8 +34,15 @@ class Scraped:
 
     def total(self, name: str, **labels: str) -> float:
         """Returns the sum of the series of a metric that have these labels, whatever else they have."""
+        return sum(self._series(name, labels))
+
+    def count(self, name: str, **labels: str) -> int:
+        """Returns the number of these series."""
+        return len(self._series(name, labels))
+
+    def _series(self, name: str, labels: Mapping[str, str]) -> list[float]:
         series = dict(self._values.get(name, {}))
-        return sum(value for key, value in series.items() if labels.items() <= dict(key).items())
+        return [value for key, value in series.items() if labels.items() <= dict(key).items()]
 
     def settle(self) -> None:
         """Waits until what this process has recorded so far is scraped.

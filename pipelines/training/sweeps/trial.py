@@ -17,6 +17,7 @@ from pipelines.training.claim import claim_training
 from pipelines.training.driver import fit
 from pipelines.training.inputs import resolve_inputs
 from pipelines.training.setup import TrainingSetup
+from pipelines.training.step_gauge import step_gauge
 from pipelines.training.stored_progress import stored_progress
 from pipelines.training.sweeps.space import with_fields
 
@@ -84,8 +85,8 @@ def train_trial(values: dict[str, Any], sweep: SweepContext, reporter: "EpochRep
     if not progress.is_finished(setup.train):
         if is_resumed:  # a new run has that status, unless the sweep was interrupted meanwhile
             client.update_run(run_id, status="RUNNING")
-        with sweep.tracking.closing(run_id, training.lease.is_lost):
-            fit(training, sweep.tracking, [reporter])
+        with sweep.tracking.closing(run_id, training.lease.is_lost), step_gauge(run_id) as on_steps:
+            fit(training, sweep.tracking, on_steps, [reporter])
         progress = stored_progress(inputs.directory)
     if progress.is_finished(setup.train):
         with outage_as_warning(f"run {run_id} is completed at the end of the sweep"):

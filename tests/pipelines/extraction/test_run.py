@@ -6,33 +6,44 @@ It runs the operators in `pipelines.extraction.ray_graph` and accounts for them 
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 
+from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.failures import OBJECT, Failure
+from infra.metrics import ACCOUNTED_PHOTOS, PLAN_PHOTOS
 from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from infra.storage.replacement import Replacement
 from pipelines.datasets.locate_photos import locate_photos
 from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.detectors import registry
+from pipelines.extraction.run import plan_extraction
 from pipelines.features.account import Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import INDEX
 from pipelines.features.publish import publish
 from pipelines.features.receipt import read_receipts
 from pipelines.features.shards import build_tar
-from tests.support.extractions import PHOTOS, contents, manifest_of, run, shard, write_photos
+from tests.support.extractions import PHOTOS, config, contents, manifest_of, run, shard, write_photos
 from tests.support.faulty_proxy import CONDITION_IGNORED, CONDITION_REFUSED, faulty_proxy
+from tests.support.processes import wait_until
+from tests.support.scrape import Scraped
 from tests.support.servers import S3Server, aws_environment
 from tests.support.tiny_detector import TinyDetector
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Busy:
+    """Takes CPUs."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +57,23 @@ def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manif
     extraction, counted = run(manifest, tmp_path_factory.mktemp("extracted"))
     assert (len(extraction.written), extraction.shards_reused, sum(counted)) == (4, 0, 6)
     return extraction.feature_set
+
+
+def test_a_wait_for_resources_has_metrics(manifest: Manifest, tmp_path: Path):
+    """An alert needs them. Another job has all CPUs until they are scraped."""
+    other = ray.remote(Busy).options(num_cpus=4).remote()
+    ray.get(other.__ray_ready__.remote())
+    name = plan_extraction(manifest, config(tmp_path), ClusterConfig()).store.uri.rpartition("/")[2]
+    with Scraped() as scraped, ThreadPoolExecutor() as pool:
+        try:
+            running = pool.submit(run, manifest, tmp_path)
+            wait_until(lambda: scraped.count(ACCOUNTED_PHOTOS.exported, feature_set=name) == 1, 60)
+            assert scraped.total(ACCOUNTED_PHOTOS.exported, feature_set=name) == 0
+            assert scraped.total(PLAN_PHOTOS.exported, feature_set=name) == 6
+        finally:
+            ray.kill(other)
+        extraction, counted = running.result()
+    assert (len(extraction.written), sum(counted)) == (4, 6)
 
 
 def test_every_photo_is_written_or_rejected(extracted: FeatureSet):

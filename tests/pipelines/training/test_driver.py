@@ -51,10 +51,10 @@ def test_an_interrupt_after_a_lost_lease_reports_that(
     for name in ("worker_bar", "_trainer"):  # they need a cluster
         monkeypatch.setattr(driver, name, lambda *_: nullcontext())
     with pytest.raises(KeyboardInterrupt, match="checkpoint x is saved"):
-        driver.fit(training, tracking)
+        driver.fit(training, tracking, print)
     training.lease.directory.acquire_lease()
     with pytest.raises(LeaseLostError, match="another process resumed this run"):  # resuming would take it back
-        driver.fit(training, tracking)
+        driver.fit(training, tracking, print)
 
 
 def test_a_training_that_is_given_up_can_be_resumed(training: ClaimedTraining):
