@@ -50,6 +50,12 @@ soak: .venv/.installed-dev ## MINUTES (60) of work on that stack while faults ar
 faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (9 to 14 minutes)
 	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
+DATA ?= f30k_precomp
+OPTIONS ?= --train.use_gpu true
+.PHONY: reproduce
+reproduce: .venv/.installed-dev ## the models of the paper's tables on SCAN's features in DATA, on a GPU, beside the paper's figures
+	$(BIN)/python -m jobs.reproduce --features $(DATA) --report build/reproduce.html $(OPTIONS)
+
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)
 	$(BIN)/python -m tests.benchmarks

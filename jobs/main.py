@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model on a feature set and register a version",
     "sweep": "train with many settings, stop weak trials early, register the best",
     "evaluate": "measure recalls of models on a split, with confidence intervals",
+    "reproduce": "train the models of the paper's tables on SCAN's features and compare recalls",
     "behaviour": "run behavioural tests of a model",
     "promote": "make a version champion if it is better, or roll back",
     "lineage": "print where a model, run, feature set or index comes from, and check it",

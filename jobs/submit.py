@@ -37,6 +37,7 @@ COMMANDS = (
     "lineage",
     "pipeline",
     "promote",
+    "reproduce",
     "rerank",
     "search",
     "serve",

@@ -15,7 +15,7 @@ from tests.support import ROOT
 
 LAYERS = (
     ("jobs",),
-    ("pipelines.quickstart",),
+    ("pipelines.quickstart", "pipelines.reproduction"),
     ("pipelines.pipeline",),
     ("pipelines.evaluation", "pipelines.training", "pipelines.lineage", "pipelines.service", "pipelines.status"),
     ("pipelines.search",),
