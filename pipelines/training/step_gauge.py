@@ -10,7 +10,7 @@ from infra.metrics import TRAINING_STEP
 def step_gauge(run: str) -> Iterator[Callable[[int], None]]:
     """Yields a function that takes the step of a run; the gauge, at first 0, is the highest one until the body ends.
 
-    Workers that restart repeat steps, which are no progress: a training that restarts again and again is stuck.
+    A training whose workers restart every few minutes repeats the same steps, which does not count as progress.
     """
     highest = 0
 
