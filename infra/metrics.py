@@ -18,7 +18,7 @@ from typing import Any, Literal
 REFRESH_S = 0.5
 """Seconds after which gauges are recorded again; Ray's reports are at least 1 s apart."""
 
-SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60)
 """Upper edges of the buckets of latencies."""
 UPLOAD_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """Upper edges of the buckets of uploads."""
@@ -256,7 +256,8 @@ STORE_REQUESTS = Metric(
     "shan_store_requests_total",
     "counter",
     "requests",
-    "Requests to an S3 server, each attempt counted, by operation of its API. A store in a folder has none.",
+    "Requests to an S3 server, each attempt counted, by operation of its API. Those for checkpoints, which Ray Train "
+    "makes with Arrow's client, are not included. A store in a folder has none.",
     ("operation",),
 )
 STORE_RETRIES = Metric(

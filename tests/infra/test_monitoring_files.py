@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from infra.metrics import METRICS
+from pipelines.service.config import ServiceConfig
 from tests.support import ROOT
 from tests.test_docs import anchors
 
@@ -129,6 +130,10 @@ def test_compose_provisions_prometheus_and_grafana():
     for node in nodes["names"]:
         assert f"--metrics-export-port={nodes['port']}" in services[node]["command"]
     (secret,) = services["prometheus"]["secrets"]
+    (target,) = (target for config in search["static_configs"] for target in config["targets"])
+    node, _, port = target.partition(":")
+    assert f"127.0.0.1:{port}:{port}" in services[node]["ports"]
+    assert int(port) == ServiceConfig().port
     assert search["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
     (source,) = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
