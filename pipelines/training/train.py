@@ -77,10 +77,10 @@ def run_training(
     detector = detector_package(features.index.detector, features.index.fingerprint, setup.register)
     connect_cluster(setup)
     again = f"re-run the {'same command' if resume is None else 'command with --resume'} to continue"
-    with after_outage(again):
+    with after_outage("re-run the same command, with --resume if the run exists" if resume is False else again):
         training = claim_training(inputs, tracking, resume)
-        with when_interrupted(again), tracking.running(training.run_id, training.lease.is_lost):
-            trained = _train(training, detector, tracking)
+    with after_outage(again), when_interrupted(again), tracking.running(training.run_id, training.lease.is_lost):
+        trained = _train(training, detector, tracking)
     training.lease.require()
     inputs.directory.record_result(asdict(trained))
     return trained

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 import infra.cluster
-from infra.errors import UserError
-from infra.tracking import Tracking
+from infra.errors import StorageError, UserError
+from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
+from pipelines.training import train
 from pipelines.training.claim import claim_training
 from pipelines.training.config import TrainConfig
 from pipelines.training.inputs import resolve_inputs
@@ -19,6 +20,7 @@ from pipelines.training.setup import TrainingSetup
 from pipelines.training.train import TrainedModel, _results, run_training, training_summary
 from shan_model.config import ModelConfig
 from tests.support import feature_sets
+from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
 RESULT = TrainedModel("r", "m", 3, 2, {"val_rsum": 123.456})
 
@@ -103,6 +105,29 @@ def test_unreachable_cluster_leaves_neither_directory_nor_run(
         run_training(features, "m", setup, tracking, resume)
     assert not Path(setup.train.output).exists()
     assert tracking.client().search_runs([tracking.experiment_id]) == []
+
+
+@pytest.mark.parametrize(
+    ("resume", "advice"),
+    [
+        (False, "re-run the same command, with --resume if the run exists"),
+        (None, "re-run the same command to continue"),
+    ],
+)
+def test_an_outage_before_the_first_step_states_what_to_run(
+    features: FeatureSet,
+    setup: TrainingSetup,
+    mlflow_uri: str,
+    resume: bool | None,
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with faulty_proxy(mlflow_uri) as proxy:
+        tracking = connect(TrackingConfig(uri=proxy.endpoint))
+        monkeypatch.setattr(train, "connect_cluster", lambda _: proxy.always(CUT_BEFORE))
+        with pytest.raises(StorageError, match=rf"is unreachable .*; {re.escape(advice)}$"):
+            run_training(features, "m", setup, tracking, resume)
 
 
 @pytest.mark.usefixtures("ray_session")
