@@ -37,7 +37,7 @@ def soak(minutes: float, seed: int) -> tuple[Team, Trouble, list[Check]]:
             until, end = time.monotonic() + 60 * minutes, threading.Event()
             try:
                 with ThreadPoolExecutor(3) as pool:
-                    faults, samples = pool.submit(trouble.run, until), pool.submit(memory.watch, until)
+                    faults, samples = pool.submit(trouble.run, until, end), pool.submit(memory.watch, until, end)
                     searches = pool.submit(team.serve, end)
                     try:
                         team.work(until)

@@ -1,6 +1,7 @@
 """Memory of processes that live long, over time."""
 
 import os
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,16 +36,15 @@ class Memory:
     samples: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
-    def watch(self, until: float) -> None:
-        """Samples until a time."""
-        while time.monotonic() < until:
+    def watch(self, until: float, end: threading.Event) -> None:
+        """Samples until a time, or until the end if that comes before."""
+        while not end.wait(EVERY_S) and time.monotonic() < until:
             for pid in tree(os.getpid()):
                 line = command_line(pid)
                 name = next((name for part, name in WATCHED.items() if part in line), "")
                 if name and (mib := _resident_mib(pid)):
                     self.names[pid] = name
                     self.samples.setdefault(pid, []).append((time.monotonic(), mib))
-            time.sleep(EVERY_S)
 
     def growth(self) -> list[Growth]:
         """Returns the slope of each process with enough samples, after its first third, when caches are warm."""

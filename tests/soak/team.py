@@ -97,9 +97,10 @@ class Team:
 
     def _run(self, command: str, *arguments: str) -> str:
         """Submits a command until it succeeds, and returns its output. RuntimeError after MOST_TRIES tries."""
-        last = ""
+        output = ""
         for _ in range(MOST_TRIES):
-            process = self.stack.submit(command, *arguments, *(["--resume"] if "--resume" in last else []))
+            asked = ["--resume"] if "--resume to continue" in output else []
+            process = self.stack.submit(command, *arguments, *asked)
             output, _ = process.communicate(timeout=2 * DEADLINE_S)
             self.stack.outputs.append(output)
             if process.returncode == 0:

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -60,12 +61,11 @@ class Trouble:
         """Prepares the choice of processes, which takes no numbers from the plan."""
         self._draw = random.Random(self.seed)  # noqa: S311 - not a secret
 
-    def run(self, until: float) -> None:
-        """Injects faults until a time."""
+    def run(self, until: float, end: threading.Event) -> None:
+        """Injects faults until a time, or until the end if that comes before."""
         start = time.monotonic()
         for fault in plan(self.seed, self.faults):
-            time.sleep(fault.wait_s)
-            if time.monotonic() > until:
+            if end.wait(fault.wait_s) or time.monotonic() > until:
                 return
             what = self.faults[fault.kind](fault.duration_s)
             if what:
