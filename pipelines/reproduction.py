@@ -9,6 +9,7 @@ from pathlib import Path
 
 from infra.errors import UserError
 from infra.log import log
+from infra.paths import is_file
 from infra.progress import ProgressBar
 from infra.tracking import Tracking
 from pipelines.datasets.names import dataset_name
@@ -50,7 +51,7 @@ _PROTOCOL_OF_SIZE = {1000: "f30k-1k", 5000: "coco-1k-5fold"}
 def imported(features: str, root: str) -> FeatureSet:
     """Opens a feature set, or imports a folder in SCAN's format below `root`, where an earlier import is reused."""
     folder = Path(features)
-    if not (folder / "train_ims.npy").exists():
+    if not is_file(folder / "train_ims.npy"):
         return FeatureSet.open(features)
     with ProgressBar(desc="import", unit="photo") as bar:
         return import_scan(folder, root, dataset_name(folder.absolute().name), 32, bar.update).feature_set
