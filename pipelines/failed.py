@@ -89,7 +89,8 @@ def failed_jobs(address: str, tracking: Tracking | None = None) -> Iterator[Fail
         lines = redact(last_log_lines(client, str(job.submission_id), LINES)).splitlines()
         log = [line.rpartition("\r")[2][:MAX_LINE] for line in lines]  # of a progress bar, its last state
         command = _submitted_command(job)
-        if command.startswith("train ") and (any("--resume" in line for line in log) or _has_run(job, tracking)):
+        asked = any("--resume to continue" in line for line in lines)  # other messages advise to omit it
+        if command.startswith("train ") and (asked or _has_run(job, tracking)):
             command = resuming(command)
         resume = f"{program('submit')} {command} --address {address}" if command else ""
         yield FailedWork(f"job {job.submission_id}, failed {ended}", "", log, resume)
