@@ -31,7 +31,10 @@ def url(served: Served, ray_session: None) -> Iterator[str]:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
-    config = ServiceConfig(port=port, num_replicas=2, max_replicas=3, num_detectors=0, cpus=0.5, follow_every_s=1)
+    # A process that is started again may take long to import on a busy machine; the tests are of what a fault loses.
+    config = ServiceConfig(
+        port=port, num_replicas=2, max_replicas=3, num_detectors=0, cpus=0.5, follow_every_s=1, deadline_s=60
+    )
     with running_service(served.index(1).store.uri, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
         yield found
@@ -47,7 +50,7 @@ def load(url: str, clients: int = CLIENTS) -> Iterator[list[tuple[int, tuple[str
     def client() -> None:
         while not ended.wait(0.02):
             try:
-                status, found, _ = ask(f"{url}/search?sentence=a+photo+of+7&k=3")
+                status, found, _ = ask(f"{url}/search?sentence=a+photo+of+7&k=3", timeout_s=180)
                 seen.append((status, tuple(hit["key"] for hit in found.get("hits", ())) if status == 200 else ()))
             except requests.RequestException:
                 seen.append((0, ()))

@@ -37,6 +37,8 @@ from tests.support.processes import wait_until, workers
 from tests.support.services import NAME, Served, ask, served_models
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+DEADLINE_S = 15
+"""Of a request. New processes of a service take all cores of a busy machine for some seconds."""
 SENTENCES = ("a photo of 7", "number 22 <again>", "none of these words", "犬が走る")
 
 
@@ -54,7 +56,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
 def url(served: Served, ray_session: None) -> Iterator[str]:
     from ray import serve
 
-    config = ServiceConfig(port=free_port(), num_shares=2, cpus=0.5, follow_every_s=1, max_body_mb=1, deadline_s=5)
+    config = ServiceConfig(
+        port=free_port(), num_shares=2, cpus=0.5, follow_every_s=1, max_body_mb=1, deadline_s=DEADLINE_S
+    )
     index = served.index(1).store.uri
     with running_service(index, None, config, served.config, ClusterConfig()) as found:
         wait_until(lambda: ask(f"{found}/healthz")[0] == 200, 60)
@@ -203,7 +207,7 @@ def steps_of(request: str) -> dict[str, set[str]]:
 
 
 def test_another_service_is_refused(url: str, served: Served):
-    found = ServiceConfig(port=int(url.rpartition(":")[2]), deadline_s=5)
+    found = ServiceConfig(port=int(url.rpartition(":")[2]), deadline_s=DEADLINE_S)
     index = served.index(1).uri  # a snapshot, which is another index
     for config, message in (
         (replace(found, port=free_port()), f"Ray Serve runs on this cluster with host 127.0.0.1 and port {found.port}"),
