@@ -252,6 +252,48 @@ CACHE_SHARDS = Metric(
     ("result",),
 )
 
+INDEX_PLANNED_PHOTOS = Metric(
+    "shan_index_photos_planned_total",
+    "counter",
+    "photos",
+    "Photos that index builds had to encode when they started, once for each gallery.",
+)
+INDEX_ITEMS = Metric(
+    "shan_index_items_written_total",
+    "counter",
+    "items",
+    "Items in the partitions that were written: those of `photos`, and of `captions`, of which a photo has several.",
+    ("gallery",),
+)
+INDEX_BYTES = Metric("shan_index_written_bytes_total", "counter", "bytes", "Bytes of these partitions.")
+INDEX_ENCODE_SECONDS = Metric(
+    "shan_index_encode_seconds_total",
+    "counter",
+    "seconds",
+    "Time that actors took to read, encode and write them. Its rate is the mean number of busy actors.",
+)
+INDEX_PLAN_PHOTOS = Metric(
+    "shan_index_plan_photos",
+    "gauge",
+    "photos",
+    "Photos of the feature sets of a running index build, once for each gallery.",
+    ("index",),
+)
+INDEX_ACCOUNTED_PHOTOS = Metric(
+    "shan_index_accounted_photos",
+    "gauge",
+    "photos",
+    "Those in complete partitions, earlier builds included. Candidate searches are built when all are.",
+    ("index",),
+)
+
+EVALUATED_PAIRS = Metric(
+    "shan_evaluation_pairs_total",
+    "counter",
+    "pairs",
+    "Pairs of photos and captions that evaluations and promotions scored, or found in a score cache.",
+)
+
 STORE_REQUESTS = Metric(
     "shan_store_requests_total",
     "counter",

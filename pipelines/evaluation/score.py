@@ -15,6 +15,7 @@ from infra.cluster import ClusterConfig
 from infra.cluster_resources import ResourceRequest, Wait, may_scale, placeable, wait_for_resources
 from infra.errors import UserError
 from infra.log import log
+from infra.metrics import EVALUATED_PAIRS
 from infra.paths import local_path
 from infra.signals import when_interrupted
 from infra.storage.open import require_durable_path
@@ -81,6 +82,11 @@ def score_all_pairs(
     is called with the number of pairs of every finished block. Raises UserError if the memory is too small or the
     cache file cannot be used.
     """
+
+    def count(pairs: int) -> None:
+        EVALUATED_PAIRS.add(pairs)
+        progress(pairs)
+
     kept = f"finished blocks are kept in {config.cache_file}, re-run the same command to resume"
     try:
         cache = None
@@ -89,10 +95,10 @@ def score_all_pairs(
             cache = ScoreCache(Path(config.cache_file), f"{identity} {config.precision}", config.cache_dtype)
         with when_interrupted(kept) if cache is not None else nullcontext():
             if config.num_actors:
-                return _score_on_actors(shan, regions, captions, config, cluster, cache, progress)
+                return _score_on_actors(shan, regions, captions, config, cluster, cache, count)
             memory = config.memory_mb * 2**20
             return score_matrix(
-                shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=progress
+                shan, regions, captions, memory=memory, precision=config.precision, cache=cache, progress=count
             )
     except ScoringError as error:
         raise UserError(str(error)) from error

@@ -4,6 +4,7 @@ Complete partitions are kept, so the same command resumes after a kill and exten
 grown. Equal inputs give equal bytes on machines of one kind.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import INDEX, snapshot_name
 from pipelines.models.device import choose_device
 from pipelines.models.load import LoadedModel
+from pipelines.search.build_metrics import BuildMetrics
 from pipelines.search.candidate_search_build import build_candidate_search
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_format import (
@@ -69,11 +71,12 @@ class EncodePartition:
 
     @keep_error_message
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Maps the row of a task to that of the receipt."""
+        """Maps the row of a task to that of the receipt and the seconds that it took."""
+        start = time.monotonic()
         task = PartitionTask.from_row(row)
         shan = self._shan.to(choose_device(self._config.device, "the device of an actor (index.actor_gpus)"))
         partition = write_partition(self._output, task, self._stores[task.feature_set], shan, self._config.vector_type)
-        return {"receipt": partition.to_json()}
+        return {"receipt": partition.to_json(), "seconds": time.monotonic() - start}
 
 
 def build_index(
@@ -91,9 +94,12 @@ def build_index(
     plan = plan_index(model, feature_sets, config)
     if plan.missing:
         require_conditional_writes(plan.store)
-        start_actors(config, cluster, len(plan.missing))
-    with recorded_failure(plan.store):
-        return _complete(plan, model, feature_sets, config, cluster, progress)
+        connect(cluster)
+    with BuildMetrics(plan) as metrics:
+        if plan.missing:
+            wait_for_actors(config, cluster, len(plan.missing))
+        with recorded_failure(plan.store):
+            return _complete(plan, model, feature_sets, config, cluster, progress, metrics)
 
 
 def _complete(
@@ -103,18 +109,18 @@ def _complete(
     config: IndexConfig,
     cluster: ClusterConfig,
     progress: Callable[[int, int], object],
+    metrics: BuildMetrics,
 ) -> IndexBuild:
     """Writes the missing partitions and publishes the index."""
     store, tasks, done, missing = plan.store, plan.tasks, dict(plan.complete), plan.missing
-    total = sum(shard.written for task in tasks for shard in task.shards)
-    progress(total - sum(shard.written for task in missing for shard in task.shards), total)
+    progress(metrics.accounted, metrics.planned)
     if missing:
-        photos = {task.name: sum(shard.written for shard in task.shards) for task in missing}
-        for partition in _encode(missing, model, feature_sets, store, config, cluster):
+        for partition, seconds in _encode(missing, model, feature_sets, store, config, cluster):
             done[partition.name] = partition
+            metrics.add(partition, seconds)
             text = f"{partition.name}: {partition.items} items written"
             event("partition_written", text, partition=partition.name, items=partition.items)
-            progress(total - sum(photos[name] for name in photos.keys() - done.keys()), total)
+            progress(metrics.accounted, metrics.planned)
     partitions = [done[task.name] for task in tasks]
     galleries = _galleries(store, partitions, config, cluster)
     if not galleries:
@@ -125,9 +131,8 @@ def _complete(
     return IndexBuild(store, document, len(missing))
 
 
-def start_actors(config: IndexConfig, cluster: ClusterConfig, tasks: int) -> None:
-    """Joins or starts Ray, and waits until it has room for the actors; with an autoscaler, for one of them."""
-    connect(cluster)
+def wait_for_actors(config: IndexConfig, cluster: ClusterConfig, tasks: int) -> None:
+    """Waits until Ray has room for the actors; with an autoscaler, for one of them."""
     wait_for_resources(cluster, actors_request(config, 1 if may_scale() else min(config.num_actors, tasks)))
 
 
@@ -148,8 +153,8 @@ def _encode(
     store: Store,
     config: IndexConfig,
     cluster: ClusterConfig,
-) -> Iterator[Partition]:
-    """Encodes partitions on actors and yields them as they are committed."""
+) -> Iterator[tuple[Partition, float]]:
+    """Encodes partitions on actors and yields them, with the seconds that they took, as they are committed."""
     import ray
     import ray.data
 
@@ -165,7 +170,7 @@ def _encode(
     )
     dataset.context.target_max_block_size = 1  # bytes: every receipt is passed on as soon as it is written
     for row in iter_rows(dataset, Wait(cluster, actors_request(config, 1))):
-        yield Partition.from_json(row["receipt"])
+        yield Partition.from_json(row["receipt"]), row["seconds"]
 
 
 def _galleries(

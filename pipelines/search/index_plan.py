@@ -92,6 +92,11 @@ def _groups(shards: Sequence[IndexedShard], photos_per_partition: int) -> Iterat
         yield group
 
 
+def photos_of(tasks: Sequence[PartitionTask]) -> int:
+    """Returns the number of photos that partitions encode; one in both galleries counts twice."""
+    return sum(shard.written for task in tasks for shard in task.shards)
+
+
 def require_one_gallery(feature_sets: Sequence[FeatureSet]) -> None:
     """Raises UserError unless the feature sets have one fingerprint and different data sets."""
     first = feature_sets[0]

@@ -10,14 +10,15 @@ from infra.metrics import METRICS
 from tests.support import ROOT
 
 UNITS = {"photos", "bytes", "seconds", "ratio", "1", "steps", "captions", "captions/s", "checkpoints", "shards"} | {
-    *("requests", "queries", "candidates", "checks"),
+    *("requests", "queries", "candidates", "checks", "items", "pairs"),
 }
 
 
 def test_names_follow_the_conventions_of_prometheus():
     assert len({metric.name for metric in METRICS}) == len(METRICS) > 40
+    areas = "extraction|training|index|evaluation|store|service"
     for metric in METRICS:
-        assert re.fullmatch(r"shan_(extraction|training|store|service)(_[a-z]+)+", metric.name), metric.name
+        assert re.fullmatch(rf"shan_({areas})(_[a-z]+)+", metric.name), metric.name
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert bool(metric.edges) == (metric.kind == "histogram"), metric.name
         assert metric.unit in UNITS, metric.unit

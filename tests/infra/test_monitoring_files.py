@@ -86,7 +86,9 @@ def test_dashboards_show_every_metric_but_those_of_others():
         for target in panel["targets"]
     )
     shown = {re.sub("_bucket$", "", name) for name in NAME.findall(queries)}
-    assert {metric.exported for metric in METRICS} - shown == {"ray_shan_extraction_photos_planned_total"}
+    assert {metric.exported for metric in METRICS} - shown == {
+        *("ray_shan_extraction_photos_planned_total", "ray_shan_index_photos_planned_total")
+    }
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
@@ -107,8 +109,9 @@ def test_promtool_accepts_the_alerts(arguments: tuple[str, ...]):
 
 def test_there_is_an_alert_for_each_trouble():
     assert {alert["alert"] for alert in alerts()} == {
-        *("ManyPhotosRejected", "ExtractionWithoutProgress", "TrainingWithoutProgress", "CheckpointUploadFails"),
-        *("TrainingWaitsForData", "SearchesBeyondDeadline", "PartialResults", "ChampionWithoutIndex"),
+        *("ManyPhotosRejected", "ExtractionWithoutProgress", "TrainingWithoutProgress", "IndexWithoutProgress"),
+        *("CheckpointUploadFails", "TrainingWaitsForData", "SearchesBeyondDeadline", "PartialResults"),
+        "ChampionWithoutIndex",
     }
 
 

@@ -8,10 +8,13 @@ import torch
 
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
+from infra.metrics import EVALUATED_PAIRS
 from pipelines.evaluation.score import ScoreConfig, score_all_pairs
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
 from shan_model.vocabulary import Vocabulary
+from tests.support.processes import wait_until
+from tests.support.scrape import Scraped
 
 SENTENCES = ["a dog runs over the field", "two cats sleep", "a red sofa", "the dog sleeps on a sofa"] * 5
 
@@ -42,6 +45,15 @@ def test_actors_give_the_scores_of_one_process(shan, photos, tmp_path):
         np.testing.assert_allclose(shared, alone, rtol=0, atol=tolerance)
         assert sum(added) == alone.size
         assert len(added) >= 2
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_scored_pairs_are_counted(shan, photos):
+    with Scraped() as scraped:
+        scraped.settle()
+        before = scraped.total(EVALUATED_PAIRS.exported)
+        scores, _ = run(shan, photos, ScoreConfig())
+        wait_until(lambda: scraped.total(EVALUATED_PAIRS.exported) == before + scores.size, 60)
 
 
 @pytest.mark.usefixtures("ray_session")
