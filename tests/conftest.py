@@ -44,6 +44,7 @@ def pytest_configure() -> None:
     Ray's workers run at nice 15 otherwise, and its monitors of logs and processes take a tenth of a core a session.
     Threads of torch that wait for one without a core cost most of the time.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")  # look for new logs twice a second
     os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")

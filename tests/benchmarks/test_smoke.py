@@ -150,6 +150,7 @@ def test_a_composed_index_has_any_number_of_photos(tmp_path: Path):
     assert (first == same).all()
 
 
+@pytest.mark.long  # k-means of every form
 def test_quantized_vectors_keep_less_than_exact_ones():
     pooled_ND = np.random.default_rng(0).standard_normal((1000, 32), np.float32)
     queries = EncodedQueries([], pooled_ND[:20])

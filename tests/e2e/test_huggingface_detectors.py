@@ -65,6 +65,7 @@ def test_training_accepts_varying_numbers_of_regions(call: Call, real_photos: Ph
     assert isinstance(score, float)
 
 
+@pytest.mark.long
 def test_patches_of_a_backbone_are_extracted(call: Call, real_photos: Photos, tmp_path: Path):
     write_vision_model(tmp_path / "tiny-clip", "clip")
     features = extract(call, real_photos, "huggingface_patches", {"model": "./tiny-clip", "grid": 3})

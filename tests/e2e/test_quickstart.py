@@ -85,6 +85,7 @@ def test_every_link_of_the_champions_lineage_holds(
     assert (code, said.splitlines()[-1]) == (0, f"lineage of {demo.model}: 12 ok"), said
 
 
+@pytest.mark.long  # tests/shan_model/test_score_cache.py has the parts
 @pytest.mark.usefixtures("ray_session")
 def test_score_cache_is_written_once_then_read(demo: Demo):
     command = ["jobs.evaluate", f"--model={demo.model}", f"--features={demo.features.uri}"]
@@ -255,6 +256,7 @@ def _get(url: str) -> str:
     raise TimeoutError(url)
 
 
+@pytest.mark.long
 def test_a_second_run_reuses_shards_and_training(demo: Demo):
     folder = Path(demo.features.uri)
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("features-*")}

@@ -16,6 +16,7 @@ from tests.support.precomputed import scan_folder
 MODELS = ("scan-t2i", "scan-i2t")
 
 
+@pytest.mark.long  # two trainings
 @pytest.mark.usefixtures("ray_session")
 def test_models_are_trained_once_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)

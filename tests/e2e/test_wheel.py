@@ -77,6 +77,7 @@ def test_help_imports_no_command_and_takes_less_than_a_second(installed: Install
     assert min(seconds) < 1
 
 
+@pytest.mark.long
 def test_commands_find_this_project(installed: Installed):
     result = installed.shan("train", "--help")
     assert result.returncode == 0, result.stderr

@@ -15,7 +15,7 @@ from pipelines.service.run import running_service
 from tests.support.processes import kill, wait_until, workers
 from tests.support.services import Served, ask, served_models
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.long]  # tests/pipelines/service has the parts
 CLIENTS = 3
 """Fewer than a share's processes handle before another one is started."""
 
@@ -121,7 +121,6 @@ def test_a_store_that_is_unreachable_leaves_what_is_held(url: str, served: Serve
     require_correct(seen, 0)
 
 
-@pytest.mark.long
 def test_load_adds_a_process_and_changes_no_ranking(url: str):
     with load(url, 24) as seen:
         wait_until(lambda: len(workers("ServeReplica:shan-gallery")) == 3, 180)

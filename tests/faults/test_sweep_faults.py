@@ -83,14 +83,15 @@ def checkpoints(trial: Run) -> set[str]:
     return {path.name for path in Path(trial.data.tags["run_directory"]).glob("epoch-*")}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)])
+@pytest.mark.long  # tests/pipelines/training/sweeps has the parts
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.usefixtures("ray_session")
-def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, number: signal.Signals, short: bool):
+def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, number: signal.Signals):
     """Another Ray session runs on the machine, which Ray Train's cleanup does not expect.
 
-    In the long form, ASHA has stopped a trial before the sweep is ended.
+    ASHA has stopped a trial before the sweep is ended.
     """
-    rates = [1e-2, 1e-12] if short else [1e-2, 1e-12, 1e-11]
+    rates = [1e-2, 1e-12, 1e-11]
     features = feature_sets.memorable(tmp_path, 60)
     arguments = command(features.uri, rates)
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
@@ -126,7 +127,6 @@ def test_an_ended_sweep_resumes_and_registers_its_best_trial(tmp_path: Path, num
     best = EPOCHS - rsums[::-1].index(max(rsums))  # of equals the last
     assert kept == {f"epoch-{best:03d}", f"epoch-{EPOCHS:03d}"}
 
-    if not short:
-        assert said.endswith(sweep(tmp_path, arguments))
-        assert len(client.search_runs([tracking.experiment_id])) == len(rates) + 1
+    assert said.endswith(sweep(tmp_path, arguments))
+    assert len(client.search_runs([tracking.experiment_id])) == len(rates) + 1
     assert [point.step for point in client.get_metric_history(parent.info.run_id, "val_rsum")] == [0]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from infra.tracking import TrackingConfig, connect
@@ -46,6 +47,7 @@ def start(server: MlflowServer, folder: Path) -> "subprocess.Popen[bytes]":
         )
 
 
+@pytest.mark.long  # tests/pipelines/training/test_mlflow_callback.py has the parts
 def test_an_outage_of_the_tracking_server_costs_one_warning(tmp_path: Path):
     with mlflow_server(tmp_path) as server:
         driver = start(server, tmp_path)

@@ -28,7 +28,7 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_c
 from tests.support.processes import DEADLINE_S, command_line, kill, wait_during
 from tests.support.servers import S3Server
 
-STEPS_PER_EPOCH, EPOCHS = 80, 6
+STEPS_PER_EPOCH, EPOCHS = 40, 6
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",
@@ -40,7 +40,7 @@ MID_EPOCH = "--train.checkpoint_every_n_steps=20"
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    return feature_sets.memorable(tmp_path_factory.mktemp("features"), 241)
+    return feature_sets.memorable(tmp_path_factory.mktemp("features"), 121)
 
 
 DRIVERS: list["subprocess.Popen[bytes]"] = []

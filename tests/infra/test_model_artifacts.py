@@ -65,6 +65,7 @@ def test_files_that_cannot_be_read_name_where_to_look(tracking: Tracking, tmp_pa
         download_model(tracking, "models:/m/1", folder)
 
 
+@pytest.mark.long
 def test_an_interrupted_download_is_repeated(mlflow_uri: str, tmp_path: Path):
     """MLflow itself repeats a request only until its response begins."""
     with faulty_proxy(mlflow_uri) as proxy:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import ROOT
 
 MISSING_ON_MACOS = ("sched_getaffinity", "sched_setaffinity", "posix_fallocate", "posix_fadvise", "memfd_create")
@@ -29,6 +31,7 @@ print(len(modules))
 """
 
 
+@pytest.mark.long
 def test_modules_and_help_without_functions_that_macos_lacks():
     command = [sys.executable, "-W", "ignore", "-c", IMPORT_EVERYTHING]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)

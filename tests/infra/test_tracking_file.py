@@ -88,6 +88,7 @@ def test_processes_that_start_at_once_share_a_new_file(tmp_path: Path):
     assert len(tracking.client().search_runs([tracking.experiment_id])) == 3
 
 
+@pytest.mark.long
 def test_connect_succeeds_after_kill_during_file_creation(tmp_path: Path):
     command = [sys.executable, "-c", KILLED, str(tmp_path / "mlflow.db")]
     subprocess.run(command, cwd=ROOT, check=True, timeout=300)

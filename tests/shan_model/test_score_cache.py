@@ -37,6 +37,7 @@ def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", SCORER, str(path)], stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_and_ends_with_the_same_bytes(tmp_path):
     complete = start(tmp_path / "complete.npy")
     pairs = [int(line) for line in complete.communicate()[0].split()]

@@ -69,6 +69,7 @@ def test_a_store_that_was_away_and_returns_passes(
     assert s3_store.objects() == {}
 
 
+@pytest.mark.long
 def test_other_errors_are_reported_as_such(
     s3_store: S3Store, s3_server: S3Server, proxy: FaultyProxy, short_deadline: None
 ):

@@ -119,6 +119,7 @@ def test_actors_that_cannot_start_get_no_work(shan: SHAN, photos: Photos, busy: 
     np.testing.assert_allclose(run(shan, photos, num_actors=3), run(shan, photos), rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_scoring_starts_only_actors_that_fit(shan: SHAN, photos: Photos, capsys: pytest.CaptureFixture[str]):
     np.testing.assert_allclose(run(shan, photos, num_actors=6), run(shan, photos), rtol=0, atol=1e-6)
     assert "score.num_actors is 6, but the cluster fits only 4, so 4 are used\n" in capsys.readouterr().err
@@ -144,6 +145,7 @@ def test_work_of_lost_actor_is_redone(shan: SHAN, photos: Photos, capsys: pytest
     np.testing.assert_allclose(found, run(shan, photos), rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 def test_actors_that_die_again_and_again_are_an_error(shan: SHAN, photos: Photos, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(actor_scoring, "MAX_LOSSES", 1)
     photos.fail = ("always",)

@@ -334,6 +334,7 @@ def test_photos_of_both_detectors_are_equal_or_intersected(registry: Registry, t
     assert registry.tags(new.name, new.version)["promotion.reason"].endswith(note)
 
 
+@pytest.mark.long
 def test_a_champion_whose_features_moved_needs_their_uri(registry: Registry, tmp_path: Path):
     new = upgrade(registry, tmp_path / "new", "moved")
     old = stock(registry.tracking, tmp_path / "old", "moved stock")

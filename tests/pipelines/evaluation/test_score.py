@@ -36,6 +36,7 @@ def run(shan: SHAN, photos: np.ndarray, config: ScoreConfig, identity: str = "me
     return np.array(scores), added
 
 
+@pytest.mark.long  # test_actor_scoring.py has the parts
 @pytest.mark.usefixtures("ray_session")
 def test_actors_give_the_scores_of_one_process(shan, photos, tmp_path):
     alone, _ = run(shan, photos, ScoreConfig())

@@ -135,6 +135,7 @@ def test_edited_captions_rewrite_their_shard_without_detection(
     assert tars(changed) == tars(fresh)
 
 
+@pytest.mark.long  # test_reconcile.py has one, too
 def test_a_replaced_photo_is_detected_again_alone(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     shutil.copytree(extracted.uri, tmp_path / "features" / Path(extracted.uri).name)
     photos = shutil.copytree(manifest.root, tmp_path / "photos")
@@ -159,6 +160,7 @@ def test_a_shard_that_another_job_has_joined_is_taken(
         join_parts(unfinished, shard.name(), "another plan", parts)
 
 
+@pytest.mark.long
 def test_a_feature_set_from_before_shard_mb_is_continued(
     tmp_path: Path, manifest: Manifest, capsys: pytest.CaptureFixture[str]
 ):

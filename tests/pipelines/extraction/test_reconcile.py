@@ -255,6 +255,7 @@ def test_failed_downloads_are_tried_again_on_request(tmp_path: Path, folder: Pat
     assert (last.written, last.feature_set.index, len(requests)) == ((), retried.feature_set.index, before)
 
 
+@pytest.mark.long
 def test_missing_photos_are_rejected_until_they_exist(tmp_path: Path):
     """Here in a folder of images without captions, which is the whole data set."""
     folder = tmp_path / "photos"
@@ -282,6 +283,7 @@ def test_missing_photos_are_rejected_until_they_exist(tmp_path: Path):
     assert there.feature_set.split("gallery").keys == ["chelsea", "coffee", "gone", "rocket"]
 
 
+@pytest.mark.long
 def test_a_deleted_photo_keeps_its_features(tmp_path: Path, first: FeatureSet):
     """Also in a shard that is written again, and until another photo takes its place."""
     folder = tmp_path / "photos"

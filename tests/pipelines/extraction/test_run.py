@@ -59,6 +59,7 @@ def extracted(ray_session: None, tmp_path_factory: pytest.TempPathFactory, manif
     return extraction.feature_set
 
 
+@pytest.mark.long
 def test_a_wait_for_resources_has_metrics(manifest: Manifest, tmp_path: Path):
     """An alert needs them. Another job has all CPUs until they are scraped."""
     other = ray.remote(Busy).options(num_cpus=4).remote()

@@ -94,7 +94,7 @@ def test_an_extended_set_is_another_dataset(features: FeatureSet, tracking: Trac
     assert len({each.dataset.digest for each in inputs(tracking, run_id)}) == 2
 
 
-@pytest.mark.parametrize("store", ["file", pytest.param("server", marks=pytest.mark.integration)])
+@pytest.mark.parametrize("store", ["file", pytest.param("server", marks=[pytest.mark.integration, pytest.mark.long])])
 def test_runs_that_start_at_once_log_a_new_dataset(
     store: str, features: FeatureSet, tracking: Tracking, tmp_path: Path, request: pytest.FixtureRequest
 ):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from infra.model_artifacts import register
 from infra.tracking import Tracking
 from pipelines.models.artifacts import BUNDLE, DETECTOR
@@ -12,6 +14,7 @@ from tests.pipelines.models.conftest import FIXTURE
 from tests.support.registered import embedded_detector, imported_features
 
 
+@pytest.mark.long
 def test_registering_leaves_the_status_of_the_run_alone(tracking: Tracking, tmp_path: Path):
     """The run may belong to another driver by then."""
     bundle, lineage = FIXTURE / "bundle", {"fingerprint": "made-up-0123"}

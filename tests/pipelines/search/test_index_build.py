@@ -72,6 +72,7 @@ def _check_lists(build: IndexBuild, model: LoadedModel, features: FeatureSet) ->
     assert set(part.candidates("photos", queries, 10).rows_QK[0].tolist()) <= set(range(24)) | {-1}
 
 
+@pytest.mark.long
 def test_an_extended_index_has_the_bytes_of_a_new_one(ray_session: None, tmp_path: Path):
     features = small_set(tmp_path, 30)
     model = loaded(tmp_path / "model", features)
@@ -150,6 +151,7 @@ def build_inputs(build: IndexBuild) -> tuple[LoadedModel, FeatureSet]:
     return load_model(None, build.document.model.uri), FeatureSet.open(features.uri)
 
 
+@pytest.mark.long
 def test_a_corrupt_shard_is_one_line_and_partitions_stay(ray_session: None, tmp_path: Path):
     features = small_set(tmp_path, 30)
     model = loaded(tmp_path / "model", features)
@@ -175,6 +177,7 @@ class Dies:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_partition_that_ends_its_process_ends_the_build(
     ray_session: None, tmp_path: Path, indexed_model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ):

@@ -21,6 +21,7 @@ def names(store: Store) -> set[str]:
     return {name for name, _ in store.scan()}
 
 
+@pytest.mark.long
 def test_only_searches_without_a_copy_need_the_bucket(ray_session: None, s3_server: S3Server, tmp_path: Path):
     features = small_set(tmp_path, 30)
     model = loaded(tmp_path / "model", features)

@@ -38,7 +38,7 @@ from tests.support.services import NAME, Served, ask, served_models
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 DEADLINE_S = 15
-"""Of a request. New processes of a service take all cores of a busy machine for some seconds."""
+"""Deadline of a request, longer than new processes of a service take all cores of a busy machine."""
 SENTENCES = ("a photo of 7", "number 22 <again>", "none of these words", "犬が走る")
 
 
@@ -111,6 +111,7 @@ def test_requests_at_once_have_the_results_of_single_ones(url: str):
             assert found == single[sentence]
 
 
+@pytest.mark.long  # the load run is a benchmark
 def test_its_load_is_measured(
     url: str, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -270,6 +271,7 @@ def test_a_slow_share_is_left_out_until_it_responds(url: str):
     wait_until(lambda: search() == complete, 60)
 
 
+@pytest.mark.long  # a minute; test_page_in_browser.py and test_follower.py switch, too
 def test_a_new_champion_is_served_without_a_failed_request(url: str, served: Served):
     served.register(2)
     served.promote(1, 2)

@@ -53,6 +53,7 @@ def test_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_mount(), reason="needs user namespaces")
 def test_full_disk_error_names_folder_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -11,6 +11,7 @@ from tests.support.scrape import Scraped
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
+@pytest.mark.long  # waits for six reports of Ray
 def test_the_gauge_is_the_highest_step_of_the_bar():
     """Workers start, take 5 steps, and start again from the checkpoint of step 3."""
     name, seen = TRAINING_STEP.exported, list[int]()

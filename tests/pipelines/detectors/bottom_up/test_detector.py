@@ -118,6 +118,7 @@ def test_regression_changes_boxes_but_not_features(detector, photo, found):
     assert np.abs(regions.boxes - every.boxes[pairs]).max() > 5
 
 
+@pytest.mark.long
 def test_bf16_is_close_and_returns_float32(small, photo, found):
     config = dataclasses.replace(small, precision="bf16", min_boxes=16, max_boxes=16)
     regions = BottomUp(config)([photo])[0]

@@ -275,6 +275,7 @@ print(gib("VmHWM"))
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     peaks = []
     for images in (64, 1024):  # 19 and 302 MB
