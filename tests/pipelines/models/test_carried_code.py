@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def test_versions_in_one_process_run_their_own_code(changed: Path, tmp_path: Pat
 
 def test_a_job_keeps_its_log_beside_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     package = carry_code(tmp_path).package
+    for name in [name for name in sys.modules if name.split(".")[0] == package.name]:
+        monkeypatch.delitem(sys.modules, name)  # another test may have loaded a model, whose folder is deleted
     monkeypatch.syspath_prepend(str(tmp_path))
     copy = importlib.import_module(f"{package.name}.infra.log")
     event("of_the_job", "from the job")
