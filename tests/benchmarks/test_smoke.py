@@ -36,6 +36,7 @@ from tests.support.small_models import model, register_model, small_set
 
 BENCHMARKS = {benchmark.name: benchmark for file in FILES.values() for benchmark in file.benchmarks(SMOKE)}
 ON_RAY = ("extraction of many photos", "memory of an extraction", "extraction on Ray Data")
+SLOW = "memory of the registered model"
 
 
 @pytest.fixture
@@ -50,7 +51,9 @@ def check(benchmark: Benchmark) -> None:
     assert all(isinstance(result, Measurement) for result in results)
 
 
-@pytest.mark.parametrize("name", sorted(BENCHMARKS.keys() - ON_RAY))
+@pytest.mark.parametrize(
+    "name", [*sorted(BENCHMARKS.keys() - {*ON_RAY, SLOW}), pytest.param(SLOW, marks=pytest.mark.long)]
+)
 @pytest.mark.usefixtures("in_this_process")
 def test_it_runs(name: str):
     check(BENCHMARKS[name])

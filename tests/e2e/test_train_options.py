@@ -48,8 +48,9 @@ def in_bucket(features: FeatureSet, uri: str) -> FeatureSet:
     return FeatureSet.open(uri)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("data_mode", ["cache", pytest.param("stream", marks=pytest.mark.long)])
+@pytest.mark.parametrize("data_mode", ["cache", "stream"])
 def test_options_reach_the_registered_model(
     data_mode: str,
     tmp_path: Path,

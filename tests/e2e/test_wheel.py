@@ -15,6 +15,8 @@ import pytest
 from infra.source_tree import PACKAGES
 from tests.support import ROOT
 
+pytestmark = pytest.mark.long  # builds and installs the wheel
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -77,7 +79,6 @@ def test_help_imports_no_command_and_takes_less_than_a_second(installed: Install
     assert min(seconds) < 1
 
 
-@pytest.mark.long
 def test_commands_find_this_project(installed: Installed):
     result = installed.shan("train", "--help")
     assert result.returncode == 0, result.stderr
@@ -91,7 +92,6 @@ def test_commands_find_this_project(installed: Installed):
 
 
 @pytest.mark.cluster
-@pytest.mark.long
 def test_workers_and_child_processes_find_this_project(installed: Installed):
     """The quickstart starts workers of Ray Data and Ray Train, and a process that searches."""
     scenes = ["--scenes.train=24", "--scenes.val=8", "--scenes.test=8"]
