@@ -7,7 +7,7 @@ import pytest
 
 from infra.tracking import Tracking, TrackingConfig, connect
 from pipelines.features.feature_set import FeatureSet
-from tests.support.commands import run_here
+from tests.support.commands import run_command, run_here
 
 NAME = "shan-scenes"
 """The model that the demo registers."""
@@ -42,7 +42,7 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """The demo with the settings of its preset but half the scenes, on the Ray session of the tests."""
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo as `make demo` runs it, in a process of its own, with the settings of its preset but half the scenes."""
     folder = tmp_path_factory.mktemp("demo")
-    return Demo(folder, run_here(folder, "jobs.quickstart", *SCENES))
+    return Demo(folder, run_command(folder, "jobs.quickstart", *SCENES))
