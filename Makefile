@@ -26,7 +26,7 @@ demo-page: .venv/.installed-dev demo ## the demo, then a search service with a p
 	  --features build/features/scenes-embedded-* | sed -n 1p) && $(BIN)/python -m jobs.serve --index "$${index%@*}"
 
 .PHONY: test
-test: .venv/.installed-dev ## unit and integration tests, the demo included (about 15 minutes)
+test: .venv/.installed-dev ## unit and integration tests, the demo included (up to 26 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "unit or integration" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 .PHONY: unit
@@ -47,7 +47,7 @@ soak: .venv/.installed-dev ## MINUTES (60) of work on that stack while faults ar
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 .PHONY: faults-short
-faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (9 to 14 minutes)
+faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (10 minutes)
 	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
 DATA ?= f30k_precomp

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from pipelines.evaluation.score import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.selection import Selection, record_selection
 from tests.support import ROOT, feature_sets
+from tests.support.processes import wait_during
 from tests.support.small_models import model, register_model, small_set
 
 UNTRAINED, BETTER, BEST = 1, 2, 3
@@ -112,16 +112,6 @@ def start(registry: Registry, log: Path, *argv: str) -> "subprocess.Popen[bytes]
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-
-
-def wait_until_measured(logs: list[Path], processes: list["subprocess.Popen[bytes]"], deadline_s: float = 200) -> None:
-    """Waits until each process has scored two models, according to its progress bars."""
-    give_up_at = time.monotonic() + deadline_s
-    while any(log.read_text().count("100%") < 2 for log in logs):
-        ended = [log.read_text() for log, process in zip(logs, processes, strict=True) if process.poll() is not None]
-        assert not ended, ended
-        assert time.monotonic() < give_up_at, [log.read_text() for log in logs]
-        time.sleep(0.1)
 
 
 def test_a_better_version_becomes_champion(registry: Registry):
@@ -389,7 +379,8 @@ def test_the_better_of_two_concurrent_promotions_wins(kind: str, request: pytest
     options = [f"--features={registry.features.uri}", f"--name={name}"]
     with registry_lock(registry.tracking, name, "free it"):
         processes = [start(registry, log, *options, f"--version={log.stem}") for log in logs]
-        wait_until_measured(logs, processes)
+        for process, log in zip(processes, logs, strict=True):  # each scores two models, as its progress bars show
+            wait_during(process, log, lambda log=log: log.read_text().count("100%") >= 2)
     for process, log in zip(processes, logs, strict=True):
         assert process.wait(200) == 0, log.read_text()
     assert champion_version(registry.tracking, name) == BEST
