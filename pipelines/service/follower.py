@@ -69,12 +69,19 @@ class Following:
                 self.problem = f"{self.champion} stays: no version is champion any more; promote one"
                 return
             self.champion, problem = found.champion, found.problem
-            self.failure = self._serve(found.generation)
+            is_kept = bool(problem) and self._has_gallery()  # not replaced by the given index
+            self.failure = "" if is_kept else self._serve(found.generation)
         except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service
             self.failure = f"cannot check for a new champion ({error_line(str(error))})"
         before, self.problem = self.problem, problem or self.failure
         if self.problem not in ("", before):
             service_event("problem", self.problem, logging.WARNING)
+
+    def _has_gallery(self) -> bool:
+        states = self.applications.states()
+        return any(
+            states[name][0] in _STARTED for name in galleries({name: state for name, (state, _) in states.items()})
+        )
 
     def _serve(self, generation: Generation) -> str:
         """Deploys a gallery unless it is the newest one, and deletes the others when it runs. Returns the problem."""

@@ -23,6 +23,7 @@ class Wanted:
     """What to serve, and why it is not the champion's."""
 
     generation: Generation
+    """With a problem, what to serve if no gallery is running."""
     champion: str = ""
     """URI of the champion's version; empty if the service does not follow one."""
     problem: str = ""

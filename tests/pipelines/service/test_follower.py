@@ -123,6 +123,16 @@ def test_a_champion_without_an_index_is_a_problem():
     assert (follower.champion, follower.problem) == (TWO.model, "the champion models:/m/2 has no index")
 
 
+def test_a_champion_without_an_index_leaves_the_present_one():
+    applications = Applications()
+    problem = Wanted(ONE, "models:/m/3", "the champion models:/m/3 has no index")
+    follower = following(applications, [Wanted(ONE), Wanted(TWO, TWO.model), problem])
+    for _ in range(3):
+        follower.step()
+    assert list(applications.found) == [application_name(2, TWO)]
+    assert (follower.champion, follower.problem) == (problem.champion, problem.problem)
+
+
 def test_a_champion_that_is_no_longer_one_stays():
     applications = Applications()
     follower = following(applications, [Wanted(TWO, TWO.model), Wanted(ONE)])
