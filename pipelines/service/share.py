@@ -6,6 +6,7 @@ process. Queries that arrive while another batch is computed form the next batch
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -264,7 +265,16 @@ def found_document(found: Found) -> dict[str, Any]:
 
 def hit_document(hit: Hit) -> dict[str, Any]:
     """Returns a hit for clients: without its row, and without the location of the photo on the service's side."""
-    return {name: value for name, value in asdict(hit).items() if name not in ("row", "photo")}
+    shown = {name: value for name, value in asdict(hit).items() if name not in ("row", "photo")}
+    return shown | {"source": shown_source(hit.source)}
+
+
+def shown_source(source: str) -> str:
+    """Returns the source of a photo for clients: of a URI the file name, without host, folders and query."""
+    if "://" not in source:
+        return source
+    path = re.split("[?#]", source.partition("://")[2])[0]
+    return path.partition("/")[2].rpartition("/")[2]
 
 
 def partitions_of(document: IndexDocument, number: int, shares: int) -> list[str]:

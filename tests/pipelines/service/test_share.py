@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from infra.tracking import TrackingConfig
+from pipelines.search.hits import Hit
 from pipelines.search.index_build import IndexBuild
 from pipelines.service.generation import Generation
-from pipelines.service.share import Share, version_page
+from pipelines.service.share import Share, hit_document, shown_source, version_page
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
 
@@ -49,6 +50,20 @@ def test_the_folder_is_removed_before_the_process_is_killed(shares: list[Share],
     for share in shares:
         share.__del__()
     assert list(tmp_path.glob("shan-service-*")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("a/what?.jpg", "a/what?.jpg"),
+        ("s3://bucket/photos/p.jpg", "p.jpg"),
+        ("https://user:secret@photos.example/a/p.jpg?X-Amz-Signature=ab/cd#1", "p.jpg"),
+        ("https://user:secret@photos.example?id=7", ""),
+    ],
+)
+def test_clients_see_only_the_file_name_of_a_uri(source: str, shown: str):
+    hit = Hit(0, 0.5, "d", "test", "p", source, "s3://elsewhere/p.jpg", ())
+    assert hit_document(hit)["source"] == shown_source(source) == shown
 
 
 def test_a_version_has_a_page_on_a_server_only():
