@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote
@@ -19,6 +20,10 @@ MAX_CHARACTERS = 20_000
 """Characters of a sentence; words are limited by MAX_WORDS."""
 MAX_EXPLAINED = 100
 """Results that a search explains."""
+
+
+_ABSOLUTE = re.compile("/|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""Start of an absolute path or a URI."""
 
 
 class _Request(BaseModel):
@@ -145,6 +150,8 @@ def require_allowed(uri: str, sources: tuple[str, ...]) -> str:
 
     Raises ServiceError for one that is not below one of the prefixes that the service may read.
     """
+    if not _ABSOLUTE.match(uri):  # `~user` would tell which users exist
+        raise ServiceError(422, "image_uri is neither a URI nor an absolute path; give one of them", "image_uri", uri)
     try:
         location = absolute(uri, "image_uri")
     except UserError as error:

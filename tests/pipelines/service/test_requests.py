@@ -146,6 +146,13 @@ def test_uris_outside_of_the_image_sources_are_refused(uri: str):
     assert (caught.value.status, caught.value.field) == (422, "image_uri")
 
 
+@pytest.mark.parametrize("uri", ["~root/p.jpg", "~nobody-here/p.jpg", "~/p.jpg", "photos/p.jpg", "~root/s3://b", ""])
+def test_a_photo_needs_a_uri_or_an_absolute_path(uri: str):
+    with pytest.raises(ServiceError, match="image_uri is neither a URI nor an absolute path; give one") as caught:
+        require_allowed(uri, ("/",))
+    assert (caught.value.status, caught.value.field, caught.value.value) == (422, "image_uri", uri)
+
+
 def test_uris_are_read_only_below_image_sources():
     assert require_allowed("s3://b/photos/a/p.jpg", ("s3://b/photos/",)) == "s3://b/photos/a/p.jpg"
     assert require_allowed("file:///photos/a%20b.jpg", ("/photos/",)) == "/photos/a b.jpg"
