@@ -97,7 +97,6 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
     for argument in arguments:
         refuse_secrets(argument, "the command line")
     command = shlex.join([job, *absolute_config_files(arguments)])
-    again = f"{program('submit')} {command} --address {client.get_address()}"
     with packed_code() as folder:
         arguments = add_config_files(arguments, folder)
         stem = f"{job}-{package_digest(folder, job, arguments)}"
@@ -109,7 +108,11 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
                 log.info("%s.%s is running; attaching to it", stem, running[0])
                 return f"{stem}.{running[0]}"
             name = f"{stem}.{max(attempts, default=0) + 1}"
-            variables = {**_source_tags(), COMMAND_VARIABLE: again, SUBMISSION_VARIABLE: name}
+            variables = {
+                **_source_tags(),
+                COMMAND_VARIABLE: _submit_again(command, client.get_address()),
+                SUBMISSION_VARIABLE: name,
+            }
             runtime_env = {"working_dir": str(folder), "env_vars": variables}
             options = {"runtime_env": runtime_env, "metadata": {COMMAND: command}}
             try:
@@ -123,6 +126,11 @@ def submit(client: "JobSubmissionClient", job: str, arguments: list[str]) -> str
                 raise UnreachableError(
                     f"the cluster rejected the job ({one_line(cause)}); fix the cause and submit it again"
                 ) from error
+
+
+def _submit_again(command: str, address: str) -> str:
+    """Returns the command line that submits a job again, without the password of the address: the cluster shows it."""
+    return f"{program('submit')} {command} --address {redact(address)}"
 
 
 def job_details(client: "JobSubmissionClient", submission: str) -> "JobDetails":

@@ -11,5 +11,6 @@ def redact(text: str) -> str:
     """
     text = re.sub(r"\b((?:postgresql|mysql|mssql|oracle)[+\w]*://)[^:/\s]*(?::[^@\s]*)?@", r"\1", text)
     text = re.sub(r"(?<=://)[^/?#\s]+@", "", text)
-    name = r"(?:[\w-]+-)?(?:password|passwd|pwd|token|secret|signature|sig)"  # also X-Amz-Signature, X-Goog-Signature
-    return re.sub(rf"(?i)([?&]{name}=)[^&\s]+", r"\1***", text)
+    words = r"password|passwd|pwd|token|secret|signature|credentials?|api[_-]?key"
+    name = rf"(?:[\w-]*(?:{words})|(?:[\w-]+[_-])?sig)"  # also X-Amz-Signature, access_token and sslpassword
+    return re.sub(rf"(?i)([?&#;]{name}=)[^&;\s]+", r"\1***", text)

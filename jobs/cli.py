@@ -8,12 +8,14 @@ import os
 import re
 import sys
 import time
+import traceback
 from argparse import SUPPRESS
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from pathlib import Path
 from textwrap import fill
+from types import TracebackType
 from typing import Any, NoReturn
 
 from infra.errors import StorageError, UserError
@@ -139,9 +141,15 @@ def _fail(line: str, code: int) -> NoReturn:
 def _fail_by_defect(error: Exception) -> NoReturn:
     """Raises the error, or, in a log of JSON, logs it with its traceback and exits as Python does."""
     if not is_json():
+        sys.excepthook = _print_redacted
         raise error
     log.error("%s: %s", type(error).__name__, error, exc_info=error, extra={"event": "job_failed", "exit_code": 1})
     sys.exit(1)
+
+
+def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback as Python does, without the credentials of URIs in it."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _log_format(argv: Sequence[str]) -> Format:
@@ -160,13 +168,13 @@ def _parser(
 
     class Parser(ArgumentParser):
         def format_help(self) -> str:
-            return plain_help(str(super().format_help()))
+            return redact(plain_help(str(super().format_help())))  # a default may come from the environment
 
         def dump(self, cfg: Any, *arguments: Any, **options: Any) -> str:
-            """Leaves the command's own arguments out, so that `--config` accepts the output of `--print_config`."""
+            """Leaves credentials out, and the command's own arguments, which `--config` does not accept."""
             for name in vars(cfg).keys() - set(sections):
                 del cfg[name]
-            return str(super().dump(cfg, *arguments, **options))
+            return redact(str(super().dump(cfg, *arguments, **options)))
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)

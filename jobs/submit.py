@@ -118,7 +118,7 @@ def main() -> None:
     try:
         code = _run(job_client(known.address), known, rest)
     except UnreachableError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         code = UNREACHABLE
     sys.exit(code)
 

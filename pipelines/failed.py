@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from infra.errors import StorageError, UserError
@@ -16,6 +17,7 @@ from infra.storage.base import Store
 from infra.tracking import RANK_LOG, SUBMISSION, Tracking
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from ray.job_submission import JobDetails
 
 LINES = 10
@@ -60,14 +62,9 @@ def failed_folders(root: Store) -> Iterator[FailedWork]:
 
 def failed_runs(tracking: Tracking) -> Iterator[FailedWork]:
     """Yields the newest runs that failed or were interrupted. Trials are left out: the sweep resumes them."""
-    experiments = [tracking.experiment_id] if tracking.experiment_id else []
-    statuses = "attributes.status = 'FAILED'", "attributes.status = 'KILLED'"
-    newest = {"order_by": ["attributes.start_time DESC"], "max_results": MAX_FAILED}
-    found = [run for status in statuses for run in tracking.client().search_runs(experiments, status, **newest)]
+    found = [run for status in ("FAILED", "KILLED") for run in islice(_ended(tracking, status), MAX_FAILED)]
     for run in sorted(found, key=lambda run: -run.info.start_time)[:MAX_FAILED]:
         tags = run.data.tags
-        if "mlflow.parentRunId" in tags:
-            continue
         title = f"run {run.info.run_id} ({run.info.run_name}), {run.info.status.lower()}"
         try:
             failure = Failure.parse(tags[TAG].encode())
@@ -75,6 +72,19 @@ def failed_runs(tracking: Tracking) -> Iterator[FailedWork]:
         except (KeyError, ValueError):  # of an earlier release, or the store was unreachable
             failed = FailedWork(title, "no error is recorded", [], "")
         yield replace(failed, places=tuple(f"log of rank {rank}: {place}" for rank, place in rank_logs(tags)))
+
+
+def _ended(tracking: Tracking, status: str) -> "Iterator[Run]":
+    """Yields the runs with this status that are not trials, the newest first."""
+    experiments = [tracking.experiment_id] if tracking.experiment_id else []
+    options: dict[str, Any] = {"order_by": ["attributes.start_time DESC"], "max_results": 100}
+    token: str | None = ""
+    while token is not None:
+        page = tracking.client().search_runs(
+            experiments, f"attributes.status = '{status}'", page_token=token or None, **options
+        )
+        yield from (run for run in page if "mlflow.parentRunId" not in run.data.tags)
+        token = page.token or None
 
 
 def failed_jobs(address: str, tracking: Tracking | None = None) -> Iterator[FailedWork]:

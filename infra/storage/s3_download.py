@@ -7,6 +7,7 @@ from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError,
 from urllib3.exceptions import HTTPError
 
 from infra.errors import StorageError
+from infra.metrics import STORE_ERRORS, STORE_RETRIES
 from infra.minimum_rate import MinimumRate
 from infra.storage.s3_client import back_off
 from infra.storage.s3_errors import PRECONDITION, code_of
@@ -49,10 +50,12 @@ def download_object(client: Any, target: dict[str, str], start: int, stop: int |
         parts += pieces
         if broken is None:
             return parts[0] if len(parts) == 1 else b"".join(parts)
+        STORE_ERRORS.add(kind="timeout" if isinstance(broken, TimeoutError) else "connection")
         without_progress = 0 if pieces else without_progress + 1
         if without_progress == BODY_ATTEMPTS:
             raise broken if isinstance(broken, BotoCoreError) else ResponseStreamingError(error=broken)
         time.sleep(back_off(without_progress))
+        STORE_RETRIES.add(operation="GetObject")
 
 
 def _range(start: int, stop: int | None) -> dict[str, str]:

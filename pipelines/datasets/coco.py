@@ -105,6 +105,9 @@ def _folders(file: DatasetFile, images: list[Any]) -> set[str]:
 
 
 def _folder(image: Any) -> str:
-    """Returns the name of the folder in the `coco_url` of an image; empty without one."""
+    """Returns the name of the folder in the `coco_url` of an image; empty without one, and for text that is no URL."""
     url = image.get("coco_url") if _is_image(image) else None
-    return PurePosixPath(urlsplit(url).path).parent.name if isinstance(url, str) else ""
+    try:
+        return PurePosixPath(urlsplit(url).path).parent.name if isinstance(url, str) else ""
+    except ValueError:  # as for http://]/
+        return ""

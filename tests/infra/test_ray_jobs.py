@@ -49,6 +49,11 @@ def test_a_command_line_with_a_password_is_an_error():
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_job_does_not_store_the_password_of_an_address():
+    stored = ray_jobs._submit_again("train --features=x", "http://me:hunter2@head:8265")
+    assert stored.endswith("submit train --features=x --address http://head:8265")
+
+
 def test_a_cluster_that_never_responds_is_unreachable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ray_jobs, "RESPONSE_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:

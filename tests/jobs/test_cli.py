@@ -1,6 +1,8 @@
 """The command line that all commands share: presets, config files, options, and errors of one line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from infra.errors import StorageError, UserError
 from infra.log import configure
 from jobs import cli
 from jobs.config import Config
+from tests.support import ROOT
 from tests.support.bad_stores import closed
 
 ALL = tuple(Config.__dataclass_fields__)
@@ -129,6 +132,26 @@ def test_a_printed_config_names_no_folder_of_this_machine(capsys: pytest.Capture
     assert printed["extract"]["output"] == "build/features"
     assert printed["train"]["output"] == "build/runs"
     assert printed["index"]["output"] == "build/indexes"
+
+
+def test_help_and_printed_config_have_no_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@h:5000")
+    for argument in ("--print_config", "--help"):
+        with pytest.raises(SystemExit):
+            parse(argument)
+        printed = capsys.readouterr().out
+        assert "http://h:5000" in printed
+        assert "hunter2" not in printed
+
+
+def test_the_traceback_of_a_defect_has_no_password():
+    code = "from jobs import cli\ndef main(): raise RuntimeError('GET http://me:hunter2@h/x failed')\ncli.run(main)"
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("hunter2", "hun' + 'ter2")], cwd=ROOT, capture_output=True
+    )
+    assert done.returncode == 1
+    assert b"Traceback (most recent call last):" in done.stderr
+    assert done.stderr.endswith(b"RuntimeError: GET http://h/x failed\n")
 
 
 @pytest.mark.parametrize(("said", "printed"), [("", "interrupted\n"), ("re-run it", "interrupted; re-run it\n")])

@@ -54,6 +54,13 @@ def test_an_unreachable_cluster_has_its_own_exit_code(call: Call, arguments: lis
     assert "give --address as http://<head>:8265" in line
 
 
+def test_an_unreachable_address_is_named_without_its_password(call: Call):
+    (port,) = free_ports(1)
+    _, _, err = call("jobs.submit", "status", f"--address=http://me:hunter2@127.0.0.1:{port}")
+    assert err.startswith(f"error: the Ray cluster at http://127.0.0.1:{port} is unreachable")
+    assert "hunter2" not in err
+
+
 def test_a_defect_is_not_an_unreachable_cluster(call: Call, monkeypatch: pytest.MonkeyPatch):
     def defect() -> None:
         raise NotImplementedError("a defect")

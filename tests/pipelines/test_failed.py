@@ -13,6 +13,7 @@ from infra.ray_jobs import COMMAND
 from infra.storage.open import open_store
 from infra.tracking import RANK_LOG, SUBMISSION_VARIABLE, Tracking
 from pipelines.failed import (
+    MAX_FAILED,
     FailedWork,
     _has_run,
     _last_attempts,
@@ -46,13 +47,15 @@ def test_folders_whose_last_job_failed(tmp_path: Path):
 def test_runs_that_failed_name_the_logs_of_ranks(tracking: Tracking):
     configure("text")
     bind(command="python -m jobs.train --name m")
-    failing, killed, trial = (tracking.create_run(name, {}) for name in ("failing", "killed", "trial"))
+    failing, killed = (tracking.create_run(name, {}) for name in ("failing", "killed"))
     tracking.set_tags(failing, {f"{RANK_LOG}{rank}": f"10.0.0.{rank}:/tmp/r.log" for rank in (10, 2)})
     with pytest.raises(UserError), tracking.running(failing):
         raise UserError("loss is nan; lower it")
     tracking.client().set_terminated(killed, "KILLED")
-    tracking.set_tags(trial, {"mlflow.parentRunId": killed})
-    tracking.client().set_terminated(trial, "FAILED")
+    for status in ("FAILED", "KILLED") * MAX_FAILED:  # more trials than are shown, newer than the other runs
+        trial = tracking.create_run("trial", {})
+        tracking.set_tags(trial, {"mlflow.parentRunId": killed})
+        tracking.client().set_terminated(trial, status)
     tracking.client().set_terminated(tracking.create_run("done", {}))
     found = {failed.title: failed for failed in failed_runs(tracking)}
     assert set(found) == {f"run {failing} (failing), failed", f"run {killed} (killed), killed"}

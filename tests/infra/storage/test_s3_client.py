@@ -10,7 +10,7 @@ from infra.errors import StorageError, UserError
 from infra.metrics import STORE_ERRORS, STORE_REQUESTS, STORE_RETRIES
 from infra.storage import s3_client
 from infra.storage.s3 import S3Store
-from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_HEADERS, DRIP, FaultyProxy
+from tests.support.faulty_proxy import BUSY, CUT_BEFORE, CUT_BODY, CUT_HEADERS, DRIP, FaultyProxy
 from tests.support.scrape import Scraped
 from tests.support.servers import S3Server, aws_environment
 from tests.support.web_server import drips, web_server
@@ -48,10 +48,15 @@ def test_failed_requests_are_counted_by_kind(s3_store: S3Store, proxy: FaultyPro
         s3_store.delete("x")
         with pytest.raises(FileNotFoundError):  # which is not an error of the store
             s3_store.read("x")
+        s3_store.put_if_absent("y", b"12")
+        repeated = scraped.total(STORE_RETRIES.exported, operation="GetObject")
+        proxy.next(CUT_BODY, method="GET")
+        assert s3_store.read("y") == b"12"
         scraped.settle()
+        assert scraped.total(STORE_RETRIES.exported, operation="GetObject") == repeated + 1
         assert [scraped.total(name, operation="DeleteObject") - before[name] for name in names] == [3, 2]
         found = {kind: scraped.total(STORE_ERRORS.exported, kind=kind) - kinds[kind] for kind in kinds}
-    assert found == {"throttled": 1, "connection": 1, "other": 0}
+    assert found == {"throttled": 1, "connection": 2, "other": 0}
 
 
 def test_a_truncated_listing_is_an_error(s3_store: S3Store, proxy: FaultyProxy, short_deadline: None):

@@ -91,10 +91,11 @@ def test_the_photo_root_may_be_the_folder_of_one_split(coco: Path):
     assert [(photo.source, photo.split) for photo in manifest.photos()] == [("000000000139.jpg", "val")]
 
 
-def test_files_without_a_name_for_the_folder_are_read(coco: Path):
+@pytest.mark.parametrize("more", [{}, {"coco_url": "http://]/val2017/000000000139.jpg"}, {"coco_url": 1}])
+def test_files_without_a_name_for_the_folder_are_read(coco: Path, more: dict[str, Any]):
     """As many tools write them."""
     changed = document("val", 139)
-    changed["images"] = [{"id": 139, "file_name": "000000000139.jpg"}]
+    changed["images"] = [{"id": 139, "file_name": "000000000139.jpg", **more}]
     (coco / "mine.json").write_text(json.dumps(changed, indent=2))
     manifest = import_dataset(coco / "mine.json", coco / "val2017")
     assert next(manifest.photos()).split == "train"
