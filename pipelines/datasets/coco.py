@@ -105,7 +105,7 @@ def _folders(file: DatasetFile, images: list[Any]) -> set[str]:
 
 
 def _folder(image: Any) -> str:
-    """Returns the name of the folder in the `coco_url` of an image; empty without one, and for text that is no URL."""
+    """Returns the name of the folder in the `coco_url` of an image; empty without one, and if it is not a URL."""
     url = image.get("coco_url") if _is_image(image) else None
     try:
         return PurePosixPath(urlsplit(url).path).parent.name if isinstance(url, str) else ""
