@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Ite
 
 
 def post(server: str, rows: list[dict], **params: object) -> requests.Response:
-    return requests.post(server, json={"dataframe_records": rows, "params": params}, timeout=60)
+    return requests.post(server, json={"dataframe_records": rows, "params": params}, timeout=300)
 
 
 def encoded(data: bytes) -> str:
