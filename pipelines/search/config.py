@@ -10,7 +10,9 @@ from pipelines.search.vector_rows import VectorType
 CANDIDATES = 100
 """Candidates of a query by default; tests/benchmarks/search.py measures how much of the exact top 10 they keep."""
 MAX_WORDS = 512
-"""Longest text query."""
+"""Words of the longest text query, as the tokenizer of the model counts them."""
+MAX_CHARACTERS = 20_000
+"""Characters of the longest text query, so that a longer one is refused before its words are counted."""
 Galleries = Literal["photos", "captions", "both"]
 
 

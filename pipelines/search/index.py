@@ -24,13 +24,13 @@ from infra.source_tree import program
 from infra.storage.base import Store
 from pipelines.datasets.photo_sources import photo_uri
 from pipelines.models.load import LoadedModel
-from pipelines.search.config import CANDIDATES, MAX_WORDS
+from pipelines.search.config import CANDIDATES, MAX_CHARACTERS, MAX_WORDS
 from pipelines.search.gallery import Filter, HeldGallery
 from pipelines.search.hits import Explanation, Hit, explain_pair
 from pipelines.search.index_format import IndexDocument, read_index_document
 from shan_model.model import SHAN
 from shan_model.reranking import mean_directions
-from shan_model.vocabulary import has_word
+from shan_model.vocabulary import tokenize
 
 SCORED_AT_ONCE = 256
 """Candidates whose encodings are in memory at a time."""
@@ -235,12 +235,14 @@ class SearchIndex:
 
 def sentence_problem(sentence: str) -> str | None:
     """Returns why a text query cannot be used, as a part of messages; None if it can."""
-    words = len(sentence.split())
-    if not words:
+    if not sentence.strip():
         return "is empty; give a sentence"
+    if len(sentence) > MAX_CHARACTERS:
+        return f"has {len(sentence)} characters; give at most {MAX_CHARACTERS}"
+    words = len(tokenize(sentence))
     if words > MAX_WORDS:
         return f"has {words} words; give at most {MAX_WORDS}"
-    return None if has_word(sentence) else "has no word; give text with a letter or a digit"
+    return None if words else "has no word; give text with a letter or a digit"
 
 
 def require_sentences(sentences: Sequence[str]) -> None:

@@ -11,13 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from infra.errors import UserError
 from infra.paths import absolute
-from pipelines.search.config import CANDIDATES
+from pipelines.search.config import CANDIDATES, MAX_CHARACTERS
 from pipelines.search.index import sentence_problem
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError, shown
 
-MAX_CHARACTERS = 20_000
-"""Characters of a sentence; words are limited by MAX_WORDS."""
 MAX_EXPLAINED = 100
 """Results that a search explains."""
 

@@ -13,7 +13,7 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel
-from pipelines.search.config import MAX_WORDS
+from pipelines.search.config import MAX_CHARACTERS, MAX_WORDS
 from pipelines.search.gallery import Filter
 from pipelines.search.index import RankedRows, SearchIndex, merge
 from pipelines.search.index_build import IndexBuild
@@ -192,6 +192,8 @@ def test_several_feature_sets_form_one_gallery(tmp_path: Path, indexed_features:
         (["a dog", "  "], 3, 10, "query 2 is empty; give a sentence"),
         (["a dog", "!!! \U0001f600"], 3, 10, "query 2 has no word; give text with a letter or a digit"),
         (["word " * (MAX_WORDS + 1)], 3, 10, f"query 1 has {MAX_WORDS + 1} words; give at most {MAX_WORDS}"),
+        (["a," * 9999], 3, 10, f"query 1 has 9999 words; give at most {MAX_WORDS}"),
+        (["a" * (MAX_CHARACTERS + 1)], 3, 10, "query 1 has 20001 characters; give at most 20000"),
         (["a dog"], 0, 10, "k is 0 and candidates is 10; each must be at least 1"),
         (["a dog"], 3, -1, "k is 3 and candidates is -1; each must be at least 1"),
     ],
