@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infra.errors import UserError
-from infra.storage.base import Store
+from infra.storage.base import Store, put_if_changed
 from infra.storage.disk import names_full_disk
 from infra.storage.pieces import file_pieces, object_pieces
 from infra.storage.process_folder import temporary_folder
@@ -122,26 +122,27 @@ def write_partition(store: Store, task: PartitionTask, features: Store, shan: SH
 def commit_partition(store: Store, name: str, dataset: str, shards: Sequence[str], files: PartitionFiles) -> Partition:
     """Writes the files of a partition, then its receipt. Returns the partition that is stored.
 
-    A second writer adopts what the first one wrote.
+    A second writer adopts what the first one wrote. A receipt that is corrupt, or of files that were lost since, is
+    replaced.
     """
-    arrays = files.arrays
+    arrays, earlier = files.arrays, read_partition_receipt(store, name)
+    known = {} if earlier is None else earlier.files
     pieces = {file: array.pieces for file, array in arrays.items()} | {"items": files.table_pieces}
-    stored = {file: put_file(store, file_name(name, file), read) for file, read in pieces.items()}
+    stored = {file: put_file(store, file_name(name, file), read, known.get(file)) for file, read in pieces.items()}
     counts = len(files.rows), arrays["vectors"].rows, arrays["boxes"].rows, files.width
     partition = Partition(name, dataset, *counts, tuple(shards), stored)
     if not store.put_if_absent(partition_receipt_name(name), partition.to_json()):
-        first = read_partition_receipt(store, name)
-        if first is not None:
-            return first
-        store.replace(partition_receipt_name(name), partition.to_json())
+        put_if_changed(store, partition_receipt_name(name), partition.to_json())
     return partition
 
 
-def put_file(store: Store, name: str, pieces: Callable[[], Iterator[bytes]]) -> StoredFile:
-    """Writes a file, or adopts one that a process wrote which did not reach its receipt. Returns what is stored.
+def put_file(
+    store: Store, name: str, pieces: Callable[[], Iterator[bytes]], receipt: StoredFile | None = None
+) -> StoredFile:
+    """Writes a file, or adopts the one that exists. Returns what is stored.
 
     An adopted file may differ in the last digits, if another kind of machine wrote it. Raises UserError if it has
-    another size.
+    another size, or is neither this file nor that of the receipt.
     """
     digest, size = sha256(), 0
 
@@ -156,9 +157,9 @@ def put_file(store: Store, name: str, pieces: Callable[[], Iterator[bytes]]) -> 
         return StoredFile(size, digest.hexdigest())
     stored = stored_file(store, name)
     if stored.size != size:
-        raise UserError(
-            f"{store.uri}/{name} has no receipt and {stored.size} bytes, expected {size}; delete it and run again"
-        )
+        raise UserError(f"{store.uri}/{name} has {stored.size} bytes, expected {size}; delete it and run again")
+    if receipt is not None and stored not in (receipt, StoredFile(size, digest.hexdigest())):
+        raise UserError(f"{store.uri}/{name} does not have the sha256 in its receipt; delete it and run again")
     return stored
 
 

@@ -15,7 +15,7 @@ from pipelines.models.load import LoadedModel
 from pipelines.search.layout import FILES, file_name, partition_receipt_name
 from pipelines.search.partition import read_partition_receipt
 from pipelines.search.partition_reader import read_table
-from pipelines.search.partition_writer import write_partition
+from pipelines.search.partition_writer import stored_file, write_partition
 from tests.support.feature_sets import manifest, write_set
 from tests.support.indexes import contents, network, tasks
 
@@ -102,12 +102,34 @@ def test_a_second_writer_adopts_what_the_first_one_wrote(
     assert write_partition(store, task, indexed_features.store, indexed_model.shan, "float16") == first
 
 
-def test_a_file_of_another_size_without_a_receipt_is_refused(
+def test_a_lost_file_of_other_arithmetic_gets_another_receipt(
     indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path
 ):
     task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
+    first = write_partition(store, task, indexed_features.store, network(indexed_features, seed=1), "float16")
+    (tmp_path / file_name(task.name, "vectors")).unlink()
+    again = write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
+    assert again.files["vectors"] != first.files["vectors"]
+    assert again.files == {file: stored_file(store, file_name(task.name, file)) for file in FILES}
+    assert read_partition_receipt(store, task.name) == again
+
+
+def test_a_corrupt_file_gets_no_new_receipt(indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path):
+    """The loss of another file must not make it valid."""
+    task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
+    first = write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
+    (tmp_path / file_name(task.name, "vectors")).unlink()
+    pooled = tmp_path / file_name(task.name, "pooled")
+    pooled.write_bytes(pooled.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"pooled\.npy does not have the sha256 in its receipt; delete it and run"):
+        write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
+    assert read_partition_receipt(store, task.name) == first
+
+
+def test_a_file_of_another_size_is_refused(indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path):
+    task, store = tasks([indexed_features])[0], FolderStore(tmp_path)
     (tmp_path / file_name(task.name, "vectors")).write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"vectors\.npy has no receipt and 14 bytes, expected \d+; delete it and run"):
+    with pytest.raises(UserError, match=r"vectors\.npy has 14 bytes, expected \d+; delete it and run"):
         write_partition(store, task, indexed_features.store, indexed_model.shan, "float16")
 
 
