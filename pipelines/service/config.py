@@ -42,7 +42,7 @@ class ServiceConfig:
     max_k: int = 1000
     """Results of a search."""
     max_candidates: int = 5000
-    """Items that a search may score exactly."""
+    """Items that a search may score exactly; it has no more results."""
     image_sources: tuple[str, ...] = ()
     """Prefixes, each with a / at its end, of photo URIs that the service may read for clients, such as
     `s3://bucket/photos/`. Empty: clients send photos as bytes."""

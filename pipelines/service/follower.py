@@ -79,9 +79,7 @@ class Following:
 
     def _has_gallery(self) -> bool:
         states = self.applications.states()
-        return any(
-            states[name][0] in _STARTED for name in galleries({name: state for name, (state, _) in states.items()})
-        )
+        return any(gallery_number(name) is not None and state in _STARTED for name, (state, _) in states.items())
 
     def _serve(self, generation: Generation) -> str:
         """Deploys a gallery unless it is the newest one, and deletes the others when it runs. Returns the problem."""

@@ -20,7 +20,7 @@ from pipelines.service.requests import (
     image_bytes,
     parse_request,
     require_allowed,
-    require_limits,
+    within_limits,
 )
 from pipelines.service.served import Served, ServedGallery
 
@@ -127,7 +127,7 @@ async def _respond_json(
 
 
 async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
-    require_limits(request, served.config)
+    request = within_limits(request, served.config)
     gallery = served.gallery
     gallery.require(request.gallery)
     if request.split is not None and request.split not in gallery.about["splits"]:

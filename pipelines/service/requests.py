@@ -125,11 +125,16 @@ def parse_request(kind: type[Kind], query: Iterable[tuple[str, str]], content_ty
         raise invalid(kind, error) from error
 
 
-def require_limits(request: SearchRequest, config: ServiceConfig) -> None:
-    """Raises ServiceError for a search that is larger than the service allows."""
-    for field, limit in (("k", config.max_k), ("candidates", config.max_candidates)):
-        if (value := getattr(request, field)) > limit:
+def within_limits(request: SearchRequest, config: ServiceConfig) -> SearchRequest:
+    """Returns a search whose defaults are lowered to what the service allows.
+
+    Raises ServiceError for a given number that is larger.
+    """
+    limits = {"k": min(config.max_k, config.max_candidates), "candidates": config.max_candidates}  # all k are scored
+    for field, limit in limits.items():
+        if field in request.model_fields_set and (value := getattr(request, field)) > limit:
             raise ServiceError(422, f"{field} is {shown(value)}; it must be at most {limit}", field, value)
+    return request.model_copy(update={field: min(getattr(request, field), limit) for field, limit in limits.items()})
 
 
 def image_bytes(image: str) -> bytes:

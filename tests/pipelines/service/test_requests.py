@@ -15,7 +15,7 @@ from pipelines.service.requests import (
     image_bytes,
     parse_request,
     require_allowed,
-    require_limits,
+    within_limits,
 )
 
 
@@ -99,10 +99,20 @@ def test_a_pair_needs_a_sentence_and_one_photo(body: object, message: str):
 
 def test_limits_of_the_service_are_checked():
     config = ServiceConfig(max_k=5, max_candidates=50)
-    require_limits(read({"sentence": "a", "k": 5, "candidates": 50}), config)
+    within_limits(read({"sentence": "a", "k": 5, "candidates": 50}), config)
     for field, value in (("k", 6), ("candidates", 51)):
         with pytest.raises(ServiceError, match=f"{field} is {value}; it must be at most {value - 1}"):
-            require_limits(read({"sentence": "a", "k": 1, "candidates": 1} | {field: value}), config)
+            within_limits(read({"sentence": "a", "k": 1, "candidates": 1} | {field: value}), config)
+
+
+def test_defaults_are_lowered_to_the_limits():
+    found = within_limits(read({"sentence": "a"}), ServiceConfig(max_k=5, max_candidates=50))
+    assert (found.k, found.candidates) == (5, 50)
+    few = ServiceConfig(max_candidates=3)
+    found = within_limits(read({"sentence": "a"}), few)
+    assert (found.k, found.candidates) == (3, 3)
+    with pytest.raises(ServiceError, match="k is 4; it must be at most 3"):
+        within_limits(read({"sentence": "a", "k": 4}), few)
 
 
 @pytest.mark.parametrize(
