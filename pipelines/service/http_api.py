@@ -95,14 +95,17 @@ def _add_page(api: FastAPI) -> None:
 
 
 async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:
-    """Reads a request and returns the result of `work`. Raises the error that its failure is to a client."""
+    """Reads a request and returns the result of `work`, which is given its end.
+
+    Raises the error that its failure is to a client.
+    """
     end = asyncio.get_running_loop().time() + served.config.deadline_s
     try:
         body = await _read_body(request, end)
         async with asyncio.timeout_at(end):
             content_type = request.headers.get("content-type", "")
             parsed = parse_request(kind, request.query_params.multi_items(), content_type, body)
-            return await work(served, parsed)
+            return await work(served, parsed, end)
     except Exception as error:
         found = service_error(error)
         if found is None:
@@ -126,7 +129,7 @@ async def _respond_json(
     return JSONResponse({**document, "seconds": round(time.monotonic() - start, 4)})
 
 
-async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
+async def _search(served: Served, request: SearchRequest, end: float) -> dict[str, Any]:
     request = within_limits(request, served.config)
     gallery = served.gallery
     gallery.require(request.gallery)
@@ -141,7 +144,8 @@ async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
         start = time.monotonic()
         query, _ = await gallery.detect(_photo(served, request))
         stages["detect"] = time.monotonic() - start
-    numbers = (request.k, request.candidates, where, request.explain, served.config.deadline_s)
+    left = end - asyncio.get_running_loop().time()
+    numbers = (request.k, request.candidates, where, request.explain, left)
     found = await gallery.call("search", query, *numbers)
     stages |= found["stages"]
     served.record_search(request.gallery, max(request.candidates, request.k), found["partial"], stages)
@@ -149,7 +153,7 @@ async def _search(served: Served, request: SearchRequest) -> dict[str, Any]:
     return {"gallery": request.gallery, **result, **gallery.names}
 
 
-async def _explain(served: Served, request: PairRequest) -> dict[str, Any]:
+async def _explain(served: Served, request: PairRequest, _end: float) -> dict[str, Any]:
     gallery = served.gallery
     if request.key is None:
         regions = await gallery.detect(_photo(served, request))
@@ -158,7 +162,7 @@ async def _explain(served: Served, request: PairRequest) -> dict[str, Any]:
     return pair | gallery.names
 
 
-async def _thumbnail(served: Served, request: PhotoRequest) -> Response:
+async def _thumbnail(served: Served, request: PhotoRequest, _end: float) -> Response:
     found = await _of_key(served.gallery, "photo", request.key, request.key, request.dataset)
     size = {"Photo-Width": str(found.width), "Photo-Height": str(found.height)}
     return Response(found.jpeg, headers={"Cache-Control": PHOTO_CACHE, **size}, media_type="image/jpeg")
@@ -176,8 +180,8 @@ async def _of_key(gallery: ServedGallery, method: str, key: str, *arguments: Any
     return found[0]
 
 
-async def _score(served: Served, request: PairRequest) -> dict[str, Any]:
-    document = await _explain(served, request)
+async def _score(served: Served, request: PairRequest, end: float) -> dict[str, Any]:
+    document = await _explain(served, request, end)
     return {name: value for name, value in document.items() if name != "explanation"}
 
 

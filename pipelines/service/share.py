@@ -107,7 +107,7 @@ class Share:
         sentence, items = query if isinstance(query, str) else None, self._index.gallery(gallery).total
         share_query = ShareQuery(gallery, queries, k, candidates, filter_, sentence, items)
         asked = self._silent.others(self._clients)
-        found = await search(asked, share_query, seconds, explain)
+        found = await search(asked, share_query, seconds - encoded["encode"], explain)
         self._silent.record(asked, found.missing)
         missing = {*found.missing, *(self._clients.keys() - asked.keys())}
         return found_document(replace(found, missing=tuple(sorted(missing)), stages={**encoded, **found.stages}))

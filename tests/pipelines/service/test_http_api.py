@@ -64,12 +64,23 @@ def test_a_sentence_and_a_photo_reach_the_gallery():
     share, detector = Handle(search=FOUND), Handle(detect=("regions", "boxes"))
     status, document = ask(served(share), "GET", "/search?sentence=a+dog&k=3&split=test")
     assert (status, document["gallery"], document["model"]) == (200, "photos", "models:/m/1")
-    assert share.calls == [("search", "a dog", 3, 100, ("test", ""), False, 5)]
+    assert [call[:-1] for call in share.calls] == [("search", "a dog", 3, 100, ("test", ""), False)]
     for body, content_type in ((b"photo", "image/jpeg"), (b'{"image_uri": "s3://b/photos/p.jpg"}', "application/json")):
         status, document = ask(served(share, detector=detector), "POST", "/search", body, content_type)
         assert (status, document["gallery"]) == (200, "captions")
         assert share.calls[-1][:2] == ("search", "regions")
     assert detector.calls == [("detect", b"photo"), ("detect", "s3://b/photos/p.jpg")]
+
+
+def test_a_share_has_what_detection_leaves_of_the_time():
+    class Slow(Handle):
+        async def remote(self, *arguments: Any) -> Any:
+            await asyncio.sleep(0.3)
+            return await super().remote(*arguments)
+
+    share, detector = Handle(search=FOUND), Slow(detect=("regions", "boxes"))
+    assert ask(served(share, detector=detector), "POST", "/search", b"photo", "image/jpeg")[0] == 200
+    assert 0 < share.calls[0][-1] <= 4.7
 
 
 @pytest.mark.parametrize(

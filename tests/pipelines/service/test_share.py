@@ -7,8 +7,10 @@ import pytest
 
 from infra.tracking import TrackingConfig
 from pipelines.search.hits import Hit
+from pipelines.search.index import EncodedQueries
 from pipelines.search.index_build import IndexBuild
 from pipelines.service.generation import Generation
+from pipelines.service.ranking import Found
 from pipelines.service.share import Share, hit_document, shown_source, version_page
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
@@ -43,6 +45,24 @@ def test_a_photo_is_scored_by_the_share_that_has_it(shares: list[Share]):
     assert pair["key"] == key
     assert sum(pair["explanation"]["levels"].values()) == pytest.approx(pair["score"], abs=1e-5)
     assert asyncio.run(shares[1].score_key("a photo of 7", key, None)) is None
+
+
+def test_shares_have_what_encoding_leaves_of_the_time(shares: list[Share], monkeypatch: pytest.MonkeyPatch):
+    given = list[float]()
+
+    async def encode(sentence: str) -> EncodedQueries:
+        await asyncio.sleep(0.3)
+        return shares[0]._index.encode_sentences([sentence])
+
+    async def search(_asked: object, _query: object, seconds: float, _explain: bool) -> Found:
+        given.append(seconds)
+        return Found(())
+
+    monkeypatch.setattr(shares[0], "encode", encode)
+    monkeypatch.setattr("pipelines.service.share.search", search)
+    shares[0].__dict__["_clients"] = dict(enumerate(shares))
+    asyncio.run(shares[0].search("a dog", 5, 5, None, False, 10.0))
+    assert 0 < given[0] <= 9.7
 
 
 def test_the_folder_is_removed_before_the_process_is_killed(shares: list[Share], tmp_path: Path):
