@@ -158,20 +158,21 @@ async def _explain(served: Served, request: PairRequest, _end: float) -> dict[st
     if request.key is None:
         regions = await gallery.detect(_photo(served, request))
         return await gallery.call("score_photo", request.sentence, *regions) | gallery.names
-    pair = await _of_key(gallery, "score_key", request.key, request.sentence, request.key, request.dataset)
+    pair = await _of_key(gallery, "score_key", request, request.sentence)
     return pair | gallery.names
 
 
 async def _thumbnail(served: Served, request: PhotoRequest, _end: float) -> Response:
-    found = await _of_key(served.gallery, "photo", request.key, request.key, request.dataset)
+    found = await _of_key(served.gallery, "photo", request)
     size = {"Photo-Width": str(found.width), "Photo-Height": str(found.height)}
     return Response(found.jpeg, headers={"Cache-Control": PHOTO_CACHE, **size}, media_type="image/jpeg")
 
 
-async def _of_key(gallery: ServedGallery, method: str, key: str, *arguments: Any) -> Any:
+async def _of_key(gallery: ServedGallery, method: str, request: PairRequest | PhotoRequest, *arguments: Any) -> Any:
     """Returns the response of the share that has a photo with this key. Raises ServiceError for none or several."""
     gallery.require("photos")
-    found = [response for response in await gallery.each(method, *arguments) if response is not None]
+    key, dataset = str(request.key), request.dataset
+    found = await gallery.holders(method, *arguments, key, dataset, is_unique=dataset is not None)
     if not found:
         message = f"key is {shown(key)}, which the index does not have; take a key from /search"
         raise ServiceError(404, message, "key", key)

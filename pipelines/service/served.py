@@ -60,10 +60,32 @@ class ServedGallery:
         self._next += 1
         return able[self._next % len(able)]
 
-    async def each(self, method: str, *arguments: Any) -> list[Any]:
-        """Calls a method of every share."""
-        calls = [retried(partial(_call, share, method, *arguments)) for share in self.shares]
-        return list(await asyncio.gather(*calls))
+    async def holders(self, method: str, *arguments: Any, is_unique: bool) -> list[Any]:
+        """Calls a method of every share. Returns the responses but None; of what `is_unique`, without the other shares.
+
+        Raises the error of a lost process only if no other share has a response.
+        """
+        calls = [asyncio.ensure_future(retried(partial(_call, share, method, *arguments))) for share in self.shares]
+        found, lost = list[Any](), None
+        try:
+            for call in asyncio.as_completed(calls):
+                try:
+                    response = await call
+                except Exception as error:
+                    if not lost_process(error):
+                        raise
+                    lost = error
+                    continue
+                if response is not None:
+                    found.append(response)
+                    if is_unique:
+                        break
+        finally:
+            for call in calls:
+                call.cancel()
+        if lost is not None and not found:
+            raise lost
+        return found
 
     def require(self, name: str) -> None:
         """Raises ServiceError if the index does not have the photos or captions that a request needs."""

@@ -135,6 +135,19 @@ def test_a_thumbnail_is_that_of_the_share_that_has_the_key():
     assert ask(found, "GET", "/photo")[0] == 422
 
 
+def test_a_photo_needs_only_the_share_that_has_it():
+    class Silent(Handle):
+        async def remote(self, *arguments: Any) -> Any:
+            await asyncio.sleep(60)
+
+    photo, lost = Handle(photo=Thumbnail(b'"jpeg"', 640, 480)), Handle(photo=ActorDiedError())
+    assert ask(served(Silent(), photo), "GET", "/photo?key=p7&dataset=d")[0] == 200
+    assert ask(served(lost, photo), "GET", "/photo?key=p7")[0] == 200
+    assert ask(served(lost, Handle(photo=None)), "GET", "/photo?key=p7")[0] == 503
+    failing = Handle(photo=ServiceError(422, "2 photos have the key p7", "dataset"))
+    assert ask(served(failing, photo), "GET", "/photo?key=p7")[0] == 422
+
+
 def test_without_a_gallery_the_service_is_not_healthy():
     assert ask(served(Handle()), "GET", "/healthz")[0] == 200
     status, document = ask(served(), "GET", "/healthz")
