@@ -65,6 +65,7 @@ def test_a_sentence_and_a_photo_reach_the_gallery():
     status, document = ask(served(share), "GET", "/search?sentence=a+dog&k=3&split=test")
     assert (status, document["gallery"], document["model"]) == (200, "photos", "models:/m/1")
     assert [call[:-1] for call in share.calls] == [("search", "a dog", 3, 100, ("test", ""), False)]
+    assert 4 < share.calls[0][-1] <= 5
     for body, content_type in ((b"photo", "image/jpeg"), (b'{"image_uri": "s3://b/photos/p.jpg"}', "application/json")):
         status, document = ask(served(share, detector=detector), "POST", "/search", body, content_type)
         assert (status, document["gallery"]) == (200, "captions")
