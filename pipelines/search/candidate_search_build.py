@@ -1,6 +1,6 @@
 """Builds the candidate search of a gallery: centroids and lists of `ivf`, on Ray. A `flat` one has nothing to build."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -13,7 +13,7 @@ from infra.cluster import ClusterConfig, connect
 from infra.cluster_resources import ResourceRequest, result_of, results_of, wait_for_resources
 from infra.storage.base import Store
 from pipelines.extraction.worker_errors import as_user_errors
-from pipelines.features.npy import save_npy
+from pipelines.features.npy import HEADER_BYTES, save_npy
 from pipelines.search.candidate_search import IVF_FROM, assign, compute_centroids, faiss, list_count, sample_rows
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_format import CandidateSearch
@@ -35,7 +35,7 @@ def build_candidate_search(
 
     The centroids are a function of the partitions and of the number of lists. They are computed in one Ray task, and
     the lists in one for each partition; of the pooled vectors, a task holds a sample or those of one partition.
-    `current` is that of the current index, which stays if it is the same.
+    `current` is that of the current index, which stays if it is the same and its objects have their sizes.
     """
     items = sum(partition.items for partition in partitions)
     if config.candidate_search == "flat" or (config.candidate_search == "auto" and items < IVF_FROM):
@@ -43,7 +43,7 @@ def build_candidate_search(
     lists = min(config.num_lists or list_count(items), items)
     content = canonical_json({"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": lists})
     search = CandidateSearch("ivf", min(config.num_probes, lists), sha256(content).hexdigest())
-    if current.identity == search.identity:
+    if current.identity == search.identity and _is_stored(store, current.objects(gallery)):
         return replace(current, probes=search.probes)
     import ray
 
@@ -64,9 +64,14 @@ def build_candidate_search(
     return replace(search, centroids=centroids, lists={p.name: file for p, file in zip(partitions, found, strict=True)})
 
 
+def _is_stored(store: Store, objects: Mapping[str, StoredFile]) -> bool:
+    sizes = {name: info.size for name, info in store.scan()}
+    return all(sizes.get(name) == stored.size for name, stored in objects.items())
+
+
 def write_centroids(store: Store, name: str, partitions: Sequence[Partition], lists: int, threads: int) -> StoredFile:
     """Computes the centroids of a gallery from a sample of its pooled vectors and writes them, unless they exist."""
-    if store.info(name) is not None:  # an interrupted build wrote it
+    if _has_values(store, name, lists * partitions[0].width):  # an interrupted build wrote it
         return stored_file(store, name)
     faiss().omp_set_num_threads(threads)
     rows, sample, start = sample_rows(sum(partition.items for partition in partitions), lists), [], 0
@@ -84,12 +89,18 @@ def write_lists(
 ) -> StoredFile:
     """Assigns the items of a partition to the centroids with this name and writes their lists, unless they exist."""
     name = lists_name(partition.name, identity)
-    if store.info(name) is not None:
+    if _has_values(store, name, partition.items):
         return stored_file(store, name)
     faiss().omp_set_num_threads(threads)
     centroids_LD = read_matrix(store, centroids, stored, np.float32, (lists, partition.width))
     lists_N = assign(read_pooled(store, partition), centroids_LD)
     return put_file(store, name, lambda: iter([save_npy(lists_N)]))
+
+
+def _has_values(store: Store, name: str, count: int) -> bool:
+    """Returns whether a file of `count` values of 4 bytes exists with its size; `put_file` reports another size."""
+    info = store.info(name)
+    return info is not None and info.size == HEADER_BYTES + 4 * count
 
 
 def read_pooled(store: Store, partition: Partition) -> NDArray[np.float16]:

@@ -37,6 +37,13 @@ class CandidateSearch:
     lists: Mapping[str, StoredFile] = field(default_factory=dict)
     """Lists of the items of every partition, by its name."""
 
+    def objects(self, gallery: str) -> dict[str, StoredFile]:
+        """Returns the objects of a gallery's candidate search, by name."""
+        found = {lists_name(partition, self.identity): stored for partition, stored in self.lists.items()}
+        if self.centroids is not None:
+            found[centroids_name(gallery, self.identity)] = self.centroids
+        return found
+
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "CandidateSearch":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
@@ -174,13 +181,9 @@ class IndexDocument:
         """Returns every object that the index refers to and whose checksum it has, by name."""
         found: dict[str, StoredFile] = {}
         for name, gallery in self.galleries.items():
-            candidates = gallery.first_stage
             for partition in gallery.partitions:
                 found |= {file_name(partition.name, file): stored for file, stored in partition.files.items()}
-                if candidates.centroids is not None:
-                    found[lists_name(partition.name, candidates.identity)] = candidates.lists[partition.name]
-            if candidates.centroids is not None:
-                found[centroids_name(name, candidates.identity)] = candidates.centroids
+            found |= gallery.first_stage.objects(name)
         return found
 
     def receipts(self) -> dict[str, Partition]:

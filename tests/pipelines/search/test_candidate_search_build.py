@@ -19,7 +19,7 @@ from pipelines.search.candidate_search_build import build_candidate_search, read
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import CandidateSearch
-from pipelines.search.layout import file_name, lists_name
+from pipelines.search.layout import centroids_name, file_name, lists_name
 from pipelines.search.partition import Partition
 
 LISTS, NAME, IDENTITY = 4, "photos-0123456789ab.centroids.npy", "0123456789ab"
@@ -45,21 +45,55 @@ def test_a_small_gallery_needs_no_lists(store: FolderStore, partitions, config: 
     assert store.objects() == before
 
 
-def test_the_same_partitions_and_lists_keep_the_stage(store: FolderStore, partitions, monkeypatch):
-    """Nothing is computed: the cluster is not joined."""
+@pytest.fixture
+def current(store: FolderStore, partitions, monkeypatch) -> CandidateSearch:
+    """A complete candidate search, in a process that raises ConnectionError where it would join a cluster."""
 
     def joined(*_: object) -> None:
         raise ConnectionError
 
     monkeypatch.setattr(candidate_search_build, "connect", joined)
     content = {"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": LISTS}
-    current = CandidateSearch("ivf", 9, sha256(canonical_json(content)).hexdigest())
+    identity = sha256(canonical_json(content)).hexdigest()
+    name = centroids_name("photos", identity)
+    centroids = write_centroids(store, name, partitions, LISTS, threads=1)
+    lists = {p.name: write_lists(store, p, name, centroids, LISTS, identity, threads=1) for p in partitions}
+    return CandidateSearch("ivf", 9, identity, centroids, lists)
+
+
+def test_the_same_partitions_and_lists_keep_the_stage(store: FolderStore, partitions, current: CandidateSearch):
     config = IndexConfig(candidate_search="ivf", num_lists=LISTS, num_probes=2)
     found = build_candidate_search(store, "photos", partitions, config, ClusterConfig(), current)
     assert found == replace(current, probes=2)
     for other in (partitions[1:], partitions[::-1]):
         with pytest.raises(ConnectionError):
             build_candidate_search(store, "photos", other, config, ClusterConfig(), current)
+
+
+@pytest.mark.parametrize("kind", ["centroids", "lists"])
+def test_a_stage_with_a_lost_or_cut_file_is_not_kept(
+    store: FolderStore, partitions, current: CandidateSearch, kind: str
+):
+    config = IndexConfig(candidate_search="ivf", num_lists=LISTS)
+    name = next(name for name in current.objects("photos") if name.endswith(f".{kind}.npy"))
+    data = store.read(name)
+    store.replace(name, data[:-1])
+    with pytest.raises(ConnectionError):
+        build_candidate_search(store, "photos", partitions, config, ClusterConfig(), current)
+    store.delete(name)
+    with pytest.raises(ConnectionError):
+        build_candidate_search(store, "photos", partitions, config, ClusterConfig(), current)
+
+
+def test_a_cut_file_of_a_stage_is_refused(store: FolderStore, partitions, current: CandidateSearch):
+    name, partition = centroids_name("photos", current.identity), partitions[0]
+    own = lists_name(partition.name, current.identity)
+    store.replace(own, store.read(own)[:-1])
+    with pytest.raises(UserError, match=rf"{own} has .*\d bytes, expected \d+; delete it and run again"):
+        write_lists(store, partition, name, current.centroids, LISTS, current.identity, threads=1)
+    store.replace(name, store.read(name)[:-1])
+    with pytest.raises(UserError, match=rf"{name} has .*\d bytes, expected \d+; delete it and run again"):
+        write_centroids(store, name, partitions, LISTS, threads=1)
 
 
 def test_centroids_are_unit_vectors_and_written_once(store: FolderStore, partitions):

@@ -49,6 +49,9 @@ def test_bucket_and_folder_get_the_same_bytes_once(
     again = build_index(indexed_model, [indexed_features], config, ClusterConfig())
     assert (again.document, again.partitions_written) == (build.document, 0)
     assert build.store.objects() == before
+    for name in build.document.galleries["photos"].first_stage.objects("photos"):
+        build.store.delete(name)
+    assert build_index(indexed_model, [indexed_features], config, ClusterConfig()).document == build.document
     local = build_here(indexed_model, [indexed_features], tmp_path / "out", LISTS)
     assert {name: build.store.read(name) for name in before} == contents(Path(local.store.uri))
     assert verify_index(build.uri, lambda *_: None).errors == ()
