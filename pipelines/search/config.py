@@ -24,7 +24,7 @@ class IndexConfig:
     """Root of search indexes, a folder or s3://bucket/prefix. Each index is a folder below it."""
     galleries: Galleries = "both"
     """What is indexed: `photos` for text queries, `captions` for photo queries, or `both`. The captions take about
-    twice the space of their photos."""
+    twice the space of their photos. Galleries that the index has are kept."""
     photos_per_partition: int = 4096
     """Photos of a partition, about: a partition holds complete shards. It is what a worker encodes at once and what a
     process of a service loads."""

@@ -20,7 +20,7 @@ from infra.storage.base import Store, put_if_changed
 from infra.storage.conditional_writes import require_conditional_writes
 from pipelines.extraction.worker_errors import iter_rows, keep_error_message
 from pipelines.features.feature_set import FeatureSet
-from pipelines.features.layout import INDEX, snapshot_name
+from pipelines.features.layout import snapshot_name
 from pipelines.models.device import choose_device
 from pipelines.models.load import LoadedModel
 from pipelines.search.build_metrics import BuildMetrics
@@ -32,8 +32,7 @@ from pipelines.search.index_format import (
     IndexDocument,
     IndexedFeatures,
     IndexedModel,
-    InvalidSearchIndexError,
-    parse_document,
+    find_index_document,
 )
 from pipelines.search.index_plan import IndexPlan, PartitionTask, plan_index
 from pipelines.search.layout import GALLERIES
@@ -123,7 +122,7 @@ def _complete(
             progress(metrics.accounted, metrics.planned)
     partitions = [done[task.name] for task in tasks]
     galleries = _galleries(store, partitions, config, cluster)
-    if not galleries:
+    if galleries.keys().isdisjoint(config.wanted):
         raise UserError(f"the feature sets have no {config.galleries}, so there is nothing to index; give other ones")
     document = IndexDocument.build(_indexed_model(model), map(_indexed_features, feature_sets), galleries)
     put_if_changed(store, snapshot_name(document.index), document.to_json())
@@ -177,10 +176,8 @@ def _galleries(
     store: Store, partitions: Sequence[Partition], config: IndexConfig, cluster: ClusterConfig
 ) -> dict[str, Gallery]:
     """Returns the galleries that have items, with their candidate searches."""
-    try:
-        current = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}").galleries
-    except (FileNotFoundError, InvalidSearchIndexError):  # an index that is not valid is replaced
-        current = {}
+    document = find_index_document(store)  # an index that is not valid is replaced
+    current = {} if document is None else document.galleries
     galleries = {}
     for name in GALLERIES:
         own = tuple(partition for partition in partitions if partition.gallery == name)

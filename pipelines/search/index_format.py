@@ -11,7 +11,7 @@ from typing import Any, Literal
 from infra.canonical_json import canonical_json, count, digest, load_object, require_fields, typed
 from infra.errors import CorruptDataError, UserError
 from infra.storage.base import Store
-from pipelines.features.layout import nothing_at, resolve_uri
+from pipelines.features.layout import INDEX, nothing_at, resolve_uri
 from pipelines.search.layout import FORMAT, GALLERIES, centroids_name, file_name, lists_name, partition_receipt_name
 from pipelines.search.partition import Partition, StoredFile
 
@@ -219,6 +219,14 @@ def read_index_document(uri: str) -> tuple[Store, IndexDocument]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(nothing_at(uri, "no finished search index here", "index")) from error
     return store, parse_document(data, f"{store.uri}/{name}")
+
+
+def find_index_document(store: Store) -> IndexDocument | None:
+    """Returns the document of the current index in a store; None unless it exists and is valid."""
+    try:
+        return parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
+    except (FileNotFoundError, InvalidSearchIndexError):
+        return None
 
 
 def is_search_index(uri: str) -> bool:

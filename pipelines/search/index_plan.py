@@ -25,8 +25,8 @@ from pipelines.models.load import LoadedModel, require_fingerprint
 from pipelines.search.candidate_search import faiss
 from pipelines.search.config import IndexConfig
 from pipelines.search.data_sets import has_photos_of
-from pipelines.search.index_format import InvalidSearchIndexError, parse_document
-from pipelines.search.layout import FORMAT, file_name, partition_receipt_name
+from pipelines.search.index_format import find_index_document
+from pipelines.search.layout import FORMAT, GALLERIES, file_name, partition_receipt_name
 from pipelines.search.partition import Partition, read_partition_receipt
 from pipelines.search.partition_reader import REQUESTS
 
@@ -120,9 +120,8 @@ def require_data_sets(store: Store, feature_sets: Sequence[FeatureSet], tasks: S
     The same data set has its feature set at the same URI, or has some of the indexed partitions (it was moved) or
     photos (it has other shards).
     """
-    try:
-        document = parse_document(store.read(INDEX), f"{store.uri}/{INDEX}")
-    except (FileNotFoundError, InvalidSearchIndexError):
+    document = find_index_document(store)
+    if document is None:
         return
     indexed = {partition.name for partition in document.receipts().values()}
     kept = {task.dataset for task in tasks if task.name in indexed}
@@ -156,16 +155,16 @@ class IndexPlan:
 
     def is_published(self) -> bool:
         """Returns whether the stored index has these partitions."""
-        try:
-            document = parse_document(self.store.read(INDEX), f"{self.store.uri}/{INDEX}")
-        except (FileNotFoundError, InvalidSearchIndexError):
-            return False
-        return {partition.name for partition in document.receipts().values()} == {task.name for task in self.tasks}
+        document = find_index_document(self.store)
+        return document is not None and {found.name for found in document.receipts().values()} == {
+            task.name for task in self.tasks
+        }
 
 
 def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: IndexConfig) -> IndexPlan:
     """Returns the plan of the index of feature sets by a model. Nothing is written.
 
+    Galleries that the index there has are planned beside those that the settings ask for.
     Raises UserError if the feature sets are not those of the model or cannot form one gallery, if the index there is
     of other data sets, and without FAISS.
     """
@@ -177,8 +176,13 @@ def plan_index(model: LoadedModel, feature_sets: Sequence[FeatureSet], config: I
     name = index_name(model, feature_sets, config)
     store = open_store(f"{config.output.rstrip('/')}/{name}")
     published = Replacement.of(store, INDEX)
+    document = find_index_document(store)
+    present = () if document is None else tuple(document.galleries)
     tasks = [
-        task for name in config.wanted for task in plan_partitions(feature_sets, name, config.photos_per_partition)
+        task
+        for name in GALLERIES
+        if name in (*config.wanted, *present)
+        for task in plan_partitions(feature_sets, name, config.photos_per_partition)
     ]
     require_data_sets(store, feature_sets, tasks)
     return IndexPlan(store, published, tasks, find_complete(store, tasks))

@@ -10,6 +10,7 @@ import pytest
 from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.features.feature_set import FeatureSet
+from pipelines.models.load import LoadedModel
 from pipelines.search.index_plan import PartitionTask, plan_index, plan_partitions, require_one_gallery
 from tests.support.feature_sets import manifest, write_set
 from tests.support.indexes import SMALL, build_here, loaded
@@ -50,6 +51,19 @@ def test_a_name_depends_on_data_set_and_shards(tmp_path: Path):
     first, second, third = (names(found, 100) for found in (features, other, changed))
     assert not set(first) & set(second)
     assert [name for name in first if name not in third] == [name for name in first if name.startswith("photos-train")]
+
+
+def test_galleries_that_are_not_asked_for_are_kept(
+    indexed_features: FeatureSet, indexed_model: LoadedModel, tmp_path: Path
+):
+    build_here(indexed_model, [indexed_features], tmp_path, replace(SMALL, galleries="photos"))
+    captions = replace(SMALL, galleries="captions", output=str(tmp_path))
+    plan = plan_index(indexed_model, [indexed_features], captions)
+    assert {task.gallery for task in plan.missing} == {"captions"}
+    assert {task.gallery for task in plan.tasks} == {"photos", "captions"}
+    build = build_here(indexed_model, [indexed_features], tmp_path, captions)
+    assert set(build.document.galleries) == {"photos", "captions"}
+    assert plan_index(indexed_model, [indexed_features], replace(captions, galleries="photos")).is_published()
 
 
 def test_feature_sets_that_form_no_gallery_are_refused(tmp_path: Path, indexed_features: FeatureSet):
