@@ -1,6 +1,7 @@
 """Errors of the service, as clients receive them: a status, the field, its value, and a message with the fix."""
 
 import asyncio
+import reprlib
 from typing import Any
 
 from infra.errors import StorageError, UserError
@@ -39,8 +40,9 @@ def shown(value: Any) -> Any:
     """Returns a value short enough to be repeated, and valid in JSON, which NaN and infinity are not."""
     if value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) < MAX_NUMBER):
         return value
-    text = _encodable(value if isinstance(value, str) else repr(value))
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
+    text = value if isinstance(value, str) else repr(value) if isinstance(value, int | float) else reprlib.repr(value)
+    start = _encodable(text[:MAX_SHOWN])
+    return start if len(text) <= MAX_SHOWN else f"{start}... ({len(text)} characters)"
 
 
 def _encodable(text: str) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from string import whitespace
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 
@@ -18,8 +19,13 @@ from pipelines.service.errors import ServiceError, shown
 
 MAX_EXPLAINED = 100
 """Results that a search explains."""
+MAX_FIELDS_BYTES = 300_000
+"""Largest size of a JSON body beside the text of `image`; the longest sentence has 240,000 bytes of JSON escapes.
 
+The router parses a body between other requests, so parsing one must take milliseconds.
+"""
 
+_IMAGE = re.compile(rb'"image"\s*:\s*"([^"]*)"')
 _ABSOLUTE = re.compile("/|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """Start of an absolute path or a URI."""
 
@@ -30,8 +36,8 @@ class _Request(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any, info: Any) -> Any:
-        """Refuses true as a number, which pydantic would take for 1, and text that UTF-8 cannot have."""
-        if isinstance(value, bool) and info.field_name != "explain":
+        """Refuses lists, objects, true as a number, which pydantic takes for 1, and text that UTF-8 cannot have."""
+        if isinstance(value, list | dict) or (isinstance(value, bool) and info.field_name != "explain"):
             raise ValueError("give a number or text")
         if isinstance(value, str):
             try:
@@ -109,8 +115,8 @@ class PhotoRequest(_Request):
 def parse_request(kind: type[Kind], query: Iterable[tuple[str, str]], content_type: str, body: bytes) -> Kind:
     """Returns the request in a JSON body, or in the query string, beside which the body may be a photo's bytes.
 
-    Raises ServiceError with status 400 for a body that cannot be parsed, and 422 for a field that is given twice or out
-    of its limits.
+    Raises ServiceError with status 400 for a body that cannot be parsed, 413 for one that is larger than its fields can
+    be, and 422 for a field that is unknown, given twice or out of its limits.
     """
     in_body: dict[str, Any] = {}
     kind_of_body = content_type.partition(";")[0].strip().lower()
@@ -119,10 +125,11 @@ def parse_request(kind: type[Kind], query: Iterable[tuple[str, str]], content_ty
     elif body:
         in_body = _json_fields(body)
     fields = _given_once([*query, *in_body.items()])
+    _require_known(kind, fields)
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise invalid(kind, error) from error
+        raise invalid(error) from error
 
 
 def within_limits(request: SearchRequest, config: ServiceConfig) -> SearchRequest:
@@ -141,7 +148,7 @@ def image_bytes(image: str) -> bytes:
     """Returns the bytes of base64 text, which may be a `data:` URI. Raises ServiceError for other text."""
     encoded = image.partition(",")[2] if image.startswith("data:") else image
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode(encoded.encode("ascii").translate(None, whitespace.encode()), validate=True)
     except ValueError as error:
         raise ServiceError(
             400, f"image is not base64 text ({error}); encode the photo's bytes", "image", image
@@ -167,14 +174,12 @@ def require_allowed(uri: str, sources: tuple[str, ...]) -> str:
     return location
 
 
-def invalid(kind: type[BaseModel], error: ValidationError) -> ServiceError:
+def invalid(error: ValidationError) -> ServiceError:
     """Returns the first problem of a request as an error."""
     found = error.errors()[0]
     field, value = ".".join(map(str, found["loc"])) or None, found["input"]
     limits, reason = found.get("ctx", {}), found["msg"].removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = f"{shown(field)} is not a field; the fields are {', '.join(kind.model_fields)}"
-    elif found["type"] == "greater_than_equal":
+    if found["type"] == "greater_than_equal":
         message = f"{field} is {shown(value)}; it must be at least {limits['ge']}"
     elif found["type"] == "missing":
         message, value = f"{field} is missing; give it", None
@@ -195,7 +200,21 @@ def _given_once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
+def _require_known(kind: type[_Request], fields: Iterable[str]) -> None:
+    """Raises ServiceError for the first unknown field, before the validation, which makes an error of each."""
+    unknown = next((name for name in fields if name not in kind.model_fields), None)
+    if unknown is not None:
+        message = f"{shown(unknown)} is not a field; the fields are {', '.join(kind.model_fields)}"
+        raise ServiceError(422, message, unknown)
+
+
 def _json_fields(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_FIELDS_BYTES:
+        image = _IMAGE.search(body)
+        if (size := len(body) - len(image[1] if image else b"")) > MAX_FIELDS_BYTES:
+            limit = MAX_FIELDS_BYTES // 1000
+            message = f"the body is JSON with {size} bytes beside image; send at most {limit} kB of other fields"
+            raise ServiceError(413, message, "body", size)
     try:
         found = json.loads(body, object_pairs_hook=_given_once)
     except (ValueError, RecursionError) as error:

@@ -43,4 +43,6 @@ def test_long_values_are_shortened_and_errors_are_copied():
     assert copied.document() == error.document()
     assert len(str(copied.value)) < 130
     assert copied.headers() == {"Retry-After": "2"}
+    for value in ([0] * 9_000_000, {"a": list(range(1000))}):
+        assert len(str(ServiceError(422, "no", "k", value).value)) < 130
     assert ServiceError(401, "token").headers() == {"WWW-Authenticate": "Bearer"}

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -62,7 +63,10 @@ def test_a_photo_may_be_the_body(content_type: str):
         (b'{"sentence": "a", "k": NaN}', 422, "k", "k: "),
         (b'{"sentence": "a", "k": -%s}' % (b"9" * 400), 422, "k", "k is -999"),
         (b'{"sentence": "\\ud800"}', 422, "sentence", "sentence: is not valid text (half of a surrogate pair)"),
-        (b'{"sentence": "a", "\\ud800": 1}', 422, None, "unable to parse raw data as a unicode string"),
+        (b'{"sentence": "a", "\\ud800": 1}', 422, "?", "? is not a field"),
+        ({"sentence": [0] * 50_000}, 422, "sentence", "sentence: give a number or text"),
+        ({"sentence": "a", "split": {"a": [[[1]]]}}, 422, "split", "split: give a number or text"),
+        ({f"field-{n}": n for n in range(10_000)}, 422, "field-0", "field-0 is not a field; the fields are image, "),
         ({"sentence": "a", "candidates": -1}, 422, "candidates", "candidates is -1; it must be at least 1"),
         (
             {"sentence": "a", "limit": 3},
@@ -81,6 +85,20 @@ def test_other_requests_are_refused(body: object, status: int, field: str | None
     assert message in caught.value.message
     sent = json.dumps(caught.value.document(), allow_nan=False, ensure_ascii=False).encode()
     assert len(sent) < 1000
+
+
+def test_json_may_be_large_only_in_its_image():
+    image = "aa\\/" * 200_000
+    assert read(b'{"k": 3, "image" : "%s", "split": "test"}' % image.encode()).image == image.replace("\\", "")
+    longest = "\U0001f600" * 19_999 + "a"  # twelve bytes each
+    assert read({"sentence": longest}).sentence == longest
+    fields = ", ".join(f'"{n}": 0' for n in range(1_500_000))
+    for body in (f"{{{fields}}}", f'{{"image": "aaaa", {fields}}}', json.dumps({"sentence": [0] * 6_000_000})):
+        start = time.process_time()
+        with pytest.raises(ServiceError, match="beside image; send at most 300 kB of other fields") as caught:
+            read(body.encode())
+        assert (caught.value.status, caught.value.field) == (413, "body")
+        assert time.process_time() - start < 2  # 25 s as errors of pydantic
 
 
 @pytest.mark.parametrize(
