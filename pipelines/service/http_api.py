@@ -9,9 +9,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from pipelines.service.errors import ServiceError, service_error, several, shown
-from pipelines.service.guard import REQUEST_ID, TRUSTED, Guard
+from pipelines.service.guard import CLOSED, REQUEST_ID, TRUSTED, Guard
 from pipelines.service.page.files import PAGE, page_file
 from pipelines.service.requests import (
     PairRequest,
@@ -44,6 +45,7 @@ def build_api(served: Served, token: str) -> Any:
     _add_page(api)
     api.add_exception_handler(ServiceError, _service_error)
     api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(ClientDisconnect, _closed)
     api.add_exception_handler(Exception, _defect)
     return Guard(api, served.config, token, served.metrics, PATHS | OPEN_PATHS, OPEN_PATHS)
 
@@ -146,18 +148,18 @@ async def _search(served: Served, request: SearchRequest, end: float) -> dict[st
         stages["detect"] = time.monotonic() - start
     left = end - asyncio.get_running_loop().time()
     numbers = (request.k, request.candidates, where, request.explain, left)
-    found = await gallery.call("search", query, *numbers)
+    found = await gallery.call("search", query, *numbers, end=end)
     stages |= found["stages"]
     served.record_search(request.gallery, max(request.candidates, request.k), found["partial"], stages)
     result = {name: value for name, value in found.items() if name != "stages"}
     return {"gallery": request.gallery, **result, **gallery.names}
 
 
-async def _explain(served: Served, request: PairRequest, _end: float) -> dict[str, Any]:
+async def _explain(served: Served, request: PairRequest, end: float) -> dict[str, Any]:
     gallery = served.gallery
     if request.key is None:
         regions = await gallery.detect(_photo(served, request))
-        return await gallery.call("score_photo", request.sentence, *regions) | gallery.names
+        return await gallery.call("score_photo", request.sentence, *regions, end=end) | gallery.names
     pair = await _of_key(gallery, "score_key", request, request.sentence)
     return pair | gallery.names
 
@@ -209,6 +211,11 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     message = f"{request.method} {request.url.path[:100]}: {error.detail}; the paths are in /openapi.json"
     found = ServiceError(error.status_code, message)
     return JSONResponse(found.document(request.scope[REQUEST_ID]), found.status, error.headers)
+
+
+async def _closed(request: Request, error: Any) -> Response:  # noqa: ARG001 - the signature of a handler
+    """Ends a request whose client closed the connection before its body arrived; nobody receives this."""
+    return Response(status_code=CLOSED)
 
 
 async def _defect(request: Request, error: Any) -> JSONResponse:  # noqa: ARG001 - the signature of a handler

@@ -39,15 +39,19 @@ class ServedGallery:
     _avoided: dict[int, float] = field(default_factory=dict)
     """Shares that did not respond, and until when another one is called where any can be."""
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Calls a method of any share; of another one, or of the restarted one, if its process ends meanwhile."""
+    async def call(self, method: str, *arguments: Any, end: float) -> Any:
+        """Calls a method of any share; of another one, or of the restarted one, if its process ends meanwhile.
+
+        `end` is the deadline of the request in the time of the event loop.
+        """
 
         async def call_next() -> Any:
             number = self._choose()
             try:
                 return await _call(self.shares[number], method, *arguments)
             except (asyncio.CancelledError, Exception) as error:
-                if isinstance(error, asyncio.CancelledError) or lost_process(error):  # cancelled: past the deadline
+                is_late = isinstance(error, asyncio.CancelledError) and asyncio.get_running_loop().time() >= end
+                if is_late or lost_process(error):  # cancelled before the deadline: by a client that left
                     self._avoided[number] = time.monotonic() + AVOID_S
                 raise
 

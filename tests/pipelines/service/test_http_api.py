@@ -9,6 +9,7 @@ from ray.exceptions import ActorDiedError
 
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
+from pipelines.service.guard import CLOSED
 from pipelines.service.http_api import build_api
 from pipelines.service.served import Served, ServedGallery
 from pipelines.service.thumbnail import Thumbnail
@@ -161,6 +162,44 @@ def test_a_partial_result_is_reported_by_the_health_check():
     assert ask(found, "HEAD", "/healthz")[1]["status"] == "ok"
     assert ask(found, "GET", "/search?sentence=a")[0] == 200
     assert ask(found, "GET", "/healthz")[1]["status"] == "partial"
+
+
+def test_a_client_that_leaves_during_an_upload_is_no_defect():
+    found = served(Handle())
+    pieces = [{"type": "http.request", "body": b"part", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return pieces.pop(0)
+
+    async def send(message: Any) -> None:
+        assert message.get("status") in (CLOSED, None)
+
+    scope = {"type": "http", "method": "POST", "path": "/search", "query_string": b"", "headers": []}
+    asyncio.run(build_api(found, "")(scope, receive, send))
+    assert 'requests_total{path="/search",status="499"} 1.0' in found.metrics.text().decode()
+
+
+@pytest.mark.parametrize(("after_s", "calls"), [(0.1, 3), (0.3, 1)])
+def test_only_a_share_that_is_late_is_left_alone(after_s: float, calls: int):
+    class Silent(Handle):
+        async def remote(self, *arguments: Any) -> Any:
+            self.calls.append(arguments)
+            await asyncio.sleep(60)
+
+    silent, other = Silent(), Handle(search=FOUND)
+    gallery = served(other, silent).gallery
+
+    async def exchange() -> None:
+        end = asyncio.get_running_loop().time() + 0.2
+        for _ in range(6):
+            cancelled = asyncio.ensure_future(gallery.call("search", "a", end=end))
+            done, _ = await asyncio.wait([cancelled], timeout=after_s if not silent.calls else 0.001)
+            if not done:
+                cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+
+    asyncio.run(exchange())
+    assert len(silent.calls) == calls
 
 
 def test_a_share_whose_process_ended_is_left_alone():

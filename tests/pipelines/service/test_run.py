@@ -166,6 +166,7 @@ def test_a_photo_of_the_index_has_a_thumbnail(url: str):
         ("/search", {"image_uri": "/etc/passwd"}, 422, "which the service may not read; send the photo's bytes"),
         ("/search", b"{", 400, "the body is not JSON"),
         ("/search", b"x" * 1_100_000, 413, "send at most 1 MB"),
+        ("/search", {"sentence": [0] * 200_000}, 413, "beside image; send at most 300 kB of other fields"),
         ("/score", {"sentence": "a", "key": "none"}, 404, "key is none, which the index does not have"),
         ("/photo", None, 422, "key is missing; give it"),
         ("/photo?key=none", None, 404, "key is none, which the index does not have"),
@@ -178,6 +179,16 @@ def test_bad_input_has_a_status_and_a_fix(url: str, path: str, body: Any, status
     assert (found, document["request_id"]) == (status, headers["X-Request-ID"])
     assert set(document) == {"field", "value", "message", "request_id"}
     assert message in document["message"]
+
+
+def test_a_client_may_leave_during_an_upload(url: str):
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nfirst bytes")
+        time.sleep(0.5)
+    line = 'shan_service_requests_total{path="/search",status="%s"}'
+    wait_until(lambda: line % 499 in ask(f"{url}/metrics")[1].decode(), 20)
+    assert line % 500 not in ask(f"{url}/metrics")[1].decode()
 
 
 def test_the_id_of_a_request_is_in_the_logs_of_its_processes(url: str):
