@@ -164,7 +164,7 @@ def test_a_partial_result_is_reported_by_the_health_check():
     assert ask(found, "GET", "/healthz")[1]["status"] == "partial"
 
 
-def test_a_client_that_leaves_during_an_upload_is_no_defect():
+def test_a_client_that_leaves_an_upload_is_not_a_defect():
     found = served(Handle())
     pieces = [{"type": "http.request", "body": b"part", "more_body": True}, {"type": "http.disconnect"}]
 
