@@ -1,11 +1,14 @@
 """Settings of the search service."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from infra.paths import absolute
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ROUTERS = frozenset({"host", "port", "max_body_mb", "max_k", "max_candidates", "follow_every_s"})
+"""Fields that only the router and the follower read."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ class ServiceConfig:
     def is_loopback(self) -> bool:
         """Whether only processes of this machine can connect."""
         return self.host in LOOPBACK
+
+    @property
+    def gallery_settings(self) -> dict[str, Any]:
+        """The fields that a gallery depends on; a change of one replaces the gallery."""
+        return {name: value for name, value in asdict(self).items() if name not in _ROUTERS}
 
     @property
     def gallery_cpus(self) -> float:

@@ -1,12 +1,13 @@
 """The Ray Serve applications: one of the router and the follower, and one for each gallery."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from ray import serve
 
+from infra.canonical_json import canonical_json
 from infra.paths import absolute
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered
@@ -16,7 +17,7 @@ from pipelines.service.follower import Follower
 from pipelines.service.generation import DETECTOR, FOLLOWER, ROUTER, SHARE, Generation
 from pipelines.service.router import Router
 from pipelines.service.share import Share
-from pipelines.service.wanted import wanted
+from pipelines.service.wanted import Wanted, wanted
 
 DRAIN_S = 3.0
 """Seconds in which every router finds a new gallery, beside the deadline of a request."""
@@ -34,12 +35,19 @@ def service_application(
     `index` becomes absolute, because other processes open it.
     """
     index = absolute(index, "--index")
-    find = partial(wanted, index, pin, tracking)
+    find = partial(wanted_with_settings, index, pin, config, tracking)
     follower = _deployment(Follower, FOLLOWER, num_cpus=0).bind(
         index, find, ServeApplications(config, tracking), config.follow_every_s, config.deadline_s + DRAIN_S
     )
     router = _deployment(serve.ingress()(Router), ROUTER, num_cpus=0, max_ongoing_requests=10 * config.max_requests)
     return router.bind(config, follower)
+
+
+def wanted_with_settings(index: str, pin: int | None, config: ServiceConfig, tracking: TrackingConfig) -> Wanted:
+    """Returns what `wanted` does, with the settings with which `gallery_application` starts it."""
+    found = wanted(index, pin, tracking)
+    settings = canonical_json({"service": config.gallery_settings, "tracking": asdict(tracking)}).decode()
+    return replace(found, generation=replace(found.generation, settings=settings))
 
 
 def gallery_application(generation: Generation, config: ServiceConfig, tracking: TrackingConfig) -> serve.Application:

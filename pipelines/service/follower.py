@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipelines.service.events import service_event
-from pipelines.service.generation import Generation, application_name, galleries, gallery_number, serves
+from pipelines.service.generation import (
+    Generation,
+    application_name,
+    galleries,
+    gallery_number,
+    serves,
+    serves_index,
+)
 from pipelines.service.wanted import Wanted
 
 START_S = 600.0
@@ -69,7 +76,7 @@ class Following:
                 self.problem = f"{self.champion} stays: no version is champion any more; promote one"
                 return
             self.champion, problem = found.champion, found.problem
-            is_kept = bool(problem) and self._has_gallery()  # not replaced by the given index
+            is_kept = bool(problem) and self._has_gallery_of_another(found.generation)
             self.failure = "" if is_kept else self._serve(found.generation)
         except Exception as error:  # noqa: BLE001 - a store or registry that fails must not end the service
             self.failure = f"cannot check for a new champion ({error_line(str(error))})"
@@ -77,9 +84,11 @@ class Following:
         if self.problem not in ("", before):
             service_event("problem", self.problem, logging.WARNING)
 
-    def _has_gallery(self) -> bool:
+    def _has_gallery_of_another(self, generation: Generation) -> bool:
+        """Returns whether the index that is served is not that of a generation, of whatever state."""
         states = self.applications.states()
-        return any(gallery_number(name) is not None and state in _STARTED for name, (state, _) in states.items())
+        started = galleries({name: state for name, (state, _) in states.items() if state in _STARTED})
+        return bool(started) and not serves_index(started[0], generation)
 
     def _serve(self, generation: Generation) -> str:
         """Deploys a gallery unless it is the newest one, and deletes the others when it runs. Returns the problem."""

@@ -7,7 +7,7 @@ anybody, and processes that restart find it by the same rule.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 
 from infra.canonical_json import canonical_json
@@ -20,29 +20,36 @@ FOLDERS = "shan-service-"
 """Prefix of the temporary folders of the service's processes."""
 SHARE, DETECTOR = "share", "detector"
 """Names of deployments of a gallery; those of shares are numbered."""
-_NAME = re.compile(r"shan-gallery-(\d{6,})-([0-9a-f]{12})")
+_NAME = re.compile(r"shan-gallery-(\d{6,})-([0-9a-f]{8})-([0-9a-f]{12})")
 _USABLE = ("RUNNING", "UNHEALTHY", "DEPLOYING")
 """States of an application in which it may respond, the best first."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """An index and the model that encoded it."""
+    """A state of an index, the model that encoded it, and the settings of the processes that serve them."""
 
     index: str
     """`<uri>@<12 hex>`."""
     model: str
     """URI of the model."""
+    settings: str = ""
+    """Text with all settings of the processes (`gallery_settings`)."""
 
     @property
     def identity(self) -> str:
-        """12 hex digits of what is served."""
-        return sha256(canonical_json({"index": self.index, "model": self.model})).hexdigest()[:12]
+        """12 hex digits of what is served, and how."""
+        return sha256(canonical_json(asdict(self))).hexdigest()[:12]
+
+    @property
+    def index_identity(self) -> str:
+        """8 hex digits of the URI of the index, the same for all its states."""
+        return sha256(self.index.partition("@")[0].encode()).hexdigest()[:8]
 
 
 def application_name(number: int, generation: Generation) -> str:
     """Returns the name of the application of a generation."""
-    return f"shan-gallery-{number:06d}-{generation.identity}"
+    return f"shan-gallery-{number:06d}-{generation.index_identity}-{generation.identity}"
 
 
 def gallery_number(application: str) -> int | None:
@@ -54,7 +61,13 @@ def gallery_number(application: str) -> int | None:
 def serves(application: str, generation: Generation) -> bool:
     """Returns whether an application is that of a generation."""
     found = _NAME.fullmatch(application)
-    return found is not None and found[2] == generation.identity
+    return found is not None and found[3] == generation.identity
+
+
+def serves_index(application: str, generation: Generation) -> bool:
+    """Returns whether an application is of the same index as a generation, maybe in another state."""
+    found = _NAME.fullmatch(application)
+    return found is not None and found[2] == generation.index_identity
 
 
 def galleries(states: Mapping[str, str]) -> list[str]:

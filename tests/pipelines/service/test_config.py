@@ -47,6 +47,14 @@ def test_processes_and_addresses():
     assert [ServiceConfig(gpus=gpus).device for gpus in (0, 0.5)] == ["cpu", "cuda"]
 
 
+def test_a_gallery_depends_on_settings_of_its_processes():
+    config = ServiceConfig()
+    for fields in ({"host": "192.0.2.1"}, {"port": 9000}, {"max_k": 5}, {"follow_every_s": 1.0}):
+        assert replace(config, **fields).gallery_settings == config.gallery_settings
+    for fields in ({"num_shares": 2}, {"num_replicas": 2}, {"max_replicas": 3}, {"cpus": 2.0}, {"gpus": 1.0}):
+        assert replace(config, **fields).gallery_settings != config.gallery_settings
+
+
 @pytest.mark.parametrize(
     ("host", "location"), [("127.0.0.1", "EveryNode"), ("::", "EveryNode"), ("192.0.2.1", "HeadOnly")]
 )

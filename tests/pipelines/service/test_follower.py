@@ -1,7 +1,7 @@
 """Following the champion: a new gallery starts beside the present one, and replaces it only when it runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -131,6 +131,24 @@ def test_a_champion_without_an_index_leaves_the_present_one():
         follower.step()
     assert list(applications.found) == [application_name(2, TWO)]
     assert (follower.champion, follower.problem) == (problem.champion, problem.problem)
+
+
+def test_an_extension_is_served_while_the_champion_has_no_index():
+    applications = Applications()
+    more, reason = Generation("i@1", ONE.model), "the champion models:/m/2 has no index"
+    follower = following(applications, [Wanted(state, TWO.model, reason) for state in (ONE, more, more)])
+    for _ in range(3):
+        follower.step()
+    assert list(applications.found) == [application_name(2, more)]
+    assert follower.problem == reason
+
+
+def test_other_settings_replace_the_gallery():
+    applications = Applications()
+    other = replace(ONE, settings="num_shares: 2")
+    following(applications, [Wanted(ONE)]).step()
+    following(applications, [Wanted(other)]).step()
+    assert list(applications.found) == [application_name(2, other)]
 
 
 def test_a_champion_that_is_no_longer_one_stays():

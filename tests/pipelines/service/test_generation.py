@@ -10,6 +10,7 @@ from pipelines.service.generation import (
     galleries,
     gallery_number,
     serves,
+    serves_index,
 )
 
 A = application_name(9, Generation("i@0", "models:/m/1"))
@@ -19,7 +20,11 @@ B = application_name(10, Generation("j@0", "models:/m/2"))
 def test_names_state_the_order_and_what_is_served():
     assert gallery_number(A) == 9
     assert serves(A, Generation("i@0", "models:/m/1"))
-    assert not serves(A, Generation("i@1", "models:/m/1"))
+    for other in (Generation("i@1", "models:/m/1"), Generation("i@0", "models:/m/1", "num_shares: 2")):
+        assert not serves(A, other)
+        assert serves_index(A, other)
+    assert not serves_index(A, Generation("j@0", "models:/m/1"))
+    assert not serves_index(SERVICE, Generation("i@0", "models:/m/1"))
     assert gallery_number(SERVICE) is None
     assert galleries({A: "RUNNING", SERVICE: "RUNNING", B: "DEPLOYING"}) == [B, A]
 
