@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from pipelines.service.errors import ServiceError, service_error, several, shown
 from pipelines.service.guard import CLOSED, REQUEST_ID, TRUSTED, Guard
+from pipelines.service.health import UNAVAILABLE
 from pipelines.service.page.files import PAGE, page_file
 from pipelines.service.requests import (
     PairRequest,
@@ -28,6 +29,8 @@ from pipelines.service.served import Served, ServedGallery
 PATHS = frozenset({"/search", "/score", "/explain", "/photo", "/healthz", "/metrics", "/openapi.json"})
 OPEN_PATHS = frozenset({"/healthz", *PAGE})
 """Paths that need no token."""
+OPEN_HEALTH = ("status", "message")
+"""Fields of the health check that need no token."""
 PHOTO_CACHE = "private, max-age=3600"
 """Caching of thumbnails, which only clients with the token may have."""
 
@@ -73,15 +76,16 @@ def _add_paths(api: FastAPI, served: Served) -> None:
     @api.head("/healthz", include_in_schema=False)
     @api.get("/healthz", summary="Whether an index is served, which one, and whether it is the champion's.")
     async def healthz(request: Request) -> JSONResponse:
-        following = {name: served.following[name] for name in ("champion", "problem")}
         try:
-            gallery = served.gallery
-            state = "partial" if served.was_partial else "ok"
-            document, status = {"status": state, "names": gallery.names} | gallery.about, 200
+            document, status, headers = _about(served), 200, {}
         except ServiceError as error:
-            document, status = error.document(request.scope[REQUEST_ID]), error.status
-        details = document | following if request.scope[TRUSTED] else {"status": status}
-        return JSONResponse(details, status)
+            document = {"status": UNAVAILABLE} | error.document(request.scope[REQUEST_ID])
+            status, headers = error.status, error.headers()
+        following = {name: served.following[name] for name in ("champion", "problem")}
+        shown = (
+            document | following if request.scope[TRUSTED] else {n: document[n] for n in OPEN_HEALTH & set(document)}
+        )
+        return JSONResponse(shown, status, headers)
 
     @api.get("/metrics", summary="Metrics in Prometheus' text format.")
     async def metrics() -> Response:
@@ -94,6 +98,14 @@ def _add_page(api: FastAPI) -> None:
 
     for path in PAGE:
         api.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+def _about(served: Served) -> dict[str, Any]:
+    """Returns what is served and its health. Raises ServiceError if searches cannot have a result."""
+    gallery, health = served.gallery, served.health.status
+    if health == UNAVAILABLE:
+        raise ServiceError(503, "the latest searches failed, or no share of the index runs; try again", retry_after_s=5)
+    return {"status": health, "names": gallery.names} | gallery.about
 
 
 async def _respond(served: Served, request: Request, kind: Any, work: Callable[..., Awaitable[Any]]) -> Any:
@@ -148,7 +160,8 @@ async def _search(served: Served, request: SearchRequest, end: float) -> dict[st
         stages["detect"] = time.monotonic() - start
     left = end - asyncio.get_running_loop().time()
     numbers = (request.k, request.candidates, where, request.explain, left)
-    found = await gallery.call("search", query, *numbers, end=end)
+    with served.health.counting(end):
+        found = await gallery.call("search", query, *numbers, end=end)
     stages |= found["stages"]
     served.record_search(request.gallery, max(request.candidates, request.k), found["partial"], stages)
     result = {name: value for name, value in found.items() if name != "stages"}

@@ -14,12 +14,11 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
 from pipelines.service.events import service_event
 from pipelines.service.generation import DETECTOR, SHARE, current_gallery
+from pipelines.service.health import Health
 from pipelines.service.metrics import Metrics
 
 AVOID_S = 20.0
 """Seconds for which a share that did not respond in time, or was lost, is left alone, if others can do the same."""
-PARTIAL_S = 60.0
-"""Seconds after a partial result for which the service reports itself as partial."""
 EVERY_S = 1.0
 """Seconds between two checks which gallery is current."""
 
@@ -104,6 +103,15 @@ class ServedGallery:
         return await retried(partial(_call, self.detector, "detect", image))
 
 
+def lost_shares(deployments: Mapping[str, Any]) -> list[int]:
+    """Returns the numbers of the shares without a running process, given Ray Serve's status of each deployment."""
+    return [
+        int(name.rpartition("-")[2])
+        for name, found in deployments.items()
+        if name.startswith(SHARE) and not found.replica_states.get("RUNNING")
+    ]
+
+
 async def _call(handle: Any, method: str, *arguments: Any) -> Any:
     return await getattr(handle, method).remote(*arguments)
 
@@ -117,7 +125,7 @@ class Served:
         self.following: dict[str, Any] = {"champion": "", "problem": ""}
         self._follower = follower
         self._gallery: ServedGallery | None = None
-        self._partial_until = 0.0
+        self.health = Health()
 
     @property
     def gallery(self) -> ServedGallery:
@@ -126,16 +134,10 @@ class Served:
             raise ServiceError(503, "no index is served yet; try again", retry_after_s=5)
         return self._gallery
 
-    @property
-    def was_partial(self) -> bool:
-        """Whether a search of the last PARTIAL_S lacked a share of the index."""
-        return time.monotonic() < self._partial_until
-
     def record_search(self, gallery: str, candidates: int, is_partial: bool, stages: Mapping[str, float]) -> None:
-        """Takes note of the result of a search, as `Metrics.searched` does, and of a partial one for PARTIAL_S."""
+        """Takes note of the result of a search, for metrics and the health check."""
         self.metrics.searched(gallery, candidates, is_partial, stages)
-        if is_partial:
-            self._partial_until = time.monotonic() + PARTIAL_S
+        self.health.succeeded(is_partial)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -170,13 +172,18 @@ class Served:
         states = {name: found.status.value for name, found in status.applications.items()}
         present = self._gallery.application if self._gallery else ""
         current = current_gallery(states, present)
-        if not current or current == present:
+        if not current:
             return
         deployments = status.applications[current].deployments
+        if current == present:
+            self.health.lost = lost_shares(deployments)
+            return
         handles = {name: serve.get_deployment_handle(name, current) for name in deployments}
         about = await asyncio.wait_for(handles[f"{SHARE}-0"].describe.remote(), self.config.deadline_s)
         shares = [handles[f"{SHARE}-{number}"] for number in range(about["shares"])]
         self._gallery = ServedGallery(current, about, about.pop("names"), shares, handles.get(DETECTOR))
+        self.health = Health()
+        self.health.shares = len(shares)
         self.metrics.serving(about)
         service_event("serving", f"{about['index']} by {current}", application=current, index=about["index"])
 

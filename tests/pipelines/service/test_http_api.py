@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
+from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
+from ray.serve.schema import DeploymentStatusOverview
 
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
 from pipelines.service.guard import CLOSED
+from pipelines.service.health import FAILURES
 from pipelines.service.http_api import build_api
-from pipelines.service.served import Served, ServedGallery
+from pipelines.service.served import Served, ServedGallery, lost_shares
 from pipelines.service.thumbnail import Thumbnail
 
 FOUND: dict[str, Any] = {"hits": [], "partial": False, "missing_shares": [], "stages": {"encode": 0.1}}
@@ -45,6 +48,13 @@ def served(*shares: Handle, detector: Handle | None = None) -> Served:
 
 def ask(found: Served, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, Any]:
     """Returns status and body of the response to a request."""
+    return exchange(found, method, path, body, content_type)[:2]
+
+
+def exchange(
+    found: Served, method: str, path: str, body: bytes = b"", content_type: str = "", token: str = ""
+) -> tuple[int, Any, dict[str, str]]:
+    """Returns status, body and headers of the response to a request, which has no token."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -57,8 +67,9 @@ def ask(found: Served, method: str, path: str, body: bytes = b"", content_type: 
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode()}
     headers = [(b"content-type", content_type.encode())] if content_type else []
     scope |= {"headers": headers, "http_version": "1.1", "scheme": "http", "server": ("h", 80), "root_path": ""}
-    asyncio.run(build_api(found, "")(scope, receive, send))
-    return sent[0]["status"], json.loads(b"".join(message["body"] for message in sent[1:]))
+    asyncio.run(build_api(found, token)(scope, receive, send))
+    named = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], json.loads(b"".join(message["body"] for message in sent[1:])), named
 
 
 def test_a_sentence_and_a_photo_reach_the_gallery():
@@ -153,7 +164,43 @@ def test_a_photo_needs_only_the_share_that_has_it():
 def test_without_a_gallery_the_service_is_not_healthy():
     assert ask(served(Handle()), "GET", "/healthz")[0] == 200
     status, document = ask(served(), "GET", "/healthz")
-    assert (status, document["message"]) == (503, "no index is served yet; try again")
+    assert (status, document["status"]) == (503, "unavailable")
+    assert document["message"] == "no index is served yet; try again"
+
+
+def test_failing_searches_are_reported_by_the_health_check():
+    found = served(Handle(search=TimeoutError()))
+    for _ in range(FAILURES):
+        assert ask(found, "GET", "/healthz")[1]["status"] == "ok"
+        assert ask(found, "GET", "/search?sentence=a&split=dev")[0] == 422  # not a failure of the service
+        assert ask(found, "GET", "/search?sentence=a")[0] == 504
+    status, document = ask(found, "GET", "/healthz")
+    assert (status, document["status"]) == (503, "unavailable")
+    assert document["message"].startswith("the latest searches failed")
+
+
+@pytest.mark.parametrize(("shares", "status"), [(1, 200), (0, 503)])
+def test_the_health_check_shows_a_status_without_token(shares: int, status: int):
+    found, document, headers = exchange(served(*[Handle()] * shares), "GET", "/healthz", token="secret")
+    assert (found, document["status"]) == (status, "ok" if shares else "unavailable")
+    assert set(document) == ({"status"} if shares else {"status", "message"})
+    assert headers.get("retry-after") == (None if shares else "5")
+
+
+def test_lost_shares_follow_from_the_status_of_serve():
+    def deployment(**states: int) -> DeploymentStatusOverview:
+        found = {ReplicaState[name]: count for name, count in states.items()}
+        return DeploymentStatusOverview(
+            DeploymentStatus.UNHEALTHY, DeploymentStatusTrigger.UNSPECIFIED, found, "a replica died"
+        )
+
+    deployments = {
+        "share-0": deployment(RUNNING=1, STARTING=1),
+        "share-1": deployment(STARTING=2, RUNNING=0),
+        "share-10": deployment(),
+        "detector": deployment(STARTING=1),
+    }
+    assert lost_shares(deployments) == [1, 10]
 
 
 def test_a_partial_result_is_reported_by_the_health_check():
