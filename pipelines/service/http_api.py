@@ -81,11 +81,10 @@ def _add_paths(api: FastAPI, served: Served) -> None:
         except ServiceError as error:
             document = {"status": UNAVAILABLE} | error.document(request.scope[REQUEST_ID])
             status, headers = error.status, error.headers()
+        if not request.scope[TRUSTED]:
+            return JSONResponse({name: document[name] for name in OPEN_HEALTH if name in document}, status, headers)
         following = {name: served.following[name] for name in ("champion", "problem")}
-        shown = (
-            document | following if request.scope[TRUSTED] else {n: document[n] for n in OPEN_HEALTH & set(document)}
-        )
-        return JSONResponse(shown, status, headers)
+        return JSONResponse(document | following, status, headers)
 
     @api.get("/metrics", summary="Metrics in Prometheus' text format.")
     async def metrics() -> Response:
