@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.errors import UserError
 from infra.log import is_json, worker_environment
+from infra.metrics import export_early_counts
 from infra.notice import notice
 from infra.paths import exists
 from infra.ray_jobs import one_line
@@ -121,6 +122,7 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
             _start_local(config, quiet, dashboard)
         else:
             _join(config, quiet)
+    export_early_counts()
     # Ray Data configures its console on import and would print the log file of every execution, and exceptions that it
     # also raises.
     import ray.data

@@ -1,8 +1,9 @@
 """Prometheus metrics of every job and service: the one table that declares them, and how they are recorded.
 
 The metrics of jobs are recorded with `ray.util.metrics`: the agent of each Ray node exports those of its processes,
-with the prefix `ray_`. Without an initialised Ray, recording does nothing. The router of the search service exports
-its own metrics at `/metrics` (pipelines/service/metrics.py). docs/how-to/monitor.md has the same table.
+with the prefix `ray_`. What counters count before their process connects to Ray, such as requests to a store, is
+exported once it does (`export_early_counts`); a process that never does exports nothing. The router of the search
+service exports its own metrics at `/metrics` (pipelines/service/metrics.py). docs/how-to/monitor.md has the same table.
 
 Processes send what they have recorded to the agent every 10 s. The agent adds up counters, and drops a gauge that no
 process has sent for 20 s; a thread therefore records the gauges of a process again until they are removed.
@@ -12,6 +13,7 @@ Record once for a part, a window of steps or a request, not for a photo or a ten
 import sys
 import threading
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,9 +46,14 @@ class Metric:
         return self.name if self.name.startswith("shan_service_") else f"ray_{self.name}"
 
     def add(self, value: float = 1, **labels: str) -> None:
-        """Adds to a counter; 0 adds nothing, and creates no series."""
-        if value > 0 and (metric := _of_ray(self)):
+        """Adds to a counter, as soon as this process is connected to Ray; 0 adds nothing, and creates no series."""
+        if value <= 0:
+            return
+        if metric := _of_ray(self):
             metric.inc(value, labels)
+            return
+        with _lock:
+            _early_counts[self, tuple(labels.items())] += value
 
     def set(self, value: float, **labels: str) -> None:
         """Sets a gauge, which keeps its value until it is set again or removed, or the process or Ray ends."""
@@ -69,7 +76,18 @@ _recording: dict[str, Any] = {}
 """The metrics of `ray.util.metrics` that this process has recorded, by name."""
 _gauges: dict[tuple[Metric, tuple[tuple[str, str], ...]], float] = {}
 """The gauges of this process, by metric and labels."""
+_early_counts: "defaultdict[tuple[Metric, tuple[tuple[str, str], ...]], float]" = defaultdict(float)
+"""What counters have counted while this process was not connected to Ray, by metric and labels."""
 _lock = threading.Lock()
+
+
+def export_early_counts() -> None:
+    """Adds what was counted before this process has connected to Ray to its metrics."""
+    with _lock:
+        counts = dict(_early_counts)
+        _early_counts.clear()
+    for (metric, labels), value in counts.items():
+        metric.add(value, **dict(labels))
 
 
 _threads: list[threading.Thread] = []

@@ -1,13 +1,16 @@
-"""The declared metrics: names, the documented table, and no effect outside Ray. Runs of jobs scrape them elsewhere."""
+"""The declared metrics: names, the documented table, and counts outside Ray. Runs of jobs scrape them elsewhere."""
 
 import re
 import subprocess
 import sys
 
 import pytest
+import ray
 
-from infra.metrics import METRICS
+from infra.metrics import METRICS, STORE_REQUESTS
 from tests.support import ROOT
+from tests.support.processes import wait_until
+from tests.support.scrape import Scraped
 
 UNITS = {"photos", "bytes", "seconds", "ratio", "1", "steps", "captions", "captions/s", "checkpoints", "shards"} | {
     *("requests", "queries", "candidates", "checks", "items", "pairs"),
@@ -38,8 +41,8 @@ def test_the_documented_table_is_the_declaration():
 
 
 @pytest.mark.parametrize("connected", ["", "import ray; "])
-def test_outside_ray_recording_has_no_effect(connected: str):
-    """Without an initialised Ray, whether it is imported or not, nothing is imported, created or kept."""
+def test_outside_ray_nothing_is_imported_or_recorded(connected: str):
+    """Without an initialised Ray, whether it is imported or not; counts are kept."""
     program = f"""
 import sys
 {connected}
@@ -51,3 +54,20 @@ for metric in declared.METRICS:
 assert set(sys.modules) == before and not declared._recording
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_counts_before_the_connection_are_exported():
+    """A job reads what is finished from its store before it joins a cluster, and may count nothing afterwards."""
+    program = f"""
+from infra.cluster import ClusterConfig, connect
+from infra.metrics import STORE_REQUESTS
+STORE_REQUESTS.add(2, operation="Early")
+STORE_REQUESTS.add(operation="Early")
+connect(ClusterConfig(address={ray.get_runtime_context().gcs_address!r}))
+"""
+    with Scraped() as scraped:
+        before = scraped.total(STORE_REQUESTS.exported, operation="Early")
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+        wait_until(lambda: scraped.total(STORE_REQUESTS.exported, operation="Early") > before, 30)
+        assert scraped.total(STORE_REQUESTS.exported, operation="Early") == before + 3
