@@ -261,7 +261,9 @@ def test_documented_events_are_those_of_the_code():
 
 
 def test_commands_that_may_export_metrics_are_those_that_use_ray():
-    section = (ROOT / "docs/how-to/monitor.md").read_text(encoding="utf-8").split("## Which commands export metrics\n")[1]
+    section = (
+        (ROOT / "docs/how-to/monitor.md").read_text(encoding="utf-8").split("## Which commands export metrics\n")[1]
+    )
     rows = re.findall(r"^\| (`.+?) \|", section.split("\n## ")[0], re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert documented == {command for command in COMMANDS if "--cluster.address" in options_of(command)}

@@ -30,6 +30,16 @@ OF_RAY = {
 }
 """Metrics of Ray that dashboards show (ray/dashboard/modules/reporter/reporter_agent.py), with their own labels."""
 NAME = re.compile(r"\b(?:ray|shan)_\w+")
+NEEDS_PROMTOOL = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="promtool is not installed (Debian's package prometheus)"
+)
+PER_SECOND = r" \* 1000 / \$__rate_interval_ms"
+COUNTED = re.compile(
+    r"\((?P<series>\w+(?:\{[^}]*\})?)\s+unless max_over_time\((?P=series)\[1h\] offset (?P<range>[\w$]+)\)\)"
+    rf"(?:{PER_SECOND} or rate|\s+or increase)\((?P=series)\[(?P=range)\]\)"
+)
+"""The rate or increase of a counter with its first value, which Prometheus leaves out: a series starts with an event."""
+RATE = re.compile(r"\b(?:rate|irate|increase|delta)\(")
 
 
 def exported() -> dict[str, set[str]]:
@@ -59,6 +69,19 @@ def faults_of(query: str, shown: str = "") -> list[str]:
     return faults + [f"{sorted(names)} has no label {label}" for label in labels - allowed]
 
 
+def queries_of_dashboards() -> Iterator[tuple[str, str]]:
+    """Yields the title of every panel with each of its queries."""
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                yield f"{path.stem}: {panel['title']}", target["expr"]
+
+
+def in_prometheus(query: str) -> str:
+    """Returns a query with the variables that Grafana replaces."""
+    return query.replace("$__rate_interval_ms", "60000").replace("$__rate_interval", "1m")
+
+
 def alerts() -> Iterator[dict[str, Any]]:
     for group in yaml.safe_load(ALERTS.read_text())["groups"]:
         yield from group["rules"]
@@ -79,12 +102,7 @@ def test_queries_of_dashboards_name_metrics_that_exist(path: Path):
 
 
 def test_dashboards_show_every_metric_but_those_of_others():
-    queries = " ".join(
-        target["expr"]
-        for path in DASHBOARDS
-        for panel in json.loads(path.read_text())["panels"]
-        for target in panel["targets"]
-    )
+    queries = " ".join(query for _, query in queries_of_dashboards())
     shown = {re.sub("_bucket$", "", name) for name in NAME.findall(queries)}
     assert {metric.exported for metric in METRICS} - shown == {
         *("ray_shan_extraction_photos_planned_total", "ray_shan_index_photos_planned_total")
@@ -99,7 +117,46 @@ def test_alerts_name_metrics_and_sections_that_exist(alert: dict[str, Any]):
     assert anchor in anchors(ROOT / page)
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian's package prometheus)")
+def test_first_events_count_in_dashboards_and_alerts():
+    """`rate` and `increase` are 0 for a counter that appears with its only event, such as a rejected photo."""
+    queries = [*queries_of_dashboards(), *((alert["alert"], alert["expr"]) for alert in alerts())]
+    assert sum(len(COUNTED.findall(query)) for _, query in queries) > 30
+    assert [title for title, query in queries if RATE.search(COUNTED.sub("counted", query))] == []
+    assert RATE.search(COUNTED.sub("counted", "sum(rate(ray_shan_store_errors_total[$__rate_interval]))"))
+
+
+@NEEDS_PROMTOOL
+def test_promtool_parses_the_queries_of_dashboards(tmp_path: Path):
+    rules = [
+        {"record": f"query_{number}", "expr": in_prometheus(query)}
+        for number, (_, query) in enumerate(queries_of_dashboards())
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+    subprocess.run(["promtool", "check", "rules", "--lint=none", tmp_path / "rules.yml"], check=True)
+
+
+@NEEDS_PROMTOOL
+def test_panels_show_an_event_with_which_its_counter_appears(tmp_path: Path):
+    """A counter of value 1 from 5 minutes on is an event then, and none 2 minutes later."""
+    plain = re.compile(rf"sum(?: by \((?P<label>\w+)\) )?\({COUNTED.pattern}\)")
+    tests = []
+    for _, query in queries_of_dashboards():
+        if (found := plain.fullmatch(query)) is None:
+            continue
+        labels = f'{{{found["label"]}="x"}}' if found["label"] else "{}"
+        samples = [("5m30s", 1000 / 60000), ("7m", 0)]
+        expected = [
+            {"expr": in_prometheus(query), "eval_time": at, "exp_samples": [{"labels": labels, "value": value}]}
+            for at, value in samples
+        ]
+        series = [{"series": f"{found['series']}{labels}", "values": "_x20 1x20"}]
+        tests.append({"interval": "15s", "input_series": series, "promql_expr_test": expected})
+    assert len(tests) > 20
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": tests}))
+    subprocess.run(["promtool", "test", "rules", tmp_path / "tests.yml"], check=True)
+
+
+@NEEDS_PROMTOOL
 @pytest.mark.parametrize(
     "arguments", [("check", "rules", str(ALERTS)), ("test", "rules", "tests/infra/alerts_test.yml")]
 )
