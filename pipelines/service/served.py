@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +20,8 @@ from pipelines.service.metrics import Metrics
 
 AVOID_S = 20.0
 """Seconds for which a share that did not respond in time, or was lost, is left alone, if others can do the same."""
+ALSO_S = 1.0
+"""Seconds in which other shares may respond once one has a photo: several data sets may have its key."""
 EVERY_S = 1.0
 """Seconds between two checks which gallery is current."""
 
@@ -66,23 +69,27 @@ class ServedGallery:
     async def holders(self, method: str, *arguments: Any, is_unique: bool) -> list[Any]:
         """Calls a method of every share. Returns the responses but None; of what `is_unique`, without the other shares.
 
-        Raises the error of a lost process only if no other share has a response.
+        Once one has responded, the others have ALSO_S. Raises the error of a lost process only if no other share has a
+        response.
         """
         calls = [asyncio.ensure_future(retried(partial(_call, share, method, *arguments))) for share in self.shares]
-        found, lost = list[Any](), None
+        found, lost, pending = list[Any](), None, set(calls)
+        until = math.inf
         try:
-            for call in asyncio.as_completed(calls):
-                try:
-                    response = await call
-                except Exception as error:
-                    if not lost_process(error):
-                        raise
-                    lost = error
-                    continue
-                if response is not None:
-                    found.append(response)
-                    if is_unique:
-                        break
+            while pending and not (found and is_unique):
+                left = None if until == math.inf else until - time.monotonic()
+                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    break
+                for call in done:
+                    error = call.exception()
+                    if error is None:
+                        found += [] if call.result() is None else [call.result()]
+                    elif lost_process(error):
+                        lost = error
+                    else:
+                        raise error
+                until = min(until, time.monotonic() + ALSO_S) if found else until
         finally:
             for call in calls:
                 call.cancel()

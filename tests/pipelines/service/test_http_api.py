@@ -155,10 +155,22 @@ def test_a_photo_needs_only_the_share_that_has_it():
 
     photo, lost = Handle(photo=Thumbnail(b'"jpeg"', 640, 480)), Handle(photo=ActorDiedError())
     assert ask(served(Silent(), photo), "GET", "/photo?key=p7&dataset=d")[0] == 200
+    assert ask(served(Silent(), Handle(photo=None), photo), "GET", "/photo?key=p7")[0] == 200
     assert ask(served(lost, photo), "GET", "/photo?key=p7")[0] == 200
     assert ask(served(lost, Handle(photo=None)), "GET", "/photo?key=p7")[0] == 503
     failing = Handle(photo=ServiceError(422, "2 photos have the key p7", "dataset"))
     assert ask(served(failing, photo), "GET", "/photo?key=p7")[0] == 422
+
+
+def test_a_share_that_responds_later_may_have_the_key_too():
+    class Slow(Handle):
+        async def remote(self, *arguments: Any) -> Any:
+            await asyncio.sleep(0.2)
+            return await super().remote(*arguments)
+
+    photo = Thumbnail(b'"jpeg"', 640, 480)
+    for path, status in (("/photo?key=p7", 422), ("/photo?key=p7&dataset=d", 200)):
+        assert ask(served(Handle(photo=photo), Slow(photo=photo)), "GET", path)[0] == status
 
 
 def test_without_a_gallery_the_service_is_not_healthy():
