@@ -18,7 +18,6 @@ COVERS = {
     "pipelines/evaluation/evaluated_version.py": ("pipelines/evaluation/test_promote.py", "one step of a promotion"),
     "pipelines/extraction/ray_graph.py": ("pipelines/extraction/test_run.py", "only an extraction executes a graph"),
     "pipelines/models/artifacts.py": ("pipelines/models/test_package.py", "two names without behaviour"),
-    "pipelines/service/router.py": ("pipelines/service/test_run.py", "a deployment of Ray Serve"),
     "pipelines/service/served.py": ("pipelines/service/test_run.py", "the state of a running service"),
     "pipelines/models/config.py": ("pipelines/models/test_detector_package.py", "one field without a check"),
 }

@@ -8,8 +8,9 @@ import re
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.service.config import ServiceConfig
+from pipelines.service.config import LOOPBACK, ServiceConfig
 from pipelines.service.http_api import build_api
+from pipelines.service.running_serve import listening_host
 from pipelines.service.served import Served
 
 TOKEN = "SHAN_SERVICE_TOKEN"  # noqa: S105 - the name of the variable
@@ -20,9 +21,10 @@ class Router:
     """The Ray Serve deployment; `serve.ingress` makes it the one that takes HTTP requests."""
 
     def __init__(self, config: ServiceConfig, follower: Any) -> None:
-        """Raises UserError if the service listens beyond loopback without a token."""
+        """Raises UserError if the service, or Ray Serve by its own options, listens beyond loopback without a token."""
         self._token = os.environ.get(TOKEN, "")
-        require_token(config, self._token)
+        require_token(config.host, self._token)
+        require_token(listening_host(), self._token, "host in http_options of Ray Serve")
         self._served = Served(config, follower)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -30,15 +32,18 @@ class Router:
         return build_api(self._served, self._token)
 
 
-def require_token(config: ServiceConfig, token: str) -> None:
-    """Raises UserError for a token that no client can send, and if other machines could use the service without one."""
+def require_token(host: str | None, token: str, setting: str = "service.host") -> None:
+    """Raises UserError for a token that no client can send, and if other machines could use the service without one.
+
+    `host` is the value of `setting`.
+    """
     if token and not re.fullmatch("[!-~]+", token):
         raise UserError(
             f"the environment variable {TOKEN} has a blank, a line break or a character outside ASCII, which clients "
             "cannot send in a header; set it to printable ASCII, such as the output of `openssl rand -hex 32`"
         )
-    if not config.is_loopback and not token:
+    if host not in LOOPBACK and not token:
         raise UserError(
-            f"service.host is {config.host}, which other machines can reach, and the environment variable {TOKEN} is "
+            f"{setting} is {host}, which other machines can reach, and the environment variable {TOKEN} is "
             "not set; set it to a long random text on every node, or listen on 127.0.0.1"
         )

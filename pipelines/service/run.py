@@ -42,7 +42,7 @@ def running_service(
 ) -> Iterator[str]:
     """Serves an index during the body and yields the URL. Raises UserError, with the fix, if it cannot start."""
     require_serve()
-    require_token(config, environ.get(TOKEN, ""))
+    require_token(config.host, environ.get(TOKEN, ""))
     check_address(cluster)
     index = absolute(index, "--index")
     found = wanted(index, pin, tracking)

@@ -34,6 +34,14 @@ def require_usable_serve(config: ServiceConfig, index: str) -> bool:
     return True
 
 
+def listening_host() -> str | None:
+    """Returns the address on which Ray Serve listens, which a Serve config file states apart from `service.host`."""
+    from ray.serve.context import _get_global_client
+
+    host: str | None = _get_global_client().http_config.host
+    return host
+
+
 def require_http_options(found: "HTTPOptions", config: ServiceConfig) -> None:
     """Raises UserError if a service with this config cannot be reached at its URL under these options of Ray Serve."""
     if (found.host, found.port, found.root_path, found.ssl_certfile) != (config.host, config.port, "", None):
