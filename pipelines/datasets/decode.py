@@ -4,6 +4,7 @@ Invariant: the same bytes give the same pixels, or the same reason, on every run
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,13 @@ MAX_PIXELS = 100_000_000
 Decoding takes up to 12 bytes per pixel, in WebP and JPEG 2000 up to 22: one photo takes at most 2.2 GB of memory.
 """
 
+MAX_SCANS = 100
+"""Most scans of a JPEG, as libtiff allows. Each is a pass over all pixels; progressive photos have about ten."""
+MAX_SEGMENTS = 10_000
+"""Most segments of a JPEG. A photo has some dozens, and one for each 64 KB of its metadata."""
+MAX_SCANNED_PIXELS = 30 * MAX_PIXELS
+"""Most pixels of a JPEG times its scans. 10^9 take about 3 s."""
+
 _JPEG = ("JPEG", "MPO")
 """Formats whose decoder reduces an image by itself."""
 _SCALED_GREY = ("JPEG2000", "PNG", "PPM", "TIFF")
@@ -38,6 +46,11 @@ _NEARLY_BLACK = 16
 _TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_FILL_ORDER, _TIFF_PLANES = 258, 259, 262, 266, 284
 """TIFF tags: bits per sample; 1 for no compression; 0 for an inverted grey scale; 2 for reversed bits; 2 for planes."""
 _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+"""A marker of a JPEG that starts a segment, or ends the image."""
+_JPEG_START, _SCAN, _END = b"\xff\xd8\xff", 0xDA, 0xD9
+_TOO_MANY_SCANS = "too many scans or segments of a JPEG"
 
 _TRANSPOSES = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Maps EXIF orientations to PIL.Image.Transpose: mirrored, 180, flipped, transposed, 270, transverse, 90."""
@@ -65,8 +78,13 @@ def decode_photo(data: bytes) -> DecodedPhoto:
 
     if not data:
         raise PhotoError("the file is empty")
-    with _photo_errors(), Image.open(io.BytesIO(data), formats=_formats()) as image:
+    with _photo_errors():
+        scans = _count_scans(data) if data.startswith(_JPEG_START) else 0
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    with _photo_errors(), image:
         size = image.size
+        if scans * image.width * image.height > MAX_SCANNED_PIXELS:
+            raise PhotoError(_TOO_MANY_SCANS)
         image.draft(None, (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG decodes at a fraction of its size
         return _decode(image, size)
 
@@ -116,6 +134,20 @@ def _photo_errors() -> Iterator[None]:
         raise PhotoError("decoding it needs too much memory") from error
     except Exception as error:
         raise PhotoError("image data is truncated or corrupt") from error
+
+
+def _count_scans(jpeg: bytes) -> int:
+    """Returns the number of scans of a JPEG. Raises PhotoError for more of them, or of segments, than a photo has.
+
+    Pillow and libjpeg take long for these: a scan of few bytes may be a pass over all pixels.
+    """
+    at, segments, scans = 0, 0, 0
+    while (marker := _MARKER.search(jpeg, at)) and jpeg[marker.start() + 1] != _END:
+        segments, scans = segments + 1, scans + (jpeg[marker.start() + 1] == _SCAN)
+        if segments > MAX_SEGMENTS or scans > MAX_SCANS:
+            raise PhotoError(_TOO_MANY_SCANS)
+        at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    return scans
 
 
 @cache

@@ -21,7 +21,7 @@ from pipelines.features.receipt import Receipt
 _KINDS = {
     "process_died": r"its process died in ",
     "detector": r"the detector |features beyond float16",
-    "too_large": r"larger than |more than .* megapixels|too many pixels|decoding it needs too much memory",
+    "too_large": r"larger than |more than .* megapixels|too many (?:pixels|scans)|decoding it needs too much memory",
     "unsupported": r"an uncompressed TIFF|only the low bits|pixels are floating-point|grey values of more than 8 bits",
     "corrupt": r"not an image|image data is truncated|the file is empty",
     "missing": r"cannot be read: No such file|not in its |its (tar|Parquet) file does not exist",

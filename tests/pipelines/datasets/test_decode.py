@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipelines.datasets.decode import LONGEST_SIDE, PhotoError, decode_photo
+from pipelines.datasets.decode import LONGEST_SIDE, MAX_SCANS, PhotoError, decode_photo
 from tests.support import ROOT
 
 CHELSEA = skimage.data.chelsea()
@@ -327,6 +328,34 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks():
     assert len(bomb) < 200_000
     with pytest.raises(PhotoError, match="decompression bomb"):
         decode_photo(bomb)
+
+
+def progressive(side: int, scans: int) -> bytes:
+    """Returns a grey JPEG that repeats its last scan, so that it has as many as given."""
+    jpeg = encoded(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + last * (scans - jpeg.count(b"\xff\xda")) + jpeg[-2:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_decoding():
+    assert decode_photo(progressive(64, MAX_SCANS)).width == 64
+    comments = encoded(Image.new("L", (8, 8)), "JPEG").replace(
+        b"\xff\xdb", b"\xff\xfe\x00\x02" * 4_000_000 + b"\xff\xdb", 1
+    )
+    for jpeg in (progressive(64, MAX_SCANS + 1), progressive(8000, 50), comments):  # 50 passes over 64 megapixels
+        start = time.process_time()
+        with pytest.raises(PhotoError, match="too many scans or segments of a JPEG"):
+            decode_photo(jpeg)
+        assert time.process_time() - start < 2
+
+
+def test_only_scans_of_the_photo_itself_are_counted():
+    jpeg = encoded(Image.fromarray(CHELSEA), "JPEG", progressive=True)
+    expected = decode_photo(jpeg).pixels
+    many = progressive(16, 1000)
+    commented = encoded(Image.fromarray(CHELSEA), "JPEG", progressive=True, comment=many)
+    for other in (commented, jpeg + many):  # a thumbnail in a segment; a second image, as in MPO
+        assert np.array_equal(decode_photo(other).pixels, expected)
 
 
 def test_too_many_pixels_are_refused_before_decoding():
