@@ -3,7 +3,7 @@
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -46,8 +46,6 @@ def running_service(
     check_address(cluster)
     index = absolute(index, "--index")
     found = wanted(index, pin, tracking)
-    if found.problem:
-        log.warning(found.problem)
     if cluster.is_local:
         _require_free_port(config)
     import ray
@@ -72,8 +70,21 @@ def serve_forever(
     with running_service(index, pin, config, tracking, cluster) as url:
         event("service_started", f"{index} is served at {url}", index=index, url=url)
         print(f"{index} is served at {url} (search page; API: {url}/openapi.json)", flush=True)
+        shown = ""
         while True:
-            time.sleep(1)
+            shown = report_problem(_follower_state(), shown)
+            time.sleep(config.follow_every_s)
+
+
+def report_problem(state: Mapping[str, str], shown: str) -> str:
+    """Prints why the champion is not served, with the fix, if the follower's state has another reason than `shown`.
+
+    Returns the reason that was shown last; "" once the champion is served.
+    """
+    problem = state.get("problem", shown)
+    if problem not in ("", shown):
+        log.warning(problem)
+    return problem
 
 
 def url_of(config: ServiceConfig) -> str:
@@ -125,7 +136,7 @@ def _wait_until_served() -> None:
         names = galleries({name: found.status.value for name, found in applications.items()})
         if any(applications[name].status.value == "RUNNING" for name in names):
             return
-        failure, waited = _failure(), time.monotonic() - start
+        failure, waited = _follower_state().get("failure", ""), time.monotonic() - start
         if not failure and waited > START_S:
             reasons = [found.message for name in names[:1] for found in applications[name].deployments.values()]
             failure = f"no index is opened after {START_S:.0f} s ({error_line(chr(10).join(reasons))})"
@@ -137,17 +148,15 @@ def _wait_until_served() -> None:
         time.sleep(0.5)
 
 
-def _failure() -> str:
-    """Returns why the follower could not deploy a gallery; empty if it has not failed or does not respond."""
+def _follower_state() -> dict[str, str]:
+    """Returns the state of the follower (`Follower.state`); nothing if it does not respond."""
     from ray import serve
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
 
-    follower: Any = serve.get_deployment_handle(FOLLOWER, SERVICE)
     try:
-        return str(follower.state.remote().result(timeout_s=RESPONSE_S)["failure"])
-    except (TimeoutError, RayError, RayServeException):  # it is restarting
-        return ""
+        follower: Any = serve.get_deployment_handle(FOLLOWER, SERVICE)
+        return dict(follower.state.remote().result(timeout_s=RESPONSE_S))
+    except Exception:  # noqa: BLE001 - it or Serve's controller is restarting, for which Ray has many types
+        return {}
 
 
 @contextmanager

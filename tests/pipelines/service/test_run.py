@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infra.cluster import ClusterConfig
 from infra.cluster_resources import wait_for_resources
 from infra.errors import UserError
+from infra.log import log
 from pipelines.search.gallery import Filter
 from pipelines.search.index import SearchIndex
 from pipelines.search.index_commands import load_version
@@ -30,7 +32,7 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.deployments import DRAIN_S
 from pipelines.service.generation import Generation
 from pipelines.service.http_api import PATHS, PHOTO_CACHE
-from pipelines.service.run import gallery_resources, running_service
+from pipelines.service.run import gallery_resources, report_problem, running_service
 from tests.benchmarks import service_load
 from tests.support.feature_sets import HEIGHT, WIDTH
 from tests.support.processes import wait_until, workers
@@ -240,6 +242,17 @@ def test_a_cluster_without_room_is_an_error():
         UserError, match=r"service.num_replicas is 2 .* needs 3 x \(1 CPU, 1 GPU\), but the cluster has"
     ):
         wait_for_resources(ClusterConfig(), request)
+
+
+def test_a_new_problem_is_printed_once(monkeypatch: pytest.MonkeyPatch):
+    printed: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: printed.append(record.getMessage())  # type: ignore[method-assign]
+    monkeypatch.setattr(log, "handlers", [handler])
+    shown, states = "", [{"problem": ""}, {"problem": "a"}, {"problem": "a"}, {}, {"problem": "a"}, {"problem": "b"}]
+    for state in [*states, {"problem": ""}, {"problem": "b"}]:
+        shown = report_problem(state, shown)
+    assert printed == ["a", "b", "b"]
 
 
 def test_what_is_served_is_described(url: str):
