@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from pipelines.service.errors import ServiceError, service_error, several, shown
 from pipelines.service.guard import CLOSED, REQUEST_ID, TRUSTED, Guard
 from pipelines.service.health import UNAVAILABLE
+from pipelines.service.openapi import described, require_bearer
 from pipelines.service.page.files import PAGE, page_file
 from pipelines.service.requests import (
     PairRequest,
@@ -27,8 +28,8 @@ from pipelines.service.requests import (
 from pipelines.service.served import Served, ServedGallery
 
 PATHS = frozenset({"/search", "/score", "/explain", "/photo", "/healthz", "/metrics", "/openapi.json"})
-OPEN_PATHS = frozenset({"/healthz", *PAGE})
-"""Paths that need no token."""
+OPEN_PATHS = frozenset({"/healthz", "/openapi.json", *PAGE})
+"""Paths that need no token. /openapi.json is the same for every service but for limits of numbers."""
 OPEN_HEALTH = ("status", "message")
 """Fields of the health check that need no token."""
 PHOTO_CACHE = "private, max-age=3600"
@@ -46,6 +47,8 @@ def build_api(served: Served, token: str) -> Any:
     api = FastAPI(title="shan-line search", docs_url=None, redoc_url=None, lifespan=watching)  # they need a CDN
     _add_paths(api, served)
     _add_page(api)
+    if token:
+        require_bearer(api.openapi(), OPEN_PATHS)  # of the document that FastAPI keeps
     api.add_exception_handler(ServiceError, _service_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(ClientDisconnect, _closed)
@@ -54,27 +57,27 @@ def build_api(served: Served, token: str) -> Any:
 
 
 def _add_paths(api: FastAPI, served: Served) -> None:
-    @api.api_route("/search", methods=["GET"], summary="Search by sentence, with the fields as parameters.")
-    @api.api_route(
-        "/search", methods=["POST"], summary="Search by sentence or photo.", openapi_extra=_body(SearchRequest)
-    )
+    paths = described(served.config)
+
+    @api.get("/search", **paths["GET /search"])
+    @api.post("/search", **paths["POST /search"])
     async def search(request: Request) -> JSONResponse:
         return await _respond_json(served, request, SearchRequest, _search)
 
-    @api.post("/score", summary="The exact score of a sentence with a photo.", openapi_extra=_body(PairRequest))
+    @api.post("/score", **paths["POST /score"])
     async def score(request: Request) -> JSONResponse:
         return await _respond_json(served, request, PairRequest, _score)
 
-    @api.post("/explain", summary="Why a sentence and a photo have their score.", openapi_extra=_body(PairRequest))
+    @api.post("/explain", **paths["POST /explain"])
     async def explain(request: Request) -> JSONResponse:
         return await _respond_json(served, request, PairRequest, _explain)
 
-    @api.get("/photo", summary="The thumbnail of a photo of the index, by its key and dataset as parameters.")
+    @api.get("/photo", response_class=Response, **paths["GET /photo"])
     async def photo(request: Request) -> Response:
         return await _respond(served, request, PhotoRequest, _thumbnail)
 
     @api.head("/healthz", include_in_schema=False)
-    @api.get("/healthz", summary="Whether an index is served, which one, and whether it is the champion's.")
+    @api.get("/healthz", **paths["GET /healthz"])
     async def healthz(request: Request) -> JSONResponse:
         try:
             document, status, headers = _about(served), 200, {}
@@ -86,7 +89,7 @@ def _add_paths(api: FastAPI, served: Served) -> None:
         following = {name: served.following[name] for name in ("champion", "problem")}
         return JSONResponse(document | following, status, headers)
 
-    @api.get("/metrics", summary="Metrics in Prometheus' text format.")
+    @api.get("/metrics", response_class=Response, **paths["GET /metrics"])
     async def metrics() -> Response:
         return Response(served.metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -205,13 +208,6 @@ def _photo(served: Served, request: SearchRequest | PairRequest) -> bytes | str:
     if request.image is not None:
         return image_bytes(request.image)
     return require_allowed(str(request.image_uri), served.config.image_sources)
-
-
-def _body(kind: Any) -> dict[str, Any]:
-    """Returns what OpenAPI states about the body of a request."""
-    photo = {"schema": {"type": "string", "format": "binary"}}
-    content = {"application/json": {"schema": kind.model_json_schema()}, "image/*": photo}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 async def _service_error(request: Request, error: Any) -> JSONResponse:

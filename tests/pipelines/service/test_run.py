@@ -32,6 +32,7 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.deployments import DRAIN_S
 from pipelines.service.generation import Generation
 from pipelines.service.http_api import PATHS, PHOTO_CACHE
+from pipelines.service.openapi import ErrorDocument, ExplainResponse, HealthResponse, ScoreResponse, SearchResponse
 from pipelines.service.run import gallery_resources, report_problem, running_service
 from tests.benchmarks import service_load
 from tests.support.feature_sets import HEIGHT, WIDTH
@@ -143,6 +144,20 @@ def test_a_photo_of_the_index_has_the_score_that_a_search_finds(url: str):
     assert pair["score"] == pytest.approx(hit["score"], abs=1e-6)
     assert "explanation" not in pair
     assert "photo" not in pair  # where it is stored
+
+
+def test_responses_have_the_fields_of_the_api_description(url: str):
+    found = ask(f"{url}/search?sentence=a+photo+of+7&k=2&explain=true")[1]
+    key = found["hits"][0]["key"]
+    for document, kind in (
+        (found, SearchResponse),
+        (ask(f"{url}/search?k=2", png(), Content_Type="image/png")[1], SearchResponse),
+        (ask(f"{url}/score", {"sentence": "a", "key": key})[1], ScoreResponse),
+        (ask(f"{url}/explain", {"sentence": "a", "key": key})[1], ExplainResponse),
+        (ask(f"{url}/explain?sentence=a", png(), Content_Type="image/png")[1], ExplainResponse),
+        (ask(f"{url}/search?sentence=a&k=0")[1], ErrorDocument),
+    ):
+        kind.model_validate_json(json.dumps(document), extra="forbid")
 
 
 def test_a_photo_of_the_index_has_a_thumbnail(url: str):
@@ -261,6 +276,7 @@ def test_what_is_served_is_described(url: str):
     assert (health["items"], health["shares"]) == ({"photos": 59, "captions": 118}, 2)
     paths = ask(f"{url}/openapi.json")[1]["paths"]
     assert set(paths) == PATHS - {"/openapi.json"}
+    HealthResponse.model_validate_json(json.dumps(health), extra="forbid")
     assert ask(f"{url}/search?sentence=a&k=0")[0] == 422
     text = ask(f"{url}/metrics")[1].decode()
     assert "shan_service_champion_served 1.0" in text
