@@ -117,7 +117,7 @@ class HealthResponse(BaseModel):
 
 def described(config: ServiceConfig) -> dict[str, dict[str, Any]]:
     """Returns the arguments with which FastAPI adds each path, by `<method> <path>`."""
-    search, pair, photo = (fields_of(kind, config) for kind in (SearchRequest, PairRequest, PhotoRequest))
+    search, pair, photo = (limited_fields(kind, config) for kind in (SearchRequest, PairRequest, PhotoRequest))
     thumbnail = {"description": "The thumbnail.", "content": {"image/jpeg": {"schema": _BINARY}}, "headers": _SIZE}
     text = {"description": "Metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     health: dict[str, Any] = {"model": HealthResponse, "description": "The health of the service."}
@@ -158,7 +158,7 @@ def described(config: ServiceConfig) -> dict[str, dict[str, Any]]:
     }
 
 
-def fields_of(kind: type[BaseModel], config: ServiceConfig) -> dict[str, Any]:
+def limited_fields(kind: type[BaseModel], config: ServiceConfig) -> dict[str, Any]:
     """Returns the JSON schema of a request with the limits of a service."""
     schema = kind.model_json_schema()
     limits = {"k": min(config.max_k, config.max_candidates), "candidates": config.max_candidates}
