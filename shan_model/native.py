@@ -1,8 +1,8 @@
 """Native implementation of the per-pair computations on a CPU: `kernels.cpp`, compiled on this machine.
 
-The source is compiled for this machine on first use, in about a second, in a temporary directory. Without a
-working C++ compiler, a warning is issued and callers use their torch implementation, which gives the same scores and
-is slower.
+The source is compiled for this machine on first use, in one to five seconds, and kept for later processes in
+`~/.cache/shan/native`. Without a working C++ compiler, a warning is issued and callers use their torch implementation,
+which gives the same scores and is slower.
 
 Shapes: K query items of N vectors, L key items of M vectors, D joint width; `pairs` stands for the leading axes of the
 pairs.
@@ -10,6 +10,7 @@ pairs.
 
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import shlex
@@ -18,6 +19,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -35,14 +37,18 @@ _FLAGS_X86 = ["-mrecip=vec-div", "-freciprocal-math", "-ffinite-math-only", "-fn
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """Compiles and loads the kernels; warns and returns None if that fails. `CXX` selects a compiler other than c++."""
-    command = shlex.split(os.environ.get("CXX") or "c++")
-    flags = [*_FLAGS, *(_FLAGS_X86 if platform.machine() == "x86_64" else [])]
+    """Loads the kernels, compiled if need be; warns and returns None if that fails.
+
+    `CXX` selects a compiler other than c++.
+    """
+    command = [*shlex.split(os.environ.get("CXX") or "c++"), *_FLAGS]
+    command += _FLAGS_X86 if platform.machine() == "x86_64" else []
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            built = Path(folder) / "kernels.so"
-            subprocess.run([*command, *flags, "-o", built, _SOURCE], capture_output=True, check=True, timeout=120)
-            return ctypes.CDLL(str(built))
+        try:
+            return _load(command, _cache_folder())
+        except (OSError, RuntimeError):  # no home, read-only, full, without execution, or not only this user's
+            with tempfile.TemporaryDirectory() as folder:
+                return _load(command, Path(folder))
     except (OSError, subprocess.SubprocessError) as error:
         said: bytes | None = getattr(
             error, "stderr", None
@@ -53,6 +59,39 @@ def library() -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
+
+
+def _cache_folder() -> Path:
+    """Returns the folder of compiled kernels. Raises PermissionError if others may write to it: its files are run."""
+    folder = Path("~/.cache/shan/native").expanduser()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise PermissionError(f"{folder} belongs to another user or can be written by others")
+    return folder
+
+
+def _load(command: list[str], folder: Path) -> ctypes.CDLL:
+    """Loads the kernels from a folder, and compiles them into it first if they are missing or corrupt.
+
+    Their name is a digest of the source, the command, and the compiler's macros, which state its version and the
+    instructions of this machine's processor.
+    """
+    macros = _output([*command, "-dM", "-E", "-x", "c++", os.devnull])
+    digest = hashlib.sha256(b"\0".join([_SOURCE.read_bytes(), repr(command).encode(), macros]))
+    kept = folder / f"kernels-{digest.hexdigest()[:32]}.so"
+    with suppress(OSError):
+        return ctypes.CDLL(str(kept))
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:  # other processes may compile at the same time
+        built = Path(temporary) / kept.name
+        _output([*command, "-o", str(built), str(_SOURCE)])
+        loaded = ctypes.CDLL(str(built))
+        built.replace(kept)
+    return loaded
+
+
+def _output(command: list[str]) -> bytes:
+    return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout
 
 
 def usable(x: Tensor) -> bool:

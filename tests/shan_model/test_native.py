@@ -48,6 +48,7 @@ def test_without_a_working_compiler_torch_gives_the_same_scores(script, reason, 
         compiler.write_text(f"#!/bin/bash\n{script}\n")
         compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("HOME", str(tmp_path))
     native.library.cache_clear()
     try:
         with pytest.warns(UserWarning, match=f"native scoring cannot be compiled.*{reason}"):
@@ -59,6 +60,54 @@ def test_without_a_working_compiler_torch_gives_the_same_scores(script, reason, 
             )
     finally:
         native.library.cache_clear()
+
+
+@pytest.fixture
+def compilations(monkeypatch, tmp_path):
+    """Counts compilations by `library`, in a new home folder."""
+    log, compiler = tmp_path / "log", tmp_path / "compiler"
+    compiler.write_text(f'#!/bin/bash\n[[ " $* " == *" -E "* ]] || echo >> {log}\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    native.library.cache_clear()
+    yield lambda: len(log.read_text().split("\n")) - 1
+    native.library.cache_clear()
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+def test_kernels_are_compiled_once_for_all_processes(compilations, tmp_path):
+    assert native.library() is not None
+    (kept,) = (tmp_path / ".cache/shan/native").iterdir()
+    corrupt = kept.read_bytes()[:100]
+    kept.unlink()  # loaded in this process
+    kept.write_bytes(corrupt)
+    for _ in range(3):
+        native.library.cache_clear()
+        assert native.library() is not None
+    assert compilations() == 2
+    assert kept.stat().st_size > 1000
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+def test_a_folder_that_others_may_write_is_not_used(compilations, tmp_path):
+    folder = tmp_path / ".cache/shan/native"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert native.library() is not None
+    assert compilations() == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_home_that_cannot_be_used_needs_no_cache(exists, compilations, tmp_path, monkeypatch):
+    (tmp_path / ".cache").write_text("")
+    if not exists:  # a user ID that has no entry in /etc/passwd
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("os.getuid", lambda: 54321)
+    assert native.library() is not None
+    assert compilations() == 1
 
 
 def test_autocast_disables_the_native_implementation():
