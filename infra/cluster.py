@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,13 +115,18 @@ def connect(config: ClusterConfig, dashboard: bool = False) -> None:
     if ray.is_initialized():
         return
     check_address(config)
-    # Ray's own messages go to its log files; errors, and what this project prints, still reach the terminal.
-    quiet = ray.LoggingConfig(encoding="JSON" if is_json() else "TEXT", log_level="ERROR")
+    options = {
+        # Ray's own messages go to its log files; errors, and what this project prints, still reach the terminal.
+        "logging_config": ray.LoggingConfig(encoding="JSON" if is_json() else "TEXT", log_level="ERROR"),
+        # Workers report through results, errors and progress bars. Ray would print their lines with a prefix.
+        "log_to_driver": False,
+        "runtime_env": _runtime_env(config),
+    }
     with keeping_sigterm():
         if config.is_local:
-            _start_local(config, quiet, dashboard)
+            _start_local(config, dashboard, options)
         else:
-            _join(config, quiet)
+            _join(config, options)
     export_early_counts()
     # Ray Data configures its console on import and would print the log file of every execution, and exceptions that it
     # also raises.
@@ -162,14 +167,14 @@ def _finds_its_node() -> bool:
         return False
 
 
-def _join(config: ClusterConfig, logging_config: object) -> None:
+def _join(config: ClusterConfig, options: Mapping[str, Any]) -> None:
     import ray
     from ray.exceptions import RayError
 
     line = f"waiting for cluster.address {config.joined}, which has not accepted this process for {NOTICE_S:.0f} s"
     try:
         with notice(line, NOTICE_S):
-            ray.init(address=config.address or None, logging_config=logging_config, runtime_env=_runtime_env(config))
+            ray.init(address=config.address or None, **options)
     except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
             f"cluster.address {config.joined} is unreachable or rejects this process ({one_line(error)}); start "
@@ -177,7 +182,7 @@ def _join(config: ClusterConfig, logging_config: object) -> None:
         ) from error
 
 
-def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool) -> None:
+def _start_local(config: ClusterConfig, dashboard: bool, options: Mapping[str, Any]) -> None:
     import ray
 
     _require_absolute_folder()
@@ -191,9 +196,7 @@ def _start_local(config: ClusterConfig, logging_config: object, dashboard: bool)
                 num_cpus=config.local_cpus,
                 object_store_memory=config.local_object_store_mb * 2**20,
                 include_dashboard=dashboard,
-                logging_config=logging_config,
-                runtime_env=_runtime_env(config),
-                log_to_driver=False,  # workers report through results, errors and progress bars; their logs are files
+                **options,
             )
     except Exception as error:
         if not _is_failed_start(error):

@@ -1,6 +1,7 @@
 """The Ray session's checks, and the packages that workers import."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -181,6 +182,55 @@ def test_other_reasons_get_a_general_fix():
     assert _start_fix(RuntimeError("The current node timed out during startup")).startswith(
         "free memory, ports or space"
     )
+
+
+JOINS = """
+import sys, time
+import ray
+from infra.cluster import ClusterConfig, connect
+from infra.log import configure, log
+
+configure(sys.argv[2], "extract")
+connect(ClusterConfig(address=sys.argv[1]))
+
+@ray.remote(num_cpus=0)
+def work():
+    from infra.log import log
+    log.warning("a worker's line")
+    return ray.get_runtime_context().get_worker_id()
+
+worker = ray.get(work.remote())
+time.sleep(3)  # a driver that shows the lines of its workers gets them within a second
+log.warning(worker)
+"""
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_lines_of_workers_are_in_their_files_only(log_format: str):
+    """On a cluster that a command joins as on a local one; Ray would print them with a prefix, which is no JSON."""
+    import ray
+
+    context = ray.get_runtime_context()
+    done = subprocess.run(
+        [sys.executable, "-c", JOINS, context.gcs_address, log_format],
+        cwd=SOURCE_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    *_, last = done.stderr.splitlines()
+    worker = json.loads(last)["message"] if log_format == "json" else last.removeprefix("warning: ")
+    assert "a worker's line" not in done.stdout + done.stderr
+    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"  # noqa: SLF001
+    (file,) = logs.glob(f"worker-{worker}-*.err")
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "a worker's line" in line]
+    if log_format == "text":
+        assert lines == ["warning: a worker's line"]
+        return
+    assert [json.loads(line)["job"] for line in lines] == ["extract"]
+    assert all(json.loads(line) for line in done.stderr.splitlines())
 
 
 def test_defects_at_the_start_of_ray_keep_their_type():
