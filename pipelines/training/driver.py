@@ -97,11 +97,11 @@ def _trainer(
     from ray.train.torch import TorchTrainer
 
     from pipelines.training.failures import FailAtOnce
-    from pipelines.training.mlflow_callback import MlflowMetrics
+    from pipelines.training.mlflow_callback import MlflowMetrics, MlflowSender, RankLogTags
     from pipelines.training.worker import TrainJob, train_loop
 
     inputs, directory = training.inputs, training.inputs.directory
-    features, train = inputs.features, inputs.setup.train
+    features, train, run_id = inputs.features, inputs.setup.train, training.run_id
     job = TrainJob(
         features=features.pinned_uri,
         lineage=training.lineage,
@@ -110,10 +110,12 @@ def _trainer(
         cache=inputs.setup.cache,
         word_vectors=inputs.word_vectors,
         tracking=tracking,
-        run_id=training.run_id,
+        run_id=run_id,
         lease=training.lease,
         bar=bar,
     )
+    sender = MlflowSender(bar)
+    to_mlflow = [MlflowMetrics(tracking, run_id, sender, bar), RankLogTags(tracking, run_id, sender)]
     files, path = leased_files(ray_path(directory.root), training.lease)
     trainer = TorchTrainer if callbacks else _trainer_without_clean_up()  # a sweep has callbacks
     return trainer(
@@ -132,7 +134,7 @@ def _trainer(
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             failure_config=FailureConfig(max_failures=train.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
-            callbacks=[FailAtOnce(), MlflowMetrics(tracking, training.run_id, bar), *callbacks],
+            callbacks=[FailAtOnce(), *to_mlflow, *callbacks],
         ),
     )
 

@@ -276,7 +276,7 @@ class TrainWorker:
             validation = None if scores_NC is None else validation_report(scores_NC, self.val)
             checkpoint = self.writer.write(self.state, validation)
         ray.train.report(
-            {**metrics, "rows": self.unreported, "log": log_location()},
+            {**metrics, "rows": self.unreported},
             checkpoint=checkpoint,
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,

@@ -223,7 +223,7 @@ def test_lines_of_workers_are_in_their_files_only(log_format: str):
     *_, last = done.stderr.splitlines()
     worker = json.loads(last)["message"] if log_format == "json" else last.removeprefix("warning: ")
     assert "a worker's line" not in done.stdout + done.stderr
-    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"  # noqa: SLF001
+    logs = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
     (file,) = logs.glob(f"worker-{worker}-*.err")
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "a worker's line" in line]
     if log_format == "text":

@@ -28,6 +28,13 @@ def test_params_metrics_and_status_of_a_run(tracking: Tracking):
     assert [(m.step, m.value) for m in history] == [(step, 1 / (step + 1)) for step in range(1500)]
 
 
+def test_replaced_tags_are_those_of_a_prefix(tracking: Tracking):
+    run_id = tracking.create_run("one", {"log.0": "a", "log.1": "b", "logs": "c"})
+    tracking.replace_tags(run_id, "log.", {"log.0": "d"})
+    tags = tracking.client().get_run(run_id).data.tags
+    assert {name: tag for name, tag in tags.items() if name.startswith("log")} == {"log.0": "d", "logs": "c"}
+
+
 def test_a_run_that_raises_fails_and_can_be_resumed(tracking: Tracking):
     run_id = tracking.create_run("two", {})
     with pytest.raises(ZeroDivisionError), tracking.running(run_id):

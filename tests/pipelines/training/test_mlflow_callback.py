@@ -3,13 +3,19 @@
 import logging
 import queue
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.train import Checkpoint
+import ray.train
+from ray.train import Checkpoint, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
 
+from infra.tracking import RANK_LOG, Tracking
 from pipelines.training import mlflow_callback
-from pipelines.training.mlflow_callback import MetricSender, MlflowMetrics
+from pipelines.training.mlflow_callback import MlflowMetrics, MlflowSender, RankLogTags
+from pipelines.training.worker import log_location
+from tests.support.processes import wait_until
 
 
 class Bar:
@@ -35,8 +41,6 @@ class UnreliableTracking:
             raise ConnectionError("http://user:secret@host refused\nthe connection")
         self.logged.put((run_id, rows))
 
-    set_tags = log_rows
-
 
 @pytest.fixture(autouse=True)
 def _short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,10 +51,9 @@ def _short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_metrics_are_buffered_while_mlflow_is_unreachable():
     bar, tracking = Bar(), UnreliableTracking(failures=3)
-    sender = MetricSender(bar)
-    sender.start()
+    sender = MlflowSender(bar)
     for step in (10, 20):
-        sender.calls.put(partial(tracking.log_rows, "r", [(step, 0, {"loss": 1.0})]))
+        sender.send(partial(tracking.log_rows, "r", [(step, 0, {"loss": 1.0})]))
     assert [tracking.logged.get(timeout=10)[1][0][0] for _ in range(2)] == [10, 20]
     assert [(level, text) for _, level, text, _ in bar.logged] == [
         (logging.WARNING, "MLflow does not take metrics (http://host refused); they are buffered, training continues"),
@@ -58,23 +61,38 @@ def test_metrics_are_buffered_while_mlflow_is_unreachable():
     ]
 
 
-def test_callback_sends_rows_of_rank_0_and_places_of_logs():
+def test_callback_sends_rows_of_rank_0_and_logs_checkpoints():
     bar, tracking = Bar(), UnreliableTracking(failures=0)
-    callback = MlflowMetrics(tracking, "r", bar)  # type: ignore[arg-type]
-    for log in ("a", "a", "b"):
-        reports = [{"rows": [(1, 2, {"loss": 3.0})], "log": log}, {"rows": [], "log": "c"}]
-        callback.after_report(None, reports, Checkpoint("/runs/step-000001"))
-    rows = ("r", [(1, 2, {"loss": 3.0})])
-    sent = [tracking.logged.get(timeout=10) for _ in range(5)]
-    first, other = ({"log.rank_0": log, "log.rank_1": "c"} for log in ("a", "b"))
-    assert sent == [rows, ("r", first), rows, rows, ("r", other)]
+    callback = MlflowMetrics(tracking, "r", MlflowSender(bar), bar)  # type: ignore[arg-type]
+    reports = [{"rows": [(1, 2, {"loss": 3.0})]}, {"rows": []}]
+    callback.after_report(None, reports, Checkpoint("/runs/step-000001"))
+    assert tracking.logged.get(timeout=10) == ("r", [(1, 2, {"loss": 3.0})])
     fields = {"event": "checkpoint_saved", "checkpoint": "step-000001", "run": "r"}
-    assert bar.logged == [("shan.events", logging.INFO, "checkpoint step-000001 is saved", fields)] * 3
+    assert bar.logged == [("shan.events", logging.INFO, "checkpoint step-000001 is saved", fields)]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_logs_of_ranks_are_named_before_the_first_report(tracking: Tracking, tmp_path: Path):
+    """Also those of a training that stops before it; the ranks of an earlier session with more workers are removed."""
+    run = tracking.create_run("a training", {f"{RANK_LOG}{rank}": "10.0.0.1:/earlier" for rank in range(3)})
+    tags = RankLogTags(tracking, run, MlflowSender(None))
+
+    def places() -> dict[str, str]:
+        found = tracking.client().get_run(run).data.tags
+        return {name: place for name, place in found.items() if name.startswith(RANK_LOG)}
+
+    def loop() -> None:
+        wait_until(lambda: set(places()) == {f"{RANK_LOG}0", f"{RANK_LOG}1"})
+        place = places()[f"{RANK_LOG}{ray.train.get_context().get_world_rank()}"]
+        assert place == log_location()
+
+    config = RunConfig(name="logs", storage_path=str(tmp_path), callbacks=[tags])
+    TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=2), run_config=config).fit()
 
 
 def test_callback_logs_which_rank_was_lost():
     bar = Bar()
-    MlflowMetrics(UnreliableTracking(0), "r", bar).after_exception(None, {1: ValueError("a\nb")})  # type: ignore[arg-type]
+    MlflowMetrics(UnreliableTracking(0), "r", MlflowSender(bar), bar).after_exception(None, {1: ValueError("a\nb")})  # type: ignore[arg-type]
     assert bar.logged[0] == ("workers to restart",)
     _, _, text, fields = bar.logged[1]
     assert text == "rank 1 was lost (ValueError: a); workers restart from the last checkpoint"
