@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infra import failures
 from infra.errors import LeaseLostError, UserError
+from infra.log import bound
 from infra.outages import outage_as_warning
 from infra.paths import absolute, local_path
 from infra.redaction import redact
@@ -27,6 +28,8 @@ RANK_LOG = "log.rank_"
 """Prefix of the tags of a run with node and path of the log of each rank."""
 SUBMISSION = "submission"
 """Tag of a run with the submission id of the job that created it."""
+RUN_COMMAND = "command"
+"""Tag of a run with the command that created it, without credentials. It resumes a run that is killed."""
 SUBMISSION_VARIABLE = "SHAN_SUBMISSION"
 """Environment variable of a submitted job: its submission id."""
 DEFAULT_URI = f"{_SQLITE}build/mlflow/mlflow.db"
@@ -67,10 +70,11 @@ class Tracking:
         return mlflow_uri(Path(self.uri.removeprefix(_SQLITE))) if self.is_file else self.uri
 
     def create_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """Creates a run with these tags, MLflow's own (user, command, git commit) and SUBMISSION, and returns its id.
+        """Creates a run with these tags, MLflow's own (user, program, git commit), SUBMISSION and RUN_COMMAND.
 
-        The run has the status RUNNING until `running` or `closing` ends it. Raises UserError if this process would
-        write its artifacts to a local folder, as with a SQLite file, and cannot.
+        A run that no command creates, such as that of a trial, has no RUN_COMMAND, nor has one whose command is longer
+        than a tag. Returns its id. The run has the status RUNNING until `running` or `closing` ends it. Raises
+        UserError if this process would write its artifacts to a local folder, as with a SQLite file, and cannot.
         """
         from mlflow.tracking.context.registry import resolve_tags
 
@@ -80,6 +84,8 @@ class Tracking:
             require_folder(location, f"the artifact folder of tracking.uri {redact(self.uri)},")
         submission = os.environ.get(SUBMISSION_VARIABLE)
         tags = {**tags, **({SUBMISSION: submission} if submission else {})}
+        if (command := bound("command")) and len(command) <= failures.MAX_CHARS:
+            tags[RUN_COMMAND] = command
         run = client.create_run(self.experiment_id, run_name=name, tags=resolve_tags(tags))
         run_id: str = run.info.run_id
         return run_id

@@ -29,7 +29,7 @@ def _arguments(parser: Any) -> None:
     root = "Root of the search indexes: the folder or s3:// prefix that contains them."
     parser.add_argument("--index-root", type=str, default=IndexConfig.output, metavar="URI", help=root)
     options.add(parser, "--address", "Without it, no jobs are listed.")
-    failed = "Show only what failed: its error, the last lines of its log, and the command that resumes it."
+    failed = "Show only what failed or was stopped: its error, the last lines of its log, and the resuming command."
     parser.add_argument("--failed", action="store_true", help=failed)
 
 

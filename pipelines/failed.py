@@ -14,7 +14,7 @@ from infra.ray_jobs import COMMAND, job_client, last_log_lines
 from infra.redaction import redact
 from infra.source_tree import program
 from infra.storage.base import Store
-from infra.tracking import RANK_LOG, SUBMISSION, Tracking
+from infra.tracking import RANK_LOG, RUN_COMMAND, SUBMISSION, Tracking
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -69,8 +69,8 @@ def failed_runs(tracking: Tracking) -> Iterator[FailedWork]:
         try:
             failure = Failure.parse(tags[TAG].encode())
             failed = replace(_of(title, failure), resume=resuming(failure.command))
-        except (KeyError, ValueError):  # of an earlier release, or the store was unreachable
-            failed = FailedWork(title, "no error is recorded", [], "")
+        except (KeyError, ValueError):  # of an earlier release, killed, or the store was unreachable
+            failed = FailedWork(title, "no error is recorded", [], resuming(redact(tags.get(RUN_COMMAND, ""))))
         yield replace(failed, places=tuple(f"log of rank {rank}: {place}" for rank, place in rank_logs(tags)))
 
 
@@ -88,12 +88,12 @@ def _ended(tracking: Tracking, status: str) -> "Iterator[Run]":
 
 
 def failed_jobs(address: str, tracking: Tracking | None = None) -> Iterator[FailedWork]:
-    """Yields the newest submitted commands whose last job failed. Raises UnreachableError.
+    """Yields the newest submitted commands whose last job failed or was stopped. Raises UnreachableError.
 
-    The runs of `tracking` decide, beside the log of the job, whether a training that failed has a run to resume.
+    The runs of `tracking` decide, beside the log of the job, whether a training that has ended has a run to resume.
     """
     client = job_client(address)
-    failed = [job for job in _last_attempts(client.list_jobs()) if job.status == "FAILED"]
+    failed = [job for job in _last_attempts(client.list_jobs()) if job.status in ("FAILED", "STOPPED")]
     for job in failed[:MAX_FAILED]:
         ended = datetime.fromtimestamp((job.end_time or 0) / 1000, UTC).isoformat(timespec="seconds")
         lines = redact(last_log_lines(client, str(job.submission_id), LINES)).splitlines()
@@ -103,7 +103,7 @@ def failed_jobs(address: str, tracking: Tracking | None = None) -> Iterator[Fail
         if command.startswith("train ") and (asked or _has_run(job, tracking)):
             command = resuming(command)
         resume = f"{program('submit')} {command} --address {address}" if command else ""
-        yield FailedWork(f"job {job.submission_id}, failed {ended}", "", log, resume)
+        yield FailedWork(f"job {job.submission_id}, {job.status.lower()} {ended}", "", log, resume)
 
 
 def _last_attempts(jobs: "Sequence[JobDetails]") -> "list[JobDetails]":

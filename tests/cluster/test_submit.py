@@ -138,6 +138,10 @@ def test_a_job_outlives_its_terminal_and_can_be_stopped(address: str, tmp_path: 
     assert submit("stop", name, f"--address={address}").returncode == 0
     said, _ = second.communicate(timeout=DEADLINE_S)
     assert second.returncode == 4, said
+    (stopped,) = [found for found in failed_work(address, tmp_path) if f"{name}, stopped 20" in found]
+    assert re.search(
+        rf"resume: python -m jobs\.submit train --features=.* --address {address}( --resume)?$", stopped.rstrip()
+    )
 
 
 COUNT_UNTIL = """

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from infra.errors import LeaseLostError, UserError
-from infra.tracking import Tracking, TrackingConfig, connect, find_store, require_store
+from infra.failures import MAX_CHARS
+from infra.log import binding
+from infra.tracking import RUN_COMMAND, Tracking, TrackingConfig, connect, find_store, require_store
 from infra.tracking_errors import TrackingError
 
 
@@ -33,6 +35,17 @@ def test_replaced_tags_are_those_of_a_prefix(tracking: Tracking):
     tracking.replace_tags(run_id, "log.", {"log.0": "d"})
     tags = tracking.client().get_run(run_id).data.tags
     assert {name: tag for name, tag in tags.items() if name.startswith("log")} == {"log.0": "d", "logs": "c"}
+
+
+def test_a_run_has_the_command_that_creates_it(tracking: Tracking):
+    def command_of(length: int) -> str | None:
+        with binding(command="c" * length):
+            run_id = tracking.create_run("one", {})
+        command: str | None = tracking.client().get_run(run_id).data.tags.get(RUN_COMMAND)
+        return command
+
+    assert command_of(MAX_CHARS) == "c" * MAX_CHARS
+    assert command_of(0) is command_of(MAX_CHARS + 1) is None
 
 
 def test_a_run_that_raises_fails_and_can_be_resumed(tracking: Tracking):

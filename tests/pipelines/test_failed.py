@@ -48,6 +48,8 @@ def test_runs_that_failed_name_the_logs_of_ranks(tracking: Tracking):
     configure("text")
     bind(command="python -m jobs.train --name m")
     failing, killed = (tracking.create_run(name, {}) for name in ("failing", "killed"))
+    configure("text")
+    bind(command="python -m jobs.train --resume --name m")  # of another terminal
     tracking.set_tags(failing, {f"{RANK_LOG}{rank}": f"10.0.0.{rank}:/tmp/r.log" for rank in (10, 2)})
     with pytest.raises(UserError), tracking.running(failing):
         raise UserError("loss is nan; lower it")
@@ -60,10 +62,10 @@ def test_runs_that_failed_name_the_logs_of_ranks(tracking: Tracking):
     found = {failed.title: failed for failed in failed_runs(tracking)}
     assert set(found) == {f"run {failing} (failing), failed", f"run {killed} (killed), killed"}
     failed = found[f"run {failing} (failing), failed"]
-    assert failed.resume == "python -m jobs.train --name m --resume"
+    assert failed.resume == "python -m jobs.train --resume --name m"
     assert failed.places == ("log of rank 2: 10.0.0.2:/tmp/r.log", "log of rank 10: 10.0.0.10:/tmp/r.log")
     assert found[f"run {killed} (killed), killed"] == FailedWork(
-        f"run {killed} (killed), killed", "no error is recorded", [], ""
+        f"run {killed} (killed), killed", "no error is recorded", [], "python -m jobs.train --name m --resume"
     )
 
 
