@@ -1,10 +1,10 @@
 """Follows the log of a submitted job over connections that break, up to the job's exit code."""
 
 import asyncio
-import sys
 import time
 from typing import TYPE_CHECKING
 
+from infra.log import log
 from infra.ray_jobs import UnreachableError, last_log_lines, one_line
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ def follow(client: "JobSubmissionClient", submission: str) -> int:
 
     Raises UnreachableError if the cluster does not respond for RECONNECT_DEADLINE_S.
     """
-    log, last_response = _Log(client, submission), time.monotonic()
+    printed_log, last_response = _Log(client, submission), time.monotonic()
     while True:
-        printed = log.printed
+        printed = printed_log.printed
         try:
             ended = client.get_job_info(submission).status.is_terminal()
-            complete = asyncio.run(log.print_new())
+            complete = asyncio.run(printed_log.print_new())
             if ended and complete:
                 return report_end(client.get_job_info(submission))
             last_response = time.monotonic()
         except UnreachableError as error:
-            if log.printed > printed:
+            if printed_log.printed > printed:
                 last_response = time.monotonic()
             if time.monotonic() - last_response > RECONNECT_DEADLINE_S:
                 raise UnreachableError(
@@ -88,10 +88,16 @@ class _Log:
 
 
 def report_end(details: "JobDetails") -> int:
-    """Prints how a job ended and returns its exit code: its own, 128 + the signal that killed it, or STOPPED."""
+    """Logs how a job ended and returns its exit code: its own, 128 + the signal that killed it, or STOPPED."""
     name = f"{details.submission_id} {details.status.lower()}"
     reason = str(details.message).partition(", last available logs")[0]  # the log was printed already
-    print(name if details.status == "SUCCEEDED" else f"{name}: {reason}", file=sys.stderr)
+    code = _exit_code(details)
+    fields = {"event": "submission_ended", "submission": details.submission_id, "exit_code": code}
+    log.info(name if details.status == "SUCCEEDED" else f"{name}: {reason}", extra=fields)
+    return code
+
+
+def _exit_code(details: "JobDetails") -> int:
     if details.status == "STOPPED":
         return STOPPED
     code = (details.driver_exit_code or 1) if details.status == "FAILED" else 0

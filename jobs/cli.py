@@ -68,7 +68,7 @@ def parse(
     from jsonargparse import ArgumentError
 
     argv = sys.argv[1:] if argv is None else argv
-    configure(_log_format(argv), command)
+    configure(log_format(argv), command)
     parser = _parser(command, description, add_arguments, sections, default_preset)
     if subcommands:
         parser.usage += f"\n       {program(command)} {{{','.join(subcommands)}}} [--help] ..."
@@ -152,13 +152,19 @@ def _print_redacted(kind: type[BaseException], error: BaseException, trace: Trac
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _log_format(argv: Sequence[str]) -> Format:
+def log_format(argv: Sequence[str]) -> Format:
     """Returns the format that `--log-format` selects, before the command line is parsed: its errors have it, too."""
     given = [*takewhile(lambda argument: argument != "--", argv), ""]
     for option, value in pairwise(given):
         if option == f"{LOG_FORMAT}=json" or (option == LOG_FORMAT and value == "json"):
             return "json"
     return "text"
+
+
+def add_log_format(parser: Any) -> None:
+    """Adds `--log-format` to a parser."""
+    help_ = "Format of messages and events on stderr: text, or a JSON object per line."
+    parser.add_argument(LOG_FORMAT, choices=FORMATS, default="text", help=help_)
 
 
 def _parser(
@@ -179,8 +185,7 @@ def _parser(
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = Parser(prog=program(command), description=description, exit_on_error=False, allow_abbrev=False)
     add_arguments(parser)
-    help_ = "Format of messages and events on stderr: text, or a JSON object per line."
-    parser.add_argument(LOG_FORMAT, choices=FORMATS, default="text", help=help_)
+    add_log_format(parser)
     if sections:
         if presets := preset_names(sections):
             help_ = "Start from the settings of this preset."

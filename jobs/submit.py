@@ -9,6 +9,7 @@ Every command except `quickstart` and `status` can be submitted, with the argume
 --help after a command shows them. If the same command with the same code is already running, `submit` attaches to it,
 so a lost connection or terminal loses nothing. The exit code is that of the job, 3 if the cluster is unreachable or
 rejects requests, or 4 if the job was stopped. For token authentication set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.
+With `--log-format json`, the submitted job logs JSON, too.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from infra.errors import UserError
 from infra.job_log import follow
+from infra.log import configure, log
 from infra.ray_jobs import UnreachableError, job_client, job_details, job_lines, submit
 from infra.redaction import redact
 from infra.signals import when_interrupted
@@ -70,7 +72,10 @@ def _parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--detach", action="store_true", help="Print the submission id and exit without following the log."
     )
+    cli.add_log_format(parser)
     known, rest = parser.parse_known_args()
+    if known.job in COMMANDS and known.log_format == "json":
+        rest.insert(rest.index("--") if "--" in rest else len(rest), f"{cli.LOG_FORMAT}=json")
     if known.job in ACTIONS and len(rest) != 1 and (known.job != "status" or rest):
         raise UserError(
             f"`{known.job}` takes one submission id, not '{' '.join(rest)}'; `{program('submit')} status` lists them"
@@ -82,8 +87,11 @@ def _run(client: "JobSubmissionClient", known: argparse.Namespace, rest: list[st
     """Submits the command or performs the action; returns the exit code."""
     if known.job in COMMANDS:
         submission = submit(client, known.job, rest)
-        print(submission, file=sys.stdout if known.detach else sys.stderr, flush=True)
-        return 0 if known.detach else _follow(client, submission)
+        if known.detach:
+            print(submission)
+            return 0
+        log.info(submission, extra={"event": "job_submitted", "submission": submission})
+        return _follow(client, submission)
     if known.job == "status" and not rest:
         print(job_lines(client))
         return 0
@@ -113,12 +121,13 @@ def _quiet_client() -> None:
 
 def main() -> None:
     """Runs the command line."""
+    configure(cli.log_format(sys.argv[1:]), "submit")
     known, rest = _parse()
     _quiet_client()
     try:
         code = _run(job_client(known.address), known, rest)
     except UnreachableError as error:
-        print(f"error: {redact(str(error))}", file=sys.stderr)
+        log.error(str(error), extra={"event": "job_failed", "exit_code": UNREACHABLE})
         code = UNREACHABLE
     sys.exit(code)
 

@@ -1,10 +1,12 @@
 """The console entry point `shan`, in this process."""
 
 import importlib
+import json
 import sys
 
 import pytest
 
+from infra import log
 from jobs.main import COMMANDS, main
 
 
@@ -45,3 +47,13 @@ def test_a_command_gets_its_arguments(monkeypatch, capsys):
 def test_an_unknown_command_is_one_line_with_exit_code_2(monkeypatch, capsys):
     assert run("trian", monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err == f"error: unknown command 'trian'; choose one of {', '.join(COMMANDS)}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_logs_json(command, monkeypatch, capsys):
+    arguments = ["verify"] if command == "features" else []
+    code = run(command, *arguments, "--log-format", "json", "--no-such-option", monkeypatch=monkeypatch)
+    log.configure("text")
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (code, line["event"], line["level"], line["exit_code"]) == (2, "job_failed", "error", 2)
+    assert line["job"] == " ".join([command, *arguments])

@@ -3,11 +3,13 @@
 `tests/cluster/test_submit.py` runs jobs.
 """
 
+import json
 import logging
 from collections.abc import Iterator
 
 import pytest
 
+import jobs.submit
 from infra import ray_jobs
 from jobs.main import COMMANDS
 from jobs.submit import ACTIONS, UNREACHABLE
@@ -59,6 +61,33 @@ def test_an_unreachable_address_is_named_without_its_password(call: Call):
     _, _, err = call("jobs.submit", "status", f"--address=http://me:hunter2@127.0.0.1:{port}")
     assert err.startswith(f"error: the Ray cluster at http://127.0.0.1:{port} is unreachable")
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        (["--log-format", "json", "a"], ["a", "--log-format=json"]),
+        (["--log-format=json", "--", "--a"], ["--log-format=json", "--", "--a"]),
+        (["--log-format=text", "a"], ["a"]),
+    ],
+)
+def test_a_submitted_job_has_the_log_format(
+    given: list[str], passed: list[str], call: Call, monkeypatch: pytest.MonkeyPatch
+):
+    submitted: list[list[str]] = []
+    monkeypatch.setattr(jobs.submit, "job_client", lambda address: address)
+    monkeypatch.setattr(jobs.submit, "submit", lambda _, job, rest: submitted.append([job, *rest]) or "train-0.1")
+    code, out, _ = call("jobs.submit", "train", "--detach", *given)
+    assert (code, out, submitted) == (0, "train-0.1\n", [["train", *passed]])
+
+
+def test_messages_of_submissions_are_json(call: Call):
+    (port,) = free_ports(1)
+    arguments = ["status", f"--address=http://127.0.0.1:{port}", "--log-format=json"]
+    code, _, err = call("jobs.submit", *arguments)
+    found = json.loads(err)
+    assert (code, found["event"], found["job"]) == (UNREACHABLE, "job_failed", "submit")
+    assert found["exit_code"] == UNREACHABLE
 
 
 def test_a_defect_is_not_an_unreachable_cluster(call: Call, monkeypatch: pytest.MonkeyPatch):
