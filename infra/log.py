@@ -98,16 +98,17 @@ def recent() -> list[str]:
 
 
 @contextmanager
-def relayed(send: Callable[[str, int, str, dict[str, Any]], object], **fields: Any) -> Iterator[None]:
+def relayed(send: Callable[[str, int, str, dict[str, Any]], object], **fields: Any) -> Iterator[dict[str, Any]]:
     """Passes what this process logs during the body to `replay` in the driver, with these fields, by `send`.
 
+    Yields the fields, which the body may change. Those of an event itself come first.
     Also writes it to the log files that the process has, such as those of a rank of Ray Train, but not to stderr, which
     Ray shows on the driver's terminal, too.
     """
     files = [each for each in logging.getLogger().handlers if not isinstance(each, logging.StreamHandler)]
     before, log.handlers = log.handlers, [_Fields(fields), _Relay(send), *files]
     try:
-        yield
+        yield fields
     finally:
         log.handlers = before
 
@@ -185,7 +186,7 @@ class _Fields(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args = redact(record.getMessage()), None
-        vars(record).update(loggable(_fields_of(record)) | dict(self._fields))
+        vars(record).update({**self._fields, **loggable(_fields_of(record))})
 
 
 class _Relay(logging.Handler):

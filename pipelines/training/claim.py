@@ -21,6 +21,8 @@ class ClaimedTraining:
     inputs: TrainingInputs
     lease: Lease
     run_id: str
+    step: int = 0
+    """Step of the checkpoint from which it resumes; 0 of a new one."""
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -52,18 +54,18 @@ def claim_training(
     `resume` has passed `check_resume`. `parent` is the MLflow run of a sweep. Raises UserError if the run cannot be
     read, or if it exists although `resume` is False: another process may have been faster.
     """
-    directory = inputs.directory
+    directory, step = inputs.directory, 0
     if resume is False:
         lease = directory.claim()
     else:
         if (found := directory.run_id()) is not None:
             tracking.require_active_run(found)
-            stored_progress(directory)  # raises for a format that cannot be read
+            step = stored_progress(directory).step  # raises for a format that cannot be read
         lease = directory.acquire_lease()
     run_id = open_run(lease, inputs.identity, tracking, lambda: _create_run(inputs, tracking, parent))
     with tracking.closing(run_id, lease.is_lost):
         _log_setup(tracking, run_id, inputs, lease)
-    return ClaimedTraining(inputs, lease, run_id)
+    return ClaimedTraining(inputs, lease, run_id, step)
 
 
 def _create_run(inputs: TrainingInputs, tracking: Tracking, parent: str | None) -> str:

@@ -115,7 +115,7 @@ def _trainer(
         bar=bar,
     )
     sender = MlflowSender(bar)
-    to_mlflow = [MlflowMetrics(tracking, run_id, sender, bar), RankLogTags(tracking, run_id, sender)]
+    to_mlflow = [MlflowMetrics(tracking, run_id, sender, bar, training.step), RankLogTags(tracking, run_id, sender)]
     files, path = leased_files(ray_path(directory.root), training.lease)
     trainer = TorchTrainer if callbacks else _trainer_without_clean_up()  # a sweep has callbacks
     return trainer(

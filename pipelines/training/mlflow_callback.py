@@ -85,17 +85,17 @@ class RankLogTags(WorkerGroupCallback):
 class MlflowMetrics(UserCallback):
     """Logs the metrics that come with each checkpoint. The driver logs what is still missing at the end.
 
-    Events go to the driver by the actor of the progress bar.
+    Events go to the driver by the actor of the progress bar. `step` is that of the checkpoint from which it resumes.
     """
 
-    def __init__(self, tracking: Tracking, run_id: str, sender: MlflowSender, bar: Any) -> None:
-        self._tracking, self._run_id, self._sender, self._bar = tracking, run_id, sender, bar
+    def __init__(self, tracking: Tracking, run_id: str, sender: MlflowSender, bar: Any, step: int) -> None:
+        self._tracking, self._run_id, self._sender, self._bar, self._step = tracking, run_id, sender, bar, step
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:  # noqa: ARG002
         """Called by Ray Train once every rank has reported and the checkpoint is stored and listed."""
         self._sender.send(partial(self._tracking.log_rows, self._run_id, metrics[0]["rows"]))
         if checkpoint is not None:
-            name = PurePosixPath(checkpoint.path).name
+            self._step, name = metrics[0]["step"], PurePosixPath(checkpoint.path).name
             self._event("checkpoint_saved", f"checkpoint {name} is saved", checkpoint=name)
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
@@ -107,5 +107,5 @@ class MlflowMetrics(UserCallback):
             self._event("workers_restart", text, rank=rank)
 
     def _event(self, name: str, message: str, **fields: Any) -> None:
-        fields |= {"event": name, "run": self._run_id}
+        fields |= {"event": name, "run": self._run_id, "step": self._step}
         self._bar.log.remote("shan.events", logging.INFO, message, fields)

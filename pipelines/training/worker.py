@@ -93,9 +93,9 @@ class TrainJob:
 def train_loop(settings: dict[str, TrainJob]) -> None:
     """Trains from the last checkpoint, or from the start, to the end or until the driver asks it to stop."""
     job, rank = settings["job"], ray.train.get_context().get_world_rank()
-    with relayed(job.bar.log.remote, rank=rank, run=job.run_id):
+    with relayed(job.bar.log.remote, rank=rank, run=job.run_id) as fields:
         try:
-            _train(job)
+            _train(job, fields)
         except torch.OutOfMemoryError as error:
             log_memory(job.tracking, job.run_id, rank)
             raise out_of_memory(error, job.train) from error
@@ -105,10 +105,10 @@ def train_loop(settings: dict[str, TrainJob]) -> None:
             raise
 
 
-def _train(job: TrainJob) -> None:
+def _train(job: TrainJob, log_fields: dict[str, Any]) -> None:
     torch.set_num_threads(job.train.cpus_per_worker)  # more threads than CPUs slow each other down
     record_allocations(job.train.profile_steps)
-    worker = TrainWorker(job)
+    worker = TrainWorker(job, log_fields)
     if (last := ray.train.get_checkpoint()) is not None:
         with last.as_directory() as folder:
             worker.state.load(Path(folder), last.path)
@@ -116,7 +116,8 @@ def _train(job: TrainJob) -> None:
     worker.show()
     step, log_file = worker.state.progress.step, log_location()
     started = f"rank {worker.rank} of {worker.ranks} trains from step {step}; its log is {log_file}"
-    event("rank_started", started, step=step, log=log_file)
+    log_fields["step"] = step
+    event("rank_started", started, log=log_file)
     profiling = profiled(
         job.train.profile_steps if worker.rank == 0 else 0, step, worker.device, job.tracking, job.run_id, job.lease
     )
@@ -129,8 +130,10 @@ def _train(job: TrainJob) -> None:
 class TrainWorker:
     """One data-parallel process of a training."""
 
-    def __init__(self, job: TrainJob) -> None:
+    def __init__(self, job: TrainJob, log_fields: dict[str, Any]) -> None:
         self.job, self.config = job, job.train
+        self.log_fields = log_fields
+        """Fields of all that this process logs; `step` is the last one that it has taken."""
         context = ray.train.get_context()
         self.rank, self.ranks = context.get_world_rank(), context.get_world_size()
         features = FeatureSet.open(job.features)
@@ -209,6 +212,7 @@ class TrainWorker:
         self.window.is_mined = uses_hardest_negatives(self.config, self.state.progress, self.steps_per_epoch)
         stop = self.stop_requests is not None and self.stop_requests.must_stop(self.state.progress.step + 1)
         loss, norm, self.stopped = take_step(self.state, *inputs, stop=stop)
+        self.log_fields["step"] = self.state.progress.step
         self.after_step()
         self.window.losses.append(loss)
         self.window.norms.append(norm)
@@ -232,8 +236,7 @@ class TrainWorker:
         record_window(self.window, summary, self.state, self.config, self.job.run_id, self.rank)
         self._log(summary)
         if self.rank == 0:
-            step = self.state.progress.step
-            event("steps", f"step {step}: loss {summary['loss']:.4f}", step=step, **summary)
+            event("steps", f"step {self.state.progress.step}: loss {summary['loss']:.4f}", **summary)
         self.window = MetricWindow()
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -250,7 +253,7 @@ class TrainWorker:
         plateau = on_plateau(scores_NC, self.val.photo_of_caption, self.config.margin)
         self._log({**metrics, ON_PLATEAU: float(plateau), "epoch": epoch + 1})
         if self.rank == 0:
-            event("epoch", self._note(recalls), epoch=epoch + 1, step=progress.step, **metrics)
+            event("epoch", self._note(recalls), epoch=epoch + 1, **metrics)
             if plateau:
                 log.warning(plateau_warning(epoch + 1, self.config), extra={"event": "plateau", "epoch": epoch + 1})
         reported = {"score": recalls.rsum, "best": progress.best_rsum, "epoch": epoch + 1, **metrics}
@@ -276,7 +279,7 @@ class TrainWorker:
             validation = None if scores_NC is None else validation_report(scores_NC, self.val)
             checkpoint = self.writer.write(self.state, validation)
         ray.train.report(
-            {**metrics, "rows": self.unreported},
+            {**metrics, "rows": self.unreported, "step": self.state.progress.step},
             checkpoint=checkpoint,
             checkpoint_dir_name=name,
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,

@@ -28,7 +28,7 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import load_matcher
 from shan_model.encoders import GruEncoder
 from shan_model.hf_encoder import HuggingFaceEncoder
-from tests.support import feature_sets
+from tests.support import ROOT, feature_sets
 from tests.support.commands import call_command
 from tests.support.processes import wait_until
 from tests.support.scrape import Scraped
@@ -124,6 +124,10 @@ def require_events(events: list[dict[str, Any]], tracking: Tracking, data_mode: 
     names = [found["event"] for found in events]
     assert (names[0], names[-1], events[-1]["exit_code"]) == ("job_started", "job_finished", 0)
     assert {"progress", "rank_started", "steps", "epoch", "checkpoint_saved"} <= set(names)
+    documented = documented_fields()
+    assert [found for found in events if not documented.get(found["event"], set()) <= found.keys()] == []
+    if data_mode == "cache":
+        assert "profile_logged" in names
     epochs = [found for found in events if found["event"] == "epoch"]
     assert [(found["epoch"], found["rank"], found["job"]) for found in epochs] == [(1, 0, "train"), (2, 0, "train")]
     (version,) = tracking.client().search_model_versions("name='options'")
@@ -135,6 +139,19 @@ def require_events(events: list[dict[str, Any]], tracking: Tracking, data_mode: 
         lines = Path(tags[f"{RANK_LOG}{rank}"].partition(":")[2]).read_text(encoding="utf-8").splitlines()
         (started,) = [found for found in map(json.loads, lines) if found.get("event") == "rank_started"]
         assert (started["rank"], started["run"]) == (rank, version.run_id)
+
+
+def documented_fields() -> dict[str, set[str]]:
+    """Returns the fields of each event of a run, as docs/debugging.md lists them."""
+    section = (ROOT / "docs/debugging.md").read_text(encoding="utf-8").partition("## Events for machines")[2]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    fields = {
+        event: set(re.findall("`(.*?)`", cell)) for events, cell in rows for event in re.findall("`(.*?)`", events)
+    }
+    found = {event: listed for event, listed in fields.items() if "run" in listed}
+    assert {"steps", "epoch", "plateau", "rank_failed", "workers_restart", "checkpoint_saved"} <= found.keys()
+    assert [event for event in found if "step" not in found[event]] == ["shards_downloaded"]
+    return found
 
 
 def require_profile(tracking: Tracking, folder: Path) -> None:

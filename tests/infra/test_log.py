@@ -124,9 +124,10 @@ def test_the_last_lines_are_kept():
 
 def test_a_driver_logs_what_a_worker_sends(capsys: pytest.CaptureFixture[str]):
     sent: list[tuple[Any, ...]] = []
-    with relayed(lambda *record: sent.append(record), rank=3):
+    with relayed(lambda *record: sent.append(record), rank=3) as fields:
         log.warning("equal %s", "scores", extra={"epoch": 1})
-        event("steps", "step 10", step=10)
+        fields["step"] = 10
+        event("steps", "step 10")
         log.error("at %s", URI, extra={"store": URI})
     assert capsys.readouterr().err == ""
     assert "hunter2" not in str(sent)  # nor in the log file of a rank

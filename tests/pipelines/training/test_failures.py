@@ -62,7 +62,7 @@ def test_too_little_gpu_memory_names_the_fields(monkeypatch: pytest.MonkeyPatch)
         "free. Including non-PyTorch memory, this process has 77.60 GiB memory in use."
     )
 
-    def train(job: object) -> None:
+    def train(job: object, log_fields: dict[str, object]) -> None:
         raise torch.OutOfMemoryError(text)
 
     monkeypatch.setattr(worker, "_train", train)
@@ -76,3 +76,19 @@ def test_too_little_gpu_memory_names_the_fields(monkeypatch: pytest.MonkeyPatch)
         "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB is free); lower "
         "train.batch_size, or raise train.num_workers (they share a batch), or set train.precision=bf16"
     )
+
+
+def test_a_failed_rank_logs_the_step_it_has_taken(monkeypatch: pytest.MonkeyPatch):
+    def train(job: object, log_fields: dict[str, object]) -> None:
+        log_fields["step"] = 7
+        raise ValueError("nan")
+
+    sent: list[tuple[object, ...]] = []
+    monkeypatch.setattr(worker, "_train", train)
+    monkeypatch.setattr(worker.ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=lambda: 1))
+    bar = SimpleNamespace(log=SimpleNamespace(remote=lambda *record: sent.append(record)))
+    with pytest.raises(ValueError, match="nan"):
+        worker.train_loop({"job": SimpleNamespace(bar=bar, run_id="r")})  # type: ignore[dict-item]
+    ((_, _, text, fields),) = sent
+    assert text == "rank 1 failed: ValueError: nan"
+    assert fields == {"event": "rank_failed", "rank": 1, "run": "r", "step": 7}

@@ -63,11 +63,11 @@ def test_metrics_are_buffered_while_mlflow_is_unreachable():
 
 def test_callback_sends_rows_of_rank_0_and_logs_checkpoints():
     bar, tracking = Bar(), UnreliableTracking(failures=0)
-    callback = MlflowMetrics(tracking, "r", MlflowSender(bar), bar)  # type: ignore[arg-type]
-    reports = [{"rows": [(1, 2, {"loss": 3.0})]}, {"rows": []}]
+    callback = MlflowMetrics(tracking, "r", MlflowSender(bar), bar, step=0)  # type: ignore[arg-type]
+    reports = [{"rows": [(1, 2, {"loss": 3.0})], "step": 1}, {"rows": [], "step": 1}]
     callback.after_report(None, reports, Checkpoint("/runs/step-000001"))
     assert tracking.logged.get(timeout=10) == ("r", [(1, 2, {"loss": 3.0})])
-    fields = {"event": "checkpoint_saved", "checkpoint": "step-000001", "run": "r"}
+    fields = {"event": "checkpoint_saved", "checkpoint": "step-000001", "run": "r", "step": 1}
     assert bar.logged == [("shan.events", logging.INFO, "checkpoint step-000001 is saved", fields)]
 
 
@@ -92,8 +92,12 @@ def test_logs_of_ranks_are_named_before_the_first_report(tracking: Tracking, tmp
 
 def test_callback_logs_which_rank_was_lost():
     bar = Bar()
-    MlflowMetrics(UnreliableTracking(0), "r", MlflowSender(bar), bar).after_exception(None, {1: ValueError("a\nb")})  # type: ignore[arg-type]
+    callback = MlflowMetrics(UnreliableTracking(0), "r", MlflowSender(bar), bar, step=20)  # type: ignore[arg-type]
+    callback.after_exception(None, {1: ValueError("a\nb")})
     assert bar.logged[0] == ("workers to restart",)
     _, _, text, fields = bar.logged[1]
     assert text == "rank 1 was lost (ValueError: a); workers restart from the last checkpoint"
-    assert (fields["event"], fields["rank"]) == ("workers_restart", 1)
+    assert (fields["event"], fields["rank"], fields["step"]) == ("workers_restart", 1, 20)
+    callback.after_report(None, [{"rows": [], "step": 40}], Checkpoint("/runs/step-000040"))
+    callback.after_exception(None, {1: ValueError("a")})
+    assert bar.logged[-1][3]["step"] == 40
