@@ -19,7 +19,7 @@ from infra.storage.open import open_store
 from infra.tracking import Tracking
 from pipelines.failed import rank_logs
 from pipelines.features.index import InvalidIndexError, read_index
-from pipelines.features.layout import INDEX, complete_shards, kind_of
+from pipelines.features.layout import INDEX, complete_shards, kind_of, receipt_name
 from pipelines.features.mlflow_lineage import FEATURE_SET_URI
 from pipelines.reports.tables import Table
 
@@ -40,7 +40,8 @@ def feature_sets(root: Store) -> Table:
         if any(kind_of(name) == "manifest" for name in objects)
     ]
     header = ["feature set", "state", "photos", "rejected", "shards", "GB", "detector"]
-    return Table(f"feature sets at {root.uri}", header, rows)
+    records = f"; FEATURE-SET/{receipt_name('SHARD')} records the photos of a shard, and why others were rejected"
+    return Table(f"feature sets at {root.uri}{records if rows else ''}", header, rows)
 
 
 def _feature_set(root: Store, folder: str, objects: Mapping[str, ObjectInfo]) -> list[str]:

@@ -21,6 +21,9 @@ def test_every_table_is_printed(call: Call, tracking: Tracking, tmp_path: Path):
     tracking.client().create_registered_model("a model")
     code, out, err = call("jobs.status", f"--feature-root={tmp_path}", f"--tracking.uri={tracking.uri}")
     assert (code, err) == (0, "")
+    assert f"**feature sets at {tmp_path}; FEATURE-SET/SHARD.receipt.json records the photos of a shard, and" in out
+    receipts = [json.loads(path.read_text()) for path in tmp_path.glob("set/*.receipt.json")]
+    assert [len(receipt["rejected"][0]["reason"]) > 5 for receipt in receipts if receipt["rejected"]] == [True]
     assert "| set | finished @" in out
     assert f"**search indexes at {tmp_path}/build/indexes**: none" in out
     assert "| a training | running |" in out
