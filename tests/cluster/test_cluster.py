@@ -3,6 +3,7 @@
 The cluster requires a token. Jobs are submitted by `jobs.submit`. A node is lost during extraction and during training.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -158,6 +159,14 @@ def test_a_cluster_rejects_requests_without_the_token(stack: Stack):
         assert stack.token not in refused.stderr
 
 
+def exported_metrics(stack: Stack) -> dict[str, bytes]:
+    """Returns what the agents of the nodes, the dashboard and the autoscaler export, as Prometheus discovers them."""
+    (discovery,) = {path.resolve() for path in stack.cluster.folder.rglob("prom_metrics_service_discovery.json")}
+    (group,) = json.loads(discovery.read_text(encoding="utf-8"))
+    assert {target.rpartition(":")[0] for target in group["targets"]} >= {host.address for host in stack.nodes}
+    return {url: ask(url)[1] for target in group["targets"] if (url := f"http://{target}/metrics")}
+
+
 def test_no_secret_is_stored_or_logged(stack: Stack):
     """Searches the bucket, the database, metrics, and all files of Ray, its jobs and the servers, but the S3 server's.
 
@@ -172,6 +181,9 @@ def test_no_secret_is_stored_or_logged(stack: Stack):
     for folder in (stack.cluster.folder, stack.folder):
         files = [path for path in folder.rglob("*") if path.is_file() and not path.is_relative_to(stack.folder / "s3")]
         places |= {str(path): path.read_bytes() for path in files}
+    metrics = exported_metrics(stack)
+    assert any(b"ray_shan_extraction_photos_written_total" in text for text in metrics.values())
+    places |= metrics
     assert len(places) > 100
     leaks = [
         (kind, place) for kind, secret in secrets_.items() for place, data in places.items() if secret.encode() in data
