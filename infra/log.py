@@ -102,8 +102,7 @@ def relayed(send: Callable[[str, int, str, dict[str, Any]], object], **fields: A
     """Passes what this process logs during the body to `replay` in the driver, with these fields, by `send`.
 
     Yields the fields, which the body may change. Those of an event itself come first.
-    Also writes it to the log files that the process has, such as those of a rank of Ray Train, but not to stderr, which
-    Ray shows on the driver's terminal, too.
+    Also writes it to the log files that the process has, such as those of a rank of Ray Train, instead of to stderr.
     """
     files = [each for each in logging.getLogger().handlers if not isinstance(each, logging.StreamHandler)]
     before, log.handlers = log.handlers, [_Fields(fields), _Relay(send), *files]

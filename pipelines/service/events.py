@@ -1,7 +1,7 @@
 """Events of the service's processes, in the logs of Ray Serve, which adds deployment, replica and id of the request.
 
 Ray Serve passes the id on with every call of another process, so one id finds a request in the logs of the router, the
-detector and the shares. They are files only: from stderr, Ray would show them in the terminal of `jobs.serve`.
+detector and the shares. They are these files only: stderr of the processes does not repeat them.
 """
 
 import logging
