@@ -208,7 +208,7 @@ log.warning(worker)
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_lines_of_workers_are_in_their_files_only(log_format: str):
-    """On a cluster that a command joins as on a local one; Ray would print them with a prefix, which is no JSON."""
+    """On a cluster that a command joins as on a local one; Ray would print them with a prefix, which is not JSON."""
     import ray
 
     context = ray.get_runtime_context()
