@@ -153,12 +153,12 @@ class Tracking:
                 self.set_tags(run_id, {failures.TAG: failures.Failure.of(error).to_json()})
 
     def replace_tags(self, run_id: str, prefix: str, tags: Mapping[str, str]) -> None:
-        """Sets tags of a run, and deletes its other tags with this prefix."""
+        """Sets tags of a run, and then deletes its other tags with this prefix."""
+        self.set_tags(run_id, tags)
         client = self.client()
         for name in client.get_run(run_id).data.tags:
             if name.startswith(prefix) and name not in tags:
                 client.delete_tag(run_id, name)
-        self.set_tags(run_id, tags)
 
     @property
     def is_file(self) -> bool:
