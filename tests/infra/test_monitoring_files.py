@@ -38,7 +38,7 @@ COUNTED = re.compile(
     r"\((?P<series>\w+(?:\{[^}]*\})?)\s+unless max_over_time\((?P=series)\[1h\] offset (?P<range>[\w$]+)\)\)"
     rf"(?:{PER_SECOND} or rate|\s+or increase)\((?P=series)\[(?P=range)\]\)"
 )
-"""The rate or increase of a counter with its first value, which Prometheus leaves out: a series starts with an event."""
+"""The rate or increase of a counter with its first value, which Prometheus leaves out: series start with an event."""
 RATE = re.compile(r"\b(?:rate|irate|increase|delta)\(")
 
 
