@@ -95,6 +95,7 @@ def test_the_options_of_compared_models_are_valid(name: str):
     assert cli.parse("train", "", lambda _: None, sections, options)[1].train.epochs == 10
 
 
+@pytest.mark.long
 def test_the_comparison_prints_recalls_and_pointing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -15,7 +15,7 @@ ROWS = 1_000_000
 
 
 @pytest.mark.parametrize(
-    "rows", [pytest.param(ROWS // 10, marks=pytest.mark.unit), pytest.param(ROWS, marks=pytest.mark.long)]
+    "rows", [pytest.param(ROWS // 50, marks=pytest.mark.unit), pytest.param(ROWS, marks=pytest.mark.long)]
 )
 @pytest.mark.parametrize("format_", ["csv", "tsv", "jsonl", "parquet", "flickr", "karpathy", "coco"])
 def test_one_bad_row_of_many_is_named(tmp_path: Path, format_: str, rows: int):

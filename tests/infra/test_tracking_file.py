@@ -107,6 +107,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.long
 def test_full_disk_during_creation_is_reported(tmp_path: Path):
     file = tmp_path / "mlflow.db"
     command = [sys.executable, "-c", FULL, str(file)]
@@ -198,7 +199,10 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path):
     assert f"cannot be written (File exists: {tmp_path}/file)" in error_of(tmp_path / "file" / "mlflow.db")
 
 
-@pytest.mark.parametrize("case", ["read-only file", "read-only folder", "new file in a read-only folder"])
+@pytest.mark.parametrize(
+    "case",
+    ["read-only file", pytest.param("read-only folder", marks=pytest.mark.long), "new file in a read-only folder"],
+)
 def test_what_the_user_may_not_write(case: str, file: Path):
     """Root may write everywhere, so it becomes another user meanwhile."""
     with tempfile.TemporaryDirectory() as folder:

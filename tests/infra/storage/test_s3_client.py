@@ -27,7 +27,7 @@ def test_more_failures_than_botocores_retry_quota(
     assert proxy.counts == {fault: 50}
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [(BUSY, 8), (CUT_BEFORE, 3)])
+@pytest.mark.parametrize(("fault", "seconds"), [pytest.param(BUSY, 8, marks=pytest.mark.long), (CUT_BEFORE, 3)])
 def test_many_threads_survive_an_outage(s3_store: S3Store, proxy: FaultyProxy, fault: str, seconds: float):
     proxy.always(fault)
     threading.Timer(seconds, proxy.always, [None]).start()

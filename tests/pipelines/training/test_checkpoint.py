@@ -46,7 +46,7 @@ def steps(state: TrainState, config: TrainConfig, count: int) -> None:
         take_step(state, objective_of(state.shan, config), [batch], config, steps_per_epoch=5)
 
 
-@pytest.mark.parametrize("encoder", ["gru", "hf", "hf-layers", "hf-frozen"])
+@pytest.mark.parametrize("encoder", ["gru", pytest.param("hf", marks=pytest.mark.long), "hf-layers", "hf-frozen"])
 @pytest.mark.parametrize("ema", [0.0, 0.7])
 @pytest.mark.parametrize("before", [0, 3])
 def test_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, ema: float, before: int, encoder: str):
