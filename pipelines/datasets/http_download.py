@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from infra.minimum_rate import BYTES_PER_S, MinimumRate
+from infra.single_flight import single_flight_cache
 from pipelines.datasets.decode import PhotoError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ async def _send_once(request: "aiohttp.ClientRequest", send: "aiohttp.ClientHand
         raise aiohttp.ClientConnectionError(str(error)) from error
 
 
-@cache
+@single_flight_cache(1)
 def _trusted() -> ssl.SSLContext:
     """Returns the certificates of the machine and those of certifi: some Python installations have none."""
     import certifi

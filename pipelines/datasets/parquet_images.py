@@ -1,15 +1,16 @@
 """Reads single images of a Parquet file in any store: a binary column, or Hugging Face's struct {bytes, path}.
 
-A row group is the unit of reading. Each worker keeps the last one, so consecutive rows cost one read.
+A row group is the unit of reading. Each process keeps the last one, which its threads share, so consecutive rows cost
+one read.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from infra.errors import StorageError
 from infra.parquet import open_parquet
+from infra.single_flight import single_flight_cache
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.ranged_file import RangedFile, recent_version
@@ -61,11 +62,11 @@ def _image(store: Store, name: str, column: str, row: int) -> bytes | None:
     return None
 
 
-@lru_cache(maxsize=8)
+@single_flight_cache(8)
 def _open(store: Store, name: str, _version: str) -> Any:
     return open_parquet(RangedFile(store, name))
 
 
-@lru_cache(maxsize=1)
+@single_flight_cache(1)
 def _row_group(store: Store, name: str, version: str, leaf: str, group: int) -> Any:
     return _open(store, name, version).read_row_group(group, columns=[leaf], use_threads=False).column(0)

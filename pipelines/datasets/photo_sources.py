@@ -8,11 +8,11 @@ A photo is a local path, a `file://`, `s3://` or `http(s)://` URI, a member of a
 
 import os
 import re
-from functools import lru_cache
 from urllib.parse import quote
 
 from infra.errors import AccessDeniedError, UserError
 from infra.paths import absolute
+from infra.single_flight import single_flight_cache
 from infra.storage.base import Store
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
@@ -112,7 +112,7 @@ def parent_and_name(uri: str) -> tuple[str, str]:
     return parent or "/", name
 
 
-@lru_cache(maxsize=1024)
+@single_flight_cache(1024)
 def store_of(uri: str) -> Store:
     """Returns the store of a folder or prefix; the same one for the same URI."""
     return open_store(uri)

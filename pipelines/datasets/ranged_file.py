@@ -2,9 +2,9 @@
 
 import io
 import time
-from functools import lru_cache
 from typing import Any
 
+from infra.single_flight import single_flight_cache
 from infra.storage.base import Store
 
 
@@ -16,7 +16,7 @@ def recent_version(store: Store, name: str) -> str:
     return _version_token(store, name, int(time.monotonic()))
 
 
-@lru_cache(maxsize=64)
+@single_flight_cache(64)
 def _version_token(store: Store, name: str, _second: int) -> str:
     info = store.info(name)
     return "" if info is None else info.version_token

@@ -18,20 +18,22 @@ def read_photos(uris: Iterable[str]) -> Iterator[bytes | PhotoError]:
     """Yields the bytes of each photo, or the reason why it is unavailable, in order.
 
     Photos of a web server that was given up are not requested: 32 photos of a server that does not respond take as long
-    as one of them, and those of later calls take no time until the server is tried again. Raises the errors of
-    `read_photo` that are failures of a disk or store.
+    as one of them, and those of later calls take no time until the server is tried again. Photos in Parquet files are
+    read one after the other, because only the last row group is kept. Raises the errors of `read_photo` that are
+    failures of a disk or store.
     """
-    pool = ThreadPoolExecutor(READERS)
+    pool, in_order = ThreadPoolExecutor(READERS), ThreadPoolExecutor(1)
     pending: deque[Future[bytes | PhotoError]] = deque()
     try:
         for uri in uris:
-            pending.append(pool.submit(_read, uri))
+            pending.append((in_order if uri.startswith("parquet://") else pool).submit(_read, uri))
             if len(pending) == READERS:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for threads in (pool, in_order):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(uri: str) -> bytes | PhotoError:

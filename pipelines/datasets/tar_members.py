@@ -1,15 +1,15 @@
 """Reads single members of an uncompressed tar file in any store.
 
-By name, each worker scans a tar file once for the offsets of its members; every member is then a single ranged read. By
-location, which `tar_index` finds, no worker scans.
+By name, each process scans a tar file once for the offsets of its members; every member is then a single ranged read.
+By location, which `tar_index` finds, no process scans.
 """
 
 import io
 import posixpath
 import re
 import tarfile
-from functools import lru_cache
 
+from infra.single_flight import single_flight_cache
 from infra.storage.base import Store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.ranged_file import RangedFile, recent_version
@@ -69,7 +69,7 @@ def read_located_member(store: Store, tar: str, location: str, max_bytes: int) -
     return content
 
 
-@lru_cache(maxsize=8)
+@single_flight_cache(8)
 def _member_locations(store: Store, tar: str, _version: str) -> dict[str, tuple[int, int]]:
     """Returns offset and size of each plain file in an uncompressed tar, from one pass over it."""
     with tarfile.open(fileobj=io.BufferedReader(RangedFile(store, tar), 2**20), mode="r:") as opened:
