@@ -1,10 +1,12 @@
 """Listings of folders and buckets as columns: of millions of objects, only one chunk exists as Python objects."""
 
 import unicodedata
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from os.path import commonprefix
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ from pipelines.datasets.manifest_checks import text_hashes
 _CHUNK = 10_000
 """Objects that exist as Python objects at a time."""
 MOST_LISTINGS = 64
-"""Most folders of a bucket that are listed one by one; more folders are listed by their common ancestors."""
+"""Most prefixes of a bucket that are listed; more folders are listed by prefixes that they have in common."""
 
 
 class Listing:
@@ -50,18 +52,18 @@ class ObjectTokens:
     """
 
     def __init__(self, uris: Iterable[str]) -> None:
-        """Lists the folders of the objects: each of them, or ancestors of more than MOST_LISTINGS of a bucket."""
+        """Lists the folders of the objects: each of them, or common prefixes of more than MOST_LISTINGS of a bucket."""
         folders, hashes, iterator = defaultdict[str, set[str]](set), [np.empty(0, np.int64)], iter(uris)
         while some := list(islice(iterator, _CHUNK)):
             for uri in some:
                 bucket, _, name = uri.removeprefix("s3://").partition("/")
                 if not (bucket and name):
                     raise UserError(f"photo {uri} names no object; write s3://bucket/key")
-                folders[bucket].add(uri.rpartition("/")[0])
+                folders[bucket].add(uri[: uri.rindex("/") + 1])
             hashes.append(_spelling_hashes(some))
         wanted = np.unique(np.concatenate(hashes))
         found, tokens = [np.empty(0, np.int64)], list[pa.Array]()
-        objects = chain.from_iterable(_objects(root) for each in folders.values() for root in _roots(each))
+        objects = chain.from_iterable(_objects(prefix) for each in folders.values() for prefix in common_prefixes(each))
         while listed := list(islice(objects, _CHUNK)):
             _, exists = _search(wanted, _spelling_hashes([uri for uri, _ in listed]))
             some_objects = [listed[row] for row in np.flatnonzero(exists)]
@@ -91,16 +93,23 @@ def _spelling_hashes(uris: list[str]) -> NDArray[np.int64]:
     return text_hashes([unicodedata.normalize("NFC", uri).lower() for uri in uris])
 
 
-def _roots(folders: set[str]) -> list[str]:
-    """Returns at most MOST_LISTINGS prefixes of one bucket whose listings contain those of all folders."""
-    parts = [folder.split("/") for folder in folders]
-    depth = max(map(len, parts))
-    while len(roots := {"/".join(part[:depth]) for part in parts}) > MOST_LISTINGS:
-        depth -= 1
-    return [root for root in roots if not any(root.startswith(f"{other}/") for other in roots)]
+def common_prefixes(folders: Iterable[str]) -> list[str]:
+    """Returns at most MOST_LISTINGS prefixes of the folders of one bucket, which end with `/`: each folder has one.
+
+    Folders that are equal up to some character share their longest common prefix. The later that character, the more
+    prefixes, and the fewer other objects in their listings.
+    """
+    outer: list[str] = []
+    for folder in sorted(folders):
+        if not (outer and folder.startswith(outer[-1])):
+            outer.append(folder)
+    lengths = range(max(map(len, outer)) + 1)
+    length = bisect_right(lengths, MOST_LISTINGS, key=lambda length: len({folder[:length] for folder in outer})) - 1
+    return [commonprefix(list(group)) for _, group in groupby(outer, lambda folder: folder[:length])]  # noqa: RUF071 - of characters
 
 
-def _objects(root: str) -> Iterator[tuple[str, str]]:
-    """Yields URI and version token of every object below a prefix."""
-    for name, info in open_store(root).scan():
-        yield f"{root}/{name}", info.version_token
+def _objects(prefix: str) -> Iterator[tuple[str, str]]:
+    """Yields URI and version token of every object whose URI starts with a prefix."""
+    folder, _, start = prefix.rpartition("/")
+    for name, info in open_store(folder).scan(start):
+        yield f"{folder}/{name}", info.version_token
