@@ -18,9 +18,9 @@ from pipelines.datasets.tar_index import TarImage, TarIndex, index_tar, sample_k
 
 INDEXES = "tar-indexes"
 """Folder below the root of feature sets."""
-_FORMAT = "shan-tar-index/3"
-_EARLIER = ("shan-tar-index/2", "shan-tar-index/1")
-"""They are also read, unless the tar has images with several dots in their names, whose captions they lack.
+_FORMAT = "shan-tar-index/4"
+_EARLIER = ("shan-tar-index/3", "shan-tar-index/2", "shan-tar-index/1")
+"""They are also read, unless captions may be missing: for images without any, or with several dots in their names.
 
 Version 1 has no metadata of what is wrong with a tar, and exists for sound tars only.
 """
@@ -51,7 +51,7 @@ def read_tar_index(store: Store, name: str, folder: str) -> TarIndex:
 
 
 def _has_all_captions(earlier: TarIndex) -> bool:
-    return not any("." in sample_key(image.member)[1] for image in earlier.images)
+    return all(image.captions and "." not in sample_key(image.member)[1] for image in earlier.images)
 
 
 def _object_name(identity: str) -> str:

@@ -1,9 +1,9 @@
 """The index of a webdataset tar: where its images are, and their captions. One pass over the headers builds it.
 
 A sample is the members that share a directory and the part of the file name before the first dot (webdataset's key).
-Captions are `caption` or `captions` of the sample's `.json`, else the lines of its `.txt`; they belong to all images of
-the sample. Those with further dots in their names belong to the image of that name (`a.b.jpg`, `a.b.txt`). Other
-members, and files whose names start with a dot, are not read.
+Captions are `caption` or `captions` of the sample's `.json`, else the lines of the first of `_CAPTIONS` that has some;
+they belong to all images of the sample. A `.json` or `.txt` with further dots in its name belongs to the image of that
+name if it exists (`a.b.jpg`, `a.b.txt`). Other members, and files whose names start with a dot, are not read.
 """
 
 import io
@@ -26,6 +26,11 @@ _MAX_TEXT = 2**24
 """Largest accepted `.txt` or `.json` in bytes."""
 _PADDING = 2**16
 """Bytes behind the end that are looked at: tar pads with zeros, to 10 KiB by default."""
+_CAPTIONS = ("json", "txt", "caption.txt", "captions.txt", "caption")
+"""Members of a sample with captions, in the order in which they are looked for: those of img2dataset, and the fields
+`caption.txt`, `captions.txt` and `caption` of webdataset's writer."""
+_TEXTS = ("json", "txt", "caption")
+"""Endings of members that may have captions."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -46,7 +51,7 @@ class TarIndex:
     is_truncated: bool = False
     """Whether it ends within a member, or without the blocks that end a tar."""
     orphans: tuple[str, ...] = ()
-    """Members with captions of no image."""
+    """Members that may have captions, but have the name of no image."""
 
 
 def index_tar(store: Store, name: str) -> TarIndex:
@@ -71,42 +76,49 @@ def member_name(entry: tarfile.TarInfo) -> str:
     return posixpath.normpath(entry.name).lstrip("/")
 
 
+class _Text(NamedTuple):
+    """A member that may have captions."""
+
+    member: str
+    entry: tarfile.TarInfo
+    captions: tuple[str, ...] | None
+    """None if it is read only for an image of its name: others may be no captions, such as `000.metadata.json`."""
+
+
 class _TarReader:
     """Reads one tar."""
 
     def __init__(self, uri: str, file: io.BufferedReader) -> None:
         self._uri, self._file = uri, file
         self._images: dict[str, TarImage] = {}
-        self._texts: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = defaultdict(dict)
-        self._dotted: dict[str, dict[str, tarfile.TarInfo]] = defaultdict(dict)
-        """`.txt` and `.json` of names with further dots, by the name without its ending."""
+        self._texts: dict[str, dict[str, _Text]] = defaultdict(dict)
+        """By name without ending, and by ending."""
 
     def index(self) -> TarIndex:
         is_complete = self._read_members()
-        with_image = {sample_key(member)[0] for member in self._images}
-        orphans = tuple(
-            name
-            for key, texts in self._texts.items()
-            if key not in with_image
-            for name, captions in texts.values()
-            if captions
-        )
-        images = [image._replace(captions=self._captions(member)) for member, image in self._images.items()]
+        stems = {posixpath.splitext(member)[0] for member in self._images}
+        keys = {sample_key(member)[0] for member in self._images}
+        images = [image._replace(captions=self._captions(member, stems)) for member, image in self._images.items()]
+        texts = (text for texts in self._texts.values() for text in texts.values() if text.captions != ())
+        orphans = tuple(text.member for text in texts if not _has_image(text.member, stems, keys))
         return TarIndex(images, not is_complete, orphans)
 
-    def _captions(self, member: str) -> tuple[str, ...]:
-        texts = self._texts.get(sample_key(member)[0], {})
-        of_sample = next((texts[kind][1] for kind in ("json", "txt") if kind in texts and texts[kind][1]), ())
-        return self._own_captions(posixpath.splitext(member)[0]) or of_sample
+    def _captions(self, member: str, stems: set[str]) -> tuple[str, ...]:
+        """Returns the captions beside an image, or else those of its sample. `stems`: names without ending."""
+        stem, key = posixpath.splitext(member)[0], sample_key(member)[0]
+        names = [(stem, "json"), (stem, "txt")]
+        for kind in _CAPTIONS:
+            name, ending = _split_ending(f"{key}.{kind}")
+            if name == key or name not in stems:  # else it belongs to another image
+                names.append((name, ending))
+        return next(filter(None, (self._captions_in(*name) for name in names)), ())
 
-    def _own_captions(self, stem: str) -> tuple[str, ...]:
-        """Returns the captions beside an image whose name has further dots."""
-        for kind, entry in sorted(self._dotted.get(stem, {}).items()):  # .json before .txt
-            text = self._text(f"{stem}.{kind}", entry)
-            captions = self._parsed(f"{stem}.{kind}", kind, text) if text else ()
-            if captions:
-                return captions
-        return ()
+    def _captions_in(self, stem: str, ending: str) -> tuple[str, ...]:
+        text = self._texts.get(stem, {}).get(ending)
+        if text is None or text.captions is not None:
+            return text.captions or () if text else ()
+        data = self._text(text.member, text.entry)
+        return self._parsed(text.member, ending, data) if data else ()
 
     def _read_members(self) -> bool:
         """Reads all headers and the captions. Returns whether the tar is complete."""
@@ -137,24 +149,26 @@ class _TarReader:
         name = member_name(entry)
         if entry.isdir() or posixpath.basename(name).startswith("."):
             return True
-        key, kind = sample_key(name)
+        _, kind = sample_key(name)
         is_image = f".{kind}".endswith(IMAGE_ENDINGS)
         if kind.endswith(_COMPRESSED) and f".{kind}".rpartition(".")[0].endswith((*IMAGE_ENDINGS, ".txt", ".json")):
             raise UserError(f"{self._uri}: {name} is compressed; write the tar again with uncompressed members")
-        if not is_image and kind not in ("txt", "json"):
-            stem, _, ending = name.rpartition(".")
-            if ending.lower() in ("txt", "json"):
-                self._dotted[stem][ending.lower()] = entry
+        stem, ending = _split_ending(name)
+        if not is_image and ending not in _TEXTS:
             return True
-        if name in self._images or kind in self._texts.get(key, {}):
+        if name in self._images or ending in self._texts.get(stem, {}):
             raise UserError(f"{self._uri}: {name} occurs twice in it; write the tar again with every member once")
         if is_image:
             self._images[name] = TarImage(name, entry.offset, entry.offset_data + entry.size)
             return True
-        text = self._text(name, entry)
-        if text is not None:
-            self._texts[key][kind] = (name, self._parsed(name, kind, text))
-        return text is not None
+        captions = None
+        if kind in _CAPTIONS:
+            text = self._text(name, entry)
+            if text is None:
+                return False
+            captions = self._parsed(name, ending, text)
+        self._texts[stem][ending] = _Text(name, entry, captions)
+        return True
 
     def _text(self, name: str, entry: tarfile.TarInfo) -> bytes | None:
         """Returns the content of a member; None if the tar ends within it."""
@@ -172,10 +186,23 @@ class _TarReader:
         """Returns the captions in a text; null, or one that has no word, is none: a tar cannot be edited in place."""
         try:
             text = data.decode("utf-8-sig")
-            found = text.split("\n") if kind == "txt" else _json_captions(_document(text))
+            found = _json_captions(_document(text)) if kind == "json" else text.split("\n")
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self._uri}: {name} is not valid {kind} ({error}); correct it") from error
         return tuple(filter(has_word, (caption.strip() for caption in found)))
+
+
+def _split_ending(member: str) -> tuple[str, str]:
+    """Returns the name of a member without its ending, and the ending in lower case, without its dot."""
+    stem, ending = posixpath.splitext(member)
+    return stem, ending[1:].lower()
+
+
+def _has_image(text: str, stems: set[str], keys: set[str]) -> bool:
+    """Returns whether a text has the name of an image, or is a caption of an image's sample."""
+    stem, ending = _split_ending(text)
+    key, kind = sample_key(text)
+    return (stem in stems and ending in ("json", "txt")) or (kind in _CAPTIONS and key in keys)
 
 
 def is_plain(entry: tarfile.TarInfo) -> bool:

@@ -38,7 +38,7 @@ def webdataset_name(location: str) -> str:
 def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the images of all tars. Raises UserError naming a tar that is not valid, or without any image."""
     folder, names = _tars(file)
-    truncated, orphans, count = list[str](), list[str](), 0
+    truncated, orphans, orphan_count, count = list[str](), list[str](), 0, 0
     with ThreadPoolExecutor(_THREADS) as pool:
         indexes = map_ahead(pool, lambda name: _index(file, folder, name), names, 2 * _THREADS)
         for name, index in zip(names, indexes, strict=True):
@@ -48,7 +48,8 @@ def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
                 source = f"{tar}/{image.start}-{image.end}/{image.member}"
                 yield Row(f"image {count}", source, image.captions, is_complete=True)
             truncated += [name] if index.is_truncated else []
-            orphans += [f"{name}/{member}" for member in index.orphans]
+            orphan_count += len(index.orphans)
+            orphans += [f"{name}/{member}" for member in index.orphans[: _NAMES + 1 - len(orphans)]]
     if not count:
         raise UserError(f"{file.location}: no image in it; a tar of images has members such as 000.jpg and 000.txt")
     if file.listing is not None:
@@ -56,7 +57,7 @@ def webdataset_rows(file: DatasetFile) -> Iterator[Row]:
     if truncated:
         log.info("%d tars are truncated (%s); photos beyond their end are missing", len(truncated), _first(truncated))
     if orphans:
-        log.info("%d captions in tars are left out (%s): no image has their name", len(orphans), _first(orphans))
+        log.info("%d texts in tars are left out (%s): no image has their name", orphan_count, _first(orphans))
 
 
 def _first(names: list[str]) -> str:

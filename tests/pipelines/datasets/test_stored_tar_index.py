@@ -15,7 +15,8 @@ from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import import_dataset
 from pipelines.datasets.photo_sources import photo_uri, read_photo
-from pipelines.datasets.stored_tar_index import INDEXES, read_tar_index, stored_tar_index
+from pipelines.datasets.stored_tar_index import INDEXES, _object_name, _to_bytes, read_tar_index, stored_tar_index
+from pipelines.datasets.tar_index import TarImage, TarIndex
 from tests.support import ROOT
 from tests.support.servers import S3Server
 from tests.support.webdataset_tars import img2dataset_shard, write_tar
@@ -53,7 +54,7 @@ def test_the_index_of_a_faulty_tar_is_stored_with_its_faults(tmp_path: Path, cap
     empty.touch()
     built = [import_dataset(cut.parent, None, str(tmp_path / "out")), capsys.readouterr().err]
     assert "2 tars are truncated (1.tar, 2.tar)" in built[1]
-    assert "1 captions in tars are left out (0.tar/ü.txt)" in built[1]
+    assert "1 texts in tars are left out (0.tar/ü.txt)" in built[1]
     assert len(indexes(tmp_path / "out")) == 3
     for path in (orphaned, cut, empty):
         without_content(path)
@@ -76,6 +77,17 @@ def test_an_index_of_the_earlier_format_is_read(tmp_path: Path):
     without_content(path)
     assert read_tar_index(store, "a.tar", output) == expected
     assert indexes(tmp_path / "out") == [earlier]
+
+
+def test_an_earlier_index_without_captions_is_not_used(tmp_path: Path):
+    """Earlier versions did not read `a.caption.txt`."""
+    path = write_tar(tmp_path / "a.tar", [("a.jpg", b"x"), ("a.caption.txt", b"of a")])
+    store, output = open_store(str(tmp_path)), open_store(str(tmp_path / "out" / INDEXES))
+    identity = json.dumps(["shan-tar-index/3", str(path), file_version_token(path.stat())])
+    earlier = TarIndex([TarImage("a.jpg", 0, 513)])
+    output.replace(_object_name(identity), _to_bytes(earlier, identity, str(path)))
+    assert stored_tar_index(output, identity) == earlier
+    assert [image.captions for image in read_tar_index(store, "a.tar", str(tmp_path / "out")).images] == [("of a",)]
 
 
 def test_the_index_of_version_0_2_is_read_and_written(tmp_path: Path):

@@ -47,7 +47,7 @@ def test_captions_are_found_by_key_in_any_order(tmp_path: Path):
         "b.jpg": ("of b",),
         "c.d/c.jpg": ("of c\nd",),
     }
-    assert index(path).orphans == ()
+    assert index(path).orphans == ("a.jpg.txt",)
 
 
 def test_members_behind_the_end_of_a_tar_are_refused(tmp_path: Path):
@@ -93,6 +93,8 @@ def test_bad_members_are_named(tmp_path: Path):
     assert refusal(path, image, ("b.jpg", b""), image) == twice
     assert refusal(path, ("x/./a.jpg", b""), image) == twice
     assert f"{path}: x/a.txt occurs twice" in refusal(path, image, ("x/a.txt", b""), ("x/a.txt", b""))
+    text = ("x/a.b.txt", b"of a.b")
+    assert f"{path}: x/a.b.txt occurs twice" in refusal(path, ("x/a.b.jpg", b""), text, text)
     for name in ("a.jpg.gz", "a.txt.gz", "b.json.zst"):
         assert refusal(path, (name, b"")).startswith(f"{path}: {name} is compressed; write the tar again with")
     for name, data, reason in (

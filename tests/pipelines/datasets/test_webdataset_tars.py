@@ -68,6 +68,20 @@ def test_the_writer_of_webdataset(tmp_path: Path):
     ]
 
 
+def test_caption_fields_with_dots_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """webdataset's writer appends the name of a field to the key. Other texts are left out with a message."""
+    path = f"{tmp_path}/set.tar"
+    with webdataset.TarWriter(path) as writer:
+        writer.write({"__key__": "0", "image.jpg": b"0", "caption.txt": "of 0"})
+        writer.write({"__key__": "1", "jpg": b"1", "caption": b"of 1"})
+        writer.write({"__key__": "2", "jpg": b"2", "txt": "of 2", "caption.txt": "longer", "metadata.json": {"a": 1}})
+        writer.write({"__key__": "3", "jpg": b"3", "caption.jpg": b"4", "caption.txt": "of 4", "b.c.txt": "of none"})
+    found = [(photo.key, photo.captions) for photo in import_dataset(path).photos()]
+    assert found == [("0_image", ("of 0",)), ("1", ("of 1",)), ("2", ("of 2",)), ("3_caption", ("of 4",)), ("3", ())]
+    note = "2 texts in tars are left out (set.tar/2.metadata.json, set.tar/3.b.c.txt): no image has their name"
+    assert capsys.readouterr().err.splitlines() == [note]
+
+
 def test_folders_of_splits_have_a_common_root(tmp_path: Path):
     for number, split in enumerate(("train", "val")):
         shard(tmp_path / split / "00000.tar", number)
@@ -124,7 +138,7 @@ def test_faulty_tars_are_named_and_the_others_read(tmp_path: Path, capsys: pytes
     assert [photo.key for photo in manifest.photos()] == ["000000000", "000000001", "5", "000020000", "000020001"]
     assert capsys.readouterr().err.splitlines() == [
         "2 tars are truncated (2.tar, 3.tar); photos beyond their end are missing",
-        "1 captions in tars are left out (1.tar/6.txt): no image has their name",
+        "1 texts in tars are left out (1.tar/6.txt): no image has their name",
     ]
 
 
