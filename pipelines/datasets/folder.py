@@ -12,7 +12,7 @@ from pipelines.datasets.rows import DatasetFile
 
 def folder_rows(file: DatasetFile) -> Iterator[Row]:
     """Yields the images sorted by path. Prints how many other files are left out. Raises UserError for no image."""
-    count, others, other = 0, 0, ""
+    count, others, other, has_texts = 0, 0, "", False
     for name, token in file.listing or ():
         if name.lower().endswith(IMAGE_ENDINGS):
             count += 1
@@ -22,12 +22,15 @@ def folder_rows(file: DatasetFile) -> Iterator[Row]:
             yield Row(f"image {count}", source, is_complete=True, version_token=found)
         else:
             others, other = others + 1, other or name
+            has_texts = has_texts or name.lower().endswith((".txt", ".json"))
     if not count:
         raise UserError(
             f"{file.location}: no image in this folder (files that end in {', '.join(IMAGE_ENDINGS)}); give the folder "
             "that holds the images, or rename them"
         )
     if others:
+        hint = "; no captions are read beside images: give a table or tars of them" if has_texts else ""
         log.info(
-            f"{others} files in {file.location} are left out (first {other}): images end in {', '.join(IMAGE_ENDINGS)}"
+            f"{others} files in {file.location} are left out (first {other}): images end in "
+            f"{', '.join(IMAGE_ENDINGS)}{hint}"
         )

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from infra.errors import UserError
 from infra.paths import explained
@@ -34,6 +34,8 @@ UNPACK = "unpack it and give the file in it, or pack photos with their captions 
 HEAD = 2**16
 """Bytes from which the format is detected."""
 _PARQUET = b"PAR1"
+_FILES = {"folder": "images", "webdataset": "tars", "parquet": "Parquet files"}
+"""Files of a folder that its format reads."""
 
 
 def detect_format(file: DatasetFile) -> str:
@@ -75,16 +77,43 @@ def detect_format(file: DatasetFile) -> str:
 
 
 def _folder_format(listing: Listing) -> str:
-    """Returns the format of a folder or prefix: img2dataset writes a Parquet file beside each tar."""
-    found = set()
+    """Returns the format of a folder or prefix by the endings of its files.
+
+    A Parquet file beside a tar or a folder of images of the same name, as img2dataset writes it, is not counted. Raises
+    UserError for files of several formats.
+    """
+    found: dict[str, list[str]] = {"folder": [], "webdataset": [], "parquet": []}
+    images = 0
     for name, _ in listing:
         if name.lower().endswith(IMAGE_ENDINGS):
-            found.add("folder")
+            images += 1
+            found["folder"] = found["folder"] or [name]  # of millions, one name is kept
         elif name.lower().endswith((".tar", ".parquet")):
-            found.add("webdataset" if name.lower().endswith(".tar") else "parquet")
-    if "webdataset" in found and "folder" not in found:
-        return "webdataset"
-    return "parquet" if "parquet" in found else "folder"
+            found["webdataset" if name.lower().endswith(".tar") else "parquet"].append(name)
+    found["parquet"] = _without_companions(listing, found)
+    formats = [name for name, files in found.items() if files]
+    if len(formats) > 1:
+        counts = {name: len(files) for name, files in found.items()} | {"folder": images}
+        parts = (f"{_FILES[each]}: {counts[each]} (first {found[each][0]})" for each in formats)
+        raise UserError(
+            f"{listing.location} has files of several formats ({', '.join(parts)}); state which of them to read: "
+            f"--format {' or '.join(formats)}"
+        )
+    return formats[0] if formats else "folder"
+
+
+def _without_companions(listing: Listing, found: Mapping[str, list[str]]) -> list[str]:
+    """Returns the Parquet files without those that have the name of a tar, or of a folder that holds images."""
+    tables, owners = found["parquet"], {_stem(name) for name in found["webdataset"]}
+    if tables and found["folder"]:
+        stems = set(map(_stem, tables))
+        folders = (name.rpartition("/")[0] for name, _ in listing if name.lower().endswith(IMAGE_ENDINGS))
+        owners |= {folder for folder in folders if folder in stems}
+    return [name for name in tables if _stem(name) not in owners]
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def is_read_in_place(name: str, head: bytes) -> bool:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -82,6 +83,44 @@ def test_archives_are_refused_with_the_fix(tmp_path: Path):
             UserError, match=f"{path} is an archive or compressed; unpack it and give the file in it, or pack"
         ):
             import_dataset(path, tmp_path)
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    """Writes a folder of empty files, which are listed only."""
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "found", "fix"),
+    [
+        (("0.tar", "1.tar", "preview.jpg"), "images: 1 (first preview.jpg), tars: 2 (first 0.tar)", "folder or webd"),
+        (("a.jpg", "b.PNG", "stats.parquet"), "images: 2 (first a.jpg), Parquet files: 1 (first stats.parquet)", "fol"),
+        (("0.tar", "0.parquet", "x.parquet"), "tars: 1 (first 0.tar), Parquet files: 1 (first x.parquet)", "webdata"),
+    ],
+)
+def test_a_folder_of_several_formats_is_refused(tmp_path: Path, names: tuple[str, ...], found: str, fix: str):
+    message = f"has files of several formats ({found}); state which of them to read: --format {fix}"
+    with pytest.raises(UserError, match=re.escape(message)):
+        import_dataset(folder_of(tmp_path / "d", *names))
+
+
+def test_the_option_reads_a_folder_of_several_formats(tmp_path: Path):
+    folder = folder_of(tmp_path / "d", "a.jpg", "stats.parquet")
+    assert import_dataset(DatasetFiles((str(folder),), "folder")).table.num_rows == 1
+
+
+def test_the_files_of_img2dataset_are_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It writes a Parquet file beside each folder of images (`output_format=files`), texts beside each image."""
+    names = [f"{n}/{n}{i}.{kind}" for n in range(2) for i in range(2) for kind in ("jpg", "txt", "json")]
+    folder = folder_of(tmp_path / "d", *names, "0.parquet", "1.parquet", "0_stats.json", "1_stats.json")
+    manifest = import_dataset(folder)
+    assert [photo.source for photo in manifest.photos()] == ["0/00.jpg", "0/01.jpg", "1/10.jpg", "1/11.jpg"]
+    note = capsys.readouterr().err
+    assert "12 files in" in note
+    assert note.endswith("; no captions are read beside images: give a table or tars of them\n")
 
 
 def test_mismatched_format_of_folder_or_file_is_rejected(tmp_path: Path):
