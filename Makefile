@@ -41,6 +41,14 @@ faults: .venv/.installed-dev ## fault-injection tests: kills, lost nodes, outage
 e2e-cluster: .venv/.installed-dev ## SeaweedFS, PostgreSQL, MLflow and a Ray cluster that loses nodes
 	$(BIN)/python -m pytest tests/cluster tests/e2e -m cluster
 
+# Debian's and Ubuntu's package would also start a Prometheus server
+SUDO = $(shell [ $$(id -u) = 0 ] || echo sudo)
+.PHONY: promtool
+promtool: ## install Prometheus' promtool, with which tests check dashboards and alerts, into /usr/local/bin (Debian, Ubuntu)
+	@command -v promtool || { cd "$$(mktemp -d)" && $(SUDO) apt-get update && apt-get download prometheus && \
+	  dpkg-deb --fsys-tarfile prometheus_*.deb | \
+	  $(SUDO) tar --extract --directory /usr/local --strip-components 2 ./usr/bin/promtool && promtool --version; }
+
 MINUTES ?= 60
 .PHONY: soak
 soak: .venv/.installed-dev ## MINUTES (60) of work on that stack while faults are injected, then final checks

@@ -40,16 +40,17 @@ def test_every_target_exists():
     called = [target for job in WORKFLOW["jobs"].values() for target in steps(job)]
     called += [target for repo in HOOKS["repos"] for hook in repo["hooks"] for target in targets(hook["entry"])]
     defined = re.findall(r"^([\w./-]+):", MAKEFILE, re.MULTILINE)
-    assert set(called) == {"lint", "types", "test"}
+    assert set(called) == {"lint", "types", "promtool", "test"}
     assert set(called) <= set(defined)
     (in_ci_run,) = re.findall(r"^for step in (.+); do$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert "  make promtool ||" in (ROOT / ".ci" / "run").read_text()
     assert {"lint", "types", "test"} <= set(in_ci_run.replace('"', "").split()) <= set(defined)
 
 
 def test_the_workflow_checks_quality_once_and_tests_every_python():
     quality, tests = WORKFLOW["jobs"]["quality"], WORKFLOW["jobs"]["tests"]
     assert steps(quality) == ["lint", "types"]
-    assert steps(tests) == ["test"]
+    assert steps(tests) == ["promtool", "test"]  # without it, the queries of dashboards and alerts are not parsed
     assert tests["strategy"]["matrix"]["python-version"] == PYTHONS
     assert set(WORKFLOW[True]) == {"push", "pull_request"}  # YAML 1.1 reads the key `on` as true
     assert WORKFLOW["permissions"] == {"contents": "read"}
