@@ -4,7 +4,7 @@
 
 A stack of two nodes extracts growing data, trains, promotes, indexes and serves, while faults are injected by a plan
 that follows from the seed. Prints what was injected, what failed and was resumed, and the checks afterwards. The exit
-code is 1 if a check is not met.
+code is 1 if a check is not met. Memory is measured in half an hour or more.
 """
 
 import argparse
@@ -70,9 +70,9 @@ def main() -> None:
     print(Table("why commands were submitted again", ["command", "exit code", "last line"], tries).markdown())
     statuses = [[str(status), str(count)] for status, count in sorted(team.responses.items())]
     print(Table("responses of the service", ["status", "requests"], statuses).markdown())
-    rows = [[check.what, check.found, "met" if check.is_met else "**not met**"] for check in checks]
+    rows = [[check.what, check.found, check.result] for check in checks]
     print(Table("afterwards", ["check", "found", ""], rows).markdown())
-    sys.exit(not all(check.is_met for check in checks))
+    sys.exit(any(check.is_met is False for check in checks))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import environ
 from typing import Any
 
+from infra.failures import OBJECT
 from infra.registry import HISTORY_TAG, MAX_HISTORY, champion_version
 from infra.registry_lock import lock_name
+from infra.storage.disk import TEMPORARY_NAME
 from infra.storage.open import open_store
 from infra.tracking import Tracking, TrackingConfig, connect
+from pipelines.features.layout import KINDS, PART_NAME
 from tests.soak.memory import PERMANENT, Growth
 from tests.soak.team import NAME, QUERIES, Team
 from tests.soak.trouble import DISK_FULL, Trouble
@@ -22,6 +25,8 @@ SHORTEST_S = 1200.0
 """Seconds of samples from which growth counts: processes warm up for minutes."""
 MANY_FAULTS = 14
 """Faults of which each kind must be one: the plan has each kind twice by then, and some find nothing to do."""
+PART_OBJECT = re.compile(rf"{PART_NAME.pattern}\..+")
+"""Objects of a part of a shard: its tar, its receipt and its attempts."""
 LEAST_AVAILABLE = 0.75
 """Fraction of requests that a service of one process, killed and moved again and again, must respond to."""
 
@@ -32,15 +37,21 @@ class Check:
 
     what: str
     found: str
-    is_met: bool
+    is_met: bool | None
+    """None if it could not be measured: the memory, in less than half an hour."""
+
+    @property
+    def result(self) -> str:
+        """The result as the report prints it."""
+        return {True: "met", False: "**not met**", None: "not measured"}[self.is_met]
 
 
 def final_checks(team: Team, trouble: Trouble, growth: list[Growth]) -> list[Check]:
-    """Returns all checks. A check that cannot be made is one that is not met."""
+    """Returns all checks. One that raises is not met."""
     stack = team.stack
     with _tracking_variables(team):
         tracking = connect(TrackingConfig(uri=stack.mlflow.uri))
-        checks: dict[str, Callable[[], tuple[str, bool]]] = {
+        checks: dict[str, Callable[[], tuple[str, bool | None]]] = {
             "planned = written + rejected": lambda: _account(team),
             "all feature sets verify": lambda: _verified(team, "features"),
             "all indexes verify": lambda: _verified(team, "indexes", "jobs.index"),
@@ -56,7 +67,7 @@ def final_checks(team: Team, trouble: Trouble, growth: list[Growth]) -> list[Che
         return [_checked(what, check) for what, check in checks.items()]
 
 
-def _checked(what: str, check: Callable[[], tuple[str, bool]]) -> Check:
+def _checked(what: str, check: Callable[[], tuple[str, bool | None]]) -> Check:
     try:
         return Check(what, *check())
     except Exception as error:  # noqa: BLE001 - the report states it
@@ -110,8 +121,15 @@ def _locks(tracking: Tracking) -> tuple[str, bool]:
 def _temporary(team: Team) -> tuple[str, bool]:
     store = open_store(team.stack.uri(""))
     names, uploads = list(store.objects()), store.incomplete_uploads()
-    found = [name for name in names if re.search(r"\.part-|\.tmp|/temporary", name)]
-    return f"{len(found)} of {len(names)} objects, {len(uploads)} uploads", not found and not uploads
+    found = temporary_objects(names)
+    text = f"{len(found)} of {len(names)} objects, {len(uploads)} uploads"
+    return ": ".join([text, *found[:3]]), not found and not uploads
+
+
+def temporary_objects(names: Iterable[str]) -> list[str]:
+    """Returns the objects that completed work deletes: files being written, parts of shards, attempts, failures."""
+    kept_until_complete = (TEMPORARY_NAME, PART_OBJECT, KINDS["attempts"], re.compile(re.escape(OBJECT)))
+    return [name for name in names if any(each.fullmatch(name.rpartition("/")[2]) for each in kept_until_complete)]
 
 
 def _results(team: Team) -> tuple[str, bool]:
@@ -142,11 +160,11 @@ def _injected(trouble: Trouble) -> tuple[str, bool]:
     return text, tried > 0 and (not missing or tried < MANY_FAULTS)
 
 
-def _flat(growth: list[Growth]) -> tuple[str, bool]:
+def _flat(growth: list[Growth]) -> tuple[str, bool | None]:
     text = ", ".join(f"{each.name} {each.mib_per_hour:+.0f}" for each in growth)
     counted = [each for each in growth if each.seconds >= SHORTEST_S]
     if not counted:
-        return f"too short to count: {text}", True
+        return f"needs half an hour: {text}", None
     unseen = set(PERMANENT.values()) - {each.name for each in counted}
     text += f"; not seen: {', '.join(sorted(unseen))}" if unseen else ""
     return text, not unseen and all(each.mib_per_hour <= MOST_GROWTH for each in counted)

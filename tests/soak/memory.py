@@ -1,6 +1,7 @@
 """Memory of processes that live long, over time."""
 
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ import numpy as np
 from tests.support.clusters import tree
 from tests.support.processes import command_line
 
-PERMANENT = {"gcs_server": "Ray's control store", "mlflow": "MLflow server", "ServeController": "Serve's controller",
-             "dashboard.py": "Ray's dashboard"}  # fmt: skip
-"""Processes that no fault ends: part of a command line, and what it is."""
-WATCHED = PERMANENT | {"ServeReplica:shan-search:router": "router", "ServeReplica:shan-search:follower": "follower",
-                       "ServeReplica:shan-gallery": "share", "/raylet --": "raylet"}  # fmt: skip
+PERMANENT = {r"^\S+/gcs_server ": "Ray's control store", r"^\S+/raylet .*--head\b": "raylet of the head",
+             r"dashboard\.py": "Ray's dashboard", r"ServeController": "Serve's controller",
+             r"mlflow": "MLflow server"}  # fmt: skip
+"""Processes that no fault ends: an expression for their command line, and what they are."""
+WATCHED = PERMANENT | {r"ServeReplica:shan-search:router": "router", r"ServeReplica:shan-search:follower": "follower",
+                       r"ServeReplica:shan-gallery": "share", r"^\S+/raylet ": "raylet of a node"}  # fmt: skip
 EVERY_S = 10.0
 
 
@@ -40,8 +42,7 @@ class Memory:
         """Samples until a time, or until the end if that comes before."""
         while not end.wait(EVERY_S) and time.monotonic() < until:
             for pid in tree(os.getpid()):
-                line = command_line(pid)
-                name = next((name for part, name in WATCHED.items() if part in line), "")
+                name = watched_name(command_line(pid))
                 if name and (mib := _resident_mib(pid)):
                     self.names[pid] = name
                     self.samples.setdefault(pid, []).append((time.monotonic(), mib))
@@ -55,6 +56,11 @@ class Memory:
                 slope = np.polyfit(late[:, 0], late[:, 1], 1)[0]
                 found.append(Growth(self.names[pid], float(3600 * slope), float(late[-1, 0] - late[0, 0])))
         return sorted(found, key=lambda each: -each.mib_per_hour)
+
+
+def watched_name(line: str) -> str:
+    """Returns which of WATCHED a command line is; "" for another process."""
+    return next((name for pattern, name in WATCHED.items() if re.search(pattern, line)), "")
 
 
 def _resident_mib(pid: int) -> float:
