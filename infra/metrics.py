@@ -251,7 +251,12 @@ MFU_RATIO = Metric(
     "Only for SHAN-full with the GRU and hardest negatives.",
     ("run",),
 )
-CHECKPOINTS = Metric("shan_training_checkpoints_total", "counter", "checkpoints", "Checkpoints that were uploaded.")
+CHECKPOINTS = Metric(
+    "shan_training_checkpoints_total",
+    "counter",
+    "checkpoints",
+    "Checkpoints that were uploaded and listed, so that a restart resumes from them.",
+)
 CHECKPOINT_FAILURES = Metric(
     "shan_training_checkpoint_failures_total", "counter", "checkpoints", "Checkpoints whose upload failed."
 )
@@ -317,7 +322,7 @@ STORE_REQUESTS = Metric(
     "counter",
     "requests",
     "Requests to an S3 server, each attempt counted, by operation of its API. Those for checkpoints, which Ray Train "
-    "makes with Arrow's client, are not included. A store in a folder has none.",
+    "makes with Arrow's client, and those of MLflow for artifacts are not included. A store in a folder has none.",
     ("operation",),
 )
 STORE_RETRIES = Metric(
@@ -336,7 +341,8 @@ SERVICE_REQUESTS = Metric(
     "shan_service_requests_total",
     "counter",
     "requests",
-    "Requests by path and HTTP status; 499: the client closed the connection.",
+    "Requests by path (`other`: one that the service does not have) and HTTP status (499: the client closed the "
+    "connection).",
     ("path", "status"),
 )
 REQUEST_SECONDS = Metric(

@@ -9,9 +9,10 @@ from typing import Any
 import ray.train
 
 from infra.errors import UserError
-from infra.metrics import CHECKPOINT_FAILURES, CHECKPOINT_SECONDS, CHECKPOINTS
+from infra.metrics import CHECKPOINT_SECONDS
 from infra.storage.disk import names_full_disk, names_tmpdir, tmpdir
 from pipelines.training.checkpoint import TrainState, write_validation
+from pipelines.training.checkpoint_metrics import FAILED_UPLOAD
 from pipelines.training.run_directory import Lease
 
 
@@ -52,13 +53,12 @@ class CheckpointWriter:
                     ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
                 )
         except BaseException as error:
-            CHECKPOINT_FAILURES.add()
+            vars(error)[FAILED_UPLOAD] = name
             if not isinstance(error, UserError):
                 raise
             directory.delete_checkpoints(lambda other: other != name)
             shutil.rmtree(checkpoint.path, ignore_errors=True)
             raise
-        CHECKPOINTS.add()
         CHECKPOINT_SECONDS.observe(time.perf_counter() - start)
         self._lease.require()
         return stored

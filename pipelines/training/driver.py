@@ -96,6 +96,7 @@ def _trainer(
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from pipelines.training.checkpoint_metrics import CheckpointMetrics
     from pipelines.training.failures import FailAtOnce
     from pipelines.training.mlflow_callback import MlflowMetrics, MlflowSender, RankLogTags
     from pipelines.training.worker import TrainJob, train_loop
@@ -134,7 +135,7 @@ def _trainer(
             checkpoint_config=CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="score"),
             failure_config=FailureConfig(max_failures=train.max_failures),
             logging_config=LoggingConfig(log_level="WARNING"),
-            callbacks=[FailAtOnce(), *to_mlflow, *callbacks],
+            callbacks=[CheckpointMetrics(), FailAtOnce(), *to_mlflow, *callbacks],
         ),
     )
 
