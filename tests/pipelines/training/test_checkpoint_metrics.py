@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from infra.errors import UserError
 from infra.metrics import (
     CACHE_SHARDS,
     CHECKPOINT_FAILURES,
@@ -54,3 +55,17 @@ def test_all_metrics_of_a_training_are_scraped(features: FeatureSet, setup: Trai
         assert steps == 2 * 3  # epochs of 12 captions
         assert counted(TRAINING_STEPS.exported) in (1.5 * steps, 2 * steps)  # one or two epochs before the failure
         assert counted(TRAINING_CAPTIONS.exported) == setup.train.batch_size * counted(TRAINING_STEPS.exported)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("ray_session")
+def test_a_failed_upload_that_ends_a_training_is_scraped(
+    features: FeatureSet, setup: TrainingSetup, tracking: Tracking
+):
+    setup = replace(setup, train=replace(setup.train, num_workers=1, epochs=1, max_failures=0))
+    resolve_inputs(features, "m", setup).directory.store.put_if_absent("epoch-001-lease-000001", b"")
+    with Scraped() as scraped:
+        before = scraped.total(CHECKPOINT_FAILURES.exported)
+        with pytest.raises(UserError, match=r"training failed after 0 retries \(.*epoch-001-lease-000001"):
+            run_training(features, "m", setup, tracking)
+        wait_until(lambda: scraped.total(CHECKPOINT_FAILURES.exported) == before + 1, 30)
