@@ -49,7 +49,8 @@ def test_all_metrics_of_a_training_are_scraped(features: FeatureSet, setup: Trai
         trained = run_training(features, "m", setup, tracking)
         remover.join()
         scraped.require("shan_training_", {MFU_RATIO.name, CACHE_SHARDS.name})  # of GPUs, and of object storage
-        wait_until(lambda: counted(CHECKPOINTS.exported) == counted(UPLOADS) == 2, 60)
+        wait_until(lambda: counted(CHECKPOINTS.exported) == 2, 30)
+        assert counted(UPLOADS) in (2, 3)  # that of the second epoch may end before the failure of the first is seen
         assert counted(CHECKPOINT_FAILURES.exported) == 1
         steps = scraped.total(TRAINING_STEP.exported, run=trained.run_id)
         assert steps == 2 * 3  # epochs of 12 captions
