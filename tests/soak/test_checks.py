@@ -67,7 +67,7 @@ def test_a_check_that_could_not_be_measured_is_printed_as_such():
     assert [Check("c", "", is_met).result for is_met in (True, False, None)] == ["met", "**not met**", "not measured"]
 
 
-def test_temporary_objects_have_the_names_that_the_code_gives_them(tmp_path: Path):
+def test_temporary_objects_are_found_by_names_of_the_code(tmp_path: Path):
     shard = "features-train-000001-0123abcd"
     part = part_name(shard, 2, "f" * 64)
     with temporary_file(tmp_path / "index.json", b"{}") as file:
