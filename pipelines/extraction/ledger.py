@@ -39,7 +39,7 @@ class Ledger:
         account = Account.of(done.receipt)
         self.detected += done.detected
         if done.times:
-            self.times.add(done.times, len(account.keys))
+            self.times.add(done.times, done.detected)
         if shard_of_part(done.receipt.shard):
             self._parts.setdefault(done.shard, []).append(account)
         else:

@@ -6,18 +6,19 @@ waits divided by the duration (Little's law), so nothing has to be sampled. Cloc
 
 import json
 import time
+from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from infra.metrics import PHASE_SECONDS, WAIT_SECONDS
 
 OPERATORS = {"fetch": ("fetch", "decode"), "detect": ("detect",), "commit": ("pack", "put")}
 """Phases of each operator, in order. The time of a phase is that of its work alone."""
-_FULL = 0.5
-"""Mean number of waiting parts from which a queue counts as one that is not empty."""
 
 
 class PartStopwatch:
@@ -58,6 +59,8 @@ class Phase:
     """Mean number of busy processes."""
     queue: float
     """Mean number of parts that wait for the phase's operator."""
+    most_processes: int
+    """Most processes that worked for the phase's operator at a time: what the cluster had room for."""
 
 
 class PhaseTimes:
@@ -67,16 +70,18 @@ class PhaseTimes:
         self._photos = 0
         self._seconds: dict[str, float] = defaultdict(float)
         self._waits: dict[str, float] = defaultdict(float)
+        self._spans = {operator: array("d") for operator in OPERATORS}  # 48 bytes per part
         self._start, self._end = float("inf"), 0.0
 
     def add(self, times: str, photos: int) -> None:
-        """Adds a part that went through all operators, here and to the metrics of the process."""
+        """Adds a part of which so many photos were detected, here and to the metrics of the process."""
         before, *operators = json.loads(times)
-        if len(operators) != len(OPERATORS):
+        if len(operators) != len(OPERATORS) or not photos:
             return  # its regions were copied
         self._photos += photos
         for operator, (start, end, seconds) in zip(OPERATORS, operators, strict=True):
             self._start, self._end = min(self._start, start), max(self._end, end)
+            self._spans[operator].extend((start, end))
             waited = max(start - before[1], 0)
             self._waits[operator] += waited
             WAIT_SECONDS.add(waited, operator=operator)
@@ -96,6 +101,7 @@ class PhaseTimes:
                 self._photos / max(self._seconds[phase], 1e-9),
                 self._seconds[phase] / duration,
                 self._waits[operator] / duration,
+                _most_at_a_time(self._spans[operator]),
             )
             for operator, names in OPERATORS.items()
             for phase in names
@@ -112,14 +118,25 @@ class PhaseTimes:
 
 
 def bottleneck(phases: list[Phase]) -> str:
-    """Returns the slowest phase of the last operator with a queue; without a queue anywhere the busiest phase.
+    """Returns the slowest phase of the operator whose processes are busy for most of the time.
 
-    Operators upstream of it wait for room, those downstream for work.
+    Of operators that are equally busy, to a tenth, it is the one with the longest queue.
     """
-    queues = {phase.name: phase.queue for phase in phases}
-    every = [phase.name for phase in phases]
-    candidates = next((names for names in reversed(OPERATORS.values()) if queues[names[0]] >= _FULL), every)
-    return max((phase for phase in phases if phase.name in candidates), key=lambda phase: phase.processes).name
+    by_name = {phase.name: phase for phase in phases}
+    operators = [[by_name[name] for name in names] for names in OPERATORS.values()]
+    busiest = max(operators, key=lambda each: (round(_utilisation(each), 1), each[0].queue))
+    return max(busiest, key=lambda phase: phase.processes).name
+
+
+def _utilisation(phases: list[Phase]) -> float:
+    """Returns the fraction of the time for which the processes of an operator, given by its phases, are busy."""
+    return sum(phase.processes for phase in phases) / max(phases[0].most_processes, 1)
+
+
+def _most_at_a_time(spans: Sequence[float]) -> int:
+    """Returns how many spans, given as start and end by turns, overlap at most. One may start where another ends."""
+    starts, ends = np.sort(np.array(spans).reshape(-1, 2), axis=0).T
+    return int((np.arange(1, len(starts) + 1) - np.searchsorted(ends, starts, side="right")).max())
 
 
 def _rounded(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The accounts of a running extraction: what was complete before, and what is committed."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,14 @@ def test_every_photo_is_counted_once(ledger: Ledger):
     assert photos(ledger) == 9
     assert ledger.detected == 3
     assert [ledger.accounts[name].shard.written for name in SHARDS] == [2, 3, 1]
+
+
+def test_speeds_count_detected_photos_only(ledger: Ledger):
+    spans = [[0, 0, {}], [1, 2, {"fetch": 1}], [2, 3, {"detect": 1}], [3, 4, {"put": 1}]]
+    ledger.add(Committed(SHARDS[1], part(SHARDS[1], 1, "e", "f"), detected=0, times=json.dumps(spans)))
+    assert ledger.times.report() == {}
+    ledger.add(Committed(SHARDS[2], receipt(SHARDS[2], "g", "h", "i"), detected=1, times=json.dumps(spans)))
+    assert ledger.times.report()["photos"] == 1
 
 
 def test_a_shard_is_found_by_its_planned_name(ledger: Ledger):
