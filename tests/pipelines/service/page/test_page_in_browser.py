@@ -16,6 +16,7 @@ from pipelines.service.config import ServiceConfig
 from pipelines.service.wanted import generation_of
 from tests.support.browser import Page, browser_page
 from tests.support.local_service import LocalService, local_service
+from tests.support.processes import wait_until
 from tests.support.services import Served, served_models
 
 pytestmark = pytest.mark.integration
@@ -43,6 +44,8 @@ def serve(service: LocalService, models: Served, version: int) -> None:
 def service(models: Served) -> Iterator[LocalService]:
     with local_service(ServiceConfig(max_body_mb=1, deadline_s=30)) as found:
         serve(found, models, 1)
+        # The first search on a busy machine may lack a share.
+        wait_until(lambda: requests.get(f"{found.url}/search?sentence=a", timeout=60).json()["partial"] is False, 60)
         yield found
 
 
