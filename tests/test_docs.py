@@ -18,7 +18,7 @@ import jobs.main
 from jobs.config import Config
 from shan_model.metrics import Recalls
 from tests.support import ROOT
-from tests.test_language import CODE, python_texts
+from tests.test_language import CODE, PythonSource
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 TOP = ("jobs", "pipelines", "infra", "shan_model", "tests", "docs", "scripts", ".ci", ".github")
@@ -95,8 +95,8 @@ def every_option() -> frozenset[str]:
 @cache
 def source_texts() -> list[str]:
     """Comments and strings of the code; in f-strings `{}` stands for a value."""
-    sources = [path for package in CODE for path in (ROOT / package).rglob("*.py")]
-    return [" ".join(text.split()) for path in sources for _, text in python_texts(path.read_text(encoding="utf-8"))]
+    sources = [path.read_text(encoding="utf-8") for package in CODE for path in (ROOT / package).rglob("*.py")]
+    return [" ".join(text.split()) for source in sources for _, text in PythonSource.of(source).texts()]
 
 
 def documented_commands(text: str) -> Iterator[tuple[str, list[str]]]:

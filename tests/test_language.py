@@ -10,6 +10,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -126,36 +127,45 @@ def markdown_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def python_texts(source: str) -> Iterator[tuple[int, str]]:
-    """Comments and string literals, docstrings included; the parts of an f-string are joined by `{}`."""
-    tree = ast.parse(source)
-    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            yield node.lineno, "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
-            yield node.lineno, node.value
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string
+@dataclass(frozen=True)
+class PythonSource:
+    """The nodes and tokens of a Python file."""
 
+    nodes: list[ast.AST]
+    tokens: list[tokenize.TokenInfo]
 
-def names(source: str) -> Iterator[tuple[int, str]]:
-    """Names in the code, as words: `early_stopping` and `EarlyStopping` are `early stopping`."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NAME:
-            yield token.start[0], as_words(token.string)
+    @classmethod
+    def of(cls, source: str) -> "PythonSource":
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+        return cls(list(ast.walk(ast.parse(source))), tokens)
+
+    def texts(self) -> Iterator[tuple[int, str]]:
+        """Comments and string literals, docstrings included; the parts of an f-string are joined by `{}`."""
+        parts = {id(part) for node in self.nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in self.nodes:
+            if isinstance(node, ast.JoinedStr):
+                yield node.lineno, "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+                yield node.lineno, node.value
+        for token in self.tokens:
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        """Names in the code, as words: `early_stopping` and `EarlyStopping` are `early stopping`. Each once."""
+        first = {t.string: t.start[0] for t in reversed(self.tokens) if t.type == tokenize.NAME}
+        return ((line, as_words(name)) for name, line in first.items())
+
+    def docstrings(self) -> Iterator[tuple[int, str]]:
+        """Strings that stand alone as a statement: docstrings of modules, classes, functions and fields."""
+        for node in self.nodes:
+            value = node.value if isinstance(node, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value.lineno, value.value
 
 
 def as_words(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").strip()
-
-
-def docstrings(source: str) -> Iterator[tuple[int, str]]:
-    """Strings that stand alone as a statement: docstrings of modules, classes, functions and fields."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node.lineno, node.value.value
 
 
 def retired_words(texts: Iterator[tuple[int, str]]) -> list[str]:
@@ -175,9 +185,9 @@ def problems(path: Path) -> list[str]:
     if path.suffix != ".py":
         quoted = QUOTED.get(path.name)
         return retired_words((n, line) for n, line in markdown_lines(path) if not (quoted and re.match(quoted, line)))
-    source = path.read_text(encoding="utf-8")
-    subjectless = [f"{n}: '{d[:40]}' -> a full sentence" for n, d in docstrings(source) if re.match(SUBJECTLESS, d)]
-    return retired_words(python_texts(source)) + retired_words(names(source)) + subjectless
+    source = PythonSource.of(path.read_text(encoding="utf-8"))
+    subjectless = [f"{n}: '{d[:40]}' -> a full sentence" for n, d in source.docstrings() if re.match(SUBJECTLESS, d)]
+    return retired_words(source.texts()) + retired_words(source.names()) + subjectless
 
 
 def checked_files() -> list[Path]:
