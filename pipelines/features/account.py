@@ -1,11 +1,10 @@
-"""What a job keeps of a receipt that it has read: of millions of photos, only their number and a hash of each key."""
+"""What a job keeps of a receipt that it has read: a hash of each photo's key, and the texts of rejections in Arrow."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.datasets.manifest import Manifest
@@ -13,16 +12,9 @@ from pipelines.datasets.manifest_checks import column_hashes, text_hashes
 from pipelines.features.index import IndexedShard
 from pipelines.features.receipt import Receipt
 
-
-class RejectedPhoto(NamedTuple):
-    """A row of the quarantine report, and whether the photo could be read."""
-
-    split: str
-    key: str
-    source: str
-    reason: str
-    shard: str
-    is_read: bool
+REJECTED = pa.schema([("key", pa.string()), ("source", pa.string()), ("reason", pa.string()), ("is_read", pa.bool_())])
+"""Columns of the rejected photos of a shard; `is_read`: whether the photo's file could be read."""
+NONE_REJECTED = pa.RecordBatch.from_pylist([], REJECTED)
 
 
 @dataclass(frozen=True)
@@ -32,15 +24,15 @@ class Account:
     shard: IndexedShard
     keys: NDArray[np.int64]
     """Hash of the key of every planned photo (`text_hashes`)."""
-    rejected: tuple[RejectedPhoto, ...]
+    rejected: pa.RecordBatch
+    """The rejected photos (REJECTED)."""
 
     @classmethod
     def of(cls, receipt: Receipt) -> "Account":
         """Returns the account of a receipt."""
-        rejected = tuple(
-            RejectedPhoto(receipt.split, r.key, r.source, sys.intern(r.reason), receipt.shard, bool(r.sha256))
-            for r in receipt.rejected
-        )
+        rows = [(row.key, row.source, row.reason, bool(row.sha256)) for row in receipt.rejected]
+        columns = [[row[number] for row in rows] for number in range(len(REJECTED))]
+        rejected = pa.record_batch(columns, schema=REJECTED) if rows else NONE_REJECTED
         return cls(IndexedShard.of(receipt), text_hashes([photo.key for photo in receipt.planned]), rejected)
 
 

@@ -29,11 +29,13 @@ from pipelines.datasets.manifest import SCHEMA, Manifest, Photo
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.reconcile import ShardTask
 from pipelines.extraction.run import extract, extraction_summary, plan_extraction
+from pipelines.features.account import Account
 from pipelines.features.commands import clean_up, inspect_features
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.manifests import write_manifest
-from pipelines.features.receipt import Receipt, Written
+from pipelines.features.quarantine import quarantine_report
+from pipelines.features.receipt import Receipt, Rejection, Written
 from pipelines.features.shards import Sample, commit_shard
 from pipelines.features.summary import summarise
 from pipelines.features.verify import verify
@@ -58,7 +60,8 @@ BATCH = 128
 def benchmarks(sizes: Sizes) -> list[Benchmark]:
     """The benchmarks of this file. Files are written to the temporary folder; TMPDIR chooses another disk."""
     planned = [Benchmark(f"driver, {count:,} photos", partial(_driver, count)) for count in sizes.planned_photos]
-    return [*planned, Benchmark("extraction of many photos", lambda: _stream(sizes.streamed_photos))]
+    rejected = Benchmark("rejected photos", lambda: _rejected(sizes.rejected_photos))
+    return [*planned, rejected, Benchmark("extraction of many photos", lambda: _stream(sizes.streamed_photos))]
 
 
 def _driver(count: int) -> Iterator[Measurement]:
@@ -78,6 +81,28 @@ def _driver(count: int) -> Iterator[Measurement]:
     spent = sum(found[step].seconds for step in ("import", "plan", "rerun"))
     yield within(f"import, plan and rerun, {name}", spent, max(MINUTES * 60 * count / PHOTOS, 10), "s")
     yield Measurement(f"manifest, receipts and index on disk, {name}", described / count, "bytes per photo")
+
+
+def _rejected(count: int) -> Iterator[Measurement]:
+    """Memory of a driver for rejections, 250 of each shard: their accounts and the quarantine report."""
+    accounts, report = measure.in_fresh_process(_reject, count)
+    yield Measurement(f"accounts of {count:,} rejected photos", accounts * 2**30 / count, "bytes per rejection")
+    yield Measurement(f"peak with their quarantine report, {count:,}", report * 2**30 / count, "bytes per rejection")
+
+
+def _reject(count: int) -> tuple[float, float]:
+    """Returns the memory of the accounts of rejected web photos and the peak with their report, in GiB."""
+    accounts, before = list[Account](), measure.gib("VmRSS")
+    for start in range(0, count, 250):
+        rejected = tuple(
+            Rejection(f"{row:09d}", f"https://photos.example.org/{row % 997:03d}/{row:09d}.jpg", "HTTP status 404")
+            for row in range(start, start + 250)
+        )
+        name = f"features-train-{start // 250:06d}-{start:08x}"
+        accounts.append(Account.of(Receipt(name, 1, "0" * 64, "0" * 64, (), rejected)))
+    held = measure.gib("VmRSS")
+    quarantine_report(accounts)
+    return held - before, measure.gib("VmHWM") - before
 
 
 def _stream(count: int) -> Iterator[Measurement]:

@@ -35,6 +35,8 @@ class Sizes:
 
     planned_photos: tuple[int, ...] = (10_000, 100_000, 1_000_000, 12_000_000)
     """Photos of extractions that are planned, rerun and listed without photos."""
+    rejected_photos: int = 500_000
+    """Rejected photos whose accounts and report are held."""
     streamed_photos: int = 100_000
     """Photos of an extraction with a detector that does nothing."""
 
@@ -71,6 +73,7 @@ SMOKE = Sizes(
     few_photos=4,
     many_photos=8,
     planned_photos=(2_000,),
+    rejected_photos=2_000,
     streamed_photos=80,
     imported_photos=8,
     scored_photos=8,

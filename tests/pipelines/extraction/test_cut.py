@@ -9,7 +9,7 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.cut import Cut, task_row
 from pipelines.extraction.operators import PartRow
 from pipelines.extraction.reconcile import ShardTask
-from pipelines.features.account import Account
+from pipelines.features.account import NONE_REJECTED, Account
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.layout import receipt_name, tar_name
 from pipelines.features.manifests import StoredManifest
@@ -22,7 +22,7 @@ def task(
     photos: Manifest, rows: list[int], stored: tuple[str, ...] = (), per_part: int = 2, done: tuple[int, ...] = ()
 ):
     chosen = photos.rows(np.array(rows))
-    accounts = dict.fromkeys(done, Account(None, np.empty(0), ()))  # type: ignore[arg-type]
+    accounts = dict.fromkeys(done, Account(None, np.empty(0), NONE_REJECTED))  # type: ignore[arg-type]
     return ShardTask(NEW, chosen, digest_of(chosen), per_part, stored, accounts)
 
 

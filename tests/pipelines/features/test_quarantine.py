@@ -1,5 +1,6 @@
 """The quarantine report and the limit of rejected photos."""
 
+import io
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,6 +8,7 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
+from pipelines.features import quarantine
 from pipelines.features.account import Account
 from pipelines.features.quarantine import check_max_rejected
 from pipelines.features.receipt import Receipt, Rejection, Written
@@ -49,6 +51,17 @@ def test_above_the_limit_the_error_names_reasons_and_report(tmp_path: Path):
 def test_only_rejected_photos_are_an_error_at_any_limit(tmp_path: Path):
     with pytest.raises(UserError, match=r"^3 of 3 photos are rejected, all of them: 2 x 'not an image'"):
         check_max_rejected(FolderStore(tmp_path), [account(3)], 3, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_the_report_has_the_rows_of_all_shards(monkeypatch: pytest.MonkeyPatch, rows: int):
+    monkeypatch.setattr(quarantine, "_ROWS", rows)
+    accounts = [account(2), account(0), account(3)]
+    report = pq.read_table(io.BytesIO(quarantine.quarantine_report(accounts)))
+    assert report == quarantine.quarantine_table(accounts)
+    assert report["key"].to_pylist() == ["r0", "r1", "r0", "r1", "r2"]
+    none = pq.read_table(io.BytesIO(quarantine.quarantine_report([])))
+    assert (none.num_rows, none.schema) == (0, report.schema)
 
 
 @pytest.mark.parametrize(("sha256", "is_advised"), [("", True), ("0" * 64, False)])
