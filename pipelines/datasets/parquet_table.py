@@ -101,6 +101,7 @@ def _images(uri: str, relative: str, table: Any, columns: dict[str, str]) -> Ite
         )
     type_ = table.schema_arrow.field(image).type
     has_path = is_image_struct(type_) and type_.get_field_index("path") >= 0
+    _require_images(uri, image, table.metadata, f"{image}.bytes" if is_image_struct(type_) else image)
     others = {role: name for role, name in columns.items() if role != "image"}
     leaves = [*others.values(), *([f"{image}.path"] if has_path else [])]
     for number, row in enumerate(_values(table, leaves)):
@@ -108,6 +109,18 @@ def _images(uri: str, relative: str, table: Any, columns: dict[str, str]) -> Ite
         parts = (relative, image, str(number), PurePosixPath(name).name if name else "")
         values = {role: row[column] for role, column in others.items()}
         yield row_of(uri, number + 1, {**values, "image": "/".join(filter(None, parts))})
+
+
+def _require_images(uri: str, column: str, metadata: Any, leaf: str) -> None:
+    """Raises UserError if all images are null by the file's statistics: Hugging Face may store their paths only."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    counts = [(c.num_values, c.statistics) for c in chunks if c.path_in_schema == leaf]
+    if counts and all(found and found.has_null_count and found.null_count == values for values, found in counts):
+        raise UserError(
+            f"{uri}: column `{column}` contains no images, but at most their paths; write the file with the images, as "
+            "`push_to_hub` of Hugging Face does, or with a column of text that has their paths"
+        )
 
 
 def _values(table: Any, columns: list[str]) -> Iterator[dict[str, Any]]:

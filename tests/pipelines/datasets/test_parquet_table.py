@@ -184,11 +184,24 @@ def test_a_file_with_another_ending_cannot_contain_photos(tmp_path: Path):
         import_dataset(tmp_path / "d.pq")
 
 
+def images_of(path: Path, *images: dict[str, object] | None) -> Path:
+    type_ = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(images, type_)}), path, row_group_size=2)
+    return path
+
+
 def test_a_missing_image_is_rejected(tmp_path: Path):
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"image": pa.array([{"bytes": None, "path": "a.jpg"}, None], image), "caption": ["x", "y"]})
-    pq.write_table(table, tmp_path / "d.parquet")
-    manifest = import_dataset(tmp_path / "d.parquet")
-    for photo in manifest.photos():
+    path = images_of(tmp_path / "d.parquet", {"bytes": None, "path": "a.jpg"}, None, {"bytes": b"x", "path": "b.jpg"})
+    manifest = import_dataset(path)
+    *missing, last = (photo_uri(manifest.root, photo.source) for photo in manifest.photos())
+    for uri in missing:
         with pytest.raises(PhotoError, match=r"^not in its Parquet file$"):
-            read_photo(photo_uri(manifest.root, photo.source))
+            read_photo(uri)
+    assert read_photo(last) == b"x"
+
+
+@pytest.mark.parametrize("path", ["a.jpg", None])
+def test_a_file_without_any_image_is_refused(tmp_path: Path, path: str | None):
+    missing = {"bytes": None, "path": path}
+    with pytest.raises(UserError, match=r"d.parquet: column `image` contains no images, but at most their paths; wri"):
+        import_dataset(images_of(tmp_path / "d.parquet", missing, None, missing))
