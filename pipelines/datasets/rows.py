@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.errors import UserError
+from infra.log import log
 from infra.redaction import redact
 from pipelines.datasets.listing import Listing
 from pipelines.datasets.manifest import SPLITS, Photo, photo_problem
@@ -20,6 +21,7 @@ from pipelines.datasets.manifest_checks import repeated_rows
 from pipelines.datasets.names import normal_uri, safe_key
 from pipelines.datasets.row_table import Row, RowTable
 from pipelines.datasets.spellings import composed, spellings
+from shan_model.vocabulary import has_word
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,20 @@ class PhotoRows:
         self._has_lists = False
 
     def add(self, file: str, rows: Iterable[Row], split: str) -> None:
-        """Adds the rows of a file, which all belong to `split` if it is not empty. Raises UserError naming a row."""
+        """Adds the rows of a file, which all belong to `split` if it is not empty. Raises UserError naming a row.
+
+        Captions without a word are left out, and their number is printed.
+        """
         self._files.append(file)
+        wordless, first = 0, ""
         for row in rows:
-            self._rows.append(len(self._files) - 1, _checked(file, row, split))
+            captions = tuple(filter(has_word, row.captions))
+            if len(captions) < len(row.captions):
+                wordless, first = wordless + len(row.captions) - len(captions), first or row.where
+            self._rows.append(len(self._files) - 1, _checked(file, row, split)._replace(captions=captions))
         self._rows.flush()
+        if wordless:
+            log.info("%d captions of %s contain no word and are left out (first in %s)", wordless, file, first)
 
     def set_splits(self, file: str, names: Iterable[tuple[str, str]], split: str) -> None:
         """Puts the photos of a list into a split. `names`: entry and file name, with its ending or without.
@@ -161,7 +172,7 @@ def _checked(file: str, row: Row, split: str) -> Row:
             f"{file}: {row.where} ({row.source}) has split '{own}', but the file is given as '{split}='; "
             "remove one of them"
         )
-    if problem := photo_problem(row.key or "key", row.source, own or split or SPLITS[0], row.captions):
+    if problem := photo_problem(row.key or "key", row.source, own or split or SPLITS[0], ()):
         raise UserError(f"{file}: {row.where} ('{redact(row.source)}'): {problem}")
     return row._replace(split=own or split, source=normal_uri(row.source))
 
