@@ -1,6 +1,7 @@
 """The data set card of a feature set: README.md with the YAML header of the Hugging Face Hub."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import pyarrow.compute as pc
@@ -8,6 +9,7 @@ import pyarrow.compute as pc
 from infra.redaction import redact
 from infra.storage.base import Store
 from pipelines.datasets.manifest import SPLITS, Manifest
+from pipelines.datasets.photo_sources import CONTAINERS
 from pipelines.features.index import FeatureSetIndex
 from pipelines.features.layout import CARD, QUARANTINE
 from pipelines.reports.tables import Table
@@ -38,6 +40,8 @@ for sample in webdataset.WebDataset(tars, shardshuffle=False).decode():
 ```
 
 """
+_ORIGINS = 5
+"""Servers and folders that a card names."""
 _UNKNOWN = "license: unknown"
 _LICENSE = re.compile(r"^license:.*(?:\n(?: |- ).*)*", re.MULTILINE)
 """The field of the header: a value on its line, or a list below it."""
@@ -58,27 +62,27 @@ def data_card(index: FeatureSetIndex, manifest: Manifest, license_: str) -> byte
     """Returns the card with the field `license_`: the licence of photos and captions, which nothing else records."""
     detector = index.detector
     least, most = detector.region_range
-    regions = str(least) if least == most else f"{least} to {most}"
+    regions = _counted(least, "region") if least == most else f"{least} to {most} regions"
     members = [(name, text.format(width=detector.feature_dim)) for name, text in _MEMBERS]
     return "\n".join(
         [
             *_header(index, license_),
             f"# {index.dataset}: region features of {detector.name}",
             "",
-            f"{regions} regions of {detector.feature_dim} numbers for each of {index.photos_written:,} photos, in "
-            f"{len(index.shards):,} WebDataset tars.",
+            f"{regions} of {detector.feature_dim} numbers for each of {_counted(index.photos_written, 'photo')}, in "
+            f"{_counted(len(index.shards), 'WebDataset tar')}.",
             "",
             "## Source",
             "",
-            f"Photos from `{redact(manifest.root)}`. {index.photos_rejected:,} photos could not be used; "
+            f"Photos from {_origins(manifest)}. {_counted(index.photos_rejected, 'photo')} could not be used; "
             f"`{QUARANTINE}` lists them with the reason.",
             "",
             Table("", ("split", "photos", "rejected", "captions", "tars"), _splits(index, manifest)).markdown(),
             "",
             "## Detector",
             "",
-            f"`{detector.name}`, fingerprint `{index.fingerprint}`. It names {len(detector.class_names):,} classes and "
-            f"{len(detector.attribute_names):,} attributes, in `index.json`.",
+            f"`{detector.name}`, fingerprint `{index.fingerprint}`. Its classes and attributes, "
+            f"{len(detector.class_names):,} and {len(detector.attribute_names):,}, are in `index.json`.",
             "",
             "## Schema",
             "",
@@ -104,6 +108,28 @@ def _header(index: FeatureSetIndex, license_: str) -> list[str]:
         "---",
         "",
     ]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _origins(manifest: Manifest) -> str:
+    """Returns where the photos are: the root, and of URIs the server, bucket or container; of many the most frequent.
+
+    Columns are read in batches, because a data set may have millions of URIs.
+    """
+    found = Counter[str]()
+    for batch in manifest.table.select(["source"]).to_batches(max_chunksize=100_000):
+        uris = batch["source"].filter(pc.match_substring(batch["source"], "://"))
+        inside = pc.replace_substring_regex(uris, rf"\A(?:{'|'.join(CONTAINERS)})://.*::", "")
+        origin = pc.struct_field(pc.extract_regex(inside, r"\A(?P<origin>[a-z][a-z0-9+.-]*://[^/?#]*)"), "origin")
+        for each in pc.value_counts(pc.coalesce(origin, inside)).to_pylist():
+            found[each["values"]] += each["counts"]
+        found[manifest.root] += batch.num_rows - len(uris)
+    names = sorted((name for name, count in found.items() if count), key=lambda name: (-found[name], name))
+    some = ", ".join(f"`{redact(name)}`" for name in names[:_ORIGINS])
+    return some if len(names) <= _ORIGINS else f"{len(names):,} servers and folders, such as {some}"
 
 
 def _splits(index: FeatureSetIndex, manifest: Manifest) -> Sequence[tuple[str, ...]]:

@@ -1,10 +1,12 @@
 """The data set card of a feature set."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipelines.datasets.manifest import Manifest, Photo
 from pipelines.features.card import data_card
 from tests.support.feature_sets import manifest, write_set
 
@@ -31,6 +33,36 @@ def test_card_describes_feature_set_and_its_use(
     lines = capsys.readouterr().out.splitlines()
     assert "p0 (3, 8) ['a photo of 0', 'number 0 <again>']" in lines
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize(
+    ("sources", "origins"),
+    [
+        (["a.jpg", "b/c.jpg"], "`{root}`"),
+        (["http://h:80/a.jpg", "http://h:80/b/c.jpg?x=1", "https://g/a.jpg"], "`http://h:80`, `https://g`"),
+        (["a.jpg", "s3://bucket/x/a.jpg", "s3://bucket/y.jpg"], "`s3://bucket`, `{root}`"),
+        (["tar://x/a.jpg::/data/t.tar", "parquet://image/0::s3://bucket/d.parquet"], "`/data/t.tar`, `s3://bucket`"),
+        (
+            [f"http://{n % 7}/{n}" for n in range(15)],
+            "7 servers and folders, such as `http://0`, `http://1`, `http://2`",
+        ),
+    ],
+)
+def test_a_card_names_the_origins_of_photos(tmp_path: Path, sources: list[str], origins: str):
+    features = write_set(tmp_path, manifest(tmp_path))
+    photos = (Photo(f"p{number}", source, "train", ()) for number, source in enumerate(sources))
+    of_uris = Manifest.build("tiny", str(tmp_path), photos)
+    card = data_card(features.index, of_uris, "license: unknown").decode()
+    assert f"Photos from {origins.format(root=tmp_path)}" in card
+
+
+def test_a_single_photo_is_in_the_singular(tmp_path: Path):
+    features = write_set(tmp_path, manifest(tmp_path))
+    shard = replace(features.index.shards[0], written=1, rejected=1)
+    index = replace(features.index, shards=(shard,))
+    card = data_card(index, manifest(tmp_path), "license: unknown").decode()
+    assert "3 regions of 8 numbers for each of 1 photo, in 1 WebDataset tar." in card
+    assert "1 photo could not be used" in card
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
