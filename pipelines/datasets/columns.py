@@ -11,17 +11,20 @@
 Other columns are not read. Values are text, keys may be integers, and no type is guessed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from infra.errors import UserError
+from infra.log import log
 from pipelines.datasets.row_table import Row
 
 ROLES = ("image", "caption", "captions", "split", "key")
 IMAGE_COLUMNS = ("image", "uri")
 """Columns that are the image's unless another one is named."""
+_SHOWN = 10
+"""Columns that a note names."""
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -62,6 +65,17 @@ def resolve_columns(names: Sequence[str], given: Mapping[str, str], subject: str
     if twice:
         raise UserError(f"{subject} have `{twice}` twice; rename or remove one of them")
     return columns
+
+
+def print_unread(location: Path | str, names: Iterable[str], columns: Mapping[str, str]) -> None:
+    """Prints the other columns of a table of which no column is read as captions: they may be in one of them."""
+    others = [name for name in dict.fromkeys(names) if name and name not in columns.values()]
+    if others and not {"caption", "captions"} & columns.keys():
+        shown = ", ".join(others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+        log.info(
+            f"{location}: no captions: the import reads {', '.join(columns.values())}, but not {shown}; "
+            "if one of them has captions, name it (--columns caption=NAME)"
+        )
 
 
 def row_of(file: Path | str, number: int, values: Mapping[str, Any]) -> Row:

@@ -18,7 +18,7 @@ from infra.errors import StorageError, UserError
 from infra.log import log
 from infra.parquet import open_parquet
 from infra.storage.open import open_store
-from pipelines.datasets.columns import resolve_columns, row_of
+from pipelines.datasets.columns import print_unread, resolve_columns, row_of
 from pipelines.datasets.file_patterns import find_files, print_left_out
 from pipelines.datasets.manifest import SPLITS
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
@@ -40,7 +40,7 @@ def parquet_rows(file: DatasetFile) -> Iterator[Row]:
         found = ", ".join(f"{name} in {split}" for name, split in list(splits.items())[:3])
         log.info(f"{file.location}: photos without a split are in that of their file's name ({found})")
     for name in names:
-        rows = _rows_of(file, folder, name)
+        rows = _rows_of(file, folder, name, name == names[0])
         split = splits.get(name, "")
         yield from (row._replace(split=row.split or split) for row in rows) if split else rows
 
@@ -56,12 +56,14 @@ def split_in_path(name: str) -> str:
     return next((SPLIT_NAMES.get(word, word) for word in stated if word in (*SPLITS, *SPLIT_NAMES)), "")
 
 
-def _rows_of(file: DatasetFile, folder: str, name: str) -> Iterator[Row]:
-    """Yields the rows of one file."""
+def _rows_of(file: DatasetFile, folder: str, name: str, is_first: bool) -> Iterator[Row]:
+    """Yields the rows of one file. Prints text columns of the first file that are not read, if it has no captions."""
     uri = f"{folder.rstrip('/')}/{name}"
     try:
         table = open_parquet(RangedFile(open_store(folder), name))
         columns = resolve_columns(table.schema_arrow.names, file.columns, f"{uri}: columns")
+        if is_first:
+            print_unread(file.location, _text_columns(table.schema_arrow), columns)
         if is_image_type(table.schema_arrow.field(columns["image"]).type):
             yield from _images(uri, file.below_root(uri), table, columns)
         else:
@@ -73,6 +75,13 @@ def _rows_of(file: DatasetFile, folder: str, name: str) -> Iterator[Row]:
         raise UserError(f"{uri}: no such file; correct the data set {file.location}") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{uri}: not readable as parquet ({error}); see docs/how-to/prepare-a-data-set.md") from error
+
+
+def _text_columns(schema: pa.Schema) -> list[str]:
+    """Returns the columns that contain text, or lists of it."""
+    types = ((field.name, field.type) for field in schema)
+    values = ((name, type_.value_type if pa.types.is_list(type_) else type_) for name, type_ in types)
+    return [name for name, type_ in values if pa.types.is_string(type_) or pa.types.is_large_string(type_)]
 
 
 def embeds_images(file: DatasetFile) -> bool:

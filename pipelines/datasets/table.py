@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.errors import UserError
-from pipelines.datasets.columns import resolve_columns, row_of
+from pipelines.datasets.columns import print_unread, resolve_columns, row_of
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.text_lines import text_lines
@@ -48,6 +48,7 @@ def _csv_values(file: DatasetFile, delimiter: str) -> Iterator[dict[str, Any]]:
         if not header:
             raise ValueError("it has no header line")
         columns = resolve_columns(header, file.columns, f"{file.path}: columns")
+        print_unread(file.path, header, columns)
         wanted = [(role, header.index(name)) for role, name in columns.items()]
         start = lines.line_num + 1
         for line in lines:
@@ -67,6 +68,7 @@ def _check_width(line: list[str], header: list[str], number: int) -> None:
 def _json_values(file: DatasetFile) -> Iterator[dict[str, Any]]:
     """Yields the values by role of every line. Raises ValueError naming an invalid line."""
     known, columns = list[str](), dict[str, str]()
+    all_names, all_columns = dict[str, None](), dict[str, str]()
     for number, line in enumerate(text_lines(file.path), 1):
         if line.isspace():
             continue
@@ -74,8 +76,11 @@ def _json_values(file: DatasetFile) -> Iterator[dict[str, Any]]:
         names = [name for name, _ in fields]
         if names != known:
             known, columns = names, resolve_columns(names, file.columns, f"{file.path}: line {number}: fields")
+            all_names |= dict.fromkeys(names)
+            all_columns |= columns
         values = dict(fields)
         yield {role: values[name] for role, name in columns.items()}
+    print_unread(file.path, all_names, all_columns)
 
 
 def _fields(number: int, line: str) -> list[tuple[str, Any]]:

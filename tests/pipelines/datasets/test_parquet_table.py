@@ -184,6 +184,23 @@ def test_a_file_with_another_ending_cannot_contain_photos(tmp_path: Path):
         import_dataset(tmp_path / "d.pq")
 
 
+def test_text_columns_that_are_not_read_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Hugging Face's data sets of images often have their captions in a column `text`."""
+    table = pa.table({"image": ["http://host/a.jpg"], "text": ["a dog"], "tags": [["x"]], "width": [3]})
+    (tmp_path / "d").mkdir()
+    for number in range(2):
+        url = pa.array([f"http://host/{number}.jpg"])
+        pq.write_table(table.set_column(0, "image", url), tmp_path / "d" / f"{number}.parquet")
+    import_dataset(tmp_path / "d", tmp_path)
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/d: no captions: the import reads image, but not text, tags; if one of them has captions, name it "
+        "(--columns caption=NAME)\n"
+    )
+    captions = DatasetFiles((f"{tmp_path}/d",), columns={"caption": "text"})
+    assert [photo.captions for photo in import_dataset(captions, tmp_path).photos()] == 2 * [("a dog",)]
+    assert capsys.readouterr().err == ""
+
+
 def images_of(path: Path, *images: dict[str, object] | None) -> Path:
     type_ = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     pq.write_table(pa.table({"image": pa.array(images, type_)}), path, row_group_size=2)

@@ -160,6 +160,25 @@ def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path, capsys
     assert rows(tmp_path / "d.jsonl") == [("a", "a.jpg", "train", ("x",))]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_noted"),
+    [
+        ("d.csv", "uri,TEXT\na.jpg,x\n", True),
+        ("d.csv", "uri,caption,TEXT\na.jpg,,x\n", False),
+        ("d.csv", "uri\na.jpg\n", False),
+        ("d.jsonl", '{"uri": "a.jpg", "TEXT": "x"}\n', True),
+        ("d.jsonl", '{"uri": "a.jpg", "TEXT": "x"}\n{"uri": "http://host/b.jpg", "caption": "y"}\n', False),
+    ],
+)
+def test_columns_that_may_have_captions_are_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, is_noted: bool
+):
+    (tmp_path / name).write_text(text)
+    rows(tmp_path / name)
+    note = f"{tmp_path / name}: no captions: the import reads uri, but not TEXT; if one of them has captions"
+    assert capsys.readouterr().err.startswith(note) is is_noted
+
+
 def test_columns_may_have_other_names(tmp_path: Path):
     (tmp_path / "d.tsv").write_text("TEXT\turl\tcaption\tid\nx\thttp://host/b.jpg\tgarbled\t7\n")
     columns = parse_columns("image=url,caption=TEXT,key=id")
