@@ -53,6 +53,11 @@ SPLIT_NAMES = {"restval": "train", "validation": "val", "dev": "val"}
 """Other names of splits: by convention, the `restval` photos of COCO are training photos."""
 
 
+_KEY_DIGITS = 8
+"""Digits of a path's hash by which a key is extended while others have the same."""
+_MOST_KEY_DIGITS = 64
+
+
 class PhotoRows:
     """Joins the rows of a data set by photo, in the order in which photos first occur."""
 
@@ -114,8 +119,8 @@ class PhotoRows:
                 else:
                     left_out += 1
             self._rows = kept
-        is_shared = self._shared_keys(kept)
-        return (_photo(row, shared) for (_, row), shared in zip(kept.drain(), is_shared, strict=True)), left_out
+        digits = self._key_digits(kept)
+        return (_photo(row, count) for (_, row), count in zip(kept.drain(), digits.tobytes(), strict=True)), left_out
 
     def _joined_rows(self, hashes: NDArray[np.int64]) -> Iterator[tuple[int, Row]]:
         """Yields one row for each photo, in the order in which photos first occur."""
@@ -130,22 +135,36 @@ class PhotoRows:
                 joined[row.source] = number, _joined(self._files[file], earlier, row) if earlier else row
             yield from joined.values()
 
-    def _shared_keys(self, rows: RowTable) -> NDArray[np.bool_]:
-        """Returns for every photo whether others have its key, or its name if it has no key of its own.
+    def _key_digits(self, rows: RowTable) -> NDArray[np.uint8]:
+        """Returns for every photo the digits of its path's hash that make its key unique; 0 if its name is.
 
+        They do not depend on the order: all photos that share a key get more digits, but for one with a key of its own.
         Raises UserError if two photos have the same key of their own.
         """
-        columns = rows.columns("key", "source")
-        keys = np.fromiter((hash(key or safe_key(source)) for key, source in columns), np.int64)
         is_own = np.fromiter((key != "" for (key,) in rows.columns("key")), np.bool_)
+        digits = np.zeros(len(is_own), np.uint8)
+        keys = _key_hashes(rows, digits)
+        self._require_distinct(rows, np.flatnonzero(is_own)[repeated_rows(keys[is_own])])
+        while True:
+            shared = repeated_rows(keys)
+            shared = shared[~is_own[shared] & (digits[shared] < _MOST_KEY_DIGITS)]
+            if not len(shared):
+                return digits
+            digits[shared] += _KEY_DIGITS
+            keys = _key_hashes(rows, digits)
+
+    def _require_distinct(self, rows: RowTable, numbers: NDArray[np.int64]) -> None:
+        """Raises UserError if two of the rows with these numbers have the same key of their own."""
         source_of_key: dict[str, str] = {}
-        for file, row in rows.take(np.flatnonzero(is_own)[repeated_rows(keys[is_own])]):
+        for file, row in rows.take(numbers):
             if (other := source_of_key.setdefault(row.key, row.source)) != row.source:
                 entry = f"{self._files[file]}: {row.where}"
                 raise UserError(f"{entry}: {row.source} and {other} share the key {row.key}; change one of them")
-        is_shared = np.zeros(len(keys), np.bool_)
-        is_shared[repeated_rows(keys)] = True
-        return is_shared
+
+
+def _key_hashes(rows: RowTable, digits: NDArray[np.uint8]) -> NDArray[np.int64]:
+    columns = zip(rows.columns("key", "source"), digits.tobytes(), strict=True)
+    return np.fromiter((hash(_key(key, source, count)) for (key, source), count in columns), np.int64)
 
 
 def _by_unique_name(sources: Iterable[str]) -> dict[str, str]:
@@ -177,15 +196,19 @@ def _checked(file: str, row: Row, split: str) -> Row:
     return row._replace(split=own or split, source=normal_uri(row.source))
 
 
-def _photo(row: Row, has_shared_key: bool) -> Photo:
-    """Returns a photo with its own key, or the file name, with a hash of the path if it is not unique.
+def _key(key: str, source: str, digits: int) -> str:
+    """Returns a photo's own key, or else its file name, with digits of a hash of the path if it is not unique.
 
     Keys therefore depend on the set of rows, not on their order.
     """
-    key = row.key or safe_key(row.source)
-    if has_shared_key and not row.key:
-        key += f"-{hashlib.sha256(composed(row.source).encode(errors='surrogatepass')).hexdigest()[:8]}"
-    return Photo(key, row.source, _split(row), row.captions, row.version_token)
+    if key or not digits:
+        return key or safe_key(source)
+    path_hash = hashlib.sha256(composed(source).encode(errors="surrogatepass")).hexdigest()
+    return f"{safe_key(source)}-{path_hash[:digits]}"
+
+
+def _photo(row: Row, digits: int) -> Photo:
+    return Photo(_key(row.key, row.source, digits), row.source, _split(row), row.captions, row.version_token)
 
 
 def _split(row: Row) -> str:

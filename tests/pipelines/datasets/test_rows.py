@@ -49,6 +49,20 @@ def test_keys_do_not_depend_on_the_order():
         assert keys(np.random.default_rng(seed).permutation(SOURCES).tolist()) == wanted
 
 
+def test_a_name_that_is_the_key_of_another_photo():
+    """Natural names, keys of the file, and hashes that are equal in 8 digits."""
+    sources = ["x/c.jpg", "y/c.jpg", "c-740a5e44.jpg"]
+    wanted = keys(sources)
+    assert re.fullmatch(r"c-740a5e44[0-9a-f]{8}", wanted["x/c.jpg"])
+    assert re.fullmatch(r"c-740a5e44-[0-9a-f]{8}", wanted["c-740a5e44.jpg"])
+    assert re.fullmatch(r"c-[0-9a-f]{8}", wanted["y/c.jpg"])
+    assert keys(sources[::-1]) == wanted
+    found = keys(["x/c.jpg", "y/c.jpg", "a.jpg"], a="c-740a5e44")
+    assert (found["a.jpg"], found["x/c.jpg"]) == ("c-740a5e44", wanted["x/c.jpg"])
+    equal = [f"{number}/c.jpg" for number in (36859, 37380)]  # their hashes start with the same 8 digits
+    assert {len(key) for key in keys(equal).values()} == {18}
+
+
 def test_unicode_forms_of_a_path_have_the_same_key():
     sources = ["é/c.jpg", "d/c.jpg"]
     forms = [[unicodedata.normalize(form, source) for source in sources] for form in ("NFC", "NFD")]
