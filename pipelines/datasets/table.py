@@ -4,12 +4,13 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from infra.errors import UserError
 from pipelines.datasets.columns import print_unread, resolve_columns, row_of
 from pipelines.datasets.row_table import Row
-from pipelines.datasets.rows import DatasetFile
+from pipelines.datasets.rows import DatasetFile, numbered
 from pipelines.datasets.text_lines import text_lines
 
 
@@ -19,8 +20,12 @@ def csv_rows(file: DatasetFile) -> Iterator[Row]:
 
 
 def tsv_rows(file: DatasetFile) -> Iterator[Row]:
-    """Yields the rows of a table with tabs, which is quoted as CSV is. Raises UserError as `csv_rows`."""
-    return _rows(file, "tsv", _csv_values(file, "\t"))
+    """Yields the rows of a table with tabs. Raises UserError as `csv_rows`.
+
+    If tabs alone give every line the values of the header, a quote that CSV could not read is a character of its text,
+    as in Conceptual Captions. Otherwise the file is quoted as CSV is.
+    """
+    return _rows(file, "tsv", _tsv_values(file))
 
 
 def jsonl_rows(file: DatasetFile) -> Iterator[Row]:
@@ -44,12 +49,7 @@ def _csv_values(file: DatasetFile, delimiter: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(sys.maxsize)  # by default 128 KiB, which columns that are not read may exceed
     lines, start = csv.reader(text_lines(file.path), delimiter=delimiter, strict=True), 1
     try:
-        header = [name.strip() for name in next(lines, [])]
-        if not header:
-            raise ValueError("it has no header line")
-        columns = resolve_columns(header, file.columns, f"{file.path}: columns")
-        print_unread(file.path, header, columns)
-        wanted = [(role, header.index(name)) for role, name in columns.items()]
+        header, wanted = _header(file, next(lines, []))
         start = lines.line_num + 1
         for line in lines:
             if line:
@@ -57,7 +57,41 @@ def _csv_values(file: DatasetFile, delimiter: str) -> Iterator[dict[str, Any]]:
                 yield {role: line[column] for role, column in wanted}
             start = lines.line_num + 1
     except csv.Error as error:  # at the end of the file for a quote that is not closed
-        raise ValueError(f"line {start}: {error}") from error
+        reason = str(error).replace("'\t'", "a tab")
+        raise ValueError(f"line {start}: {reason}; write a quote in a quoted value twice") from error
+
+
+def _tsv_values(file: DatasetFile) -> Iterator[dict[str, Any]]:
+    """Yields the values by role of every row. Raises ValueError as `_csv_values`."""
+    csv.field_size_limit(sys.maxsize)
+    counts = {line.count("\t") for line in text_lines(file.path) if line.strip("\r\n")}
+    if len(counts) != 1:
+        yield from _csv_values(file, "\t")
+        return
+    lines = (_split_by_tabs(line) for _, line in numbered(text_lines(file.path)))
+    _, wanted = _header(file, next(lines, []))
+    for values in lines:
+        yield {role: values[column] for role, column in wanted}
+
+
+def _split_by_tabs(line: str) -> list[str]:
+    """Returns the values of a line, without quotes if CSV reads as many."""
+    values = line.split("\t")
+    if '"' in line:
+        with suppress(csv.Error):
+            (quoted,) = csv.reader([line], delimiter="\t", strict=True)
+            values = quoted if len(quoted) == len(values) else values
+    return values
+
+
+def _header(file: DatasetFile, names: list[str]) -> tuple[list[str], list[tuple[str, int]]]:
+    """Returns the names of all columns, and the role and number of those that are read."""
+    header = [name.strip() for name in names]
+    if not any(header):
+        raise ValueError("it has no header line")
+    columns = resolve_columns(header, file.columns, f"{file.path}: columns")
+    print_unread(file.path, header, columns)
+    return header, [(role, header.index(name)) for role, name in columns.items()]
 
 
 def _check_width(line: list[str], header: list[str], number: int) -> None:

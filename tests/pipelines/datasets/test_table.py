@@ -58,7 +58,11 @@ def test_default_split_is_train_and_keys_come_from_column(tmp_path: Path):
             r"are path, caption; name the one of the images \(--columns image=NAME\)",
         ),
         ("d.csv", "uri,caption\na.jpg\n", r"not readable as csv \(line 2 has 1 values, the header 2\)"),
-        ("d.csv", 'uri,caption\na.jpg,"x\n', r"not readable as csv \(line 2: unexpected end of data\)"),
+        (
+            "d.csv",
+            'uri,caption\na.jpg,"x\n',
+            r"not readable as csv \(line 2: unexpected end of data; write a quote in a quoted value twice\)",
+        ),
         ("d.csv", "uri,caption,caption\na.jpg,x,y\n", "columns have `caption` twice; rename or remove"),
         ("d.csv", "uri,caption, caption \na.jpg,x,y\n", "columns have `caption` twice"),
         ("d.csv", "uri,caption,split,split\na.jpg,x,train,val\n", "columns have `split` twice"),
@@ -119,7 +123,10 @@ def test_a_line_that_is_not_text_is_named(tmp_path: Path, name: str):
 def test_unclosed_quote_is_reported_with_its_line(tmp_path: Path):
     """The reader finds it at the end of the file only."""
     (tmp_path / "d.csv").write_text("uri,caption\n" + "a.jpg,x\n" * 10 + 'a.jpg,"x\n' + "a.jpg,x\n" * 1000)
-    with pytest.raises(UserError, match=r"not readable as csv \(line 12: unexpected end of data\)"):
+    with pytest.raises(
+        UserError,
+        match=r"not readable as csv \(line 12: unexpected end of data; write a quote in a quoted value twice\)",
+    ):
         rows(tmp_path / "d.csv")
 
 
@@ -158,6 +165,28 @@ def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path, capsys
     assert capsys.readouterr().err.splitlines() == [note]
     (tmp_path / "d.jsonl").write_text('{"uri": "a.jpg", "captions": ["", "x"]}\n')
     assert rows(tmp_path / "d.jsonl") == [("a", "a.jpg", "train", ("x",))]
+
+
+QUOTED = 'caption\turi\n"a ""b"" c"\ta.jpg\n"of\ttabs"\ta.jpg\n"of\nlines"\ta.jpg\n'
+UNQUOTED = 'caption\turi\r\n"a b" c\ta.jpg\r\n\r\n"d\ta.jpg\r\ne "f"\ta.jpg\r\n"g"\ta.jpg\r\n"h\ta.jpg\r\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "captions"),
+    [(QUOTED, ('a "b" c', "of\ttabs", "of\nlines")), (UNQUOTED, ('"a b" c', '"d', 'e "f"', "g", '"h'))],
+)
+def test_quotes_of_tsv(tmp_path: Path, text: str, captions: tuple[str, ...]):
+    """Conceptual Captions does not quote: quotes there are part of the captions, and may be unbalanced."""
+    (tmp_path / "d.tsv").write_bytes(text.encode())
+    assert rows(tmp_path / "d.tsv") == [("a", "a.jpg", "train", captions)]
+
+
+def test_an_invalid_quote_of_tsv_is_named(tmp_path: Path):
+    (tmp_path / "d.tsv").write_text('caption\turi\nx\ta.jpg\n"a" b\ta.jpg\ty\n')
+    with pytest.raises(
+        UserError, match=r"\(line 3: a tab expected after '\"'; write a quote in a quoted value twice\)"
+    ):
+        rows(tmp_path / "d.tsv")
 
 
 @pytest.mark.parametrize(
