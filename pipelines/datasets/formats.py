@@ -50,7 +50,9 @@ def detect_format(file: DatasetFile) -> str:
     with explained(file.path), file.path.open("rb") as opened:
         head = opened.read(HEAD)
     is_tar = file.path.suffix.lower() == ".tar"
-    if head.startswith(_COMPRESSED) or (head[257:262] == b"ustar" and not is_tar):
+    if head[257:262] == b"ustar" and not is_tar:
+        raise UserError(f"data set {file.path} is a tar, but its name does not end in .tar; rename it")
+    if head.startswith(_COMPRESSED):
         raise UserError(f"data set {file.path} is an archive or compressed; {UNPACK}")
     if is_tar:
         return "webdataset"

@@ -232,7 +232,7 @@ def photo_problem(key: str, source: str, split: str, captions: Sequence[str]) ->
     if not _KEY.fullmatch(key):
         return f"key is '{key}'; use A-Z, a-z, 0-9, _ and - only"
     if escapes_root(source):
-        return "a photo's path must stay below the photo root; correct the path"
+        return "a photo's path must stay below the photo root; write it relative to --photos, or as file:///path"
     path = source.partition("?")[0]
     if "@" in path and redact(path) != path:
         return "the URI contains a user or password; remove them"

@@ -103,7 +103,7 @@ def embeds_images(file: DatasetFile) -> bool:
 def _images(uri: str, relative: str, table: Any, columns: dict[str, str]) -> Iterator[Row]:
     """Yields the rows of a file that contains its images, with its path below the root. Their bytes are not read."""
     image = columns["image"]
-    if "/" in image or not uri.endswith(".parquet"):
+    if "/" in image or not uri.lower().endswith(".parquet"):
         raise UserError(
             f"{uri}: images in column `{image}`: the name of the file must end in .parquet, and that of the column "
             "must not contain `/`; rename it"

@@ -23,7 +23,7 @@ from pipelines.datasets.tar_members import read_located_member, read_member
 
 MAX_BYTES = 256 * 2**20
 """Largest accepted file in bytes."""
-_IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?")
+_IN_PARQUET = re.compile(r"(.+\.parquet)/([^/]+)/(\d+)(?:/[^/]*)?", re.IGNORECASE)
 """Source of an image in a Parquet file: the file, the column, the row and, where it has one, the image's own name."""
 _IN_WEBDATASET = re.compile(r"(.+\.tar)/(\d+-\d+/.+)", re.IGNORECASE | re.DOTALL)
 """Source of an image in a webdataset tar: the tar, the bytes of headers and content, and the member."""

@@ -69,12 +69,10 @@ def test_a_column_of_the_option_decides(tmp_path: Path):
 def archives(folder: Path) -> list[Path]:
     """Writes archives under names that do not show what they are."""
     (folder / "a.csv").write_text("uri,caption\n")
-    with tarfile.open(folder / "tar", "w") as opened:
-        opened.add(folder / "a.csv", "a.csv")
     with zipfile.ZipFile(folder / "zip", "w") as zipped:
         zipped.write(folder / "a.csv", "a.csv")
     (folder / "gzip").write_bytes(gzip.compress(b"uri,caption\n"))
-    return [folder / name for name in ("tar", "zip", "gzip")]
+    return [folder / name for name in ("zip", "gzip")]
 
 
 def test_archives_are_refused_with_the_fix(tmp_path: Path):
@@ -83,6 +81,13 @@ def test_archives_are_refused_with_the_fix(tmp_path: Path):
             UserError, match=f"{path} is an archive or compressed; unpack it and give the file in it, or pack"
         ):
             import_dataset(path, tmp_path)
+
+
+def test_a_tar_without_its_ending_is_named(tmp_path: Path):
+    with tarfile.open(tmp_path / "photos", "w") as opened:
+        opened.add(__file__, "a.jpg")
+    with pytest.raises(UserError, match=r"/photos is a tar, but its name does not end in \.tar; rename it"):
+        import_dataset(tmp_path / "photos", tmp_path)
 
 
 def folder_of(path: Path, *names: str) -> Path:

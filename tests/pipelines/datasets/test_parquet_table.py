@@ -179,6 +179,9 @@ def test_a_bad_row_is_named(tmp_path: Path):
 
 
 def test_a_file_with_another_ending_cannot_contain_photos(tmp_path: Path):
+    write(tmp_path / "D.PARQUET", ["a.jpg"])
+    (photo,) = import_dataset(tmp_path / "D.PARQUET").photos()
+    assert read_photo(photo_uri(str(tmp_path), photo.source)) == b"bytes 0"
     write(tmp_path / "d.pq", ["a.jpg"])
     with pytest.raises(UserError, match=r"the name of the file must end in .parquet"):
         import_dataset(tmp_path / "d.pq")

@@ -68,7 +68,11 @@ def test_default_split_is_train_and_keys_come_from_column(tmp_path: Path):
         ("d.csv", "uri,caption,split,split\na.jpg,x,train,val\n", "columns have `split` twice"),
         ("d.csv", "uri,caption,captions\na.jpg,x,y\n", "columns have both `caption` and `captions`"),
         ("d.csv", "uri,caption\n../a.jpg,x\n", "must stay below the photo root"),
-        ("d.csv", "uri,caption\n/etc/passwd,x\n", "must stay below the photo root"),
+        (
+            "d.csv",
+            "uri,caption\n/data/a.jpg,x\n",
+            "must stay below the photo root; write it relative to --photos, or as file:///path",
+        ),
         (
             "d.csv",
             "uri,caption,split\na.jpg,x,train\na.jpg,y,val\n",
