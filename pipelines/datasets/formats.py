@@ -8,14 +8,14 @@ from infra.errors import UserError
 from infra.paths import explained
 from pipelines.datasets.coco import coco_rows, is_coco
 from pipelines.datasets.columns import IMAGE_COLUMNS
-from pipelines.datasets.file_patterns import is_pattern, pattern_name
+from pipelines.datasets.file_patterns import is_pattern
 from pipelines.datasets.flickr import TOKEN_LINE, flickr_rows
 from pipelines.datasets.folder import folder_rows
 from pipelines.datasets.json_document import read_image_list
 from pipelines.datasets.karpathy import karpathy_rows
 from pipelines.datasets.listing import Listing
 from pipelines.datasets.names import IMAGE_ENDINGS
-from pipelines.datasets.parquet_table import parquet_rows
+from pipelines.datasets.parquet_table import parquet_name, parquet_rows
 from pipelines.datasets.row_table import Row
 from pipelines.datasets.rows import DatasetFile
 from pipelines.datasets.table import csv_rows, jsonl_rows, tsv_rows
@@ -134,8 +134,10 @@ def _is_row(line: str, rest: str) -> bool:
 
 def read_file(file: DatasetFile, format_: str) -> tuple[str, Iterable[Row]]:
     """Returns the name that a file gives a data set, as text, and its rows. Raises UserError as the readers do."""
+    if format_ == "parquet":
+        return parquet_name(file.location, file.listing is not None), parquet_rows(file)
     if format_ in TABLES:
-        return pattern_name(file.location) if is_pattern(file.location) else file.path.stem, TABLES[format_](file)
+        return file.path.stem, TABLES[format_](file)
     if format_ == "folder":
         return file.path.name, folder_rows(file)
     if format_ == "webdataset":

@@ -19,7 +19,7 @@ from infra.log import log
 from infra.parquet import open_parquet
 from infra.storage.open import open_store
 from pipelines.datasets.columns import print_unread, resolve_columns, row_of
-from pipelines.datasets.file_patterns import find_files, print_left_out
+from pipelines.datasets.file_patterns import base_folder, find_files, is_pattern, pattern_name, print_left_out
 from pipelines.datasets.manifest import SPLITS
 from pipelines.datasets.parquet_images import is_image_struct, is_image_type
 from pipelines.datasets.ranged_file import RangedFile
@@ -28,6 +28,20 @@ from pipelines.datasets.rows import SPLIT_NAMES, DatasetFile
 
 _BATCH = 10_000
 """Rows that are in memory at a time."""
+
+
+def parquet_name(location: str, is_folder: bool) -> str:
+    """Returns the name that Parquet files give a data set: theirs up to the number, or that of their folder.
+
+    In Hugging Face's layout, `<name>/data/train-00000-of-00001.parquet`, it is that of the folder above `data`.
+    """
+    path = PurePosixPath(location)
+    folder = path if is_folder else path.parent
+    name = path.stem
+    if is_pattern(location):
+        folder, name = PurePosixPath(base_folder(location)), pattern_name(location)
+    is_generic = folder.name == "data" and (name == "data" or split_in_path(f"{name}.parquet"))
+    return (is_generic and folder.parent.name) or name
 
 
 def parquet_rows(file: DatasetFile) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from infra.storage.folder import FolderStore
 from infra.storage.open import open_store
 from pipelines.datasets.decode import PhotoError
 from pipelines.datasets.importer import DatasetFiles, import_dataset
+from pipelines.datasets.parquet_table import parquet_name
 from pipelines.datasets.photo_sources import photo_uri, read_photo
 from tests.support.servers import S3Server
 
@@ -75,14 +76,14 @@ PATTERNS = ["train-{00000..00001}-of-00002.parquet", "train-*.parquet"]
 
 @pytest.mark.parametrize("given", ["folder", "files", *PATTERNS])
 def test_several_files_are_one_data_set(tmp_path: Path, given: str):
-    folder = tmp_path / "data"
-    folder.mkdir()
+    folder = tmp_path / "flickr" / "data"
+    folder.mkdir(parents=True)
     paths = [folder / f"train-0000{n}-of-00002.parquet" for n in (0, 1)]
     write(paths[0], ["a.jpg", "b.jpg"])
     write(paths[1], ["c.jpg"], first=2)
     several = {"folder": (str(folder),), "files": tuple(map(str, paths))}
     manifest = import_dataset(DatasetFiles(several.get(given, (f"{folder}/{given}",)), None, {"key": "img_id"}))
-    assert manifest.name == {"folder": "data", "files": paths[0].stem}.get(given, "train")
+    assert manifest.name == "flickr"
     photos = list(manifest.photos())
     assert [(photo.key, photo.source) for photo in photos] == [
         ("0", "train-00000-of-00002.parquet/image/0/a.jpg"),
@@ -90,6 +91,23 @@ def test_several_files_are_one_data_set(tmp_path: Path, given: str):
         ("2", "train-00001-of-00002.parquet/image/0/c.jpg"),
     ]
     assert read_photo(photo_uri(manifest.root, photos[2].source)) == b"bytes 2"
+
+
+@pytest.mark.parametrize(
+    ("location", "is_folder", "name"),
+    [
+        ("/x/flickr/data", True, "flickr"),
+        ("/data", True, "data"),
+        ("s3://bucket/flickr/data/validation-00000-of-00001.parquet", False, "flickr"),
+        ("/x/flickr/data/{train,test}-*.parquet", False, "flickr"),
+        ("/x/data/coco.parquet", False, "coco"),
+        ("/x/data/coco-*.parquet", False, "coco"),
+        ("/x/flickr/train-*.parquet", False, "train"),
+        ("/x/flickr", True, "flickr"),
+    ],
+)
+def test_names_of_data_sets(location: str, is_folder: bool, name: str):
+    assert parquet_name(location, is_folder) == name
 
 
 def test_files_in_a_bucket_are_read_in_place(tmp_path: Path, s3_server: S3Server):
