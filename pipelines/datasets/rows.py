@@ -68,7 +68,7 @@ class PhotoRows:
     def add(self, file: str, rows: Iterable[Row], split: str) -> None:
         """Adds the rows of a file, which all belong to `split` if it is not empty. Raises UserError naming a row.
 
-        Captions without a word are left out, and their number is printed.
+        Wordless captions are left out, and their number is printed.
         """
         self._files.append(file)
         wordless, first = 0, ""

@@ -160,7 +160,7 @@ def test_photos_without_captions_are_in_the_gallery(tmp_path: Path):
     assert [row[2:] for row in rows(tmp_path / "d.jsonl")] == [("gallery", ()), ("gallery", ())]
 
 
-def test_captions_without_a_word_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_wordless_captions_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     lines = ["uri,caption,split", "a.jpg,x,", "http://host/b.jpg,...,", "a.jpg,\u2764,", "http://host/c.jpg,?!,val"]
     (tmp_path / "d.csv").write_text("\n".join(lines))
     found = [(key, split, captions) for key, _, split, captions in rows(tmp_path / "d.csv")]
