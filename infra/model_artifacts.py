@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,14 +89,15 @@ def register(
         # `pyfunc.log_model` would need `start_run`, which ends the run, also if another process drives it by now.
         params = client.get_run(run_id).data.params
         logged = client.create_logged_model(tracking.experiment_id, "model", run_id, params=params)
-        info = Model.log(
-            artifact_path=None,
-            name="model",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            model_id=logged.model_id,
-            **package.arguments(),
-        )
+        with _writing_no_bytecode():
+            info = Model.log(
+                artifact_path=None,
+                name="model",
+                flavor=mlflow.pyfunc,
+                run_id=run_id,
+                model_id=logged.model_id,
+                **package.arguments(),
+            )
     try:
         client.create_registered_model(name)
     except MlflowException as error:
@@ -105,6 +107,16 @@ def register(
     before_register()
     version = client.create_model_version(name, info.model_uri, run_id=run_id, tags=tags, model_id=info.model_id)
     return int(version.version)
+
+
+@contextmanager
+def _writing_no_bytecode() -> Iterator[None]:
+    """Keeps Python from writing bytecode of the model's code, which MLflow imports to validate it and then stores."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextmanager

@@ -21,8 +21,9 @@ def version(stored: StoredModel) -> Iterator[StoredModel]:
     """The version for a test that changes its files; they are restored afterwards."""
     files = {path: path.read_bytes() for path in stored.root.iterdir() if path.is_file()}
     yield stored
-    for path in set(stored.root.iterdir()) - {*files, stored.root / "artifacts", stored.root / "code"}:
-        path.unlink()
+    for path in stored.root.iterdir():
+        if path.is_file() and path not in files:
+            path.unlink()
     for path, content in files.items():
         path.write_bytes(content)
 

@@ -18,7 +18,8 @@ from pipelines.models.digests import detector_digest
 from pipelines.models.load import load_model
 from shan_model.bundle import save_bundle
 from tests.pipelines.lineage.conftest import Chain, found, rewrite
-from tests.support.small_models import model
+from tests.support import feature_sets
+from tests.support.small_models import model, register_model
 
 
 def test_a_run_agrees_with_its_feature_set(intact: Chain):
@@ -35,6 +36,16 @@ def test_a_version_agrees_with_its_run_files_and_detector(intact: Chain):
     run = find_run(intact.tracking, intact.run_id)
     assert [check.state for check in version_node(intact.tracking, version, run).checks] == ["ok"] * 7
     assert [check.state for check in version_node(intact.tracking, version, None).checks] == ["ok"] * 6
+
+
+def test_a_version_is_stored_without_bytecode(tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """MLflow imports the code to validate it, and then stores the folder."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    features = feature_sets.write_set(tmp_path, feature_sets.manifest(tmp_path, 12))
+    register_model(tracking, "m", model(features), features, tmp_path / "bundle")
+    assert list((tmp_path / "artifacts").rglob("pyfunc.py"))
+    assert list(tmp_path.rglob("*.pyc")) == []
+    assert sys.dont_write_bytecode is False
 
 
 def test_a_version_that_was_loaded_in_place_stays_intact(chain: Chain, monkeypatch: pytest.MonkeyPatch):
