@@ -206,7 +206,7 @@ log.warning(worker)
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("log_format", ["json", "text"])
+@pytest.mark.parametrize("log_format", ["json", pytest.param("text", marks=pytest.mark.long)])
 def test_lines_of_workers_are_in_their_files_only(log_format: str):
     """On a cluster that a command joins as on a local one; Ray would print them with a prefix, which is not JSON."""
     import ray

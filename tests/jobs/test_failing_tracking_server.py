@@ -60,6 +60,7 @@ def test_one_line_and_exit_code_2(
     assert proxy.counts[CUT_BEFORE] > 0
 
 
+@pytest.mark.long
 def test_an_evaluation_whose_run_is_unwritable_is_printed(
     mlflow_uri: str,
     features: FeatureSet,

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import ray
 
 from infra.cluster import ClusterConfig
@@ -28,6 +29,7 @@ class Busy:
     """An actor of another job."""
 
 
+@pytest.mark.long
 def test_a_build_has_metrics_from_its_wait_to_its_end(
     ray_session: None, tmp_path: Path, indexed_features: FeatureSet, indexed_model: LoadedModel
 ):

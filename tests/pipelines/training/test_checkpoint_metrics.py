@@ -32,7 +32,7 @@ COUNTED = (TRAINING_STEPS, TRAINING_CAPTIONS, CHECKPOINTS, CHECKPOINT_FAILURES)
 def test_all_metrics_of_a_training_are_scraped(features: FeatureSet, setup: TrainingSetup, tracking: Tracking):
     """A file is where the first checkpoint belongs until its failed upload is scraped; the workers start again."""
     setup = replace(setup, train=replace(setup.train, num_workers=1, epochs=2))
-    directory, obstacle = resolve_inputs(features, "m", setup).directory, "epoch-001-lease-000001"
+    directory, obstacle = resolve_inputs(features, "metered", setup).directory, "epoch-001-lease-000001"
     directory.store.put_if_absent(obstacle, b"")
     with Scraped() as scraped:
         before = {name: scraped.total(name) for name in (*(metric.exported for metric in COUNTED), UPLOADS)}
@@ -46,7 +46,7 @@ def test_all_metrics_of_a_training_are_scraped(features: FeatureSet, setup: Trai
 
         remover = threading.Thread(target=remove_obstacle)
         remover.start()
-        trained = run_training(features, "m", setup, tracking)
+        trained = run_training(features, "metered", setup, tracking)
         remover.join()
         scraped.require("shan_training_", {MFU_RATIO.name, CACHE_SHARDS.name})  # of GPUs, and of object storage
         wait_until(lambda: counted(CHECKPOINTS.exported) == 2, 30)
@@ -64,9 +64,9 @@ def test_a_failed_upload_that_ends_a_training_is_scraped(
     features: FeatureSet, setup: TrainingSetup, tracking: Tracking
 ):
     setup = replace(setup, train=replace(setup.train, num_workers=1, epochs=1, max_failures=0))
-    resolve_inputs(features, "m", setup).directory.store.put_if_absent("epoch-001-lease-000001", b"")
+    resolve_inputs(features, "metered", setup).directory.store.put_if_absent("epoch-001-lease-000001", b"")
     with Scraped() as scraped:
         before = scraped.total(CHECKPOINT_FAILURES.exported)
         with pytest.raises(UserError, match=r"training failed after 0 retries \(.*epoch-001-lease-000001"):
-            run_training(features, "m", setup, tracking)
+            run_training(features, "metered", setup, tracking)
         wait_until(lambda: scraped.total(CHECKPOINT_FAILURES.exported) == before + 1, 30)

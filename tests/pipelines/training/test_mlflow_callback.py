@@ -71,6 +71,7 @@ def test_callback_sends_rows_of_rank_0_and_logs_checkpoints():
     assert bar.logged == [("shan.events", logging.INFO, "checkpoint step-000001 is saved", fields)]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ray_session")
 def test_logs_of_ranks_are_named_before_the_first_report(tracking: Tracking, tmp_path: Path):
     """Also those of a training that stops before it; the ranks of an earlier session with more workers are removed."""
