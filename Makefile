@@ -26,7 +26,7 @@ demo-page: .venv/.installed-dev demo ## the demo, then a search service with a p
 	  --features build/features/scenes-embedded-* | sed -n 1p) && $(BIN)/python -m jobs.serve --index "$${index%@*}"
 
 .PHONY: test
-test: .venv/.installed-dev ## unit and integration tests, the demo included (26 minutes on 2 slow cores)
+test: .venv/.installed-dev ## unit and integration tests, the demo included (24 minutes on 2 slow cores)
 	$(BIN)/python -m pytest -m "unit or integration" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 25
 
 .PHONY: unit
