@@ -12,8 +12,9 @@ Result = TypeVar("Result")
 def single_flight_cache(maxsize: int) -> Callable[[Function], Function]:
     """Returns a decorator that keeps the results of the last `maxsize` arguments.
 
-    In contrast, functools.lru_cache runs the function in every thread that misses while the first one runs, and holds
-    an old result until the new one exists. Errors are not kept: the next call runs the function again.
+    An old result is released before the new one is computed, because both may be large; `cachetools.cached` with a
+    condition and functools.lru_cache hold it until then, and the latter runs the function in every thread that misses
+    while the first one runs. Errors are not kept: the next call runs the function again.
     """
 
     def decorate(function: Function) -> Function:
