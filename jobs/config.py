@@ -9,9 +9,9 @@ from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
 from pipelines.datasets.scenes.config import ScenesConfig
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.extraction.config import CUT_CPUS, TASK_CPUS, ExtractConfig
-from pipelines.extraction.estimate import EstimateConfig
+from pipelines.extraction.estimate_config import EstimateConfig
 from pipelines.models.config import RegisterConfig
 from pipelines.search.config import IndexConfig
 from pipelines.service.config import ServiceConfig

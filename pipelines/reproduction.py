@@ -16,7 +16,7 @@ from pipelines.datasets.names import dataset_name
 from pipelines.evaluation.ensemble import Ensemble
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.precomputed.scan import import_scan
 from pipelines.models.load import LoadedModel, load_model_for

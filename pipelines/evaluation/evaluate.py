@@ -15,7 +15,8 @@ from infra.tracking import Tracking
 from infra.tracking_errors import explained
 from pipelines.evaluation.ensemble import Ensemble
 from pipelines.evaluation.results import Evaluation, evaluation_tables
-from pipelines.evaluation.score import ScoreConfig, score_all_pairs
+from pipelines.evaluation.score import score_all_pairs
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import log_datasets
 from pipelines.features.split import Split

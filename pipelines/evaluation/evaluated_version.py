@@ -7,7 +7,7 @@ from infra.cluster import ClusterConfig
 from infra.tracking import Tracking
 from pipelines.evaluation.evaluate import evaluate, log_evaluated_data
 from pipelines.evaluation.results import Evaluation
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.models.load import load_matcher

@@ -24,7 +24,7 @@ from pipelines.evaluation.evaluated_version import (
     selected_on_split,
 )
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.pairing import paired_splits, pairing_note
 from pipelines.features.split import Split

@@ -4,7 +4,6 @@ The probe runs as one detector process of the current cluster, on photos spread 
 the throughput of every part of the cluster in photos/s; the smallest one is the bottleneck.
 """
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pipelines.datasets.manifest import Photo
 from pipelines.detectors.contract import DetectorSpec
 from pipelines.extraction.config import TASK_CPUS, ExtractConfig
 from pipelines.extraction.detect import Detect
+from pipelines.extraction.estimate_config import EstimateConfig
 from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.extraction.reconcile import FeatureSetPlan
 from pipelines.extraction.worker_errors import as_user_errors
@@ -27,28 +27,6 @@ from pipelines.features.shard_plan import PlannedPart
 PROBE_PHOTOS = 48
 """Most photos of the probe."""
 _PROBE_SHARD = "features-train-000000-00000000"
-
-
-@dataclass(frozen=True)
-class EstimateConfig:
-    """The cluster for which `jobs.extract --plan` estimates."""
-
-    num_nodes: int = 0
-    """Number of worker nodes; 0 means the current cluster, with all its resources as one node."""
-    cpus_per_node: float = 16.0
-    """Cores per node."""
-    gpus_per_node: float = 0.0
-    """GPUs per node."""
-    dollars_per_node_hour: float = 0.0
-    """Price per node and hour; 0 leaves the cost out."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the field and the fix."""
-        for name in ("num_nodes", "gpus_per_node", "dollars_per_node_hour"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"estimate.{name} is {getattr(self, name)}; it must not be negative")
-        if not 0 < self.cpus_per_node < math.inf:
-            raise ValueError(f"estimate.cpus_per_node is {self.cpus_per_node}; it must be positive")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.estimate import (
     Estimate,
-    EstimateConfig,
     Probe,
     choose_probe_photos,
     estimate,
     resolve_cluster,
     run_probe,
 )
+from pipelines.extraction.estimate_config import EstimateConfig
 from pipelines.extraction.run import Extraction, plan_extraction, start_detectors
 from pipelines.features.layout import ESTIMATE
 from pipelines.reports.tables import Table

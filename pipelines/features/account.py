@@ -14,7 +14,7 @@ from pipelines.features.receipt import Receipt
 
 REJECTED = pa.schema([("key", pa.string()), ("source", pa.string()), ("reason", pa.string()), ("is_read", pa.bool_())])
 """Columns of the rejected photos of a shard; `is_read`: whether the photo's file could be read."""
-NONE_REJECTED = pa.RecordBatch.from_pylist([], REJECTED)
+NONE_REJECTED = pa.record_batch([pa.nulls(0, field.type) for field in REJECTED], schema=REJECTED)  # without pandas
 
 
 @dataclass(frozen=True)

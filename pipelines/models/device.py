@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-import torch
-
 from infra.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -11,6 +9,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 def choose_device(requested: Device, option: str = "--device") -> str:
     """Returns torch's name of the device. Raises UserError naming `option` for `cuda` where torch finds no GPU."""
+    import torch  # in the function, as every command imports this module for its options
+
     if requested == "cpu" or (requested == "auto" and not torch.cuda.is_available()):
         return "cpu"
     if not torch.cuda.is_available():

@@ -19,7 +19,8 @@ from pipelines.datasets.manifest import Manifest
 from pipelines.detectors import registry
 from pipelines.evaluation.comparison import ComparisonData, own_features
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig, scorer_request
+from pipelines.evaluation.score import scorer_request
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.extraction.missing_photos import check_missing_photos
 from pipelines.features.feature_set import FeatureSet

@@ -28,7 +28,7 @@ from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.models.load import load_matcher

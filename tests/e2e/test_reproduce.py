@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra.tracking import TrackingConfig, connect
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.reproduction import PAPER_RSUM, Reproduction, imported, reproduce, row
 from pipelines.training.config import TrainConfig
 from pipelines.training.setup import TrainingSetup

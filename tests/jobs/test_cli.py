@@ -36,6 +36,14 @@ def test_presets_set_fields_and_options_override_them():
     assert parse("--preset=flickr30k", preset="quickstart").model.joint_dim == 1024
 
 
+def test_commands_without_a_model_start_without_its_packages():
+    """Their imports take seconds of each process, and of each help text."""
+    commands = "import sys, jobs.extract, jobs.features, jobs.status, jobs.submit"
+    program = f"{commands}; print(*{{'torch', 'pandas', 'mlflow', 'ray'}} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_options_override_files_which_override_the_preset(tmp_path: Path):
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text("train: {epochs: 5, seed: 5}\n")

@@ -1,7 +1,6 @@
 """Conversion between float32 and the float16 that shards store, and the check that no value overflows."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 _CHUNK = 32768
@@ -15,12 +14,12 @@ _EXPONENT = 0x7C00
 
 def to_float16(values: NDArray[np.floating]) -> NDArray[np.float16]:
     """Returns float32 (or float16) values as float16, rounded to nearest even; beyond 65504 they become infinite."""
-    return values if values.dtype == np.float16 else _convert(values, torch.float16)
+    return values if values.dtype == np.float16 else _convert(values, "float16")
 
 
 def to_float32(values: NDArray[np.float16]) -> NDArray[np.float32]:
     """Returns the same values as float32."""
-    return _convert(values, torch.float32)
+    return _convert(values, "float32")
 
 
 def rejection_reason(regions_RF: NDArray[np.float16], source_RF: NDArray[np.floating]) -> str | None:
@@ -30,9 +29,11 @@ def rejection_reason(regions_RF: NDArray[np.float16], source_RF: NDArray[np.floa
     return "features beyond float16 (65504)" if np.isfinite(source_RF).all() else "features are not finite"
 
 
-def _convert(values: NDArray[np.floating], dtype: torch.dtype) -> NDArray:
+def _convert(values: NDArray[np.floating], dtype: str) -> NDArray:
+    import torch  # in the function, as every command imports this module for its options
+
     source = torch.from_numpy(np.ascontiguousarray(values))
-    result = torch.empty(source.shape, dtype=dtype)
+    result = torch.empty(source.shape, dtype=getattr(torch, dtype))
     for target, chunk in zip(result.view(-1).split(_CHUNK), source.view(-1).split(_CHUNK), strict=True):
         target.copy_(chunk)
     return result.numpy()

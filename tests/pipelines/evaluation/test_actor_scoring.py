@@ -20,7 +20,8 @@ from infra.tracking import TrackingConfig
 from pipelines.evaluation import actor_scoring
 from pipelines.evaluation.actor_scoring import ActorPool, BlockScorer, RowBlock
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig, score_all_pairs
+from pipelines.evaluation.score import score_all_pairs
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.extraction.config import ExtractConfig
 from pipelines.models.config import RegisterConfig
 from pipelines.pipeline.setup import PipelineData, PipelineSetup, check_pipeline

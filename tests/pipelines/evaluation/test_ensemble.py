@@ -7,7 +7,7 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from pipelines.evaluation.ensemble import Ensemble, require_one_feature_set
 from pipelines.evaluation.evaluate import evaluate, with_own_cache
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.load import LoadedModel
 from shan_model.metrics import retrieval_ranks

@@ -7,7 +7,7 @@ from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.tracking import Tracking
 from pipelines.evaluation.evaluate import evaluate, evaluation_text, log_evaluated_data, log_evaluation
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.mlflow_lineage import log_datasets
 from shan_model.protocols import PROTOCOLS, Protocol

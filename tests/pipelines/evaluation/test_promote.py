@@ -18,7 +18,7 @@ from pipelines.evaluation import promote as promotion
 from pipelines.evaluation.comparison import ComparisonData
 from pipelines.evaluation.promote import earlier_decision, promote, rollback
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.models.selection import Selection, record_selection
 from tests.support import ROOT, feature_sets

@@ -8,7 +8,7 @@ import pytest
 from infra.cluster import ClusterConfig
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation, difference_table, evaluation_tables, metric_label
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from tests.support.small_models import model, small_set
 

@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.datasets.manifest import SCHEMA, Manifest, Photo, Photos
 from pipelines.extraction.config import ExtractConfig
-from pipelines.extraction.estimate import PROBE_PHOTOS, EstimateConfig, Probe, choose_probe_photos, estimate
+from pipelines.extraction.estimate import PROBE_PHOTOS, Probe, choose_probe_photos, estimate
+from pipelines.extraction.estimate_config import EstimateConfig
 from pipelines.extraction.reconcile import FeatureSetPlan, ShardTask
 
 PROBE = Probe(photos=48, start_s=10, fetch_s=0.01, detect_s=0.1, commit_s=0.01, shard_bytes=150_000)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from infra.canonical_json import canonical_json
-from pipelines.extraction.estimate import Estimate, EstimateConfig, Probe
+from pipelines.extraction.estimate import Estimate, Probe
+from pipelines.extraction.estimate_config import EstimateConfig
 from pipelines.extraction.estimate_report import compare_with_estimate, comparison_table, estimate_table
 from pipelines.extraction.reconcile import FeatureSetPlan
 from pipelines.extraction.run import Extraction

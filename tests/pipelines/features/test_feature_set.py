@@ -12,7 +12,7 @@ from infra.errors import UserError
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.behaviour import run_behaviour_tests
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.commands import inspect_features
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.precomputed.export_scan import export_scan

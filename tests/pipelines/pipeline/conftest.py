@@ -8,7 +8,7 @@ from infra.cluster import ClusterConfig
 from infra.tracking import TrackingConfig
 from pipelines.datasets.manifest import Manifest
 from pipelines.evaluation.promotion_config import PromoteConfig
-from pipelines.evaluation.score import ScoreConfig
+from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.extraction.detect import Detect
 from pipelines.extraction.operators import Commit, Fetch, part_row
 from pipelines.extraction.run import plan_extraction
