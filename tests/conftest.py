@@ -32,7 +32,7 @@ TIERS = {
     "gpu": "make test-gpu",
 }
 """Every tier and the command that runs it."""
-LONGEST = {"pipelines", "e2e", "cluster/test_cluster.py", "faults/test_training_faults.py"}
+LONGEST = {"pipelines", "e2e", "cluster", "faults/test_training_faults.py"}
 """Groups of tests that take longest."""
 SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
 """Fixtures that start servers."""
@@ -70,9 +70,9 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Returns what runs in one process: the integration tests of a folder, else the tests of a file."""
+    """Returns what runs in one process: the integration or cluster tests of a folder, else the tests of a file."""
     path = item.path.relative_to(ROOT / "tests")
-    return path.parts[0] if tier_of(item) == "integration" else str(path)
+    return path.parts[0] if tier_of(item) in ("integration", "cluster") else str(path)
 
 
 @pytest.hookimpl(tryfirst=True)

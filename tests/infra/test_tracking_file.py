@@ -21,11 +21,6 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
 
 
-@pytest.fixture(autouse=True)
-def _created_by_mlflow(create_tracking_file: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_file, "_create", create_tracking_file)
-
-
 @pytest.fixture
 def file(tracking: Tracking) -> Path:
     """A file that MLflow can use."""
@@ -120,7 +115,10 @@ def test_unwritable_folder_fails_without_waiting():
     assert "cannot be written (" in error_of(Path("/proc/mlflow.db"))
 
 
-def test_an_empty_file_becomes_a_database(tmp_path: Path):
+def test_an_empty_file_becomes_a_database(
+    tmp_path: Path, create_tracking_file: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tracking_file, "_create", create_tracking_file)  # by MLflow, instead of a copy
     (tmp_path / "mlflow.db").touch()
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
     assert tracking.client().get_experiment(tracking.experiment_id).lifecycle_stage == "active"
