@@ -65,14 +65,19 @@ def tier_of(item: pytest.Item) -> str:
     folder = item.path.relative_to(ROOT / "tests").parts[0]
     if folder in TIERS:
         return folder
-    needed = set(getattr(item, "fixturenames", ()))
-    return "integration" if folder == "e2e" or needed & SERVERS else "unit"
+    return "integration" if folder == "e2e" or uses_servers(item) else "unit"
 
 
 def group_of(item: pytest.Item) -> str:
-    """Returns what runs in one process: the integration or cluster tests of a folder, else the tests of a file."""
-    path = item.path.relative_to(ROOT / "tests")
-    return path.parts[0] if tier_of(item) in ("integration", "cluster") else str(path)
+    """Returns what runs in one process: a folder's integration tests, the faults of servers, or the tests of a file."""
+    tier, path = tier_of(item), item.path.relative_to(ROOT / "tests")
+    if tier == "integration":
+        return path.parts[0]
+    return "cluster" if tier == "cluster" or (tier == "faults" and uses_servers(item)) else str(path)
+
+
+def uses_servers(item: pytest.Item) -> bool:
+    return not SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(tryfirst=True)

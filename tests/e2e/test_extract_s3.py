@@ -23,6 +23,7 @@ from infra.metrics import (
 from infra.storage.open import open_store
 from pipelines.features.feature_set import FeatureSet
 from tests.support.commands import call_command, run_here
+from tests.support.extractions import TINY
 from tests.support.photos import Photos
 from tests.support.scrape import Scraped
 from tests.support.servers import S3Server
@@ -65,7 +66,7 @@ def extracted(
         data = (real_photos.folder / name).read_bytes()
         photos.put_if_absent(name, data[:1500] if name == names[-1] else data)
     job = [f"--dataset={real_photos.dataset}", f"--photos={root}/photos", "--extract.photos_per_shard=6"]
-    job += ["--extract.max_rejected=0.05", f"--extract.output={root}/features"]
+    job += ["--extract.max_rejected=0.05", f"--extract.detector={TINY}", f"--extract.output={root}/features"]
     planned = run_here(folder, "jobs.extract", *job, "--plan", "--estimate.dollars_per_node_hour=2")
     assert not any(name.endswith(".tar") for name in open_store(f"{root}/features").objects())
     with Scraped() as scraped:
@@ -130,7 +131,7 @@ def test_verify_and_inspect_read_the_bucket(extracted: Extracted, call: Call):
     code, out, _ = call("jobs.features", "verify", extracted.uri)
     assert (code, f"{extracted.count - 1} photos" in out) == (0, True), out
     code, out, _ = call("jobs.features", "inspect", extracted.uri, "--page=page.html")
-    assert (code, "fingerprint  embedded-" in out) == (0, True), out
+    assert (code, "fingerprint  tiny-" in out) == (0, True), out
     assert Path("page.html").read_text().count("data:image/jpeg;base64,") == 12
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 from shan_model import compiled_gate, gate_fuse_pool, native
 
@@ -41,6 +40,8 @@ def test_values_and_gradients_equal_the_eager_function():
 @pytest.mark.skipif(native.library() is None, reason="no C++ compiler, which torch.compile needs too")
 @pytest.mark.long
 def test_the_compiled_gate_has_few_graphs_and_equal_results(monkeypatch):
+    from torch._dynamo.utils import counters  # takes seconds, also of processes that run other tests
+
     compiled_gate.compiled.cache_clear()
     torch._dynamo.reset()
     with torch.inference_mode():  # as scoring may ask for it

@@ -75,9 +75,9 @@ def test_results_do_not_depend_on_the_batch_or_the_loading(small, photo, found, 
 def test_batches_equal_single_photos(small, photo):
     """Photos of two sizes, on the CPU; float sums of a batch may differ in the last bits and swap two near ties."""
     built = BottomUp(small)
-    given = [photo, photo[:90, :120], photo[:, ::-1].copy(), photo[::-1].copy()]
+    given = [photo, photo[:90, :120], photo[:, ::-1].copy()]
     single = built(given)
-    built.batch_size = 4
+    built.batch_size = 3
     for one, other in zip(single, built(given), strict=True):
         for row in range(len(one.boxes)):
             nearest = int(np.abs(other.boxes - one.boxes[row]).max(axis=1).argmin())
