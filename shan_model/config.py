@@ -9,6 +9,8 @@ from typing import Literal, get_args, get_origin
 _WIDEST = 65_536
 """Largest width of a layer: a product of two such widths has 16 GiB, which is more than one matrix should have."""
 _MOST_LAYERS = 100
+TERN_HEADS = 4
+"""Attention heads of a layer of TERN, among which it divides `joint_dim`."""
 _LARGEST = 1e6
 """Largest inverse temperature, where the softmax of float32 affinities is one-hot, and largest factor of a level. 15
 times 1e38 is infinite in float32."""
@@ -71,11 +73,12 @@ class ModelConfig:
     gate_per_level: bool = False
     """Whether the global-to-local and the global-to-global score have a gate of Eq. 8 each, and hence contexts and
     global vectors of their own. The paper has one gate for both."""
-    matcher: Literal["shan", "vse++", "scan-t2i", "scan-i2t"] = "shan"
+    matcher: Literal["shan", "vse++", "scan-t2i", "scan-i2t", "tern"] = "shan"
     """Similarity function of photos and captions: `shan`, or a baseline.
 
     `vse++` is the cosine of mean vectors; in `scan-t2i` each word attends to the regions, in `scan-i2t` each region to
-    the words. The fields from `variant` to `gate_per_level` apply to `shan` only.
+    the words. `tern` is the cosine of vectors from transformer layers over the regions and over the words. The fields
+    from `variant` to `gate_per_level` apply to `shan` only.
     """
     scan_pooling: Literal["mean", "lse"] = "mean"
     """Pooling of the relevance of words or regions in SCAN: average, or LogSumExp."""
@@ -96,6 +99,11 @@ class ModelConfig:
             if get_origin(field.type) is Literal and getattr(self, field.name) not in get_args(field.type):
                 choices = ", ".join(get_args(field.type))
                 raise ValueError(f"model.{field.name} is {getattr(self, field.name)!r}; choose one of: {choices}")
+        if self.matcher == "tern" and self.joint_dim % TERN_HEADS:
+            raise ValueError(
+                f"model.joint_dim is {self.joint_dim}; it must be a multiple of {TERN_HEADS} for model.matcher tern, "
+                "whose attention heads divide it"
+            )
         if (self.text_encoder == "hf") != bool(self.hf_model):
             raise ValueError(
                 f"model.hf_model is {self.hf_model!r} and model.text_encoder is {self.text_encoder!r}; "

@@ -11,10 +11,10 @@ from shan_model import batched_matcher
 from shan_model.bundle import load_bundle, save_bundle
 from shan_model.config import ModelConfig
 from shan_model.loss import ranking_loss
-from shan_model.model import SHAN, build_matcher
+from shan_model.model import SHAN
 from shan_model.objective import RankingObjective
 from shan_model.vocabulary import Vocabulary
-from tests.support.alignments import gradients
+from tests.support.alignments import build_baseline, gradients
 from tests.support.alignments import unnormalised_matrices as matrices
 from tests.support.baseline_oracle import BASELINES
 
@@ -23,14 +23,14 @@ each_baseline = pytest.mark.parametrize("fields", BASELINES.values(), ids=BASELI
 
 @each_baseline
 def test_photos_of_equal_size_can_be_passed_as_one_tensor(fields):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields)
     regions, words = matrices([5] * 3), matrices([4, 2], seed=2)
     torch.testing.assert_close(matcher(torch.stack(regions), words), matcher(regions, words), rtol=0, atol=0)
 
 
 @each_baseline
 def test_listed_pairs_score_as_in_the_block(fields):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields)
     regions, words = matrices([10, 3, 10, 7]), matrices([2, 5, 1, 5, 9], seed=2)
     photo_of_pair, caption_of_pair = np.array([0, 3, 3, 1, 2, 0, 0]), np.array([4, 0, 1, 1, 2, 0, 4])
     block = matcher(regions, words)[photo_of_pair, caption_of_pair]
@@ -46,7 +46,7 @@ def test_listed_pairs_score_as_in_the_block(fields):
 
 @each_baseline
 def test_scores_do_not_depend_on_the_tile_size(fields, monkeypatch):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields)
     regions, words = matrices([4] * 7 + [2] * 3), matrices([3] * 5 + [2] * 4, seed=2)
     expected = matcher(regions, words)
     monkeypatch.setitem(batched_matcher.TILES, "cpu", batched_matcher.Tile(3, 2))
@@ -55,7 +55,7 @@ def test_scores_do_not_depend_on_the_tile_size(fields, monkeypatch):
 
 @each_baseline
 def test_gradients_agree_with_finite_differences(fields):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields, width=4)
     regions, words = matrices([3, 2], width=4), matrices([4, 2], width=4, seed=2)
     assert torch.autograd.gradcheck(lambda *x: matcher(list(x[:2]), list(x[2:])), (*regions, *words), atol=1e-6)
 
@@ -63,7 +63,7 @@ def test_gradients_agree_with_finite_differences(fields):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @each_baseline
 def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields, dtype)
     regions, words = matrices([4, 4, 1, 2], dtype), matrices([3, 1, 2], dtype, seed=2)
     with torch.no_grad():
         regions[0][1] = 0
@@ -80,7 +80,7 @@ def test_vectors_of_zeros_give_finite_scores_and_gradients(fields, dtype):
 
 @each_baseline
 def test_scores_with_bfloat16_products_are_close(fields):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields, torch.float32, 64)
     regions, words = matrices([36, 20, 36], torch.float32, 64), matrices([12, 9, 5], torch.float32, 64, seed=2)
     photos, captions = matcher.photo_groups(regions), matcher.caption_groups(words)
     exact, rough = matcher.score_block(photos, captions), matcher.score_block(photos, captions, torch.bfloat16)
@@ -91,7 +91,7 @@ def test_scores_with_bfloat16_products_are_close(fields):
 
 @each_baseline
 def test_empty_inputs_give_an_empty_block(fields):
-    matcher = build_matcher(ModelConfig(**fields))
+    matcher = build_baseline(fields)
     assert matcher([], matrices([2])).shape == (0, 1)
     assert matcher(matrices([2]), []).shape == (1, 0)
     assert matcher([], []).shape == (0, 0)

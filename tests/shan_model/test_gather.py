@@ -27,6 +27,7 @@ CASES = {
     "hardest": {"hardest": True},
     "hardest, a one-direction variant": {"hardest": True, "variant": "t2i", "gate": "scalar"},
     "hardest, scan": {"hardest": True, "matcher": "scan-t2i"},
+    "hardest, tern": {"hardest": True, "matcher": "tern"},
     "mean of violations": {"hardest": False},
     "uneven shares": {"hardest": True, "rows": 9},
     "photos of different numbers of regions": {"hardest": True, "ragged": True},

@@ -1,11 +1,13 @@
-"""Pairs of a reference and a batched alignment with the same parameters, random inputs, and gradients."""
+"""Matchers with random parameters (both implementations of SHAN's, and the baselines), random inputs, and gradients."""
 
 import torch
 from torch.nn.functional import normalize
 
 from shan_model.alignment import Alignment
 from shan_model.batched_alignment import BatchedAlignment
+from shan_model.batched_matcher import BatchedMatcher
 from shan_model.config import ModelConfig
+from shan_model.model import build_matcher
 
 
 def build_alignments(
@@ -21,6 +23,15 @@ def build_alignments(
         torch.nn.init.normal_(parameter, std=2 / width**0.5)
     batched.load_state_dict(reference.state_dict())
     return reference.to(dtype), batched.to(dtype)
+
+
+def build_baseline(fields: dict, dtype: torch.dtype = torch.float64, width: int = 16) -> BatchedMatcher:
+    """Returns the baseline with these fields of ModelConfig; its weights, if any, are random, biases included."""
+    torch.manual_seed(0)
+    matcher = build_matcher(ModelConfig(joint_dim=width, **fields))
+    for parameter in matcher.parameters():
+        torch.nn.init.normal_(parameter, std=1 / width**0.5)
+    return matcher.to(dtype)
 
 
 def random_matrices(

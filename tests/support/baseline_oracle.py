@@ -1,7 +1,7 @@
 """The scores of the baselines from their equations: float64 NumPy, one pair, a loop per region and word.
 
 Written from the papers' equations alone and sharing nothing with `shan_model`: `v` (R, D) are the regions of one image,
-`t` (W, D) the words of one caption.
+`t` (W, D) the words of one caption. That of TERN, which has parameters, is in `tern_oracle.py`.
 """
 
 import math
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tests.support.oracle import average, cosine, softmax, weighted_sum
+from tests.support.tern_oracle import tern_scores
 
 BASELINES = {
     "vse++": {"matcher": "vse++"},
@@ -17,6 +18,7 @@ BASELINES = {
     "t2i lse": {"matcher": "scan-t2i", "scan_pooling": "lse"},
     "i2t mean": {"matcher": "scan-i2t", "scan_pooling": "mean"},
     "i2t lse": {"matcher": "scan-i2t", "scan_pooling": "lse"},
+    "tern": {"matcher": "tern"},
 }
 """Fields of `ModelConfig` for each baseline."""
 
@@ -73,12 +75,17 @@ def scan_score(v, t, direction, pooling):
     return math.log(sum(math.exp(lambda2 * r) for r in relevance)) / lambda2
 
 
-def baseline_scores(fields, regions, words):
-    """Returns the scores of photos (R_k x D each) and captions (W_k x D each) by the baseline with these fields."""
+def baseline_scores(fields, regions, words, weights=None):
+    """Returns the scores of photos (R_k x D each) and captions (W_k x D each) by the baseline with these fields.
+
+    `weights` are those of a baseline that has any, by name.
+    """
     photos, captions = ([x.detach().double().numpy() for x in items] for items in (regions, words))
     if fields["matcher"] == "vse++":
         rows = [[vsepp_score(v, t) for t in captions] for v in photos]
+    elif fields["matcher"] == "tern":
+        rows = tern_scores(photos, captions, {name: x.detach().double().numpy() for name, x in weights.items()})
     else:
         direction, pooling = fields["matcher"].removeprefix("scan-"), fields["scan_pooling"]
         rows = [[scan_score(v, t, direction, pooling) for t in captions] for v in photos]
-    return torch.tensor(rows, dtype=torch.float64)
+    return torch.as_tensor(rows, dtype=torch.float64)

@@ -104,8 +104,9 @@ def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
         assert word["class"] == "stripe"
 
 
-def test_other_matchers_have_no_levels(plugin: Plugin, tmp_path: Path):
-    model = matcher(tmp_path / "scan", tiny_network(8, matcher="scan-t2i"), plugin.package("reference"))
+@pytest.mark.parametrize("other", ["scan-t2i", "tern"])
+def test_other_matchers_have_no_levels(plugin: Plugin, tmp_path: Path, other: str):
+    model = matcher(tmp_path / "other", tiny_network(8, matcher=other), plugin.package("reference"))
     explained = model.predict(all_pairs()[:1], {"task": "explain"})
     assert explained.S_L2L.tolist() == [None]
     assert len(explained.words[0]) == len(SENTENCES[0].split())
