@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from shan_model.padding import unpadded
 from shan_model.ragged import Ragged, on_device
@@ -105,6 +106,8 @@ class BatchedMatcher(nn.Module):
 
     It sums to 1 over R.
     """
+    pools_means = True
+    """Whether `pooled_photos` and `pooled_captions` are `mean_directions`."""
 
     @abstractmethod
     def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> Any:
@@ -119,6 +122,14 @@ class BatchedMatcher(nn.Module):
         self, photos: Any, captions: Any, pairing: Pairing, matmul_dtype: torch.dtype | None = None
     ) -> Tensor:
         """Returns the scores of the pairs, in the shape of `pairing.pair`; `matmul_dtype` as in `score_block`."""
+
+    def pooled_photos(self, regions: Sequence[Tensor] | Tensor) -> Tensor:
+        """Returns a vector of length 1 for each of B photos, B x D. A search finds candidates by cosines with these."""
+        return mean_directions(regions)
+
+    def pooled_captions(self, words: Sequence[Tensor] | Tensor) -> Tensor:
+        """Returns a vector of length 1 for each of C captions, C x D, as `pooled_photos` does."""
+        return mean_directions(words)
 
     def photo_groups(self, regions: Sequence[Tensor] | Tensor) -> list[Group]:
         """Returns the prepared groups of B photos, given as a tensor B x R x D or as one R_b x D each."""
@@ -143,7 +154,7 @@ class BatchedMatcher(nn.Module):
             for group in photos
             for photo_tile in _split(group.items, size.photos)
         ]
-        return _reordered(_reordered(torch.cat(rows), photos, dim=0), captions, dim=1)
+        return reordered(reordered(torch.cat(rows), photos, dim=0), captions, dim=1)
 
     def score_list(
         self,
@@ -179,6 +190,11 @@ class BatchedMatcher(nn.Module):
         return self.score_block(self.photo_groups(regions), self.caption_groups(words))
 
 
+def mean_directions(items: Sequence[Tensor] | Tensor) -> Tensor:
+    """Returns the normalised mean vectors (K x D) of K photos or captions, of N_k x D each."""
+    return normalize(torch.stack([vectors_ND.mean(dim=0) for vectors_ND in items]), dim=1)
+
+
 def dot_products(x_KRD: Tensor, y_LWD: Tensor, pairing: Pairing, dtype: torch.dtype | None) -> Tensor:
     """Returns the dot products of all vectors of each pair, pairs x R x W, computed in `dtype` (None: input type)."""
     x, y = x_KRD.to(dtype or x_KRD.dtype), y_LWD.to(dtype or y_LWD.dtype)
@@ -199,7 +215,7 @@ def _tile(groups: Sequence[Group]) -> Tile:
     return TILES[groups[0].items[0].device.type]
 
 
-def _reordered(scores: Tensor, groups: Sequence[Group], dim: int) -> Tensor:
+def reordered(scores: Tensor, groups: Sequence[Group], dim: int) -> Tensor:
     """Returns the scores of grouped items in the original order of the items."""
     order = np.concatenate([group.rows for group in groups]).argsort()
     return scores if (order == np.arange(len(order))).all() else scores.index_select(dim, on_device(order, scores))

@@ -1,8 +1,8 @@
 """Retrieve-and-rerank: a cheap score retrieves K candidates per query, the model's exact score reranks them.
 
-The cheap score is the cosine of mean vectors, mean_i v_i and mean_j t_j: one vector per item, so all scores are one
-matrix product. On photos it retained more of SHAN's top results than max pooling, and a surrogate distilled from SHAN's
-scores did not retain more (docs/results.md).
+The cheap score is the cosine of pooled vectors, one per item, so all scores are one matrix product. They are the means
+mean_i v_i and mean_j t_j, unless the matcher has global vectors of its own. Means retained more of SHAN's top results
+than max pooling, and a surrogate distilled from SHAN's scores did not retain more (docs/results.md).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from shan_model.batched_matcher import BatchedMatcher
 
@@ -27,14 +26,9 @@ class Ranking(NamedTuple):
     """Exact scores."""
 
 
-def mean_directions(items: Sequence[Tensor] | Tensor) -> Tensor:
-    """Returns the normalised mean vectors (K x D) of K photos or captions, of N_k x D each."""
-    return normalize(torch.stack([vectors_ND.mean(dim=0) for vectors_ND in items]), dim=1)
-
-
-def mean_cosines(regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
-    """Returns the cosines N x C of mean vectors, for N photos (R x D each) and C captions (W x D each)."""
-    return mean_directions(regions) @ mean_directions(words).T
+def pooled_cosines(alignment: BatchedMatcher, regions: Sequence[Tensor] | Tensor, words: Sequence[Tensor]) -> Tensor:
+    """Returns the cosines N x C of pooled vectors, for N photos (R x D each) and C captions (W x D each)."""
+    return alignment.pooled_photos(regions) @ alignment.pooled_captions(words).T
 
 
 @torch.no_grad()
@@ -54,7 +48,7 @@ def retrieve_and_rerank(
         raise ValueError(
             f"{len(regions)} photos, {len(words)} captions, {candidates} candidates; each must be at least 1"
         )
-    cheap_NC = mean_cosines(regions, words)
+    cheap_NC = pooled_cosines(alignment, regions, words)
     cheap_QG = cheap_NC if queries == "photos" else cheap_NC.T
     items_QK = cheap_QG.topk(min(candidates, cheap_QG.shape[1]), dim=1).indices
     query_QK = torch.arange(len(items_QK), device=items_QK.device)[:, None].expand_as(items_QK)

@@ -11,7 +11,7 @@ Scores are exact: each is that of the model for the stored encodings. A process 
 Shapes: Q queries, K candidates, R regions, F feature width, W words, N_k vectors of an item, D joint width.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,6 @@ from pipelines.search.gallery import Filter, HeldGallery
 from pipelines.search.hits import Explanation, Hit, explain_pair
 from pipelines.search.index_format import IndexDocument, read_index_document
 from shan_model.model import SHAN
-from shan_model.reranking import mean_directions
 from shan_model.vocabulary import tokenize
 
 SCORED_AT_ONCE = 256
@@ -134,14 +133,16 @@ class SearchIndex:
     def encode_sentences(self, sentences: Sequence[str]) -> EncodedQueries:
         """Encodes text queries. Raises UserError for one that is empty or too long."""
         require_sentences(sentences)
-        return self._queries(list(self.shan.encode_captions(sentences)) if sentences else [])
+        items = list(self.shan.encode_captions(sentences)) if sentences else []
+        return self._queries(items, self.shan.alignment.pooled_captions)
 
     @torch.inference_mode()
     def encode_photos(self, photos: Sequence[NDArray[Any]]) -> EncodedQueries:
         """Encodes photos, given by their region features R x F. Raises UserError for unusable features."""
         require_regions(photos, self.shan.config.region_dim)
         tensors = [torch.from_numpy(np.array(regions_RF)).to(self.shan.device) for regions_RF in photos]
-        return self._queries([self.shan.encode_photos(regions_RF[None])[0] for regions_RF in tensors])
+        items = [self.shan.encode_photos(regions_RF[None])[0] for regions_RF in tensors]
+        return self._queries(items, self.shan.alignment.pooled_photos)
 
     def candidates(
         self,
@@ -208,10 +209,10 @@ class SearchIndex:
             )
         return self._galleries[name]
 
-    def _queries(self, items: Sequence[Tensor]) -> EncodedQueries:
+    def _queries(self, items: Sequence[Tensor], pooled: Callable[[Sequence[Tensor]], Tensor]) -> EncodedQueries:
         if not items:
             return EncodedQueries([], np.empty((0, self.shan.config.joint_dim), np.float32))
-        return EncodedQueries(items, mean_directions(items).float().cpu().numpy())
+        return EncodedQueries(items, pooled(items).float().cpu().numpy())
 
     def _search(
         self, gallery: str, queries: EncodedQueries, k: int, candidates: int, where: Filter | None

@@ -188,7 +188,7 @@ def _galleries(
 
 
 def _indexed_model(model: LoadedModel) -> IndexedModel:
-    return IndexedModel(model.uri, model.digest, model.fingerprint)
+    return IndexedModel(model.uri, model.digest, model.fingerprint, model.shan.alignment.pools_means)
 
 
 def _indexed_features(features: FeatureSet) -> IndexedFeatures:

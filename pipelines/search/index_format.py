@@ -98,13 +98,16 @@ class IndexedModel:
     """`pipelines.models.load.LoadedModel.digest`."""
     fingerprint: str
     """Fingerprint of the detector that it was made for."""
+    pools_means: bool = True
+    """Whether pooled vectors are means. A document has this field only if they are not."""
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "IndexedModel":
         """Parses the fields as a JSON object. Raises ValueError, LookupError or TypeError for anything else."""
+        document = {"pools_means": True} | document
         require_fields(document, cls)
         uri, fingerprint = typed(document, "uri", str), typed(document, "fingerprint", str)
-        return cls(uri, digest(document["digest"], "digest"), fingerprint)
+        return cls(uri, digest(document["digest"], "digest"), fingerprint, typed(document, "pools_means", bool))
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,10 @@ class IndexDocument:
         return {partition_receipt_name(partition.name): partition for partition in partitions}
 
     def _document(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        document = {"format": FORMAT, **asdict(self)}
+        if self.model.pools_means:
+            del document["model"]["pools_means"]
+        return document
 
     @classmethod
     def _from_document(cls, document: dict[str, Any]) -> "IndexDocument":

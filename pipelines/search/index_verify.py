@@ -68,7 +68,7 @@ def verify_index(uri: str, progress: Callable[[int, int], object]) -> IndexVerif
             if read_partition_receipt(store, partition.name) != partition:
                 errors.append(f"{name}: does not exist, is corrupt or differs from the index")
         if all(file_name(partition.name, file) in intact for file in partition.files):
-            errors += _content_errors(store, partition)
+            errors += _content_errors(store, partition, document.model.pools_means)
     return IndexVerification(
         f"{store.uri}@{document.index[:12]}",
         tuple(errors),
@@ -113,8 +113,11 @@ def _object_error(store: Store, name: str, stored: StoredFile) -> str | None:
     return None if digest.hexdigest() == stored.sha256 else "does not have the sha256 in the index"
 
 
-def _content_errors(store: Store, partition: Partition) -> Iterator[str]:
-    """Table, vectors and pooled vectors of a partition must fit together."""
+def _content_errors(store: Store, partition: Partition, pools_means: bool) -> Iterator[str]:
+    """Table, vectors and pooled vectors of a partition must fit together.
+
+    Without the model, pooled vectors are compared with the others only if they are means.
+    """
     name = file_name(partition.name, "vectors")
     try:
         table = read_table(store, partition)
@@ -130,7 +133,7 @@ def _content_errors(store: Store, partition: Partition) -> Iterator[str]:
     if partition.gallery == "photos" and pc.count_distinct(table["key"]).as_py() != partition.items:
         yield f"{file_name(partition.name, 'items')}: has a photo twice"
     edges = np.concatenate([[0], np.cumsum(table["vectors"].to_numpy(), dtype=np.int64)])
-    for row in range(partition.items):
+    for row in range(partition.items if pools_means else 0):
         mean_D = decode_rows(stored[edges[row] : edges[row + 1]]).mean(axis=0)
         length = np.linalg.norm(mean_D)
         if (

@@ -7,7 +7,7 @@ All objects lie directly below the index's URI:
 | object | content |
 |---|---|
 | `<partition>.vectors.npy` | `vector_rows`, V rows: encoded regions of the photos, or words of the captions |
-| `<partition>.pooled.npy` | float16, N x D: normalised mean vector of every item, for the candidate search |
+| `<partition>.pooled.npy` | float16, N x D: normalised mean, or matcher's own vector, of every item, for candidates |
 | `<partition>.boxes.npy` | float32, B x 4: boxes of the regions; empty for captions |
 | `<partition>.items.arrow` | Arrow IPC file, a row per item: `TABLE` |
 | `<partition>.receipt.json` | sizes and checksums of these: the partition is complete when this exists |

@@ -29,7 +29,6 @@ from pipelines.search.layout import ARRAYS, TABLE, file_name, partition_receipt_
 from pipelines.search.partition import Partition, StoredFile, read_partition_receipt
 from pipelines.search.vector_rows import VectorType, columns, encode_rows, rows_are_finite
 from shan_model.model import SHAN
-from shan_model.reranking import mean_directions
 
 PHOTOS, CAPTIONS = 64, 256
 """Photos and captions that are encoded at once. Fixed, because sums of other shapes differ in their last digits."""
@@ -83,12 +82,18 @@ class PartitionFiles:
         types = {"vectors": self.kind, "pooled": "float16", "boxes": "float32"}
         self.arrays = {name: NpyFile(self.folder / name, np.dtype(types[name]), columns_[name]) for name in ARRAYS}
 
-    def add(self, items: Sequence[Tensor], boxes: Sequence[NDArray[np.float32]], rows: list[dict[str, Any]]) -> None:
-        """Adds items: the vectors of each, its boxes, and its row of the table without the two numbers.
+    def add(
+        self,
+        items: Sequence[Tensor],
+        pooled_ND: Tensor,
+        boxes: Sequence[NDArray[np.float32]],
+        rows: list[dict[str, Any]],
+    ) -> None:
+        """Adds items: the vectors of each, its pooled vector, its boxes, and its row of the table without two numbers.
 
         Raises UserError for a vector beyond the type that stores it.
         """
-        self.arrays["pooled"].append(mean_directions(items).cpu().numpy())
+        self.arrays["pooled"].append(pooled_ND.cpu().numpy())
         for item_ND, boxes_B4, row in zip(items, boxes, rows, strict=True):
             stored = encode_rows(item_ND.cpu().numpy(), self.kind)
             if not rows_are_finite(stored):
@@ -183,7 +188,7 @@ def _encode(split: Split, gallery: str, shan: SHAN, files: PartitionFiles) -> No
         for at in range(0, len(found), CAPTIONS):
             rows = found[at : at + CAPTIONS]
             words = list(shan.encode_captions([row["captions"][0] for row in rows]))
-            files.add(words, [no_boxes] * len(rows), rows)
+            files.add(words, shan.alignment.pooled_captions(words), [no_boxes] * len(rows), rows)
         return
     for at in range(0, len(split), PHOTOS):
         regions = split[at : at + PHOTOS]
@@ -192,7 +197,8 @@ def _encode(split: Split, gallery: str, shan: SHAN, files: PartitionFiles) -> No
             encoded: Sequence[Tensor] = list(shan.encode_photos(torch.from_numpy(regions).to(shan.device)))
         else:
             encoded = shan.encode_photos([torch.from_numpy(np.array(x)).to(shan.device) for x in regions])
-        files.add(encoded, [split.boxes(row) for row in photos], [_row(split, row) for row in photos])
+        boxes, rows = [split.boxes(row) for row in photos], [_row(split, row) for row in photos]
+        files.add(encoded, shan.alignment.pooled_photos(encoded), boxes, rows)
 
 
 def _row(split: Split, row: int, caption: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipelines.features.split import Split
 from pipelines.reports.tables import Table
 from shan_model.batched_matcher import BatchedMatcher
 from shan_model.model import SHAN
-from shan_model.reranking import Queries, mean_cosines, retrieve_and_rerank
+from shan_model.reranking import Queries, pooled_cosines, retrieve_and_rerank
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Candidates per query, as a fraction of the gallery."""
@@ -42,7 +42,7 @@ def reranking_table(shan: SHAN, split: Split) -> Table:
             f"{split.name}: {len(split)} photos, {len(words)} captions; "
             f"all {exact_NC.numel():,} pairs scored exactly in {time.perf_counter() - start:.1f} s"
         )
-        cheap_NC = mean_cosines(regions, words).cpu()
+        cheap_NC = pooled_cosines(shan.alignment, regions, words).cpu()
         for queries in counts:
             exact_QG, cheap_QG = (exact_NC, cheap_NC) if queries == "photos" else (exact_NC.T, cheap_NC.T)
             for count in counts[queries]:

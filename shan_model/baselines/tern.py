@@ -8,11 +8,14 @@ gallery can be indexed. All numbers are those of the authors' code (github.com/m
 Shapes: K items of a group, R regions, W words, N vectors of an item, D joint width, B photos.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from shan_model.baselines.vsepp import VSEPP, VseppItems
+from shan_model.batched_matcher import Group, reordered
 from shan_model.config import TERN_HEADS, ModelConfig
 
 REGION_LAYERS, SHARED_LAYERS = 4, 2
@@ -37,6 +40,8 @@ class TERN(VSEPP):
     - Layers have no dropout (the paper: 0.1), with which mining and the loss would score different networks.
     """
 
+    pools_means = False
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.photo_token = nn.Parameter(torch.zeros(config.joint_dim))
@@ -52,6 +57,14 @@ class TERN(VSEPP):
     def prepare_captions(self, words_KWD: Tensor, padding_KW: Tensor) -> VseppItems:
         """Prepares K captions of W words."""
         return self._items(words_KWD, _mask(padding_KW))
+
+    def pooled_photos(self, regions: Sequence[Tensor] | Tensor) -> Tensor:
+        """Returns f of each of B photos, B x D. Its cosines with g are the scores, so candidates are the best items."""
+        return _units(self.photo_groups(regions))
+
+    def pooled_captions(self, words: Sequence[Tensor] | Tensor) -> Tensor:
+        """Returns g of each of C captions, C x D."""
+        return _units(self.caption_groups(words))
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Returns B x R x W (sums to 1 over R): the attention of I-CLS in the last layer, whatever the word.
@@ -81,6 +94,11 @@ class TERN(VSEPP):
 def _layers(width: int, count: int) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(width, TERN_HEADS, FEED_FORWARD * width, dropout=0.0, batch_first=True)
     return nn.TransformerEncoder(layer, count, enable_nested_tensor=False)
+
+
+def _units(groups: Sequence[Group]) -> Tensor:
+    """Returns the vectors of grouped items in the original order of the items."""
+    return reordered(torch.cat([group.items.unit[:, 0] for group in groups]), groups, dim=0)
 
 
 def _mask(padding_KN: Tensor) -> Tensor | None:

@@ -33,6 +33,7 @@ from tests.benchmarks.search import with_lists
 AT_ONCE, PER_PARTITION = 256, 4096
 
 
+@torch.inference_mode()
 def compose(index: SearchIndex, document: IndexDocument, output: Store, photos: int) -> IndexDocument:
     """Writes the index and returns its document. Of fewer photos than the index has, there are the first ones."""
     held, dataset = index.gallery("photos"), document.features[0].dataset
@@ -46,7 +47,8 @@ def compose(index: SearchIndex, document: IndexDocument, output: Store, photos: 
             for at in range(start, end, AT_ONCE):
                 rows = np.arange(at, min(at + AT_ONCE, end))
                 items = held.vectors(rows) if split == "test" else _composed(held, rows, real)
-                files.add(items, [np.zeros((0, 4), np.float32)] * len(rows), [_row(held, row, real) for row in rows])
+                pooled, no_boxes = index.shan.alignment.pooled_photos(items), np.zeros((0, 4), np.float32)
+                files.add(items, pooled, [no_boxes] * len(rows), [_row(held, row, real) for row in rows])
             name = f"photos-{split}-{number:06d}-00000000"
             partitions.append(commit_partition(output, name, dataset, (), files))
     gallery = Gallery(tuple(partitions))

@@ -30,9 +30,9 @@ from pipelines.search.index_format import CandidateSearch, Gallery, IndexDocumen
 from pipelines.search.layout import centroids_name
 from pipelines.search.partition import Partition
 from pipelines.search.partition_writer import PartitionFiles, commit_partition
+from shan_model.batched_matcher import mean_directions
 from shan_model.config import ModelConfig
 from shan_model.model import SHAN
-from shan_model.reranking import mean_directions
 from shan_model.vocabulary import Vocabulary
 from tests.benchmarks.measure import gib, in_fresh_process
 
@@ -88,7 +88,7 @@ def write_gallery(store: FolderStore, photos: int, queries: int, size: int = 409
             for at in range(start, min(start + size, photos), 256):
                 encoded, shown = world.photos(min(256, start + size - at, photos - at))
                 rows = [_row(row) for row in range(at, at + len(encoded))]
-                files.add(list(encoded), [np.zeros((0, 4), np.float32)] * len(rows), rows)
+                files.add(list(encoded), mean_directions(encoded), [np.zeros((0, 4), np.float32)] * len(rows), rows)
                 captions += [world.caption(shown[i]) for i in range(len(encoded)) if at + i in asked]
             partitions.append(commit_partition(store, name, "synthetic", (), files))
     return Gallery(tuple(partitions)), captions

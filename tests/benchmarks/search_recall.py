@@ -8,11 +8,11 @@ index, by the model that the index records. `--other` is an index of the same it
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from infra.tracking import TrackingConfig
@@ -21,26 +21,22 @@ from pipelines.search.gallery import Filter
 from pipelines.search.index import SCORED_AT_ONCE, EncodedQueries, SearchIndex
 from pipelines.search.index_commands import load_version
 from pipelines.search.index_format import read_index_document
-from shan_model.reranking import mean_directions
 
 CANDIDATES = (10, 20, 50, 100, 120, 250, 600)
 BEST = 10
 HEADER = ["gallery", "items", "candidates", "recall of exact top 1", "recall of exact top 10", "pairs scored exactly"]
 
 
+@torch.inference_mode()
 def photo_queries(index: SearchIndex, rows: NDArray[np.int64]) -> EncodedQueries:
     """Returns photos of the index as queries for captions."""
-    return _queries(index.gallery("photos").vectors(rows))
+    items = [item.float() for item in index.gallery("photos").vectors(rows)]
+    return EncodedQueries(items, index.shan.alignment.pooled_photos(items).numpy())
 
 
 def caption_queries(index: SearchIndex, rows: NDArray[np.int64]) -> EncodedQueries:
     """Returns the first caption of each of these photos as queries for photos."""
     return index.encode_sentences([index.gallery("photos").item(int(row)).captions[0] for row in rows])
-
-
-def _queries(items: Sequence[Tensor]) -> EncodedQueries:
-    floats = [item.float() for item in items]
-    return EncodedQueries(floats, mean_directions(floats).numpy())
 
 
 def exhaustive(index: SearchIndex, gallery: str, queries: EncodedQueries) -> NDArray[np.int64]:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from shan_model.reranking import mean_cosines, retrieve_and_rerank
-from tests.support.alignments import build_alignments, random_matrices
+from shan_model.reranking import pooled_cosines, retrieve_and_rerank
+from tests.support.alignments import build_alignments, build_baseline, random_matrices, unnormalised_matrices
 
 REGIONS, WORDS = [5, 3, 5, 8, 3, 5], [2, 5, 1, 5, 9, 2, 2]
 
@@ -16,9 +16,18 @@ def gallery():
 
 
 def test_the_cheap_score_is_the_cosine_of_means(gallery):
-    _, regions, words = gallery
+    fast, regions, words = gallery
     expected = [[torch.cosine_similarity(v.mean(0), t.mean(0), dim=0) for t in words] for v in regions]
-    torch.testing.assert_close(mean_cosines(regions, words), torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(pooled_cosines(fast, regions, words), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_cheap_score_of_tern_is_its_score():
+    tern, regions, words = (
+        build_baseline({"matcher": "tern"}),
+        unnormalised_matrices(REGIONS),
+        unnormalised_matrices(WORDS),
+    )
+    torch.testing.assert_close(pooled_cosines(tern, regions, words), tern(regions, words), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("queries", ["photos", "captions"])
@@ -34,7 +43,7 @@ def test_with_all_candidates_the_ranking_is_exact(gallery, queries):
 @pytest.mark.parametrize("queries", ["photos", "captions"])
 def test_the_best_by_the_cheap_score_are_ranked_exactly(gallery, queries):
     fast, regions, words = gallery
-    exact, cheap = fast(regions, words).detach(), mean_cosines(regions, words).detach()
+    exact, cheap = fast(regions, words).detach(), pooled_cosines(fast, regions, words).detach()
     if queries == "captions":
         exact, cheap = exact.T, cheap.T
     ranked = retrieve_and_rerank(fast, regions, words, queries, candidates=3)

@@ -173,6 +173,21 @@ def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path, matcher: s
     assert len(index.explain("a photo of 4", hits[0]).words) == 4
 
 
+def test_candidates_of_tern_are_the_best_items(indexed_features: FeatureSet, tmp_path: Path):
+    model = loaded(tmp_path / "model", indexed_features, matcher="tern")
+    built = build_here(model, [indexed_features], tmp_path / "out")
+    assert verify_index(built.uri, lambda _done, _total: None).errors == ()
+    index = SearchIndex.open(built.uri, model)
+    everything, some = index.search_photos(SENTENCES, k=ALL), index.search_photos(SENTENCES, k=9, candidates=9)
+    for best, found in zip(everything, some, strict=True):
+        scores = [hit.score for hit in best]
+        assert scores[0] - scores[9] > 5e-3
+        np.testing.assert_allclose([hit.score for hit in found], scores[:9], atol=1e-3)
+    photo = indexed_features.split("val")[[0]][0]
+    (best,), (found,) = index.search_captions([photo], k=ALL), index.search_captions([photo], k=9, candidates=9)
+    np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in best[:9]], atol=1e-3)
+
+
 def test_several_feature_sets_form_one_gallery(tmp_path: Path, indexed_features: FeatureSet):
     photos = Manifest.build("other", str(tmp_path / "elsewhere"), manifest(tmp_path, 12).photos())
     other = write_set(tmp_path, photos)

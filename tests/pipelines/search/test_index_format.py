@@ -1,6 +1,7 @@
 """The stored format: documents survive a round trip, and nothing else is read as one."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,15 @@ def test_a_document_survives_a_round_trip(built: IndexBuild):
     assert IndexDocument.from_json(built.document.to_json()) == built.document
     for partition in built.document.receipts().values():
         assert read_partition_receipt(built.store, partition.name) == partition
+
+
+def test_only_pooled_vectors_that_are_not_means_are_named(built: IndexBuild):
+    assert "pools_means" not in json.loads(built.document.to_json())["model"]
+    model = replace(built.document.model, pools_means=False)
+    other = IndexDocument.build(model, built.document.features, built.document.galleries)
+    assert json.loads(other.to_json())["model"]["pools_means"] is False
+    assert IndexDocument.from_json(other.to_json()) == other
+    assert other.index != built.document.index
 
 
 def test_the_digest_leaves_out_locations(built: IndexBuild):
@@ -46,6 +56,7 @@ def test_lists_belong_to_the_partitions_and_an_identity(built: IndexBuild):
         (lambda d: d.update(more=1), "field 'more' is unknown"),
         (lambda d: d["model"].update(digest="x"), "field 'digest' is not a sha256"),
         (lambda d: d["model"].update(uri=3), "field 'uri' is int, not str"),
+        (lambda d: d["model"].update(pools_means=1), "field 'pools_means' is int, not bool"),
         (lambda d: d.update(features={}), "field 'features' is dict, not list"),
         (lambda d: d["galleries"].update(videos={}), "a gallery is unknown"),
         (
