@@ -80,15 +80,16 @@ def huggingface(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
 
 
 def scores(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
-    """Scores of 16 photos with 40 captions."""
+    """Scores of 16 photos with 40 captions, by SHAN and by TERN, whose layers use torch's kernels."""
     features = np.random.default_rng(0).standard_normal((16, sizes.regions, sizes.feature_dim), dtype=np.float32)
-    model, texts = network(sizes).eval(), sentences(40, sizes.words)
-    expected = score_matrix(model, features, texts)
-    model.to(device)
-    for precision, limit in SCORES.items():
-        found = score_matrix(model, features, texts, precision=precision)
-        difference = float(np.abs(found - expected).max())
-        yield within(f"scores, {precision}: largest difference to the CPU's", difference, limit)
+    for name, matcher in (("scores", "shan"), ("scores of TERN", "tern")):
+        model, texts = network(sizes, matcher=matcher).eval(), sentences(40, sizes.words)
+        expected = score_matrix(model, features, texts)
+        model.to(device)
+        for precision, limit in SCORES.items():
+            found = score_matrix(model, features, texts, precision=precision)
+            difference = float(np.abs(found - expected).max())
+            yield within(f"{name}, {precision}: largest difference to the CPU's", difference, limit)
 
 
 def gradients(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
