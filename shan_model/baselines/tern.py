@@ -32,12 +32,12 @@ class TERN(VSEPP):
     the [CLS] of a pretrained text encoder. Layers normalise after the residual sums, use ReLU, and start equal within a
     stack, as published; the shared layers get no positions. Train it with the hardest-negative loss.
 
-    Deviations from the paper:
-    - The configured text encoder replaces BERT. As in the paper, it has no layers of its own on top.
+    Deviations from the published model:
+    - The configured text encoder replaces BERT. As published, captions have no other layers of their own.
     - Regions come without their boxes.
-    - Regions are projected to D before their layers (the paper: after them), which therefore have the width D and not
+    - Regions are projected to D before their layers (published: after them), which therefore have the width D and not
       that of the features.
-    - Layers have no dropout (the paper: 0.1), with which mining and the loss would score different networks.
+    - Layers have no dropout (published: 0.1), with which mining and the loss would score different networks.
     """
 
     pools_means = False
