@@ -34,6 +34,18 @@ def require_usable_serve(config: ServiceConfig, index: str) -> bool:
     return True
 
 
+def application_details() -> dict[str, Any]:
+    """Returns Ray Serve's details of each application by name, in the schema of its REST API (ServeInstanceDetails).
+
+    `serve.status()` builds the configuration of every deployment from the same details, which takes 50 times the CPU
+    time (150 ms for five deployments) of a process that should search.
+    """
+    from ray.serve.context import _get_global_client
+
+    applications: dict[str, Any] = _get_global_client().get_serve_details()["applications"]
+    return applications
+
+
 def listening_host() -> str | None:
     """Returns the address on which Ray Serve listens, which a Serve config file states apart from `service.host`."""
     from ray.serve.context import _get_global_client

@@ -17,6 +17,7 @@ from pipelines.service.events import service_event
 from pipelines.service.generation import DETECTOR, SHARE, current_gallery
 from pipelines.service.health import Health
 from pipelines.service.metrics import Metrics
+from pipelines.service.running_serve import application_details
 
 AVOID_S = 20.0
 """Seconds for which a share that did not respond in time, or was lost, is left alone, if others can do the same."""
@@ -111,11 +112,11 @@ class ServedGallery:
 
 
 def lost_shares(deployments: Mapping[str, Any]) -> list[int]:
-    """Returns the numbers of the shares without a running process, given Ray Serve's status of each deployment."""
+    """Returns the numbers of the shares without a running process, given Ray Serve's details of each deployment."""
     return [
         int(name.rpartition("-")[2])
         for name, found in deployments.items()
-        if name.startswith(SHARE) and not found.replica_states.get("RUNNING")
+        if name.startswith(SHARE) and all(replica["state"] != "RUNNING" for replica in found["replicas"])
     ]
 
 
@@ -175,13 +176,13 @@ class Served:
     async def _refresh_gallery(self) -> None:
         from ray import serve
 
-        status = await asyncio.to_thread(serve.status)
-        states = {name: found.status.value for name, found in status.applications.items()}
+        applications = await asyncio.to_thread(application_details)
+        states = {name: found["status"] for name, found in applications.items()}
         present = self._gallery.application if self._gallery else ""
         current = current_gallery(states, present)
         if not current:
             return
-        deployments = status.applications[current].deployments
+        deployments = applications[current]["deployments"]
         if current == present:
             self.health.lost = lost_shares(deployments)
             return

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
-from ray.serve.schema import DeploymentStatusOverview
 
 from pipelines.service.config import ServiceConfig
 from pipelines.service.errors import ServiceError
@@ -199,18 +197,15 @@ def test_the_health_check_shows_a_status_without_token(shares: int, status: int)
     assert headers.get("retry-after") == (None if shares else "5")
 
 
-def test_lost_shares_follow_from_the_status_of_serve():
-    def deployment(**states: int) -> DeploymentStatusOverview:
-        found = {ReplicaState[name]: count for name, count in states.items()}
-        return DeploymentStatusOverview(
-            DeploymentStatus.UNHEALTHY, DeploymentStatusTrigger.UNSPECIFIED, found, "a replica died"
-        )
+def test_lost_shares_follow_from_the_details_of_serve():
+    def deployment(*states: str) -> dict[str, Any]:
+        return {"replicas": [{"state": state} for state in states]}
 
     deployments = {
-        "share-0": deployment(RUNNING=1, STARTING=1),
-        "share-1": deployment(STARTING=2, RUNNING=0),
+        "share-0": deployment("RUNNING", "STARTING"),
+        "share-1": deployment("STARTING", "STOPPING"),
         "share-10": deployment(),
-        "detector": deployment(STARTING=1),
+        "detector": deployment("STARTING"),
     }
     assert lost_shares(deployments) == [1, 10]
 
