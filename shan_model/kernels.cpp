@@ -9,8 +9,15 @@
 #include <vector>
 
 namespace {
-constexpr int kLanes = 16, kVectors = 4, kPanel = kLanes * kVectors;
-constexpr int kRows = 6;  // 6 x 4 accumulators and 4 operands fit the 32 registers of AVX-512
+constexpr int kPanel = 64;  // contiguous channels of an array; PANEL of native.py
+// A tile of kRows vectors and kTile channels is computed at once; its accumulators stay in registers.
+#ifdef __AVX512F__
+constexpr int kLanes = 16, kRows = 6;  // 6 x 4 accumulators and 4 operands fit 32 registers
+#else
+constexpr int kLanes = 8, kRows = 3;  // 3 x 4 accumulators fit the 16 registers of AVX2
+#endif
+constexpr int kVectors = 4, kTile = kLanes * kVectors;
+static_assert(kPanel % kTile == 0, "a tile must not cross a panel");
 typedef float Floats __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t)), aligned(4)));
 
@@ -48,7 +55,10 @@ inline float sum(Floats values) {
   return total;
 }
 
-// sums[row] += sign * sum_m weights[row][m] key[m], one panel wide.
+// The place of channel d in an array of `count` vectors, which has them panel after panel.
+inline int64_t channel(int64_t d, int64_t count) { return d / kPanel * kPanel * count + d % kPanel; }
+
+// sums[row] += sign * sum_m weights[row][m] key[m], one tile wide.
 template <int ROWS>
 inline void mix(Floats (&sums)[ROWS][kVectors], const float* weights, const float* key, int64_t M, float sign) {
   for (int64_t m = 0; m < M; ++m) {
@@ -72,7 +82,7 @@ inline void read(Floats (&sums)[ROWS][kVectors], const float* from) {
     for (int v = 0; v < kVectors; ++v) sums[row][v] = load(from + row * kPanel + v * kLanes);
 }
 
-// One panel of ROWS vectors: writes h and adds this panel's part of pool . h to the logits.
+// One tile of ROWS vectors: writes h and adds this tile's part of pool . h to the logits.
 template <int ROWS>
 inline void gate(const float* query, const float* query_gate, const float* key, const float* key_gate,
                  const float* weights, const float* pool, int64_t M, float* h, float* logits) {
@@ -136,10 +146,11 @@ extern "C" void context(const float* query, const float* query_gate, const float
     const int64_t place = k * k_stride + l * l_stride;
     const float *a = weights + place * N * M, *keys = key + l * D * M;
     std::copy_n(logits + place * N, N, gamma.begin());
-    for (int64_t d = 0; d < D; d += kPanel) {
-      const float *v = query + (k * D + d) * N, *g = query_gate + (k * D + d) * N;
-      const float *t = keys + d * M, *s = key_gate + (l * D + d) * M;
-      float* to = h.data() + d * N;
+    for (int64_t d = 0; d < D; d += kTile) {
+      const int64_t of_query = channel(d, N), of_key = channel(d, M);
+      const float *v = query + k * D * N + of_query, *g = query_gate + k * D * N + of_query;
+      const float *t = keys + of_key, *s = key_gate + l * D * M + of_key;
+      float* to = h.data() + of_query;
       int64_t n = 0;
       for (; n + kRows <= N; n += kRows)
         gate<kRows>(v + n * kPanel, g + n * kPanel, t, s, a + n * M, pool + d, M, to + n * kPanel, &gamma[n]);
@@ -155,16 +166,16 @@ extern "C" void context(const float* query, const float* query_gate, const float
     float* to = globals + place * D;
     Floats square = Floats{};
     std::fill(products.begin(), products.end(), Floats{});
-    for (int64_t d = 0; d < D; d += kPanel) {
+    for (int64_t d = 0; d < D; d += kTile) {
       Floats sums[1][kVectors] = {};
-      mix(sums, gamma.data(), h.data() + d * N, N, 1.0f);
-      mix(sums, mixed.data(), keys + d * M, M, 1.0f);
+      mix(sums, gamma.data(), h.data() + channel(d, N), N, 1.0f);
+      mix(sums, mixed.data(), keys + channel(d, M), M, 1.0f);
       for (int v = 0; v < kVectors; ++v) {
         store(to + d + v * kLanes, sums[0][v]);
         square += sums[0][v] * sums[0][v];
       }
       for (int64_t m = 0; m < M; ++m)
-        for (int v = 0; v < kVectors; ++v) products[m] += sums[0][v] * load(keys + d * M + m * kPanel + v * kLanes);
+        for (int v = 0; v < kVectors; ++v) products[m] += sums[0][v] * load(keys + channel(d, M) + m * kPanel + v * kLanes);
     }
     const float length = std::sqrt(sum(square));
     for (int64_t m = 0; m < M; ++m) {
@@ -175,9 +186,9 @@ extern "C" void context(const float* query, const float* query_gate, const float
     float product = 0.0f;
     for (int64_t m = 0; m < M; ++m) product += mixed[m] * similar[m];
     square = Floats{};
-    for (int64_t d = 0; d < D; d += kPanel) {
+    for (int64_t d = 0; d < D; d += kTile) {
       Floats sums[1][kVectors] = {};
-      mix(sums, mixed.data(), keys + d * M, M, 1.0f);
+      mix(sums, mixed.data(), keys + channel(d, M), M, 1.0f);
       for (int v = 0; v < kVectors; ++v) {
         square += sums[0][v] * sums[0][v];
         store(to + d + v * kLanes, load(to + d + v * kLanes) + sums[0][v]);

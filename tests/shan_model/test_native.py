@@ -1,5 +1,8 @@
 """Tests of the native implementation against torch, and of its fallback."""
 
+import os
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +40,22 @@ def test_native_scores_equal_the_torch_scores(width, gate_per_level, threads):
     torch.set_num_threads(before)
     torch.testing.assert_close(block, by_torch, rtol=0, atol=3e-6)
     torch.testing.assert_close(listed, by_torch, rtol=0, atol=3e-6)
+
+
+@pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="AVX-512 is of x86-64")
+def test_processors_without_avx_512_give_the_same_scores(monkeypatch):
+    _, batched = build_alignments(torch.float32, 192)
+    regions = random_matrices([1, 36, 17], torch.float32, 192)
+    words = random_matrices([1, 14, 40], torch.float32, 192)
+    by_torch = batched(regions, words).detach()
+    monkeypatch.setenv("CXX", f"{os.environ.get('CXX') or 'c++'} -mno-avx512f")
+    native.library.cache_clear()
+    try:
+        with torch.no_grad():
+            torch.testing.assert_close(batched(regions, words), by_torch, rtol=0, atol=3e-6)
+    finally:
+        native.library.cache_clear()
 
 
 @pytest.mark.parametrize(("script", "reason"), COMPILERS.values(), ids=COMPILERS)
