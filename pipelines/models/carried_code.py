@@ -9,8 +9,9 @@ it are relative.
 import ast
 import hashlib
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -130,12 +131,18 @@ class _Source:
         return "".join(lines)
 
 
-def _imports(text: str) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Yields every import, also within functions, and whether it is not under `if TYPE_CHECKING:`."""
+@cache
+def _imports(text: str) -> Sequence[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Returns every import, also within functions, and whether it is not under `if TYPE_CHECKING:`.
+
+    Cached, so that a process parses a module once for all versions that it registers.
+    """
+    found: list[tuple[ast.Import | ast.ImportFrom, bool]] = []
     pending: list[tuple[ast.AST, bool]] = [(ast.parse(text), True)]
     while pending:
         node, is_run = pending.pop()
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node, is_run
+            found.append((node, is_run))
         is_run = is_run and not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         pending += [(child, is_run) for child in ast.iter_child_nodes(node)]
+    return found

@@ -7,6 +7,7 @@ checkpoint folder is a model bundle with the file LINEAGE beside it. The bundle 
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -67,10 +68,16 @@ def _requirements(importers: Mapping[str, Collection[str]], text_encoder: str) -
     """
     unused = set() if text_encoder == "hf" else {"shan_model.hf_encoder"}
     needed = [module for module, by in importers.items() if not set(by) <= unused]
-    providers = packages_distributions()
+    providers = _providers()
     packages = {
         name
         for module in needed
         for name in ([module] if module in providers.get(module, ()) else providers.get(module, ()))
     }
     return sorted(f"{package}=={version(package).split('+')[0]}" for package in packages)
+
+
+@cache
+def _providers() -> Mapping[str, Collection[str]]:
+    """Returns the packages that provide each top-level module. Cached, because it reads the files of all packages."""
+    return packages_distributions()

@@ -15,16 +15,25 @@ from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
 PROCESSES, TIMES = 3, 3
 COUNT = f"""
-import sys, time
+import multiprocessing, sys, time
+import mlflow  # before the forks, as it takes seconds
 from infra.registry_lock import registry_lock
 from infra.tracking import Tracking
-tracking = Tracking(sys.argv[1], "0")
-client = tracking.client()
-for _ in range({TIMES}):
-    with registry_lock(tracking, sys.argv[2], "free it"):
-        count = int(client.get_registered_model(sys.argv[2]).tags["count"])
-        time.sleep(0.05)  # without the lock, other processes would read the same number here
-        client.set_registered_model_tag(sys.argv[2], "count", str(count + 1))
+def count():
+    tracking = Tracking(sys.argv[1], "0")
+    client = tracking.client()
+    for _ in range({TIMES}):
+        with registry_lock(tracking, sys.argv[2], "free it"):
+            count = int(client.get_registered_model(sys.argv[2]).tags["count"])
+            time.sleep(0.05)  # without the lock, other processes would read the same number here
+            client.set_registered_model_tag(sys.argv[2], "count", str(count + 1))
+fork = multiprocessing.get_context("fork")
+processes = [fork.Process(target=count) for _ in range({PROCESSES})]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(any(process.exitcode for process in processes))
 """
 HOLD = """
 import sys, time
@@ -55,10 +64,9 @@ def start(code: str, store: Tracking, name: str) -> "subprocess.Popen[str]":
 
 def test_no_update_under_the_lock_is_lost(store: Tracking):
     store.client().create_registered_model("counted", {"count": "0"})
-    processes = [start(COUNT, store, "counted") for _ in range(PROCESSES)]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    counting = start(COUNT, store, "counted")
+    _, errors = counting.communicate(timeout=300)
+    assert counting.returncode == 0, errors
     assert store.client().get_registered_model("counted").tags["count"] == str(PROCESSES * TIMES)
     assert lock_name("counted") not in [model.name for model in store.client().search_registered_models()]
     store.client().delete_registered_model("counted")

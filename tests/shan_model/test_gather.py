@@ -66,7 +66,8 @@ def worker(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gloo")
-    torch.multiprocessing.start_processes(worker, (str(folder),), nprocs=2, start_method="spawn")
+    torch.multiprocessing.set_forkserver_preload([__name__])  # imports torch once for both
+    torch.multiprocessing.start_processes(worker, (str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 

@@ -123,6 +123,7 @@ def test_parts_of_an_unfinished_shard_are_kept(manifest: Manifest, extracted: Fe
     assert orphans.unfinished == {name for part in parts for name in (tar_name(part), receipt_name(part))}
 
 
+@pytest.mark.long  # test_reconcile.py has one, too
 def test_edited_captions_rewrite_their_shard_without_detection(
     tmp_path: Path, manifest: Manifest, extracted: FeatureSet
 ):

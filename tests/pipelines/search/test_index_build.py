@@ -126,7 +126,8 @@ def test_a_partition_whose_file_was_lost_or_cut_is_written_again(copy_build: Ind
     sorted(folder.glob("photos-*.vectors.npy"))[0].unlink()
     sorted(folder.glob("photos-*.receipt.json"))[1].write_bytes(b"{")
     model, features = build_inputs(build)
-    again = build_index(model, [features], replace(SMALL, output=str(folder.parent)), ClusterConfig())
+    config = replace(SMALL, output=str(folder.parent), num_actors=1)
+    again = build_index(model, [features], config, ClusterConfig())
     assert again.partitions_written == 2
     assert contents(folder) == before
 

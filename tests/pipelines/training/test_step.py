@@ -166,7 +166,8 @@ def distributed_steps(rank: int, folder: str) -> None:
 
 
 def test_ranks_agree_on_stop_and_non_finite_loss(tmp_path: Path):
-    torch.multiprocessing.start_processes(distributed_steps, (str(tmp_path),), nprocs=2, start_method="spawn")
+    torch.multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.start_processes(distributed_steps, (str(tmp_path),), nprocs=2, start_method="forkserver")
     stop, error, step = (tmp_path / "0").read_text().splitlines()
     assert (stop, step) == ("True", "1")
     assert error.startswith("the training diverged at step 2 (epoch 1, batch 2): the loss is nan and the norm of the")
