@@ -148,11 +148,11 @@ class BatchedMatcher(nn.Module):
         type of the inputs.
         """
         size = _tile(captions)
-        caption_tiles = [tile for group in captions for tile in _split(group.items, size.captions)]
+        caption_tiles = [tile for group in captions for tile in split_items(group.items, size.captions)]
         rows = [
             torch.cat([self.score_pairs(photo_tile, tile, BLOCK, matmul_dtype) for tile in caption_tiles], dim=1)
             for group in photos
-            for photo_tile in _split(group.items, size.photos)
+            for photo_tile in split_items(group.items, size.photos)
         ]
         return reordered(reordered(torch.cat(rows), photos, dim=0), captions, dim=1)
 
@@ -211,6 +211,13 @@ def take(items: Any, rows: NDArray[np.int64]) -> Any:
     return type(items)(*(x.index_select(0, index) for x in items))
 
 
+def split_items(items: Any, size: int) -> list[Any]:
+    """Returns prepared items in chunks of at most `size`."""
+    if len(items[0]) <= size:
+        return [items]
+    return [type(items)(*part) for part in zip(*(x.split(size) for x in items), strict=True)]
+
+
 def _tile(groups: Sequence[Group]) -> Tile:
     return TILES[groups[0].items[0].device.type]
 
@@ -227,10 +234,3 @@ def _locate(groups: Sequence[Group], positions_P: NDArray[np.int64]) -> tuple[ND
     row = np.concatenate([np.arange(len(group.rows)) for group in groups])
     order = np.concatenate([group.rows for group in groups]).argsort()
     return group[order][positions_P], row[order][positions_P]
-
-
-def _split(items: Any, size: int) -> list[Any]:
-    """Returns prepared items in chunks of at most `size`."""
-    if len(items[0]) <= size:
-        return [items]
-    return [type(items)(*part) for part in zip(*(x.split(size) for x in items), strict=True)]

@@ -73,12 +73,12 @@ class ModelConfig:
     gate_per_level: bool = False
     """Whether the global-to-local and the global-to-global score have a gate of Eq. 8 each, and hence contexts and
     global vectors of their own. The paper has one gate for both."""
-    matcher: Literal["shan", "vse++", "scan-t2i", "scan-i2t", "tern"] = "shan"
+    matcher: Literal["shan", "vse++", "scan-t2i", "scan-i2t", "sgr", "tern"] = "shan"
     """Similarity function of photos and captions: `shan`, or a baseline.
 
     `vse++` is the cosine of mean vectors; in `scan-t2i` each word attends to the regions, in `scan-i2t` each region to
-    the words. `tern` is the cosine of vectors from transformer layers over the regions and over the words. The fields
-    from `variant` to `gate_per_level` apply to `shan` only.
+    the words. `sgr` is the similarity graph reasoning of SGRAF. `tern` is the cosine of vectors from transformer layers
+    over the regions and over the words. The fields from `variant` to `gate_per_level` apply to `shan` only.
     """
     scan_pooling: Literal["mean", "lse"] = "mean"
     """Pooling of the relevance of words or regions in SCAN: average, or LogSumExp."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from shan_model.baselines.scan import SCAN
+from shan_model.baselines.sgr import SGR
 from shan_model.baselines.tern import TERN
 from shan_model.baselines.vsepp import VSEPP
 from shan_model.batched_alignment import BatchedAlignment
@@ -25,6 +26,8 @@ def build_matcher(config: ModelConfig) -> BatchedMatcher:
     """Returns a new matcher of the kind that `config.matcher` names."""
     if config.matcher == "shan":
         return BatchedAlignment(config)
+    if config.matcher == "sgr":
+        return SGR(config)
     if config.matcher == "tern":
         return TERN(config)
     return VSEPP() if config.matcher == "vse++" else SCAN(config)

@@ -46,6 +46,7 @@ MODELS = {
     "VSE++": ["--model.matcher=vse++"],
     "SCAN t2i": ["--model.matcher=scan-t2i"],
     "SCAN i2t": ["--model.matcher=scan-i2t"],
+    "SGRAF-SGR": ["--model.matcher=sgr"],
     "TERN": ["--model.matcher=tern"],
     "full, scalar gate": ["--model.gate=scalar"],
     "full, cosine affinity": ["--model.affinity=cosine"],

@@ -11,7 +11,7 @@ from shan_model.vocabulary import Vocabulary
 CAPTION = "a zebra, a dog"
 
 
-@pytest.fixture(scope="module", params=["shan", "scan-t2i", "tern"])
+@pytest.fixture(scope="module", params=["shan", "scan-t2i", "sgr", "tern"])
 def shan(request: pytest.FixtureRequest) -> SHAN:
     torch.manual_seed(0)
     config = ModelConfig(region_dim=8, joint_dim=16, word_dim=12, matcher=request.param)

@@ -27,6 +27,8 @@ CASES = {
     "hardest": {"hardest": True},
     "hardest, a one-direction variant": {"hardest": True, "variant": "t2i", "gate": "scalar"},
     "hardest, scan": {"hardest": True, "matcher": "scan-t2i"},
+    "hardest, sgr": {"hardest": True, "matcher": "sgr"},
+    "mean of violations, sgr": {"hardest": False, "matcher": "sgr"},
     "hardest, tern": {"hardest": True, "matcher": "tern"},
     "mean of violations": {"hardest": False},
     "uneven shares": {"hardest": True, "rows": 9},

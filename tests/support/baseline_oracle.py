@@ -1,7 +1,8 @@
 """The scores of the baselines from their equations: float64 NumPy, one pair, a loop per region and word.
 
 Written from the papers' equations alone and sharing nothing with `shan_model`: `v` (R, D) are the regions of one image,
-`t` (W, D) the words of one caption. That of TERN, which has parameters, is in `tern_oracle.py`.
+`t` (W, D) the words of one caption. Those of SGR and TERN, which have parameters, are in
+`sgr_oracle.py` and `tern_oracle.py`.
 """
 
 import math
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from tests.support.oracle import average, cosine, softmax, weighted_sum
+from tests.support.sgr_oracle import sgr_scores
 from tests.support.tern_oracle import tern_scores
 
 BASELINES = {
@@ -18,6 +20,7 @@ BASELINES = {
     "t2i lse": {"matcher": "scan-t2i", "scan_pooling": "lse"},
     "i2t mean": {"matcher": "scan-i2t", "scan_pooling": "mean"},
     "i2t lse": {"matcher": "scan-i2t", "scan_pooling": "lse"},
+    "sgr": {"matcher": "sgr"},
     "tern": {"matcher": "tern"},
 }
 """Fields of `ModelConfig` for each baseline."""
@@ -83,6 +86,8 @@ def baseline_scores(fields, regions, words, weights=None):
     photos, captions = ([x.detach().double().numpy() for x in items] for items in (regions, words))
     if fields["matcher"] == "vse++":
         rows = [[vsepp_score(v, t) for t in captions] for v in photos]
+    elif fields["matcher"] == "sgr":
+        rows = sgr_scores(photos, captions, {name: x.detach().double().numpy() for name, x in weights.items()})
     elif fields["matcher"] == "tern":
         rows = tern_scores(photos, captions, {name: x.detach().double().numpy() for name, x in weights.items()})
     else:

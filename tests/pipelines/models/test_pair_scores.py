@@ -18,7 +18,7 @@ def regions(count: int, ragged: bool) -> list[np.ndarray]:
     return [rng.normal(size=(3 + (n % 3 if ragged else 0), 8)).astype(np.float16) for n in range(count)]
 
 
-@pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i", "tern"])
+@pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i", "sgr", "tern"])
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("fraction", [0.05, 1.0])
 @torch.inference_mode()

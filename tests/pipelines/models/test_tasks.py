@@ -104,7 +104,7 @@ def test_explain_names_the_region_of_each_word(model: RegisteredMatcher):
         assert word["class"] == "stripe"
 
 
-@pytest.mark.parametrize("other", ["scan-t2i", "tern"])
+@pytest.mark.parametrize("other", ["scan-t2i", "sgr", "tern"])
 def test_other_matchers_have_no_levels(plugin: Plugin, tmp_path: Path, other: str):
     model = matcher(tmp_path / "other", tiny_network(8, matcher=other), plugin.package("reference"))
     explained = model.predict(all_pairs()[:1], {"task": "explain"})

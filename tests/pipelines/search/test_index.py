@@ -157,7 +157,7 @@ def test_a_filter_restricts_by_split_and_key(index: SearchIndex):
     assert [hit.split for hit in hits] == ["val"] * 4
 
 
-@pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i", "tern"])
+@pytest.mark.parametrize("matcher", ["shan", "vse++", "scan-t2i", "sgr", "tern"])
 def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path, matcher: str):
     photos = manifest(tmp_path, 18)
     made = {photo.key: sample(photo) for photo in list(photos.photos())[::4]}

@@ -35,7 +35,7 @@ def test_a_row_per_direction_and_number_of_candidates(tmp_path, capsys):
     assert f"{scored / 1000:.2f}k/{scored / 1000:.2f}k" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("matcher", ["shan", "vse++", "tern"])
+@pytest.mark.parametrize("matcher", ["shan", "vse++", "sgr", "tern"])
 def test_photos_may_differ_in_their_number_of_regions(tmp_path: Path, matcher: Any):
     photos = manifest(tmp_path, 60)
     made = {photo.key: sample(photo) for photo in list(photos.photos())[::4]}
