@@ -46,7 +46,8 @@ def pytest_configure() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")  # look for new logs twice a second
+    os.environ.setdefault("RAY_LOG_MONITOR_MANY_FILES_THRESHOLD", "0")  # look for new logs at this interval
+    os.environ.setdefault("LOG_NAME_UPDATE_INTERVAL_S", "2")
     os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
     os.environ.setdefault("RAY_metrics_report_interval_ms", "3000")  # tests wait for metrics
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -211,7 +211,7 @@ def work():
     return ray.get_runtime_context().get_worker_id()
 
 worker = ray.get(work.remote())
-time.sleep(3)  # a driver that shows the lines of its workers gets them within a second
+time.sleep(5)  # a driver that shows the lines of its workers gets them within three seconds
 log.warning(worker)
 """
 

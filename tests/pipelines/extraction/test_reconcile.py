@@ -317,6 +317,7 @@ def test_tars_that_are_written_again_with_the_same_photos(tmp_path: Path, folder
     assert changed.feature_set.split("train").captions == ["a chelsea", "a coffee", "added"]
 
 
+@pytest.mark.long  # test_detect.py rejects one, too
 def test_features_beyond_float16_are_rejected(tmp_path: Path, folder: Path):
     extraction, _ = run(manifest_of(folder, more={}), tmp_path, detector_settings={"scale": 1e5}, max_rejected=1)
     beyond = [row.source for row in extraction.feature_set.rejected if row.reason == "features beyond float16 (65504)"]

@@ -115,6 +115,7 @@ def test_rerun_of_killed_extraction_gives_the_same_bytes(tmp_path: Path, manifes
     assert contents(broken) == contents(extracted.uri)
 
 
+@pytest.mark.long  # the test above has one, too
 def test_a_lost_tar_is_written_again(tmp_path: Path, manifest: Manifest, extracted: FeatureSet):
     copy = tmp_path / "features" / Path(extracted.uri).name
     shutil.copytree(extracted.uri, copy)
