@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from typing import Any
 
 import pytest
@@ -88,17 +87,16 @@ def test_other_requests_are_refused(body: object, status: int, field: str | None
 
 
 def test_json_may_be_large_only_in_its_image():
+    """Larger bodies are refused before they are parsed: these are cut, so that they are not JSON."""
     image = "aa\\/" * 200_000
     assert read(b'{"k": 3, "image" : "%s", "split": "test"}' % image.encode()).image == image.replace("\\", "")
     longest = "\U0001f600" * 19_999 + "a"  # twelve bytes each
     assert read({"sentence": longest}).sentence == longest
-    fields = ", ".join(f'"{n}": 0' for n in range(1_500_000))
-    for body in (f"{{{fields}}}", f'{{"image": "aaaa", {fields}}}', json.dumps({"sentence": [0] * 6_000_000})):
-        start = time.process_time()
+    fields = ", ".join(f'"{n}": 0' for n in range(40_000))
+    for body in (f"{{{fields}}}", f'{{"image": "aaaa", {fields}}}', json.dumps({"sentence": [0] * 200_000})):
         with pytest.raises(ServiceError, match="beside image; send at most 300 kB of other fields") as caught:
-            read(body.encode())
+            read(body[:-1].encode())
         assert (caught.value.status, caught.value.field) == (413, "body")
-        assert time.process_time() - start < 2  # 25 s as errors of pydantic
 
 
 @pytest.mark.parametrize(
