@@ -56,7 +56,7 @@ soak: .venv/.installed-dev ## MINUTES (60) of work on that stack while faults ar
 
 .PHONY: faults-short
 faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, once, on one machine and on a cluster (10 minutes)
-	$(BIN)/python -m pytest tests/faults tests/cluster -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
+	$(BIN)/python -m pytest tests/cluster tests/faults -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
 DATA ?= f30k_precomp
 OPTIONS ?= --train.use_gpu true
