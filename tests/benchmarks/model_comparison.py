@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.model_comparison --features URI [--objects objects.json] --output build/comparison
 
-Trains with `jobs.train`, two trainings at a time with one core each, selects the epoch on `val` and reports `test`:
-the mean rSum of the seeds, and its difference to the first model's with a paired 95 % interval over resampled photos.
-A rerun resumes interrupted trainings and evaluations, and does only what is missing.
+Trains as `jobs.train` does (local_training.py), two trainings at a time with one core each, selects the epoch on `val`
+and reports `test`: the mean rSum of the seeds, and its difference to the first model's with a paired 95 % interval over
+resampled photos.
+A rerun does only what is missing; an interrupted training starts again.
 
 With `objects.json` of rendered scenes, attention is scored against the known boxes by the pointing game: a word that
 names exactly one object has to attend most to a region of that object.
@@ -13,7 +14,6 @@ names exactly one object has to attend most to a region of that object.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ import torch
 from numpy.typing import NDArray
 
 from infra.cluster import ClusterConfig
-from infra.tracking import TrackingConfig, connect
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation
 from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
-from pipelines.models.load import load_matcher
 from shan_model.bootstrap import interval
+from shan_model.bundle import load_bundle
 from shan_model.model import SHAN
 from shan_model.vocabulary import tokenize
 from tests.benchmarks import commands
+from tests.benchmarks.local_training import RESULT, Trained
 
 MODELS = {
     "SHAN-full": [],
@@ -52,6 +52,7 @@ MODELS = {
     "full, cosine affinity": ["--model.affinity=cosine"],
     "full, sums in L2L": ["--model.l2l_pooling=sum"],
     "full, weak globals": ["--model.g2l_scale=0.3", "--model.g2g_scale=0.3"],
+    "full, weak G2L and G2G": ["--model.g2l_scale=0.03", "--model.g2g_scale=0.3"],
     "full, own gates": ["--model.gate_per_level=true", "--model.context_temperature=15"],
     "full, weak globals and own gates": [
         "--model.g2l_scale=0.3",
@@ -70,39 +71,38 @@ BUDGET = [
 
 
 @dataclass(frozen=True)
-class Trained:
+class Run:
     """One finished training."""
 
     model: str
     seed: int
-    seconds: float
+    trained: Trained
 
 
 def name_of(model: str) -> str:
-    """Returns the name under which a model is registered."""
+    """Returns the folder of a model."""
     return model.lower().replace("+", "p").replace(", ", "-").replace(" ", "-")
 
 
-def train(model: str, seed: int, features: str, output: Path) -> Trained:
-    """Trains a model with `jobs.train`, or returns its earlier result. RuntimeError if the training fails."""
-    folder = output / name_of(model) / str(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    duration = folder / "seconds"
-    if not duration.exists():
-        options = [f"--features={features}", f"--name={name_of(model)}", *BUDGET, *MODELS[model]]
-        options += [f"--train.seed={seed}", *(["--resume"] if list(folder.glob("build/runs/*/run.json")) else [])]
-        start = time.monotonic()
-        commands.run_command(folder, "jobs.train", *options)
-        duration.write_text(str(time.monotonic() - start))
-        print(f"{model}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
-    return Trained(model, seed, float(duration.read_text()))
+def folder_of(model: str, seed: int, output: Path) -> Path:
+    """Returns the folder of a training."""
+    return output / name_of(model) / str(seed)
 
 
-def load(trained: Trained, features: FeatureSet, output: Path) -> SHAN:
-    """Loads the model version that a training registered."""
-    folder = (output / name_of(trained.model) / str(trained.seed)).absolute()
-    tracking = connect(TrackingConfig(uri=f"sqlite:///{folder}/build/mlflow/mlflow.db"))
-    return load_matcher(tracking, f"models:/{name_of(trained.model)}/1", features)
+def train(model: str, seed: int, features: str, output: Path) -> Run:
+    """Trains a model in a process of its own, or returns its earlier result. RuntimeError if the training fails."""
+    folder = folder_of(model, seed, output)
+    if not (folder / RESULT).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        options = [*BUDGET, *MODELS[model], f"--train.seed={seed}"]
+        commands.run_command(folder, "tests.benchmarks.local_training", features, ".", *options)
+        trained = Trained(**json.loads((folder / RESULT).read_text()))
+        print(
+            f"{model}, seed {seed}: {trained.seconds:.0f} s, rSum {trained.val_rsum:.1f} on val after epoch "
+            f"{trained.epoch}",
+            flush=True,
+        )
+    return Run(model, seed, Trained(**json.loads((folder / RESULT).read_text())))
 
 
 def pointing(shan: SHAN, split: Split, objects: dict[str, dict[str, object]]) -> tuple[float, float, int]:
@@ -141,7 +141,7 @@ class Compared:
     evaluations: list[Evaluation]
     """One per seed."""
     seconds: float
-    """Mean duration of a training, the start of Ray included."""
+    """Mean duration of a training."""
     pointing: list[tuple[float, float, int]]
     """What `pointing` returns for each seed; empty without known objects."""
 
@@ -154,18 +154,18 @@ class Compared:
         return np.mean([evaluation.resamples["rsum"] for evaluation in self.evaluations], axis=0)
 
 
-def compare(runs: Sequence[Trained], features: FeatureSet, output: Path, objects: Path | None) -> Compared:
+def compare(runs: Sequence[Run], features: FeatureSet, output: Path, objects: Path | None) -> Compared:
     """Evaluates the trainings of one model on `test`."""
     split = features.split("test")
     known = json.loads(objects.read_text())["photos"] if objects else None
     evaluations, points = [], []
     for run in runs:
-        shan = load(run, features, output)
-        scores = ScoreConfig(cache_file=str(output / name_of(run.model) / str(run.seed) / "test-scores.npy"))
+        folder = folder_of(run.model, run.seed, output)
+        shan, scores = load_bundle(folder), ScoreConfig(cache_file=str(folder / "test-scores.npy"))
         evaluations.append(evaluate(shan, run.model, split, scores, ClusterConfig()))
         if known is not None:
             points.append(pointing(shan, split, known))
-    return Compared(runs[0].model, evaluations, float(np.mean([run.seconds for run in runs])), points)
+    return Compared(runs[0].model, evaluations, float(np.mean([run.trained.seconds for run in runs])), points)
 
 
 def row(one: Compared, first: Compared) -> str:
