@@ -57,7 +57,7 @@ def test_usage_and_help_show_the_presets(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--help")
     usage, _, rest = " ".join(capsys.readouterr().out.split()).partition(" options: ")
-    presets = "--preset {coco,flickr30k,paper,quickstart}"
+    presets = "--preset {best,coco,flickr30k,paper,quickstart}"
     for option in ("[--name NAME]", f"[{presets}]", "[--config FILE]", "[--print_config]"):
         assert option in usage
     assert "[--SECTION.FIELD VALUE ...]" in usage
@@ -177,7 +177,10 @@ def test_an_interrupt_is_one_line(said: str, printed: str, capsys: pytest.Captur
     ("argv", "message"),
     [
         (["--train.epoks", "3"], "--train.epoks"),
-        (["--preset", "flickr31k"], "unknown preset 'flickr31k'; choose one of coco, flickr30k, paper, quickstart"),
+        (
+            ["--preset", "flickr31k"],
+            "unknown preset 'flickr31k'; choose one of best, coco, flickr30k, paper, quickstart",
+        ),
         (["--preset"], "unknown preset ''"),
         (["--config", "nowhere.yaml"], "/nowhere.yaml': no such file; give a YAML file"),
         (["--config", "/dev/null"], "--config '/dev/null': not a regular file; give a YAML file"),

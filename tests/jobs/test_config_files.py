@@ -43,7 +43,7 @@ def test_paper_preset_is_that_of_its_data_sets():
 
 def test_every_preset_is_valid():
     presets = {path.stem for path in PRESETS.glob("*.yaml")}
-    assert presets == {"quickstart", "paper", "flickr30k", "coco"}
+    assert presets == {"quickstart", "paper", "best", "flickr30k", "coco"}
     for preset in presets:
         assert parse("--preset", preset) != Config(), f"{preset} sets nothing"
 

@@ -43,7 +43,7 @@ from tests.jobs.conftest import UserErrorOf
             ["--model.text_encoder=hf", "--model.hf_model=no/such/folder"],
             "model.hf_model 'no/such/folder' cannot be loaded (",
         ),
-        (["--preset=fast"], "unknown preset 'fast'; choose one of coco, flickr30k, paper, quickstart"),
+        (["--preset=fast"], "unknown preset 'fast'; choose one of best, coco, flickr30k, paper, quickstart"),
         (["--train.epoks=3"], "--train.epoks"),
         (["--train.epochs=many"], "train.epochs is 'many'; give a whole number"),
         (["--train.precision=fp16"], "train.precision is 'fp16'; give one of 'fp32', 'bf16'"),
