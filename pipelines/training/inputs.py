@@ -78,7 +78,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
     check_setup(train, features.index.detector.feature_dim, name, setup)
     features.captioned("val")
     infra.cluster.check_address(setup.cluster)
-    setup, word_vectors = _with_word_vectors(train.captions, setup)
+    setup, word_vectors = with_word_vectors(train.captions, setup)
     for sentence in ignored_options(setup, reads_in_place=isinstance(features.store, FolderStore)):
         log.warning(sentence)
     identity = training_identity(features, setup)
@@ -88,7 +88,7 @@ def resolve_inputs(features: FeatureSet, name: str, setup: TrainingSetup) -> Tra
 
 def find_run_directory(features: FeatureSet, name: str, setup: TrainingSetup) -> RunDirectory:
     """Returns the run directory that a training with these inputs has, or would get. Writes nothing."""
-    setup, _ = _with_word_vectors(features.split("train").captions, setup)
+    setup, _ = with_word_vectors(features.split("train").captions, setup)
     return open_run_directory(setup.train.output, directory_name(name, training_identity(features, setup)))
 
 
@@ -103,7 +103,7 @@ def require_dataset_of_model(tracking: Tracking, name: str, dataset: str) -> Non
         )
 
 
-def _with_word_vectors(captions: Texts, setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
+def with_word_vectors(captions: Texts, setup: TrainingSetup) -> "tuple[TrainingSetup, NDArray[np.float32] | None]":
     """Returns the setup with the width of `train.word_vectors`, and the vectors of the vocabulary's words."""
     if not setup.train.word_vectors:
         return setup, None

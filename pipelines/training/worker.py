@@ -30,7 +30,6 @@ from pipelines.training.checkpoint import (
     ON_PLATEAU,
     PROGRESS,
     MetricRow,
-    TrainState,
     epoch_checkpoint,
     step_checkpoint,
 )
@@ -39,6 +38,7 @@ from pipelines.training.config import TrainConfig
 from pipelines.training.data import batches_of, local_splits
 from pipelines.training.divergence import require_finite_scores
 from pipelines.training.failures import out_of_memory
+from pipelines.training.initial_state import initial_state
 from pipelines.training.metric_window import MetricWindow
 from pipelines.training.optimizer import current_rates
 from pipelines.training.plateau import on_plateau, plateau_warning
@@ -54,19 +54,13 @@ from pipelines.training.validation import validation_scores
 from pipelines.training.validation_report import validation_report
 from pipelines.training.window_metrics import record_window
 from shan_model.config import ModelConfig
-from shan_model.encoders import GruEncoder
 from shan_model.gather import sum_over_ranks
-from shan_model.hf_encoder import HuggingFaceEncoder
 from shan_model.metrics import Recalls, retrieval_recalls
-from shan_model.model import SHAN
-from shan_model.vocabulary import Vocabulary
 
 PREEMPTION_CHECK_STEPS = 10
 """Steps between checks for an announced preemption. Each check synchronizes all ranks."""
 SHOW_S = 0.2
 """Seconds between updates of the progress bar, each of which is a message to the driver's node."""
-KEPT_STATES_BYTES = 4 * 2**30
-"""Largest size of the hidden states of captions that a worker keeps for a frozen text encoder."""
 
 
 @dataclass(frozen=True)
@@ -141,16 +135,9 @@ class TrainWorker:
         self.batches = batches_of(train, self.config)
         self.steps_per_epoch = steps_per_epoch(self.batches.batches_per_epoch, self.config)
         fetch_text_encoder(job.model)
-        torch.manual_seed(self.config.seed)
-        shan = SHAN(job.model, Vocabulary.build(train.captions, self.config.min_word_count))
-        if job.word_vectors is not None:
-            assert isinstance(shan.text_encoder, GruEncoder)
-            shan.text_encoder.set_fixed(job.word_vectors)
         self.device = ray.train.torch.get_device()
-        self.state = TrainState(shan, self.config, self.device)
-        if isinstance(shan.text_encoder, HuggingFaceEncoder) and self.config.freeze_text_encoder:
-            shan.text_encoder.keep_states(train.captions, KEPT_STATES_BYTES)
-        self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(shan, self.config))
+        self.state = initial_state(job.model, self.config, train.captions, job.word_vectors, self.device)
+        self.objective: nn.Module = ray.train.torch.prepare_model(objective_of(self.state.shan, self.config))
         self.writer = CheckpointWriter(job.lease, job.run_id, job.lineage) if self.rank == 0 else None
         self.stop_requests = StopRequests(job.bar, self.config.log_every_n_steps) if self.rank == 0 else None
         self.unreported: list[MetricRow] = []

@@ -18,17 +18,16 @@ import torch
 
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
-from pipelines.training.checkpoint import ON_PLATEAU, TrainState
-from pipelines.training.config import TrainConfig
+from pipelines.training.checkpoint import ON_PLATEAU
 from pipelines.training.data import batches_of
+from pipelines.training.initial_state import initial_state
+from pipelines.training.inputs import with_word_vectors
 from pipelines.training.plateau import on_plateau
+from pipelines.training.setup import TrainingSetup
 from pipelines.training.step import objective_of, take_step
 from pipelines.training.validation import validation_scores
 from shan_model.bundle import save_bundle
-from shan_model.config import ModelConfig
 from shan_model.metrics import retrieval_recalls
-from shan_model.model import SHAN
-from shan_model.vocabulary import Vocabulary
 
 RESULT = "training.json"
 
@@ -43,22 +42,19 @@ class Trained:
     seconds: float
 
 
-def configs_of(options: Sequence[str]) -> tuple[ModelConfig, TrainConfig]:
-    """Returns the configs that `jobs.train` has with these options."""
-    config = cli.parse("train", "", lambda _: None, ("model", "train", "cache", "cluster"), list(options))[1]
-    return config.model, config.train
+def setup_of(options: Sequence[str]) -> TrainingSetup:
+    """Returns the setup that `jobs.train` has with these options."""
+    return cli.parse("train", "", lambda _: None, ("model", "train", "cache", "cluster"), list(options))[1].training()
 
 
-def train_here(features: FeatureSet, model: ModelConfig, config: TrainConfig, folder: Path) -> Trained:
+def train_here(features: FeatureSet, setup: TrainingSetup, folder: Path) -> Trained:
     """Trains a model and writes the bundle of its best epoch into a folder."""
-    start = time.monotonic()
+    start, config = time.monotonic(), setup.train
     torch.set_num_threads(config.cpus_per_worker)
     train, val = features.split("train").captioned(), features.split("val").captioned()
+    setup, word_vectors = with_word_vectors(train.captions, setup)
     batches = batches_of(train, config)
-    torch.manual_seed(config.seed)
-    state = TrainState(
-        SHAN(model, Vocabulary.build(train.captions, config.min_word_count)), config, torch.device("cpu")
-    )
+    state = initial_state(setup.model, config, train.captions, word_vectors, torch.device("cpu"))
     objective, best = objective_of(state.shan, config), Trained(0, -1.0, 0.0)
     for epoch in range(1, config.epochs + 1):
         for batch in batches.batches(epoch - 1, 0, 0, 1):
@@ -75,7 +71,7 @@ def train_here(features: FeatureSet, model: ModelConfig, config: TrainConfig, fo
 
 def main(features: str, folder: str, *options: str) -> None:
     """Trains and writes the result."""
-    trained = train_here(FeatureSet.open(features), *configs_of(options), Path(folder))
+    trained = train_here(FeatureSet.open(features), setup_of(options), Path(folder))
     (Path(folder) / RESULT).write_text(json.dumps(vars(trained)) + "\n")
 
 

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from infra.cluster import ClusterConfig
+from infra.paths import absolute
 from pipelines.datasets.scenes.lexicon import SHAPE_WORDS
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.results import Evaluation
@@ -62,6 +63,8 @@ MODELS = {
     ],
 }
 SEEDS = (0, 1, 2)
+PRETRAINED_RATE = "1e-4"
+"""Learning rate of pretrained text weights, a tenth of the others'."""
 BUDGET = [
     "--model.joint_dim=128", "--model.word_dim=128", "--train.num_workers=1", "--train.batch_size=64",
     "--train.epochs=10", "--train.learning_rate=1e-3", "--train.lr_decay_epoch=7",
@@ -77,6 +80,18 @@ class Run:
     model: str
     seed: int
     trained: Trained
+
+
+def with_pretrained_text(hf_model: str | None, word_vectors: str | None) -> dict[str, list[str]]:
+    """Returns the first level with pretrained text: an encoder that trains, one that is frozen, fixed word vectors."""
+    l2l, found = MODELS["L2L only"], dict[str, list[str]]()
+    if hf_model:
+        encoder = [*l2l, "--model.text_encoder=hf", f"--model.hf_model={hf_model}"]
+        found["L2L, text encoder"] = [*encoder, f"--train.text_encoder_learning_rate={PRETRAINED_RATE}"]
+        found["L2L, frozen text encoder"] = [*encoder, "--train.freeze_text_encoder=true"]
+    if word_vectors:
+        found["L2L, word vectors"] = [*l2l, f"--train.word_vectors={word_vectors}"]
+    return found
 
 
 def name_of(model: str) -> str:
@@ -202,8 +217,11 @@ def main(options: Sequence[str]) -> None:
     parser.add_argument("--features", required=True)
     parser.add_argument("--objects", type=Path)
     parser.add_argument("--output", type=Path, default=Path("build/comparison"))
+    parser.add_argument("--hf-model", type=absolute, help="adds the first level with this text encoder")
+    parser.add_argument("--word-vectors", type=absolute, help="adds the first level with these word vectors")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     arguments = parser.parse_args(options)
+    MODELS.update(with_pretrained_text(arguments.hf_model, arguments.word_vectors))
     jobs = [(model, seed) for seed in SEEDS for model in arguments.models]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))

@@ -34,7 +34,7 @@ def test_the_model_is_that_of_a_training_with_ray(
     tracking = connect(TrackingConfig(uri=f"sqlite:///{tmp_path}/build/mlflow/mlflow.db"))
     registered = load_matcher(tracking, "models:/shan/1", features).state_dict()
 
-    trained = local_training.train_here(features, *local_training.configs_of(OPTIONS), tmp_path / "bundle")
+    trained = local_training.train_here(features, local_training.setup_of(OPTIONS), tmp_path / "bundle")
     found = load_bundle(tmp_path / "bundle").state_dict()
     assert registered.keys() == found.keys()
     assert all(torch.equal(registered[name], found[name]) for name in found)
