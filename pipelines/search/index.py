@@ -12,6 +12,8 @@ Shapes: Q queries, K candidates, R regions, F feature width, W words, N_k vector
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,13 +161,21 @@ class SearchIndex:
         return RankedRows(*self.gallery(gallery).nearest(queries.pooled_QD, count, where, every_list))
 
     @torch.inference_mode()
-    def rerank(self, gallery: str, queries: EncodedQueries, candidates: RankedRows, k: int) -> RankedRows:
-        """Returns the best k of the candidates that this process holds, by their exact score."""
+    def rerank(
+        self, gallery: str, queries: EncodedQueries, candidates: RankedRows, k: int, stopped: Event | None = None
+    ) -> RankedRows:
+        """Returns the best k of the candidates that this process holds, by their exact score.
+
+        Raises CancelledError as soon as another thread has set `stopped`.
+        """
         held, parts = self.gallery(gallery), []
         for q, rows_K in enumerate(candidates.rows_QK):
-            rows = rows_K[held.holds(rows_K)]
-            chunks = [rows[at : at + SCORED_AT_ONCE] for at in range(0, len(rows), SCORED_AT_ONCE)]
-            scores = [self.exact_scores(gallery, queries.items[q : q + 1], chunk)[0] for chunk in chunks]
+            rows, scores = rows_K[held.holds(rows_K)], []
+            for at in range(0, len(rows), SCORED_AT_ONCE):
+                if stopped and stopped.is_set():
+                    raise CancelledError
+                chunk = rows[at : at + SCORED_AT_ONCE]
+                scores.append(self.exact_scores(gallery, queries.items[q : q + 1], chunk)[0])
             found = np.full(candidates.rows_QK.shape[1], -np.inf, np.float32)
             found[: len(rows)] = np.concatenate([np.empty(0, np.float32), *scores])
             padded = np.full(len(found), -1, np.int64)

@@ -74,14 +74,16 @@ def read_matrix(store: Store, name: str, stored: StoredFile, dtype: Any, shape: 
 
 
 def matrix_of(store: Store, name: str, data: memoryview, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Returns the array in .npy bytes. Raises CorruptDataError for another type or shape."""
+    """Returns the array in .npy bytes. Raises CorruptDataError for another type or shape.
+
+    Of an array without rows, type and width do not matter: a receipt does not state how its vectors are stored.
+    """
     try:
         array = view_npy(data)
-        found = f"{array.dtype} {array.shape}"
     except (ValueError, TypeError) as error:
-        array, found = np.empty(0), str(error)
-    if array.dtype != dtype or array.shape != shape:
-        raise corrupt(store, name, f"is {found}, expected {np.dtype(dtype)} {shape}")
+        raise corrupt(store, name, f"is {error}, expected {np.dtype(dtype)} {shape}") from error
+    if (array.dtype, array.shape) != (dtype, shape) and not (len(shape) == array.ndim and len(array) == shape[0] == 0):
+        raise corrupt(store, name, f"is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
     return array
 
 

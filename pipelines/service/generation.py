@@ -44,7 +44,7 @@ class Generation:
     @property
     def index_identity(self) -> str:
         """8 hex digits of the URI of the index, the same for all its states."""
-        return sha256(self.index.partition("@")[0].encode()).hexdigest()[:8]
+        return sha256(self.index.rpartition("@")[0].encode()).hexdigest()[:8]
 
 
 def application_name(number: int, generation: Generation) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import cached_property
+from threading import Event
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -128,15 +129,19 @@ class Share:
 
     @traced
     async def rerank(self, query: ShareQuery, candidates: RankedRows) -> Ranked:
-        """Returns the best of the candidates that this share holds."""
+        """Returns the best of the candidates that this share holds. If the caller leaves, scoring stops, too."""
+        left = Event()
 
         def scored() -> Ranked:
-            ranking = self._index.rerank(query.gallery, query.queries, candidates, query.k)
+            ranking = self._index.rerank(query.gallery, query.queries, candidates, query.k, left)
             pairs = zip(ranking.rows_QK[0].tolist(), ranking.scores_QK[0].tolist(), strict=True)
             hits = [self._index.hit(query.gallery, row, score, query.sentence) for row, score in pairs if row >= 0]
             return Ranked(ranking, tuple(hits))
 
-        return await self._computed(scored)
+        try:
+            return await self._computed(scored)
+        finally:
+            left.set()
 
     @traced
     async def explain(self, sentence: str, hits: Sequence[Hit]) -> list[Explanation]:

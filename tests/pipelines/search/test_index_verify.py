@@ -8,15 +8,18 @@ import pytest
 
 from infra.errors import UserError
 from infra.storage.folder import FolderStore
+from pipelines.datasets.manifest import Manifest
 from pipelines.features.layout import snapshot_name
+from pipelines.search.gallery import HeldGallery
 from pipelines.search.index_build import IndexBuild
 from pipelines.search.index_format import IndexDocument, read_index_document
 from pipelines.search.index_verify import verify_index
 from pipelines.search.layout import partition_receipt_name
 from pipelines.search.partition import StoredFile
 from pipelines.search.partition_writer import stored_file
+from tests.support import feature_sets
 from tests.support.bad_stores import UNREADABLE, at_every_expiry
-from tests.support.indexes import contents
+from tests.support.indexes import SMALL, build_here, contents, loaded
 
 
 def verify(folder: Path) -> tuple[str, ...]:
@@ -29,6 +32,21 @@ def test_an_intact_index(built: IndexBuild):
     assert found.errors == ()
     assert found.items == {"photos": 59, "captions": 118}
     assert (found.uri, seen[-1][0]) == (built.uri, seen[-1][1])
+
+
+def test_int8_captions_of_photos_without_captions_are_intact(tmp_path: Path):
+    """Nothing in the files of such a partition says how its vectors are stored."""
+    photos = feature_sets.manifest(tmp_path, 18).photos()
+    without = [replace(photo, captions=()) if photo.split == "test" else photo for photo in photos]
+    features = feature_sets.write_set(tmp_path, Manifest.build("tiny", str(tmp_path / "photos"), without))
+    model = loaded(tmp_path / "model", features)
+    built = build_here(model, [features], tmp_path / "indexes", replace(SMALL, vector_type="int8"))
+    assert 0 in [partition.items for partition in built.document.galleries["captions"].partitions]
+    assert verify_index(built.uri, lambda *_: None).errors == ()
+    held = HeldGallery(built.store, "captions", built.document.galleries["captions"], None)
+    for partition in held.partitions:
+        partition.vectors.hold()
+    assert held.total == 2 * (18 - 1 - 3)
 
 
 @pytest.mark.parametrize("kind", ["vectors.npy", "pooled.npy", "boxes.npy", "items.arrow", "receipt.json"])

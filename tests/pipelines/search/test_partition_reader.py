@@ -85,6 +85,13 @@ def test_a_matrix_is_verified(store: FolderStore):
         read_matrix(store, "text", text, np.float16, (6, 2))
 
 
+def test_a_matrix_without_rows_has_any_type(store: FolderStore):
+    found = write(store, "x.npy", save_npy(np.empty((0, 6), np.int8)))
+    assert len(read_matrix(store, "x.npy", found, np.float16, (0, 2))) == 0
+    with pytest.raises(UserError, match=r"x\.npy is int8 \(0, 6\), expected float16 \(1, 2\)"):
+        read_matrix(store, "x.npy", found, np.float16, (1, 2))
+
+
 @pytest.mark.parametrize(("data", "reason"), [(None, "does not exist"), (b"", "is empty")])
 def test_a_missing_or_empty_object_is_an_error(store: FolderStore, data: bytes | None, reason: str):
     if data is not None:

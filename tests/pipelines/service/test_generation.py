@@ -25,6 +25,8 @@ def test_names_state_the_order_and_what_is_served():
         assert serves_index(A, other)
     assert not serves_index(A, Generation("j@0", "models:/m/1"))
     assert not serves_index(SERVICE, Generation("i@0", "models:/m/1"))
+    folders = [Generation(f"/data/me@work/{name}@0", "models:/m/1") for name in ("i", "j")]
+    assert not serves_index(application_name(1, folders[0]), folders[1])
     assert gallery_number(SERVICE) is None
     assert galleries({A: "RUNNING", SERVICE: "RUNNING", B: "DEPLOYING"}) == [B, A]
 

@@ -1,8 +1,11 @@
 """A share in the test process: what it holds, scores of its photos, and the files that it leaves."""
 
 import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from infra.tracking import TrackingConfig
@@ -10,7 +13,7 @@ from pipelines.search.hits import Hit
 from pipelines.search.index import EncodedQueries
 from pipelines.search.index_build import IndexBuild
 from pipelines.service.generation import Generation
-from pipelines.service.ranking import Found
+from pipelines.service.ranking import Found, ShareQuery
 from pipelines.service.share import Share, hit_document, shown_source, version_page
 from tests.support.indexes import build_here, loaded
 from tests.support.small_models import small_set
@@ -63,6 +66,34 @@ def test_shares_have_what_encoding_leaves_of_the_time(shares: list[Share], monke
     shares[0].__dict__["_clients"] = dict(enumerate(shares))
     asyncio.run(shares[0].search("a dog", 5, 5, None, False, 10.0))
     assert 0 < given[0] <= 9.7
+
+
+def test_scoring_stops_when_the_caller_leaves(shares: list[Share], monkeypatch: pytest.MonkeyPatch):
+    """So that queries behind it do not wait for a result that nobody receives."""
+    share, scored, started, may_go_on = shares[0], list[int](), threading.Event(), threading.Event()
+    exact_scores = share._index.exact_scores
+
+    def slow(gallery: str, queries: Any, rows: np.ndarray) -> np.ndarray:
+        scored.append(len(rows))
+        started.set()
+        assert may_go_on.wait(60)
+        return exact_scores(gallery, queries, rows)
+
+    async def leave() -> None:
+        queries = share._index.encode_sentences(["a photo of 7"])
+        near = share._index.candidates("photos", queries, 10)
+        task = asyncio.create_task(share.rerank(ShareQuery("photos", queries, 3, 10), near))
+        await asyncio.to_thread(started.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_go_on.set()
+        await share._computed(lambda: None)  # behind it, in the same thread
+
+    monkeypatch.setattr("pipelines.search.index.SCORED_AT_ONCE", 2)
+    monkeypatch.setattr(share._index, "exact_scores", slow)
+    asyncio.run(leave())
+    assert scored == [2]
 
 
 def test_the_folder_is_removed_before_the_process_is_killed(shares: list[Share], tmp_path: Path):
