@@ -100,7 +100,7 @@ class Guard:
             raise ServiceError(
                 401, "the token is missing or wrong; send the header `Authorization: Bearer <token>`", "Authorization"
             )
-        if self._in_progress > self._config.max_requests:
+        if self._in_progress > self._config.max_requests and scope["path"] not in _UNLOGGED:  # overload has metrics
             raise ServiceError(429, f"{self._config.max_requests} requests are in progress; try again", retry_after_s=1)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._limit:

@@ -44,7 +44,13 @@ def build_api(served: Served, token: str) -> Any:
         async with served.watching():
             yield
 
-    api = FastAPI(title="shan-line search", docs_url=None, redoc_url=None, lifespan=watching)  # they need a CDN
+    api = FastAPI(
+        title="shan-line search",
+        docs_url=None,  # this page and the next one need a CDN
+        redoc_url=None,
+        lifespan=watching,
+        redirect_slashes=False,  # to a host that the client names
+    )
     _add_paths(api, served)
     _add_page(api)
     if token:
@@ -218,7 +224,11 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
     """Responds to an unknown path or method."""
     message = f"{request.method} {request.url.path[:100]}: {error.detail}; the paths are in /openapi.json"
     found = ServiceError(error.status_code, message)
-    return JSONResponse(found.document(request.scope[REQUEST_ID]), found.status, error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:  # of one route only
+        routes = [route for route in request.app.routes if getattr(route, "path", None) == request.url.path]
+        headers["Allow"] = ", ".join(sorted({method for route in routes for method in route.methods}))
+    return JSONResponse(found.document(request.scope[REQUEST_ID]), found.status, headers)
 
 
 async def _closed(request: Request, error: Any) -> Response:  # noqa: ARG001 - the signature of a handler

@@ -173,7 +173,9 @@ def test_requests_beyond_the_limit_are_refused():
         status, document, headers = await respond(guarded)
         assert (status, headers["retry-after"]) == (429, "1")
         assert document["message"] == "2 requests are in progress; try again"
+        monitoring = asyncio.create_task(respond(guarded, "/metrics"))
         ready.set()
+        assert (await monitoring)[0] == 200
         assert [found[0] for found in await asyncio.gather(*waiting)] == [200, 200]
         assert (await respond(guarded))[0] == 200
 

@@ -102,6 +102,7 @@ def test_a_share_has_what_detection_leaves_of_the_time():
         ("/search?image_uri=s3://b/other.jpg", 422, "which the service may not read"),
         ("/search?image_uri=s3://b/photos/p.jpg", 422, "the model is served without a detector"),
         ("/nothing", 404, "the paths are in /openapi.json"),
+        ("/search/", 404, "the paths are in /openapi.json"),
     ],
 )
 def test_other_requests_reach_no_process(path: str, status: int, message: str):
@@ -110,6 +111,15 @@ def test_other_requests_reach_no_process(path: str, status: int, message: str):
     assert found == status
     assert message in document["message"]
     assert share.calls == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("PUT", "/search", "GET, POST"), ("PUT", "/healthz", "GET, HEAD"), ("GET", "/score", "POST")],
+)
+def test_all_methods_of_a_path_are_named(method: str, path: str, allowed: str):
+    status, _, headers = exchange(served(Handle()), method, path)
+    assert (status, headers["allow"]) == (405, allowed)
 
 
 @pytest.mark.parametrize(
