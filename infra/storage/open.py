@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from infra.errors import UserError
-from infra.paths import absolute, is_dir
+from infra.paths import absolute, exists, is_dir, is_file
 from infra.storage.base import Store
 
 RAY_WORKING_DIRS = "working_dir_files"
@@ -32,6 +32,8 @@ def require_writable_file(path: Path, name: str) -> None:
     require_folder(path.parent, name)
     if is_dir(path):
         raise UserError(f"{name} '{path}' is a folder; give a file in it")
+    if exists(path) and not is_file(path):  # which a new file would replace
+        raise UserError(f"{name} '{path}' is a device, pipe or socket; give a file")
 
 
 def require_durable_path(location: str | Path, name: str) -> None:

@@ -73,7 +73,10 @@ class Following:
         try:
             found = self.find()
             if self.champion and not found.champion:
-                self.problem = f"{self.champion} stays: no version is champion any more; promote one"
+                self.problem = (
+                    f"{self.champion} is not champion any more, and no other version is; the index that is served "
+                    "stays; promote a version"
+                )
                 return
             self.champion, problem = found.champion, found.problem
             is_kept = bool(problem) and self._has_gallery_of_another(found.generation)

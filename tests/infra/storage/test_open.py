@@ -1,11 +1,12 @@
 """Opening stores by URI, and checks of output paths."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from infra.errors import UserError
-from infra.storage.open import open_store, require_durable_path, require_folder
+from infra.storage.open import open_store, require_durable_path, require_folder, require_writable_file
 from tests.support.bad_stores import closed
 
 
@@ -40,6 +41,16 @@ def test_a_relative_path_in_a_submitted_job_is_an_error(tmp_path: Path, monkeypa
     for lost in ("build/features", f"file://{folder}/features"):
         with pytest.raises(UserError, match=rf"extract\.output '{lost}' would be deleted"):
             require_durable_path(lost, "extract.output")
+
+
+def test_a_device_or_pipe_is_no_file_to_write(tmp_path: Path):
+    """As root, its directory entry would be replaced."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (Path("/dev/null"), pipe):
+        with pytest.raises(UserError, match=f"^--page '{path}' is a device, pipe or socket; give a file$"):
+            require_writable_file(path, "--page")
+    require_writable_file(tmp_path / "page.html", "--page")
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path):

@@ -157,7 +157,8 @@ def test_a_champion_that_is_no_longer_one_stays():
     follower.step()
     follower.step()
     assert list(applications.found) == [application_name(1, TWO)]
-    assert follower.problem == "models:/m/2 stays: no version is champion any more; promote one"
+    message = "models:/m/2 is not champion any more, and no other version is; the index that is served stays; promote a"
+    assert follower.problem == f"{message} version"
 
 
 def test_a_follower_that_restarts_finds_what_is_served():
