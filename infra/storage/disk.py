@@ -71,9 +71,10 @@ def names_tmpdir() -> Iterator[None]:
 
 
 def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Writes a file, whether or not it exists: readers see the old bytes or the new ones."""
-    with temporary_file(path, data) as temporary:
-        temporary.replace(path)
+    """Writes a file, whether or not it exists: readers see the old bytes or the new ones. A link stays one."""
+    target = path.resolve() if path.is_symlink() else path
+    with temporary_file(target, data) as temporary:
+        temporary.replace(target)
 
 
 def _is_full(error: Exception) -> bool:

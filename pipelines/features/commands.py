@@ -7,10 +7,11 @@ from typing import Literal
 from infra.errors import UserError
 from infra.progress import ProgressBar, counted_bar
 from infra.storage.base import Store
-from infra.storage.open import open_store, require_writable_file
+from infra.storage.open import require_writable_file
 from pipelines.datasets.importer import DatasetFiles
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.html_report import write_page
+from pipelines.features.layout import open_all_snapshots
 from pipelines.features.orphans import OrphanedObject, delete_orphans, find_orphans
 from pipelines.features.precomputed.export_scan import export_scan
 from pipelines.features.precomputed.export_tsv import export_tsv
@@ -42,9 +43,9 @@ def clean_up(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) 
     """Lists the orphaned objects of the feature set at `uri`, deletes them with `delete`, and returns both as text.
 
     Shards of unfinished extractions are deleted only with `unfinished`; with `earlier_snapshots` every snapshot but the
-    current one is an orphan.
+    current one is an orphan. Raises UserError for a snapshot.
     """
-    store = open_store(uri)
+    store = open_all_snapshots(uri)
     orphans = find_orphans(store, earlier_snapshots)
     kept = frozenset[str]() if unfinished else orphans.unfinished
     return f"{orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"

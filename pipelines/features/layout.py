@@ -26,6 +26,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from infra.errors import UserError
 from infra.source_tree import program
 from infra.storage.base import Store
 from infra.storage.open import open_store
@@ -129,6 +130,13 @@ def resolve_uri(uri: str) -> tuple[Store, str]:
 def is_pinned(uri: str) -> bool:
     """Returns whether a feature set's URI is `<uri>@<12 hex>`."""
     return _SNAPSHOT_URI.fullmatch(uri) is not None
+
+
+def open_all_snapshots(uri: str) -> Store:
+    """Returns the store of a feature set or index, to find its orphaned objects. Raises UserError for one snapshot."""
+    if is_pinned(uri):
+        raise UserError(f"{uri} is one snapshot, but gc considers all of them; omit '@{uri.rpartition('@')[2]}'")
+    return open_store(uri)
 
 
 def snapshot_digests(names: Iterable[str]) -> list[str]:

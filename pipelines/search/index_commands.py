@@ -8,10 +8,10 @@ from infra.cluster import ClusterConfig
 from infra.paths import absolute
 from infra.progress import counted_bar
 from infra.registry import find_version
-from infra.storage.open import open_store
 from infra.tracking import TrackingConfig
 from pipelines.features.commands import delete_listed
 from pipelines.features.feature_set import FeatureSet
+from pipelines.features.layout import open_all_snapshots
 from pipelines.features.summary import megabytes
 from pipelines.features.text_report import error_lines, list_orphans
 from pipelines.models.load import LoadedModel, is_registered, load_model
@@ -90,9 +90,9 @@ def verification_text(found: IndexVerification) -> str:
 def clean_up_index(uri: str, delete: bool, unfinished: bool, earlier_snapshots: bool) -> str:
     """Lists the orphaned objects of an index, deletes them with `delete`, and returns both as text.
 
-    Complete partitions of unfinished builds are deleted only with `unfinished`.
+    Complete partitions of unfinished builds are deleted only with `unfinished`. Raises UserError for a snapshot.
     """
-    store = open_store(uri)
+    store = open_all_snapshots(uri)
     orphans = find_index_orphans(store, earlier_snapshots)
     kept = frozenset[str]() if unfinished else orphans.unfinished
     return f"{index_orphans_text(store.uri, orphans)}{delete_listed(store, orphans.items, kept, delete)}"

@@ -1,12 +1,17 @@
 """Settings of the search service."""
 
 import math
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from infra.paths import absolute
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERY_HOST = re.compile("(?!file:)[a-z][a-z0-9+.-]*:/+", re.IGNORECASE)
+"""Prefix of the URIs of all hosts or buckets."""
+_MOST, _LONGEST_S = 1_000_000, 86_400.0
+"""Limits of numbers and of seconds, far beyond what a cluster or a client can use."""
 _ROUTERS = frozenset({"host", "port", "max_body_mb", "max_k", "max_candidates", "follow_every_s"})
 """Fields that only the router and the follower read."""
 
@@ -58,8 +63,11 @@ class ServiceConfig:
         Raises UserError for a path that cannot be.
         """
         for name in ("num_shares", "num_replicas", "max_requests", "max_body_mb", "max_k", "max_candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be at least 1")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be between 1 and {_MOST}")
+        for name in ("max_replicas", "num_detectors"):
+            if not 0 <= getattr(self, name) <= _MOST:
+                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be between 0 and {_MOST}")
         if 0 != self.max_replicas < self.num_replicas:
             raise ValueError(
                 f"service.max_replicas is {self.max_replicas} and service.num_replicas is {self.num_replicas}; it must "
@@ -67,16 +75,16 @@ class ServiceConfig:
             )
         if not 0 < self.port < 65536:
             raise ValueError(f"service.port is {self.port}; it must be between 1 and 65535")
-        if self.num_detectors < 0:
-            raise ValueError(f"service.num_detectors is {self.num_detectors}; it must be at least 0")
-        for name in ("cpus", "deadline_s", "follow_every_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be positive")
+        for name, most in (("cpus", _MOST), ("deadline_s", _LONGEST_S), ("follow_every_s", _LONGEST_S)):
+            if not 0 < getattr(self, name) <= most:
+                raise ValueError(f"service.{name} is {getattr(self, name)}; it must be positive and at most {most:.0f}")
         if not 0 <= self.gpus < math.inf or (self.gpus > 1 and self.gpus % 1):
             raise ValueError(f"service.gpus is {self.gpus}; it must be 0, a fraction of one GPU, or a whole number")
         for prefix in self.image_sources:
             if not prefix.endswith("/"):
                 raise ValueError(f"service.image_sources has {prefix}; end each prefix with /")
+            if _EVERY_HOST.fullmatch(prefix):
+                raise ValueError(f"service.image_sources has {prefix}; name the host or bucket that may be read")
         found = (absolute(prefix, "service.image_sources") for prefix in self.image_sources)
         object.__setattr__(self, "image_sources", tuple(at if at.endswith("/") else f"{at}/" for at in found))
 

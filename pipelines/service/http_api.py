@@ -157,7 +157,9 @@ async def _search(served: Served, request: SearchRequest, end: float) -> dict[st
     gallery.require(request.gallery)
     if request.split is not None and request.split not in gallery.about["splits"]:
         splits = ", ".join(gallery.about["splits"])
-        raise ServiceError(422, f"split is {shown(request.split)}; the index has {splits}", "split", request.split)
+        raise ServiceError(
+            422, f"split is {shown(request.split) or 'empty'}; the index has {splits}", "split", request.split
+        )
     is_all = request.split is None and not request.key_prefix
     where = None if is_all else (request.split, request.key_prefix)
     query: Any = request.sentence
@@ -197,7 +199,8 @@ async def _of_key(gallery: ServedGallery, method: str, request: PairRequest | Ph
     key, dataset = str(request.key), request.dataset
     found = await gallery.holders(method, *arguments, key, dataset, is_unique=dataset is not None)
     if not found:
-        message = f"key is {shown(key)}, which the index does not have; take a key from /search"
+        of_dataset = "" if dataset is None else f" in data set {shown(dataset)}"
+        message = f"key is {shown(key)}, which the index does not have{of_dataset}; take key and dataset from /search"
         raise ServiceError(404, message, "key", key)
     if len(found) > 1:
         raise several(len(found), key)

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from infra.errors import UserError
 from infra.paths import absolute
@@ -26,8 +27,15 @@ The router parses a body between other requests, so parsing one must take millis
 """
 
 _IMAGE = re.compile(rb'"image"\s*:\s*"([^"]*)"')
+_OF_FIELD = "of_field"
+"""Type of the errors of `_problem`."""
 _ABSOLUTE = re.compile("/|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 """Start of an absolute path or a URI."""
+
+
+def _problem(field: str, value: Any, message: str) -> PydanticCustomError:
+    """Returns the error of a field that depends on others."""
+    return PydanticCustomError(_OF_FIELD, "{message}", {"field": field, "value": value, "message": message})
 
 
 class _Request(BaseModel):
@@ -77,9 +85,9 @@ class SearchRequest(_WithImage):
         if sum(given is not None for given in (self.sentence, self.image, self.image_uri)) != 1:
             raise ValueError("give exactly one of sentence, image and image_uri")
         if self.explain and self.sentence is None:
-            raise ValueError("explain has no effect on a search by photo; omit it, or use /explain")
+            raise _problem("explain", True, "explain has no effect on a search by photo; omit it, or use /explain")
         if self.explain and self.k > MAX_EXPLAINED:
-            raise ValueError(f"explain is limited to k of {MAX_EXPLAINED}; lower k")
+            raise _problem("k", self.k, f"k is {self.k}; with explain it must be at most {MAX_EXPLAINED}")
         return self
 
     @property
@@ -91,24 +99,24 @@ class SearchRequest(_WithImage):
 class PairRequest(_WithImage):
     """A sentence and a photo: one of the index by its key, or one that the client sends."""
 
-    key: str | None = Field(None, max_length=1000, description="Key of a photo of the index.")
+    key: str | None = Field(None, min_length=1, max_length=1000, description="Key of a photo of the index.")
     dataset: str | None = Field(None, description="Its data set, if several have the key.")
 
     @model_validator(mode="after")
     def _one_photo(self) -> Self:
         if self.sentence is None:
-            raise ValueError("sentence is missing; give the sentence of the pair")
+            raise _problem("sentence", None, "sentence is missing; give the sentence of the pair")
         if sum(given is not None for given in (self.key, self.image, self.image_uri)) != 1:
             raise ValueError("give exactly one of key, image and image_uri")
         if self.dataset is not None and self.key is None:
-            raise ValueError("dataset has no effect without key; omit it")
+            raise _problem("dataset", self.dataset, "dataset has no effect without key; omit it")
         return self
 
 
 class PhotoRequest(_Request):
     """A photo of the index."""
 
-    key: str = Field(max_length=1000, description="Key of the photo.")
+    key: str = Field(min_length=1, max_length=1000, description="Key of the photo.")
     dataset: str | None = Field(None, description="Its data set, if several have the key.")
 
 
@@ -179,6 +187,8 @@ def invalid(error: ValidationError) -> ServiceError:
     found = error.errors()[0]
     field, value = ".".join(map(str, found["loc"])) or None, found["input"]
     limits, reason = found.get("ctx", {}), found["msg"].removeprefix("Value error, ")
+    if found["type"] == _OF_FIELD:
+        return ServiceError(422, reason, limits["field"], limits["value"])
     if found["type"] == "greater_than_equal":
         message = f"{field} is {shown(value)}; it must be at least {limits['ge']}"
     elif found["type"] == "missing":

@@ -37,6 +37,8 @@ def wanted(uri: str, pin: int | None, tracking: TrackingConfig) -> Wanted:
     `uri`. A snapshot (`uri@<12 hex>`) and the index of a checkpoint folder are served as they are. Raises UserError
     if `uri` is not a finished index, or if the pinned version has none.
     """
+    if pin is not None and pin < 1:
+        raise UserError(f"--pin is {pin}; it must be a version, and the first one is 1")
     store, document = read_index_document(uri)
     given = generation_of(store.uri, document)
     version = _VERSION.fullmatch(document.model.uri)

@@ -58,6 +58,7 @@ def test_help_lists_the_commands_and_each_has_its_own(run: Run):
         (["inspect", "nowhere"], "no finished feature set here"),
         (["gc", "nowhere"], "no index.json here, so orphaned objects cannot be determined"),
         (["gc", "nowhere", "--remove"], "--remove"),
+        (["gc", "nowhere@0123456789ab"], "is one snapshot, but gc considers all of them; omit '@0123456789ab'"),
         (["verify", "ftp://host/x"], "ftp:// is not supported"),
     ],
 )

@@ -76,6 +76,7 @@ def test_features_of_another_detector_are_refused(run: Run, index: IndexBuild, t
     [
         (["verify", "nowhere"], "nowhere: no finished search index here"),
         (["gc", "nowhere"], "no index.json of a search index here"),
+        (["gc", "nowhere@0123456789ab"], "is one snapshot, but gc considers all of them; omit '@0123456789ab'"),
         (["--features=x"], "model"),
         (["--model=m", "--features=nowhere"], "nowhere: no finished feature set here"),
         (["--model=m", "--features=x", "--index.photos_per_partition=0"], "must be at least 1"),

@@ -41,6 +41,14 @@ def test_file_is_replaced_and_nothing_else_is_left(tmp_path: Path):
     assert [each.name for each in path.parent.iterdir()] == ["page.html"]
 
 
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path):
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    replace_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
 @pytest.mark.parametrize(
     "error",
     [

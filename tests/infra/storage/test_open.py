@@ -43,7 +43,7 @@ def test_a_relative_path_in_a_submitted_job_is_an_error(tmp_path: Path, monkeypa
             require_durable_path(lost, "extract.output")
 
 
-def test_a_device_or_pipe_is_no_file_to_write(tmp_path: Path):
+def test_a_device_or_pipe_is_refused_as_a_page(tmp_path: Path):
     """As root, its directory entry would be replaced."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

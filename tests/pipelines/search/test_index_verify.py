@@ -35,7 +35,7 @@ def test_an_intact_index(built: IndexBuild):
 
 
 def test_int8_captions_of_photos_without_captions_are_intact(tmp_path: Path):
-    """Nothing in the files of such a partition says how its vectors are stored."""
+    """The size of a file without vectors does not show how they are stored."""
     photos = feature_sets.manifest(tmp_path, 18).photos()
     without = [replace(photo, captions=()) if photo.split == "test" else photo for photo in photos]
     features = feature_sets.write_set(tmp_path, Manifest.build("tiny", str(tmp_path / "photos"), without))

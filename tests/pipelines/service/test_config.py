@@ -12,14 +12,17 @@ from pipelines.service.config import ServiceConfig
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_shares": 0}, "service.num_shares is 0; it must be at least 1"),
+        ({"num_shares": 0}, "service.num_shares is 0; it must be between 1 and 1000000"),
         ({"num_replicas": 3, "max_replicas": 2}, "service.max_replicas is 2 and service.num_replicas is 3; it must be"),
-        ({"max_replicas": -1}, "service.max_replicas is -1 and service.num_replicas is 1; it must be at least that"),
+        ({"max_replicas": -1}, "service.max_replicas is -1; it must be between 0 and 1000000"),
         ({"port": 0}, "service.port is 0; it must be between 1 and 65535"),
-        ({"num_detectors": -1}, "service.num_detectors is -1; it must be at least 0"),
+        ({"num_detectors": -1}, "service.num_detectors is -1; it must be between 0 and"),
+        ({"max_requests": 300_000_000}, "service.max_requests is 300000000; it must be between 1 and 1000000"),
         ({"deadline_s": float("nan")}, "service.deadline_s is nan; it must be positive"),
+        ({"follow_every_s": 1e10}, "service.follow_every_s is 10000000000.0; it must be positive and at most 86400"),
         ({"gpus": 1.5}, "service.gpus is 1.5; it must be 0, a fraction of one GPU, or a whole number"),
         ({"image_sources": ("s3://b/photos",)}, "service.image_sources has s3://b/photos; end each prefix with /"),
+        ({"image_sources": ("http://",)}, "service.image_sources has http://; name the host or bucket"),
     ],
 )
 def test_invalid_fields_are_named(fields: dict[str, Any], message: str):

@@ -39,6 +39,12 @@ def test_only_searches_without_a_copy_need_the_bucket(ray_session: None, s3_serv
         opened.search_photos(["a photo of 7"], 5)
     with pytest.raises(CorruptDataError, match=rf"^{bucket.uri}/.* does not exist; run .* build the index again"):
         copy_partitions(bucket, build.document, partitions, tmp_path / "second")
+    vectors = next(name for name in sorted(names(copy)) if name.endswith(".vectors.npy"))
+    for name in names(build.store):
+        bucket.replace(name, build.store.read(name))
+    bucket.replace(vectors, build.store.read(vectors)[:-1] + b"?")
+    with pytest.raises(CorruptDataError, match=rf"^{bucket.uri}/{vectors} does not have the sha256 in the index; run"):
+        copy_partitions(bucket, build.document, partitions, tmp_path / "third")
     found = SearchIndex.of(copy, build.document, model, partitions).search_photos(["a photo of 7"], 5)
     assert found == SearchIndex.of(build.store, build.document, model, partitions).search_photos(["a photo of 7"], 5)
     others = set(partitions_of(build.document, 1, 2))

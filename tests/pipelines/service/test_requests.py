@@ -73,8 +73,8 @@ def test_a_photo_may_be_the_body(content_type: str):
             "limit",
             "limit is not a field; the fields are image, image_uri, sentence",
         ),
-        ({"sentence": "a", "explain": True, "k": 101}, 422, None, "explain is limited to k of 100; lower k"),
-        ({"image": "aa", "explain": True}, 422, None, "explain has no effect on a search by photo"),
+        ({"sentence": "a", "explain": True, "k": 101}, 422, "k", "k is 101; with explain it must be at most 100"),
+        ({"image": "aa", "explain": True}, 422, "explain", "explain has no effect on a search by photo"),
     ],
 )
 def test_other_requests_are_refused(body: object, status: int, field: str | None, message: str):
@@ -103,6 +103,7 @@ def test_json_may_be_large_only_in_its_image():
     ("body", "message"),
     [
         ({"key": "p7"}, "sentence is missing"),
+        ({"sentence": "a", "key": ""}, "key: string should have at least 1 character"),
         ({"sentence": "a"}, "give exactly one of key, image and image_uri"),
         ({"sentence": "a", "key": "p7", "image": "aa"}, "give exactly one of key"),
         ({"sentence": "a", "image": "aa", "dataset": "d"}, "dataset has no effect without key"),

@@ -70,13 +70,13 @@ def test_shares_have_what_encoding_leaves_of_the_time(shares: list[Share], monke
 
 def test_scoring_stops_when_the_caller_leaves(shares: list[Share], monkeypatch: pytest.MonkeyPatch):
     """So that queries behind it do not wait for a result that nobody receives."""
-    share, scored, started, may_go_on = shares[0], list[int](), threading.Event(), threading.Event()
+    share, scored, started, released = shares[0], list[int](), threading.Event(), threading.Event()
     exact_scores = share._index.exact_scores
 
     def slow(gallery: str, queries: Any, rows: np.ndarray) -> np.ndarray:
         scored.append(len(rows))
         started.set()
-        assert may_go_on.wait(60)
+        assert released.wait(60)
         return exact_scores(gallery, queries, rows)
 
     async def leave() -> None:
@@ -87,7 +87,7 @@ def test_scoring_stops_when_the_caller_leaves(shares: list[Share], monkeypatch: 
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        may_go_on.set()
+        released.set()
         await share._computed(lambda: None)  # behind it, in the same thread
 
     monkeypatch.setattr("pipelines.search.index.SCORED_AT_ONCE", 2)

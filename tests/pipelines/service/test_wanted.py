@@ -143,6 +143,8 @@ def test_a_pinned_version_is_served(tmp_path: Path, document: IndexDocument, reg
         UserError, match=r"--pin 3: models:/m/3 has no index beside \S+ with the same photos; build it with"
     ):
         wanted(one, 3, registry)
+    with pytest.raises(UserError, match=r"^--pin is 0; it must be a version, and the first one is 1$"):
+        wanted(one, 0, registry)
 
 
 def test_a_model_without_a_champion_leaves_the_given_index(
