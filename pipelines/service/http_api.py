@@ -32,8 +32,12 @@ OPEN_PATHS = frozenset({"/healthz", "/openapi.json", *PAGE})
 """Paths that need no token. /openapi.json is the same for every service but for limits of numbers."""
 OPEN_HEALTH = ("status", "message")
 """Fields of the health check that need no token."""
-PHOTO_CACHE = "private, max-age=3600"
-"""Caching of thumbnails, which only clients with the token may have."""
+PHOTO_HEADERS = {
+    "Cache-Control": "private, max-age=3600",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Thumbnails are for clients with the token only, and no page of another site may show those of a local service."""
 
 
 def build_api(served: Served, token: str) -> Any:
@@ -190,7 +194,7 @@ async def _explain(served: Served, request: PairRequest, end: float) -> dict[str
 async def _thumbnail(served: Served, request: PhotoRequest, _end: float) -> Response:
     found = await _of_key(served.gallery, "photo", request)
     size = {"Photo-Width": str(found.width), "Photo-Height": str(found.height)}
-    return Response(found.jpeg, headers={"Cache-Control": PHOTO_CACHE, **size}, media_type="image/jpeg")
+    return Response(found.jpeg, headers=PHOTO_HEADERS | size, media_type="image/jpeg")
 
 
 async def _of_key(gallery: ServedGallery, method: str, request: PairRequest | PhotoRequest, *arguments: Any) -> Any:

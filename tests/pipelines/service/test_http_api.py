@@ -149,7 +149,8 @@ def test_a_pair_is_that_of_the_share_that_has_the_key():
 
 def test_a_thumbnail_is_that_of_the_share_that_has_the_key():
     found = served(Handle(photo=None), Handle(photo=Thumbnail(b'"jpeg"', 640, 480)))
-    assert ask(found, "GET", "/photo?key=p7") == (200, "jpeg")
+    status, document, headers = exchange(found, "GET", "/photo?key=p7")
+    assert (status, document, headers["cross-origin-resource-policy"]) == (200, "jpeg", "same-origin")
     assert ask(served(Handle(photo=None)), "GET", "/photo?key=p7")[0] == 404
     status, document = ask(found, "GET", "/photo?key=p7&image_uri=http://169.254.169.254/")
     assert (status, document["message"]) == (422, "image_uri is not a field; the fields are key, dataset")

@@ -31,7 +31,7 @@ from pipelines.search.index_commands import load_version
 from pipelines.service.config import ServiceConfig
 from pipelines.service.deployments import DRAIN_S
 from pipelines.service.generation import Generation
-from pipelines.service.http_api import PATHS, PHOTO_CACHE
+from pipelines.service.http_api import PATHS, PHOTO_HEADERS
 from pipelines.service.openapi import ErrorDocument, ExplainResponse, HealthResponse, ScoreResponse, SearchResponse
 from pipelines.service.run import gallery_resources, report_problem, running_service
 from tests.benchmarks import service_load
@@ -164,7 +164,7 @@ def test_a_photo_of_the_index_has_a_thumbnail(url: str):
     for hit in ask(f"{url}/search?sentence=a+photo+of+7&k=5")[1]["hits"]:
         status, content, headers = ask(f"{url}/photo?key={hit['key']}&dataset={hit['dataset']}")
         assert (status, headers["Content-Type"]) == (200, "image/jpeg")
-        assert headers["Cache-Control"] == PHOTO_CACHE
+        assert {name: headers[name] for name in PHOTO_HEADERS} == PHOTO_HEADERS
         with Image.open(io.BytesIO(content)) as image:
             assert image.size == (int(headers["Photo-Width"]), int(headers["Photo-Height"])) == (WIDTH, HEIGHT)
 
