@@ -43,6 +43,14 @@ def list_count(items: int) -> int:
     return int(2 ** round(math.log2(4 * math.sqrt(items))))
 
 
+def probe_count(lists: int) -> int:
+    """Returns the number of lists that a query is compared with: 8 times the square root of their number, at most all.
+
+    A query then looks at about 4 N^(3/4) of N items. Measured: docs/results.md, "Recall as the gallery grows".
+    """
+    return min(round(8 * math.sqrt(lists)), lists)
+
+
 def sample_rows(items: int, lists: int) -> NDArray[np.int64]:
     """Returns the rows, evenly spaced, from which the centroids of a gallery are computed."""
     return np.linspace(0, items - 1, min(items, SAMPLES_PER_LIST * lists)).astype(np.int64)

@@ -14,7 +14,15 @@ from infra.cluster_resources import ResourceRequest, result_of, results_of, wait
 from infra.storage.base import Store
 from pipelines.extraction.worker_errors import as_user_errors
 from pipelines.features.npy import HEADER_BYTES, save_npy
-from pipelines.search.candidate_search import IVF_FROM, assign, compute_centroids, faiss, list_count, sample_rows
+from pipelines.search.candidate_search import (
+    IVF_FROM,
+    assign,
+    compute_centroids,
+    faiss,
+    list_count,
+    probe_count,
+    sample_rows,
+)
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_format import CandidateSearch
 from pipelines.search.layout import centroids_name, file_name, lists_name
@@ -42,7 +50,8 @@ def build_candidate_search(
         return CandidateSearch()
     lists = min(config.num_lists or list_count(items), items)
     content = canonical_json({"partitions": [p.files["pooled"].sha256 for p in partitions], "lists": lists})
-    search = CandidateSearch("ivf", min(config.num_probes, lists), sha256(content).hexdigest())
+    probes = config.num_probes or probe_count(lists)
+    search = CandidateSearch("ivf", min(probes, lists), sha256(content).hexdigest())
     if current.identity == search.identity and _is_stored(store, current.objects(gallery)):
         return replace(current, probes=search.probes)
     import ray

@@ -36,8 +36,9 @@ class IndexConfig:
     `auto` takes `ivf` from 50,000 items on."""
     num_lists: int = 0
     """Lists of `ivf`; 0 takes the power of 2 nearest to 4 times the square root of the number of items."""
-    num_probes: int = 64
-    """Lists of `ivf` that a query is compared with."""
+    num_probes: int = 0
+    """Lists of `ivf` that a query is compared with; 0 takes 8 times the square root of their number, 256 of
+    1,024: more find hardly more, and their part of the gallery falls as it grows."""
     num_actors: int = 2
     """Number of processes that encode partitions."""
     actor_cpus: float = 1.0
@@ -48,18 +49,19 @@ class IndexConfig:
     def __post_init__(self) -> None:
         """Makes `output` absolute. Raises ValueError or UserError naming the field, its value and the constraint."""
         object.__setattr__(self, "output", absolute(self.output, "index.output"))
-        for name in ("photos_per_partition", "num_probes", "num_actors"):
+        for name in ("photos_per_partition", "num_actors"):
             if getattr(self, name) < 1:
                 raise ValueError(f"index.{name} is {getattr(self, name)}; it must be at least 1")
-        if self.num_lists < 0:
-            raise ValueError(
-                f"index.num_lists is {self.num_lists}; it must be at least 1, or 0 to choose it from the size"
-            )
+        for name in ("num_lists", "num_probes"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"index.{name} is {getattr(self, name)}; it must be at least 1, or 0 to choose it from the size"
+                )
         if self.num_lists and self.candidate_search != "ivf":
             raise ValueError(
                 f"index.num_lists is {self.num_lists}, but has no effect without index.candidate_search ivf; set it"
             )
-        if self.num_probes != type(self).num_probes and self.candidate_search == "flat":
+        if self.num_probes and self.candidate_search == "flat":
             raise ValueError(
                 f"index.num_probes is {self.num_probes}, but has no effect with index.candidate_search flat; omit it"
             )

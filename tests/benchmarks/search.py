@@ -22,9 +22,8 @@ from torch.nn.functional import normalize
 from infra.storage.folder import FolderStore
 from pipelines.models.load import LoadedModel
 from pipelines.reports.tables import Table
-from pipelines.search.candidate_search import IVF_FROM, list_count
+from pipelines.search.candidate_search import IVF_FROM, list_count, probe_count
 from pipelines.search.candidate_search_build import write_centroids, write_lists
-from pipelines.search.config import IndexConfig
 from pipelines.search.index import EncodedQueries, SearchIndex
 from pipelines.search.index_format import CandidateSearch, Gallery, IndexDocument, IndexedFeatures, IndexedModel
 from pipelines.search.layout import centroids_name
@@ -104,7 +103,7 @@ def with_lists(store: FolderStore, gallery: Gallery) -> Gallery:
     name = centroids_name("photos", IDENTITY)
     centroids = write_centroids(store, name, gallery.partitions, lists, 1)
     found = {p.name: write_lists(store, p, name, centroids, lists, IDENTITY, 1) for p in gallery.partitions}
-    return replace(gallery, first_stage=CandidateSearch("ivf", IndexConfig.num_probes, IDENTITY, centroids, found))
+    return replace(gallery, first_stage=CandidateSearch("ivf", probe_count(lists), IDENTITY, centroids, found))
 
 
 def exact(index: SearchIndex, captions: list[Tensor]) -> Iterator[np.ndarray]:

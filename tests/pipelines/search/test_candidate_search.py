@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from pipelines.search.candidate_search import CandidateIndex, assign, compute_centroids, list_count, sample_rows
+from pipelines.search.candidate_search import (
+    CandidateIndex,
+    assign,
+    compute_centroids,
+    list_count,
+    probe_count,
+    sample_rows,
+)
 
 WIDTH, ITEMS, LISTS = 16, 400, 8
 
@@ -94,6 +101,7 @@ def test_no_items_no_candidates():
 
 def test_the_sample_is_even_and_lists_follow_the_size():
     assert [list_count(items) for items in (50_000, 10**5, 10**6)] == [1024, 1024, 4096]
+    assert [probe_count(lists) for lists in (1, 49, 100, 1024, 4096)] == [1, 49, 80, 256, 512]
     assert sample_rows(100, 8).tolist() == list(range(100))
     rows = sample_rows(10**6, 4096)
     assert (len(rows), rows[0], rows[-1]) == (64 * 4096, 0, 10**6 - 1)

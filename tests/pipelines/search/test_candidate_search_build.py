@@ -15,6 +15,7 @@ from infra.errors import UserError
 from infra.storage.folder import FolderStore
 from pipelines.features.npy import load_npy
 from pipelines.search import candidate_search_build
+from pipelines.search.candidate_search import probe_count
 from pipelines.search.candidate_search_build import build_candidate_search, read_pooled, write_centroids, write_lists
 from pipelines.search.config import IndexConfig
 from pipelines.search.index_build import IndexBuild
@@ -65,6 +66,9 @@ def test_the_same_partitions_and_lists_keep_the_stage(store: FolderStore, partit
     config = IndexConfig(candidate_search="ivf", num_lists=LISTS, num_probes=2)
     found = build_candidate_search(store, "photos", partitions, config, ClusterConfig(), current)
     assert found == replace(current, probes=2)
+    automatic = replace(config, num_probes=0)
+    found = build_candidate_search(store, "photos", partitions, automatic, ClusterConfig(), current)
+    assert found == replace(current, probes=probe_count(LISTS))
     for other in (partitions[1:], partitions[::-1]):
         with pytest.raises(ConnectionError):
             build_candidate_search(store, "photos", other, config, ClusterConfig(), current)

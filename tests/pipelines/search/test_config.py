@@ -11,7 +11,7 @@ from pipelines.search.config import IndexConfig
     ("fields", "message"),
     [
         ({"photos_per_partition": 0}, r"index\.photos_per_partition is 0; it must be at least 1"),
-        ({"num_probes": 0}, r"index\.num_probes is 0; it must be at least 1"),
+        ({"num_probes": -1}, r"index\.num_probes is -1; it must be at least 1, or 0 to choose it"),
         ({"num_actors": 0}, r"index\.num_actors is 0; it must be at least 1"),
         ({"num_lists": -1}, r"index\.num_lists is -1; it must be at least 1, or 0 to choose it"),
         ({"num_lists": 4}, r"index\.num_lists is 4, but has no effect without index\.candidate_search ivf; set it"),
