@@ -23,9 +23,7 @@ class ProcessFolder:
     def __init__(self, prefix: str) -> None:
         """Raises UserError if TMPDIR cannot be written."""
         with names_tmpdir():
-            for left in Path(tmpdir()).glob(f"{prefix}*{SUFFIX}"):
-                with suppress(OSError):  # of another user, or removed meanwhile
-                    _remove_unlocked(left)
+            remove_left_folders(prefix)
             while True:
                 self.path = Path(tempfile.mkdtemp(SUFFIX, prefix))
                 with suppress(FileNotFoundError):  # another process has found the new folder without its lock
@@ -50,6 +48,13 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         yield folder.path
     finally:
         folder.remove()
+
+
+def remove_left_folders(prefix: str) -> None:
+    """Removes the folders with a prefix whose processes have ended. Those of other users stay."""
+    for left in Path(tmpdir()).glob(f"{prefix}*{SUFFIX}"):
+        with suppress(OSError):  # of another user, or removed meanwhile
+            _remove_unlocked(left)
 
 
 def _remove_unlocked(folder: Path) -> None:

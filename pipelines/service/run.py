@@ -15,11 +15,12 @@ from infra.cluster_resources import NOTICE_S, ResourceRequest, wait_for_resource
 from infra.errors import UserError
 from infra.log import event, is_json, log
 from infra.paths import absolute
+from infra.storage.process_folder import remove_left_folders
 from infra.tracking import TrackingConfig
 from pipelines.models.load import is_registered
 from pipelines.service.config import ServiceConfig
 from pipelines.service.follower import START_S, error_line
-from pipelines.service.generation import FOLLOWER, SERVICE, Generation, galleries, gallery_number
+from pipelines.service.generation import FOLDERS, FOLLOWER, SERVICE, Generation, galleries, gallery_number
 from pipelines.service.router import TOKEN, require_token
 from pipelines.service.running_serve import RESPONSE_S, require_usable_serve
 from pipelines.service.wanted import wanted
@@ -172,7 +173,8 @@ def _stopped_at_end(is_own_cluster: bool) -> Iterator[None]:
     finally:
         try:
             if is_own_cluster:
-                ray.shutdown()
+                ray.shutdown()  # kills the processes of the service
+                remove_left_folders(FOLDERS)
             else:
                 _delete_applications()
         except Exception as error:  # noqa: BLE001 - Ray and Serve raise their own types where the cluster is gone
