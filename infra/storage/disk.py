@@ -72,7 +72,7 @@ def names_tmpdir() -> Iterator[None]:
 
 def replace_file(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file, whether or not it exists: readers see the old bytes or the new ones. A link stays one."""
-    target = path.resolve() if path.is_symlink() else path
+    target = path.resolve() if os.path.islink(path) else path  # noqa: PTH114 - `is_symlink` raises for a closed folder
     with temporary_file(target, data) as temporary:
         temporary.replace(target)
 
