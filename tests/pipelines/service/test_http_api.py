@@ -99,6 +99,7 @@ def test_a_share_has_what_detection_leaves_of_the_time():
     [
         ("/search?sentence=a&k=1&k=2", 422, "k is given twice; give it once"),
         ("/search?sentence=a&split=dev", 422, "split is dev; the index has test, train"),
+        ("/search?sentence=a&split=", 422, "split is empty; the index has test, train"),
         ("/search?image_uri=s3://b/other.jpg", 422, "which the service may not read"),
         ("/search?image_uri=s3://b/photos/p.jpg", 422, "the model is served without a detector"),
         ("/nothing", 404, "the paths are in /openapi.json"),
@@ -151,7 +152,9 @@ def test_a_thumbnail_is_that_of_the_share_that_has_the_key():
     found = served(Handle(photo=None), Handle(photo=Thumbnail(b'"jpeg"', 640, 480)))
     status, document, headers = exchange(found, "GET", "/photo?key=p7")
     assert (status, document, headers["cross-origin-resource-policy"]) == (200, "jpeg", "same-origin")
-    assert ask(served(Handle(photo=None)), "GET", "/photo?key=p7")[0] == 404
+    status, document = ask(served(Handle(photo=None)), "GET", "/photo?key=p7&dataset=d")
+    message = "key is p7, which the index does not have in data set d; take key and dataset from /search"
+    assert (status, document["message"]) == (404, message)
     status, document = ask(found, "GET", "/photo?key=p7&image_uri=http://169.254.169.254/")
     assert (status, document["message"]) == (422, "image_uri is not a field; the fields are key, dataset")
     assert ask(found, "GET", "/photo")[0] == 422
