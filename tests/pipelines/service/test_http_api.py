@@ -247,7 +247,7 @@ def test_a_client_that_leaves_an_upload_is_not_a_defect():
     assert 'requests_total{path="/search",status="499"} 1.0' in found.metrics.text().decode()
 
 
-@pytest.mark.parametrize(("after_s", "calls"), [(0.1, 3), (0.3, 1)])
+@pytest.mark.parametrize(("after_s", "calls"), [(0.01, 3), (2.1, 1)])
 def test_only_a_share_that_is_late_is_left_alone(after_s: float, calls: int):
     class Silent(Handle):
         async def remote(self, *arguments: Any) -> Any:
@@ -258,7 +258,7 @@ def test_only_a_share_that_is_late_is_left_alone(after_s: float, calls: int):
     gallery = served(other, silent).gallery
 
     async def exchange() -> None:
-        end = asyncio.get_running_loop().time() + 0.2
+        end = asyncio.get_running_loop().time() + 2
         for _ in range(6):
             cancelled = asyncio.ensure_future(gallery.call("search", "a", end=end))
             done, _ = await asyncio.wait([cancelled], timeout=after_s if not silent.calls else 0.001)
