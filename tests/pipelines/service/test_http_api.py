@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+import ray.serve.exceptions  # noqa: F401 - the first import takes seconds, longer than deadlines here
 from ray.exceptions import ActorDiedError
 
 from pipelines.service.config import ServiceConfig
