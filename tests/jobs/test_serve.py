@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         ([], "--index must be given"),
         (["--index=nowhere"], "nowhere: no finished search index here"),
         (["--index={index}", "--pin=3"], "--pin has no effect: "),
-        (["--index={index}", "--service.num_shares=0"], "service.num_shares is 0; it must be at least 1"),
+        (["--index={index}", "--service.num_shares=0"], "service.num_shares is 0; it must be between 1 and 1000000"),
         (
             ["--index={index}", "--service.image_sources=/x/"],
             """service.image_sources is '/x/'; give a list, such as '["/x/"]'""",

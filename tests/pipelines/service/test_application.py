@@ -29,7 +29,7 @@ def test_the_arguments_are_those_of_the_command():
         ({"index": "i", "service": {"image_sources": "s3://b/"}}, "service.image_sources is 's3://b/'; it must be a "),
         ({"index": "i", "service": {"image_sources": [1]}}, "service.image_sources.0 is 1; it must be a valid string"),
         ({"index": "i", "tracking": {"uri": 5}}, "tracking.uri is 5; it must be a valid string"),
-        ({"index": "i", "service": {"num_shares": 0}}, "service.num_shares is 0; it must be at least 1"),
+        ({"index": "i", "service": {"num_shares": 0}}, "service.num_shares is 0; it must be between 1 and 1000000"),
     ],
 )
 def test_other_arguments_are_refused(arguments: dict[str, Any], message: str):
