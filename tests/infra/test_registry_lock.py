@@ -13,7 +13,7 @@ from infra.tracking import Tracking, TrackingConfig, connect
 from tests.support import ROOT
 from tests.support.faulty_proxy import CUT_BEFORE, faulty_proxy
 
-PROCESSES, TIMES = 3, 3
+PROCESSES, TIMES = 3, 2
 COUNT = f"""
 import multiprocessing, sys, time
 import mlflow  # before the forks, as it takes seconds
