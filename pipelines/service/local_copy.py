@@ -1,10 +1,8 @@
 """A share's partitions on its own disk, so that searches do not depend on the bucket of the index."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from infra.storage.base import Store
 from infra.storage.folder import FolderStore
@@ -12,6 +10,7 @@ from infra.storage.pieces import object_pieces
 from pipelines.search.index_format import IndexDocument
 from pipelines.search.layout import KINDS, file_name
 from pipelines.search.partition_reader import REQUESTS, corrupt, required
+from pipelines.search.partition_writer import stored_file
 
 
 def copy_partitions(store: Store, document: IndexDocument, partitions: Collection[str], folder: Path) -> Store:
@@ -28,25 +27,18 @@ def copy_partitions(store: Store, document: IndexDocument, partitions: Collectio
     ]
 
     files = {
-        file_name(partition.name, kind): stored.sha256
+        file_name(partition.name, kind): stored
         for gallery in document.galleries.values()
         for partition in gallery.partitions
         for kind, stored in partition.files.items()
     }
 
     def fetch(name: str) -> None:
-        found = sha256()
         with required(store, name):
-            copy.replace(name, _hashed(object_pieces(store, name), found))
-        if name in files and found.hexdigest() != files[name]:
+            copy.replace(name, object_pieces(store, name))
+        if name in files and stored_file(copy, name) != files[name]:
             raise corrupt(store, name, "does not have the sha256 in the index")
 
     with ThreadPoolExecutor(REQUESTS) as pool:
         list(pool.map(fetch, names))
     return copy
-
-
-def _hashed(pieces: Iterable[bytes], digest: Any) -> Iterator[bytes]:
-    for piece in pieces:
-        digest.update(piece)
-        yield piece

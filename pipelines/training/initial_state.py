@@ -24,7 +24,7 @@ def initial_state(
     word_vectors: NDArray[np.float32] | None,
     device: torch.device,
 ) -> TrainState:
-    """Returns the state before the first step, which depends on the seed only.
+    """Returns the state before the first step; equal arguments give equal weights.
 
     `captions` are those of the `train` split. `word_vectors` has one row per word of their vocabulary, or is None if
     the model has no fixed embedding.

@@ -219,14 +219,15 @@ def main(options: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, default=Path("build/comparison"))
     parser.add_argument("--hf-model", type=absolute, help="adds the first level with this text encoder")
     parser.add_argument("--word-vectors", type=absolute, help="adds the first level with these word vectors")
-    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--models", nargs="*")
     arguments = parser.parse_args(options)
     MODELS.update(with_pretrained_text(arguments.hf_model, arguments.word_vectors))
-    jobs = [(model, seed) for seed in SEEDS for model in arguments.models]
+    models = arguments.models or list(MODELS)
+    jobs = [(model, seed) for seed in SEEDS for model in models]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
     features = FeatureSet.open(arguments.features)
-    of_model = ([run for run in runs if run.model == model] for model in arguments.models)
+    of_model = ([run for run in runs if run.model == model] for model in models)
     print(table([compare(found, features, arguments.output, arguments.objects) for found in of_model]))
 
 
