@@ -150,12 +150,12 @@ def test_quantized_vectors_keep_less_than_exact_ones():
     pooled_ND = np.random.default_rng(0).standard_normal((1000, 32), np.float32)
     queries = EncodedQueries([], pooled_ND[:20])
     best_QT = np.argsort(-queries.pooled_QD @ pooled_ND.T, axis=1)[:, :10]
-    exact, *_, smallest = (
-        quantized_search.measure(form, 1000, pooled_ND, queries, best_QT) for form in quantized_search.forms(32)
-    )
-    assert (exact[:2], exact[3:]) == (["SQfp16", "64"], ["100.0 %"] * 3)
-    assert smallest[:2] == ["PQ4", "4"]
-    assert float(smallest[3].split()[0]) < 100
+    built = [quantized_search.build(form, pooled_ND) for form in quantized_search.forms(32)]
+    assert (quantized_search.forms(32)[0], quantized_search.forms(32)[-1]) == ("SQfp16", "PQ4")
+    assert (built[0].code_size, built[-1].code_size) == (64, 4)
+    exact, *_, smallest = (quantized_search.measure(index, 1000, queries, best_QT) for index in built)
+    assert exact[1:] == ["100.0 %"] * 3
+    assert float(smallest[1].split()[0]) < 100
 
 
 def test_ranks_in_bf16_are_compared_in_both_directions(tmp_path: Path):
