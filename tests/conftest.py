@@ -34,7 +34,7 @@ TIERS = {
 """Every tier and the command that runs it."""
 LONGEST = {"pipelines", "e2e", "cluster", "faults/test_training_faults.py"}
 """Groups of tests that take longest."""
-SERVERS = {"ray_session", "s3_server", "mlflow_uri"}
+SERVERS = {"ray_session", "s3_server", "mlflow_uri", "stack"}
 """Fixtures that start servers."""
 
 
@@ -70,11 +70,11 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Returns what runs in one process: a folder's integration tests, the faults of servers, or the tests of a file."""
+    """Returns what runs in one process: a folder's integration tests, faults and cluster tests with servers, or a file."""
     tier, path = tier_of(item), item.path.relative_to(ROOT / "tests")
     if tier == "integration":
         return path.parts[0]
-    return "cluster" if tier == "cluster" or (tier == "faults" and uses_servers(item)) else str(path)
+    return "cluster" if tier in ("faults", "cluster") and uses_servers(item) else str(path)
 
 
 def uses_servers(item: pytest.Item) -> bool:
