@@ -19,7 +19,7 @@ import torch
 from jobs import cli
 from pipelines.features.feature_set import FeatureSet
 from pipelines.training.checkpoint import ON_PLATEAU
-from pipelines.training.data import batches_of
+from pipelines.training.data import batches_of, local_splits
 from pipelines.training.initial_state import initial_state
 from pipelines.training.inputs import with_word_vectors
 from pipelines.training.plateau import on_plateau
@@ -51,7 +51,7 @@ def train_here(features: FeatureSet, setup: TrainingSetup, folder: Path) -> Trai
     """Trains a model and writes the bundle of its best epoch into a folder."""
     start, config = time.monotonic(), setup.train
     torch.set_num_threads(config.cpus_per_worker)
-    train, val = features.split("train").captioned(), features.split("val").captioned()
+    train, val = local_splits(features, config, setup.cache)
     setup, word_vectors = with_word_vectors(train.captions, setup)
     batches = batches_of(train, config)
     state = initial_state(setup.model, config, train.captions, word_vectors, torch.device("cpu"))
