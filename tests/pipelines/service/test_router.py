@@ -20,8 +20,9 @@ def test_a_token_is_needed_beyond_loopback():
             require_token(host, "")
 
 
+@pytest.mark.long  # half a minute for Ray Serve to start and to end
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("service", [pytest.param({}, marks=pytest.mark.long), {"host": "127.0.0.1"}])
+@pytest.mark.parametrize("service", [{}, {"host": "127.0.0.1"}])
 def test_a_config_file_without_the_host_needs_a_token(tmp_path: Path, service: dict[str, str]):
     from ray import serve
 
