@@ -70,7 +70,7 @@ def tier_of(item: pytest.Item) -> str:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Returns what runs in one process: a folder's integration tests, faults and cluster tests with servers, or a file."""
+    """Returns what one process runs: a folder's integration tests, tests of clusters and servers, or a file's tests."""
     tier, path = tier_of(item), item.path.relative_to(ROOT / "tests")
     if tier == "integration":
         return path.parts[0]
