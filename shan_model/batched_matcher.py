@@ -145,7 +145,7 @@ class BatchedMatcher(nn.Module):
         """Returns scores B x C of every photo with every caption, in the original order of the items.
 
         `matmul_dtype` is the type in which the products of all regions with all words are computed; None keeps the
-        type of the inputs.
+        type of the inputs. Matchers whose product is the score itself always keep it.
         """
         size = _tile(captions)
         caption_tiles = [tile for group in captions for tile in split_items(group.items, size.captions)]

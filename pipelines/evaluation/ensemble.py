@@ -37,8 +37,9 @@ class Ensemble:
         """Raises UserError if two members are copies of one model."""
         uri_of_digest: dict[str, str] = {}
         for member in members:
-            if (other := uri_of_digest.setdefault(member.digest, member.uri)) != member.uri:
+            if other := uri_of_digest.get(member.digest):
                 raise UserError(f"--ensemble names the same model twice, as {other} and {member.uri}; omit one of them")
+            uri_of_digest[member.digest] = member.uri
         self._members = members
         self._sums: dict[int, NDArray[np.float32]] = {}
 

@@ -35,7 +35,7 @@ from shan_model.model import SHAN
 FORMAT = "shan-checkpoint/1"
 STATE, PROGRESS, VALIDATION = "state.safetensors", "progress.json", "validation.json"
 ON_PLATEAU = "on_plateau"
-"""Metric of a validation: 1 if all pairs had almost the same score, else 0."""
+"""Metric of a validation: 1 on the plateau of equal scores, else 0."""
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 MetricRow = tuple[int, int, dict[str, float]]
@@ -82,7 +82,7 @@ class TrainingProgress:
             raise _corrupt(source, f"step is {self.step}, but after epoch {self.validated} it is {first} to {last}")
 
     def is_on_plateau(self) -> bool:
-        """Returns whether all pairs had almost the same score in the last validation."""
+        """Returns whether the last validation was on the plateau of equal scores."""
         last = next((metrics for _, _, metrics in reversed(self.history) if "epoch" in metrics), {})
         return last.get(ON_PLATEAU) == 1
 

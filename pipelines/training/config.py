@@ -91,7 +91,7 @@ class TrainConfig:
     hard_negative_warmup_epochs: int = 0
     """Epochs on the mean of all violations before the loss takes only the hardest negatives. From scratch, hardest
     negatives can lead to equal scores of all pairs. An epoch that starts with those is another epoch of the warm-up.
-    The paper uses 0, no warm-up. At most `epochs`, which trains without hardest negatives."""
+    0 disables it (not stated in the paper). At most `epochs`, which trains without hardest negatives."""
     max_grad_norm: float = 2.0
     """Gradients are clipped to this global norm (not stated in the paper)."""
     ema_decay: float = 0.0

@@ -15,10 +15,10 @@ GAP = 0.1
 
 
 def on_plateau(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.int64], margin: float) -> bool:
-    """Returns whether all pairs of a split have almost the same score, and the ranking is near a random one.
+    """Returns whether matched pairs of a split score like the others on average, and the ranking is near a random one.
 
-    The mean scores of matched and unmatched pairs are compared. Where they are close, a model may rank well and be on
-    its way through the loss of the plateau, so that rSum must be below twice that of a random ranking.
+    Where the mean scores of matched and unmatched pairs are close, a model may rank well and be on its way through the
+    loss of the plateau, so that rSum must be below twice that of a random ranking.
     """
     captions = len(photo_of_caption)
     matched = float(scores_NC[photo_of_caption, np.arange(captions)].mean(dtype=np.float64))
@@ -30,9 +30,10 @@ def on_plateau(scores_NC: NDArray[np.floating], photo_of_caption: NDArray[np.int
 
 def plateau_warning(epoch: int, config: TrainConfig) -> str:
     """Returns the warning after an epoch, counted from 1, that ended on the plateau."""
-    found = f"after epoch {epoch} all pairs of val have almost the same score, and rankings are near random"
+    found = f"after epoch {epoch} matched pairs of val score like the others, and rankings are near random"
+    lasts = "; if that lasts," if epoch < config.epochs else ";"
     if not config.hard_negative_warmup_epochs:
-        return f"{found}; if that lasts, start another training with train.hard_negative_warmup_epochs=1"
+        return f"{found}{lasts} start another training with train.hard_negative_warmup_epochs=1"
     if epoch < config.epochs:
         return f"{found}; epoch {epoch + 1} trains on the mean of all violations"
     return f"{found}; start another training with more train.epochs, or another train.learning_rate"

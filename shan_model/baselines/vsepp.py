@@ -41,10 +41,13 @@ class VSEPP(BatchedMatcher):
         photos: VseppItems,
         captions: VseppItems,
         pairing: Pairing,
-        matmul_dtype: torch.dtype | None = None,
+        matmul_dtype: torch.dtype | None = None,  # noqa: ARG002 - one signature for all matchers
     ) -> Tensor:
-        """Returns the cosines of the pairs, in the shape of `pairing.pair`."""
-        return dot_products(photos.unit, captions.unit, pairing, matmul_dtype)[..., 0, 0]
+        """Returns the cosines of the pairs, in the shape of `pairing.pair`.
+
+        The only product of a pair is its score, which has few different values in bf16, so `matmul_dtype` is not used.
+        """
+        return dot_products(photos.unit, captions.unit, pairing, None)[..., 0, 0]
 
     def word_attention(self, regions_BRD: Tensor, words_WD: Tensor) -> Tensor:
         """Returns B x R x W (sums to 1 over R): the mean attends to each region with 1/R, whatever the word."""

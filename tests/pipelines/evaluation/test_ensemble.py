@@ -46,10 +46,11 @@ def test_mean_scores_are_ranked_in_each_fold_and_cache(features, tmp_path, monke
     assert ensemble.table().rows == [["m0", "vse++", "digest-0"], ["m1", "vse++", "digest-1"]]
 
 
-def test_copies_of_a_model_are_refused(features):
+@pytest.mark.parametrize("uri", ["a", "b"])  # MODEL and MODEL=FEATURES name the same one, too
+def test_copies_of_a_model_are_refused(features, uri):
     shan = model(features)
-    with pytest.raises(UserError, match=r"^--ensemble names the same model twice, as a and b; omit one of them"):
-        Ensemble([LoadedModel("a", shan, "f", "0"), LoadedModel("b", shan, "f", "0")])
+    with pytest.raises(UserError, match=rf"^--ensemble names the same model twice, as a and {uri}; omit one of them"):
+        Ensemble([LoadedModel("a", shan, "f", "0"), LoadedModel(uri, shan, "f", "0")])
 
 
 def test_members_with_other_features_are_refused(features, tmp_path):
