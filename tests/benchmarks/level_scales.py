@@ -1,9 +1,10 @@
 """Retrieval of a trained SHAN-full with other scales of its levels.
 
-    python -m tests.benchmarks.level_scales BUNDLE FEATURES [--split val]
+    python -m tests.benchmarks.level_scales FEATURES BUNDLE... [--split val]
 
 The score is S_L2L + a S_G2L + b S_G2G (Eq. 16, where both factors are 1). The table has the rSum for pairs of a and b,
-with the weights as they were trained. 0 leaves a level out.
+with the weights as they were trained; 0 leaves a level out. Of several bundles, such as those of three seeds, it has
+the mean. Intervals are those of the difference to a = b = 1, paired over resampled photos.
 """
 
 import argparse
@@ -18,12 +19,13 @@ from pipelines.features.feature_set import FeatureSet
 from pipelines.features.split import Split
 from pipelines.reports.tables import Table
 from shan_model.blocks import RowRange
+from shan_model.bootstrap import interval, resample_recalls
 from shan_model.bundle import load_bundle
-from shan_model.metrics import retrieval_recalls
+from shan_model.metrics import retrieval_ranks
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
 
-SCALES = (0.0, 0.03, 0.1, 0.3, 1.0)
+SCALES = (0.0, 0.1, 0.3, 1.0)
 NOTHING = 1e-6
 """The config has no scale of 0."""
 
@@ -42,25 +44,42 @@ def level_matrices(shan: SHAN, split: Split) -> list[NDArray[np.float64]]:
 
 
 def rsums(shan: SHAN, split: Split, scales: Sequence[float] = SCALES) -> NDArray[np.float64]:
-    """Returns the rSum for each scale of S_G2L (rows) and of S_G2G (columns)."""
+    """Returns the rSum for each scale of S_G2L (first axis) and of S_G2G (second axis).
+
+    The third axis has the rSum of the split and, behind it, that of each resample.
+    """
     l2l, g2l, g2g = level_matrices(shan, split)
-    return np.array(
-        [[retrieval_recalls(l2l + a * g2l + b * g2g, split.photo_of_caption).rsum for b in scales] for a in scales]
-    )
+    return np.array([[_rsums(l2l + a * g2l + b * g2g, split.photo_of_caption) for b in scales] for a in scales])
+
+
+def _rsums(scores_NC: NDArray[np.float64], photo_of_caption: NDArray[np.int64]) -> NDArray[np.float64]:
+    ranks = retrieval_ranks(scores_NC, photo_of_caption)
+    resampled_S6 = resample_recalls([ranks], [photo_of_caption])
+    return np.concatenate([[ranks.recalls().rsum], resampled_S6.sum(axis=1)])
+
+
+def table(title: str, rsums_SST: NDArray[np.float64]) -> Table:
+    """Returns the rSum for each pair of scales, and the interval of its difference to the last pair."""
+
+    def cell(rsums_T: NDArray[np.float64]) -> str:
+        low, high = interval((rsums_T - trained_T)[1:])
+        return f"{rsums_T[0]:.1f} ({low:+.1f} to {high:+.1f})" if low or high else f"{rsums_T[0]:.1f}"
+
+    trained_T = rsums_SST[-1, -1]
+    rows = [[f"G2L x {a:g}", *map(cell, row)] for a, row in zip(SCALES, rsums_SST, strict=True)]
+    return Table(title, ["", *(f"G2G x {b:g}" for b in SCALES)], rows)
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.level_scales", description=__doc__)
-    parser.add_argument("bundle", type=Path)
     parser.add_argument("features")
+    parser.add_argument("bundle", type=Path, nargs="+")
     parser.add_argument("--split", default="val")
     arguments = parser.parse_args()
     split = FeatureSet.open(arguments.features).split(arguments.split).captioned()
-    found = rsums(load_bundle(arguments.bundle), split)
-    rows = [[f"G2L x {a:g}", *(f"{rsum:.1f}" for rsum in row)] for a, row in zip(SCALES, found, strict=True)]
-    title = f"rSum on {split.name}, {len(split)} photos"
-    print(Table(title, ["", *(f"G2G x {b:g}" for b in SCALES)], rows).markdown())
+    found = np.mean([rsums(load_bundle(bundle), split) for bundle in arguments.bundle], axis=0)
+    print(table(f"rSum on {split.name}, {len(split)} photos, mean of {len(arguments.bundle)} models", found).markdown())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from shan_model.metrics import retrieval_recalls
 from shan_model.model import SHAN
 from shan_model.scoring import score_matrix
 from shan_model.vocabulary import Vocabulary
-from tests.benchmarks.level_scales import level_matrices, rsums
+from tests.benchmarks.level_scales import level_matrices, rsums, table
 from tests.support import feature_sets
 
 
@@ -28,4 +28,13 @@ def test_scales_combine_to_the_scores_of_a_model(levels: str, tmp_path: Path):
     other.load_state_dict(shan.state_dict(), strict=False)
     expected = score_matrix(other, RowRange(split, slice(0, len(split))), split.captions)
     np.testing.assert_allclose(l2l + scales[0] * g2l + scales[1] * g2g, expected, rtol=0, atol=2e-5)
-    assert rsums(shan, split, scales)[0, 1] == pytest.approx(retrieval_recalls(expected, split.photo_of_caption).rsum)
+    found = rsums(shan, split, scales)
+    assert found[0, 1, 0] == pytest.approx(retrieval_recalls(expected, split.photo_of_caption).rsum)
+    assert found[0, 1, 1:].mean() == pytest.approx(found[0, 1, 0], abs=10)  # of resamples of its photos
+
+
+def test_intervals_are_those_of_the_difference_to_the_trained_model():
+    found = np.tile(np.array([50.0, 40.0, 60.0]), (4, 4, 1))
+    found[0, 0] += [9.0, 8.0, 10.0]
+    rows = table("", found).rows  # quantiles of two values lie between them
+    assert rows[0][:3] == ["G2L x 0", "59.0 (+8.1 to +9.9)", "50.0"]
