@@ -1,4 +1,4 @@
-"""Compares variants of SHAN, its open choices and the baselines under one budget, three seeds each.
+"""Compares variants of SHAN, its open choices and the baselines under one budget, with three seeds each by default.
 
     python -m tests.benchmarks.model_comparison --features URI [--objects objects.json] --output build/comparison
 
@@ -43,12 +43,14 @@ MODELS = {
     "SHAN-T2I": ["--model.variant=t2i"],
     "SHAN-I2T": ["--model.variant=i2t"],
     "L2L only": ["--model.levels=l2l"],
+    "L2L, sums": ["--model.levels=l2l", "--model.l2l_pooling=sum"],
     "L2L+G2L": ["--model.levels=l2l+g2l"],
     "VSE++": ["--model.matcher=vse++"],
     "SCAN t2i": ["--model.matcher=scan-t2i"],
     "SCAN i2t": ["--model.matcher=scan-i2t"],
     "SGRAF-SGR": ["--model.matcher=sgr"],
     "TERN": ["--model.matcher=tern"],
+    "TERN, mean violations": ["--model.matcher=tern", "--train.hard_negative_warmup_epochs=10"],
     "full, scalar gate": ["--model.gate=scalar"],
     "full, cosine affinity": ["--model.affinity=cosine"],
     "full, sums in L2L": ["--model.l2l_pooling=sum"],
@@ -62,7 +64,6 @@ MODELS = {
         "--model.context_temperature=15",
     ],
 }
-SEEDS = (0, 1, 2)
 PRETRAINED_RATE = "1e-4"
 """Learning rate of pretrained text weights, a tenth of the others'."""
 BUDGET = [
@@ -183,16 +184,19 @@ def compare(runs: Sequence[Run], features: FeatureSet, output: Path, objects: Pa
     return Compared(runs[0].model, evaluations, float(np.mean([run.trained.seconds for run in runs])), points)
 
 
+def spread(values: Sequence[float]) -> str:
+    """Returns mean ± standard deviation of the seeds, or the value of the only one."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
 def row(one: Compared, first: Compared) -> str:
     """Returns the line of the table for a model."""
-    rsums = [evaluation.recalls.rsum for evaluation in one.evaluations]
-    cells = [f"{np.mean(rsums):.1f} ± {np.std(rsums, ddof=1):.1f}"]
+    cells = [spread([evaluation.recalls.rsum for evaluation in one.evaluations])]
     low, high = interval(one.resampled_rsum() - first.resampled_rsum())
     cells.append("" if one is first else f"{one.mean('rsum') - first.mean('rsum'):+.1f} ({low:+.1f} to {high:+.1f})")
     cells += [f"{one.mean('image_to_text_r1'):.1f}", f"{one.mean('text_to_image_r1'):.1f}", f"{one.seconds:.0f}"]
     if one.pointing:
-        hits = [hit for hit, _, _ in one.pointing]
-        cells.append(f"{np.mean(hits):.1f} ± {np.std(hits, ddof=1):.1f}")
+        cells.append(spread([hit for hit, _, _ in one.pointing]))
     return f"| {one.model} | " + " | ".join(cells) + " |"
 
 
@@ -220,10 +224,11 @@ def main(options: Sequence[str]) -> None:
     parser.add_argument("--hf-model", type=absolute, help="adds the first level with this text encoder")
     parser.add_argument("--word-vectors", type=absolute, help="adds the first level with these word vectors")
     parser.add_argument("--models", nargs="*")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args(options)
     MODELS.update(with_pretrained_text(arguments.hf_model, arguments.word_vectors))
-    models = arguments.models or list(MODELS)
-    jobs = [(model, seed) for seed in SEEDS for model in models]
+    models: list[str] = arguments.models or list(MODELS)
+    jobs: list[tuple[str, int]] = [(model, seed) for seed in arguments.seeds for model in models]
     with ThreadPoolExecutor(2) as pool:
         runs = list(pool.map(lambda job: train(*job, arguments.features, arguments.output), jobs))
     features = FeatureSet.open(arguments.features)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from infra.storage.folder import FolderStore
 from jobs import cli
 from pipelines.models.load import load_model
 from pipelines.search.index import EncodedQueries, SearchIndex
+from shan_model.model import SHAN
 from tests.benchmarks import (
     bf16_ranks,
     composed_index,
@@ -104,9 +106,8 @@ def test_the_comparison_prints_recalls_and_pointing(
     tiny = [f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8"]
     tiny += ["--train.epochs=1", "--train.batch_size=4"]
     monkeypatch.setattr(model_comparison, "BUDGET", tiny)
-    monkeypatch.setattr(model_comparison, "SEEDS", (0, 1))
     arguments = ["--features", features.uri, "--objects", str(objects), "--output", str(output)]
-    arguments += ["--models", "VSE++", "SCAN t2i"]
+    arguments += ["--models", "VSE++", "SCAN t2i", "--seeds", "0", "1"]
     model_comparison.main(arguments)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
@@ -160,7 +161,9 @@ def test_quantized_vectors_keep_less_than_exact_ones():
 
 def test_ranks_in_bf16_are_compared_in_both_directions(tmp_path: Path):
     features = small_set(tmp_path / "features", 60)
-    photos, captions = bf16_ranks.measure(model(features), features.split("test"))
+    small = model(features)
+    scan = SHAN(replace(small.config, matcher="scan-t2i"), small.vocabulary).eval()
+    photos, captions = bf16_ranks.measure(scan, features.split("test"))
     count = len(features.split("test"))
     assert (photos[:2], captions[:2]) == (["photos", f"{2 * count}"], ["captions", f"{count}"])
     assert 0 < float(photos[2]) < 0.01
