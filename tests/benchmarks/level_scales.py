@@ -79,7 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     split = FeatureSet.open(arguments.features).split(arguments.split).captioned()
     found = np.mean([rsums(load_bundle(bundle), split) for bundle in arguments.bundle], axis=0)
-    print(table(f"rSum on {split.name}, {len(split)} photos, mean of {len(arguments.bundle)} models", found).markdown())
+    print(table(f"rSum on {split.name}, photos: {len(split)}, models: {len(arguments.bundle)}", found).markdown())
 
 
 if __name__ == "__main__":
