@@ -33,7 +33,7 @@ def test_scales_combine_to_the_scores_of_a_model(levels: str, tmp_path: Path):
     assert found[0, 1, 1:].mean() == pytest.approx(found[0, 1, 0], abs=10)  # of resamples of its photos
 
 
-def test_intervals_are_those_of_the_difference_to_the_trained_model():
+def test_intervals_are_of_the_difference_to_the_trained_model():
     found = np.tile(np.array([50.0, 40.0, 60.0]), (4, 4, 1))
     found[0, 0] += [9.0, 8.0, 10.0]
     rows = table("", found).rows  # quantiles of two values lie between them
