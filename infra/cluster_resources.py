@@ -5,10 +5,11 @@ Ray itself waits silently and without end for resources that no node has.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import infra.cluster
 from infra.cluster import ClusterConfig
 from infra.errors import UserError
 from infra.log import log
@@ -59,6 +60,20 @@ def require_resources(cluster: ClusterConfig, request: ResourceRequest) -> None:
     while not (placeable(request.bundles) or may_scale()):
         wait.check()
         time.sleep(_POLL_S)
+
+
+def check_resources(cluster: ClusterConfig, requests: Iterable[ResourceRequest]) -> None:
+    """Raises UserError, before long work, if the cluster cannot run the processes of one of its later stages.
+
+    CPUs of a local cluster are left to the stage: Ray is not started for them.
+    """
+    for request in requests:
+        if any("GPU" in bundle for bundle in request.bundles):
+            infra.cluster.connect(cluster)
+            wait_for_resources(cluster, request)
+        elif not cluster.is_local:
+            infra.cluster.connect(cluster)
+            require_resources(cluster, request)
 
 
 class Wait:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import infra.cluster
 import infra.tracking
-from infra.cluster_resources import require_resources, wait_for_resources
+from infra.cluster_resources import check_resources
 from infra.errors import UserError
 from infra.registry import champion_version
 from infra.storage.conditional_writes import require_conditional_writes
@@ -143,24 +143,15 @@ def require_output_stores(setup: PipelineSetup) -> None:
 
 
 def _require_resources(setup: PipelineSetup) -> None:
-    """Raises UserError before the extraction if the cluster cannot run the processes of a later stage.
-
-    CPUs of a local cluster are left to the stage: Ray is not started for them.
-    """
-    cluster, requests = setup.training.cluster, []
+    """Raises UserError before the extraction if the cluster cannot run the processes of a later stage."""
+    requests = []
     if setup.runs("train"):
         requests.append(workers_request(setup.training.train))
     if setup.runs("evaluate") and setup.score.num_actors:
         requests.append(scorer_request(setup.score))
     if setup.runs("index"):
         requests.append(actors_request(setup.index, 1))
-    for request in requests:
-        if any("GPU" in bundle for bundle in request.bundles):
-            infra.cluster.connect(cluster)
-            wait_for_resources(cluster, request)
-        elif not cluster.is_local:
-            infra.cluster.connect(cluster)
-            require_resources(cluster, request)
+    check_resources(setup.training.cluster, requests)
 
 
 def _require_comparable(tracking: Tracking, name: str, data: PipelineData, setup: PipelineSetup) -> None:

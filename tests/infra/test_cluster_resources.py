@@ -12,6 +12,7 @@ from infra.cluster import ClusterConfig
 from infra.cluster_resources import (
     ResourceRequest,
     Wait,
+    check_resources,
     describe,
     may_scale,
     placeable,
@@ -44,6 +45,17 @@ def test_a_process_runs_on_one_node(nodes: list[dict[str, Any]]):
     assert placeable([{"CPU": 1.0}], groups=9) == 6
     assert placeable([WORKER, {"CPU": 0.5}], groups=9) == 2
     assert placeable([{"CPU": 0.1}], groups=99) == 60  # although 0.1 + 0.1 + ... is not exact
+
+
+def test_ray_is_not_started_to_check_cpus_of_a_local_cluster(monkeypatch: pytest.MonkeyPatch):
+    connected: list[ClusterConfig] = []
+    monkeypatch.setattr("infra.cluster.connect", connected.append)
+    monkeypatch.setattr(cluster_resources, "require_resources", lambda *_: None)
+    request = ResourceRequest([{"CPU": 64.0}], "train.num_workers is 64", "lower it")
+    check_resources(ClusterConfig(address="local"), [request])
+    assert not connected
+    check_resources(ClusterConfig(address="auto"), [request])
+    assert connected == [ClusterConfig(address="auto")]
 
 
 def test_nodes_with_a_node_type_belong_to_an_autoscaler(nodes: list[dict[str, Any]]):
