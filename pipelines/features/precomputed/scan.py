@@ -67,13 +67,28 @@ def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: i
         return shards.finish(lambda *_: describe_source(DETECTOR, width, (regions, regions)), notes)
 
 
-def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
+def count_images(folder: Path, split: str) -> int:
+    """Returns the number of images of a split of a folder in SCAN's format, 0 without it.
+
+    Reads captions, and of the features the header and five rows. Raises UserError for invalid ones.
+    """
+    prefix = _prefixes(folder, []).get(split)
+    return 0 if prefix is None else len(_read_split(folder, split, prefix).photos)
+
+
+def _prefixes(folder: Path, notes: list[str]) -> dict[str, str]:
+    """Returns the prefix of the files of each split in the folder."""
     found = {split: name for split, name in NAMES.items() if is_file(folder / f"{name}_ims.npy")}
     if is_file(folder / "testall_ims.npy"):
         if "test" in found:
             notes.append("testall_ims.npy is left out: test_ims.npy is the test split")
         else:
             found["test"] = "testall"
+    return found
+
+
+def _read_splits(folder: Path, notes: list[str]) -> list[_Split]:
+    found = _prefixes(folder, notes)
     if not found:
         raise UserError(f"{folder}: no train_ims.npy, dev_ims.npy or test_ims.npy; pass a folder in SCAN's format")
     return [_read_split(folder, split, name) for split, name in found.items()]
