@@ -33,15 +33,21 @@ def require_one_feature_set(members: Sequence[tuple[str, FeatureSet]]) -> None:
 class Ensemble:
     """Sums the score matrices of its members, fold by fold, as they are evaluated."""
 
-    def __init__(self, members: Sequence[LoadedModel]) -> None:
+    def __init__(self, members: Sequence[LoadedModel] = ()) -> None:
         """Raises UserError if two members are copies of one model."""
-        uri_of_digest: dict[str, str] = {}
-        for member in members:
-            if other := uri_of_digest.get(member.digest):
-                raise UserError(f"--ensemble names the same model twice, as {other} and {member.uri}; omit one of them")
-            uri_of_digest[member.digest] = member.uri
-        self._members = members
+        self._members: list[LoadedModel] = []
         self._sums: dict[int, NDArray[np.float32]] = {}
+        for member in members:
+            self.include(member)
+
+    def include(self, member: LoadedModel) -> None:
+        """Makes a model a member. Raises UserError if it is a copy of another member."""
+        for other in self._members:
+            if other.digest == member.digest:
+                raise UserError(
+                    f"--ensemble names the same model twice, as {other.uri} and {member.uri}; omit one of them"
+                )
+        self._members.append(member)
 
     def add(self, fold: int, scores_NC: NDArray[np.floating]) -> None:
         """Adds the scores of a member on a fold."""
