@@ -30,6 +30,11 @@ def preset_names(sections: Sequence[str]) -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml") if _read_sections(path, sections))
 
 
+def preset_sections(preset: str, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns the values of a preset for the fields of these sections that it sets."""
+    return _read_sections(PRESETS / f"{preset}.yaml", sections)
+
+
 def files_first(argv: Sequence[str], sections: Sequence[str], default_preset: str | None) -> list[str]:
     """Puts the inlined presets and config files before the options, so that options override them."""
     presets, preset = preset_names(sections), default_preset

@@ -8,7 +8,7 @@ import yaml
 from infra.errors import StorageError, UserError
 from jobs import cli
 from jobs.config import Config
-from jobs.config_files import PRESETS
+from jobs.config_files import PRESETS, preset_sections
 from shan_model.config import ModelConfig
 from tests.support.bad_stores import closed
 
@@ -37,6 +37,7 @@ def test_paper_preset_is_that_of_its_data_sets():
     assert paper == parse("--preset", "flickr30k") == parse("--preset", "coco")
     shan = {"matcher", "scan_pooling", "hf_model", "fixed_word_dim"}
     document = yaml.safe_load((PRESETS / "paper.yaml").read_text())
+    assert preset_sections("paper", ("model", "cluster")) == {"model": document["model"]}
     assert document["model"].keys() == ModelConfig.__dataclass_fields__.keys() - shan
     assert document["model"].items() <= vars(paper.model).items()
 
