@@ -59,10 +59,13 @@ faults-short: .venv/.installed-dev ## each kind of fault that make test lacks, o
 	$(BIN)/python -m pytest tests/cluster tests/faults -m "faults or cluster" --short --numprocesses 2 --dist loadgroup --no-loadscope-reorder --durations 10
 
 DATA ?= f30k_precomp
-OPTIONS ?= --train.use_gpu true
+# Further options, such as OPTIONS="--train.word_vectors glove.840B.300d.txt"; the last value of an option counts, so
+# OPTIONS="--train.use_gpu false" trains without a GPU.
+OPTIONS ?=
 .PHONY: reproduce
 reproduce: .venv/.installed-dev ## the models of the paper's tables on SCAN's features in DATA, on a GPU, beside the paper's figures
-	$(BIN)/python -m jobs.reproduce --features $(DATA) --report build/reproduce.html $(OPTIONS)
+	$(BIN)/python -m jobs.reproduce --features $(DATA) --report build/reproduce.html \
+	  --train.use_gpu true --train.num_workers 1 $(OPTIONS)
 
 .PHONY: bench
 bench: .venv/.installed-dev ## speed and memory against peers and limits (15 minutes; writes build/bench.json, docs/results.md)

@@ -113,6 +113,14 @@ def test_make_takes_the_newest_supported_python(tmp_path: Path, present: dict[st
     assert chosen_python(tmp_path).stdout == f"[{chosen}]\n"
 
 
+def test_options_of_make_reproduce_are_added_to_those_of_one_gpu():
+    command = ["make", "--dry-run", "reproduce", "DATA=mine", "OPTIONS=--train.word_vectors v.txt"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = " ".join(printed.replace("\\\n", " ").split())
+    assert "jobs.reproduce --features mine --report build/reproduce.html" in words
+    assert words.endswith("--train.use_gpu true --train.num_workers 1 --train.word_vectors v.txt")
+
+
 def test_make_without_a_supported_python_prints_what_is_missing(tmp_path: Path):
     fake_python(tmp_path, "python3", "3.14")
     chosen_python(tmp_path)
