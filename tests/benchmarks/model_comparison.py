@@ -84,12 +84,14 @@ class Run:
 
 
 def with_pretrained_text(hf_model: str | None, word_vectors: str | None) -> dict[str, list[str]]:
-    """Returns the first level with pretrained text: an encoder that trains, one that is frozen, fixed word vectors."""
+    """Returns models with pretrained text: an encoder that trains, one that is frozen, fixed word vectors."""
     l2l, found = MODELS["L2L only"], dict[str, list[str]]()
     if hf_model:
-        encoder = [*l2l, "--model.text_encoder=hf", f"--model.hf_model={hf_model}"]
-        found["L2L, text encoder"] = [*encoder, f"--train.text_encoder_learning_rate={PRETRAINED_RATE}"]
-        found["L2L, frozen text encoder"] = [*encoder, "--train.freeze_text_encoder=true"]
+        encoder = ["--model.text_encoder=hf", f"--model.hf_model={hf_model}"]
+        frozen = [*encoder, "--train.freeze_text_encoder=true"]
+        found["L2L, text encoder"] = [*l2l, *encoder, f"--train.text_encoder_learning_rate={PRETRAINED_RATE}"]
+        found["L2L, frozen text encoder"] = [*l2l, *frozen]
+        found["SCAN t2i, frozen text encoder"] = [*MODELS["SCAN t2i"], *frozen]
     if word_vectors:
         found["L2L, word vectors"] = [*l2l, f"--train.word_vectors={word_vectors}"]
     return found
@@ -221,7 +223,7 @@ def main(options: Sequence[str]) -> None:
     parser.add_argument("--features", required=True)
     parser.add_argument("--objects", type=Path)
     parser.add_argument("--output", type=Path, default=Path("build/comparison"))
-    parser.add_argument("--hf-model", type=absolute, help="adds the first level with this text encoder")
+    parser.add_argument("--hf-model", type=absolute, help="adds the first level and SCAN with this text encoder")
     parser.add_argument("--word-vectors", type=absolute, help="adds the first level with these word vectors")
     parser.add_argument("--models", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
