@@ -97,6 +97,9 @@ class TrainConfig:
     ema_decay: float = 0.0
     """Decay per step of an exponential moving average of the weights, which is then validated and registered. 0
     disables it."""
+    word_dropout: float = 0.0
+    """Probability that a word is left out of a training caption, which keeps at least one, drawn anew in each epoch. The
+    remaining words are in lower case, without punctuation, and a frozen text encoder encodes them in every step."""
     early_stopping_patience: int = 0
     """Epochs without a better validation rSum after which training stops. 0 disables early stopping."""
     min_word_count: int = 1
@@ -148,8 +151,9 @@ class TrainConfig:
             raise ValueError(
                 f"train.text_encoder_layer_decay is {self.text_encoder_layer_decay}; it must be above 0 and at most 1"
             )
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"train.ema_decay is {self.ema_decay}; it must be at least 0 and below 1")
+        for name in ("ema_decay", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.hard_negative_warmup_epochs > self.epochs:
             raise ValueError(
                 f"train.hard_negative_warmup_epochs is {self.hard_negative_warmup_epochs}; it must not exceed "

@@ -9,10 +9,16 @@ from pipelines.training.batches import Batches, ShuffledBatches
 from pipelines.training.config import TrainConfig
 from pipelines.training.shard_cache import CacheConfig, local_shards
 from pipelines.training.streamed_batches import StreamedBatches
+from pipelines.training.word_dropout import WordDropoutBatches
 
 
 def batches_of(train: Split, config: TrainConfig) -> Batches:
-    """Returns the batches of the train split for `train.data_mode`."""
+    """Returns the batches of the train split for `train.data_mode`, without some words if the config asks for it."""
+    batches = _complete_batches(train, config)
+    return WordDropoutBatches(batches, config.word_dropout, config.seed) if config.word_dropout else batches
+
+
+def _complete_batches(train: Split, config: TrainConfig) -> Batches:
     if config.data_mode == "stream":
         return StreamedBatches(train, config.batch_size, config.seed, config.allow_same_photo, config.num_workers)
     return ShuffledBatches(train, config.batch_size, config.seed, config.allow_same_photo)

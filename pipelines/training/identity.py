@@ -63,6 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "hard_negative_warmup_epochs": 0,
         "max_grad_norm": 2.0,
         "ema_decay": 0.0,
+        "word_dropout": 0.0,
         "early_stopping_patience": 0,
         "min_word_count": 1,
         "word_vectors": "",

@@ -44,6 +44,7 @@ MODELS = {
     "SHAN-I2T": ["--model.variant=i2t"],
     "L2L only": ["--model.levels=l2l"],
     "L2L, sums": ["--model.levels=l2l", "--model.l2l_pooling=sum"],
+    "L2L, word dropout": ["--model.levels=l2l", "--train.word_dropout=0.2"],
     "L2L+G2L": ["--model.levels=l2l+g2l"],
     "VSE++": ["--model.matcher=vse++"],
     "SCAN t2i": ["--model.matcher=scan-t2i"],

@@ -37,7 +37,7 @@ from tests.support.tiny_bert import write_tiny_bert
 
 SETTINGS = [
     f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8", "--train.epochs=2",
-    "--train.batch_size=4",
+    "--train.batch_size=4", "--train.word_dropout=0.2",
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from pipelines.training.config import TrainConfig
         ({"text_encoder_layer_decay": 0.0}, "train.text_encoder_layer_decay is 0.0; it must be above 0 and at most 1"),
         ({"text_encoder_layer_decay": 1.1}, "train.text_encoder_layer_decay is 1.1; it must be above 0 and at most 1"),
         ({"ema_decay": 1.0}, "train.ema_decay is 1.0; it must be at least 0 and below 1"),
+        ({"word_dropout": -0.1}, "train.word_dropout is -0.1; it must be at least 0 and below 1"),
         ({"min_workers": 3}, "train.min_workers is 3; it must not exceed train.num_workers, 2"),
         ({"min_workers": 1, "data_mode": "stream"}, "train.min_workers is set with train.data_mode=stream"),
         ({"batch_size": 3}, "train.batch_size is 3 for 2 workers; give each at least 2"),
