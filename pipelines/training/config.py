@@ -98,7 +98,7 @@ class TrainConfig:
     """Decay per step of an exponential moving average of the weights, which is then validated and registered. 0
     disables it."""
     word_dropout: float = 0.0
-    """Probability that a word is left out of a training caption, which keeps at least one; drawn anew in each epoch.
+    """Probability that a word is left out of a training caption, which keeps at least one. Each epoch draws again.
     The remaining words are in lower case, without punctuation, and a frozen text encoder encodes them in every step."""
     early_stopping_patience: int = 0
     """Epochs without a better validation rSum after which training stops. 0 disables early stopping."""

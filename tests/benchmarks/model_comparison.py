@@ -48,6 +48,7 @@ MODELS = {
     "L2L+G2L": ["--model.levels=l2l+g2l"],
     "VSE++": ["--model.matcher=vse++"],
     "SCAN t2i": ["--model.matcher=scan-t2i"],
+    "SCAN t2i, word dropout": ["--model.matcher=scan-t2i", "--train.word_dropout=0.2"],
     "SCAN i2t": ["--model.matcher=scan-i2t"],
     "SGRAF-SGR": ["--model.matcher=sgr"],
     "TERN": ["--model.matcher=tern"],
