@@ -77,7 +77,10 @@ def webdataset(folder: Path, photos: list[bytes]) -> tuple[list[str], Expected]:
     return [f"{folder}/{{00000..00001}}.tar"], expected
 
 
-@pytest.mark.parametrize("write", [pytest.param(coco, marks=pytest.mark.long), plain_folder, webdataset])
+@pytest.mark.parametrize(
+    "write",
+    [pytest.param(coco, marks=pytest.mark.long), pytest.param(plain_folder, marks=pytest.mark.long), webdataset],
+)
 def test_every_photo_is_extracted_with_its_captions_and_split(
     ray_session: None,
     tmp_path: Path,

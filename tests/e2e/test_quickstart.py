@@ -192,6 +192,7 @@ def stored(demo: Demo, *folders: Path) -> tuple[dict[Path, int], list[dict], dic
     return {path: path.stat().st_mtime_ns for path in files}, runs, client.get_model_version(NAME, "1").tags
 
 
+@pytest.mark.long  # test_the_plan_of_a_finished_pipeline and test_index_build.py have the parts
 @pytest.mark.usefixtures("ray_session")
 def test_a_repeated_pipeline_with_index_writes_nothing(demo: Demo, tmp_path: Path):
     (photos,) = demo.folder.glob("build/scenes/*/photos")

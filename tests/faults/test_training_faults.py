@@ -28,7 +28,7 @@ from tests.support.clusters import ENVIRONMENT, LocalCluster, kill_tree, local_c
 from tests.support.processes import DEADLINE_S, command_line, kill, wait_during
 from tests.support.servers import S3Server
 
-STEPS_PER_EPOCH, EPOCHS = 40, 6
+STEPS_PER_EPOCH, EPOCHS = 40, 5
 SETTINGS = [
     "--name=shan", f"--model.region_dim={feature_sets.FEATURE_DIM}", "--model.joint_dim=8", "--model.word_dim=8",
     f"--train.epochs={EPOCHS}", "--train.batch_size=4", "--train.learning_rate=1e-3", "--train.ema_decay=0.9",

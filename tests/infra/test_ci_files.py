@@ -114,7 +114,14 @@ def test_make_takes_the_newest_supported_python(tmp_path: Path, present: dict[st
 
 
 def test_options_of_make_reproduce_are_added_to_those_of_one_gpu():
-    command = ["make", "--dry-run", "reproduce", "DATA=mine", "OPTIONS=--train.word_vectors v.txt"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "--dry-run",
+        "reproduce",
+        "DATA=mine",
+        "OPTIONS=--train.word_vectors v.txt",
+    ]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     words = " ".join(printed.replace("\\\n", " ").split())
     assert "jobs.reproduce --features mine --report build/reproduce.html" in words

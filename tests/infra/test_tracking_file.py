@@ -75,6 +75,7 @@ connect(TrackingConfig(uri=f"sqlite:///{file}"))
 """
 
 
+@pytest.mark.long  # tests below have one process that waits for another
 def test_processes_that_start_at_once_share_a_new_file(tmp_path: Path):
     """MLflow by itself repeats migrations at the same time, and fails with "duplicate column name"."""
     file = tmp_path / "mlflow.db"

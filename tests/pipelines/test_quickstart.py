@@ -37,6 +37,7 @@ def test_the_command_for_the_runs_of_a_file_can_be_pasted(tracking: Tracking, tm
     assert options == ["ui", "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
 
 
+@pytest.mark.long
 def test_a_search_that_fails_is_an_error_without_a_traceback(tracking: Tracking, tmp_path: Path, capfd):
     features = write_set(tmp_path, manifest(tmp_path))
     with pytest.raises(UserError, match="the search, the last stage, ended with exit code 2; fix the error above"):

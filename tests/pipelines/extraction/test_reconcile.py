@@ -334,6 +334,7 @@ def test_photos_on_which_the_detector_raises_are_rejected(tmp_path: Path, folder
         run(manifest_of(folder), tmp_path, detector_settings={"fault": "wide"})
 
 
+@pytest.mark.long  # tests/faults/test_extraction_kills.py kills detectors
 def test_a_photo_that_kills_the_detector_is_isolated(tmp_path: Path, folder: Path):
     """A red photo kills the process, here as in two processes before; a blue one only in a batch with others."""
     for name, colour in (("red", "red"), ("blue", "blue")):

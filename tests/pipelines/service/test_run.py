@@ -291,6 +291,7 @@ def test_what_is_served_is_described(url: str):
     assert all(0 < seconds < 600 for seconds in sums.values())
 
 
+@pytest.mark.long  # test_ranking.py has the parts
 def test_a_slow_share_is_left_out_until_it_responds(url: str):
     def search() -> tuple[int, Any]:
         status, found, _ = ask(f"{url}/search?sentence=a+photo+of+7&k=50")

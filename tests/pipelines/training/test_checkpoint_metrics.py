@@ -28,6 +28,7 @@ UPLOADS = f"{CHECKPOINT_SECONDS.exported}_count"
 COUNTED = (TRAINING_STEPS, TRAINING_CAPTIONS, CHECKPOINTS, CHECKPOINT_FAILURES)
 
 
+@pytest.mark.long  # tests/e2e/test_train_options.py has those of a training without failures
 @pytest.mark.usefixtures("ray_session")
 def test_all_metrics_of_a_training_are_scraped(features: FeatureSet, setup: TrainingSetup, tracking: Tracking):
     """A file is where the first checkpoint belongs until its failed upload is scraped; the workers start again."""
