@@ -35,16 +35,16 @@ from shan_model.metrics import CUTS
 
 _ALL = "l2l+g2l+g2g"
 MODELS = {
-    "shan-t2i": {"matcher": "shan", "variant": "t2i", "levels": _ALL},
-    "shan-i2t": {"matcher": "shan", "variant": "i2t", "levels": _ALL},
-    "shan-full": {"matcher": "shan", "variant": "full", "levels": _ALL},
-    "scan-t2i": {"matcher": "scan-t2i", "variant": "full", "levels": _ALL},
-    "scan-i2t": {"matcher": "scan-i2t", "variant": "full", "levels": _ALL},
-    "shan-t2i-l2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l"},
-    "shan-t2i-l2l-g2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l+g2l"},
+    "shan-t2i": {"matcher": "shan", "variant": "t2i", "levels": _ALL, "scan_pooling": "mean"},
+    "shan-i2t": {"matcher": "shan", "variant": "i2t", "levels": _ALL, "scan_pooling": "mean"},
+    "shan-full": {"matcher": "shan", "variant": "full", "levels": _ALL, "scan_pooling": "mean"},
+    "scan-t2i": {"matcher": "scan-t2i", "variant": "full", "levels": _ALL, "scan_pooling": "mean"},
+    "scan-i2t": {"matcher": "scan-i2t", "variant": "full", "levels": _ALL, "scan_pooling": "lse"},
+    "shan-t2i-l2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l", "scan_pooling": "mean"},
+    "shan-t2i-l2l-g2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l+g2l", "scan_pooling": "mean"},
 }
-"""MODEL_FIELDS of `model` by the name of each model."""
-MODEL_FIELDS = ("matcher", "variant", "levels")
+"""MODEL_FIELDS of `model` by the name of each model. The poolings of SCAN are those of its published ensemble."""
+MODEL_FIELDS = ("matcher", "variant", "levels", "scan_pooling")
 """Fields that define a model of the tables; no option or preset changes them."""
 ENSEMBLE, MEMBERS = "ensemble", ("scan-t2i", "scan-i2t")
 Published = tuple[str, str, float]

@@ -82,6 +82,9 @@ class ModelConfig:
     """
     scan_pooling: Literal["mean", "lse"] = "mean"
     """Pooling of the relevance of words or regions in SCAN: average, or LogSumExp."""
+    scan_lse_factor: float = 0.0
+    """Factor lambda2 of SCAN's LogSumExp (Eq. 5 and 8). 0 is its published value for Flickr30K, 6 in `scan-t2i` and 5
+    in `scan-i2t`; for COCO that of `scan-i2t` is 20."""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the field, its value, the constraint and the fix."""
@@ -120,6 +123,11 @@ class ModelConfig:
                     f"model.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g} "
                     f"(the paper uses {type(self).__dataclass_fields__[name].default:g})"
                 )
+        if not 0 <= self.scan_lse_factor <= _LARGEST:
+            raise ValueError(
+                f"model.scan_lse_factor is {self.scan_lse_factor}; it must be at most {_LARGEST:g}, or 0 for the "
+                "published value"
+            )
         for name in ("l2l_weight", "g2l_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be between 0 and 1")

@@ -6,6 +6,7 @@ SEVERAL_MODULES lists the few test files without a module of their name.
 """
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from tests.support import ROOT
 from tests.test_imports import MODULES, imported_modules, imports
 
 PACKAGES = ("infra", "jobs", "pipelines", "shan_model")
+TOP_LEVEL = {*PACKAGES, "tests", "docs", "scripts", ".ci", ".github", "Makefile", "pyproject.toml", "ray_cluster.yaml"}
+TOP_LEVEL |= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "constraints.txt"}
+TOP_LEVEL |= {".gitignore", ".pre-commit-config.yaml"}
 COVERS = {
     "pipelines/evaluation/evaluated_version.py": ("pipelines/evaluation/test_promote.py", "one step of a promotion"),
     "pipelines/extraction/ray_graph.py": ("pipelines/extraction/test_run.py", "only an extraction executes a graph"),
@@ -116,3 +120,9 @@ def test_pages_share_one_stylesheet_and_one_charting_library():
     assert [name for name, text in texts.items() if "<style" in text] == ["tables.py"]
     assert {name for name, text in texts.items() if "matplotlib" in text} == {"figures.py", "histogram.py"}
     assert not [name for name, text in texts.items() if "<svg" in text]
+
+
+def test_the_top_level_is_fixed():
+    """What a test writes into the working directory would be committed there."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {path.split("/", 1)[0] for path in listed.splitlines()} == TOP_LEVEL

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "gate_per_level": False,
         "matcher": "shan",
         "scan_pooling": "mean",
+        "scan_lse_factor": 0.0,
     },
     "train": {
         "epochs": 30,

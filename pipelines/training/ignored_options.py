@@ -21,14 +21,16 @@ def ignored_options(setup: TrainingSetup, reads_in_place: bool) -> list[str]:
     """
     model, train = setup.model, setup.train
     hf, matcher, levels = "model.text_encoder=hf", f"model.matcher={model.matcher}", f"model.levels={model.levels}"
-    is_shan, epochs, frozen = model.matcher == "shan", f"train.epochs={train.epochs}", "train.freeze_text_encoder=true"
+    is_shan, is_scan = model.matcher == "shan", model.matcher.startswith("scan")
+    epochs, frozen = f"train.epochs={train.epochs}", "train.freeze_text_encoder=true"
     rules = (  # section, fields, whether they are ignored, and with what
         ("model", _GRU_FIELDS, model.text_encoder == "hf", hf),
         ("model", _SHAN_FIELDS, not is_shan, matcher),
         ("model", _G2L_FIELDS, is_shan and "g2l" not in model.levels, levels),
         ("model", _G2G_FIELDS, is_shan and "g2g" not in model.levels, levels),
         ("model", _DIRECTION_FIELDS, is_shan and model.variant != "full", f"model.variant={model.variant}"),
-        ("model", ("scan_pooling",), not model.matcher.startswith("scan"), matcher),
+        ("model", ("scan_pooling", "scan_lse_factor"), not is_scan, matcher),
+        ("model", ("scan_lse_factor",), is_scan and model.scan_pooling == "mean", "model.scan_pooling=mean"),
         ("train", ("min_word_count",), model.text_encoder == "hf", hf),
         ("train", (*_PRETRAINED_FIELDS, "freeze_text_encoder"), model.text_encoder == "gru", "model.text_encoder=gru"),
         ("train", _PRETRAINED_FIELDS, model.text_encoder == "hf" and train.freeze_text_encoder, frozen),

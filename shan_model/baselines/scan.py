@@ -21,7 +21,7 @@ from shan_model.padding import hide, mean_over_pairs
 LAMBDAS = {"scan-t2i": (9.0, 6.0), "scan-i2t": (4.0, 5.0)}
 """lambda1 (inverse temperature of the attention) and lambda2 (LogSumExp), as published by the authors for Flickr30K.
 
-Their values for COCO are the same, except that lambda2 of i2t is 20.
+Their values for COCO are the same, except that lambda2 of i2t is 20 (`config.scan_lse_factor`).
 """
 
 
@@ -44,7 +44,8 @@ class SCAN(BatchedMatcher):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.regions_query = config.matcher == "scan-i2t"
-        self.lambda1, self.lambda2 = LAMBDAS[config.matcher]
+        self.lambda1, published = LAMBDAS[config.matcher]
+        self.lambda2 = config.scan_lse_factor or published
         self.pooling = config.scan_pooling
 
     def prepare_photos(self, regions_KRD: Tensor, padding_KR: Tensor) -> ScanItems:

@@ -35,7 +35,7 @@ def test_paper_preset_is_that_of_its_data_sets():
     """It names every setting, so that a changed default does not change it."""
     paper = parse("--preset", "paper")
     assert paper == parse("--preset", "flickr30k") == parse("--preset", "coco")
-    shan = {"matcher", "scan_pooling", "hf_model", "fixed_word_dim"}
+    shan = {"matcher", "scan_pooling", "scan_lse_factor", "hf_model", "fixed_word_dim"}
     document = yaml.safe_load((PRESETS / "paper.yaml").read_text())
     assert preset_sections("paper", ("model", "cluster")) == {"model": document["model"]}
     assert document["model"].keys() == ModelConfig.__dataclass_fields__.keys() - shan

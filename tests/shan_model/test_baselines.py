@@ -148,3 +148,9 @@ def test_every_matcher_scores_differently(captions):
 def test_an_unknown_matcher_or_pooling_is_refused(field, bad):
     with pytest.raises(ValueError, match=rf"^model\.{field} is '{bad}'; choose one of: "):
         ModelConfig(**{field: bad})
+
+
+@pytest.mark.parametrize("bad", [-1.0, 1e7, float("nan")])
+def test_a_factor_of_log_sum_exp_is_in_its_range(bad):
+    with pytest.raises(ValueError, match=rf"^model\.scan_lse_factor is {bad}; it must be at most 1e\+06, or 0 for"):
+        ModelConfig(scan_lse_factor=bad)

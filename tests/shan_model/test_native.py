@@ -15,7 +15,7 @@ COMPILERS = {
     "none": (None, "No such file"),
     "fails": ("echo no cc1plus >&2; exit 1", r"\(no cc1plus\)"),
     "makes nothing": ("exit 0", "cannot open"),
-    "makes junk": ('echo junk > "${@: -2:1}"', "file too short"),
+    "makes junk": ('if [ "${@: -3:1}" = -o ]; then echo junk > "${@: -2:1}"; fi', "file too short"),
 }
 
 

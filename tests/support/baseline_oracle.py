@@ -62,15 +62,15 @@ def similarities(v, t):
     return [[cosine(region, word) for word in t] for region in v]
 
 
-def scan_score(v, t, direction, pooling):
-    """SCAN, Eq. 1 to 9, with the authors' constants."""
+def scan_score(v, t, direction, pooling, lambda2=None):
+    """SCAN, Eq. 1 to 9, with the authors' constants for Flickr30K, or another lambda2."""
     s = similarities(v, t)
     if direction == "i2t":
-        lambda2 = 5
+        lambda2 = lambda2 or 5
         attended = [weighted_sum(alpha, t) for alpha in i2t_attention(s, lambda1=4)]
         relevance = [cosine(v[i], attended[i]) for i in range(len(v))]
     else:
-        lambda2 = 6
+        lambda2 = lambda2 or 6
         attended = [weighted_sum(alpha, v) for alpha in t2i_attention(s, lambda1=9)]
         relevance = [cosine(t[j], attended[j]) for j in range(len(t))]
     if pooling == "mean":
@@ -92,5 +92,6 @@ def baseline_scores(fields, regions, words, weights=None):
         rows = tern_scores(photos, captions, {name: x.detach().double().numpy() for name, x in weights.items()})
     else:
         direction, pooling = fields["matcher"].removeprefix("scan-"), fields["scan_pooling"]
-        rows = [[scan_score(v, t, direction, pooling) for t in captions] for v in photos]
+        lambda2 = fields.get("scan_lse_factor")
+        rows = [[scan_score(v, t, direction, pooling, lambda2) for t in captions] for v in photos]
     return torch.as_tensor(rows, dtype=torch.float64)

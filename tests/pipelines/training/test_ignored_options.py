@@ -44,6 +44,9 @@ def setup_of(train: dict[str, Any], model: dict[str, Any]) -> TrainingSetup:
         ({}, {"variant": "i2t", "g2l_weight": 0.4},
          "model.g2l_weight is 0.4, but has no effect with model.variant=i2t"),
         ({}, {"scan_pooling": "lse"}, "model.scan_pooling is lse, but has no effect with model.matcher=shan"),
+        ({}, {"scan_lse_factor": 20.0}, "model.scan_lse_factor is 20.0, but has no effect with model.matcher=shan"),
+        ({}, {"matcher": "scan-i2t", "scan_lse_factor": 20.0},
+         "model.scan_lse_factor is 20.0, but has no effect with model.scan_pooling=mean"),
     ],
 )  # fmt: skip
 def test_option_without_effect_is_named(train: dict[str, Any], model: dict[str, Any], sentence: str):
@@ -56,7 +59,7 @@ def test_option_without_effect_is_named(train: dict[str, Any], model: dict[str, 
         ({}, {}),
         ({"lr_decay_epoch": 3, "min_word_count": 4, "early_stopping_patience": 2}, {"word_dim": 8, "gate": "scalar"}),
         ({"epochs": 4}, {"l2l_weight": 0.5}),
-        ({"lr_schedule": "cosine"}, {"matcher": "scan-t2i", "scan_pooling": "lse"}),
+        ({"lr_schedule": "cosine"}, {"matcher": "scan-i2t", "scan_pooling": "lse", "scan_lse_factor": 20.0}),
         ({"text_encoder_learning_rate": 1e-5, "text_encoder_layer_decay": 0.9}, HF),
         ({"freeze_text_encoder": True}, HF),
     ],

@@ -12,8 +12,9 @@ from tests.support.baseline_oracle import baseline_scores, similarities, t2i_att
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("pooling", ["mean", "lse"])
 @pytest.mark.parametrize("direction", ["t2i", "i2t"])
-def test_scores_equal_the_oracle(direction, pooling, dtype, tolerance):
-    fields = {"matcher": f"scan-{direction}", "scan_pooling": pooling}
+@pytest.mark.parametrize("factor", [{}, {"scan_lse_factor": 20.0}], ids=["Flickr30K", "COCO"])
+def test_scores_equal_the_oracle(factor, direction, pooling, dtype, tolerance):
+    fields = {"matcher": f"scan-{direction}", "scan_pooling": pooling, **factor}
     matcher = SCAN(ModelConfig(**fields))
     regions = unnormalised_matrices([36, 1, 100, 2, 36, 7], dtype)
     words = unnormalised_matrices([12, 1, 3, 12, 40], dtype, seed=2)
