@@ -180,6 +180,7 @@ def _parser(
             """Leaves credentials out, and the command's own arguments, which `--config` does not accept."""
             for name in vars(cfg).keys() - set(sections):
                 del cfg[name]
+            self.instantiate(cfg)  # raises for a value out of range, as a run does
             return redact(str(super().dump(cfg, *arguments, **options)))
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)

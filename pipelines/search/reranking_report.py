@@ -29,7 +29,8 @@ HEADER = [
 def reranking_table(shan: SHAN, split: Split) -> Table:
     """Returns a row per number of candidates: recall of the exact first result and of the exact first ten, and time.
 
-    All pairs of the split are also scored exactly, in memory, for comparison. A bar shows the pairs scored.
+    All pairs of the split are also scored exactly, in memory, for comparison. Bars show the photos and captions encoded
+    and the pairs scored.
     """
     regions, words = _encode(shan, split)
     counts: dict[Queries, list[int]] = {"photos": _candidates(len(words)), "captions": _candidates(len(regions))}
@@ -84,10 +85,14 @@ def candidate_recall(
 def _encode(shan: SHAN, split: Split) -> tuple[list[Tensor], list[Tensor]]:
     """Returns the encoded photos R x D each and captions W x D each. Photos may differ in their number of regions."""
     regions, words = list[Tensor](), list[Tensor]()
-    for top in range(0, len(split), BATCH):
-        regions += shan.encode_photos(
-            [torch.from_numpy(np.array(regions_RF)) for regions_RF in split[top : top + BATCH]]
-        )
-    for left in range(0, len(split.captions), BATCH):
-        words += shan.encode_captions(split.captions[left : left + BATCH])
+    with ProgressBar(total=len(split), desc=f"encode {split.name}", unit="photo") as bar:
+        for top in range(0, len(split), BATCH):
+            features = [torch.from_numpy(np.array(regions_RF)) for regions_RF in split[top : top + BATCH]]
+            regions += shan.encode_photos(features)
+            bar.update(len(features))
+    with ProgressBar(total=len(split.captions), desc=f"encode {split.name}", unit="caption") as bar:
+        for left in range(0, len(split.captions), BATCH):
+            captions = split.captions[left : left + BATCH]
+            words += shan.encode_captions(captions)
+            bar.update(len(captions))
     return regions, words

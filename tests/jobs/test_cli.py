@@ -133,6 +133,20 @@ def test_path_options_follow_the_same_rule(tmp_path: Path, monkeypatch: pytest.M
         report("--report=s3://bucket/r.md")
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.g2g_scale=-1", "model.g2g_scale is -1"),
+        ("--train.word_dropout=1", "train.word_dropout is 1"),
+        ("--model.matcher=tern --model.joint_dim=1022", "model.joint_dim is 1022; it must be a multiple of 4"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_and_not_printed(option: str, message: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(UserError, match=message):
+        parse(*option.split(), "--print_config")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_printed_config_names_no_folder_of_this_machine(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parse("--print_config")

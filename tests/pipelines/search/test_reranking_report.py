@@ -1,5 +1,6 @@
 """Retrieve-and-rerank on a split: recall of the exact top results by number of candidates."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ def test_a_row_per_direction_and_number_of_candidates(tmp_path, capsys):
     recalls = [float(row[4].removesuffix(" %")) for row in table.rows[:4]]
     assert recalls == sorted(recalls)
     scored = 30 * 60 + 30 * (1 + 3 + 6 + 12) + 60 * (1 + 2 + 3 + 6)
-    assert f"{scored / 1000:.2f}k/{scored / 1000:.2f}k" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"{scored / 1000:.2f}k/{scored / 1000:.2f}k" in shown
+    for done in ("30/30", "60/60"):
+        assert re.search(rf"encode val: 100%.* {done} ", shown)
 
 
 @pytest.mark.parametrize("matcher", ["shan", "vse++", "sgr", "tern"])
