@@ -89,16 +89,21 @@ class Run:
 
 
 def with_pretrained_text(hf_model: str | None, word_vectors: str | None) -> dict[str, list[str]]:
-    """Returns models with pretrained text: an encoder that trains, one that is frozen, fixed word vectors."""
-    l2l, found = MODELS["L2L only"], dict[str, list[str]]()
+    """Returns models with pretrained text: an encoder that trains, one that is frozen, fixed word vectors.
+
+    The last two also with word dropout.
+    """
+    l2l, dropout, found = MODELS["L2L only"], MODELS["L2L, word dropout"], dict[str, list[str]]()
     if hf_model:
         encoder = ["--model.text_encoder=hf", f"--model.hf_model={hf_model}"]
         frozen = [*encoder, "--train.freeze_text_encoder=true"]
         found["L2L, text encoder"] = [*l2l, *encoder, f"--train.text_encoder_learning_rate={PRETRAINED_RATE}"]
         found["L2L, frozen text encoder"] = [*l2l, *frozen]
+        found["L2L, word dropout, frozen text encoder"] = [*dropout, *frozen]
         found["SCAN t2i, frozen text encoder"] = [*MODELS["SCAN t2i"], *frozen]
     if word_vectors:
         found["L2L, word vectors"] = [*l2l, f"--train.word_vectors={word_vectors}"]
+        found["L2L, word dropout, word vectors"] = [*dropout, f"--train.word_vectors={word_vectors}"]
     return found
 
 
