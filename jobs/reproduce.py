@@ -63,7 +63,7 @@ def main() -> None:
     check_report(arguments.report)
     _refuse_model_fields(arguments.section_options, config.model)
     device, setup = driver_device(arguments.device, config.score), config.training()
-    check_features(arguments.features)
+    check_features(arguments.features, config.model.region_dim)
     with when_interrupted("re-run the same command to continue"):
         check_training(setup, config.score)
         tracking = infra.tracking.connect(config.tracking)

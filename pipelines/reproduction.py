@@ -23,11 +23,12 @@ from pipelines.evaluation.score import scorer_request
 from pipelines.evaluation.score_config import ScoreConfig
 from pipelines.features.feature_set import FeatureSet, MissingFeatureSetError
 from pipelines.features.layout import INDEX, is_pinned
-from pipelines.features.precomputed.scan import count_images, import_scan
+from pipelines.features.precomputed.scan import import_scan, split_shape
 from pipelines.models.load import LoadedModel, load_model_for
 from pipelines.reports.tables import Table
 from pipelines.training.driver import workers_request
 from pipelines.training.identity import settings_identity
+from pipelines.training.inputs import check_width
 from pipelines.training.setup import TrainingSetup
 from pipelines.training.text_encoder import check_text_encoder
 from pipelines.training.train import run_training
@@ -75,15 +76,17 @@ WORD_VECTORS = (
 _PROTOCOL_OF_SIZE = {1000: "f30k-1k", 5000: "coco-1k-5fold"}
 
 
-def check_features(features: str) -> None:
+def check_features(features: str, region_dim: int) -> None:
     """Raises UserError, before an import, for neither a feature set nor a folder in SCAN's format.
 
-    Also if the paper has no figures for the size of `test`.
+    Also if the paper has no figures for the size of `test`, and for features of another width than `region_dim`.
     """
-    if _is_scan(features):
-        _published_protocol(features, count_images(Path(features), "test"))
-    else:
-        protocol_of(_opened(features))
+    if not _is_scan(features):
+        protocol_of(_opened(features))  # each training checks the width
+        return
+    images, width = split_shape(Path(features), "test")
+    _published_protocol(features, images)
+    check_width(features, width, region_dim)
 
 
 def check_training(setup: TrainingSetup, score: ScoreConfig) -> None:

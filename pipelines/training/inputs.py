@@ -44,17 +44,22 @@ class TrainingInputs:
     directory: RunDirectory
 
 
+def check_width(features: str, width: int, region_dim: int) -> None:
+    """Raises UserError if the network of a training does not take features of this width."""
+    if width != region_dim:
+        raise UserError(
+            f"{features} has features of width {width}, but model.region_dim is {region_dim}; "
+            f"set model.region_dim to {width}"
+        )
+
+
 def check_setup(train: Split, width: int, name: str, setup: TrainingSetup) -> None:
     """Raises UserError for an invalid name, features that do not fit the network, no full batch, and unusable files.
 
     `width` is the width of the features.
     """
     check_name(name)
-    if width != setup.model.region_dim:
-        raise UserError(
-            f"{train.store.uri} has features of width {width}, but model.region_dim is {setup.model.region_dim}; "
-            f"set model.region_dim to {width}"
-        )
+    check_width(train.store.uri, width, setup.model.region_dim)
     _ = batches_of(train, setup.train).batches_per_epoch
     if setup.train.word_vectors and not is_file(Path(setup.train.word_vectors)):
         path = setup.train.word_vectors

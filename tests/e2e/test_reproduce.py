@@ -45,11 +45,12 @@ def test_models_are_trained_once_and_compared(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("ray_session")
 def test_missing_gpus_are_refused_before_the_import(tmp_path: Path):
     scan_folder(tmp_path / "f30k_precomp", {"train": 32, "dev": 8, "test": 1000})
+    width = "--model.region_dim=8"
     for options, setting in (
         (["--train.use_gpu=true", "--train.num_workers=1"], "train.num_workers is 1, with train.use_gpu"),
         (["--score.num_actors=1", "--score.actor_gpus=1"], "score.num_actors is 1"),
     ):
-        said = run_here(tmp_path, "jobs.reproduce", "--features=f30k_precomp", *options, code=2)
+        said = run_here(tmp_path, "jobs.reproduce", "--features=f30k_precomp", width, *options, code=2)
         assert f"{setting}, which needs 1 x (1 CPU, 1 GPU), but the cluster has" in said
     assert [path.name for path in tmp_path.iterdir()] == ["f30k_precomp"]
 
@@ -71,7 +72,8 @@ def test_the_command_prints_the_figures_of_the_paper(tmp_path: Path):
     assert [field for field, *_ in settings] == [
         "train.word_vectors",
         *("model.region_dim", "model.joint_dim", "model.word_dim"),
-        *("train.epochs", "train.batch_size", "train.hard_negative_warmup_epochs", "train.min_word_count"),
+        *("train.epochs", "train.batch_size", "train.hard_negative_warmup_epochs"),
+        *("train.word_dropout", "train.min_word_count"),
     ]
     assert settings[4] == ["train.epochs", "1", "30"]
     assert printed.strip() in (tmp_path / "report.md").read_text()

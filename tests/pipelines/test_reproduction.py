@@ -65,21 +65,23 @@ def test_another_test_split_is_refused_before_the_import(tmp_path: Path):
     folder = scan_folder(tmp_path / "mine_precomp", {"train": 2, "dev": 2, "test": 3})
     refused = "split 'test' has 3 photos; use the published splits, 1,000 photos of"
     with pytest.raises(UserError, match=rf"^{folder}: {refused}"):
-        check_features(str(folder))
+        check_features(str(folder), 2)
     assert [*tmp_path.iterdir()] == [folder]
     features = imported(str(folder), str(tmp_path / "features"))
     assert imported(str(folder), str(tmp_path / "features")).pinned_uri == features.pinned_uri
     assert imported(features.uri, "unused").pinned_uri == features.pinned_uri
-    for check in (lambda: check_features(features.uri), lambda: protocol_of(features)):
+    for check in (lambda: check_features(features.uri, 2), lambda: protocol_of(features)):
         with pytest.raises(UserError, match=rf"^{features.uri}: {refused}"):
             check()
 
 
 def test_a_test_split_with_a_row_for_each_caption_is_accepted(tmp_path: Path):
     folder = scan_folder(tmp_path / "f30k_precomp", {"train": 2, "test": 1000}, regions=1, width=2)
-    check_features(str(folder))
+    check_features(str(folder), 2)
+    with pytest.raises(UserError, match=rf"^{folder} has features of width 2, but model\.region_dim is 2048; set"):
+        check_features(str(folder), 2048)
     np.save(folder / "test_ims.npy", np.repeat(np.load(folder / "test_ims.npy"), 5, axis=0))
-    check_features(str(folder))
+    check_features(str(folder), 2)
 
 
 def test_what_trainings_need_is_checked_before_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

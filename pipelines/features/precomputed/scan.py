@@ -67,13 +67,16 @@ def import_scan(folder: Path, output: str, name: str | None, photos_per_shard: i
         return shards.finish(lambda *_: describe_source(DETECTOR, width, (regions, regions)), notes)
 
 
-def count_images(folder: Path, split: str) -> int:
-    """Returns the number of images of a split of a folder in SCAN's format, 0 without it.
+def split_shape(folder: Path, split: str) -> tuple[int, int]:
+    """Returns the number of images of a split of a folder in SCAN's format and the width of features; zeros without it.
 
     Reads captions, and of the features the header and five rows. Raises UserError for invalid ones.
     """
     prefix = _prefixes(folder, []).get(split)
-    return 0 if prefix is None else len(_read_split(folder, split, prefix).photos)
+    if prefix is None:
+        return 0, 0
+    read = _read_split(folder, split, prefix)
+    return len(read.photos), read.rows.shape[2]
 
 
 def _prefixes(folder: Path, notes: list[str]) -> dict[str, str]:

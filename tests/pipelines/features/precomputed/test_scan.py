@@ -12,7 +12,7 @@ import webdataset
 from infra.errors import UserError
 from pipelines.features.feature_set import FeatureSet
 from pipelines.features.index import DetectorDescription
-from pipelines.features.precomputed.scan import count_images, import_scan
+from pipelines.features.precomputed.scan import import_scan, split_shape
 from pipelines.features.precomputed.shard_import import Imported
 from tests.support.precomputed import SCAN_NAMES, contents, scan_folder, state
 
@@ -285,12 +285,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path):
     assert peaks[1] - peaks[0] < 0.08
 
 
-def test_images_are_counted_without_reading_other_splits(folder: Path):
+def test_a_shape_is_read_without_reading_other_splits(folder: Path):
     (folder / "train_ims.npy").write_bytes(b"")
-    assert [count_images(folder, split) for split in ("val", "test", "gallery")] == [2, 3, 0]
+    assert [split_shape(folder, split) for split in ("val", "test", "gallery")] == [(2, 8), (3, 8), (0, 0)]
     rows = np.load(folder / "test_ims.npy")
     np.save(folder / "test_ims.npy", np.repeat(rows, 5, axis=0))  # one row per caption
-    assert count_images(folder, "test") == 3
+    assert split_shape(folder, "test") == (3, 8)
     for file in folder.glob("test_*"):
         file.rename(folder / file.name.replace("test_", "testall_"))
-    assert count_images(folder, "test") == 3
+    assert split_shape(folder, "test") == (3, 8)
