@@ -23,6 +23,9 @@ MEMORY = 2 << 30
 """Default memory budget of the blocks in bytes: 2 GiB."""
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
 """Type of the largest matrix products by name; None is the type of the inputs."""
+NEW_FIELDS = {"scan_lse_factor": 0.0}
+"""Config fields that are left out of the identity of scores at a value that leaves scores as they were before the field
+existed, so that earlier cache files stay valid. A new field is added here."""
 OnPairs = Callable[[int], object]
 """Called with the number of pairs of every finished block."""
 
@@ -135,9 +138,8 @@ def open_matrix(
 
 def identity(model: SHAN, captions: Sequence[str], **more: str) -> str:
     """Returns a digest of what scores depend on: weights, config, vocabulary, captions, and what the caller adds."""
-    digest = hashlib.sha256(
-        json.dumps([asdict(model.config), model.vocabulary.words, list(captions), more], sort_keys=True).encode()
-    )
+    config = {name: value for name, value in asdict(model.config).items() if NEW_FIELDS.get(name) != value}
+    digest = hashlib.sha256(json.dumps([config, model.vocabulary.words, list(captions), more], sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -88,10 +88,10 @@ class TrainConfig:
     """Steps over which the learning rate rises linearly from 0."""
     margin: float = 0.2
     """Margin of the ranking loss, m of Eq. 17."""
-    hard_negative_warmup_epochs: int = 0
+    hard_negative_warmup_epochs: int = 1
     """Epochs on the mean of all violations before the loss takes only the hardest negatives. From scratch, hardest
     negatives can lead to equal scores of all pairs. An epoch that starts with those is another epoch of the warm-up.
-    0 disables it (not stated in the paper). At most `epochs`, which trains without hardest negatives."""
+    0 disables it, as in the preset `paper`. At most `epochs`, which trains without hardest negatives."""
     max_grad_norm: float = 2.0
     """Gradients are clipped to this global norm (not stated in the paper)."""
     ema_decay: float = 0.0

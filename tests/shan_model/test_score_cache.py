@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shan_model.config import ModelConfig
 from shan_model.score_cache import ScoreCache, ScoringError
-from shan_model.scoring import identity, score_matrix
+from shan_model.scoring import NEW_FIELDS, identity, score_matrix
 from tests.shan_model.test_scoring import LITTLE, regions
 
 SCORER = """
@@ -97,6 +99,19 @@ def test_the_identity_names_all_that_scores_depend_on(model, captions):
     model.alignment.project_words.weight.data[0, 0] += 1
     names.append(identity(model, captions, features="a"))
     assert len(set(names)) == 4
+
+
+def test_a_new_config_field_leaves_earlier_cache_files_valid(model, captions):
+    """A field that is neither here nor in NEW_FIELDS would make `score.cache_file` of earlier versions invalid."""
+    first = "region_dim joint_dim text_encoder hf_model word_dim fixed_word_dim gru_layers normalize variant levels "
+    first += "affinity affinity_init temperature context_temperature l2l_weight g2l_weight g2l_scale g2g_scale "
+    first += "l2l_pooling gate gate_per_level matcher scan_pooling"
+    assert {field.name for field in fields(ModelConfig)} == {*first.split(), *NEW_FIELDS}
+    before = identity(model, captions)
+    for name, value in NEW_FIELDS.items():
+        assert getattr(model.config, name) == value
+        model.config = replace(model.config, **{name: value + 1})
+        assert identity(model, captions) != before
 
 
 def test_another_suffix_or_type_is_an_error(tmp_path):

@@ -33,7 +33,7 @@ STEPS = 2
 RESULT = TrainedModel(RUN_ID, "m", version=1, best_epoch=1, metrics={"val_rsum": 123.5})
 SETUP = TrainingSetup(
     model=ModelConfig(region_dim=6, joint_dim=8, word_dim=4, affinity_init="xavier"),
-    train=TrainConfig(epochs=2, batch_size=4, ema_decay=0.9, learning_rate=1e-3),
+    train=TrainConfig(epochs=2, batch_size=4, ema_decay=0.9, learning_rate=1e-3, hard_negative_warmup_epochs=0),
 )
 
 

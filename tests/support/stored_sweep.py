@@ -24,7 +24,7 @@ SPACE = ["train.margin=choice(0.1, 0.2)", "model.gate=grid(vector, scalar)", "tr
 SWEEP = SweepConfig(num_trials=1, seed=3)
 SETUP = TrainingSetup(
     model=ModelConfig(region_dim=8, joint_dim=8, word_dim=4, affinity_init="xavier"),
-    train=TrainConfig(epochs=2, batch_size=2, num_workers=1),
+    train=TrainConfig(epochs=2, batch_size=2, num_workers=1, hard_negative_warmup_epochs=0),
 )
 TRIALS = [
     Trial({"train.margin": 0.2, "model.gate": "scalar", "train.seed": 7}, "2" * 32, 123.5, 2),

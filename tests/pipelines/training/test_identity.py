@@ -28,7 +28,8 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
 
 def test_name_of_a_known_identity_never_changes():
     """A change here renames all existing run directories."""
-    setup = replace(setup_of(learning_rate=1e-3), model=ModelConfig(affinity_init="xavier"))
+    train = TrainConfig(learning_rate=1e-3, hard_negative_warmup_epochs=0)
+    setup = TrainingSetup(ModelConfig(affinity_init="xavier"), train)
     identity = {"version": 1, "feature_set": "0" * 64, **settings_identity(setup)}
     assert identity == {"version": 1, "feature_set": "0" * 64, "model": {}, "train": {"learning_rate": 1e-3}}
     assert directory_name("m", identity) == "m-5bf02ec90283"
@@ -42,9 +43,11 @@ def test_only_settings_that_affect_the_result_enter(features: FeatureSet):
     }  # fmt: skip
     assert operational.keys() == set(OPERATIONAL_FIELDS)
     assert training_identity(features, setup_of(**operational)) == default
-    assert training_identity(features, setup_of(seed=1)) == default | {"train": {"seed": 1}}
-    streamed = training_identity(features, setup_of(data_mode="stream", num_workers=3))
-    assert streamed == default | {"train": {"data_mode": "stream", "num_workers": 3}}  # its batches depend on them
+    changed = {"hard_negative_warmup_epochs": 1}  # the default of earlier versions was 0
+    assert default["train"] == changed
+    assert training_identity(features, setup_of(seed=1)) == default | {"train": changed | {"seed": 1}}
+    streamed = training_identity(features, setup_of(data_mode="stream", num_workers=3))  # its batches depend on them
+    assert streamed == default | {"train": changed | {"data_mode": "stream", "num_workers": 3}}
 
 
 def test_other_features_are_another_training(features: FeatureSet, tmp_path: Path):
@@ -65,7 +68,7 @@ def test_new_field_with_a_neutral_default_changes_no_identity():
     later = replace(now, train=LaterTrainConfig(seed=3), model=LaterModelConfig(joint_dim=64))
     assert settings_identity(later) == settings_identity(now)
     used = replace(later, train=LaterTrainConfig(seed=3, label_smoothing=0.1))
-    assert settings_identity(used)["train"] == {"seed": 3, "label_smoothing": 0.1}
+    assert settings_identity(used)["train"] == settings_identity(now)["train"] | {"label_smoothing": 0.1}
 
 
 def test_changed_default_of_a_field_changes_no_identity():
@@ -75,7 +78,8 @@ def test_changed_default_of_a_field_changes_no_identity():
 
     explicit = replace(setup_of(), train=LaterTrainConfig(learning_rate=2e-4))
     assert settings_identity(explicit) == settings_identity(setup_of())
-    assert settings_identity(replace(setup_of(), train=LaterTrainConfig()))["train"] == {"learning_rate": 5e-4}
+    later = settings_identity(replace(setup_of(), train=LaterTrainConfig()))
+    assert later["train"] == settings_identity(setup_of())["train"] | {"learning_rate": 5e-4}
 
 
 @pytest.mark.parametrize(

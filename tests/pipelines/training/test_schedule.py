@@ -45,7 +45,7 @@ def test_warmup_continues_on_the_plateau():
     assert [uses(config, step, 1.0) for step in (10, 19)] == [False, False]
     assert uses(config, 20, 1.0, 0.0)
     assert not uses(config, 30, 0.0, 0.0, 1.0)  # hardest negatives led back to it
-    assert uses(TrainConfig(), 10, 1.0)  # no warm-up, as in the paper
+    assert uses(TrainConfig(hard_negative_warmup_epochs=0), 10, 1.0)  # no warm-up, as in the paper
 
 
 def test_progress_of_earlier_releases_is_off_the_plateau():

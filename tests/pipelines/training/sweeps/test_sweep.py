@@ -41,7 +41,7 @@ def test_identity_depends_on_space_sweep_and_training(features: FeatureSet):
 
     assert identity() == {
         "version": 1, "feature_set": features.index.feature_set, "space": SPACE, "sweep": {},
-        "model": {"affinity_init": "identity"}, "train": {},
+        "model": {"affinity_init": "identity"}, "train": {"hard_negative_warmup_epochs": 1},
     }  # fmt: skip
     assert identity(sweep=SweepConfig(num_trials=3))["sweep"] == {"num_trials": 3}
     assert identity(num_workers=1) == identity()
