@@ -61,6 +61,12 @@ MODELS = {
     "full, sums in L2L": ["--model.l2l_pooling=sum"],
     "full, weak globals": ["--model.g2l_scale=0.3", "--model.g2g_scale=0.3"],
     "full, weak G2L and G2G": ["--model.g2l_scale=0.03", "--model.g2g_scale=0.3"],
+    "full, word dropout": ["--train.word_dropout=0.2"],
+    "full, weak G2L and G2G, word dropout": [
+        "--model.g2l_scale=0.03",
+        "--model.g2g_scale=0.3",
+        "--train.word_dropout=0.2",
+    ],
     "full, own gates": ["--model.gate_per_level=true", "--model.context_temperature=15"],
     "full, weak globals and own gates": [
         "--model.g2l_scale=0.3",
