@@ -35,17 +35,24 @@ from pipelines.training.train import run_training
 from shan_model.metrics import CUTS
 
 _ALL = "l2l+g2l+g2g"
-MODELS = {
-    "shan-t2i": {"matcher": "shan", "variant": "t2i", "levels": _ALL, "scan_pooling": "mean"},
-    "shan-i2t": {"matcher": "shan", "variant": "i2t", "levels": _ALL, "scan_pooling": "mean"},
-    "shan-full": {"matcher": "shan", "variant": "full", "levels": _ALL, "scan_pooling": "mean"},
-    "scan-t2i": {"matcher": "scan-t2i", "variant": "full", "levels": _ALL, "scan_pooling": "mean"},
-    "scan-i2t": {"matcher": "scan-i2t", "variant": "full", "levels": _ALL, "scan_pooling": "lse"},
-    "shan-t2i-l2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l", "scan_pooling": "mean"},
-    "shan-t2i-l2l-g2l": {"matcher": "shan", "variant": "t2i", "levels": "l2l+g2l", "scan_pooling": "mean"},
+_SHAN: dict[str, str | float] = {
+    "matcher": "shan",
+    "variant": "full",
+    "levels": _ALL,
+    "scan_pooling": "mean",
+    "scan_lse_factor": 0.0,
 }
-"""MODEL_FIELDS of `model` by the name of each model. The poolings of SCAN are those of its published ensemble."""
-MODEL_FIELDS = ("matcher", "variant", "levels", "scan_pooling")
+MODELS = {
+    "shan-t2i": _SHAN | {"variant": "t2i"},
+    "shan-i2t": _SHAN | {"variant": "i2t"},
+    "shan-full": _SHAN,
+    "scan-t2i": _SHAN | {"matcher": "scan-t2i"},
+    "scan-i2t": _SHAN | {"matcher": "scan-i2t", "scan_pooling": "lse"},
+    "shan-t2i-l2l": _SHAN | {"variant": "t2i", "levels": "l2l"},
+    "shan-t2i-l2l-g2l": _SHAN | {"variant": "t2i", "levels": "l2l+g2l"},
+}
+"""Fields of `model` by the name of each model. The poolings of SCAN are those of its published ensemble."""
+MODEL_FIELDS = tuple(_SHAN)
 """Fields that define a model of the tables; no option or preset changes them."""
 ENSEMBLE, MEMBERS = "ensemble", ("scan-t2i", "scan-i2t")
 Published = tuple[str, str, float]
@@ -138,6 +145,12 @@ def _published_protocol(where: str, photos: int) -> str:
     return _PROTOCOL_OF_SIZE[photos]
 
 
+def model_fields(model: str, protocol: str | None) -> dict[str, str | float]:
+    """Returns MODEL_FIELDS of a model. On COCO, SCAN's published lambda2 of `scan-i2t` is 20."""
+    on_coco = model == "scan-i2t" and protocol == "coco-1k-5fold"
+    return MODELS[model] | ({"scan_lse_factor": 20.0} if on_coco else {})
+
+
 def models_of(protocol: str) -> list[str]:
     """Returns the models for which the paper has figures, and the members of the ensemble."""
     return [model for model in MODELS if model in PAPER[protocol] or model in MEMBERS]
@@ -153,10 +166,10 @@ class Reproduction:
     score: ScoreConfig
     device: str
 
-    def train(self, model: str) -> LoadedModel:
+    def train(self, model: str, protocol: str | None) -> LoadedModel:
         """Trains a model, resumes its training, or loads it if it has been trained with this setup."""
         name = f"{self.features.dataset}-{model}"
-        setup = replace(self.setup, model=replace(self.setup.model, **MODELS[model]))  # type: ignore[arg-type]
+        setup = replace(self.setup, model=replace(self.setup.model, **model_fields(model, protocol)))  # type: ignore[arg-type]
         trained = run_training(self.features, name, setup, self.tracking, resume=None)
         log.info(f"{model}: models:/{name}/{trained.version}")
         return load_model_for(self.tracking, f"models:/{name}/{trained.version}", self.features, self.device)
@@ -165,7 +178,7 @@ class Reproduction:
         """Trains each model and yields its evaluation, at last that of the ensemble if both members are given."""
         split, ensemble = self.features.captioned("test"), Ensemble()
         for name in models:
-            model, to = self.train(name), None
+            model, to = self.train(name, protocol), None
             if name in MEMBERS:
                 ensemble.include(model)
                 to = ensemble

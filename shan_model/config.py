@@ -14,6 +14,8 @@ TERN_HEADS = 4
 _LARGEST = 1e6
 """Largest inverse temperature, where the softmax of float32 affinities is one-hot, and largest factor of a level. 15
 times 1e38 is infinite in float32."""
+_SMALLEST_LSE_FACTOR = 1e-3
+"""Below it the logarithm of the number of regions or words, divided by the factor, hides their similarities."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ class ModelConfig:
                     f"model.{name} is {getattr(self, name)}; it must be positive and at most {_LARGEST:g} "
                     f"(the paper uses {type(self).__dataclass_fields__[name].default:g})"
                 )
-        if not 0 <= self.scan_lse_factor <= _LARGEST:
+        if self.scan_lse_factor != 0 and not _SMALLEST_LSE_FACTOR <= self.scan_lse_factor <= _LARGEST:
             raise ValueError(
-                f"model.scan_lse_factor is {self.scan_lse_factor}; it must be at most {_LARGEST:g}, or 0 for the "
-                "published value"
+                f"model.scan_lse_factor is {self.scan_lse_factor}; it must be between {_SMALLEST_LSE_FACTOR:g} and "
+                f"{_LARGEST:g}, or 0 for the published value"
             )
         for name in ("l2l_weight", "g2l_weight"):
             if not 0 <= getattr(self, name) <= 1:

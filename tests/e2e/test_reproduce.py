@@ -36,7 +36,7 @@ def test_models_are_trained_once_and_compared(tmp_path: Path, monkeypatch: pytes
         recalls = [float(number) for cell in (photos, captions) for number in cell.split(",")]
         assert sum(recalls) == pytest.approx(float(rsum), abs=0.35)
         assert (figures, difference) == ("here", "")
-    loaded = {model: reproduction.train(model) for model in MODELS}
+    loaded = {model: reproduction.train(model, None) for model in MODELS}
     assert [model.shan.config.matcher for model in loaded.values()] == [*MODELS]
     assert [model.uri for model in loaded.values()] == [f"models:/mine_precomp-{model}/1" for model in MODELS]
     assert len(list((tmp_path / "build" / "runs").iterdir())) == len(MODELS)  # each was trained once

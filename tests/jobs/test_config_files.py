@@ -19,7 +19,7 @@ def parse(*argv: str, sections: tuple[str, ...] = ALL) -> Config:
     return cli.parse("quickstart", "d", lambda _: None, sections, list(argv))[1]
 
 
-def test_the_papers_settings_are_the_defaults():
+def test_the_presets_of_its_data_sets_have_the_papers_settings():
     config = parse("--preset", "flickr30k")
     assert (config.model.joint_dim, config.model.word_dim, config.model.temperature) == (1024, 300, 15)
     assert (config.model.l2l_weight, config.model.g2l_weight, config.train.margin) == (0.3, 0.5, 0.2)

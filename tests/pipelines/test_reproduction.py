@@ -21,6 +21,7 @@ from pipelines.reproduction import (
     check_training,
     comparison_rows,
     imported,
+    model_fields,
     models_of,
     protocol_of,
     settings_table,
@@ -56,6 +57,9 @@ def test_each_recall_of_the_docs_adds_up_to_its_rsum():
 def test_all_models_have_a_configuration_of_their_own():
     """A field that an entry left out would be that of an option or preset, below the name of another model."""
     assert {tuple(fields) for fields in MODELS.values()} == {MODEL_FIELDS}
+    assert {name: model_fields(name, "f30k-1k") for name in MODELS} == MODELS
+    assert model_fields("scan-i2t", "coco-1k-5fold") == MODELS["scan-i2t"] | {"scan_lse_factor": 20.0}
+    assert model_fields("scan-t2i", "coco-1k-5fold") == MODELS["scan-t2i"]
     assert len({ModelConfig(**fields) for fields in MODELS.values()}) == len(MODELS)  # type: ignore[arg-type]
     assert set(models_of("coco-1k-5fold")) == set(MODELS)
     assert "shan-t2i-l2l" not in models_of("f30k-1k")

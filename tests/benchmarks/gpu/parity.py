@@ -125,7 +125,7 @@ def compiled_gate(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
 
 def resumed_training(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """The loss after a checkpoint was written and read on the device, against that of the uninterrupted training."""
-    config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9)
+    config = TrainConfig(batch_size=8, num_workers=1, ema_decay=0.9, hard_negative_warmup_epochs=0)
     state, objective = start(sizes, config, device)
     batch = random_batch(sizes, 8)
     for _ in range(2):

@@ -49,6 +49,7 @@ def _train(sizes: GpuSizes, features: str, tracking: str, folder: Path, use_gpu:
         "model.joint_dim": sizes.joint_dim,
         "model.region_dim": sizes.feature_dim,
         "train.epochs": 1,
+        "train.hard_negative_warmup_epochs": 0,
         "train.batch_size": sizes.batch_size,
         "train.precision": "bf16",
         "train.num_workers": 1,

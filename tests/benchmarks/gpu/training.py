@@ -69,7 +69,7 @@ def step(sizes: GpuSizes, device: str, size: int, hardest: bool = True) -> Itera
 def data_loading(sizes: GpuSizes, device: str) -> Iterator[Measurement]:
     """The time that steps wait for batches from memory-mapped shards, as in training with `train.data_mode=cache`."""
     size, count = sizes.batch_size, sizes.loading_steps
-    config = TrainConfig(batch_size=size, precision="bf16", num_workers=1)
+    config = TrainConfig(batch_size=size, precision="bf16", num_workers=1, hard_negative_warmup_epochs=0)
     state, objective = start(sizes, config, device)
     with TemporaryDirectory() as folder:
         features = feature_set(Path(folder), {"train": sizes.stored_photos}, 100, sizes)

@@ -89,7 +89,7 @@ def test_hardest_negatives_follow_the_warmup():
 
 def test_evaluation_model_is_the_moving_average_of_the_weights():
     """It starts at the weights of the first step."""
-    config = TrainConfig(ema_decay=0.75, learning_rate=1e-2)
+    config = TrainConfig(ema_decay=0.75, learning_rate=1e-2, hard_negative_warmup_epochs=0)
     state, seen = fresh(config), []
     for seed in range(3):
         take_step(state, objective_of(state.shan, config), [batch(seed)], config, steps_per_epoch=10)
@@ -136,7 +136,7 @@ def require_unchanged_step(state: TrainState, objective: nn.Module, config: Trai
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_a_non_finite_gradient_changes_nothing(bad: float):
-    config = TrainConfig(ema_decay=0.9)
+    config = TrainConfig(ema_decay=0.9, hard_negative_warmup_epochs=0)
     state = fresh(config)
     objective = objective_of(deepcopy(state.shan), config)
     objective.model.image_encoder.project.weight.register_hook(lambda gradient: gradient * bad)
@@ -145,7 +145,7 @@ def test_a_non_finite_gradient_changes_nothing(bad: float):
 
 
 def test_step_with_a_loss_that_is_not_finite_changes_nothing():
-    config = TrainConfig(ema_decay=0.9)
+    config = TrainConfig(ema_decay=0.9, hard_negative_warmup_epochs=0)
     state = fresh(config)
     require_unchanged_step(state, TimesNan(objective_of(state.shan, config)), config, "the loss is nan and the norm")
 
@@ -153,7 +153,7 @@ def test_step_with_a_loss_that_is_not_finite_changes_nothing():
 def distributed_steps(rank: int, folder: str) -> None:
     """Takes a step after which rank 1 asks to stop, then one whose loss is NaN on rank 1 only."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    config = TrainConfig(batch_size=4)
+    config = TrainConfig(batch_size=4, hard_negative_warmup_epochs=0)
     state = fresh(config)
     ddp = nn.parallel.DistributedDataParallel(objective_of(state.shan, config))
     found = str(take_step(state, ddp, [batch(rank)], config, 10, rank, stop=rank == 1).stop)
