@@ -34,11 +34,10 @@ from pipelines.training.text_encoder import check_text_encoder
 from pipelines.training.train import run_training
 from shan_model.metrics import CUTS
 
-_ALL = "l2l+g2l+g2g"
 _SHAN: dict[str, str | float] = {
     "matcher": "shan",
     "variant": "full",
-    "levels": _ALL,
+    "levels": "l2l+g2l+g2g",
     "scan_pooling": "mean",
     "scan_lse_factor": 0.0,
 }
